@@ -1,0 +1,140 @@
+"""Messages on the pipe between a worker and its engine process, and their framing.
+
+A frame is a little-endian uint32 length and that many bytes of msgpack. The outer messages are
+the same for every engine; `body`, `spec` and `facts` are the engine's own structs, kept encoded
+(`msgspec.Raw`) so that this layer never decodes what it only passes on.
+"""
+
+import struct
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from protos.errors import ServingError, error_type
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+
+
+class WireError(Struct):
+    """A `ServingError` on the pipe."""
+
+    code: str
+    message: str
+    param: str | None = None
+    retry_after_s: float | None = None
+    suggestions: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, error: ServingError) -> "WireError":
+        return cls(
+            error.code,
+            error.message,
+            error.param,
+            error.retry_after_s,
+            error.suggestions,
+            error.metadata,
+        )
+
+    def error(self) -> ServingError:
+        return error_type(self.code)(
+            self.message,
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+            suggestions=self.suggestions,
+            metadata=self.metadata,
+        )
+
+
+# Worker to engine.
+
+
+class Load(Struct, tag="load"):
+    """Load the model; the first message, sent once."""
+
+    spec: Raw
+
+
+class Submit(Struct, tag="submit"):
+    """Begin a call; `id` is never used twice in a process's life."""
+
+    id: int
+    body: Raw
+
+
+class Cancel(Struct, tag="cancel"):
+    """Stop a call within one step. No further message of it is expected, but one may cross."""
+
+    id: int
+
+
+class Stop(Struct, tag="stop"):
+    """Exit now, normally with code 0. Closing the pipe means the same."""
+
+
+Command = Load | Submit | Cancel | Stop
+
+# Engine to worker.
+
+
+class Progress(Struct, tag="progress"):
+    """Loading goes on; `fraction` from 0 to 1."""
+
+    fraction: float
+    stage: str = ""
+
+
+class Loaded(Struct, tag="loaded"):
+    facts: Raw
+
+
+class LoadFailed(Struct, tag="load_failed"):
+    """The process exits after this."""
+
+    error: WireError
+
+
+class Event(Struct, tag="event"):
+    """One piece of a call's answer."""
+
+    id: int
+    body: Raw
+
+
+class Ended(Struct, tag="ended"):
+    """The call's last message; `error` says why it ended early."""
+
+    id: int
+    error: WireError | None = None
+
+
+Report = Progress | Loaded | LoadFailed | Event | Ended
+
+_encoder = msgspec.msgpack.Encoder()
+command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def raw(message: Any) -> Raw:
+    """`message` (a struct) encoded, to be a `body`, `spec` or `facts`."""
+    return Raw(_encoder.encode(message))
+
+
+def frame(message: Command | Report) -> bytes:
+    """The bytes to write for `message`."""
+    payload = _encoder.encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def frame_length(head: bytes) -> int:
+    """Length in bytes of the payload that follows the four bytes `head`.
+
+    Raises:
+        ValueError: longer than `MAX_FRAME_BYTES`: the pipe is out of step.
+    """
+    (length,) = _LENGTH.unpack(head)
+    if length > MAX_FRAME_BYTES:
+        raise ValueError(f"frame of {length} bytes on the engine pipe")
+    return int(length)
