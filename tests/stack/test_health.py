@@ -1,0 +1,70 @@
+"""What operators look at: health, models, metrics."""
+
+import httpx
+
+from tests.running_stack import GUIDE, MINILM, RunningStack
+
+
+def test_both_built_in_models_are_listed(stack: RunningStack) -> None:
+    models = stack.models()
+    assert {GUIDE, MINILM} <= set(models)
+    assert stack.http.get(f"/v1/models/{GUIDE}").json()["id"] == GUIDE
+    assert stack.http.get("/v1/models/nope").status_code == httpx.codes.NOT_FOUND
+
+
+def test_detailed_health_keeps_the_old_fields(stack: RunningStack) -> None:
+    body = stack.http.get("/health/detailed").json()
+    assert body["status"] in {"healthy", "warning"}
+    assert {"main_model_loaded", "embedding_models_count", "embedding_models"} <= set(
+        body["models"]
+    )
+    old_memory = {
+        "current_usage_percent",
+        "available_gb",
+        "process_memory_gb",
+        "memory_trend",
+        "leak_detected",
+    }
+    assert old_memory <= set(body["memory"])
+    assert old_memory <= set(stack.http.get("/health/memory").json())
+    assert 0 <= body["memory"]["current_usage_percent"] <= 1
+    assert isinstance(body["warnings"], list)
+
+
+def test_looking_at_health_never_loads_a_model(stack: RunningStack) -> None:
+    stack.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
+    engines = {p.pid for p in stack.find("chat_worker.engine_process")}
+    for path in ("/health", "/health/detailed", "/health/memory", "/metrics", "/v1/models"):
+        assert stack.http.get(path).status_code == httpx.codes.OK
+    assert {p.pid for p in stack.find("chat_worker.engine_process")} == engines
+
+
+def test_metrics_keep_the_old_names(stack: RunningStack) -> None:
+    stack.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
+    stack.http.post("/v1/embeddings", json={"input": "hi"})
+    text = stack.http.get("/metrics").text
+    for name in (
+        "y26hkx_requests_total",
+        "y26hkx_chat_requests_total",
+        "y26hkx_embeddings_requests_total",
+        "y26hkx_errors_total",
+        "y26hkx_chat_latency_sum_seconds",
+        "y26hkx_chat_latency_max_seconds",
+        "y26hkx_model_loaded_timestamp",
+        "y26hkx_prompt_tokens_total",
+        "y26hkx_completion_tokens_total",
+        "y26hkx_total_tokens_total",
+        "y26hkx_backend_load_failures_total",
+        "y26hkx_embedding_model_load_seconds",
+        "y26hkx_active_embedding_models",
+    ):
+        assert f"\n{name}" in text, name
+
+
+def test_unknown_paths_and_methods_answer_in_shape(stack: RunningStack) -> None:
+    for reply, status in (
+        (stack.http.get("/nope"), 404),
+        (stack.http.get("/v1/chat/completions"), 405),
+    ):
+        assert reply.status_code == status
+        assert reply.json()["error"]["request_id"] == reply.headers["x-request-id"]
