@@ -47,11 +47,6 @@ class RunningStack:
 
     def __enter__(self) -> Self:
         kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES}  # noqa: TID251 -- the test is the outermost caller
-        own_group = (
-            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-            if sys.platform == "win32"
-            else {"start_new_session": True}
-        )
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
@@ -60,7 +55,9 @@ class RunningStack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                **own_group,
+                # Its own group, so that only the supervisor gets our signals, as from a terminal.
+                start_new_session=sys.platform != "win32",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         try:
             self.wait_ready()
@@ -131,9 +128,7 @@ class RunningStack:
         if self._process is None or self._process.poll() is not None:
             return
         family = self.processes()
-        self._process.send_signal(
-            signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT
-        )
+        self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
         try:
             self._process.wait(40)
         finally:

@@ -1,4 +1,4 @@
-"""kill -9 of each process in turn while streams run: others finish, the victim's clients are told."""
+"""kill -9 of each process while streams run: others finish, the victim's clients learn it."""
 
 import json
 import threading

@@ -9,7 +9,12 @@ import pytest
 from tests.running_stack import GUIDE, RunningStack, wait_until
 
 QUESTION = "What is Y26HKX?"
-QUESTIONS = ["What is Y26HKX?", "How do I switch the backend?", "How do I read the metrics?", "你好"]
+QUESTIONS = [
+    "What is Y26HKX?",
+    "How do I switch the backend?",
+    "How do I read the metrics?",
+    "你好",
+]
 
 
 def chat(stack: RunningStack, question: str = QUESTION, **fields: object) -> dict[str, object]:

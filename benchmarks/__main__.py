@@ -1,0 +1,32 @@
+"""`python3 run.py bench NAME …`: one benchmark per module, each prints a table and its bars."""
+
+import argparse
+import importlib
+import sys
+
+BENCHMARKS = {
+    "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
+    "chat": "output tokens/s beside llama-server at 1, 4 and 8 clients",
+    "prefix": "time to first token of a second turn over a long history",
+    "idle": "memory of the stack with nothing loaded, and after an unload",
+    "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="run.py bench",
+        description=__doc__,
+        epilog="\n".join(f"{name:<12}{what}" for name, what in BENCHMARKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", choices=BENCHMARKS)
+    chosen = parser.parse_args(sys.argv[1:2])
+    module = "make_qwen_shape" if chosen.name == "make-model" else chosen.name
+    benchmark = importlib.import_module(f"benchmarks.{module}")
+    code: int = benchmark.main(sys.argv[2:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Output tokens/s of the whole stack beside llama-server, same GGUF, same run, in turns.
+
+    python3 run.py bench make-model
+    LLAMA_SERVER_BIN=…/llama-server python3 run.py bench chat --model benchmarks/models/….gguf
+
+Without LLAMA_SERVER_BIN only our own figures are shown.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from benchmarks.http_load import Connection, Stream
+from benchmarks.report import bar, say, table
+from tests.running_stack import RunningStack, free_port
+
+MODELS = Path(__file__).parent / "models"
+N_TOKENS = 64
+WORDS = (
+    "small",
+    "machine",
+    "memory",
+    "model",
+    "server",
+    "token",
+    "worker",
+    "gateway",
+    "cache",
+    "prompt",
+    "batch",
+    "speed",
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    tokens_per_s: float
+    first_token_s: float
+    max_over_median_latency: float
+
+
+def body(seed: int) -> bytes:
+    """A 60-word prompt of its own for each seed, so that no prefix cache helps."""
+    words = random.Random(seed).choices(WORDS, k=60)
+    return msgspec.json.encode(
+        {
+            "messages": [{"role": "user", "content": f"{seed} {' '.join(words)}"}],
+            "max_tokens": N_TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    )
+
+
+async def client(port: int, seeds: range) -> list[Stream]:
+    async with Connection("127.0.0.1", port) as connection:
+        return [await connection.stream("/v1/chat/completions", body(seed)) for seed in seeds]
+
+
+async def load(port: int, n_clients: int, n_requests: int, seed: int) -> Figure:
+    """`n_clients` at once, each with `n_requests` one after the other."""
+    started = time.perf_counter()
+    seeds = [range(s, s + n_requests) for s in range(seed, seed + 1000 * n_clients, 1000)]
+    streams = [s for part in await asyncio.gather(*(client(port, r) for r in seeds)) for s in part]
+    took = time.perf_counter() - started
+    if any(stream.n_tokens != N_TOKENS for stream in streams):
+        raise RuntimeError(f"short answers: {[(s.status, s.n_tokens) for s in streams]}")
+    latencies = [stream.event_times_s[-1] - stream.started_s for stream in streams]
+    return Figure(
+        sum(stream.n_tokens for stream in streams) / took,
+        statistics.median(stream.first_token_s for stream in streams),
+        max(latencies) / statistics.median(latencies),
+    )
+
+
+@contextlib.contextmanager
+def llama_server(binary: str, model: Path, threads: int, slots: int) -> Iterator[int]:
+    port = free_port()
+    arguments = [binary, "-m", str(model), "-t", str(threads), "-np", str(slots)]
+    arguments += ["-c", str(1024 * slots), "--port", str(port), "--host", "127.0.0.1"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        try:
+            for _ in range(1200):
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
+                        break
+                time.sleep(0.05)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextlib.contextmanager
+def our_stack(model: Path, threads: int, slots: int) -> Iterator[int]:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "stack.log"
+        settings = {
+            "MODEL_PATH": str(model),
+            "LLAMA_THREADS": str(threads),
+            "LLAMA_CTX": "1024",
+            "MAX_CONCURRENT_REQUESTS": str(slots),
+        }
+        with RunningStack(log, **settings) as stack:
+            yield stack.port
+
+
+def measure(arguments: argparse.Namespace, binary: str | None) -> bool:
+    with contextlib.ExitStack() as servers:
+        ports = {"y26hkx": servers.enter_context(our_stack(*place(arguments)))}
+        if binary:
+            ports["llama-server"] = servers.enter_context(llama_server(binary, *place(arguments)))
+        for port in ports.values():
+            asyncio.run(load(port, 1, 1, 10_000_000))
+        kept = [clients(ports, n, arguments.rounds) for n in arguments.clients]
+    return all(kept)
+
+
+def place(arguments: argparse.Namespace) -> tuple[Path, int, int]:
+    return arguments.model, arguments.threads, max(arguments.clients)
+
+
+def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
+    """Measure the servers in turns, so that the machine's drift hits both."""
+    figures: dict[str, list[Figure]] = {name: [] for name in ports}
+    for round_number in range(rounds):
+        for name, port in ports.items():
+            seed = 1_000_000 * (round_number + 1) + n_clients
+            figures[name].append(asyncio.run(load(port, n_clients, 2, seed)))
+    say(f"\n{n_clients} client(s), medians of {rounds} rounds")
+    table(
+        ["server", "tokens/s", "first token s", "max/median latency"],
+        [
+            [
+                name,
+                f"{statistics.median(f.tokens_per_s for f in found):.1f}",
+                f"{statistics.median(f.first_token_s for f in found):.3f}",
+                f"{statistics.median(f.max_over_median_latency for f in found):.2f}",
+            ]
+            for name, found in figures.items()
+        ],
+    )
+    if len(ports) == 1:
+        return True
+    ours, theirs = figures["y26hkx"], figures["llama-server"]
+    ratio = statistics.median(
+        a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=True)
+    )
+    return bar(f"tokens/s ratio at {n_clients}", ratio, 1.0, at_most=False)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run.py bench chat", description=__doc__)
+    parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
+    arguments = parser.parse_args(argv)
+    binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
+    return 0 if measure(arguments, binary) else 1

@@ -1,0 +1,141 @@
+"""The gateway alone: a null worker behind it, so that every microsecond seen is the gateway's.
+
+The gateway runs on one core, the null worker and the load on the others. Added latency is the
+median of an embedding call through the gateway less the same call straight to the worker.
+"""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import sys
+import time
+
+import grpc
+import httpx
+import msgspec
+import psutil
+
+from benchmarks.http_load import Connection
+from benchmarks.report import bar, say, table
+from protos.y26hkx.v1 import embed_pb2, embed_pb2_grpc
+from tests.running_stack import KEPT_VARIABLES, free_port
+
+EMBEDDING = msgspec.json.encode({"input": "hello world", "model": "null-embed"})
+N_STREAM_TOKENS = 200
+STREAM = msgspec.json.encode(
+    {
+        "model": "null-chat",
+        "messages": [{"role": "user", "content": "go"}],
+        "max_tokens": N_STREAM_TOKENS,
+        "stream": True,
+    }
+)
+
+
+async def alone(port: int, n: int = 1000) -> float:
+    """Median seconds of one embedding call at a time."""
+    took = []
+    async with Connection("127.0.0.1", port) as connection:
+        for _ in range(n):
+            started = time.perf_counter()
+            status, _ = await connection.post("/v1/embeddings", EMBEDDING)
+            took.append(time.perf_counter() - started)
+            if status != httpx.codes.OK:
+                raise RuntimeError(f"status {status}")
+    return statistics.median(took)
+
+
+async def straight(port: int, n: int = 1000) -> float:
+    """Median seconds of the same call without the gateway."""
+    took = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = embed_pb2_grpc.EmbedServiceStub(channel)
+        request = embed_pb2.EmbedRequest(
+            model="null-embed", inputs=[embed_pb2.EmbedInput(text="hello world")]
+        )
+        for _ in range(n):
+            started = time.perf_counter()
+            await stub.Embed(request)
+            took.append(time.perf_counter() - started)
+    return statistics.median(took)
+
+
+async def flood(port: int, n_clients: int = 16, n_each: int = 400) -> float:
+    """Embedding requests per second."""
+
+    async def one() -> None:
+        async with Connection("127.0.0.1", port) as connection:
+            for _ in range(n_each):
+                await connection.post("/v1/embeddings", EMBEDDING)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(n_clients)))
+    return n_clients * n_each / (time.perf_counter() - started)
+
+
+async def streams(port: int, n_clients: int = 16, n_each: int = 8) -> float:
+    """Streamed tokens per second."""
+
+    async def one() -> int:
+        async with Connection("127.0.0.1", port) as connection:
+            found = [await connection.stream("/v1/chat/completions", STREAM) for _ in range(n_each)]
+        return sum(len(stream.event_times_s) for stream in found)
+
+    started = time.perf_counter()
+    n_tokens = sum(await asyncio.gather(*(one() for _ in range(n_clients))))
+    if n_tokens != n_clients * n_each * N_STREAM_TOKENS:
+        raise RuntimeError(f"{n_tokens} events came")
+    return n_tokens / (time.perf_counter() - started)
+
+
+def pin(process: subprocess.Popen[bytes], core: int) -> None:
+    if sys.platform != "darwin" and (psutil.cpu_count() or 1) > 1:
+        psutil.Process(process.pid).cpu_affinity([core])
+
+
+def main(argv: list[str]) -> int:
+    argparse.ArgumentParser(prog="run.py bench gateway", description=__doc__).parse_args(argv)
+    worker_port, port = free_port(), free_port()
+    env = {k: v for k, v in psutil.Process().environ().items() if k in KEPT_VARIABLES}
+    env |= {
+        "GATEWAY_PORT": str(port),
+        "CHAT_WORKERS": f"127.0.0.1:{worker_port}",
+        "EMBED_WORKERS": f"127.0.0.1:{worker_port}",
+    }
+    worker = subprocess.Popen([sys.executable, "-m", "benchmarks.null_worker", str(worker_port)])
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=env)
+    try:
+        pin(gateway, 0)
+        pin(worker, 1)
+        wait_ready(port)
+        added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
+        rate, tokens = asyncio.run(flood(port)), asyncio.run(streams(port))
+        rss = psutil.Process(gateway.pid).memory_info().rss / 2**20
+    finally:
+        gateway.terminate()
+        worker.terminate()
+        gateway.wait()
+        worker.wait()
+    table(
+        ["", "through the gateway", "straight to the worker"],
+        [["embedding p50 ms", f"{added * 1e3:.2f}", f"{direct * 1e3:.2f}"]],
+    )
+    say(f"gateway resident memory: {rss:.0f} MiB")
+    kept = [
+        bar("added p50", (added - direct) * 1e3, 1.5, at_most=True, unit=" ms"),
+        bar("embedding requests/s, 16 clients", rate, 1500, at_most=False),
+        bar("streamed tokens/s, 16 clients", tokens, 10_000, at_most=False),
+    ]
+    return 0 if all(kept) else 1
+
+
+def wait_ready(port: int) -> None:
+    for _ in range(400):
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError("the gateway is not ready")

@@ -1,0 +1,88 @@
+"""A small HTTP/1.1 client for load: one keep-alive connection, as little CPU as possible.
+
+A full client library costs more per request than the gateway does, so it would measure itself.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+
+@dataclass
+class Stream:
+    """One streamed answer: when its pieces came, and how many tokens the server counted."""
+
+    started_s: float
+    status: int = 0
+    event_times_s: list[float] = field(default_factory=list)
+    n_tokens: int = 0
+
+    @property
+    def first_token_s(self) -> float:
+        return self.event_times_s[0] - self.started_s
+
+
+class Connection:
+    """Sends one request at a time to `host:port`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = host, port
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection(*self._address, limit=2**24)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """The status and the whole body."""
+        self._send(path, body)
+        status, headers = await self._head()
+        if b"chunked" in headers.get(b"transfer-encoding", b""):
+            return status, b"".join([chunk async for chunk in self._chunks()])
+        return status, await self._reader.readexactly(int(headers[b"content-length"]))
+
+    async def stream(self, path: str, body: bytes) -> Stream:
+        """Read a server-sent event stream to its end, counting `usage.completion_tokens`."""
+        result = Stream(time.perf_counter())
+        self._send(path, body)
+        result.status, _ = await self._head()
+        buffered = b""
+        async for chunk in self._chunks():
+            now = time.perf_counter()
+            *events, buffered = (buffered + chunk).split(b"\n\n")
+            for event in events:
+                if b'"content":"' in event and b'"content":""' not in event:
+                    result.event_times_s.append(now)
+                if b'"usage":{' in event:
+                    usage = msgspec.json.decode(event[event.index(b"{") :])["usage"]
+                    result.n_tokens = usage["completion_tokens"]
+        return result
+
+    def _send(self, path: str, body: bytes) -> None:
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self._address[0]}:{self._address[1]}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._writer.write(head.encode() + body)
+
+    async def _head(self) -> tuple[int, dict[bytes, bytes]]:
+        lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        pairs = (line.split(b":", 1) for line in lines[1:] if line)
+        return int(lines[0].split()[1]), {name.lower(): value.strip() for name, value in pairs}
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while size := int((await self._reader.readuntil(b"\r\n")).strip(), 16):
+            yield (await self._reader.readexactly(size + 2))[:-2]
+        await self._reader.readexactly(2)

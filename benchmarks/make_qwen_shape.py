@@ -1,0 +1,227 @@
+"""Makes random-weight models of Qwen2.5-0.5B's shape, so that speed can be measured offline.
+
+    .venv/bin/python benchmarks/make_qwen_shape.py            # GGUF: f16, Q8_0, Q4_K_M
+    .venv/bin/python benchmarks/make_qwen_shape.py --safetensors
+
+Speed does not depend on the values of the weights. The vocabulary is byte-level BPE, trained here
+on the help texts of Python's standard library and filled up with unreachable tokens to Qwen's
+151,936, so that prompts have as many tokens as with a real one and logits have their real size.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+OUT = Path(__file__).parent / "models"
+NAME = "qwen-shape-0.5b"
+N_LAYERS, HIDDEN, N_HEADS, N_KV_HEADS, FFN, N_VOCAB = 24, 896, 14, 2, 4864, 151_936
+HEAD = HIDDEN // N_HEADS
+N_CTX = 32_768
+EPS, ROPE_BASE = 1e-6, 1_000_000.0
+N_TRAINED = 24_000
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if loop.first and message.role != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+    "{% endif %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--safetensors", action="store_true", help="write a transformers folder")
+    parser.add_argument("--seed", type=int, default=20_26)
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer()
+    if chosen.safetensors:
+        write_safetensors(chosen.out / NAME, tokenizer, chosen.seed)
+    else:
+        f16 = chosen.out / f"{NAME}-f16.gguf"
+        write_gguf(f16, tokenizer, chosen.seed)
+        for label in ("Q8_0", "Q4_K_M"):
+            quantize(f16, chosen.out / f"{NAME}-{label}.gguf", label)
+
+
+def train_tokenizer() -> Tokenizer:
+    """A byte-level BPE tokenizer with `N_VOCAB` tokens, specials last, as Qwen2 has them."""
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=N_TRAINED,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(topics.values(), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    vocab: dict[str, int] = model["vocab"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    n_plain = N_VOCAB - len(SPECIAL)
+    for index in range(len(vocab), n_plain):
+        vocab[f"Ġunused{index}"] = index
+    tokenizer.model = models.BPE(vocab=vocab, merges=merges)
+    tokenizer.add_special_tokens(list(SPECIAL))
+    return tokenizer
+
+
+def tensors(seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """(name as transformers has it, values) for every tensor; the head is tied."""
+    random = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return random.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+
+    yield "model.embed_tokens.weight", normal(N_VOCAB, HIDDEN)
+    yield "model.norm.weight", np.ones(HIDDEN, np.float32)
+    for layer in range(N_LAYERS):
+        at = f"model.layers.{layer}"
+        for projection, n_heads in (("q", N_HEADS), ("k", N_KV_HEADS), ("v", N_KV_HEADS)):
+            yield f"{at}.self_attn.{projection}_proj.weight", normal(n_heads * HEAD, HIDDEN)
+            yield f"{at}.self_attn.{projection}_proj.bias", normal(n_heads * HEAD)
+        yield f"{at}.self_attn.o_proj.weight", normal(HIDDEN, HIDDEN)
+        yield f"{at}.mlp.gate_proj.weight", normal(FFN, HIDDEN)
+        yield f"{at}.mlp.up_proj.weight", normal(FFN, HIDDEN)
+        yield f"{at}.mlp.down_proj.weight", normal(HIDDEN, FFN)
+        yield f"{at}.input_layernorm.weight", np.ones(HIDDEN, np.float32)
+        yield f"{at}.post_attention_layernorm.weight", np.ones(HIDDEN, np.float32)
+
+
+def write_gguf(path: Path, tokenizer: Tokenizer, seed: int) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "qwen2")
+    writer.add_name(NAME)
+    writer.add_block_count(N_LAYERS)
+    writer.add_context_length(N_CTX)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(N_HEADS)
+    writer.add_head_count_kv(N_KV_HEADS)
+    writer.add_layer_norm_rms_eps(EPS)
+    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    _add_vocabulary(writer, tokenizer)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, N_LAYERS)
+    for name, values in tensors(seed):
+        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if mapped is None:
+            raise ValueError(f"no GGUF name for {name}")
+        writer.add_tensor(mapped, values.astype(np.float16) if values.ndim == 2 else values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file(progress=False)
+    writer.close()
+    _said(path)
+
+
+def quantize(source: Path, target: Path, label: str) -> None:
+    """Quantize a GGUF through llama.cpp itself."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{label}")
+    failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
+    if failed:
+        raise RuntimeError(f"llama.cpp could not quantize {source} to {label}")
+    _said(target)
+
+
+def write_safetensors(folder: Path, tokenizer: Tokenizer, seed: int) -> None:
+    """A folder that transformers loads: config, tokenizer, template and bf16 weights."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: torch.from_numpy(values).bfloat16() for name, values in tensors(seed)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_size": HIDDEN,
+        "intermediate_size": FFN,
+        "num_hidden_layers": N_LAYERS,
+        "num_attention_heads": N_HEADS,
+        "num_key_value_heads": N_KV_HEADS,
+        "vocab_size": N_VOCAB,
+        "max_position_embeddings": N_CTX,
+        "rms_norm_eps": EPS,
+        "rope_theta": ROPE_BASE,
+        "tie_word_embeddings": True,
+        "torch_dtype": "bfloat16",
+        "bos_token_id": tokenizer.token_to_id(SPECIAL[0]),
+        "eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+    }
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": SPECIAL[0],
+        "chat_template": TEMPLATE,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=1))
+    _said(folder)
+
+
+def _add_vocabulary(writer: Any, tokenizer: Tokenizer) -> None:
+    import gguf
+
+    model = json.loads(tokenizer.to_str())["model"]
+    by_id = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=True).items()}
+    kinds = [
+        gguf.TokenType.CONTROL if by_id[index] in SPECIAL else gguf.TokenType.NORMAL
+        for index in range(N_VOCAB)
+    ]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list([by_id[index] for index in range(N_VOCAB)])
+    writer.add_token_types(kinds)
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))
+    writer.add_pad_token_id(tokenizer.token_to_id("<|endoftext|>"))
+    writer.add_bos_token_id(tokenizer.token_to_id("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(TEMPLATE)
+
+
+def _said(path: Path) -> None:
+    size = sum(f.stat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
+    print(f"{path}: {size / 1e6:.0f} MB")  # noqa: T201 - a script's output
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Tables and bars on the terminal."""
+
+import sys
+from collections.abc import Sequence
+
+
+def say(line: str = "") -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def bar(name: str, value: float, limit: float, *, at_most: bool, unit: str = "") -> bool:
+    """Print whether `value` keeps its bar, and return that."""
+    kept = value <= limit if at_most else value >= limit
+    sign = "≤" if at_most else "≥"
+    say(f"{'ok  ' if kept else 'MISS'} {name}: {value:.4g}{unit} ({sign} {limit:.4g}{unit})")
+    return kept
