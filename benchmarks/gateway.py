@@ -2,14 +2,22 @@
 
 The gateway runs on one core, the null worker and the load on the others. Added latency is the
 median of an embedding call through the gateway less the same call straight to the worker.
+
+With LITELLM_BIN set (the `litellm` command of `litellm[proxy]`), its proxy answers the same chat
+request from its own mock in the same run, on the same core.
 """
 
 import argparse
 import asyncio
+import contextlib
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import httpx
@@ -22,6 +30,9 @@ from protos.y26hkx.v1 import embed_pb2, embed_pb2_grpc
 from tests.running_stack import KEPT_VARIABLES, free_port
 
 EMBEDDING = msgspec.json.encode({"input": "hello world", "model": "null-embed"})
+CHAT = msgspec.json.encode(
+    {"model": "null-chat", "messages": [{"role": "user", "content": "go"}], "max_tokens": 1}
+)
 N_STREAM_TOKENS = 200
 STREAM = msgspec.json.encode(
     {
@@ -61,13 +72,15 @@ async def straight(port: int, n: int = 1000) -> float:
     return statistics.median(took)
 
 
-async def flood(port: int, n_clients: int = 16, n_each: int = 400) -> float:
-    """Embedding requests per second."""
+async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 400) -> float:
+    """Requests per second."""
 
     async def one() -> None:
         async with Connection("127.0.0.1", port) as connection:
             for _ in range(n_each):
-                await connection.post("/v1/embeddings", EMBEDDING)
+                status, reply = await connection.post(path, body)
+                if status != httpx.codes.OK:
+                    raise RuntimeError(f"status {status}: {reply[:200]!r}")
 
     started = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(n_clients)))
@@ -89,6 +102,28 @@ async def streams(port: int, n_clients: int = 16, n_each: int = 8) -> float:
     return n_tokens / (time.perf_counter() - started)
 
 
+@contextlib.contextmanager
+def litellm(binary: str) -> Iterator[int]:
+    """LiteLLM's proxy with a mocked model, on the core that our gateway had."""
+    port = free_port()
+    mock = {"model": "openai/null", "api_key": "none", "mock_response": " token"}
+    config = {"model_list": [{"model_name": "null-chat", "litellm_params": mock}]}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_bytes(msgspec.json.encode(config))  # JSON is YAML
+        arguments = [binary, "--config", str(path), "--port", str(port), "--host", "127.0.0.1"]
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+        )
+        try:
+            pin(process, 0)
+            wait_for(f"http://127.0.0.1:{port}/health/liveliness", within_s=120)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
 def pin(process: subprocess.Popen[bytes], core: int) -> None:
     if sys.platform != "darwin" and (psutil.cpu_count() or 1) > 1:
         psutil.Process(process.pid).cpu_affinity([core])
@@ -108,9 +143,11 @@ def main(argv: list[str]) -> int:
     try:
         pin(gateway, 0)
         pin(worker, 1)
-        wait_ready(port)
+        wait_for(f"http://127.0.0.1:{port}/health/ready")
         added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
-        rate, tokens = asyncio.run(flood(port)), asyncio.run(streams(port))
+        rate = asyncio.run(flood(port, "/v1/embeddings", EMBEDDING))
+        tokens = asyncio.run(streams(port))
+        chat_rate = asyncio.run(flood(port, "/v1/chat/completions", CHAT))
         rss = psutil.Process(gateway.pid).memory_info().rss / 2**20
     finally:
         gateway.terminate()
@@ -122,6 +159,11 @@ def main(argv: list[str]) -> int:
         [["embedding p50 ms", f"{added * 1e3:.2f}", f"{direct * 1e3:.2f}"]],
     )
     say(f"gateway resident memory: {rss:.0f} MiB")
+    say(f"chat requests/s, 16 clients: {chat_rate:.0f}")
+    if binary := os.environ.get("LITELLM_BIN"):  # noqa: TID251 -- a benchmark is its own outermost caller
+        with litellm(binary) as peer_port:
+            peer = asyncio.run(flood(peer_port, "/v1/chat/completions", CHAT, n_each=20))
+        bar("chat requests/s, times LiteLLM's", chat_rate / peer, 1.0, at_most=False)
     kept = [
         bar("added p50", (added - direct) * 1e3, 1.5, at_most=True, unit=" ms"),
         bar("embedding requests/s, 16 clients", rate, 1500, at_most=False),
@@ -130,12 +172,12 @@ def main(argv: list[str]) -> int:
     return 0 if all(kept) else 1
 
 
-def wait_ready(port: int) -> None:
-    for _ in range(400):
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == httpx.codes.OK:
+def wait_for(url: str, within_s: float = 20) -> None:
+    """Return once `url` answers 200."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url).status_code == httpx.codes.OK:
                 return
-        except httpx.TransportError:
-            pass
         time.sleep(0.05)
-    raise RuntimeError("the gateway is not ready")
+    raise RuntimeError(f"{url} does not answer")
