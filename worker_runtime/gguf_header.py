@@ -1,0 +1,203 @@
+"""Reads and checks the header of a GGUF file: metadata and tensor table, not the weights.
+
+Sizes and counts in the file are claims. Each is bounded and checked against the file's size
+before it is used, so that a truncated or lying file never reaches llama.cpp.
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import math
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from worker_runtime.ggml_types import BLOCKS, FILE_TYPES
+from worker_runtime.invalid_file import InvalidModelFile
+
+MAX_FIELDS = 16_384
+MAX_TENSORS = 65_536
+MAX_KEY_BYTES = 1024
+MAX_STRING_BYTES = 4 * 1024 * 1024
+MAX_ARRAY_ITEMS = 4 * 1024 * 1024
+MAX_DIMENSIONS = 4
+MAX_VALUES = 1 << 48
+# What is kept of strings and number arrays; longer ones are checked and dropped.
+KEPT_STRING_BYTES = 4096
+KEPT_ARRAY_ITEMS = 1024
+VERSIONS = (2, 3)
+
+_STRING, _ARRAY = 8, 9
+_SCALARS: dict[int, struct.Struct] = {
+    number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")
+} | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+
+Scalar = int | float | bool | str
+
+
+class GgufTensor(msgspec.Struct, frozen=True):
+    name: str
+    shape: tuple[int, ...]
+    # A ggml type number.
+    type: int
+    # 0 for a type this version does not know.
+    size_bytes: int
+
+
+class GgufHeader(msgspec.Struct, frozen=True):
+    version: int
+    # Scalars, short strings, and arrays of up to `KEPT_ARRAY_ITEMS` numbers.
+    metadata: dict[str, Scalar | list[Any]]
+    # Length of every array, also of those not kept ("tokenizer.ggml.tokens").
+    array_lengths: dict[str, int]
+    tensors: list[GgufTensor]
+    has_chat_template: bool
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata.get("general.name", ""))
+
+    @property
+    def quantization(self) -> str:
+        """Such as "Q4_K_M"; empty if the file does not say."""
+        number = self.metadata.get("general.file_type")
+        return FILE_TYPES.get(number, "") if isinstance(number, int) else ""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model was trained for; 0 if the file does not say."""
+        value = self.metadata.get(f"{self.architecture}.context_length", 0)
+        return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.array_lengths.get("tokenizer.ggml.tokens", 0)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """The header of `path`, every claim in it checked against the file's size.
+
+    Raises:
+        InvalidModelFile: with the reason, fit to be shown.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb", buffering=1 << 20) as file:
+        return _HeaderReader(file, path.stat().st_size).read()
+
+
+class _HeaderReader:
+    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
+        self._file = file
+        self._size_bytes = size_bytes
+        self._metadata: dict[str, Scalar | list[Any]] = {}
+        self._array_lengths: dict[str, int] = {}
+        self._has_chat_template = False
+
+    def read(self) -> GgufHeader:
+        if self._take(4) != b"GGUF":
+            raise InvalidModelFile("this is not a GGUF file")
+        version = self._number(_SCALARS[4])
+        if version not in VERSIONS:
+            raise InvalidModelFile(f"GGUF version {version} is not supported")
+        n_tensors = self._count(MAX_TENSORS, "tensors")
+        n_fields = self._count(MAX_FIELDS, "metadata fields")
+        for _ in range(n_fields):
+            self._field()
+        tensors = self._tensors(n_tensors)
+        return GgufHeader(
+            version, self._metadata, self._array_lengths, tensors, self._has_chat_template
+        )
+
+    def _field(self) -> None:
+        key = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")
+        kind = self._number(_SCALARS[4])
+        if kind == _STRING:
+            text = self._string(MAX_STRING_BYTES)
+            if key == "tokenizer.chat_template":
+                self._has_chat_template = bool(text)
+            if len(text) <= KEPT_STRING_BYTES:
+                self._metadata[key] = text.decode("utf-8", "replace")
+        elif kind == _ARRAY:
+            self._array(key)
+        else:
+            self._metadata[key] = self._number(self._scalar(kind))
+
+    def _array(self, key: str) -> None:
+        kind = self._number(_SCALARS[4])
+        n_items = self._count(MAX_ARRAY_ITEMS, "array items")
+        self._array_lengths[key] = n_items
+        if kind == _STRING:
+            for _ in range(n_items):
+                self._string(MAX_STRING_BYTES)
+            return
+        item = self._scalar(kind)
+        packed = self._take(n_items * item.size)
+        if n_items <= KEPT_ARRAY_ITEMS:
+            self._metadata[key] = [value for (value,) in item.iter_unpack(packed)]
+
+    def _tensors(self, n_tensors: int) -> list[GgufTensor]:
+        table = [self._tensor() for _ in range(n_tensors)]
+        alignment = self._metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
+            raise InvalidModelFile("the GGUF file has an impossible alignment")
+        data_start = math.ceil(self._file.tell() / alignment) * alignment
+        for tensor, offset in table:
+            if offset % alignment:
+                raise InvalidModelFile(f"tensor {tensor.name!r} is not aligned")
+            missing = data_start + offset + tensor.size_bytes - self._size_bytes
+            if missing > 0:
+                raise InvalidModelFile(
+                    f"the GGUF file is truncated: tensor {tensor.name!r} ends {missing} bytes "
+                    "beyond the end of the file"
+                )
+        return [tensor for tensor, _ in table]
+
+    def _tensor(self) -> tuple[GgufTensor, int]:
+        name = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")[:64]
+        n_dimensions = self._number(_SCALARS[4])
+        if not 0 < n_dimensions <= MAX_DIMENSIONS:
+            raise InvalidModelFile(f"tensor {name!r} claims {n_dimensions} dimensions")
+        shape = tuple(self._number(_SCALARS[10]) for _ in range(n_dimensions))
+        n_values = math.prod(shape)
+        if n_values > MAX_VALUES:
+            raise InvalidModelFile(f"tensor {name!r} claims {n_values} values")
+        kind = self._number(_SCALARS[4])
+        offset = self._number(_SCALARS[10])
+        n_per_block, block_bytes = BLOCKS.get(kind, (1, 0))
+        size_bytes = math.ceil(n_values / n_per_block) * block_bytes
+        return GgufTensor(name, shape, kind, size_bytes), offset
+
+    def _scalar(self, kind: int) -> struct.Struct:
+        if kind not in _SCALARS:
+            raise InvalidModelFile(f"the GGUF file has a field of the unknown type {kind}")
+        return _SCALARS[kind]
+
+    def _count(self, most: int, what: str) -> int:
+        count: int = self._number(_SCALARS[10])
+        # The smallest of any of these takes one byte.
+        if count > min(most, self._size_bytes):
+            raise InvalidModelFile(f"the GGUF file claims {count} {what}")
+        return count
+
+    def _string(self, most: int) -> bytes:
+        length: int = self._number(_SCALARS[10])
+        if length > most:
+            raise InvalidModelFile(f"the GGUF file claims a text of {length} bytes")
+        return self._take(length)
+
+    def _number(self, kind: struct.Struct) -> Any:
+        return kind.unpack(self._take(kind.size))[0]
+
+    def _take(self, n_bytes: int) -> bytes:
+        taken = self._file.read(n_bytes)
+        if len(taken) < n_bytes:
+            raise InvalidModelFile("the GGUF file is truncated: it ends within its header")
+        return taken

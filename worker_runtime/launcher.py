@@ -1,0 +1,94 @@
+"""The seam between the lifecycle and the processes it runs: what an engine process offers."""
+
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from worker_runtime.catalog import ModelEntry
+
+OnProgress = Callable[[float, str], None]
+
+
+class ExitReport(msgspec.Struct, frozen=True):
+    """How an engine process ended."""
+
+    # Exit status; negative on POSIX: the signal that ended it.
+    code: int
+    # "SIGKILL", …; empty if no signal ended it.
+    signal: str = ""
+    # True if `stop` or `kill` of this process was called before.
+    wanted: bool = False
+    # Largest resident size seen.
+    peak_resident_bytes: int = 0
+    # Latest lines of its stderr, for the log and for telling causes apart; never for a client.
+    last_words: tuple[str, ...] = ()
+
+    @property
+    def looks_out_of_memory(self) -> bool:
+        """The kernel's out-of-memory killer sends SIGKILL, and nobody else here did."""
+        return self.signal == "SIGKILL" and not self.wanted
+
+    def __str__(self) -> str:
+        if not self.signal:
+            return f"exit code {self.code}"
+        guess = ", perhaps out of memory" if self.looks_out_of_memory else ""
+        return f"signal {-self.code} {self.signal}{guess}"
+
+
+class EngineProcess(Protocol):
+    """A process that holds one model. Servicers use `call` and `unary`, the rest is the owner's."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def exit(self) -> ExitReport | None:
+        """How it ended; None while it runs."""
+
+    def call(self, body: msgspec.Struct) -> AsyncGenerator[msgspec.Raw, None]:
+        """The events of one call, as the engine sends them.
+
+        Leaving early (`aclose`, cancellation) stops the call in the engine within one step; use
+        `contextlib.aclosing` around it, as a generator is otherwise closed only some time later.
+
+        Raises:
+            ServingError: what the engine ended the call with.
+            WorkerLost: the process died.
+            Overloaded: the reader let too much pile up.
+        """
+
+    def call_batches(self, body: msgspec.Struct) -> AsyncGenerator[list[msgspec.Raw], None]:
+        """Like `call`, but yields all events that wait at once: for packing when a reader lags."""
+
+    async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
+        """A call that has exactly one event."""
+
+    async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
+        """Load the model; return its facts.
+
+        Raises:
+            ServingError: the engine said why it cannot.
+            WorkerLost: the process died meanwhile; see `exit`.
+        """
+
+    async def stop(self, grace_s: float) -> ExitReport:
+        """Ask it to exit, insist after `grace_s`, kill it after as long again."""
+
+    def kill(self) -> None: ...
+
+    async def wait(self) -> ExitReport:
+        """Return when it has ended."""
+
+    def resident_bytes(self) -> int:
+        """Resident size now; 0 once it has ended."""
+
+
+class Launcher(Protocol):
+    async def start(self, entry: "ModelEntry") -> EngineProcess:
+        """Start the process of `entry`, with nothing loaded.
+
+        Raises:
+            OSError: the operating system would not start it.
+        """

@@ -1,0 +1,155 @@
+"""Settings that chat and embedding workers share; the only place of this package that reads the
+environment. Each worker subclasses `RuntimeSettings` with its port and its own fields.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from worker_runtime.policy import LifecyclePolicy
+
+GIB = 1024**3
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+# Never given to engine processes, which run model files' templates and native code.
+SECRETS = frozenset({"WORKER_TOKEN", "API_KEY", "API_KEYS"})
+
+
+class RuntimeSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
+    )
+
+    host: str = Field(
+        default="127.0.0.1",
+        validation_alias="WORKER_HOST",
+        description="Address the worker listens on; off loopback WORKER_TOKEN is required.",
+    )
+    port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="WORKER_PORT",
+        description="gRPC port; 0 lets the system choose. Each worker has its own variable.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="WORKER_METRICS_PORT",
+        description="Port of the worker's own Prometheus page; 0 is off.",
+    )
+    token: str = Field(
+        default="",
+        validation_alias="WORKER_TOKEN",
+        description="Shared token that every RPC must carry; empty (loopback only): not checked.",
+    )
+    models_dir: Path = Field(
+        default=Path("./models"),
+        validation_alias="MODELS_DIR",
+        description="Folder that is scanned for models.",
+    )
+    scan_ttl_s: float = Field(
+        default=300.0,
+        gt=0,
+        validation_alias="MODEL_SCAN_TTL_SECONDS",
+        description="Age in seconds at which the scan of the models folder is repeated.",
+    )
+    unload_enabled: bool = Field(
+        default=True,
+        validation_alias="MODEL_UNLOAD_ENABLED",
+        description="Unload idle models.",
+    )
+    idle_timeout_s: float = Field(
+        default=3600.0,
+        ge=0,
+        validation_alias="MODEL_IDLE_TIMEOUT",
+        description="Seconds after its last request until a model is unloaded.",
+    )
+    unload_check_interval_s: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias="MODEL_UNLOAD_CHECK_INTERVAL",
+        description="Kept for old configurations: unloading happens on time, nothing is polled.",
+    )
+    max_loaded: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="MAX_LOADED_MODELS",
+        description="Models of this worker loaded at once; 0: as many as the memory takes.",
+    )
+    memory_limit_gb: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="MODEL_MEMORY_LIMIT_GB",
+        description="Budget in GiB for all loaded models of this worker; unset: none.",
+    )
+    strict_memory_check: bool = Field(
+        default=False,
+        validation_alias="STRICT_MEMORY_CHECK",
+        description="Refuse a load that would leave less than MIN_REMAIN_AFTER_LOAD_GB.",
+    )
+    min_remain_gb: float = Field(
+        default=1.0,
+        ge=0,
+        validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
+        description="GiB that a load must leave free when STRICT_MEMORY_CHECK is set.",
+    )
+    max_waiting: int = Field(
+        default=64,
+        ge=1,
+        validation_alias="MAX_WAITING_REQUESTS",
+        description="Requests that may wait for one model to load; more are refused.",
+    )
+    queue_wait_s: float = Field(
+        default=30.0,
+        gt=0,
+        validation_alias="QUEUE_WAIT_SECONDS",
+        description="Seconds a load waits for memory that other models hold.",
+    )
+    load_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias="MODEL_LOAD_TIMEOUT",
+        description="Seconds a model may take to load.",
+    )
+    drain_s: float = Field(
+        default=25.0,
+        ge=0,
+        validation_alias="DRAIN_SECONDS",
+        description="Seconds that running requests get to end on shutdown or unload.",
+    )
+    exit_with_parent: bool = Field(
+        default=False,
+        validation_alias="EXIT_WITH_PARENT",
+        description="Drain and exit when the process that started this one is gone.",
+    )
+    log_level: str = Field(
+        default="INFO",
+        validation_alias="LOG_LEVEL",
+        description="DEBUG, INFO, WARNING or ERROR.",
+    )
+
+    def policy(self) -> LifecyclePolicy:
+        """The lifecycle's numbers as these settings have them."""
+        return LifecyclePolicy(
+            idle_timeout_s=self.idle_timeout_s if self.unload_enabled else None,
+            max_loaded=self.max_loaded,
+            memory_limit_bytes=(
+                None if self.memory_limit_gb is None else int(self.memory_limit_gb * GIB)
+            ),
+            min_remain_bytes=int(self.min_remain_gb * GIB) if self.strict_memory_check else None,
+            max_waiting=self.max_waiting,
+            queue_wait_s=self.queue_wait_s,
+            load_timeout_s=self.load_timeout_s,
+            drain_s=self.drain_s,
+        )
+
+
+def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment and `extra`, without secrets: for engine processes."""
+    inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    kept = {name: value for name, value in inherited.items() if name.upper() not in SECRETS}
+    return kept | dict(extra)
