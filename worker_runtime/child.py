@@ -1,5 +1,263 @@
-"""The worker's side of the pipe: starts an engine process, sends calls, hands out their events."""
+"""The worker's side of the pipe: starts an engine process, sends calls, hands out their events.
 
-from worker_runtime.launcher import EngineProcess, ExitReport, Launcher
+One task per process reads the pipe and hands each report to its call; one more relays what the
+process writes to stderr into the log. Both end with the process.
+"""
 
-__all__ = ["EngineProcess", "ExitReport", "Launcher"]
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+
+import msgspec
+
+from protos.errors import BackendFailure, ServingError, WorkerLost
+from worker_runtime import wire
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.job_object import JobObject
+from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
+from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.open_calls import OpenCalls
+from worker_runtime.settings import engine_environment
+
+__all__ = ["ChildProcess", "EngineProcess", "ExitReport", "Launcher", "ProcessLauncher"]
+
+PIPE_BUFFER_BYTES = 1024 * 1024
+READ_BYTES = 64 * 1024
+MAX_LINE_BYTES = 8192
+# From the end of its pipe to the exit of a process.
+EXIT_GRACE_S = 2.0
+LAST_WORDS = 40
+
+log = logging.getLogger(__name__)
+
+
+class ProcessLauncher:
+    """Starts `python -m entry.engine_module`.
+
+    Args:
+        environment: variables added to this process's own (secrets are left out).
+    """
+
+    def __init__(self, probe: MemoryProbe, environment: Mapping[str, str] | None = None) -> None:
+        self._probe = probe
+        self._environment = dict(environment or {})
+        self._job = JobObject()
+
+    async def start(self, entry: ModelEntry) -> "ChildProcess":
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            entry.engine_module,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=engine_environment(self._environment),
+            limit=PIPE_BUFFER_BYTES,
+        )
+        try:
+            self._job.add(process.pid)
+        except OSError:
+            # It ends by itself when its stdin closes; only a hang in native code is not covered.
+            log.warning("process %d was not added to the job object", process.pid, exc_info=True)
+        return ChildProcess(process, entry.id, self._probe)
+
+
+class ChildProcess:
+    """An engine process and the pipe to it; see `EngineProcess` for what callers use."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str, probe: MemoryProbe) -> None:
+        self._process = process
+        self._name = name
+        self._probe = probe
+        self._calls = OpenCalls()
+        self._loading: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        # Whoever loads awaits it; if nobody does any more, its error is no news.
+        self._loading.add_done_callback(lambda loading: loading.cancelled() or loading.exception())
+        self._on_progress: OnProgress = lambda fraction, stage: None
+        self._peak_resident_bytes = 0
+        self._wanted = False
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._exit: ExitReport | None = None
+        # Owned here: it ends when the process does, which `stop` and `wait` wait for.
+        self._watching = asyncio.create_task(self._watch(), name=f"engine {name}")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit(self) -> ExitReport | None:
+        return self._exit
+
+    async def call(self, body: msgspec.Struct) -> AsyncGenerator[msgspec.Raw, None]:
+        async with contextlib.aclosing(self.call_batches(body)) as batches:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+
+    async def call_batches(self, body: msgspec.Struct) -> AsyncGenerator[list[msgspec.Raw], None]:
+        if self._exit is not None:
+            raise self._lost()
+        call_id, call = self._calls.open()
+        try:
+            await self._send(wire.Submit(call_id, wire.raw(body)))
+            while events := await call.take():
+                yield events
+        finally:
+            if self._calls.close(call_id):
+                self._post(wire.Cancel(call_id))
+
+    async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
+        events = [event async for event in self.call(body)]
+        if len(events) != 1:
+            raise BackendFailure(f"the engine answered with {len(events)} events instead of one")
+        return events[0]
+
+    async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
+        self._on_progress = on_progress
+        await self._send(wire.Load(spec))
+        facts = await asyncio.shield(self._loading)
+        self.resident_bytes()
+        return facts
+
+    async def stop(self, grace_s: float) -> ExitReport:
+        self._wanted = True
+        self._post(wire.Stop())
+        for insist in (self._process.terminate, self._process.kill):
+            try:
+                return await asyncio.wait_for(self.wait(), grace_s)
+            except TimeoutError:
+                log.warning("engine %s did not exit in %.1f s: insisting", self._name, grace_s)
+                with contextlib.suppress(ProcessLookupError):
+                    insist()
+        return await self.wait()
+
+    def kill(self) -> None:
+        self._wanted = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def wait(self) -> ExitReport:
+        return await asyncio.shield(self._watching)
+
+    def resident_bytes(self) -> int:
+        if self._exit is not None:
+            return 0
+        now = self._probe.resident_bytes(self.pid)
+        self._peak_resident_bytes = max(self._peak_resident_bytes, now)
+        return now
+
+    async def _send(self, command: wire.Command) -> None:
+        self._post(command)
+        assert self._process.stdin is not None
+        try:
+            await self._process.stdin.drain()
+        except ConnectionError:
+            await self.wait()
+            raise self._lost() from None
+
+    def _post(self, command: wire.Command) -> None:
+        """Write without waiting, for small commands and for places that must not wait."""
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(wire.frame(command))
+
+    async def _watch(self) -> ExitReport:
+        relaying = asyncio.create_task(self._relay_stderr(), name=f"stderr of {self._name}")
+        try:
+            await self._read_reports()
+            await self._outlast(EXIT_GRACE_S)
+            # What it wrote last explains its end; a grandchild may keep the pipe open for ever.
+            await asyncio.wait({relaying}, timeout=EXIT_GRACE_S)
+        finally:
+            relaying.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            self._exit = await self._report_exit()
+        return self._exit
+
+    async def _read_reports(self) -> None:
+        assert self._process.stdout is not None
+        splitter = wire.FrameSplitter()
+        try:
+            while chunk := await self._process.stdout.read(READ_BYTES):
+                for payload in splitter.feed(chunk):
+                    self._dispatch(wire.report_decoder.decode(payload))
+        except (ValueError, msgspec.MsgspecError):
+            log.exception("the pipe from engine %s is out of step: ending it", self._name)
+            self._process.kill()
+
+    def _dispatch(self, report: wire.Report) -> None:
+        match report:
+            case wire.Event():
+                if not self._calls.event(report):
+                    self._post(wire.Cancel(report.id))
+            case wire.Ended():
+                self._calls.ended(report)
+            case wire.Progress(fraction=fraction, stage=stage):
+                self._on_progress(min(max(fraction, 0.0), 1.0), stage)
+            case wire.Loaded(facts=facts):
+                if not self._loading.done():
+                    self._loading.set_result(facts)
+            case wire.LoadFailed(error=error):
+                if not self._loading.done():
+                    self._loading.set_exception(error.error())
+
+    async def _outlast(self, grace_s: float) -> None:
+        """Wait for the exit of a process whose pipe is closed; kill it if it lingers."""
+        try:
+            await asyncio.wait_for(self._process.wait(), grace_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def _report_exit(self) -> ExitReport:
+        code = await self._process.wait()
+        report = ExitReport(
+            code,
+            _signal_name(code),
+            self._wanted,
+            self._peak_resident_bytes,
+            tuple(self._last_words),
+        )
+        self._exit = report
+        self._calls.all_ended(self._lost)
+        if not self._loading.done():
+            self._loading.set_exception(self._lost())
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        return report
+
+    async def _relay_stderr(self) -> None:
+        assert self._process.stderr is not None
+        rest = b""
+        while chunk := await self._process.stderr.read(MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_LINE_BYTES:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._relay(line)
+        self._relay(rest)
+
+    def _relay(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if text:
+            self._last_words.append(text)
+            log.info("%s: %s", self._name, text)
+
+    def _lost(self) -> ServingError:
+        how = "was stopped" if self._wanted else "died"
+        return WorkerLost(f"the model's process {how} ({self._exit})", retry_after_s=1)
+
+
+def _signal_name(code: int) -> str:
+    if code >= 0 or sys.platform == "win32":
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

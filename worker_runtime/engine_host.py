@@ -5,22 +5,29 @@
 
 The first thing an engine process does is to move its stdout to a private descriptor, so that a
 library's print cannot break the wire; stdout then goes to stderr. It exits when its stdin closes,
-so a dead worker leaves no orphan.
+so a dead worker leaves no orphan. Two threads: a reader takes commands off the pipe, so that a
+stop or the end of the pipe is noticed also during a load; the main thread calls the engine.
 """
 
+import contextlib
 import os
+import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from msgspec import Raw
 
-from protos.errors import BackendLoadFailed, ServingError
+from protos.errors import ServingError
 from worker_runtime import wire
+from worker_runtime.load_failures import raised_while_loading
 
 HEAD_BYTES = 4
+# How long an engine may take to close before the process exits without it.
+CLOSE_S = 5.0
 
 
 class Outbox:
@@ -58,13 +65,14 @@ class Outbox:
 
 
 class Engine(Protocol):
-    """What an engine process runs. All methods are called on the thread that reads the pipe."""
+    """What an engine process runs. All methods are called on the process's main thread."""
 
     def load(self, spec: Raw) -> Any:
         """Load the model, reporting progress; return its facts as a struct.
 
         Raises:
-            ServingError, MemoryError, OSError: the load failed; the process reports it and exits.
+            ServingError: the load failed; the process reports it and exits.
+            Exception: the same, reported as `BackendLoadFailed` without its text.
         """
 
     def submit(self, call_id: int, body: Raw) -> None:
@@ -81,24 +89,36 @@ def host_engine(build: Callable[[Outbox], Engine]) -> None:
     """Run one engine until the worker says stop or the pipe closes. Never returns normally."""
     commands, reports = _claim_stdio()
     _volunteer_for_oom_kill()
-    outbox = Outbox(reports)
-    engine = build(outbox)
+    code = 1
     try:
-        while (command := _read(commands)) is not None:
-            match command:
-                case wire.Load(spec):
-                    if not _load(engine, outbox, spec):
-                        break
-                case wire.Submit(id=call_id, body=body):
-                    engine.submit(call_id, body)
-                case wire.Cancel(id=call_id):
-                    engine.cancel(call_id)
-                case wire.Stop():
-                    break
-        engine.close()
+        inbox = _Inbox(commands)
+        _run(build, Outbox(reports), inbox)
+        code = 0
+    except BrokenPipeError:
+        # The worker is gone: nobody is left to be told.
+        pass
+    except Exception:  # noqa: BLE001 - the process's outermost loop: the worker sees the exit code
+        traceback.print_exc()
     finally:
         # Native libraries' threads and destructors must not keep a dead model in memory.
-        os._exit(0)
+        _exit(code)
+
+
+def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> None:
+    engine = build(outbox)
+    while True:
+        match inbox.get():
+            case wire.Load(spec):
+                if not _load(engine, outbox, spec):
+                    break
+                inbox.loaded.set()
+            case wire.Submit(id=call_id, body=body):
+                engine.submit(call_id, body)
+            case wire.Cancel(id=call_id):
+                engine.cancel(call_id)
+            case wire.Stop():
+                break
+    engine.close()
 
 
 def _load(engine: Engine, outbox: Outbox, spec: Raw) -> bool:
@@ -106,15 +126,47 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw) -> bool:
         facts = engine.load(spec)
     except ServingError as error:
         outbox.load_failed(error)
-    except MemoryError:
-        outbox.load_failed(BackendLoadFailed("not enough memory to load the model"))
-    except OSError as error:
-        number = getattr(error, "winerror", None) or error.errno
-        outbox.load_failed(BackendLoadFailed(f"the model could not be read (error {number})"))
+    except Exception as error:  # noqa: BLE001 - any failure of native code must reach the worker
+        traceback.print_exc()
+        outbox.load_failed(raised_while_loading("", error))
     else:
         outbox.loaded(facts)
         return True
     return False
+
+
+class _Inbox:
+    """Commands for the main thread, read off the pipe by a thread of their own."""
+
+    def __init__(self, commands: BinaryIO) -> None:
+        self.loaded = threading.Event()
+        self._commands = commands
+        self._queue: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
+        threading.Thread(target=self._read_all, name="pipe reader", daemon=True).start()
+
+    def get(self) -> wire.Command:
+        return self._queue.get()
+
+    def _read_all(self) -> None:
+        try:
+            while (command := _read(self._commands)) is not None:
+                self._queue.put(command)
+                if isinstance(command, wire.Stop):
+                    break
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: no commands, no process
+            traceback.print_exc()
+            _exit(1)
+        # Nothing can interrupt a load but the end of the process; it holds nothing yet.
+        if self.loaded.is_set():
+            self._queue.put(wire.Stop())
+            threading.Event().wait(CLOSE_S)
+        _exit(0)
+
+
+def _exit(code: int) -> None:
+    # Not sys.exit: it would wait for threads and run destructors of a half-dead library.
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _claim_stdio() -> tuple[BinaryIO, BinaryIO]:
@@ -135,7 +187,8 @@ def _claim_stdio() -> tuple[BinaryIO, BinaryIO]:
 def _volunteer_for_oom_kill() -> None:
     """Let the kernel take the engine, which comes back, before the worker or the user's desktop."""
     score = Path("/proc/self/oom_score_adj")
-    if score.exists():
+    # Absent outside Linux, read-only in some sandboxes: then the kernel decides by size alone.
+    with contextlib.suppress(OSError):
         score.write_text("800")
 
 

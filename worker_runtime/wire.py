@@ -6,6 +6,7 @@ the same for every engine; `body`, `spec` and `facts` are the engine's own struc
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -138,3 +139,27 @@ def frame_length(head: bytes) -> int:
     if length > MAX_FRAME_BYTES:
         raise ValueError(f"frame of {length} bytes on the engine pipe")
     return int(length)
+
+
+class FrameSplitter:
+    """Cuts a stream of bytes, arriving in any pieces, into the payloads of its frames."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The payloads that `chunk` completes.
+
+        Raises:
+            ValueError: as `frame_length`.
+        """
+        self._pending += chunk
+        start = 0
+        while len(self._pending) - start >= _LENGTH.size:
+            body = start + _LENGTH.size
+            end = body + frame_length(bytes(self._pending[start:body]))
+            if len(self._pending) < end:
+                break
+            yield bytes(self._pending[body:end])
+            start = end
+        del self._pending[:start]
