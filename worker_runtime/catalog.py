@@ -66,6 +66,8 @@ class Catalog:
         self._entries: dict[str, ModelEntry] = {}
         self._default_id = ""
         self._scanned_at_s: float | None = None
+        # How often the disk was looked at; tells whoever keeps something by entry when to compare.
+        self.n_scans = 0
 
     def resolve(self, model: str) -> ModelEntry:
         """The entry that `model` means: an id, in any case; "" is the default model.
@@ -104,6 +106,7 @@ class Catalog:
             self._entries.setdefault(entry.id, entry)
         self._default_id = found.default_id
         self._scanned_at_s = self._clock.monotonic()
+        self.n_scans += 1
         return list(self._entries.values())
 
     def _refresh(self) -> None:

@@ -1,36 +1,11 @@
-"""What a caller of the lifecycle holds: a place in the wait for a model, then a lease on it."""
-
-import asyncio
-from collections.abc import Callable
-from typing import Literal
+"""What a caller of the lifecycle holds: a lease on a loaded model."""
 
 import msgspec
 
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.clock import Clock
 from worker_runtime.launcher import EngineProcess
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """What a waiting caller is told, at once and whenever it changes."""
-
-    # 1 is next.
-    position: int
-    # "queue": other models hold the memory; "load": the model is being loaded.
-    reason: Literal["queue", "load"]
-    # 0 to 1.
-    load_fraction: float = 0.0
-    estimated_wait_s: float | None = None
-
-
-OnWait = Callable[[Waiting], None]
-
-
-class TokenCounts(msgspec.Struct):
-    """Sums over the requests of one model since the worker's start."""
-
-    prompt: int = 0
-    cached: int = 0
-    completion: int = 0
+from worker_runtime.snapshot import Counters
 
 
 class Lease:
@@ -41,30 +16,65 @@ class Lease:
         entry: ModelEntry,
         engine: EngineProcess,
         facts: msgspec.Raw,
-        counts: TokenCounts,
+        counters: Counters,
     ) -> None:
         self.entry = entry
         self.engine = engine
         # What the engine returned from `load`: the worker's own struct, encoded.
         self.facts = facts
-        self._counts = counts
+        self._counters = counters
 
     def count_tokens(self, *, prompt: int = 0, cached: int = 0, completion: int = 0) -> None:
         """Add to the model's counters (shown in status and metrics)."""
-        self._counts.prompt += prompt
-        self._counts.cached += cached
-        self._counts.completion += completion
+        self._counters.prompt_tokens += prompt
+        self._counters.cached_tokens += cached
+        self._counters.completion_tokens += completion
 
 
-class Waiter:
-    """One caller that waits for a model to become ready."""
+class LoadedModel:
+    """A process with its model loaded, and how many use it."""
 
-    def __init__(self, on_wait: OnWait | None) -> None:
-        self.granted: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
-        self._on_wait = on_wait
-        self._told: Waiting | None = None
+    def __init__(
+        self,
+        entry: ModelEntry,
+        engine: EngineProcess,
+        facts: msgspec.Raw,
+        clock: Clock,
+        idle_timeout_s: float | None,
+    ) -> None:
+        self.entry = entry
+        self.engine = engine
+        self.facts = facts
+        self.loaded_at_s = clock.time()
+        # False once it is decided that it goes: nobody gets a lease any more.
+        self.accepting = True
+        self.n_leases = 0
+        self._clock = clock
+        self._idle_timeout_s = idle_timeout_s
+        self._keep_alive_s = idle_timeout_s
+        # When the last lease ended, or the first of those held now began.
+        self.turned_s = clock.monotonic()
 
-    def tell(self, waiting: Waiting) -> None:
-        if self._on_wait is not None and waiting != self._told:
-            self._told = waiting
-            self._on_wait(waiting)
+    @property
+    def idle_deadline_s(self) -> float | None:
+        """When it is to be unloaded for idleness; None: not while things stay as they are."""
+        if self.n_leases or self._keep_alive_s is None:
+            return None
+        return self.turned_s + self._keep_alive_s
+
+    def begin_use(self) -> None:
+        self.n_leases += 1
+        if self.n_leases == 1:
+            self.turned_s = self._clock.monotonic()
+
+    def end_use(self, keep_alive_s: float | None) -> float:
+        """Give one lease back; returns the seconds of use that end with it, if none is left."""
+        self.n_leases -= 1
+        if keep_alive_s is None:
+            self._keep_alive_s = self._idle_timeout_s
+        else:
+            self._keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
+        if self.n_leases:
+            return 0.0
+        began_s, self.turned_s = self.turned_s, self._clock.monotonic()
+        return self.turned_s - began_s

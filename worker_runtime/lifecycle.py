@@ -7,23 +7,34 @@
 Each model has one owner task (`owner.py`); above them a scheduler books memory (`scheduler.py`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
+from protos.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.launcher import Launcher, OnProgress
-from worker_runtime.leases import Lease, OnWait, Waiting
+from worker_runtime.leases import Lease
+from worker_runtime.memory.estimate import estimate_bytes
 from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.snapshot import ModelSnapshot
+from worker_runtime.scheduler import Scheduler
+from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.waiting_room import OnWait, Waiting
 
-__all__ = ["Lease", "LifecyclePolicy", "Models", "Waiting"]
+__all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
 
 
 class Models:
+    """
+    Args:
+        estimate: bytes a model will take once loaded, for the scheduler's bookings.
+    """
+
     def __init__(
         self,
         catalog: Catalog,
@@ -32,13 +43,24 @@ class Models:
         clock: Clock,
         probe: MemoryProbe,
         *,
-        estimate: Callable[[ModelEntry], int] | None = None,
+        estimate: Callable[[ModelEntry], int] = estimate_bytes,
     ) -> None:
-        self._catalog = catalog
-        raise NotImplementedError
+        self.catalog = catalog
+        self.clock = clock
+        self.probe = probe
+        self._policy = policy
+        self._launcher = launcher
+        self._estimate = estimate
+        self._scheduler = Scheduler(policy, probe)
+        self._owners: dict[str, ModelOwner] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._compared_scan = 0
+        self._closing = False
 
     async def __aenter__(self) -> Self:
-        raise NotImplementedError
+        await self._tasks.__aenter__()
+        return self
 
     async def __aexit__(
         self,
@@ -46,7 +68,8 @@ class Models:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        raise NotImplementedError
+        self._begin_close(hurry=error is not None)
+        await self._tasks.__aexit__(kind, error, trace)
 
     @asynccontextmanager
     async def lease(
@@ -61,16 +84,16 @@ class Models:
         Args:
             keep_alive_s: how long it stays loaded after this lease if nobody else uses it; 0: not
                 at all, negative: for ever, None: the policy's idle timeout.
-            on_wait: called (on the event loop, must not block) at once and on each change while
-                the caller waits.
+            on_wait: called (on the event loop; must neither block nor raise) at once and on each
+                change while the caller waits; not at all if the model is ready.
         Raises:
             ModelNotFound: no such model, or a broken one.
             BackendLoadFailed: it could not be loaded now, or a moment ago.
             Overloaded: too many wait for it, or other models hold the memory for too long.
             NotReady: the worker is shutting down.
         """
-        raise NotImplementedError
-        yield
+        async with self._owner(model).lease(keep_alive_s, on_wait) as lease:
+            yield lease
 
     async def load(
         self,
@@ -79,25 +102,100 @@ class Models:
         *,
         keep_alive_s: float | None = None,
     ) -> None:
-        """Load `model` now, also if it failed a moment ago. Raises as `lease` does."""
-        raise NotImplementedError
+        """Load `model` now, also if it failed a moment ago. Raises as `lease` does.
+
+        Args:
+            on_progress: called as `on_wait` of `lease` is, with fraction and stage.
+        """
+
+        def tell(waiting: Waiting) -> None:
+            if on_progress is not None:
+                on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
+
+        await self._owner(model).load(keep_alive_s, tell)
 
     async def unload(self, model: str) -> int:
         """End `model`'s process once its leases end or the drain limit passes.
 
         Returns:
             resident bytes of its process before it ended; 0 if it was not loaded.
+        Raises:
+            ModelNotFound: no such model.
         """
-        raise NotImplementedError
+        owner = self._owners.get(self.catalog.resolve(model).id)
+        return 0 if owner is None else await owner.unload()
 
     def rescan(self) -> list[ModelSnapshot]:
         """Look at the disk now; models that changed or went are unloaded once idle."""
-        raise NotImplementedError
+        self.catalog.rescan()
+        return self.snapshot()
 
     def snapshot(self) -> list[ModelSnapshot]:
         """All models; wakes, loads and refreshes nothing."""
-        raise NotImplementedError
+        entries = self.catalog.entries()
+        self._compare(entries)
+        default = self.catalog.default_id
+        return [self._snapshot_of(entry, is_default=entry.id == default) for entry in entries]
 
-    async def close(self, *, drain_s: float | None = None) -> None:
-        """Refuse new work and unload everything; called again with 0 it kills at once."""
-        raise NotImplementedError
+    @property
+    def n_queued(self) -> int:
+        """Loads that wait for memory."""
+        return self._scheduler.n_waiting
+
+    async def close(self, *, hurry: bool = False) -> None:
+        """Refuse new leases, drain and unload everything; `hurry` does not wait for leases."""
+        self._begin_close(hurry=hurry)
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _begin_close(self, *, hurry: bool) -> None:
+        self._closing = True
+        for owner in self._owners.values():
+            owner.close(hurry=hurry)
+
+    def _owner(self, model: str) -> ModelOwner:
+        entry = self.catalog.resolve(model)
+        self._compare(self.catalog.entries())
+        owner = self._owners.get(entry.id)
+        if owner is None or owner.closing:
+            owner = self._start_owner(entry)
+        return owner
+
+    def _start_owner(self, entry: ModelEntry) -> ModelOwner:
+        if self._closing:
+            raise NotReady("the worker is shutting down", retry_after_s=5)
+        owner = ModelOwner(
+            entry,
+            self._policy,
+            self._launcher,
+            self.clock,
+            self.probe,
+            self._scheduler,
+            self._estimate,
+        )
+        self._owners[entry.id] = owner
+        task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return owner
+
+    def _compare(self, entries: list[ModelEntry]) -> None:
+        """Tell the owners what a new scan changed."""
+        if self._compared_scan == self.catalog.n_scans:
+            return
+        self._compared_scan = self.catalog.n_scans
+        present = {entry.id: entry for entry in entries if not entry.broken}
+        for model, owner in list(self._owners.items()):
+            entry = present.get(model)
+            if entry is None:
+                owner.close()
+                del self._owners[model]
+            elif entry.fingerprint != owner.entry.fingerprint:
+                owner.replace(entry)
+
+    def _snapshot_of(self, entry: ModelEntry, *, is_default: bool) -> ModelSnapshot:
+        owner = self._owners.get(entry.id)
+        if owner is not None:
+            return owner.snapshot(is_default=is_default)
+        state = ModelState.FAILED if entry.broken else ModelState.UNLOADED
+        return ModelSnapshot(entry, is_default, state, Counters(), failure=entry.broken)

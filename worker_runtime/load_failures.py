@@ -26,10 +26,10 @@ def smells_of_memory(text: str) -> bool:
 
 
 def out_of_memory(backend: str) -> BackendLoadFailed:
-    """The load failed for lack of memory or page file."""
+    """The load failed for lack of memory or page file; "" is a backend not known here."""
     return BackendLoadFailed(
         "the model could not be loaded: not enough memory or page file",
-        suggestions=_more_memory(backend),
+        suggestions=_more_memory(backend) if backend else (),
         metadata={"backend": backend, "cause": "memory"},
     )
 
@@ -58,6 +58,14 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
             return out_of_memory(backend)
         return load_failed(backend, f"its files could not be read (error {number})")
     return load_failed(backend, f"the backend refused it ({type(error).__name__}, see the log)")
+
+
+def explained(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
+    """What an engine reported, completed with what only this side knows."""
+    if error.metadata.get("cause") == "memory" and not error.suggestions:
+        return out_of_memory(backend)
+    error.metadata = error.metadata | {"backend": backend}
+    return error
 
 
 def _numbers() -> frozenset[int]:

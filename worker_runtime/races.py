@@ -1,4 +1,4 @@
-"""Waiting for one of several things, with the others cancelled and awaited: nothing is left over."""
+"""Waiting for one of several things; the others are cancelled and awaited."""
 
 import asyncio
 from collections.abc import Coroutine

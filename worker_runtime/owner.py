@@ -1,0 +1,381 @@
+"""One model's life: its owner task is the only one that changes its state.
+
+    UNLOADED → QUEUED → RESERVED → LOADING → READY → DRAINING → UNLOADING → VERIFYING → UNLOADED
+                                                 ╲ FAILED: a load failed, or it crashed too often
+
+Callers ask for a lease and wait; the owner wakes up, brings the model up while somebody wants it,
+keeps it while it is used or fresh, and takes it down.
+"""
+
+import asyncio
+import copy
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
+from worker_runtime.bring_up import bring_up
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.clock import Clock
+from worker_runtime.launcher import Launcher
+from worker_runtime.leases import Lease, LoadedModel
+from worker_runtime.load_failures import load_failed
+from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.races import first_of
+from worker_runtime.scheduler import Booking, Scheduler
+from worker_runtime.setbacks import Setbacks
+from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.waiting_room import OnWait, WaitingRoom
+
+RESIDENT_SAMPLE_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class ModelOwner:
+    def __init__(
+        self,
+        entry: ModelEntry,
+        policy: LifecyclePolicy,
+        launcher: Launcher,
+        clock: Clock,
+        probe: MemoryProbe,
+        scheduler: Scheduler,
+        estimate: Callable[[ModelEntry], int],
+    ) -> None:
+        self.entry = entry
+        self._policy = policy
+        self._launcher = launcher
+        self._clock = clock
+        self._probe = probe
+        self._scheduler = scheduler
+        self._estimate = estimate
+        self._setbacks = Setbacks(policy)
+        self._counters = Counters()
+        self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
+        self._loaded: LoadedModel | None = None
+        self._unloads: list[asyncio.Future[int]] = []
+        # Set whenever something happened that the owner task may have to act on.
+        self._changed = asyncio.Event()
+        # Until when the owner task sleeps while the model is idle.
+        self._alarm_s: float | None = None
+        self._closing = False
+        self._hurry = False
+        self._state = ModelState.UNLOADED
+        self._load_fraction = 0.0
+        self._load_stage = ""
+        self._last_used_s: float | None = None
+        self._freed_bytes: int | None = None
+        # By the unload that goes on, or 0.
+        self._freed_now = 0
+        # When the process was last measured, and its resident bytes.
+        self._resident = (float("-inf"), 0)
+
+    # For callers.
+
+    @asynccontextmanager
+    async def lease(
+        self, keep_alive_s: float | None, on_wait: OnWait | None
+    ) -> AsyncIterator[Lease]:
+        loaded = await self._acquire(on_wait)
+        self._counters.requests += 1
+        try:
+            yield Lease(loaded.entry, loaded.engine, loaded.facts, self._counters)
+        finally:
+            self._release(loaded, keep_alive_s)
+
+    async def load(self, keep_alive_s: float | None, on_wait: OnWait | None) -> None:
+        self._setbacks.forgive()
+        self._release(await self._acquire(on_wait), keep_alive_s)
+
+    async def unload(self) -> int:
+        if self._state in (ModelState.UNLOADED, ModelState.FAILED):
+            return 0
+        freed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._unloads.append(freed)
+        if self._loaded is not None:
+            self._loaded.accepting = False
+        self._changed.set()
+        return await freed
+
+    def replace(self, entry: ModelEntry) -> None:
+        """The files changed: what is loaded serves its leases to their end, then goes."""
+        self.entry, self._setbacks = entry, Setbacks(self._policy)
+        if self._loaded is not None:
+            self._loaded.accepting = False
+            self._changed.set()
+
+    def close(self, *, hurry: bool = False) -> None:
+        """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
+        self._closing = True
+        self._hurry = self._hurry or hurry
+        self._changed.set()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    def snapshot(self, *, is_default: bool) -> ModelSnapshot:
+        now_s, loaded = self._clock.monotonic(), self._loaded
+        in_use = loaded is not None and loaded.n_leases > 0
+        return ModelSnapshot(
+            self.entry,
+            is_default,
+            self._state,
+            copy.copy(self._counters),
+            n_leases=loaded.n_leases if loaded is not None else 0,
+            n_waiting=len(self._room),
+            load_fraction=self._load_fraction,
+            load_stage=self._load_stage,
+            loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
+            idle_s=None if in_use or self._last_used_s is None else now_s - self._last_used_s,
+            pid=loaded.engine.pid if loaded is not None else 0,
+            resident_bytes=self._resident_bytes(loaded, now_s),
+            failure=self._setbacks.cause,
+            retry_after_s=self._setbacks.retry_after_s(now_s),
+            freed_bytes=self._freed_bytes,
+        )
+
+    def _resident_bytes(self, loaded: LoadedModel | None, now_s: float) -> int:
+        if loaded is None:
+            return 0
+        if now_s - self._resident[0] >= RESIDENT_SAMPLE_S:
+            self._resident = (now_s, loaded.engine.resident_bytes())
+        return self._resident[1]
+
+    # For the scheduler.
+
+    @property
+    def last_used_s(self) -> float:
+        return self._loaded.turned_s if self._loaded is not None else 0.0
+
+    def can_evict(self) -> bool:
+        loaded = self._loaded
+        idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
+        return idle and not self._room
+
+    def evict(self) -> None:
+        assert self._loaded is not None
+        self._loaded.accepting = False
+        self._changed.set()
+
+    # The owner task.
+
+    async def run(self) -> None:
+        try:
+            while not self._closing:
+                await self._until(lambda: len(self._room) > 0 or self._closing)
+                if self._wanted():
+                    await self._one_life()
+        finally:
+            self._closing = True
+            self._room.refuse(lambda: NotReady("the worker is shutting down", retry_after_s=5))
+
+    async def _one_life(self) -> None:
+        entry, self._freed_now = self.entry, 0
+        booking: Booking | None = None
+        try:
+            booking = await self._book(entry)
+            loaded = None if booking is None else await self._bring_up(entry)
+            if loaded is not None:
+                await self._live(loaded)
+        except Exception:
+            # The owner's outermost loop: a bug in one model's life must not end the others'.
+            log.exception("the life of model %s ended in a bug", entry.id)
+            self._load_failed(BackendFailure("the worker failed to manage the model"))
+        finally:
+            if booking is not None:
+                self._scheduler.release(booking)
+            self._loaded = None
+            self._end_life()
+
+    def _end_life(self) -> None:
+        failed = bool(self._setbacks.cause)
+        self._enter(ModelState.FAILED if failed else ModelState.UNLOADED)
+        if self._setbacks.retry_after_s(self._clock.monotonic()) is not None:
+            self._room.refuse(lambda: self._setbacks.failure(self._clock.monotonic()))
+        for freed in self._unloads:
+            if not freed.done():
+                freed.set_result(self._freed_now)
+        self._unloads.clear()
+
+    async def _book(self, entry: ModelEntry) -> Booking | None:
+        self._enter(ModelState.QUEUED)
+        try:
+            booking = await first_of(
+                self._scheduler.reserve(self, self._estimate(entry)),
+                self._until_unwanted(),
+                self._clock.sleep(self._policy.queue_wait_s),
+            )
+        except ServingError as error:
+            self._load_failed(error)
+            return None
+        if booking is None and self._wanted():
+            wait_s = self._policy.queue_wait_s
+            self._room.refuse(
+                lambda: Overloaded(
+                    f"other models are in use and hold the memory for more than {wait_s:.0f} s",
+                    retry_after_s=wait_s,
+                )
+            )
+        return booking
+
+    async def _bring_up(self, entry: ModelEntry) -> LoadedModel | None:
+        self._enter(ModelState.RESERVED)
+        began_s = self._clock.monotonic()
+        try:
+            loaded = await first_of(
+                bring_up(entry, self._launcher, self._policy, self._clock, self._on_progress),
+                self._until_unwanted(),
+                self._load_limit(entry),
+            )
+        except ServingError as error:
+            self._load_failed(error)
+            return None
+        if loaded is None:
+            log.info("nobody waits for model %s any more: its load is abandoned", entry.id)
+            return None
+        took_s = self._clock.monotonic() - began_s
+        self._counters.loads += 1
+        self._counters.load_seconds_sum += took_s
+        log.info("model %s is loaded (%.1f s, pid %d)", entry.id, took_s, loaded.engine.pid)
+        return loaded
+
+    async def _load_limit(self, entry: ModelEntry) -> None:
+        await self._clock.sleep(self._policy.load_timeout_s)
+        limit_s = self._policy.load_timeout_s
+        raise load_failed(entry.backend, f"it took longer than {limit_s:.0f} s")
+
+    async def _live(self, loaded: LoadedModel) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._notice_exit(loaded))
+                self._loaded = loaded
+                self._setbacks.loaded()
+                self._enter(ModelState.READY)
+                self._grant(loaded)
+                await self._serve(loaded)
+                loaded.accepting = False
+                await self._take_down(loaded)
+                watching.cancel()
+        finally:
+            loaded.accepting = False
+            if loaded.engine.exit is None:
+                loaded.engine.kill()
+
+    async def _notice_exit(self, loaded: LoadedModel) -> None:
+        await loaded.engine.wait()
+        self._changed.set()
+
+    def _grant(self, loaded: LoadedModel) -> None:
+        self._room.grant(loaded)
+        if self._unloads or self.entry.fingerprint != loaded.entry.fingerprint:
+            loaded.accepting = False
+        self._scheduler.settle()
+
+    async def _serve(self, loaded: LoadedModel) -> None:
+        """Return when the model has to go."""
+        while loaded.accepting and loaded.engine.exit is None and not self._closing:
+            self._alarm_s = loaded.idle_deadline_s
+            if self._alarm_s is not None and self._alarm_s <= self._clock.monotonic():
+                log.info("model %s is idle", loaded.entry.id)
+                return
+            await self._change_or(self._alarm_s)
+
+    async def _take_down(self, loaded: LoadedModel) -> None:
+        engine, model = loaded.engine, loaded.entry.id
+        if loaded.n_leases and engine.exit is None:
+            self._enter(ModelState.DRAINING)
+            await first_of(
+                self._until(lambda: self._hurry or not loaded.n_leases or engine.exit is not None),
+                self._clock.sleep(self._policy.drain_s),
+            )
+        if engine.exit is not None:
+            self._counters.crashes += 1
+            self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
+            log.error("the process of model %s died: %s", model, engine.exit)
+            return
+        self._enter(ModelState.UNLOADING)
+        resident, before = engine.resident_bytes(), self._probe.machine().available_bytes
+        if self._hurry or loaded.n_leases:
+            engine.kill()
+        report = await engine.stop(self._policy.stop_grace_s)
+        self._enter(ModelState.VERIFYING)
+        regained = self._probe.machine().available_bytes - before
+        self._freed_bytes = self._freed_now = resident
+        self._counters.unloads += 1
+        log.info(
+            "model %s is unloaded (%s): it held %d MiB, the machine has %+d MiB",
+            model, report, resident >> 20, regained >> 20,
+        )  # fmt: skip
+
+    # What callers and owner share.
+
+    async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
+        loaded = self._loaded
+        if self._closing:
+            raise NotReady("the worker is shutting down", retry_after_s=5)
+        if loaded is not None and loaded.accepting and loaded.engine.exit is None:
+            loaded.begin_use()
+            return loaded
+        if error := self._setbacks.error(self._clock.monotonic()):
+            raise error
+        return await self._room.wait(on_wait, lambda loaded: self._release(loaded, None))
+
+    def _release(self, loaded: LoadedModel, keep_alive_s: float | None) -> None:
+        self._counters.busy_seconds_sum += loaded.end_use(keep_alive_s)
+        self._last_used_s = self._clock.monotonic()
+        if loaded.n_leases:
+            return
+        deadline = loaded.idle_deadline_s
+        sooner = deadline is not None and (self._alarm_s is None or deadline < self._alarm_s)
+        if sooner or not loaded.accepting:
+            self._changed.set()
+        self._scheduler.settle()
+
+    def _load_failed(self, error: ServingError) -> None:
+        log.warning("model %s could not be loaded: %s", self.entry.id, error)
+        self._counters.load_failures += 1
+        self._setbacks.load_failed(error, self._clock.monotonic())
+
+    def _wanted(self) -> bool:
+        return len(self._room) > 0 and not self._closing
+
+    async def _until_unwanted(self) -> None:
+        await self._until(lambda: not self._wanted())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _change_or(self, deadline_s: float | None) -> None:
+        self._changed.clear()
+        if deadline_s is None:
+            await self._changed.wait()
+        else:
+            delay_s = max(deadline_s - self._clock.monotonic(), 0.0)
+            await first_of(self._changed.wait(), self._clock.sleep(delay_s))
+
+    def _on_progress(self, fraction: float, stage: str) -> None:
+        if self._state is ModelState.RESERVED:
+            self._enter(ModelState.LOADING)
+        self._load_fraction, self._load_stage = fraction, stage
+        self._announce()
+
+    def _enter(self, state: ModelState) -> None:
+        log.debug("model %s: %s → %s", self.entry.id, self._state.value, state.value)
+        self._state = state
+        self._load_fraction, self._load_stage = 0.0, ""
+        self._announce()
+
+    def _on_room_change(self) -> None:
+        self._announce()
+        self._changed.set()
+
+    def _announce(self) -> None:
+        loading = self._state in (ModelState.RESERVED, ModelState.LOADING)
+        reason: Literal["load", "queue"] = "load" if loading else "queue"
+        self._room.tell(reason, self._load_fraction, self._load_stage)
