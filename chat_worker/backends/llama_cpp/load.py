@@ -1,0 +1,169 @@
+"""Loads a GGUF into a `Backend`, and says in our words why it could not."""
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chat_worker.backends.llama_cpp.native import load_native, recent_errors
+from chat_worker.backends.llama_cpp.runner import LlamaRunner
+from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
+from chat_worker.backends.seam import Backend
+from chat_worker.engine.runner import Limits
+from chat_worker.messages import Facts, LoadSpec
+from protos.errors import BackendLoadFailed
+
+NAME = "llama.cpp"
+DEFAULT_CTX = 4096
+CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
+N_SPARE_SLOTS = 8  # kept beyond the running ones, for prefixes
+N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+MEMORY_SIGNS = ("alloc", "out of memory", "memory", "mmap failed")
+MEMORY_WAYS_OUT = (
+    "load a smaller file of the same model, such as its Q4_K_M GGUF",
+    "lower LLAMA_CTX or MAX_INPUT_TOKENS",
+    "enlarge the page file (Windows: at least 16 GB)",
+)
+
+
+def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
+    """Load the file with its KV cache.
+
+    Raises:
+        BackendLoadFailed: the file is damaged or unknown to llama.cpp, memory is short, or
+            llama-cpp-python is missing.
+    """
+    native = _native()
+    model = _model(native, spec, on_progress)
+    n_ctx = _context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
+    is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
+    n_slots = spec.n_parallel + (0 if is_recurrent else N_SPARE_SLOTS)
+    n_rows = spec.n_parallel + N_SPARE_ROWS
+    context = _context(native, model, spec, n_cells(spec, n_ctx), n_slots, n_rows)
+    vocabulary = Vocabulary(native, model)
+    limits = Limits(
+        n_parallel=spec.n_parallel,
+        n_slots=n_slots,
+        n_cells=int(native.llama_n_ctx(context)),
+        n_ctx=n_ctx,
+        n_batch=int(native.llama_n_batch(context)),
+        n_rows=n_rows,
+        n_vocab=vocabulary.n_vocab,
+        can_truncate=not is_recurrent,
+    )
+    template = _template(native, model)
+    facts = Facts(
+        backend=NAME,
+        n_ctx=n_ctx,
+        n_ctx_train=int(native.llama_model_n_ctx_train(model)),
+        n_vocab=vocabulary.n_vocab,
+        n_parallel=spec.n_parallel,
+        n_cells=limits.n_cells,
+        has_template=template is not None,
+        description=_description(native, model),
+    )
+    return Backend(LlamaRunner(native, model, context, limits), vocabulary, template, facts)
+
+
+def n_cells(spec: LoadSpec, n_ctx: int) -> int:
+    """Cells of the whole cache: a full context for each parallel request, within the cap.
+
+    Admission goes by what requests really use, so that a capped cache serves many short ones.
+    """
+    wanted = spec.n_cells or min(n_ctx * spec.n_parallel, max(spec.max_cells, n_ctx))
+    return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
+
+
+def threads(spec: LoadSpec) -> int:
+    """What was set, else the physical cores that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False) or usable or 1
+    return spec.n_threads or min(physical, usable or physical)
+
+
+def _native() -> Any:
+    try:
+        return load_native()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BackendLoadFailed(
+            "llama-cpp-python is missing or does not run on this machine",
+            suggestions=("install it: pip install 'y26hkx[llama]'",),
+            metadata={"backend": NAME},
+        ) from error
+
+
+def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) -> Any:
+    if not Path(spec.path).is_file():
+        raise BackendLoadFailed(
+            f"the file of model {spec.model_id} is gone", metadata={"backend": NAME}
+        )
+
+    @native.llama_progress_callback
+    def progress(fraction: float, _user: Any) -> bool:
+        on_progress(fraction)
+        return True
+
+    params = native.llama_model_default_params()
+    params.progress_callback = progress
+    model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
+    if not model:
+        raise _failure(
+            f"the file of model {spec.model_id} is damaged, incomplete, "
+            "or of a kind that this llama.cpp does not know",
+            ("download the file again", "update llama-cpp-python"),
+        )
+    if native.llama_model_has_encoder(model) or not native.llama_model_has_decoder(model):
+        native.llama_model_free(model)
+        raise BackendLoadFailed(
+            f"model {spec.model_id} does not generate text", metadata={"backend": NAME}
+        )
+    return model
+
+
+def _context_tokens(spec: LoadSpec, n_ctx_train: int) -> int:
+    wanted = spec.n_ctx or min(n_ctx_train, DEFAULT_CTX)
+    return min(wanted, n_ctx_train) if n_ctx_train > 0 else wanted
+
+
+def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, n_rows: int) -> Any:
+    params = native.llama_context_default_params()
+    params.n_ctx = cells
+    params.n_batch = min(spec.n_batch, cells)
+    params.n_ubatch = min(spec.n_ubatch, params.n_batch)
+    params.n_seq_max = n_slots
+    # Without this bound, buffers are sized for logits of every token of a batch.
+    params.n_outputs_max = n_rows
+    params.n_outputs_max_per_seq = n_rows
+    params.n_threads = params.n_threads_batch = threads(spec)
+    # One pool of cells, so that slots share prefixes and short requests leave room to long ones.
+    params.kv_unified = True
+    context = native.llama_init_from_model(model, params)
+    if not context:
+        native.llama_model_free(model)
+        raise _failure(f"the context of model {spec.model_id} could not be made", ())
+    return context
+
+
+def _failure(message: str, ways_out: tuple[str, ...]) -> BackendLoadFailed:
+    said = recent_errors().lower()
+    if any(sign in said for sign in MEMORY_SIGNS) and "file bounds" not in said:
+        return BackendLoadFailed(
+            "not enough memory to load the model",
+            suggestions=MEMORY_WAYS_OUT,
+            metadata={"backend": NAME},
+        )
+    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": NAME})
+
+
+def _template(native: Any, model: Any) -> str | None:
+    source = native.llama_model_chat_template(model, None)
+    return source.decode("utf-8", "replace") if source else None
+
+
+def _description(native: Any, model: Any) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    native.llama_model_desc(model, buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace")

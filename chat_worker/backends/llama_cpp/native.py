@@ -1,0 +1,52 @@
+"""The binding, imported without its high-level half, and llama.cpp's log, kept to ourselves.
+
+`import llama_cpp` takes half a second for classes that are not used here; only the module that
+declares the C functions is imported.
+"""
+
+import ctypes
+import importlib
+import importlib.util
+import sys
+import types
+from collections import deque
+from typing import Any
+
+_recent: deque[str] = deque(maxlen=50)
+_callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
+LEVEL_ERROR = 3
+
+
+def load_native() -> Any:
+    """The module with llama.cpp's C functions, initialised and quiet.
+
+    Raises:
+        ImportError, OSError, RuntimeError: llama-cpp-python or its library is missing or broken.
+    """
+    if "llama_cpp" not in sys.modules:
+        spec = importlib.util.find_spec("llama_cpp")
+        if spec is None or spec.submodule_search_locations is None:
+            raise ImportError("llama-cpp-python is not installed")
+        package = types.ModuleType("llama_cpp")
+        package.__path__ = list(spec.submodule_search_locations)
+        package.__spec__ = spec
+        sys.modules["llama_cpp"] = package
+    native = importlib.import_module("llama_cpp.llama_cpp")
+    if not _callbacks:
+        callback = native.llama_log_callback(_on_log)
+        _callbacks.append(callback)
+        native.llama_log_set(callback, ctypes.c_void_p(0))
+        native.llama_backend_init()
+    return native
+
+
+def recent_errors() -> str:
+    """llama.cpp's last error lines, for deciding what went wrong; never shown to a client."""
+    return "\n".join(_recent)
+
+
+def _on_log(level: int, text: bytes, _user: Any) -> None:
+    if level == LEVEL_ERROR:
+        line = text.decode("utf-8", "replace").rstrip()
+        _recent.append(line)
+        print(line, file=sys.stderr)  # noqa: T201 - the engine's stderr is its log

@@ -1,0 +1,101 @@
+"""Fills llama.cpp's batch from a plan, decodes it, and hands out the logits rows."""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
+from chat_worker.engine.sampling import Row
+
+
+class LlamaRunner:
+    """One model and one context with a KV cache that all slots share.
+
+    Args:
+        native: the binding's module of C functions.
+        model, context: owned from here on; freed by `close`.
+    """
+
+    def __init__(self, native: Any, model: Any, context: Any, limits: Limits) -> None:
+        self._native = native
+        self._model = model
+        self._context = context
+        self._memory = native.llama_get_memory(context)
+        self._batch = _Batch(native, limits.n_batch)
+        self._limits = limits
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def apply(self, op: CacheOp) -> None:
+        match op:
+            case Truncate(slot, length):
+                start = length if length else -1
+                if not self._native.llama_memory_seq_rm(self._memory, slot, start, -1):
+                    raise RuntimeError(f"llama.cpp did not cut slot {slot} to {length} tokens")
+            case Fork(source, target, length):
+                self._native.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def run(self, items: list[Item]) -> list[Row]:
+        wanted = self._batch.fill(items)
+        code = self._native.llama_decode(self._context, self._batch.struct)
+        if code:
+            raise RunFailed(f"llama_decode returned {code}")
+        return [self._row(index) for index in wanted]
+
+    def length(self, slot: int) -> int:
+        return int(self._native.llama_memory_seq_pos_max(self._memory, slot)) + 1
+
+    def close(self) -> None:
+        self._native.llama_free(self._context)
+        self._native.llama_model_free(self._model)
+
+    def _row(self, index: int) -> Row:
+        pointer = self._native.llama_get_logits_ith(self._context, index)
+        if not pointer:
+            raise RunFailed(f"llama.cpp has no logits for token {index} of the batch")
+        address = ctypes.addressof(pointer.contents)
+        block = (ctypes.c_float * self._limits.n_vocab).from_address(address)
+        return np.frombuffer(block, np.float32)
+
+
+class _Batch:
+    """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
+
+    def __init__(self, native: Any, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._n_slots = np.ones(capacity, np.int32)
+        self._slots = np.zeros(capacity, np.int32)
+        addresses = self._slots.ctypes.data + 4 * np.arange(capacity, dtype=np.uint64)
+        self._slot_addresses: NDArray[np.uint64] = addresses.astype(np.uint64)
+        self._wanted = np.zeros(capacity, np.int8)
+
+        def pointer(array: NDArray[Any], kind: Any) -> Any:
+            return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+        self.struct = native.llama_batch()
+        self.struct.token = pointer(self._tokens, ctypes.c_int32)
+        self.struct.pos = pointer(self._positions, ctypes.c_int32)
+        self.struct.n_seq_id = pointer(self._n_slots, ctypes.c_int32)
+        self.struct.seq_id = pointer(self._slot_addresses, ctypes.POINTER(ctypes.c_int32))
+        self.struct.logits = pointer(self._wanted, ctypes.c_int8)
+
+    def fill(self, items: list[Item]) -> list[int]:
+        """Write the items; return the batch indices whose logits are wanted, in order."""
+        wanted: list[int] = []
+        at = 0
+        for item in items:
+            end = at + item.n_tokens
+            self._tokens[at:end] = item.sequence.tokens[item.start : item.start + item.n_tokens]
+            self._positions[at:end] = np.arange(item.start, item.start + item.n_tokens)
+            self._slots[at:end] = item.slot
+            self._wanted[at:end] = 0
+            self._wanted[end - item.n_rows : end] = 1
+            wanted.extend(range(end - item.n_rows, end))
+            at = end
+        self.struct.n_tokens = at
+        return wanted

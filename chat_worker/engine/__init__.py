@@ -1,0 +1,1 @@
+"""Continuous batching: pure policy (sequences, slots, scheduler) and the thread that runs it."""

@@ -1,0 +1,266 @@
+"""The one thread that touches the model: drain, reap, plan, run, commit, emit.
+
+It blocks on its inbox while there is nothing to do. A failed step is tried again sequence by
+sequence, so that only the culprits fail; if the thread itself dies, `on_death` is called, so that
+everybody who waits learns it.
+"""
+
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence as Rows
+from dataclasses import dataclass
+
+from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
+from chat_worker.engine.sampling import DegenerateLogits, Row, Scored, score
+from chat_worker.engine.scheduler import Admission, Scheduler
+from chat_worker.engine.sequence import EndReason, Sequence
+
+# Reports of the loop, in the order in which things happened.
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The request is `position`th in the queue, 1 being next."""
+
+    sequence: Sequence
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """Log-probabilities of prompt tokens, in order; the first token of a prompt has none."""
+
+    sequence: Sequence
+    scores: list[Scored]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    sequence: Sequence
+    token: int
+    scored: Scored | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    sequence: Sequence
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    sequence: Sequence
+
+
+Report = Waiting | Admitted | PromptScored | Token | Ended | Failed
+
+# Commands to the loop.
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    sequences: list[Sequence]
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Stop these sequences without a report."""
+
+    sequences: list[Sequence]
+
+
+class Loop:
+    """Runs sequences until it is closed. `begin`, `end` and `close` may be called from anywhere.
+
+    Args:
+        emit: receives the reports of each step; called on the loop's thread, must not block.
+        on_death: called on the loop's thread if it dies of an unexpected error.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        emit: Callable[[list[Report]], None],
+        on_death: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._scheduler = Scheduler(runner.limits)
+        self._emit = emit
+        self._on_death = on_death
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[Begin | End | None] = queue.SimpleQueue()
+        self._reports: list[Report] = []
+        self._positions: dict[Sequence, int] = {}
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def begin(self, sequences: list[Sequence]) -> None:
+        now = self._clock()
+        for sequence in sequences:
+            sequence.submitted_s = now
+        self._inbox.put(Begin(sequences))
+
+    def end(self, sequences: list[Sequence]) -> None:
+        self._inbox.put(End(sequences))
+
+    def close(self, timeout_s: float) -> None:
+        """Stop after the current step and free the model."""
+        self._inbox.put(None)
+        self._thread.join(timeout_s)
+
+    def _main(self) -> None:
+        try:
+            while self._drain():
+                self._step()
+            self._runner.close()
+        except Exception:  # the thread's outermost loop: whoever waits must learn that it died
+            traceback.print_exc(file=sys.stderr)
+            self._on_death()
+
+    def _drain(self) -> bool:
+        """Take all commands; wait for one while idle. False: close."""
+        if self._scheduler.is_idle:
+            self._rest()
+            commands = [self._inbox.get()]
+        else:
+            commands = []
+        while not self._inbox.empty():
+            commands.append(self._inbox.get_nowait())
+        for command in commands:
+            match command:
+                case Begin(sequences):
+                    for sequence in sequences:
+                        self._scheduler.add(sequence)
+                case End(sequences):
+                    for sequence in sequences:
+                        self._scheduler.remove(sequence)
+                case None:
+                    return False
+        return True
+
+    def _rest(self) -> None:
+        for op in self._scheduler.pending_ops():
+            self._runner.apply(op)
+        self._scheduler.slots.check_integrity(self._runner.length)
+
+    def _step(self) -> None:
+        plan, admissions = self._scheduler.schedule()
+        self._report_admissions(admissions)
+        self._report_positions()
+        self._flush()
+        try:
+            self._compute(plan)
+        except RunFailed:
+            self._undo(plan.items)
+            self._retry_alone(plan.items)
+        self._flush()
+
+    def _compute(self, plan: Plan) -> None:
+        for op in plan.ops:
+            self._runner.apply(op)
+        if plan.items:
+            began = self._clock()
+            rows = self._runner.run(plan.items)
+            self._scheduler.commit(plan.items, self._clock() - began)
+            self._take_rows(plan.items, rows)
+
+    def _undo(self, items: list[Item]) -> None:
+        for op in self._scheduler.restore(items):
+            self._runner.apply(op)
+
+    def _retry_alone(self, items: list[Item]) -> None:
+        for item in items:
+            try:
+                self._compute(Plan([item]))
+            except RunFailed:
+                self._undo([item])
+                self._fail(item.sequence)
+
+    def _fail(self, sequence: Sequence) -> None:
+        self._scheduler.forget(sequence)
+        self._reports.append(Failed(sequence))
+
+    def _take_rows(self, items: list[Item], rows: Rows[Row]) -> None:
+        at = 0
+        for item in items:
+            own = rows[at : at + item.n_rows]
+            at += item.n_rows
+            if item.sequence.n_unscored:
+                self._score_prompt(item, own)
+            if item.completes:
+                self._sample(item.sequence, own[-1])
+
+    def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
+        sequence = item.sequence
+        # The row of position i says how likely token i + 1 was; the last one is of no prompt token.
+        following = sequence.tokens[
+            item.start + 1 : min(item.start + 1 + len(rows), sequence.n_prompt)
+        ]
+        scores = [
+            score(row, token, sequence.n_top or 0)
+            for row, token in zip(rows, following, strict=False)
+        ]
+        # What a preemption made us compute again has been reported.
+        fresh = scores[sequence.n_prompt - 1 - sequence.n_unscored - item.start :]
+        sequence.n_unscored -= len(fresh)
+        self._reports.append(PromptScored(sequence, fresh))
+
+    def _sample(self, sequence: Sequence, row: Row) -> None:
+        if len(sequence.tokens) >= sequence.limit:
+            self._end(sequence, "length")
+            return
+        raw = row.copy() if sequence.n_top is not None else row
+        try:
+            token = sequence.sampler.pick(row)
+        except DegenerateLogits:
+            self._fail(sequence)
+            return
+        if not sequence.n_generated:
+            sequence.first_token_s = self._clock()
+        if token in sequence.end_tokens:
+            self._end(sequence, "stop")
+            return
+        sequence.tokens.append(token)
+        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
+        self._reports.append(Token(sequence, token, scored))
+        if len(sequence.tokens) >= sequence.limit:
+            self._end(sequence, "length")
+
+    def _end(self, sequence: Sequence, reason: EndReason) -> None:
+        self._scheduler.remove(sequence)
+        self._reports.append(Ended(sequence, reason))
+
+    def _report_admissions(self, admissions: list[Admission]) -> None:
+        for admission in admissions:
+            sequence = admission.sequence
+            self._positions.pop(sequence, None)
+            if sequence.n_cached is None:
+                sequence.n_cached = admission.n_cached
+                sequence.admitted_s = self._clock()
+                self._reports.append(Admitted(sequence))
+
+    def _report_positions(self) -> None:
+        """Tell those who never ran yet where they are in the queue, when that changed."""
+        never_ran = [s for s in self._scheduler.waiting if s.n_cached is None]
+        for position, sequence in enumerate(never_ran, start=1):
+            if self._positions.get(sequence) != position:
+                self._positions[sequence] = position
+                self._reports.append(Waiting(sequence, position))
+        if not never_ran:
+            self._positions.clear()
+
+    def _flush(self) -> None:
+        if self._reports:
+            reports, self._reports = self._reports, []
+            self._emit(reports)

@@ -1,0 +1,115 @@
+"""The seam to a backend: what to compute in one step, and the Protocol that computes it."""
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from chat_worker.engine.sampling import Row
+from chat_worker.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """Keep only the first `length` tokens of a slot."""
+
+    slot: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Let empty slot `target` share the first `length` tokens of slot `source`."""
+
+    source: int
+    target: int
+    length: int
+
+
+CacheOp = Truncate | Fork
+
+
+@dataclass(frozen=True)
+class Item:
+    """Compute tokens `start` to `start + n_tokens` of a sequence.
+
+    `n_rows` logits rows are wanted, of the last positions of the range.
+    """
+
+    sequence: Sequence
+    slot: int
+    start: int
+    n_tokens: int
+    n_rows: int
+
+    @property
+    def completes(self) -> bool:
+        """True if after it the sequence's next token can be sampled."""
+        return self.start + self.n_tokens == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One step: cache operations in order, then one batch."""
+
+    items: list[Item] = field(default_factory=list)
+    ops: list[CacheOp] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a backend can hold; all in tokens but for the counts.
+
+    Args:
+        n_parallel: sequences decoded together.
+        n_slots: KV sequences, in use or kept for their prefix.
+        n_cells: tokens of all slots, shared ones counted once.
+        n_ctx: tokens of one sequence.
+        n_batch: tokens of one step.
+        n_rows: logits rows of one step.
+        can_truncate: False if a cached state can only be continued or dropped (recurrent
+            models); then nothing is forked either.
+    """
+
+    n_parallel: int
+    n_slots: int
+    n_cells: int
+    n_ctx: int
+    n_batch: int
+    n_rows: int
+    n_vocab: int
+    can_truncate: bool = True
+
+
+class RunFailed(Exception):
+    """The backend could not compute the batch; nothing of it counts."""
+
+
+class Runner(Protocol):
+    """Computes batches. Called from one thread only."""
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def apply(self, op: CacheOp) -> None:
+        """Change the KV cache.
+
+        Raises:
+            RuntimeError: the backend broke; the engine ends.
+        """
+
+    def run(self, items: list[Item]) -> Rows[Row]:
+        """Compute the items in one batch.
+
+        Returns:
+            The wanted logits rows in the order of the items, each (n_vocab,) float32; they may
+            be overwritten, and are valid until the next call.
+        Raises:
+            RunFailed: nothing of the batch counts; slots may hold some of it until
+                they are truncated.
+        """
+
+    def length(self, slot: int) -> int:
+        """Tokens the slot really holds."""
+
+    def close(self) -> None:
+        """Free native memory."""

@@ -1,0 +1,204 @@
+"""Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
+
+Each step: one token for every decoding sequence, then prompt chunks, shared fairly, as many
+tokens as keep the step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their
+tokens find cells; when cells run out the newest sequence goes back to the queue's front, to be
+computed again.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
+from chat_worker.engine.sequence import Sequence
+from chat_worker.engine.slots import Slots, common_prefix
+
+# A cancellation or a new request waits at most about this long.
+TARGET_STEP_S = 0.4
+# The first chunk ever is small: nothing is known of the model's speed.
+FIRST_CHUNK_TOKENS = 64
+MIN_CHUNK_TOKENS = 32
+# Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
+MIN_SHARED_TOKENS = 32
+# Cells that each running sequence should find after an admission, lest it is preempted at once.
+HEADROOM_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A sequence that got its slot in this step."""
+
+    sequence: Sequence
+    n_cached: int
+
+
+class Scheduler:
+    """The queue and the running set of one engine."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.slots = Slots(limits)
+        self._limits = limits
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, limits.n_batch))
+        self._ops: list[CacheOp] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    @property
+    def waiting(self) -> list[Sequence]:
+        return list(self._waiting)
+
+    @property
+    def running(self) -> list[Sequence]:
+        return list(self._running)
+
+    def add(self, sequence: Sequence) -> None:
+        self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """The sequence has ended or was cancelled; unknown ones are ignored."""
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._release(sequence)
+        elif sequence in self._waiting:
+            self._waiting.remove(sequence)
+
+    def forget(self, sequence: Sequence) -> None:
+        """The sequence failed: what its slot holds is not to be trusted."""
+        if sequence in self._running and sequence.slot is not None:
+            self._ops.extend(self.slots.drop(sequence.slot))
+            sequence.slot, sequence.n_computed = None, 0
+            self._running.remove(sequence)
+
+    def schedule(self) -> tuple[Plan, list[Admission]]:
+        """What to compute now, and who was admitted for it."""
+        admissions = self._admit()
+        self._preempt_for(max(len(self._decoding()), 1))
+        items = [self._item(s, 1) for s in self._decoding()]
+        items += self._chunks(self._limits.n_batch - len(items), self._limits.n_rows - len(items))
+        self._ops.extend(self.slots.make_room(sum(item.n_tokens for item in items)))
+        ops, self._ops = self._ops, []
+        return Plan(items, ops), admissions
+
+    def pending_ops(self) -> list[CacheOp]:
+        """Cache operations left when there is nothing to compute."""
+        ops, self._ops = self._ops, []
+        return ops
+
+    def commit(self, items: list[Item], seconds: float) -> None:
+        """The items were computed, in `seconds`."""
+        n_prompt_tokens = 0
+        for item in items:
+            sequence = item.sequence
+            computed = sequence.tokens[item.start : item.start + item.n_tokens]
+            self.slots.extend(item.slot, computed)
+            sequence.n_computed += item.n_tokens
+            if item.n_tokens > 1:
+                n_prompt_tokens += item.n_tokens
+        if n_prompt_tokens >= MIN_CHUNK_TOKENS:
+            self._learn_speed(n_prompt_tokens, seconds)
+
+    def restore(self, items: list[Item]) -> list[CacheOp]:
+        """The items were not computed; operations that undo what the backend did of them."""
+        return [self.slots.restore(item.slot) for item in items]
+
+    def preempt_newest(self) -> Sequence | None:
+        """Send the newest running sequence back to the queue; None if it runs alone."""
+        if len(self._running) < 2:
+            return None
+        newest = self._running.pop()
+        self._release(newest)
+        newest.n_computed = 0
+        self._waiting.appendleft(newest)
+        return newest
+
+    def _admit(self) -> list[Admission]:
+        admissions: list[Admission] = []
+        for sequence in list(self._waiting):
+            if len(self._running) >= self._limits.n_parallel:
+                break
+            if self._shared_soon(sequence):
+                continue
+            if not self._fits(sequence):
+                # In order: a short one never overtakes for ever a long one that waits for cells.
+                break
+            self._waiting.remove(sequence)
+            taken = self.slots.take(sequence.tokens, sequence.salt, reuse=not sequence.n_unscored)
+            self._ops.extend(taken.ops)
+            sequence.slot, sequence.n_computed = taken.slot, taken.n_reused
+            self._running.append(sequence)
+            admissions.append(Admission(sequence, taken.n_reused))
+        return admissions
+
+    def _shared_soon(self, sequence: Sequence) -> bool:
+        """True if a running prefill is about to compute a prefix that this one can share."""
+        if sequence.n_unscored or not self._limits.can_truncate:
+            return False
+        n_now = -1
+        for other in self._running:
+            if other.n_pending <= 1 or other.salt != sequence.salt:
+                continue
+            n_common = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            if n_common <= other.n_computed:
+                continue
+            if n_now < 0:
+                n_now = self.slots.longest_prefix(sequence.tokens, sequence.salt)
+            if n_common - n_now >= MIN_SHARED_TOKENS:
+                return True
+        return False
+
+    def _fits(self, sequence: Sequence) -> bool:
+        outstanding = sum(s.n_pending + HEADROOM_TOKENS for s in self._running)
+        return self.slots.can_take(sequence.tokens, sequence.salt, outstanding)
+
+    def _decoding(self) -> list[Sequence]:
+        return [s for s in self._running if s.n_pending == 1]
+
+    def _preempt_for(self, n_tokens: int) -> None:
+        while not self.slots.can_extend(n_tokens) and self.preempt_newest() is not None:
+            n_tokens = max(len(self._decoding()), 1)
+
+    def _chunks(self, n_batch: int, n_rows: int) -> list[Item]:
+        """Equal shares of the budget for all prefilling sequences, shortest rest first."""
+        prefilling = sorted(
+            (s for s in self._running if s.n_pending > 1), key=lambda s: s.n_pending
+        )
+        n_decoding = len(self._decoding())
+        budget = min(n_batch, int(self._chunk_tokens))
+        if self.slots.n_free_cells < budget + n_decoding:
+            budget = min(budget, self.slots.n_available_cells() - n_decoding)
+        items: list[Item] = []
+        for index, sequence in enumerate(prefilling):
+            if budget < 1 or n_rows < 1:
+                break
+            share = min(sequence.n_pending, max(budget // (len(prefilling) - index), 1))
+            if sequence.n_unscored:
+                share = min(share, n_rows)
+            item = self._item(sequence, share)
+            items.append(item)
+            budget -= share
+            n_rows -= item.n_rows
+        return items
+
+    def _item(self, sequence: Sequence, n_tokens: int) -> Item:
+        assert sequence.slot is not None, "a running sequence has a slot"
+        start = sequence.n_computed
+        completes = start + n_tokens == len(sequence.tokens)
+        n_rows = n_tokens if sequence.n_unscored else int(completes)
+        return Item(sequence, sequence.slot, start, n_tokens, n_rows)
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.slot is not None:
+            self.slots.release(sequence.slot)
+            sequence.slot = None
+
+    def _learn_speed(self, n_tokens: int, seconds: float) -> None:
+        """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier."""
+        wanted = n_tokens * TARGET_STEP_S / max(seconds, 1e-6)
+        bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
+        self._chunk_tokens = min(
+            max((self._chunk_tokens + bounded) / 2, MIN_CHUNK_TOKENS), self._limits.n_batch
+        )

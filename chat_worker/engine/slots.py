@@ -1,0 +1,217 @@
+"""Which tokens live in which KV slot: prefix reuse, sharing by forks, eviction. Pure bookkeeping.
+
+A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation
+continues there. A cell holds one token's keys and values; forked slots share cells, and a cell is
+free again when the last slot drops it.
+"""
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chat_worker.engine.runner import CacheOp, Fork, Limits, Truncate
+
+# A slot is continued in place if at most this many of its tokens are lost; else it is forked.
+MAX_LOST_TOKENS = 32
+
+
+class IntegrityError(Exception):
+    """The bookkeeping disagrees with itself or with the backend."""
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    id: int
+    tokens: list[int] = field(default_factory=list)
+    cells: list[int] = field(default_factory=list)
+    salt: str = ""
+    busy: bool = False
+    last_used: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A slot that now holds the first `n_reused` tokens, once `ops` are applied."""
+
+    slot: int
+    n_reused: int
+    ops: list[CacheOp]
+
+
+class Slots:
+    """All slots of one KV cache."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._slots = [Slot(i) for i in range(limits.n_slots)]
+        self._n_references = array("H", bytes(2 * limits.n_cells))
+        self._free_cells = list(range(limits.n_cells - 1, -1, -1))
+        self._can_truncate = limits.can_truncate
+        self._clock = 0
+
+    @property
+    def n_free_cells(self) -> int:
+        return len(self._free_cells)
+
+    def n_available_cells(self) -> int:
+        """Free cells, and those that only idle slots hold."""
+        held: set[int] = set()
+        for slot in self._slots:
+            if slot.busy:
+                held.update(slot.cells)
+        return len(self._n_references) - len(held)
+
+    def longest_prefix(self, tokens: list[int], salt: str) -> int:
+        """How many leading tokens a `take` would find in the cache."""
+        return self._best(tokens, salt)[1]
+
+    def can_take(self, tokens: list[int], salt: str, headroom: int) -> bool:
+        """True if a slot is idle and the rest of `tokens` plus `headroom` would find cells."""
+        if all(slot.busy for slot in self._slots):
+            return False
+        if len(tokens) + headroom <= self.n_free_cells:
+            return True
+        source, n_reused = self._best(tokens, salt)
+        available = self.n_available_cells()
+        if source is not None and not source.busy:
+            # What is reused cannot be evicted.
+            return len(tokens) + headroom <= available
+        return len(tokens) - n_reused + headroom <= available
+
+    def take(self, tokens: list[int], salt: str, *, reuse: bool = True) -> Taken:
+        """Give an idle slot to a sequence, with as much of `tokens` as the cache holds.
+
+        At least the last token is left to compute: its logits are needed.
+        """
+        source, n_reused = self._best(tokens, salt) if reuse else (None, 0)
+        if source is None or n_reused == 0:
+            slot = self._victim(None)
+            ops = self._truncate(slot, 0)
+            n_reused = 0
+        elif not source.busy and self._continues(source, n_reused):
+            slot, ops = source, self._truncate(source, n_reused)
+        else:
+            slot = self._victim(source)
+            ops = self._truncate(slot, 0)
+            ops.append(self._fork(source, slot, n_reused))
+        slot.busy, slot.salt = True, salt
+        self._touch(slot)
+        return Taken(slot.id, n_reused, ops)
+
+    def can_extend(self, n_tokens: int) -> bool:
+        return n_tokens <= self.n_free_cells or n_tokens <= self.n_available_cells()
+
+    def make_room(self, n_tokens: int) -> list[CacheOp]:
+        """Evict idle slots, least recently used first, until `n_tokens` cells are free."""
+        ops: list[CacheOp] = []
+        idle = sorted((s for s in self._slots if not s.busy), key=lambda s: s.last_used)
+        for slot in idle:
+            if self.n_free_cells >= n_tokens:
+                break
+            ops.extend(self._truncate(slot, 0))
+        return ops
+
+    def extend(self, slot_id: int, tokens: list[int]) -> None:
+        """Record tokens that were computed into a slot; `make_room` has been called for them."""
+        slot = self._slots[slot_id]
+        for token in tokens:
+            cell = self._free_cells.pop()
+            self._n_references[cell] = 1
+            slot.cells.append(cell)
+            slot.tokens.append(token)
+        self._touch(slot)
+
+    def release(self, slot_id: int) -> None:
+        """The sequence is done; its tokens stay until the cells are needed."""
+        slot = self._slots[slot_id]
+        slot.busy = False
+        self._touch(slot)
+
+    def drop(self, slot_id: int) -> list[CacheOp]:
+        """Release a slot and forget what it held."""
+        slot = self._slots[slot_id]
+        slot.busy = False
+        return self._truncate(slot, 0) or [Truncate(slot_id, 0)]
+
+    def restore(self, slot_id: int) -> CacheOp:
+        """The operation that brings the backend back to what is recorded here."""
+        return Truncate(slot_id, len(self._slots[slot_id].tokens))
+
+    def check_integrity(self, length: Callable[[int], int]) -> None:
+        """Compare the books with themselves and with the backend's lengths.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+        counts = array("H", bytes(2 * len(self._n_references)))
+        for slot in self._slots:
+            if len(slot.cells) != len(slot.tokens):
+                raise IntegrityError(f"slot {slot.id}: cells and tokens differ")
+            if slot.busy:
+                raise IntegrityError(f"slot {slot.id} is busy while nothing runs")
+            if (real := length(slot.id)) != len(slot.tokens):
+                raise IntegrityError(f"slot {slot.id}: {len(slot.tokens)} tokens, really {real}")
+            for cell in slot.cells:
+                counts[cell] += 1
+        if counts != self._n_references:
+            raise IntegrityError("cells are not referenced as often as counted")
+        if len(self._free_cells) != counts.count(0):
+            raise IntegrityError("free cells are miscounted")
+
+    def _best(self, tokens: list[int], salt: str) -> tuple[Slot | None, int]:
+        """The slot with the longest usable prefix of `tokens`; idle ones win a tie."""
+        best, n_best = None, 0
+        for slot in self._slots:
+            if slot.salt != salt or not slot.tokens:
+                continue
+            n_common = common_prefix(slot.tokens, tokens)
+            n_usable = min(n_common, len(tokens) - 1)
+            if not self._can_truncate and (slot.busy or n_usable < len(slot.tokens)):
+                continue
+            better_tie = n_usable == n_best and best is not None and best.busy and not slot.busy
+            if n_usable > n_best or better_tie:
+                best, n_best = slot, n_usable
+        return best, n_best
+
+    def _continues(self, slot: Slot, n_reused: int) -> bool:
+        n_lost = len(slot.tokens) - n_reused
+        if n_lost <= MAX_LOST_TOKENS or not self._can_truncate:
+            return True
+        return not any(not s.busy and s is not slot for s in self._slots)
+
+    def _victim(self, spared: Slot | None) -> Slot:
+        """An empty idle slot, else the least recently used idle one."""
+        idle = [s for s in self._slots if not s.busy and s is not spared]
+        return min(idle, key=lambda s: (bool(s.tokens), s.last_used))
+
+    def _truncate(self, slot: Slot, length: int) -> list[CacheOp]:
+        if len(slot.tokens) <= length:
+            return []
+        for cell in slot.cells[length:]:
+            self._n_references[cell] -= 1
+            if not self._n_references[cell]:
+                self._free_cells.append(cell)
+        del slot.cells[length:], slot.tokens[length:]
+        return [Truncate(slot.id, length)]
+
+    def _fork(self, source: Slot, target: Slot, length: int) -> Fork:
+        target.tokens = source.tokens[:length]
+        target.cells = source.cells[:length]
+        for cell in target.cells:
+            self._n_references[cell] += 1
+        return Fork(source.id, target.id, length)
+
+    def _touch(self, slot: Slot) -> None:
+        self._clock += 1
+        slot.last_used = self._clock
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """Length of the longest common prefix. Slices are compared in C, so long ones are cheap."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,153 @@
+"""One loaded chat model in a process of its own: `python -m chat_worker.engine_process`.
+
+Three threads: this one reads the pipe, renders and tokenizes; the loop's touches the model and
+sees token ids only; the scribe's turns tokens into text and writes. Nothing else is shared.
+"""
+
+import os
+import sys
+import time
+import traceback
+
+from jinja2 import TemplateError
+from msgspec import Raw
+
+from chat_worker import messages as m
+from chat_worker.backends.seam import Backend
+from chat_worker.engine.loop import Loop
+from chat_worker.engine.sequence import Sequence
+from chat_worker.prepare import Preparer
+from chat_worker.scribe import Scribe
+from chat_worker.text.detokenize import Detokenizer
+from chat_worker.text.prompt import PromptEncoder
+from chat_worker.text.template import ChatTemplate
+from protos.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
+from worker_runtime.engine_host import Outbox, host_engine
+
+EXIT_ENGINE_DIED = 70
+CLOSE_TIMEOUT_S = 5.0
+
+
+class ChatEngine:
+    """Implements `worker_runtime.engine_host.Engine`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._model: _Model | None = None
+
+    def load(self, spec: Raw) -> m.Facts:
+        wanted = m.spec_decoder.decode(spec)
+        backend = _load_backend(wanted, self._outbox)
+        self._model = _Model(wanted, backend, self._outbox)
+        return backend.facts
+
+    def submit(self, call_id: int, body: Raw) -> None:
+        try:
+            assert self._model is not None, "the worker loads before it submits"
+            self._model.submit(call_id, m.request_decoder.decode(body))
+        except ServingError as error:
+            self._outbox.ended(call_id, error)
+        except Exception:  # a request's outermost frame: the others must go on
+            traceback.print_exc(file=sys.stderr)
+            self._outbox.ended(call_id, BackendFailure("the request could not be prepared"))
+
+    def cancel(self, call_id: int) -> None:
+        if self._model is not None:
+            self._model.cancel(call_id)
+
+    def close(self) -> None:
+        if self._model is not None:
+            self._model.loop.close(CLOSE_TIMEOUT_S)
+
+
+class _Model:
+    """A loaded backend with its threads."""
+
+    def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._tokenizer = backend.tokenizer
+        self._encoder = PromptEncoder(backend.tokenizer, _template(backend))
+        self._preparer = Preparer(spec, backend.tokenizer, self._encoder, backend.runner.limits)
+        self._scribe = Scribe(outbox, backend.tokenizer, time.monotonic, self._end_sequences)
+        self.loop = Loop(backend.runner, self._scribe.write, self._die)
+        self._scribe.start()
+        self.loop.start()
+
+    def submit(self, call_id: int, request: m.Request) -> None:
+        match request:
+            case m.Generate():
+                self._generate(call_id, request)
+            case m.Tokenize(text, add_special):
+                self._answer(call_id, self._tokens(text, add_special))
+            case m.Detokenize(tokens):
+                self._answer(call_id, m.Text(self._text(tokens)))
+            case m.ApplyTemplate(conversation):
+                whole = self._preparer.with_system_prompt(conversation)
+                self._answer(call_id, m.Text(self._encoder.render(whole)))
+
+    def cancel(self, call_id: int) -> None:
+        self._scribe.abandon(call_id)
+
+    def _generate(self, call_id: int, request: m.Generate) -> None:
+        prepared = self._preparer.prepare(call_id, request)
+        self._scribe.open(call_id, request, prepared)
+        self.loop.begin(prepared.sequences)
+
+    def _tokens(self, text: str, add_special: bool) -> m.Tokens:
+        ids = self._tokenizer.encode(text, parse_control=False)
+        if add_special:
+            ids = self._tokenizer.prefix + ids
+        return m.Tokens(ids, [self._tokenizer.piece(i, show_control=True) for i in ids])
+
+    def _text(self, tokens: list[int]) -> str:
+        if any(not 0 <= token < self._tokenizer.n_vocab for token in tokens):
+            raise InvalidRequest("a token is not in the vocabulary", param="tokens")
+        detokenizer = Detokenizer()
+        pieces = (self._tokenizer.piece(token, show_control=True) for token in tokens)
+        return detokenizer.push(b"".join(pieces)) + detokenizer.flush()
+
+    def _answer(self, call_id: int, event: m.Tokens | m.Text) -> None:
+        self._outbox.event(call_id, event)
+        self._outbox.ended(call_id)
+
+    def _end_sequences(self, sequences: list[Sequence]) -> None:
+        self.loop.end(sequences)
+
+    def _die(self) -> None:
+        """The loop's thread is dying: everybody learns it, and the worker starts a new process."""
+        self._scribe.fail_all(CLOSE_TIMEOUT_S)
+        os._exit(EXIT_ENGINE_DIED)
+
+
+def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
+    match spec.backend:
+        case "llama.cpp":
+            from chat_worker.backends.llama_cpp.load import load
+
+            return load(spec, lambda fraction: outbox.progress(fraction, "weights"))
+        case _:
+            raise BackendLoadFailed(
+                f"the {spec.backend} backend is not available in this version",
+                suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
+                metadata={"backend": spec.backend},
+            )
+
+
+def _template(backend: Backend) -> ChatTemplate | None:
+    if backend.template is None:
+        return None
+    try:
+        return ChatTemplate(backend.template, backend.tokenizer.special_texts)
+    except TemplateError as error:
+        raise BackendLoadFailed(
+            "the model's chat template is not valid Jinja",
+            metadata={"backend": backend.facts.backend},
+        ) from error
+
+
+def main() -> None:
+    host_engine(ChatEngine)
+
+
+if __name__ == "__main__":
+    main()

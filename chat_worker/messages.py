@@ -1,0 +1,186 @@
+"""What a chat worker and its engine process say to each other, inside the frames of the pipe.
+
+`LoadSpec` goes down once, `Facts` comes back; then each call is one request struct and a stream
+of event structs. Plain data: the servicer maps it to protobuf, the engine never sees protobuf.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+
+class LoadSpec(Struct, kw_only=True):
+    """Everything an engine process needs to know; sizes in tokens unless the name says else."""
+
+    backend: str
+    path: str
+    model_id: str = ""
+    n_ctx: int = 0  # per request; 0: the model's own, up to 4,096
+    n_cells: int = 0  # of the whole KV cache; 0: n_ctx × n_parallel, up to max_cells
+    max_cells: int = 32_768
+    n_parallel: int = 4  # sequences decoded together
+    n_batch: int = 2_048
+    n_ubatch: int = 512
+    n_threads: int = 0  # 0: the physical cores this process may use
+    max_input_tokens: int = 0  # 0: as many as the context takes
+    max_input_chars: int = 0  # 0: no limit
+    on_overflow: Literal["trim", "refuse"] = "trim"
+    default_system_prompt: str = ""
+    global_seed: int | None = None
+
+
+class Facts(Struct, kw_only=True):
+    """What the engine learnt by loading."""
+
+    backend: str
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    n_parallel: int
+    n_cells: int
+    has_template: bool
+    description: str = ""
+
+
+# Requests.
+
+
+class ToolCall(Struct):
+    id: str
+    name: str
+    arguments: str  # JSON text
+
+
+class Message(Struct):
+    role: str
+    content: str = ""
+    name: str = ""
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str = ""
+    reasoning: str = ""
+
+
+class Conversation(Struct, tag="conversation"):
+    messages: list[Message]
+    template_kwargs: dict[str, str | bool | int | float] = {}
+
+
+class Prompt(Struct, tag="prompt"):
+    """A raw prompt; special tokens in it are plain text."""
+
+    text: str
+
+
+class PromptTokens(Struct, tag="tokens"):
+    ids: list[int]
+
+
+class Sampling(Struct, kw_only=True):
+    """How tokens are chosen; a temperature of 0 is greedy."""
+
+    temperature: float = 0.7
+    top_p: float = 0.9
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+
+
+class Generate(Struct, tag="generate", kw_only=True):
+    input: Conversation | Prompt | PromptTokens
+    sampling: Sampling = msgspec.field(default_factory=Sampling)
+    max_tokens: int | None = None  # None: as many as the context leaves
+    stop: list[str] = []
+    n: int = 1
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+    echo: bool = False
+    cache_salt: str = ""
+
+
+class Tokenize(Struct, tag="tokenize"):
+    text: str
+    add_special: bool = False
+
+
+class Detokenize(Struct, tag="detokenize"):
+    tokens: list[int]
+
+
+class ApplyTemplate(Struct, tag="apply_template"):
+    conversation: Conversation
+
+
+Request = Generate | Tokenize | Detokenize | ApplyTemplate
+
+# Events.
+
+
+class Queued(Struct, tag="queued"):
+    """All parallel sequences are taken; `position` 1 is next."""
+
+    position: int
+
+
+class Started(Struct, tag="started"):
+    prompt_tokens: int
+    cached_tokens: int
+    trimmed_tokens: int = 0
+    trimmed_messages: int = 0
+
+
+class Candidate(Struct, array_like=True):
+    token: int
+    text: bytes
+    logprob: float
+
+
+class TokenLogprob(Struct, array_like=True):
+    """Log-probabilities are of the model's own distribution, before any sampling parameter."""
+
+    chosen: Candidate
+    top: list[Candidate] = []
+
+
+class Delta(Struct, tag="delta"):
+    choice: int
+    text: str
+    n_tokens: int
+    logprobs: list[TokenLogprob] = []
+
+
+class ChoiceEnd(Struct):
+    choice: int
+    reason: Literal["stop", "length"]
+    stop_sequence: str | None = None
+
+
+class Finished(Struct, tag="finished", kw_only=True):
+    choices: list[ChoiceEnd]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class Tokens(Struct, tag="tokens"):
+    ids: list[int]
+    pieces: list[bytes]
+
+
+class Text(Struct, tag="text"):
+    text: str
+
+
+Event = Queued | Started | Delta | Finished | Tokens | Text
+
+request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
+facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)

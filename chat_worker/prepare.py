@@ -1,0 +1,152 @@
+"""From a request's plain text to sequences that the engine can run: the front's half of the work."""
+
+from dataclasses import dataclass
+
+from chat_worker.backends.seam import Tokenizer
+from chat_worker.engine.runner import Limits
+from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sequence import Sequence
+from chat_worker.messages import (
+    Conversation,
+    Generate,
+    LoadSpec,
+    Message,
+    Prompt,
+    PromptTokens,
+    Sampling,
+)
+from chat_worker.text.prompt import PromptEncoder
+from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
+from protos.errors import InvalidRequest
+
+MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+# A prompt leaves at least this share of the context to the answer, unless less is asked for.
+ANSWER_SHARE = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request ready to run: one sequence for each choice."""
+
+    sequences: list[Sequence]
+    fitted: Fitted
+    echo: bytes  # the prompt as text, if it is to be repeated
+
+
+class Preparer:
+    """Turns requests into sequences, for one loaded model."""
+
+    def __init__(
+        self, spec: LoadSpec, tokenizer: Tokenizer, encoder: PromptEncoder, limits: Limits
+    ) -> None:
+        self._spec = spec
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self._limits = limits
+
+    def prepare(self, call_id: int, request: Generate) -> Prepared:
+        """Render, encode, trim, and check all numbers.
+
+        Raises:
+            InvalidRequest: the request cannot work as sent.
+        """
+        self._check(request)
+        fitted = self._fit(request)
+        n_prompt = len(fitted.tokens)
+        most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
+        params = self._params(request.sampling)
+        end_tokens = frozenset[int]() if request.ignore_eos else self._tokenizer.end_tokens
+        sequences = [
+            Sequence(
+                call_id=call_id,
+                choice=choice,
+                tokens=list(fitted.tokens),
+                limit=min(most, self._limits.n_ctx),
+                sampler=Sampler(params, fitted.tokens, choice),
+                end_tokens=end_tokens,
+                salt=request.cache_salt,
+                n_top=request.top_logprobs,
+                score_prompt=request.echo and request.top_logprobs is not None,
+            )
+            for choice in range(request.n)
+        ]
+        pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
+        return Prepared(sequences, fitted, b"".join(pieces) if request.echo else b"")
+
+    def with_system_prompt(self, conversation: Conversation) -> Conversation:
+        """The conversation, begun by the configured system prompt if it has none of its own."""
+        prompt = self._spec.default_system_prompt
+        if not prompt or any(m.role in ("system", "developer") for m in conversation.messages):
+            return conversation
+        begun = [Message(role="system", content=prompt), *conversation.messages]
+        return Conversation(begun, conversation.template_kwargs)
+
+    def _fit(self, request: Generate) -> Fitted:
+        bounds = self._bounds(request.max_tokens)
+        match request.input:
+            case Conversation() as conversation:
+                if not conversation.messages:
+                    raise InvalidRequest("messages must not be empty", param="messages")
+                whole = self.with_system_prompt(conversation)
+                return fit_conversation(whole, self._encoder.encode, bounds)
+            case Prompt(text):
+                kept = text[-bounds.max_chars :] if bounds.max_chars else text
+                tokens = self._encoder.encode_text(kept)
+            case PromptTokens(ids):
+                tokens = ids
+        if not tokens:
+            raise InvalidRequest("the prompt must not be empty", param="prompt")
+        return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
+
+    def _bounds(self, max_tokens: int | None) -> Bounds:
+        n_ctx = self._limits.n_ctx
+        share = max(n_ctx // ANSWER_SHARE, 1)
+        reserved = share if max_tokens is None else min(max(max_tokens, 1), share)
+        most = n_ctx - reserved
+        if self._spec.max_input_tokens:
+            most = min(most, self._spec.max_input_tokens)
+        return Bounds(most, self._spec.max_input_chars, self._spec.on_overflow)
+
+    def _params(self, sampling: Sampling) -> SamplingParams:
+        seed = self._spec.global_seed if sampling.seed is None else sampling.seed
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            seed=seed,
+            logit_bias=sampling.logit_bias,
+        )
+
+    def _check(self, request: Generate) -> None:
+        sampling = request.sampling
+        _within("n", request.n, 1, MAX_CHOICES)
+        _within("temperature", sampling.temperature, 0, 100)
+        _within("top_p", sampling.top_p, 0, 1)
+        _within("min_p", sampling.min_p, 0, 1)
+        _within("repetition_penalty", sampling.repetition_penalty, 0.01, 100)
+        _within("frequency_penalty", sampling.frequency_penalty, -100, 100)
+        _within("presence_penalty", sampling.presence_penalty, -100, 100)
+        _within("top_logprobs", request.top_logprobs or 0, 0, MAX_TOP_LOGPROBS)
+        for token, bias in sampling.logit_bias.items():
+            self._check_token(token, "logit_bias")
+            _within("logit_bias", bias, -100, 100)
+        if isinstance(request.input, PromptTokens):
+            for token in request.input.ids:
+                self._check_token(token, "prompt")
+
+    def _check_token(self, token: int, param: str) -> None:
+        if not 0 <= token < self._limits.n_vocab:
+            raise InvalidRequest(
+                f"token {token} is not in the vocabulary of {self._limits.n_vocab}", param=param
+            )
+
+
+def _within(param: str, value: float, low: float, high: float) -> None:
+    # Written so that NaN fails.
+    if not low <= value <= high:
+        raise InvalidRequest(f"{param} must be between {low:g} and {high:g}", param=param)

@@ -1,0 +1,265 @@
+"""The thread that turns the engine's reports into text and writes them to the pipe.
+
+It takes everything that waits at once, so that when the worker reads slowly several tokens travel
+in one delta; nothing ever waits for a timer.
+"""
+
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chat_worker.backends.seam import Tokenizer
+from chat_worker.engine.loop import (
+    Admitted,
+    Ended,
+    Failed,
+    PromptScored,
+    Report,
+    Token,
+    Waiting,
+)
+from chat_worker.engine.sampling import Scored
+from chat_worker.engine.sequence import EndReason, Sequence
+from chat_worker.messages import (
+    Candidate,
+    ChoiceEnd,
+    Delta,
+    Finished,
+    Generate,
+    Queued,
+    Started,
+    TokenLogprob,
+)
+from chat_worker.prepare import Prepared
+from chat_worker.text.detokenize import Detokenizer
+from chat_worker.text.stops import StopFilter
+from protos.errors import BackendFailure, ServingError
+from worker_runtime.engine_host import Outbox
+
+
+class _Choice:
+    """What is known of one choice's text."""
+
+    def __init__(self, stops: list[str], echo: str) -> None:
+        self.detokenizer = Detokenizer()
+        self.stops = StopFilter(stops)
+        self.n_tokens = 0
+        self.end: ChoiceEnd | None = None
+        # What the next delta will carry.
+        self.text = echo
+        self.n_unsent = 0
+        self.logprobs: list[TokenLogprob] = []
+
+
+@dataclass(eq=False)
+class _Call:
+    id: int
+    prepared: Prepared
+    choices: list[_Choice]
+    started: bool = False
+    finished_sequences: list[Sequence] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Open:
+    call: _Call
+
+
+@dataclass(frozen=True)
+class _Abandon:
+    call_id: int
+
+
+@dataclass(frozen=True)
+class _Die:
+    done: threading.Event
+
+
+class Scribe:
+    """Writes the answers of all calls.
+
+    Args:
+        end_sequences: tells the loop that a stop string has ended some sequences.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        tokenizer: Tokenizer,
+        clock: Callable[[], float],
+        end_sequences: Callable[[list[Sequence]], None],
+    ) -> None:
+        self._outbox = outbox
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._end_sequences = end_sequences
+        self._inbox: queue.SimpleQueue[list[Report] | _Open | _Abandon | _Die] = queue.SimpleQueue()
+        self._calls: dict[int, _Call] = {}
+        self._thread = threading.Thread(target=self._main, name="scribe", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def open(self, call_id: int, request: Generate, prepared: Prepared) -> None:
+        """Expect reports for this call. Called before its sequences begin."""
+        echo = prepared.echo.decode("utf-8", "replace")
+        choices = [_Choice(request.stop, echo) for _ in prepared.sequences]
+        self._inbox.put(_Open(_Call(call_id, prepared, choices)))
+
+    def abandon(self, call_id: int) -> None:
+        """Nobody reads this call's answer any more: end its sequences. Unknown ids are ignored."""
+        self._inbox.put(_Abandon(call_id))
+
+    def write(self, reports: list[Report]) -> None:
+        self._inbox.put(reports)
+
+    def fail_all(self, timeout_s: float) -> None:
+        """The engine is dead: end every call with an error, and return when that is written."""
+        done = threading.Event()
+        self._inbox.put(_Die(done))
+        done.wait(timeout_s)
+
+    def _main(self) -> None:
+        try:
+            while True:
+                entries = [self._inbox.get()]
+                while not self._inbox.empty():
+                    entries.append(self._inbox.get_nowait())
+                for entry in entries:
+                    self._take(entry)
+                self._send_deltas()
+        except OSError:
+            pass  # the pipe is closed: the process is about to end
+        except Exception:  # the thread's outermost loop: without it no answer would ever end
+            traceback.print_exc(file=sys.stderr)
+            for call_id in list(self._calls):
+                self._outbox.ended(call_id, BackendFailure("the answer could not be written"))
+
+    def _take(self, entry: list[Report] | _Open | _Abandon | _Die) -> None:
+        match entry:
+            case _Open(call):
+                self._calls[call.id] = call
+            case _Abandon(call_id):
+                self._abandon(call_id)
+            case _Die(done):
+                for call_id in list(self._calls):
+                    self._fail(call_id, BackendFailure("the engine stopped unexpectedly"))
+                done.set()
+            case list() as reports:
+                for report in reports:
+                    call = self._calls.get(report.sequence.call_id)
+                    if call is not None:
+                        self._note(call, report)
+
+    def _abandon(self, call_id: int) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is not None:
+            self._end_sequences(call.prepared.sequences)
+
+    def _note(self, call: _Call, report: Report) -> None:
+        choice = call.choices[report.sequence.choice]
+        match report:
+            case Waiting(position=position):
+                if not call.started:
+                    self._outbox.event(call.id, Queued(position))
+            case Admitted(sequence):
+                self._admitted(call, sequence)
+            case PromptScored(scores=scores):
+                choice.logprobs += [self._logprob(scored) for scored in scores]
+            case Token(sequence, token, scored):
+                self._token(call, choice, sequence, token, scored)
+            case Ended(sequence, reason):
+                self._ended(call, choice, sequence, reason)
+            case Failed():
+                self._end_sequences(call.prepared.sequences)
+                self._fail(call.id, BackendFailure("the model failed on this request"))
+
+    def _admitted(self, call: _Call, sequence: Sequence) -> None:
+        if call.started:
+            return
+        call.started = True
+        fitted = call.prepared.fitted
+        self._outbox.event(
+            call.id,
+            Started(
+                prompt_tokens=sequence.n_prompt,
+                cached_tokens=sequence.n_cached or 0,
+                trimmed_tokens=fitted.trimmed_tokens,
+                trimmed_messages=fitted.trimmed_messages,
+            ),
+        )
+
+    def _token(
+        self, call: _Call, choice: _Choice, sequence: Sequence, token: int, scored: Scored | None
+    ) -> None:
+        if choice.end is not None:
+            return  # computed before the loop learnt of the stop string
+        choice.n_tokens += 1
+        choice.n_unsent += 1
+        if scored is not None:
+            choice.logprobs.append(self._logprob(scored))
+        choice.text += choice.stops.push(choice.detokenizer.push(self._tokenizer.piece(token)))
+        if choice.stops.found is not None:
+            self._end_sequences([sequence])
+            choice.end = ChoiceEnd(sequence.choice, "stop", choice.stops.found)
+            self._finish_choice(call, sequence)
+
+    def _ended(self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason) -> None:
+        if choice.end is not None:
+            return
+        choice.text += choice.stops.push(choice.detokenizer.flush())
+        stop = choice.stops.found
+        choice.text += choice.stops.flush()
+        choice.end = ChoiceEnd(sequence.choice, reason if stop is None else "stop", stop)
+        self._finish_choice(call, sequence)
+
+    def _finish_choice(self, call: _Call, sequence: Sequence) -> None:
+        call.finished_sequences.append(sequence)
+        if len(call.finished_sequences) < len(call.choices):
+            return
+        self._send_deltas_of(call)
+        self._outbox.event(call.id, self._finished(call))
+        self._outbox.ended(call.id)
+        del self._calls[call.id]
+
+    def _finished(self, call: _Call) -> Finished:
+        first = call.prepared.sequences[0]
+        now = self._clock()
+        first_token_s = min(
+            (s.first_token_s for s in call.prepared.sequences if s.first_token_s), default=now
+        )
+        return Finished(
+            choices=[choice.end for choice in call.choices if choice.end is not None],
+            prompt_tokens=first.n_prompt,
+            completion_tokens=sum(choice.n_tokens for choice in call.choices),
+            cached_tokens=first.n_cached or 0,
+            queue_s=first.admitted_s - first.submitted_s,
+            prefill_s=first_token_s - first.admitted_s,
+            decode_s=now - first_token_s,
+        )
+
+    def _send_deltas(self) -> None:
+        for call in self._calls.values():
+            self._send_deltas_of(call)
+
+    def _send_deltas_of(self, call: _Call) -> None:
+        for index, choice in enumerate(call.choices):
+            if choice.text or choice.logprobs:
+                delta = Delta(index, choice.text, choice.n_unsent, choice.logprobs)
+                choice.text, choice.n_unsent, choice.logprobs = "", 0, []
+                self._outbox.event(call.id, delta)
+
+    def _fail(self, call_id: int, error: ServingError) -> None:
+        self._calls.pop(call_id, None)
+        self._outbox.ended(call_id, error)
+
+    def _logprob(self, scored: Scored) -> TokenLogprob:
+        def candidate(token: int, logprob: float) -> Candidate:
+            return Candidate(token, self._tokenizer.piece(token, show_control=True), logprob)
+
+        return TokenLogprob(
+            candidate(scored.token, scored.logprob), [candidate(*pair) for pair in scored.top]
+        )

@@ -1,0 +1,1 @@
+"""Text to tokens and back: templates, trimming, incremental decoding, stop strings."""
