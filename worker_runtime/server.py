@@ -1,17 +1,63 @@
-"""A worker's gRPC server from bind to drain."""
+"""A worker's gRPC server from bind to drain.
 
-from collections.abc import Callable
+Drain: the first signal turns health to NOT_SERVING and refuses new calls with NotReady (the
+gateway goes elsewhere); running ones get `drain_s`; then the models are unloaded. A second signal
+skips the waiting.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 
 import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
 
+from protos.errors import ServingError
+from protos.y26hkx.v1 import worker_pb2_grpc
+from worker_runtime import logs
 from worker_runtime.catalog import Capability, Catalog
+from worker_runtime.child import ProcessLauncher
+from worker_runtime.clock import SystemClock
+from worker_runtime.control import WorkerControl
+from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
 from worker_runtime.lifecycle import Models
+from worker_runtime.memory.probe import SystemMemoryProbe
+from worker_runtime.metrics import metrics_page
+from worker_runtime.races import first_of
 from worker_runtime.settings import RuntimeSettings
+from worker_runtime.shutdown import StopRequests, stop_on_signals, stop_with_parent
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Two servers on one port would silently share its calls.
+    ("grpc.so_reuseport", 0),
+    # Gateways ping a silent stream every 10 s; the defaults call that an attack.
+    ("grpc.http2.min_ping_interval_without_data_ms", 4000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+SERVICES: dict[Capability, str] = {
+    "chat": "y26hkx.v1.ChatService",
+    "embed": "y26hkx.v1.EmbedService",
+}
+WORKER_SERVICE = "y26hkx.v1.WorkerService"
+# For watchers to read the last status before their streams end.
+LAST_WORDS_S = 0.5
+
+log = logging.getLogger(__name__)
 
 
 def local_models(settings: RuntimeSettings, catalog: Catalog) -> Models:
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
-    raise NotImplementedError
+    probe = SystemMemoryProbe()
+    launcher = ProcessLauncher(probe, settings.engine_environment())
+    return Models(catalog, settings.policy(), launcher, SystemClock(), probe)
 
 
 async def serve(
@@ -20,6 +66,78 @@ async def serve(
     capability: Capability,
     models: Models,
     add_service: Callable[[grpc.aio.Server], None],
+    preload: Sequence[str] = (),
+    on_bound: Callable[[int], None] = lambda port: None,
 ) -> None:
-    """Serve `models` until a signal says stop; returns after draining and unloading."""
-    raise NotImplementedError
+    """Serve `models` until a signal says stop; returns after draining and unloading.
+
+    Args:
+        add_service: adds the capability's servicer.
+        preload: models to load at once, "" for the default; a failure is only logged.
+        on_bound: called with the port once calls are taken.
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    logs.configure(settings.log_level)
+    requests, open_rpcs = StopRequests(), OpenRpcs()
+    services = ("", SERVICES[capability], WORKER_SERVICE)
+    health = health_aio.HealthServicer()
+    server = grpc.aio.server(
+        interceptors=(RpcInterceptor(settings.token, open_rpcs),), options=OPTIONS
+    )
+    add_service(server)
+    control = WorkerControl(models, capability, open_rpcs.draining)
+    worker_pb2_grpc.add_WorkerServiceServicer_to_server(control, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        (*services[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+    )
+    for service in services:
+        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = server.add_insecure_port(f"{host}:{settings.port}")
+    with stop_on_signals(requests), metrics_page(settings.host, settings.metrics_port, models):
+        await server.start()
+        log.info("%s worker listens on %s:%d", capability, host, port)
+        on_bound(port)
+        await _serve_until_asked_to_stop(models, preload, requests, settings)
+        log.info("draining: up to %.0f s for running calls", settings.drain_s)
+        open_rpcs.draining.set()
+        await health.enter_graceful_shutdown()
+        await first_of(
+            open_rpcs.all_ended(), asyncio.sleep(settings.drain_s), requests.second.wait()
+        )
+        await server.stop(LAST_WORDS_S)
+        await _unload_all(models, requests)
+        log.info("stopped")
+
+
+async def _serve_until_asked_to_stop(
+    models: Models, preload: Sequence[str], requests: StopRequests, settings: RuntimeSettings
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        beside = [tasks.create_task(_preload(models, model)) for model in preload]
+        if settings.exit_with_parent:
+            beside.append(tasks.create_task(stop_with_parent(requests)))
+        await requests.first.wait()
+        for task in beside:
+            task.cancel()
+
+
+async def _preload(models: Models, model: str) -> None:
+    try:
+        await models.load(model)
+    except ServingError as error:
+        # The worker is of use without it: the next request tries again and is told.
+        log.warning("preloading %r failed: %s", model or "the default model", error)
+
+
+async def _unload_all(models: Models, requests: StopRequests) -> None:
+    closed = await first_of(_close(models, hurry=False), requests.second.wait())
+    if closed is None:
+        await models.close(hurry=True)
+
+
+async def _close(models: Models, *, hurry: bool) -> bool:
+    await models.close(hurry=hurry)
+    return True

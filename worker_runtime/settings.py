@@ -5,8 +5,9 @@ environment. Each worker subclasses `RuntimeSettings` with its port and its own 
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker_runtime.policy import LifecyclePolicy
@@ -131,6 +132,16 @@ class RuntimeSettings(BaseSettings):
         validation_alias="LOG_LEVEL",
         description="DEBUG, INFO, WARNING or ERROR.",
     )
+
+    @model_validator(mode="after")
+    def _no_open_port(self) -> Self:
+        if self.host not in LOOPBACK and not self.token:
+            raise ValueError(f"WORKER_HOST={self.host} is not loopback: WORKER_TOKEN is required")
+        return self
+
+    def engine_environment(self) -> dict[str, str]:
+        """Variables for engine processes, over this process's own; workers add theirs."""
+        return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def policy(self) -> LifecyclePolicy:
         """The lifecycle's numbers as these settings have them."""

@@ -1,0 +1,62 @@
+"""Snapshots as protobuf messages: the only place where the two meet."""
+
+from protos.y26hkx.v1 import worker_pb2
+from worker_runtime.catalog import Capability
+from worker_runtime.memory.monitor import MemoryReading
+from worker_runtime.snapshot import ModelSnapshot, ModelState
+
+CAPABILITIES: dict[Capability, "worker_pb2.Capability.ValueType"] = {
+    "chat": worker_pb2.CAPABILITY_CHAT,
+    "embed": worker_pb2.CAPABILITY_EMBED,
+}
+
+
+def state_message(state: ModelState) -> "worker_pb2.ModelState.ValueType":
+    return worker_pb2.ModelState.Value(f"MODEL_STATE_{state.name}")
+
+
+def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
+    entry, counters = snapshot.entry, snapshot.counters
+    return worker_pb2.Model(
+        id=entry.id,
+        capability=CAPABILITIES[entry.capability],
+        backend=entry.backend,
+        state=state_message(snapshot.state),
+        is_default=snapshot.is_default,
+        size_bytes=entry.size_bytes,
+        context_length=entry.context_length,
+        loaded_at_s=snapshot.loaded_at_s,
+        idle_s=snapshot.idle_s,
+        n_leases=snapshot.n_leases,
+        n_waiting=snapshot.n_waiting,
+        resident_bytes=snapshot.resident_bytes,
+        load_fraction=snapshot.load_fraction,
+        failure=snapshot.failure,
+        retry_after_s=snapshot.retry_after_s,
+        created_s=entry.created_s,
+        pid=snapshot.pid,
+        freed_bytes=snapshot.freed_bytes,
+        counters=worker_pb2.ModelCounters(
+            loads=counters.loads,
+            load_failures=counters.load_failures,
+            load_seconds_sum=counters.load_seconds_sum,
+            crashes=counters.crashes,
+            unloads=counters.unloads,
+            requests=counters.requests,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            completion_tokens=counters.completion_tokens,
+            busy_seconds_sum=counters.busy_seconds_sum,
+        ),
+    )
+
+
+def memory_message(reading: MemoryReading) -> worker_pb2.Memory:
+    return worker_pb2.Memory(
+        total_bytes=reading.machine.total_bytes,
+        available_bytes=reading.machine.available_bytes,
+        worker_resident_bytes=reading.worker_bytes,
+        engines_resident_bytes=reading.engines_bytes,
+        trend=reading.trend,
+        leak_detected=reading.leak_detected,
+    )
