@@ -1,0 +1,230 @@
+"""Real engine processes that misbehave, and what callers of the pipe see of it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+import psutil
+import pytest
+
+from protos.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerLost
+from tests.unit.worker_runtime.entries import entry
+from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubFacts, StubSpec
+from worker_runtime import open_calls, wire
+from worker_runtime.child import ChildProcess, ProcessLauncher
+from worker_runtime.memory.probe import SystemMemoryProbe
+
+BOUND_S = 30
+GRACE_S = 0.3
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def nothing(fraction: float, stage: str) -> None:
+    pass
+
+
+@contextlib.asynccontextmanager
+async def started(spec: StubSpec | None = None) -> AsyncIterator[ChildProcess]:
+    launcher = ProcessLauncher(SystemMemoryProbe())
+    async with asyncio.timeout(BOUND_S):
+        engine = await launcher.start(entry(spec=spec))
+        try:
+            yield engine
+        finally:
+            engine.kill()
+            await engine.wait()
+
+
+@contextlib.asynccontextmanager
+async def loaded(spec: StubSpec | None = None) -> AsyncIterator[ChildProcess]:
+    async with started(spec) as engine:
+        await engine.load(wire.raw(spec or StubSpec()), nothing)
+        yield engine
+
+
+async def exhaust(events: AsyncIterator[msgspec.Raw]) -> None:
+    async for _ in events:
+        pass
+
+
+def event(body: msgspec.Raw) -> StubEvent:
+    return msgspec.msgpack.decode(body, type=StubEvent)
+
+
+async def test_a_loaded_engine_answers_and_stops_with_code_zero() -> None:
+    spec = StubSpec(steps=3, print_noise=True)
+    progress = []
+    async with started(spec) as engine:
+        facts = await engine.load(wire.raw(spec), lambda fraction, stage: progress.append(stage))
+        assert msgspec.msgpack.decode(facts, type=StubFacts).pid == engine.pid
+        assert progress == ["step 0", "step 1", "step 2"]
+        assert engine.resident_bytes() > 0
+        numbers = [event(body).number async for body in engine.call(StubCall(5))]
+        assert numbers == [0, 1, 2, 3, 4]
+        assert event(await engine.unary(StubCall())).number == 0
+        report = await engine.stop(5)
+        assert (report.code, report.signal, report.wanted) == (0, "", True)
+        assert report.peak_resident_bytes > 0
+        assert "a library prints to stdout" in report.last_words
+        assert engine.resident_bytes() == 0
+
+
+async def test_an_error_of_the_engine_reaches_its_caller_after_the_events() -> None:
+    async with loaded() as engine:
+        failing = engine.call(StubCall(2, fail=True))
+        assert [event(await anext(failing)).number for _ in range(2)] == [0, 1]
+        with pytest.raises(InvalidRequest) as caught:
+            await anext(failing)
+        assert caught.value.param == "body"
+
+
+async def test_many_calls_share_one_pipe_and_never_mix() -> None:
+    async with loaded() as engine:
+
+        async def numbers(n: int) -> list[int]:
+            return [event(body).number async for body in engine.call(StubCall(n, size=n))]
+
+        counts = list(range(1, 40))
+        assert await asyncio.gather(*map(numbers, counts)) == [list(range(n)) for n in counts]
+
+
+async def test_leaving_a_call_early_cancels_it_in_the_engine() -> None:
+    async with loaded() as engine:
+        async with contextlib.aclosing(engine.call(StubCall(never_end=True))) as events:
+            await anext(events)
+        reply = event(await engine.unary(StubCall()))
+        assert reply.cancelled == [1]
+
+
+async def test_a_cancelled_caller_cancels_its_call() -> None:
+    async with loaded() as engine:
+        waiting = asyncio.create_task(engine.unary(StubCall(never_end=True)))
+        reply = event(await engine.unary(StubCall()))
+        assert reply.cancelled == []
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert len(event(await engine.unary(StubCall())).cancelled) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+async def test_a_killed_process_fails_every_open_call_with_the_signal() -> None:
+    async with loaded() as engine:
+        calls = [engine.call(StubCall(never_end=True)) for _ in range(3)]
+        for call in calls:
+            await anext(call)
+        os.kill(engine.pid, signal.SIGKILL)
+        for call in calls:
+            with pytest.raises(WorkerLost, match="signal 9 SIGKILL") as caught:
+                await anext(call)
+            assert caught.value.retry_after_s == 1
+        assert engine.exit is not None
+        assert engine.exit.looks_out_of_memory
+        with pytest.raises(WorkerLost):
+            await engine.unary(StubCall())
+
+
+async def test_an_engine_that_exits_by_itself_is_lost_with_its_code() -> None:
+    async with loaded() as engine:
+        with pytest.raises(WorkerLost, match="exit code 7"):
+            await engine.unary(StubCall(exit_code=7))
+
+
+async def test_a_slow_reader_does_not_hold_up_others_and_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(open_calls, "MAX_WAITING_EVENTS", 100)
+    async with loaded() as engine:
+        slow = engine.call(StubCall(5000, never_end=True))
+        await anext(slow)
+        # Its thread sends all of its events meanwhile.
+        while not event(await engine.unary(StubCall())).cancelled:
+            pass
+        with pytest.raises(Overloaded):
+            await asyncio.wait_for(exhaust(slow), BOUND_S)
+
+
+async def test_events_that_wait_are_taken_together() -> None:
+    async with loaded() as engine:
+        sizes = [len(batch) async for batch in engine.call_batches(StubCall(500))]
+        assert sum(sizes) == 500
+        assert len(sizes) < 500
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
+async def test_a_process_that_does_not_react_is_killed_in_the_end() -> None:
+    async with loaded() as engine:
+        os.kill(engine.pid, signal.SIGSTOP)
+        report = await engine.stop(GRACE_S)
+        assert report.signal == "SIGKILL"
+        assert not report.looks_out_of_memory
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM handlers there")
+async def test_a_process_that_ignores_stop_and_sigterm_is_killed() -> None:
+    async with loaded(StubSpec(ignore_stop=True, ignore_sigterm=True)) as engine:
+        assert (await engine.stop(GRACE_S)).signal == "SIGKILL"
+
+
+async def test_stop_ends_a_load_that_hangs() -> None:
+    spec = StubSpec(hang=True)
+    async with started(spec) as engine:
+        reached = asyncio.Event()
+        loading = asyncio.create_task(
+            engine.load(wire.raw(spec), lambda fraction, stage: reached.set())
+        )
+        await reached.wait()
+        assert (await engine.stop(BOUND_S)).code == 0
+        with pytest.raises(WorkerLost):
+            await loading
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        (StubSpec(raises="MemoryError"), "not enough memory"),
+        (StubSpec(raises="RuntimeError", text="CUDA out of memory. Tried"), "not enough memory"),
+        (StubSpec(raises="OSError", text="paging file too small (1455)"), "not enough memory"),
+        (StubSpec(raises="ValueError", text="secret native text"), "ValueError"),
+        (StubSpec(refuses="no such layer"), "no such layer"),
+    ],
+)
+async def test_a_failed_load_says_why_without_native_text(spec: StubSpec, text: str) -> None:
+    async with started(spec) as engine:
+        with pytest.raises(BackendLoadFailed, match=text) as caught:
+            await engine.load(wire.raw(spec), nothing)
+        assert "secret" not in str(caught.value)
+        await engine.wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_an_engine_whose_worker_is_killed_during_the_load_does_not_stay() -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from tests.unit.worker_runtime.entries import entry\n"
+        "from tests.unit.worker_runtime.stub_engine import StubSpec\n"
+        "from worker_runtime import wire\n"
+        "from worker_runtime.child import ProcessLauncher\n"
+        "from worker_runtime.memory.probe import SystemMemoryProbe\n"
+        "async def main():\n"
+        "    engine = await ProcessLauncher(SystemMemoryProbe()).start(entry())\n"
+        "    say = lambda fraction, stage: print(engine.pid, flush=True)\n"
+        "    await engine.load(wire.raw(StubSpec(hang=True)), say)\n"
+        "asyncio.run(main())\n"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert worker.stdout is not None
+    engine = psutil.Process(int(worker.stdout.readline()))
+    worker.kill()
+    worker.wait(BOUND_S)
+    worker.stdout.close()
+    _, alive = psutil.wait_procs([engine], timeout=BOUND_S)
+    assert not alive
