@@ -47,7 +47,7 @@ class ChatEngine:
             self._model.submit(call_id, m.request_decoder.decode(body))
         except ServingError as error:
             self._outbox.ended(call_id, error)
-        except Exception:  # a request's outermost frame: the others must go on
+        except Exception:  # noqa: BLE001 - a request's outermost frame: the others must go on
             traceback.print_exc(file=sys.stderr)
             self._outbox.ended(call_id, BackendFailure("the request could not be prepared"))
 

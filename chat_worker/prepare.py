@@ -1,4 +1,4 @@
-"""From a request's plain text to sequences that the engine can run: the front's half of the work."""
+"""From a request's text to sequences that the engine can run: the front's half of the work."""
 
 from dataclasses import dataclass
 

@@ -133,7 +133,7 @@ class Scribe:
                 self._send_deltas()
         except OSError:
             pass  # the pipe is closed: the process is about to end
-        except Exception:  # the thread's outermost loop: without it no answer would ever end
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: no answer would ever end
             traceback.print_exc(file=sys.stderr)
             for call_id in list(self._calls):
                 self._outbox.ended(call_id, BackendFailure("the answer could not be written"))
@@ -150,9 +150,8 @@ class Scribe:
                 done.set()
             case list() as reports:
                 for report in reports:
-                    call = self._calls.get(report.sequence.call_id)
-                    if call is not None:
-                        self._note(call, report)
+                    if report.sequence.call_id in self._calls:
+                        self._note(self._calls[report.sequence.call_id], report)
 
     def _abandon(self, call_id: int) -> None:
         call = self._calls.pop(call_id, None)

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence as Rows
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
@@ -124,7 +125,7 @@ class Loop:
             while self._drain():
                 self._step()
             self._runner.close()
-        except Exception:  # the thread's outermost loop: whoever waits must learn that it died
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
             traceback.print_exc(file=sys.stderr)
             self._on_death()
 

@@ -101,13 +101,12 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
             f"the file of model {spec.model_id} is gone", metadata={"backend": NAME}
         )
 
-    @native.llama_progress_callback
     def progress(fraction: float, _user: Any) -> bool:
         on_progress(fraction)
         return True
 
     params = native.llama_model_default_params()
-    params.progress_callback = progress
+    params.progress_callback = native.llama_progress_callback(progress)
     model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
     if not model:
         raise _failure(

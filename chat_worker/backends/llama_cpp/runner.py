@@ -59,7 +59,8 @@ class LlamaRunner:
             raise RunFailed(f"llama.cpp has no logits for token {index} of the batch")
         address = ctypes.addressof(pointer.contents)
         block = (ctypes.c_float * self._limits.n_vocab).from_address(address)
-        return np.frombuffer(block, np.float32)
+        row: Row = np.ctypeslib.as_array(block)
+        return row
 
 
 class _Batch:

@@ -1,0 +1,32 @@
+"""Runs the chat worker: `python -m chat_worker`, configured by the environment."""
+
+import asyncio
+
+from chat_worker.service import ModelScan
+from chat_worker.servicer import ChatServicer, Places
+from chat_worker.settings import ChatSettings
+from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
+from worker_runtime.catalog import Catalog
+from worker_runtime.clock import SystemClock
+from worker_runtime.server import local_models, serve
+
+
+async def run(settings: ChatSettings) -> None:
+    catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
+    async with local_models(settings, catalog) as models:
+        servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
+        await serve(
+            settings=settings,
+            capability="chat",
+            models=models,
+            add_service=lambda server: add_ChatServiceServicer_to_server(servicer, server),
+            preload=[""] if settings.preload else [],
+        )
+
+
+def main() -> None:
+    asyncio.run(run(ChatSettings()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""`ChatService` over the lifecycle: lease the model, pass the call to its engine, pack what comes.
+
+A slow reader is never waited for by a timer: while one message is being written, events pile up,
+and the next message carries them all.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import grpc.aio
+
+from chat_worker import messages as m
+from chat_worker.translate import to_conversation, to_events, to_generate
+from protos.errors import Overloaded
+from protos.y26hkx.v1 import chat_pb2 as pb
+from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
+from worker_runtime.leases import Lease
+from worker_runtime.lifecycle import Models
+from worker_runtime.waiting_room import Waiting
+
+Answer = TypeVar("Answer", m.Tokens, m.Text)
+# Quoted: the stubs make it generic, the library does not.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+FIRST_GUESS_S = 5.0
+
+
+class Places:
+    """Bounds the requests of a worker, those that wait included.
+
+    Args:
+        n_parallel: requests that an engine runs together.
+        n_waiting: how many more may wait.
+    """
+
+    def __init__(self, n_parallel: int, n_waiting: int) -> None:
+        self._n_parallel = n_parallel
+        self._most = n_parallel + n_waiting
+        self._n_taken = 0
+        self._typical_s = FIRST_GUESS_S
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            Overloaded: all are taken; says when one is likely free.
+        """
+        if self._n_taken >= self._most:
+            wait_s = min(max(self._typical_s * self._n_taken / self._n_parallel / 2, 1.0), 60.0)
+            raise Overloaded(
+                f"{self._n_taken} requests are running or waiting already", retry_after_s=wait_s
+            )
+        clock = asyncio.get_running_loop().time
+        self._n_taken += 1
+        began_s = clock()
+        try:
+            yield
+        finally:
+            self._n_taken -= 1
+            self._typical_s += (clock() - began_s - self._typical_s) / 8
+
+
+class ChatServicer(ChatServiceServicer):
+    def __init__(self, models: Models, places: Places) -> None:
+        self._models = models
+        self._places = places
+
+    async def Generate(  # noqa: N802 - grpc's names
+        self, request: pb.GenerateRequest, context: Context
+    ) -> AsyncGenerator[pb.GenerateEvent, None]:
+        body = to_generate(request)
+        keep_alive_s = request.keep_alive_s if request.HasField("keep_alive_s") else None
+        waiting = _LeaseWaiter(self._models, request.model, keep_alive_s)
+        with self._places.take():
+            async with waiting.running(), aclosing(waiting.notices()) as notices:
+                async for notice in notices:
+                    yield pb.GenerateEvent(queued=notice)
+                async with aclosing(_relay(waiting.lease(), body)) as events:
+                    async for event in events:
+                        yield event
+
+    async def Tokenize(  # noqa: N802
+        self, request: pb.TokenizeTextRequest, context: Context
+    ) -> pb.TokenizeTextResponse:
+        body = m.Tokenize(request.text, request.add_special)
+        tokens = await self._unary(request.model, body, m.Tokens)
+        return pb.TokenizeTextResponse(tokens=tokens.ids, pieces=tokens.pieces)
+
+    async def Detokenize(  # noqa: N802
+        self, request: pb.DetokenizeRequest, context: Context
+    ) -> pb.DetokenizeResponse:
+        text = await self._unary(request.model, m.Detokenize(list(request.tokens)), m.Text)
+        return pb.DetokenizeResponse(text=text.text)
+
+    async def ApplyTemplate(  # noqa: N802
+        self, request: pb.ApplyTemplateRequest, context: Context
+    ) -> pb.ApplyTemplateResponse:
+        body = m.ApplyTemplate(to_conversation(request.conversation))
+        text = await self._unary(request.model, body, m.Text)
+        return pb.ApplyTemplateResponse(prompt=text.text)
+
+    async def _unary(self, model: str, body: m.Request, expected: type[Answer]) -> Answer:
+        with self._places.take():
+            async with self._models.lease(model) as lease:
+                answer = m.event_decoder.decode(await lease.engine.unary(body))
+        assert isinstance(answer, expected), "each request has its one kind of answer"
+        return answer
+
+
+async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEvent, None]:
+    """The engine's events as protobuf; tokens are counted also of calls that are broken off."""
+    n_counted = 0
+    async with aclosing(lease.engine.call_batches(body)) as batches:
+        async for batch in batches:
+            events = [m.event_decoder.decode(raw) for raw in batch]
+            for event in events:
+                match event:
+                    case m.Started(prompt_tokens=prompt, cached_tokens=cached):
+                        lease.count_tokens(prompt=prompt, cached=cached)
+                    case m.Delta(n_tokens=n_tokens):
+                        n_counted += n_tokens
+                        lease.count_tokens(completion=n_tokens)
+                    case m.Finished(completion_tokens=completion):
+                        lease.count_tokens(completion=completion - n_counted)
+            for message in to_events(events, lease.entry):
+                yield message
+
+
+class _LeaseWaiter:
+    """Gets a lease in a task of its own, so that the stream can tell meanwhile how it goes."""
+
+    def __init__(self, models: Models, model: str, keep_alive_s: float | None) -> None:
+        self._models = models
+        self._model = model
+        self._keep_alive_s = keep_alive_s
+        self._notices: deque[Waiting] = deque(maxlen=1)  # only the latest is of interest
+        self._changed = asyncio.Event()
+        self._released = asyncio.Event()
+        self._lease: Lease | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The task lives in this block; the lease ends with it."""
+        self._task = asyncio.create_task(self._hold(), name=f"lease of {self._model or 'default'}")
+        self._task.add_done_callback(lambda _: self._changed.set())
+        try:
+            yield
+        finally:
+            self._released.set()
+            if self._lease is None:
+                self._task.cancel()
+            # Its error was raised to the stream by `lease`; here it only has to be over.
+            await asyncio.wait({self._task})
+
+    async def notices(self) -> AsyncGenerator[pb.Queued, None]:
+        """What to tell the client until the lease is there or is refused."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._lease is not None or (self._task is not None and self._task.done()):
+                return
+            while self._notices:
+                yield _queued(self._notices.popleft())
+
+    def lease(self) -> Lease:
+        """The lease, once `notices` has ended. Raises what `Models.lease` raised."""
+        if self._lease is None:
+            assert self._task is not None, "called inside `running`"
+            self._task.result()
+        assert self._lease is not None, "the task ends before it is released only by raising"
+        return self._lease
+
+    async def _hold(self) -> None:
+        async with self._models.lease(
+            self._model, keep_alive_s=self._keep_alive_s, on_wait=self._note
+        ) as lease:
+            self._lease = lease
+            self._changed.set()
+            await self._released.wait()
+
+    def _note(self, waiting: Waiting) -> None:
+        self._notices.append(waiting)
+        self._changed.set()
+
+
+def _queued(waiting: Waiting) -> pb.Queued:
+    return pb.Queued(
+        position=waiting.position,
+        reason=waiting.reason,
+        estimated_wait_s=waiting.estimated_wait_s,
+        load_fraction=waiting.load_fraction if waiting.reason == "load" else None,
+    )

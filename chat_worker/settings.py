@@ -1,0 +1,144 @@
+"""The chat worker's settings; the only place of this package that reads the environment."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from worker_runtime.settings import RuntimeSettings
+
+DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
+DEFAULT_INPUT_TOKENS = 2048
+DEFAULT_ANSWER_TOKENS = 512
+BACKEND_NAMES = {
+    "": "",
+    "auto": "",
+    "transformers": "transformers",
+    "llama.cpp": "llama.cpp",
+    "llamacpp": "llama.cpp",
+    "llama": "llama.cpp",
+}
+
+
+class ChatSettings(RuntimeSettings):
+    port: int = Field(
+        default=50051,
+        ge=0,
+        le=65535,
+        validation_alias="CHAT_WORKER_PORT",
+        description="gRPC port; 0 lets the system choose.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="CHAT_WORKER_METRICS_PORT",
+        description="Port of the worker's own Prometheus page; 0 is off.",
+    )
+    model_path: Path = Field(
+        default=DEFAULT_MODEL_PATH,
+        validation_alias="MODEL_PATH",
+        description="Main model: a GGUF file, a folder of them, or a transformers folder.",
+    )
+    backend: str = Field(
+        default="",
+        validation_alias="MODEL_BACKEND",
+        description="transformers or llama.cpp, where a model has both; empty: llama.cpp.",
+    )
+    preload: bool = Field(
+        default=False,
+        validation_alias="PRELOAD_MAIN_MODEL",
+        description="Load the main model at the start instead of with its first request.",
+    )
+    parallel: int = Field(
+        default=4,
+        ge=1,
+        le=128,
+        validation_alias="MAX_CONCURRENT_REQUESTS",
+        description="Sequences that are decoded together; more wait in the engine's queue.",
+    )
+    max_queue: int = Field(
+        default=64,
+        ge=0,
+        validation_alias="MAX_QUEUED_REQUESTS",
+        description="Requests that may wait beyond the running ones; more are refused with 429.",
+    )
+    context_tokens: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="LLAMA_CTX",
+        description=(
+            "Context of one request in tokens, at most what the model was trained for; "
+            "0: MAX_INPUT_TOKENS (or 2,048) and 512 for the answer."
+        ),
+    )
+    cache_tokens: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="LLAMA_KV_TOKENS",
+        description=(
+            "Tokens in the whole KV cache; 0: one context for each parallel request, up to "
+            "32,768. Requests are admitted by what they really use of it."
+        ),
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="LLAMA_THREADS",
+        description="Threads of llama.cpp; 0: the physical cores.",
+    )
+    batch_tokens: int = Field(
+        default=2048,
+        ge=32,
+        validation_alias="LLAMA_BATCH",
+        description="Most tokens of one step.",
+    )
+    micro_batch_tokens: int = Field(
+        default=512,
+        ge=32,
+        validation_alias="LLAMA_UBATCH",
+        description="Tokens that llama.cpp computes at a time; sets the compute buffer's size.",
+    )
+    max_input_tokens: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="MAX_INPUT_TOKENS",
+        description="Longest input in tokens; 0: what the context leaves.",
+    )
+    max_input_chars: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="MAX_INPUT_CHARS",
+        description="Longest input in characters; 0: no such limit.",
+    )
+    on_overflow: Literal["trim", "refuse"] = Field(
+        default="trim",
+        validation_alias="CONTEXT_OVERFLOW",
+        description="Longer input: leave out the oldest turns and say so, or refuse.",
+    )
+    default_system_prompt: str = Field(
+        default="",
+        validation_alias="DEFAULT_SYSTEM_PROMPT",
+        description="System message for conversations that have none.",
+    )
+    global_seed: int | None = Field(
+        default=None,
+        ge=0,
+        validation_alias="GLOBAL_SEED",
+        description="Seed for requests that send none; unset: random.",
+    )
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        name = value.strip().lower()
+        if name not in BACKEND_NAMES:
+            raise ValueError(f"MODEL_BACKEND is {value!r}; known are transformers and llama.cpp")
+        return BACKEND_NAMES[name]
+
+    @property
+    def request_tokens(self) -> int:
+        """Context of one request, before the model's own limit."""
+        return self.context_tokens or (
+            (self.max_input_tokens or DEFAULT_INPUT_TOKENS) + DEFAULT_ANSWER_TOKENS
+        )

@@ -1,0 +1,193 @@
+"""Protobuf to the engine's structs and back. Pure; what is not offered yet is refused by name."""
+
+from collections.abc import Iterable
+
+from google.protobuf.struct_pb2 import Struct
+
+from chat_worker import messages as m
+from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2 as pb
+from protos.y26hkx.v1 import common_pb2
+from worker_runtime.catalog import ModelEntry
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+# What a request may pass into a model's template: names that are known, values that are scalars.
+TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "reasoning_effort"})
+CONSTRAINT_PARAMS = {
+    "json_object": "response_format",
+    "json_schema": "response_format",
+    "regex": "regex",
+    "grammar": "grammar",
+}
+REASONS = {
+    "stop": pb.ChoiceEnd.REASON_STOP,
+    "length": pb.ChoiceEnd.REASON_LENGTH,
+}
+
+
+def to_generate(request: pb.GenerateRequest) -> m.Generate:
+    """The engine's request.
+
+    Raises:
+        UnsupportedParameter: a part of it is not offered by this version.
+        InvalidRequest: it makes no sense.
+    """
+    kind = request.constraint.WhichOneof("kind")
+    if kind is not None:
+        param = CONSTRAINT_PARAMS[kind]
+        raise UnsupportedParameter(f"{param} is not available in this version", param=param)
+    return m.Generate(
+        input=_input(request),
+        sampling=_sampling(request.sampling),
+        max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
+        stop=list(request.stop),
+        n=request.n or 1,
+        top_logprobs=request.top_logprobs if request.HasField("top_logprobs") else None,
+        ignore_eos=request.ignore_eos,
+        echo=request.echo,
+        cache_salt=request.cache_salt,
+    )
+
+
+def to_conversation(conversation: pb.Conversation) -> m.Conversation:
+    """Messages as the template wants them.
+
+    Raises:
+        UnsupportedParameter: tools are offered to the model, which this version cannot do.
+        InvalidRequest: a role or template argument is not known.
+    """
+    choice = conversation.tool_choice.mode
+    if choice in (pb.ToolChoice.MODE_REQUIRED, pb.ToolChoice.MODE_NAMED):
+        raise UnsupportedParameter(
+            "tool_choice is not available in this version", param="tool_choice"
+        )
+    if conversation.tools and choice != pb.ToolChoice.MODE_NONE:
+        raise UnsupportedParameter("tools are not available in this version", param="tools")
+    return m.Conversation(
+        [_message(i, message) for i, message in enumerate(conversation.messages)],
+        _template_kwargs(conversation.template_kwargs),
+    )
+
+
+def to_events(batch: Iterable[m.Event], entry: ModelEntry) -> list[pb.GenerateEvent]:
+    """The stream's messages for events that wait together: deltas of a choice are packed."""
+    packed: list[pb.GenerateEvent] = []
+    deltas: dict[int, pb.Delta] = {}
+    for event in batch:
+        if not isinstance(event, m.Delta):
+            deltas.clear()
+            packed.append(_event(event, entry))
+            continue
+        earlier = deltas.get(event.choice)
+        if earlier is not None:
+            earlier.MergeFrom(_delta(event, earlier))
+        else:
+            packed.append(pb.GenerateEvent(delta=_delta(event)))
+            deltas[event.choice] = packed[-1].delta
+    return packed
+
+
+def _input(request: pb.GenerateRequest) -> m.Conversation | m.Prompt | m.PromptTokens:
+    match request.WhichOneof("input"):
+        case "conversation":
+            return to_conversation(request.conversation)
+        case "prompt":
+            return m.Prompt(request.prompt)
+        case "prompt_tokens":
+            return m.PromptTokens(list(request.prompt_tokens.ids))
+        case _:
+            raise InvalidRequest("there is neither a conversation nor a prompt", param="messages")
+
+
+def _message(index: int, message: pb.Message) -> m.Message:
+    if message.role not in ROLES:
+        raise InvalidRequest(
+            f"the role must be one of {', '.join(sorted(ROLES))}", param=f"messages[{index}].role"
+        )
+    return m.Message(
+        role=message.role,
+        content=message.content,
+        name=message.name,
+        tool_calls=[m.ToolCall(c.id, c.name, c.arguments) for c in message.tool_calls],
+        tool_call_id=message.tool_call_id,
+        reasoning=message.reasoning,
+    )
+
+
+def _template_kwargs(kwargs: Struct) -> dict[str, str | bool | int | float]:
+    plain: dict[str, str | bool | int | float] = {}
+    for name, value in kwargs.items():
+        if name not in TEMPLATE_KWARGS or not isinstance(value, str | bool | int | float):
+            raise InvalidRequest(
+                f"chat_template_kwargs may hold {', '.join(sorted(TEMPLATE_KWARGS))}, as scalars",
+                param="chat_template_kwargs",
+            )
+        plain[name] = int(value) if isinstance(value, float) and value.is_integer() else value
+    return plain
+
+
+def _sampling(sampling: pb.Sampling) -> m.Sampling:
+    given = {
+        field.name: value for field, value in sampling.ListFields() if field.name != "logit_bias"
+    }
+    return m.Sampling(**given, logit_bias=dict(sampling.logit_bias))
+
+
+def _event(event: m.Event, entry: ModelEntry) -> pb.GenerateEvent:
+    match event:
+        case m.Queued(position):
+            return pb.GenerateEvent(queued=pb.Queued(position=position, reason="queue"))
+        case m.Started():
+            return pb.GenerateEvent(started=_started(event, entry))
+        case m.Finished():
+            return pb.GenerateEvent(finished=_finished(event))
+        case _:
+            raise TypeError(f"{type(event).__name__} is no event of a generation")
+
+
+def _started(event: m.Started, entry: ModelEntry) -> pb.Started:
+    return pb.Started(
+        model=common_pb2.ServedModel(
+            id=entry.id, backend=entry.backend, fingerprint=entry.fingerprint
+        ),
+        prompt_tokens=event.prompt_tokens,
+        cached_tokens=event.cached_tokens,
+        trimmed_tokens=event.trimmed_tokens,
+        trimmed_messages=event.trimmed_messages,
+    )
+
+
+def _delta(event: m.Delta, earlier: pb.Delta | None = None) -> pb.Delta:
+    """The delta, or what makes `earlier` carry both: merging replaces scalars, appends lists."""
+    return pb.Delta(
+        choice=event.choice,
+        text=event.text if earlier is None else earlier.text + event.text,
+        n_tokens=event.n_tokens + (0 if earlier is None else earlier.n_tokens),
+        logprobs=[
+            pb.TokenLogprob(chosen=_candidate(one.chosen), top=map(_candidate, one.top))
+            for one in event.logprobs
+        ],
+    )
+
+
+def _candidate(candidate: m.Candidate) -> pb.Candidate:
+    return pb.Candidate(token=candidate.token, text=candidate.text, logprob=candidate.logprob)
+
+
+def _finished(event: m.Finished) -> pb.Finished:
+    return pb.Finished(
+        choices=[
+            pb.ChoiceEnd(
+                choice=end.choice, reason=REASONS[end.reason], stop_sequence=end.stop_sequence
+            )
+            for end in event.choices
+        ],
+        usage=common_pb2.Usage(
+            prompt_tokens=event.prompt_tokens,
+            completion_tokens=event.completion_tokens,
+            cached_tokens=event.cached_tokens,
+        ),
+        timings=pb.Timings(
+            queue_s=event.queue_s, prefill_s=event.prefill_s, decode_s=event.decode_s
+        ),
+    )
