@@ -1,0 +1,122 @@
+"""The process that holds one embedding model: `python -m embed_worker.encoder_process`.
+
+Two threads: the front one reads the pipe and tokenizes, the other runs the model.
+"""
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from msgspec import Raw
+
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.loop import run_engine
+from embed_worker.engine.queue import Queue
+from embed_worker.engine.runner import BatchFailed
+from embed_worker.intake import Intake
+from embed_worker.messages import Facts, LoadSpec, spec_decoder
+from protos.errors import BackendLoadFailed
+from worker_runtime.engine_host import Outbox, host_engine
+
+ENGINE_DIED = 70
+# Libraries look these up when they are imported: nothing is ever fetched from a network.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+log = logging.getLogger(__name__)
+
+
+class EncoderProcess:
+    """The engine that `host_engine` drives."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._queue: Queue | None = None
+        self._intake: Intake | None = None
+
+    def load(self, spec: Raw) -> Facts:
+        wanted = spec_decoder.decode(spec)
+        self._outbox.progress(0.0, "importing libraries")
+        model = _load(wanted, self._outbox)
+        self._outbox.progress(0.9, "warming up")
+        _warm_up(model)
+        batch_tokens = wanted.batch_tokens or model.batch_tokens
+        queue = Queue(
+            batch_tokens=batch_tokens,
+            batch_rows=wanted.max_batch_rows,
+            max_tokens=wanted.max_queued_tokens,
+            max_inputs=wanted.max_queued_inputs,
+        )
+        self._queue, self._intake = queue, Intake(model, queue, self._outbox)
+        threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()
+        return Facts(
+            backend=wanted.backend,
+            device=model.device,
+            dimension=model.runner.dimension,
+            max_tokens=model.tokens.max_tokens,
+            n_vocab=model.tokens.n_vocab,
+            batch_tokens=batch_tokens,
+            prompt_names=sorted(model.prompts.by_name),
+            default_prompt_name=model.prompts.default_name,
+        )
+
+    def submit(self, call_id: int, body: Raw) -> None:
+        assert self._intake is not None
+        self._intake.submit(call_id, body)
+
+    def cancel(self, call_id: int) -> None:
+        if self._queue is not None:
+            self._queue.cancel(call_id)
+
+    def close(self) -> None:
+        """Nothing to release: the process ends."""
+
+
+def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    if wanted.backend == "sentence-transformers":
+        # Imported here: seconds and hundreds of megabytes that another encoder does not need.
+        from embed_worker.encoders import torch
+
+        return torch.load(
+            Path(wanted.path),
+            device=wanted.device,
+            n_threads=wanted.n_threads,
+            on_progress=outbox.progress,
+        )
+    raise BackendLoadFailed(
+        f"there is no encoder {wanted.backend!r}", metadata={"backend": wanted.backend}
+    )
+
+
+def _warm_up(model: LoadedModel) -> None:
+    """Run the model once, so that the first request does not pay for its first run."""
+    from array import array
+
+    try:
+        model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])
+    except BatchFailed as error:
+        log.exception("the model cannot encode a text")
+        raise BackendLoadFailed("the model was loaded but does not run") from error
+
+
+def _run(queue: Queue, model: LoadedModel) -> None:
+    try:
+        run_engine(queue, model.runner)
+    except Exception:
+        # Without its model thread this process would leave every caller waiting: ending it tells
+        # them all, and the next request gets a fresh one.
+        log.exception("the model thread died")
+        sys.stderr.flush()
+        os._exit(ENGINE_DIED)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    os.environ.update(OFFLINE)  # noqa: TID251 - written, not read: for the libraries
+    host_engine(EncoderProcess)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The libraries that compute vectors, each behind `engine.runner.Runner`."""

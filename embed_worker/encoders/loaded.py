@@ -1,0 +1,17 @@
+"""What loading a model gives, whichever library runs it."""
+
+import msgspec
+
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.encoders.tokens import Tokenization
+from embed_worker.engine.runner import Runner
+
+
+class LoadedModel(msgspec.Struct, frozen=True):
+    runner: Runner
+    tokens: Tokenization
+    prompts: Prompts
+    # Where it runs, as the library names it.
+    device: str
+    # Padded tokens of a micro-batch that suit this library and device.
+    batch_tokens: int

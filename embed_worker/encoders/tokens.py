@@ -1,0 +1,134 @@
+"""From texts and token ids to the rows that the model sees.
+
+User text never becomes a special token: "[SEP]" typed by a user is five plain characters.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+import tokenizers
+
+from embed_worker.engine.call import TOKEN_TYPE, Row
+from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
+
+Truncate = Literal["end", "start", "none"]
+PROBE = "a"
+
+
+class Tokenized(msgspec.Struct, frozen=True):
+    rows: list[Row]
+    # Indices of the inputs that were cut.
+    truncated: list[int]
+
+
+class Tokenization:
+    """
+    Args:
+        tokenizer: the model's own; it is changed to neither cut nor pad.
+        max_tokens: of one row, special tokens included.
+        n_embedded: rows of the model's embedding table.
+    Raises:
+        BackendLoadFailed: the tokenizer does not put its special tokens around the text.
+    """
+
+    def __init__(
+        self, tokenizer: tokenizers.Tokenizer, *, max_tokens: int, n_embedded: int
+    ) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        self._tokenizer = tokenizer
+        self._before, self._after = _special_tokens(tokenizer)
+        self.max_tokens = max_tokens
+        largest_id = max(tokenizer.get_vocab(with_added_tokens=True).values())
+        self.n_vocab = min(largest_id + 1, n_embedded)
+
+    def rows(
+        self, inputs: Sequence[str | list[int]], *, prompt: str = "", truncate: Truncate = "end"
+    ) -> Tokenized:
+        """Rows for `inputs`, each after `prompt`.
+
+        Raises:
+            InvalidRequest: an input is empty or has ids that the model does not know.
+            ContextLengthExceeded: an input is too long, and `truncate` is "none".
+        """
+        contents = self._contents(inputs, prompt)
+        n_prompt = len(self._content(prompt)) if prompt else 0
+        truncated: list[int] = []
+        rows: list[Row] = []
+        room = self.max_tokens - len(self._before) - len(self._after)
+        for index, content in enumerate(contents):
+            kept = content
+            if len(content) > room:
+                if truncate == "none":
+                    raise self._too_long(index, len(content))
+                truncated.append(index)
+                kept = content[:room]
+                if truncate == "start":
+                    n_head = min(n_prompt, room)
+                    kept = content[:n_head] + content[len(content) - (room - n_head) :]
+            ids = array(TOKEN_TYPE, (*self._before, *kept, *self._after))
+            if not ids:
+                raise InvalidRequest("the input has no tokens", param=f"input[{index}]")
+            rows.append(Row(ids, len(self._before) + n_prompt if prompt else 0))
+        return Tokenized(rows, truncated)
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of `texts` as the model sees them, uncut."""
+        return [[*self._before, *content, *self._after] for content in self._contents(texts, "")]
+
+    def _contents(self, inputs: Sequence[str | list[int]], prompt: str) -> list[list[int]]:
+        """Token ids without special tokens; a text that comes twice is tokenized once."""
+        texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
+        if "" in texts:
+            raise InvalidRequest("the input is empty", param=f"input[{inputs.index('')}]")
+        encoded = self._tokenizer.encode_batch_fast(
+            [prompt + text for text in texts], add_special_tokens=False
+        )
+        by_text = {text: encoding.ids for text, encoding in zip(texts, encoded, strict=True)}
+        prompt_ids = self._content(prompt) if prompt else []
+        return [
+            by_text[given] if isinstance(given, str) else prompt_ids + self._checked(index, given)
+            for index, given in enumerate(inputs)
+        ]
+
+    def _content(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def _checked(self, index: int, ids: list[int]) -> list[int]:
+        param = f"input[{index}]"
+        if not ids:
+            raise InvalidRequest("the list of token ids is empty", param=param)
+        if max(ids) >= self.n_vocab or min(ids) < 0:
+            wrong = next(i for i in ids if not 0 <= i < self.n_vocab)
+            raise InvalidRequest(
+                f"token id {wrong} is not in the model's vocabulary of {self.n_vocab} tokens",
+                param=param,
+                suggestions=(
+                    "send the text: other models' token ids mean nothing to this one",
+                    "take the ids from this model's tokenizer",
+                ),
+            )
+        return ids
+
+    def _too_long(self, index: int, n_content: int) -> ContextLengthExceeded:
+        n_tokens = n_content + len(self._before) + len(self._after)
+        return ContextLengthExceeded(
+            f"the input has {n_tokens} tokens, the model takes {self.max_tokens}",
+            param=f"input[{index}]",
+            suggestions=("shorten or split the input", "let it be cut: truncate end or start"),
+            metadata={"tokens": str(n_tokens), "max_tokens": str(self.max_tokens)},
+        )
+
+
+def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and after a text."""
+    bare = tokenizer.encode(PROBE, add_special_tokens=False).ids
+    whole = tokenizer.encode(PROBE, add_special_tokens=True).ids
+    for start in range(len(whole) - len(bare) + 1):
+        if bare and whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    raise BackendLoadFailed("the model's tokenizer adds its special tokens in an unknown way")

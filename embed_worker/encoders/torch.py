@@ -1,0 +1,148 @@
+"""sentence-transformers on torch: the reference that the other encoders are compared with.
+
+Weights are read from safetensors only, from local files only, and no code of the model's is run.
+Pooling, normalisation and prompts are those of the model's own configuration.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from transformers.utils import logging as transformers_logging
+
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.encoders.tokens import Tokenization
+from embed_worker.engine.call import Row
+from embed_worker.engine.runner import BatchFailed
+from protos.errors import BackendLoadFailed
+
+BACKEND = "sentence-transformers"
+# Measured on two cores with all-MiniLM-L6-v2; a GPU wants larger batches.
+CPU_BATCH_TOKENS = 1_024
+GPU_BATCH_TOKENS = 16_384
+# What a library raises over a model folder that it cannot read.
+LOAD_ERRORS = (
+    ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError,
+    NotImplementedError, SafetensorError,
+)  # fmt: skip
+RUN_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, MemoryError)
+
+log = logging.getLogger(__name__)
+
+
+def load(
+    path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
+) -> LoadedModel:
+    """
+    Raises:
+        BackendLoadFailed: the folder is not a model that this library runs.
+    """
+    if n_threads:
+        torch.set_num_threads(n_threads)
+    transformers_logging.disable_progress_bar()
+    on_progress(0.6, "reading weights")
+    try:
+        return _load(path, device)
+    except torch.OutOfMemoryError as error:
+        raise _failed("the device has not enough memory for the model") from error
+    except LOAD_ERRORS as error:
+        log.exception("sentence-transformers could not load %s", path)
+        raise _failed("sentence-transformers could not load the model") from error
+
+
+class TorchRunner:
+    """Runs the model's modules on padded batches of token ids."""
+
+    def __init__(self, model: SentenceTransformer, dimension: int) -> None:
+        self._model = model
+        self._tokenizer = model.tokenizer
+        self._takes_types = "token_type_ids" in model.tokenizer.model_input_names
+        self._pools_prompt = all(
+            getattr(module, "include_prompt", True) for module in model.children()
+        )
+        self.dimension = dimension
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        try:
+            parts = [self._encode_alike(alike) for alike in self._alike(rows)]
+        except RUN_ERRORS as error:
+            raise BatchFailed from error
+        vectors = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if not np.isfinite(vectors).all():
+            raise BatchFailed("a vector is not finite")
+        return np.ascontiguousarray(vectors).data.cast("B")
+
+    def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Neighbours whose prompts the pooling can leave out together."""
+        if self._pools_prompt:
+            yield rows
+        else:
+            for _, alike in groupby(rows, key=lambda row: row.n_prompt):
+                yield list(alike)
+
+    @torch.inference_mode()
+    def _encode_alike(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        ids, mask = self._padded(rows)
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
+        if self._takes_types:
+            features["token_type_ids"] = torch.zeros_like(ids)
+        if not self._pools_prompt:
+            features["prompt_length"] = rows[0].n_prompt
+        output = self._model(features)["sentence_embedding"]
+        vectors: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
+        return vectors
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        pads_left = self._tokenizer.padding_side == "left"
+        for position, row in enumerate(rows):
+            place = slice(longest - len(row.ids), None) if pads_left else slice(len(row.ids))
+            ids[position, place] = np.frombuffer(row.ids, dtype=np.int32)
+            mask[position, place] = 1
+        device = self._model.device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+
+def _load(path: Path, device: str) -> LoadedModel:
+    model = SentenceTransformer(
+        str(path),
+        device=None if device == "auto" else device,
+        trust_remote_code=False,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True},
+    )
+    model.eval()
+    first = model[0]
+    if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
+        raise _failed("the model has no tokenizer.json, or takes no plain text")
+    dimension = model.get_embedding_dimension()
+    if dimension is None:
+        raise _failed("the model does not say how long its vectors are")
+    tokens = Tokenization(
+        # A copy: the library turns padding on in its own whenever it tokenizes.
+        tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
+        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
+        n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
+    )
+    prompts = Prompts(
+        {name: text for name, text in model.prompts.items() if text},
+        model.default_prompt_name or "",
+    )
+    batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
+    runner = TorchRunner(model, dimension)
+    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens)
+
+
+def _failed(message: str) -> BackendLoadFailed:
+    return BackendLoadFailed(message, metadata={"backend": BACKEND})

@@ -1,0 +1,64 @@
+"""A request as the engine sees it: rows of token ids, and the places their vectors go to."""
+
+from array import array
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from protos.errors import ServingError
+
+FLOAT_BYTES = 4
+TOKEN_TYPE = "i"  # of the arrays that hold token ids: C int, 32 bits
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One input, ready for the model."""
+
+    # array(TOKEN_TYPE), special tokens included.
+    ids: array  # type: ignore[type-arg]
+    # Leading tokens that belong to the prompt; a model may leave them out of its pooling.
+    n_prompt: int = 0
+
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """Equal for rows that have the same vector."""
+        return self.n_prompt, self.ids.tobytes()
+
+
+class Call:
+    """One request; its vectors are collected in the order of its rows, in whatever order they run.
+
+    Args:
+        on_done: called once, on the thread that computed the last row.
+        on_failed: called at most once instead, with what went wrong.
+    """
+
+    def __init__(
+        self,
+        call_id: int,
+        rows: Sequence[Row],
+        dimension: int,
+        on_done: Callable[["Call"], None],
+        on_failed: Callable[[ServingError], None],
+    ) -> None:
+        self.id = call_id
+        self.rows = rows
+        self.dimension = dimension
+        self.vectors = bytearray(len(rows) * dimension * FLOAT_BYTES)
+        self.on_done = on_done
+        self.on_failed = on_failed
+        self._n_missing = len(rows)
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(len(row.ids) for row in self.rows)
+
+    @property
+    def is_complete(self) -> bool:
+        return self._n_missing == 0
+
+    def put(self, index: int, vector: memoryview) -> None:
+        """Keep the vector of row `index`; each row's comes exactly once."""
+        width = self.dimension * FLOAT_BYTES
+        self.vectors[index * width : (index + 1) * width] = vector
+        self._n_missing -= 1

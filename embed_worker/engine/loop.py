@@ -1,0 +1,45 @@
+"""The one thread that touches the model: take what waits, run it, hand out the vectors.
+
+Work-conserving: it takes whatever is queued the moment it is idle, and never waits on a timer for
+more.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from embed_worker.engine.entry import Entry
+from embed_worker.engine.queue import Queue
+from embed_worker.engine.runner import BatchFailed, Runner
+
+log = logging.getLogger(__name__)
+
+
+def run_engine(
+    queue: Queue, runner: Runner, *, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Run until the queue is closed and empty."""
+    while (batch := queue.take()) is not None:
+        began_s = clock()
+        _encode(queue, runner, batch)
+        queue.ran(sum(entry.n_tokens for entry in batch), clock() - began_s)
+
+
+def _encode(queue: Queue, runner: Runner, batch: Sequence[Entry]) -> None:
+    """Encode `batch`; if it fails, each of its texts alone, so that only the culprits fail."""
+    try:
+        vectors = runner.encode([entry.row for entry in batch])
+    except BatchFailed:
+        if len(batch) == 1:
+            log.exception("the model failed on a text of %d tokens", batch[0].n_tokens)
+            queue.fail(batch[0])
+            return
+        log.warning("a batch of %d texts failed, trying one by one", len(batch), exc_info=True)
+    else:
+        width = len(vectors) // len(batch)
+        for position, entry in enumerate(batch):
+            queue.finish(entry, vectors[position * width : (position + 1) * width])
+        return
+    for entry in batch:
+        if not queue.abandon(entry):
+            _encode(queue, runner, [entry])

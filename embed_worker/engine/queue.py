@@ -1,0 +1,201 @@
+"""What waits for the model, and who gets it next.
+
+A call that fits into one micro-batch is interactive and overtakes bulk calls between their
+micro-batches; after `MAX_OVERTAKES` such batches in a row a waiting bulk call gets one, so neither
+starves. A text that several calls want is computed once. Calls come and go on the front thread
+while the model thread takes and finishes batches.
+"""
+
+import threading
+
+from embed_worker.engine.batcher import pack
+from embed_worker.engine.call import Call
+from embed_worker.engine.entry import Entry, State
+from embed_worker.engine.lane import Lane
+from protos.errors import BackendFailure, Overloaded, ServingError
+
+MAX_OVERTAKES = 4
+# Texts of like length are looked for among this many micro-batches' worth of waiting tokens.
+WINDOW_BATCHES = 4
+FIRST_GUESS_TOKENS_PER_S = 5_000.0
+SPEED_MEMORY = 0.9
+RETRY_AFTER_RANGE_S = (1.0, 60.0)
+
+
+class Queue:
+    """
+    Args:
+        batch_tokens: padded tokens of one micro-batch.
+        batch_rows: texts of one micro-batch.
+        max_tokens, max_inputs: what may wait; a single call larger than that is taken when
+            nothing else waits.
+    """
+
+    def __init__(
+        self, *, batch_tokens: int, batch_rows: int, max_tokens: int, max_inputs: int
+    ) -> None:
+        self._batch_tokens = batch_tokens
+        self._batch_rows = batch_rows
+        self._max_tokens = max_tokens
+        self._max_inputs = max_inputs
+        self._changed = threading.Condition()
+        self._interactive = Lane()
+        self._bulk = Lane()
+        self._entries: dict[tuple[int, bytes], Entry] = {}
+        self._calls: dict[int, list[Entry]] = {}
+        self._n_overtakes = 0
+        self._tokens_per_s = FIRST_GUESS_TOKENS_PER_S
+        self._closed = False
+        self.n_tokens = 0
+        self.n_entries = 0
+
+    def check_room(self, n_inputs: int, n_tokens: int = 0) -> None:
+        """Refuse what does not fit, before (with no tokens) or after its texts are tokenized.
+
+        Raises:
+            Overloaded: with the time the waiting work needs.
+        """
+        with self._changed:
+            too_many = self.n_entries + n_inputs > self._max_inputs
+            too_long = self.n_tokens + n_tokens > self._max_tokens
+            if self.n_entries and (too_many or too_long):
+                raise Overloaded(
+                    f"{self.n_entries} inputs of {self.n_tokens} tokens wait for this model: "
+                    "the queue is full",
+                    retry_after_s=self._wait_s(),
+                )
+
+    def add(self, call: Call) -> None:
+        """Queue the rows of `call`; a row that already waits or runs is not queued again."""
+        is_interactive = call.n_tokens <= self._batch_tokens
+        with self._changed:
+            fresh: list[Entry] = []
+            mine: dict[tuple[int, bytes], Entry] = {}
+            for index, row in enumerate(call.rows):
+                key = row.key
+                entry = mine.get(key) or self._shared(key, is_interactive)
+                if entry is None:
+                    entry = Entry(row, key, is_interactive=is_interactive)
+                    self._entries[key] = entry
+                    fresh.append(entry)
+                mine[key] = entry
+                entry.places.append((call, index))
+            self._calls[call.id] = list(mine.values())
+            (self._interactive if is_interactive else self._bulk).add(fresh)
+            self.n_entries += len(fresh)
+            self.n_tokens += sum(entry.n_tokens for entry in fresh)
+            self._changed.notify()
+
+    def cancel(self, call_id: int) -> None:
+        """Forget a call; what only it wanted is not computed. Unknown ids are ignored."""
+        with self._changed:
+            for entry in self._calls.pop(call_id, ()):
+                entry.places = [place for place in entry.places if place[0].id != call_id]
+                if not entry.places and entry.state is State.WAITING:
+                    self._leave(entry)
+
+    def take(self) -> list[Entry] | None:
+        """The next micro-batch, as soon as anything waits; None once the queue is closed."""
+        with self._changed:
+            while (lane := self._next_lane()) is None:
+                if self._closed:
+                    return None
+                self._changed.wait()
+            window = lane.window(WINDOW_BATCHES * self._batch_tokens)
+            chosen = pack(
+                [entry.n_tokens for entry in window],
+                max_tokens=self._batch_tokens,
+                max_rows=self._batch_rows,
+            )
+            lane.end_turn()
+            batch = [window[index] for index in chosen]
+            for entry in batch:
+                entry.state = State.RUNNING
+            return batch
+
+    def abandon(self, entry: Entry) -> bool:
+        """Let a running entry go if every call that wanted it was cancelled; True if so."""
+        with self._changed:
+            if entry.places:
+                return False
+            self._leave(entry)
+            return True
+
+    def finish(self, entry: Entry, vector: memoryview) -> None:
+        """Hand a computed vector to all that want it; ends the calls that it completes."""
+        for call, index in self._close(entry):
+            call.put(index, vector)
+            if call.is_complete and self._end(call):
+                call.on_done(call)
+
+    def fail(self, entry: Entry) -> None:
+        """End every call that wants `entry`: the model cannot compute it."""
+        for call, index in self._close(entry):
+            if self._end(call):
+                call.on_failed(_cannot_encode(index))
+
+    def ran(self, n_tokens: int, duration_s: float) -> None:
+        """Learn the model's speed, for the Retry-After of refused requests."""
+        now = n_tokens / max(duration_s, 1e-6)
+        with self._changed:
+            self._tokens_per_s += (now - self._tokens_per_s) * (1 - SPEED_MEMORY)
+
+    def close(self) -> None:
+        """Let the model thread end once nothing waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def check_idle(self) -> None:
+        """Raise AssertionError if anything is left over once nothing waits or runs."""
+        with self._changed:
+            assert not self._calls, self._calls.keys()
+            assert not self._entries, len(self._entries)
+            assert (self.n_entries, self.n_tokens) == (0, 0), (self.n_entries, self.n_tokens)
+
+    def _shared(self, key: tuple[int, bytes], is_interactive: bool) -> Entry | None:
+        """An entry to join, unless it waits in the slower lane."""
+        entry = self._entries.get(key)
+        if entry is None or entry.state is State.GONE:
+            return None
+        if entry.state is State.WAITING and is_interactive and not entry.is_interactive:
+            return None
+        return entry
+
+    def _next_lane(self) -> Lane | None:
+        bulk_waits = self._bulk.has_waiting()
+        if self._interactive.has_waiting() and not (
+            bulk_waits and self._n_overtakes >= MAX_OVERTAKES
+        ):
+            self._n_overtakes = self._n_overtakes + 1 if bulk_waits else 0
+            return self._interactive
+        self._n_overtakes = 0
+        return self._bulk if bulk_waits else None
+
+    def _close(self, entry: Entry) -> list[tuple[Call, int]]:
+        with self._changed:
+            self._leave(entry)
+            places, entry.places = entry.places, []
+            return places
+
+    def _leave(self, entry: Entry) -> None:
+        entry.state = State.GONE
+        self.n_entries -= 1
+        self.n_tokens -= entry.n_tokens
+        if self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+
+    def _end(self, call: Call) -> bool:
+        """Forget `call` and what only it waits for; False if it has ended before."""
+        with self._changed:
+            is_open = call.id in self._calls
+        self.cancel(call.id)
+        return is_open
+
+    def _wait_s(self) -> float:
+        shortest, longest = RETRY_AFTER_RANGE_S
+        return min(longest, max(shortest, self.n_tokens / self._tokens_per_s))
+
+
+def _cannot_encode(index: int) -> ServingError:
+    return BackendFailure("the model could not compute this input", param=f"input[{index}]")

@@ -1,0 +1,106 @@
+"""What an embedding worker and its encoder process say to each other, inside the pipe's frames.
+
+`LoadSpec` goes down once, `Facts` comes back; then each call is one request and one event. Vectors
+are one `bytes` of little-endian float32, row after row. Plain data: the servicer maps it to
+protobuf, the encoder process never sees protobuf.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+Truncate = Literal["end", "start", "none"]
+
+
+class LoadSpec(Struct, kw_only=True):
+    """Everything an encoder process needs to know."""
+
+    backend: str
+    path: str
+    model_id: str = ""
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
+    n_threads: int = 0  # 0: the library's own choice
+    batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's own choice
+    max_batch_rows: int = 32  # texts of one micro-batch
+    max_queued_tokens: int = 2_097_152
+    max_queued_inputs: int = 16_384
+    cache_bytes: int = 0  # of vectors kept; 0: no cache
+    cache_ttl_s: float = 3_600.0
+
+
+class Facts(Struct, kw_only=True):
+    """What the encoder learnt by loading."""
+
+    backend: str
+    device: str
+    dimension: int
+    max_tokens: int  # of one input, special tokens counted
+    n_vocab: int
+    batch_tokens: int
+    prompt_names: list[str] = []
+    default_prompt_name: str = ""
+
+
+# Requests.
+
+
+class Embed(Struct, tag="embed", kw_only=True):
+    """Vectors for texts or token ids (without special tokens); answered by `Vectors`."""
+
+    inputs: list[str | list[int]]
+    truncate: Truncate = "end"
+    prompt_name: str = ""  # empty: the model's default prompt, if it has one
+    dimensions: int | None = None  # keep this many and renormalise; None: all
+
+
+class Rerank(Struct, tag="rerank", kw_only=True):
+    """Documents by their likeness to a query; answered by `Ranking`."""
+
+    query: str
+    documents: list[str]
+    top_n: int | None = None
+    truncate: Truncate = "end"
+
+
+class Tokenize(Struct, tag="tokenize"):
+    """Token ids of texts as the model sees them, uncut; answered by `TokenLists`."""
+
+    texts: list[str]
+
+
+Request = Embed | Rerank | Tokenize
+
+# Events.
+
+
+class Vectors(Struct, tag="vectors", kw_only=True):
+    vectors: bytes
+    dimension: int
+    token_counts: list[int]
+    truncated: list[int]  # indices of the inputs that were cut
+
+
+class Ranked(Struct, array_like=True):
+    index: int
+    score: float
+
+
+class Ranking(Struct, tag="ranking", kw_only=True):
+    """Best first."""
+
+    results: list[Ranked]
+    method: Literal["cross-encoder", "cosine"]
+    n_tokens: int
+
+
+class TokenLists(Struct, tag="tokens"):
+    ids: list[list[int]]
+
+
+Event = Vectors | Ranking | TokenLists
+
+request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
+facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)
