@@ -68,8 +68,9 @@ class Models:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._begin_close(hurry=error is not None)
-        await self._tasks.__aexit__(kind, error, trace)
+        await self.close(hurry=error is not None)
+        # Without the body's error, which the group would wrap: it goes on by itself.
+        await self._tasks.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def lease(

@@ -254,8 +254,11 @@ class ModelOwner:
                 watching = tasks.create_task(self._notice_exit(loaded))
                 self._loaded = loaded
                 self._setbacks.loaded()
+                self._room.grant(loaded)
                 self._enter(ModelState.READY)
-                self._grant(loaded)
+                if self._unloads or self.entry.fingerprint != loaded.entry.fingerprint:
+                    loaded.accepting = False
+                self._scheduler.settle()
                 await self._serve(loaded)
                 loaded.accepting = False
                 await self._take_down(loaded)
@@ -268,12 +271,6 @@ class ModelOwner:
     async def _notice_exit(self, loaded: LoadedModel) -> None:
         await loaded.engine.wait()
         self._changed.set()
-
-    def _grant(self, loaded: LoadedModel) -> None:
-        self._room.grant(loaded)
-        if self._unloads or self.entry.fingerprint != loaded.entry.fingerprint:
-            loaded.accepting = False
-        self._scheduler.settle()
 
     async def _serve(self, loaded: LoadedModel) -> None:
         """Return when the model has to go."""
