@@ -7,6 +7,8 @@ from worker_runtime.clock import Clock
 from worker_runtime.launcher import EngineProcess
 from worker_runtime.snapshot import Counters
 
+RESIDENT_SAMPLE_S = 1.0
+
 
 class Lease:
     """The right to use a loaded model; while one is held the model is not unloaded for idleness."""
@@ -54,6 +56,8 @@ class LoadedModel:
         self._keep_alive_s = idle_timeout_s
         # When the last lease ended, or the first of those held now began.
         self.turned_s = clock.monotonic()
+        # When the process was last measured, and its resident bytes.
+        self._measured = (float("-inf"), 0)
 
     @property
     def idle_deadline_s(self) -> float | None:
@@ -78,3 +82,10 @@ class LoadedModel:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()
         return self.turned_s - began_s
+
+    def resident_bytes(self) -> int:
+        """Of its process, as it was at most `RESIDENT_SAMPLE_S` ago, however many ask."""
+        now_s = self._clock.monotonic()
+        if now_s - self._measured[0] >= RESIDENT_SAMPLE_S:
+            self._measured = (now_s, self.engine.resident_bytes())
+        return self._measured[1]

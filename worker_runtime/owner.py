@@ -23,13 +23,12 @@ from worker_runtime.leases import Lease, LoadedModel
 from worker_runtime.load_failures import load_failed
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.races import first_of
+from worker_runtime.races import Changes, first_of
 from worker_runtime.scheduler import Booking, Scheduler
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.take_down import take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
-
-RESIDENT_SAMPLE_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +56,8 @@ class ModelOwner:
         self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
         self._loaded: LoadedModel | None = None
         self._unloads: list[asyncio.Future[int]] = []
-        # Set whenever something happened that the owner task may have to act on.
-        self._changed = asyncio.Event()
+        # Whatever the owner task may have to act on.
+        self._changes = Changes()
         # Until when the owner task sleeps while the model is idle.
         self._alarm_s: float | None = None
         self._closing = False
@@ -70,8 +69,6 @@ class ModelOwner:
         self._freed_bytes: int | None = None
         # By the unload that goes on, or 0.
         self._freed_now = 0
-        # When the process was last measured, and its resident bytes.
-        self._resident = (float("-inf"), 0)
 
     # For callers.
 
@@ -97,7 +94,7 @@ class ModelOwner:
         self._unloads.append(freed)
         if self._loaded is not None:
             self._loaded.accepting = False
-        self._changed.set()
+        self._changes.notify()
         return await freed
 
     def replace(self, entry: ModelEntry) -> None:
@@ -105,13 +102,13 @@ class ModelOwner:
         self.entry, self._setbacks = entry, Setbacks(self._policy)
         if self._loaded is not None:
             self._loaded.accepting = False
-            self._changed.set()
+            self._changes.notify()
 
     def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
         self._closing = True
         self._hurry = self._hurry or hurry
-        self._changed.set()
+        self._changes.notify()
 
     @property
     def closing(self) -> bool:
@@ -132,18 +129,11 @@ class ModelOwner:
             loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
             idle_s=None if in_use or self._last_used_s is None else now_s - self._last_used_s,
             pid=loaded.engine.pid if loaded is not None else 0,
-            resident_bytes=self._resident_bytes(loaded, now_s),
+            resident_bytes=loaded.resident_bytes() if loaded is not None else 0,
             failure=self._setbacks.cause,
             retry_after_s=self._setbacks.retry_after_s(now_s),
             freed_bytes=self._freed_bytes,
         )
-
-    def _resident_bytes(self, loaded: LoadedModel | None, now_s: float) -> int:
-        if loaded is None:
-            return 0
-        if now_s - self._resident[0] >= RESIDENT_SAMPLE_S:
-            self._resident = (now_s, loaded.engine.resident_bytes())
-        return self._resident[1]
 
     # For the scheduler.
 
@@ -159,14 +149,14 @@ class ModelOwner:
     def evict(self) -> None:
         assert self._loaded is not None
         self._loaded.accepting = False
-        self._changed.set()
+        self._changes.notify()
 
     # The owner task.
 
     async def run(self) -> None:
         try:
             while not self._closing:
-                await self._until(lambda: len(self._room) > 0 or self._closing)
+                await self._changes.until(lambda: len(self._room) > 0 or self._closing)
                 if self._wanted():
                     await self._one_life()
         finally:
@@ -270,7 +260,7 @@ class ModelOwner:
 
     async def _notice_exit(self, loaded: LoadedModel) -> None:
         await loaded.engine.wait()
-        self._changed.set()
+        self._changes.notify()
 
     async def _serve(self, loaded: LoadedModel) -> None:
         """Return when the model has to go."""
@@ -279,14 +269,25 @@ class ModelOwner:
             if self._alarm_s is not None and self._alarm_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
                 return
-            await self._change_or(self._alarm_s)
+            await self._sleep_until(self._alarm_s)
+
+    async def _sleep_until(self, deadline_s: float | None) -> None:
+        """Return at the deadline, or when anything has changed."""
+        change = self._changes.since(self._changes.count)
+        if deadline_s is None:
+            await change
+        else:
+            delay_s = max(deadline_s - self._clock.monotonic(), 0.0)
+            await first_of(change, self._clock.sleep(delay_s))
 
     async def _take_down(self, loaded: LoadedModel) -> None:
         engine, model = loaded.engine, loaded.entry.id
         if loaded.n_leases and engine.exit is None:
             self._enter(ModelState.DRAINING)
             await first_of(
-                self._until(lambda: self._hurry or not loaded.n_leases or engine.exit is not None),
+                self._changes.until(
+                    lambda: self._hurry or not loaded.n_leases or engine.exit is not None
+                ),
                 self._clock.sleep(self._policy.drain_s),
             )
         if engine.exit is not None:
@@ -294,19 +295,15 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
-        self._enter(ModelState.UNLOADING)
-        resident, before = engine.resident_bytes(), self._probe.machine().available_bytes
-        if self._hurry or loaded.n_leases:
-            engine.kill()
-        report = await engine.stop(self._policy.stop_grace_s)
-        self._enter(ModelState.VERIFYING)
-        regained = self._probe.machine().available_bytes - before
-        self._freed_bytes = self._freed_now = resident
+        self._freed_bytes = self._freed_now = await take_down(
+            model,
+            engine,
+            self._probe,
+            self._policy.stop_grace_s,
+            at_once=self._hurry or loaded.n_leases > 0,
+            enter=self._enter,
+        )
         self._counters.unloads += 1
-        log.info(
-            "model %s is unloaded (%s): it held %d MiB, the machine has %+d MiB",
-            model, report, resident >> 20, regained >> 20,
-        )  # fmt: skip
 
     # What callers and owner share.
 
@@ -329,7 +326,7 @@ class ModelOwner:
         deadline = loaded.idle_deadline_s
         sooner = deadline is not None and (self._alarm_s is None or deadline < self._alarm_s)
         if sooner or not loaded.accepting:
-            self._changed.set()
+            self._changes.notify()
         self._scheduler.settle()
 
     def _load_failed(self, error: ServingError) -> None:
@@ -341,20 +338,7 @@ class ModelOwner:
         return len(self._room) > 0 and not self._closing
 
     async def _until_unwanted(self) -> None:
-        await self._until(lambda: not self._wanted())
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def _change_or(self, deadline_s: float | None) -> None:
-        self._changed.clear()
-        if deadline_s is None:
-            await self._changed.wait()
-        else:
-            delay_s = max(deadline_s - self._clock.monotonic(), 0.0)
-            await first_of(self._changed.wait(), self._clock.sleep(delay_s))
+        await self._changes.until(lambda: not self._wanted())
 
     def _on_progress(self, fraction: float, stage: str) -> None:
         if self._state is ModelState.RESERVED:
@@ -370,7 +354,7 @@ class ModelOwner:
 
     def _on_room_change(self) -> None:
         self._announce()
-        self._changed.set()
+        self._changes.notify()
 
     def _announce(self) -> None:
         loading = self._state in (ModelState.RESERVED, ModelState.LOADING)

@@ -1,7 +1,7 @@
-"""Waiting for one of several things; the others are cancelled and awaited."""
+"""Waiting for one of several things, or for a condition; nothing is left running behind."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,3 +27,26 @@ async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, An
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Changes:
+    """Wakes whoever waits for a condition over plain state, whenever some of it has changed."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        # How many there were: tells whether there was one since somebody looked.
+        self.count = 0
+
+    def notify(self) -> None:
+        self.count += 1
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            # No other task runs between the look and the wait, so no change is missed.
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def since(self, count: int) -> None:
+        """Return once there was a change after `count`."""
+        await self.until(lambda: self.count != count)

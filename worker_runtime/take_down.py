@@ -1,0 +1,42 @@
+"""Ends a model's process and measures what that gives back."""
+
+import logging
+from collections.abc import Callable
+
+from worker_runtime.launcher import EngineProcess
+from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.snapshot import ModelState
+
+log = logging.getLogger(__name__)
+
+
+async def take_down(
+    model: str,
+    engine: EngineProcess,
+    probe: MemoryProbe,
+    grace_s: float,
+    *,
+    at_once: bool,
+    enter: Callable[[ModelState], None],
+) -> int:
+    """Stop `engine`; returns the resident bytes that its process held.
+
+    Args:
+        at_once: kill it, do not ask.
+        enter: told the state that the model is in.
+    """
+    enter(ModelState.UNLOADING)
+    resident, before = engine.resident_bytes(), probe.machine().available_bytes
+    if at_once:
+        engine.kill()
+    report = await engine.stop(grace_s)
+    enter(ModelState.VERIFYING)
+    regained = probe.machine().available_bytes - before
+    log.info(
+        "model %s is unloaded (%s): it held %d MiB, the machine has %+d MiB",
+        model,
+        report,
+        resident >> 20,
+        regained >> 20,
+    )
+    return resident
