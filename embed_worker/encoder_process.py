@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+from array import array
 from pathlib import Path
 
 from msgspec import Raw
@@ -22,8 +23,6 @@ from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
 
 ENGINE_DIED = 70
-# Libraries look these up when they are imported: nothing is ever fetched from a network.
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +91,6 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
 
 def _warm_up(model: LoadedModel) -> None:
     """Run the model once, so that the first request does not pay for its first run."""
-    from array import array
-
     try:
         model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])
     except BatchFailed as error:
@@ -114,7 +111,6 @@ def _run(queue: Queue, model: LoadedModel) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    os.environ.update(OFFLINE)  # noqa: TID251 - written, not read: for the libraries
     host_engine(EncoderProcess)
 
 

@@ -4,7 +4,6 @@ Weights are read from safetensors only, from local files only, and no code of th
 Pooling, normalisation and prompts are those of the model's own configuration.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import tokenizers
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
@@ -29,14 +27,7 @@ BACKEND = "sentence-transformers"
 # Measured on two cores with all-MiniLM-L6-v2; a GPU wants larger batches.
 CPU_BATCH_TOKENS = 1_024
 GPU_BATCH_TOKENS = 16_384
-# What a library raises over a model folder that it cannot read.
-LOAD_ERRORS = (
-    ValueError, RuntimeError, LookupError, TypeError, AttributeError, ImportError,
-    NotImplementedError, SafetensorError,
-)  # fmt: skip
 RUN_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, MemoryError)
-
-log = logging.getLogger(__name__)
 
 
 def load(
@@ -50,13 +41,7 @@ def load(
         torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
-    try:
-        return _load(path, device)
-    except torch.OutOfMemoryError as error:
-        raise _failed("the device has not enough memory for the model") from error
-    except LOAD_ERRORS as error:
-        log.exception("sentence-transformers could not load %s", path)
-        raise _failed("sentence-transformers could not load the model") from error
+    return _load(path, device)
 
 
 class TorchRunner:

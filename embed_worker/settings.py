@@ -1,0 +1,148 @@
+"""The embedding worker's settings; the only place of this package that reads the environment."""
+
+from pydantic import AliasChoices, Field
+
+from embed_worker.messages import LoadSpec
+from worker_runtime.settings import RuntimeSettings
+
+MIB = 1024**2
+
+
+class EmbedSettings(RuntimeSettings):
+    port: int = Field(
+        default=50052,
+        ge=0,
+        le=65535,
+        validation_alias="EMBED_WORKER_PORT",
+        description="gRPC port; 0 lets the system choose.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="EMBED_WORKER_METRICS_PORT",
+        description="Port of the worker's own Prometheus page; 0 is off.",
+    )
+    memory_limit_gb: float | None = Field(
+        default=3.0,
+        gt=0,
+        validation_alias="EMBEDDING_MEMORY_LIMIT_GB",
+        description="Budget in GiB for all loaded embedding models together.",
+    )
+    max_loaded: int = Field(
+        default=0,
+        ge=0,
+        validation_alias=AliasChoices("MAX_EMBEDDING_MODELS", "MAX_LOADED_MODELS"),
+        description="Embedding models loaded at once; 0: as many as the memory takes.",
+    )
+    default_model: str = Field(
+        default="paraphrase-MiniLM-L6-v2",
+        validation_alias="EMBEDDING_DEFAULT_MODEL",
+        description=(
+            "Model for requests that name none; where it is not there all-MiniLM-L6-v2, "
+            "else the first one found."
+        ),
+    )
+    fallback_to_default: bool = Field(
+        default=False,
+        validation_alias="EMBEDDING_FALLBACK_TO_DEFAULT",
+        description="Serve the default model for unknown names instead of answering 404.",
+    )
+    preload: bool = Field(
+        default=False,
+        validation_alias="PRELOAD_EMBEDDING_MODEL",
+        description="Load the default model at the start instead of with its first request.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        validation_alias="EMBEDDING_DEVICE",
+        description="Where torch runs: auto, cpu, cuda, cuda:1, mps.",
+    )
+    threads: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        validation_alias="TORCH_NUM_THREADS",
+        description="Threads of torch; 0: its own choice, the physical cores.",
+    )
+    batch_rows: int = Field(
+        default=32,
+        ge=1,
+        validation_alias="MAX_BATCH_SIZE",
+        description="Most texts that are computed together.",
+    )
+    least_batch_rows: int = Field(
+        default=1,
+        ge=1,
+        validation_alias="MIN_BATCH_SIZE",
+        description="Kept for old configurations: a batch never waits for more texts.",
+    )
+    adaptive_batches: bool = Field(
+        default=True,
+        validation_alias="ADAPTIVE_BATCH_SIZING",
+        description="Kept for old configurations: batches are always sized by their tokens.",
+    )
+    batch_tokens: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="EMBEDDING_BATCH_TOKENS",
+        description="Tokens, padding included, that are computed together; 0: fit for the device.",
+    )
+    max_inputs: int = Field(
+        default=2048,
+        ge=1,
+        validation_alias="EMBEDDING_MAX_INPUTS",
+        description="Inputs of one request.",
+    )
+    max_queued_inputs: int = Field(
+        default=16_384,
+        ge=1,
+        validation_alias="EMBEDDING_MAX_QUEUED_INPUTS",
+        description="Inputs that may wait for one model; further requests are refused with 429.",
+    )
+    max_queued_tokens: int = Field(
+        default=2_097_152,
+        ge=1,
+        validation_alias="EMBEDDING_MAX_QUEUED_TOKENS",
+        description="Tokens that may wait for one model; further requests are refused with 429.",
+    )
+    cache_enabled: bool = Field(
+        default=True,
+        validation_alias="ENABLE_MODEL_CACHE",
+        description="Keep computed vectors and answer the same text from them.",
+    )
+    cache_ttl_s: float = Field(
+        default=3600.0,
+        gt=0,
+        validation_alias="CACHE_TTL_SECONDS",
+        description="Seconds a vector is kept.",
+    )
+    cache_mb: int = Field(
+        default=32,
+        ge=0,
+        validation_alias="EMBEDDING_CACHE_MB",
+        description="MiB of vectors kept per loaded model, the least recently used go first.",
+    )
+
+    def engine_environment(self) -> dict[str, str]:
+        return super().engine_environment() | {
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+
+    def load_spec(self, *, backend: str, path: str, model_id: str) -> LoadSpec:
+        """What an encoder process is told to load, and how."""
+        return LoadSpec(
+            backend=backend,
+            path=path,
+            model_id=model_id,
+            device=self.device,
+            n_threads=self.threads,
+            batch_tokens=self.batch_tokens,
+            max_batch_rows=self.batch_rows,
+            max_queued_tokens=self.max_queued_tokens,
+            max_queued_inputs=self.max_queued_inputs,
+            cache_bytes=self.cache_mb * MIB if self.cache_enabled else 0,
+            cache_ttl_s=self.cache_ttl_s,
+        )

@@ -1,0 +1,85 @@
+"""Between protobuf and the encoder process's messages: pure functions."""
+
+from embed_worker import messages as m
+from protos.errors import InvalidRequest
+from protos.y26hkx.v1 import common_pb2, embed_pb2
+from protos.y26hkx.v1 import embed_pb2 as pb
+from worker_runtime.catalog import ModelEntry
+
+TRUNCATE: dict[int, m.Truncate] = {
+    embed_pb2.TRUNCATE_UNSPECIFIED: "end",
+    embed_pb2.TRUNCATE_END: "end",
+    embed_pb2.TRUNCATE_START: "start",
+    embed_pb2.TRUNCATE_NONE: "none",
+}
+
+
+def check_count(n_inputs: int, most: int, param: str) -> None:
+    """
+    Raises:
+        InvalidRequest: a request with that many inputs is never taken.
+    """
+    if not 1 <= n_inputs <= most:
+        raise InvalidRequest(
+            f"the request has {n_inputs} inputs; 1 to {most} are taken", param=param
+        )
+
+
+def to_embed(request: pb.EmbedRequest) -> m.Embed:
+    return m.Embed(
+        inputs=[_to_input(index, given) for index, given in enumerate(request.inputs)],
+        truncate=_to_truncate(request.truncate),
+        prompt_name=request.prompt_name,
+        dimensions=request.dimensions if request.HasField("dimensions") else None,
+    )
+
+
+def to_embed_response(answer: m.Vectors, entry: ModelEntry) -> pb.EmbedResponse:
+    return pb.EmbedResponse(
+        model=_served(entry),
+        vectors=answer.vectors,
+        dimension=answer.dimension,
+        token_counts=answer.token_counts,
+        truncated=answer.truncated,
+        usage=common_pb2.Usage(prompt_tokens=sum(answer.token_counts)),
+    )
+
+
+def to_rerank(request: pb.RerankRequest) -> m.Rerank:
+    top_n = request.top_n if request.HasField("top_n") else None
+    if top_n == 0:
+        raise InvalidRequest("top_n is 0; at least 1 is needed", param="top_n")
+    return m.Rerank(
+        query=request.query,
+        documents=list(request.documents),
+        top_n=top_n,
+        truncate=_to_truncate(request.truncate),
+    )
+
+
+def to_rerank_response(answer: m.Ranking, entry: ModelEntry) -> pb.RerankResponse:
+    return pb.RerankResponse(
+        model=_served(entry),
+        results=[pb.RankedDocument(index=r.index, score=r.score) for r in answer.results],
+        method=answer.method,
+        usage=common_pb2.Usage(prompt_tokens=answer.n_tokens),
+    )
+
+
+def _to_input(index: int, given: pb.EmbedInput) -> str | list[int]:
+    match given.WhichOneof("kind"):
+        case "text":
+            return given.text
+        case "tokens":
+            return list(given.tokens.ids)
+    raise InvalidRequest("the input is neither text nor token ids", param=f"input[{index}]")
+
+
+def _to_truncate(value: int) -> m.Truncate:
+    if value not in TRUNCATE:
+        raise InvalidRequest(f"truncate has the unknown value {value}", param="truncate")
+    return TRUNCATE[value]
+
+
+def _served(entry: ModelEntry) -> common_pb2.ServedModel:
+    return common_pb2.ServedModel(id=entry.id, backend=entry.backend, fingerprint=entry.fingerprint)
