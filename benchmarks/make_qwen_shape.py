@@ -11,6 +11,7 @@ on the help texts of Python's standard library and filled up with unreachable to
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -20,12 +21,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 OUT = Path(__file__).parent / "models"
-NAME = "qwen-shape-0.5b"
-N_LAYERS, HIDDEN, N_HEADS, N_KV_HEADS, FFN, N_VOCAB = 24, 896, 14, 2, 4864, 151_936
-HEAD = HIDDEN // N_HEADS
-N_CTX = 32_768
 EPS, ROPE_BASE = 1e-6, 1_000_000.0
-N_TRAINED = 24_000
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -57,6 +53,30 @@ TEMPLATE = (
 )
 
 
+@dataclass(frozen=True)
+class Shape:
+    """Args:
+    n_trained: tokens of the vocabulary that text can reach.
+    scale: standard deviation of the weights.
+    """
+
+    name: str = "qwen-shape-0.5b"
+    n_layers: int = 24
+    hidden: int = 896
+    n_heads: int = 14
+    n_kv_heads: int = 2
+    ffn: int = 4864
+    n_vocab: int = 151_936
+    n_ctx: int = 32_768
+    n_trained: int = 24_000
+    scale: float = 0.02
+
+
+QWEN_05B = Shape()
+# For tests: made in a second, and decided enough that rounding does not change its greedy text.
+TINY = Shape("tiny", 2, 64, 4, 2, 128, 1_024, 2_048, 700, 0.25)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
@@ -64,25 +84,25 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20_26)
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer()
+    shape = QWEN_05B
     if chosen.safetensors:
-        write_safetensors(chosen.out / NAME, tokenizer, chosen.seed)
+        write_safetensors(chosen.out / shape.name, shape, chosen.seed)
     else:
-        f16 = chosen.out / f"{NAME}-f16.gguf"
-        write_gguf(f16, tokenizer, chosen.seed)
+        f16 = chosen.out / f"{shape.name}-f16.gguf"
+        write_gguf(f16, shape, chosen.seed)
         for label in ("Q8_0", "Q4_K_M"):
-            quantize(f16, chosen.out / f"{NAME}-{label}.gguf", label)
+            quantize(f16, chosen.out / f"{shape.name}-{label}.gguf", label)
 
 
-def train_tokenizer() -> Tokenizer:
-    """A byte-level BPE tokenizer with `N_VOCAB` tokens, specials last, as Qwen2 has them."""
+def train_tokenizer(shape: Shape) -> Tokenizer:
+    """A byte-level BPE tokenizer with `shape.n_vocab` tokens, specials last, as Qwen2 has them."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(SPLIT), behavior="isolated")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=N_TRAINED,
+        vocab_size=shape.n_trained,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -90,7 +110,7 @@ def train_tokenizer() -> Tokenizer:
     model = json.loads(tokenizer.to_str())["model"]
     vocab: dict[str, int] = model["vocab"]
     merges = [tuple(pair) for pair in model["merges"]]
-    n_plain = N_VOCAB - len(SPECIAL)
+    n_plain = shape.n_vocab - len(SPECIAL)
     for index in range(len(vocab), n_plain):
         vocab[f"Ġunused{index}"] = index
     tokenizer.model = models.BPE(vocab=vocab, merges=merges)
@@ -98,45 +118,50 @@ def train_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tensors(seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def tensors(shape: Shape, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name as transformers has it, values) for every tensor; the head is tied."""
     random = np.random.default_rng(seed)
+    head = shape.hidden // shape.n_heads
 
-    def normal(*shape: int) -> NDArray[np.float32]:
-        return random.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+    def normal(*sizes: int) -> NDArray[np.float32]:
+        return random.standard_normal(sizes, dtype=np.float32) * np.float32(shape.scale)
 
-    yield "model.embed_tokens.weight", normal(N_VOCAB, HIDDEN)
-    yield "model.norm.weight", np.ones(HIDDEN, np.float32)
-    for layer in range(N_LAYERS):
+    yield "model.embed_tokens.weight", normal(shape.n_vocab, shape.hidden)
+    yield "model.norm.weight", np.ones(shape.hidden, np.float32)
+    for layer in range(shape.n_layers):
         at = f"model.layers.{layer}"
-        for projection, n_heads in (("q", N_HEADS), ("k", N_KV_HEADS), ("v", N_KV_HEADS)):
-            yield f"{at}.self_attn.{projection}_proj.weight", normal(n_heads * HEAD, HIDDEN)
-            yield f"{at}.self_attn.{projection}_proj.bias", normal(n_heads * HEAD)
-        yield f"{at}.self_attn.o_proj.weight", normal(HIDDEN, HIDDEN)
-        yield f"{at}.mlp.gate_proj.weight", normal(FFN, HIDDEN)
-        yield f"{at}.mlp.up_proj.weight", normal(FFN, HIDDEN)
-        yield f"{at}.mlp.down_proj.weight", normal(HIDDEN, FFN)
-        yield f"{at}.input_layernorm.weight", np.ones(HIDDEN, np.float32)
-        yield f"{at}.post_attention_layernorm.weight", np.ones(HIDDEN, np.float32)
+        for projection, n_heads in (
+            ("q", shape.n_heads),
+            ("k", shape.n_kv_heads),
+            ("v", shape.n_kv_heads),
+        ):
+            yield f"{at}.self_attn.{projection}_proj.weight", normal(n_heads * head, shape.hidden)
+            yield f"{at}.self_attn.{projection}_proj.bias", normal(n_heads * head)
+        yield f"{at}.self_attn.o_proj.weight", normal(shape.hidden, shape.hidden)
+        yield f"{at}.mlp.gate_proj.weight", normal(shape.ffn, shape.hidden)
+        yield f"{at}.mlp.up_proj.weight", normal(shape.ffn, shape.hidden)
+        yield f"{at}.mlp.down_proj.weight", normal(shape.hidden, shape.ffn)
+        yield f"{at}.input_layernorm.weight", np.ones(shape.hidden, np.float32)
+        yield f"{at}.post_attention_layernorm.weight", np.ones(shape.hidden, np.float32)
 
 
-def write_gguf(path: Path, tokenizer: Tokenizer, seed: int) -> None:
+def write_gguf(path: Path, shape: Shape, seed: int) -> None:
     import gguf
 
     writer = gguf.GGUFWriter(path, "qwen2")
-    writer.add_name(NAME)
-    writer.add_block_count(N_LAYERS)
-    writer.add_context_length(N_CTX)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(FFN)
-    writer.add_head_count(N_HEADS)
-    writer.add_head_count_kv(N_KV_HEADS)
+    writer.add_name(shape.name)
+    writer.add_block_count(shape.n_layers)
+    writer.add_context_length(shape.n_ctx)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.n_heads)
+    writer.add_head_count_kv(shape.n_kv_heads)
     writer.add_layer_norm_rms_eps(EPS)
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    _add_vocabulary(writer, tokenizer)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, N_LAYERS)
-    for name, values in tensors(seed):
+    _add_vocabulary(writer, train_tokenizer(shape), shape.n_vocab)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, shape.n_layers)
+    for name, values in tensors(shape, seed):
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if mapped is None:
             raise ValueError(f"no GGUF name for {name}")
@@ -160,25 +185,26 @@ def quantize(source: Path, target: Path, label: str) -> None:
     _said(target)
 
 
-def write_safetensors(folder: Path, tokenizer: Tokenizer, seed: int) -> None:
+def write_safetensors(folder: Path, shape: Shape, seed: int) -> None:
     """A folder that transformers loads: config, tokenizer, template and bf16 weights."""
     import torch
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: torch.from_numpy(values).bfloat16() for name, values in tensors(seed)}
+    tokenizer = train_tokenizer(shape)
+    weights = {name: torch.from_numpy(values).bfloat16() for name, values in tensors(shape, seed)}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
-        "hidden_size": HIDDEN,
-        "intermediate_size": FFN,
-        "num_hidden_layers": N_LAYERS,
-        "num_attention_heads": N_HEADS,
-        "num_key_value_heads": N_KV_HEADS,
-        "vocab_size": N_VOCAB,
-        "max_position_embeddings": N_CTX,
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.ffn,
+        "num_hidden_layers": shape.n_layers,
+        "num_attention_heads": shape.n_heads,
+        "num_key_value_heads": shape.n_kv_heads,
+        "vocab_size": shape.n_vocab,
+        "max_position_embeddings": shape.n_ctx,
         "rms_norm_eps": EPS,
         "rope_theta": ROPE_BASE,
         "tie_word_embeddings": True,
@@ -197,18 +223,18 @@ def write_safetensors(folder: Path, tokenizer: Tokenizer, seed: int) -> None:
     _said(folder)
 
 
-def _add_vocabulary(writer: Any, tokenizer: Tokenizer) -> None:
+def _add_vocabulary(writer: Any, tokenizer: Tokenizer, n_vocab: int) -> None:
     import gguf
 
     model = json.loads(tokenizer.to_str())["model"]
     by_id = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=True).items()}
     kinds = [
         gguf.TokenType.CONTROL if by_id[index] in SPECIAL else gguf.TokenType.NORMAL
-        for index in range(N_VOCAB)
+        for index in range(n_vocab)
     ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([by_id[index] for index in range(N_VOCAB)])
+    writer.add_token_list([by_id[index] for index in range(n_vocab)])
     writer.add_token_types(kinds)
     writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
     writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))

@@ -43,13 +43,13 @@ from worker_runtime.engine_host import Outbox
 class _Choice:
     """What is known of one choice's text."""
 
-    def __init__(self, stops: list[str], echo: str) -> None:
+    def __init__(self, stops: list[str]) -> None:
         self.detokenizer = Detokenizer()
         self.stops = StopFilter(stops)
         self.n_tokens = 0
         self.end: ChoiceEnd | None = None
         # What the next delta will carry.
-        self.text = echo
+        self.text = ""
         self.n_unsent = 0
         self.logprobs: list[TokenLogprob] = []
 
@@ -105,8 +105,7 @@ class Scribe:
 
     def open(self, call_id: int, request: Generate, prepared: Prepared) -> None:
         """Expect reports for this call. Called before its sequences begin."""
-        echo = prepared.echo.decode("utf-8", "replace")
-        choices = [_Choice(request.stop, echo) for _ in prepared.sequences]
+        choices = [_Choice(request.stop) for _ in prepared.sequences]
         self._inbox.put(_Open(_Call(call_id, prepared, choices)))
 
     def abandon(self, call_id: int) -> None:
@@ -180,6 +179,8 @@ class Scribe:
         if call.started:
             return
         call.started = True
+        for choice in call.choices:
+            choice.text = call.prepared.echo.decode("utf-8", "replace")
         fitted = call.prepared.fitted
         self._outbox.event(
             call.id,

@@ -1,0 +1,86 @@
+"""A real engine process on a real pipe, spoken to as the worker does."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from chat_worker import messages as m
+from worker_runtime import wire
+
+EXIT_WITHIN_S = 20
+
+
+class EnginePipe:
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chat_worker.engine_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._n_calls = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+        try:
+            self.process.wait(EXIT_WITHIN_S)
+        finally:
+            self.process.kill()
+
+    def load(self, path: Path, **changed: object) -> wire.Loaded | wire.LoadFailed:
+        spec = m.LoadSpec(**({"backend": "llama.cpp", "path": str(path), "n_ctx": 512} | changed))  # type: ignore[arg-type]
+        self.send(wire.Load(wire.raw(spec)))
+        for report in self.reports():
+            if isinstance(report, wire.Loaded | wire.LoadFailed):
+                return report
+        raise AssertionError("the process ended without a report")
+
+    def send(self, command: wire.Command) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(wire.frame(command))
+        self.process.stdin.flush()
+
+    def submit(self, body: Struct) -> int:
+        self._n_calls += 1
+        self.send(wire.Submit(self._n_calls, wire.raw(body)))
+        return self._n_calls
+
+    def reports(self) -> Iterator[wire.Report]:
+        """Every report until the process closes its pipe."""
+        assert self.process.stdout is not None
+        while len(head := self.process.stdout.read(4)) == 4:
+            payload = self.process.stdout.read(wire.frame_length(head))
+            yield wire.report_decoder.decode(payload)
+
+    def answers(self, *call_ids: int) -> dict[int, tuple[list[m.Event], wire.WireError | None]]:
+        """What each of these calls got, once all have ended."""
+        events: dict[int, list[m.Event]] = {call_id: [] for call_id in call_ids}
+        ends: dict[int, wire.WireError | None] = {}
+        for report in self.reports():
+            match report:
+                case wire.Event(call_id, body) if call_id in events:
+                    events[call_id].append(m.event_decoder.decode(body))
+                case wire.Ended(call_id, error) if call_id in events:
+                    ends[call_id] = error
+            if len(ends) == len(events):
+                break
+        return {call_id: (events[call_id], ends[call_id]) for call_id in ends}
+
+    def ask(self, body: Struct) -> tuple[list[m.Event], wire.WireError | None]:
+        call_id = self.submit(body)
+        return self.answers(call_id)[call_id]

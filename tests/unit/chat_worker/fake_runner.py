@@ -1,0 +1,100 @@
+"""A deterministic runner without a model: the next token is a function of all tokens before it.
+
+It keeps what every slot holds, so that a policy that reuses the wrong cells gives other tokens, and
+it can be told to fail.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
+from chat_worker.engine.sampling import Row
+
+N_VOCAB = 64
+
+
+def limits(**changed: int | bool) -> Limits:
+    plain: dict[str, int | bool] = {
+        "n_parallel": 4,
+        "n_slots": 8,
+        "n_cells": 1024,
+        "n_ctx": 256,
+        "n_batch": 64,
+        "n_rows": 68,
+        "n_vocab": N_VOCAB,
+    }
+    return Limits(**(plain | changed))  # type: ignore[arg-type]
+
+
+def next_token(tokens: list[int]) -> int:
+    """What the fake model says after `tokens`: 2 and up, so that 0 and 1 are free for tests."""
+    state = 7
+    for token in tokens:
+        state = (state * 31 + token + 1) % 1_000_003
+    return 2 + state % (N_VOCAB - 2)
+
+
+def continuation(prompt: list[int], n_tokens: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(n_tokens):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
+class FakeRunner:
+    """Implements `chat_worker.engine.runner.Runner`."""
+
+    def __init__(
+        self,
+        bounds: Limits | None = None,
+        *,
+        fails: Callable[[list[Item]], bool] = lambda items: False,
+        before_run: Callable[[list[Item]], None] = lambda items: None,
+    ) -> None:
+        self.limits = bounds or limits()
+        self.held: list[list[int]] = [[] for _ in range(self.limits.n_slots)]
+        self.steps: list[list[Item]] = []
+        self.n_computed = 0
+        self.is_closed = False
+        self._fails = fails
+        self._before_run = before_run
+
+    def apply(self, op: CacheOp) -> None:
+        match op:
+            case Truncate(slot, length):
+                del self.held[slot][length:]
+            case Fork(source, target, length):
+                assert not self.held[target], "a fork's target is empty"
+                self.held[target] = self.held[source][:length]
+
+    def run(self, items: list[Item]) -> list[Row]:
+        self._before_run(items)
+        assert items, "an empty batch is not a step"
+        assert sum(item.n_tokens for item in items) <= self.limits.n_batch
+        assert sum(item.n_rows for item in items) <= self.limits.n_rows
+        self.steps.append(items)
+        rows: list[Row] = []
+        for item in items:
+            held = self.held[item.slot]
+            assert len(held) == item.start, "the slot holds what comes before"
+            for index in range(item.start, item.start + item.n_tokens):
+                held.append(item.sequence.tokens[index])
+                if index >= item.start + item.n_tokens - item.n_rows:
+                    rows.append(_row(next_token(held)))
+        if self._fails(items):
+            raise RunFailed
+        self.n_computed += sum(item.n_tokens for item in items)
+        return rows
+
+    def length(self, slot: int) -> int:
+        return len(self.held[slot])
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def _row(token: int) -> Row:
+    row = np.zeros(N_VOCAB, np.float32)
+    row[token] = 10.0
+    return row

@@ -1,0 +1,162 @@
+"""What every runner promises; the same tests run against the fake one and llama.cpp's."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chat_worker.backends.llama_cpp.load import load
+from chat_worker.engine.runner import Fork, Item, Runner, Truncate
+from chat_worker.engine.sampling import Row, Sampler, SamplingParams
+from chat_worker.engine.sequence import Sequence
+from chat_worker.messages import LoadSpec
+from tests.unit.chat_worker.fake_runner import FakeRunner
+
+N_NEW = 24
+TOLERANCE = 1e-3
+
+
+def llama_runner(path: Path) -> Runner:
+    spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=512, n_parallel=4)
+    return load(spec, lambda fraction: None).runner
+
+
+@pytest.fixture(params=["fake", "llama.cpp"])
+def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+    if request.param == "fake":
+        made: Runner = FakeRunner()
+    else:
+        made = llama_runner(request.getfixturevalue("tiny_gguf"))
+    yield made
+    made.close()
+
+
+def sequence(tokens: list[int]) -> Sequence:
+    sampler = Sampler(SamplingParams(temperature=0), [])
+    return Sequence(call_id=0, choice=0, tokens=list(tokens), limit=512, sampler=sampler)
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    return np.random.default_rng(seed).integers(2, 60, length).tolist()
+
+
+def compute(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> Row:
+    """Logits after `tokens`, of which the slot holds the first `start`."""
+    item = Item(sequence(tokens), slot, start, len(tokens) - start, 1)
+    return runner.run([item])[0].copy()
+
+
+def greedy(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> list[int]:
+    tokens = list(tokens)
+    n_held = start
+    for _ in range(N_NEW):
+        row = compute(runner, tokens, slot, n_held)
+        n_held = len(tokens)
+        tokens.append(int(row.argmax()))
+    return tokens
+
+
+def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: Runner) -> None:
+    prompts = [prompt(i, 5 + 3 * i) for i in range(4)]
+    alone = []
+    for tokens in prompts:
+        alone.append(compute(runner, tokens, 0))
+        runner.apply(Truncate(0, 0))
+    items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
+    together = [row.copy() for row in runner.run(items)]
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one - other).max() < TOLERANCE
+    # And in decoding, beside a prompt chunk.
+    nexts = [[*p, int(row.argmax())] for p, row in zip(prompts, together, strict=True)]
+    mixed = [Item(sequence(p), slot, len(p) - 1, 1, 1) for slot, p in enumerate(nexts)]
+    mixed.append(Item(sequence(prompt(9, 30)), 5, 0, 30, 0))
+    rows = [row.copy() for row in runner.run(mixed)]
+    for tokens, row in zip(nexts, rows, strict=True):
+        assert np.abs(compute(runner, tokens, 6) - row).max() < TOLERANCE
+        runner.apply(Truncate(6, 0))
+
+
+def test_chunked_prompts_give_the_logits_of_whole_ones(runner: Runner) -> None:
+    tokens = prompt(1, 40)
+    whole = compute(runner, tokens, 0)
+    one = sequence(tokens)
+    for start, n_tokens in ((0, 7), (7, 1), (8, 20)):
+        assert runner.run([Item(one, 1, start, n_tokens, 0)]) == []
+    (row,) = runner.run([Item(one, 1, 28, 12, 1)])
+    assert np.abs(whole - row).max() < TOLERANCE
+
+
+def test_every_row_of_a_chunk_is_that_of_its_prefix(runner: Runner) -> None:
+    tokens = prompt(2, 12)
+    rows = [row.copy() for row in runner.run([Item(sequence(tokens), 0, 0, 12, 12)])]
+    for length in (1, 5, 12):
+        assert np.abs(compute(runner, tokens[:length], 1) - rows[length - 1]).max() < TOLERANCE
+        runner.apply(Truncate(1, 0))
+
+
+def test_a_truncated_slot_continues_as_if_nothing_had_followed(runner: Runner) -> None:
+    tokens = prompt(3, 20)
+    fresh = greedy(runner, tokens, 0)
+    compute(runner, [*tokens[:15], *prompt(4, 20)], 1)
+    runner.apply(Truncate(1, 15))
+    assert runner.length(1) == 15
+    assert greedy(runner, tokens, 1, 15) == fresh
+
+
+def test_a_fork_shares_its_source_and_both_go_their_own_way(runner: Runner) -> None:
+    shared = prompt(5, 20)
+    left, right = [*shared, *prompt(6, 3)], [*shared, *prompt(7, 3)]
+    expected = [greedy(runner, left, 0), greedy(runner, right, 1)]
+    compute(runner, left, 2)
+    runner.apply(Fork(2, 3, len(shared)))
+    assert runner.length(3) == len(shared)
+    assert greedy(runner, right, 3, len(shared)) == expected[1]
+    runner.apply(Truncate(2, len(left) - 1))
+    assert greedy(runner, left, 2, len(left) - 1) == expected[0]
+
+
+def test_an_emptied_slot_has_no_length(runner: Runner) -> None:
+    compute(runner, prompt(8, 5), 0)
+    assert runner.length(0) == 5
+    runner.apply(Truncate(0, 0))
+    assert runner.length(0) == 0
+
+
+@pytest.fixture(scope="module")
+def plain_greedy(tiny_gguf: Path) -> Callable[[list[int]], list[int]]:
+    """A loop over llama.cpp's own one-sequence calls: the reference."""
+    import ctypes
+
+    from chat_worker.backends.llama_cpp.native import load_native
+
+    native = load_native()
+    model = native.llama_model_load_from_file(
+        str(tiny_gguf).encode(), native.llama_model_default_params()
+    )
+    params = native.llama_context_default_params()
+    params.n_ctx = 512
+
+    def generate(tokens: list[int]) -> list[int]:
+        context = native.llama_init_from_model(model, params)
+        tokens, fresh = list(tokens), list(tokens)
+        for _ in range(N_NEW):
+            array = (ctypes.c_int32 * len(fresh))(*fresh)
+            assert native.llama_decode(context, native.llama_batch_get_one(array, len(fresh))) == 0
+            logits = native.llama_get_logits_ith(context, -1)
+            fresh = [int(np.ctypeslib.as_array(logits, (1024,)).argmax())]
+            tokens += fresh
+        native.llama_free(context)
+        return tokens
+
+    return generate
+
+
+def test_llama_cpp_gives_the_text_of_its_own_plain_loop(
+    tiny_gguf: Path, plain_greedy: Callable[[list[int]], list[int]]
+) -> None:
+    runner = llama_runner(tiny_gguf)
+    for seed in range(3):
+        tokens = prompt(seed, 10 + seed)
+        assert greedy(runner, tokens, seed) == plain_greedy(tokens)
+    runner.close()

@@ -1,0 +1,248 @@
+"""The scheduler's and slots' policy, driven step by step without threads or a model."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_worker.engine.runner import Fork, Limits
+from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.scheduler import Scheduler
+from chat_worker.engine.sequence import Sequence
+from chat_worker.engine.slots import IntegrityError, Slots, common_prefix
+from tests.unit.chat_worker.fake_runner import FakeRunner, continuation, limits
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def sequence(prompt: list[int], n_new: int = 4, salt: str = "", call_id: int = 0) -> Sequence:
+    return Sequence(
+        call_id=call_id,
+        choice=0,
+        tokens=list(prompt),
+        limit=len(prompt) + n_new,
+        sampler=Sampler(GREEDY, prompt),
+        salt=salt,
+    )
+
+
+class Driver:
+    """Runs a scheduler as the loop does, with time that stands still."""
+
+    def __init__(self, bounds: Limits | None = None) -> None:
+        self.runner = FakeRunner(bounds)
+        self.scheduler = Scheduler(self.runner.limits)
+
+    def step(self) -> None:
+        plan, _ = self.scheduler.schedule()
+        for op in plan.ops:
+            self.runner.apply(op)
+        if not plan.items:
+            return
+        rows = iter(self.runner.run(plan.items))
+        self.scheduler.commit(plan.items, 0.1)
+        for item in plan.items:
+            own = [next(rows) for _ in range(item.n_rows)]
+            if item.completes:
+                item.sequence.tokens.append(item.sequence.sampler.pick(own[-1]))
+                if len(item.sequence.tokens) >= item.sequence.limit:
+                    self.scheduler.remove(item.sequence)
+
+    def run(self, *sequences: Sequence, most: int = 2000) -> None:
+        for one in sequences:
+            self.scheduler.add(one)
+        for _ in range(most):
+            if self.scheduler.is_idle:
+                break
+            self.step()
+        assert self.scheduler.is_idle, "every sequence ends"
+        self.scheduler.slots.check_integrity(self.runner.length)
+
+
+def output(one: Sequence) -> list[int]:
+    return one.tokens[one.n_prompt :]
+
+
+def test_every_decoding_sequence_gets_a_token_in_every_step_beside_prompt_chunks() -> None:
+    driver = Driver()
+    short = sequence([1], n_new=50)
+    long = sequence(list(range(2, 60)) * 3)
+    driver.scheduler.add(short)
+    driver.step()
+    driver.scheduler.add(long)
+    while long.n_pending > 1:
+        before = short.n_generated
+        driver.step()
+        assert short.n_generated == before + 1
+
+
+def test_prompts_share_the_budget_so_that_a_short_one_does_not_wait_for_a_long_one() -> None:
+    driver = Driver()
+    long, short = sequence([3] * 250), sequence([5] * 10)
+    driver.scheduler.add(long)
+    driver.scheduler.add(short)
+    driver.step()
+    assert short.n_generated == 1
+    assert 0 < long.n_computed < 250
+
+
+def test_chunks_grow_until_a_step_takes_about_its_target_and_shrink_when_it_takes_longer() -> None:
+    scheduler = Scheduler(limits(n_batch=512, n_cells=16384, n_ctx=16384))
+    scheduler.add(sequence([3] * 10_000))
+    sizes = []
+    for seconds_per_token in [0.0005] * 8 + [0.01] * 8:
+        plan, _ = scheduler.schedule()
+        n_tokens = plan.items[0].n_tokens
+        sizes.append(n_tokens)
+        scheduler.commit(plan.items, n_tokens * seconds_per_token)
+    assert max(sizes) == 512
+    assert sizes[-1] * 0.01 == pytest.approx(0.4, rel=0.3)
+
+
+def test_the_next_turn_computes_only_what_is_new() -> None:
+    driver = Driver()
+    first = sequence(list(range(40)))
+    driver.run(first)
+    second = sequence([*first.tokens, 1, 2, 3])
+    n_before = driver.runner.n_computed
+    driver.run(second)
+    # The last token of the first turn was sampled but never computed.
+    assert driver.runner.n_computed - n_before == 1 + 3 + 3
+    assert output(second) == continuation([*first.tokens, 1, 2, 3], 4)
+
+
+def test_requests_with_a_common_prefix_compute_it_once_even_when_they_come_together() -> None:
+    driver = Driver()
+    shared = list(range(50)) * 2
+    several = [sequence([*shared, 50 + i], n_new=1) for i in range(4)]
+    driver.run(*several)
+    assert driver.runner.n_computed == len(shared) + 4
+    for one in several:
+        assert output(one) == continuation(one.tokens[: one.n_prompt], 1)
+
+
+def test_choices_of_one_request_prefill_their_prompt_once() -> None:
+    driver = Driver()
+    several = [sequence(list(range(60)), n_new=3) for _ in range(4)]
+    driver.run(*several)
+    # The leader's 60, one token of the prompt for each other, and the decoded ones.
+    assert driver.runner.n_computed == 60 + 3 + 4 * 2
+
+
+def test_another_salt_shares_nothing() -> None:
+    driver = Driver()
+    driver.run(sequence(list(range(40)), salt="a"))
+    n_before = driver.runner.n_computed
+    driver.run(sequence(list(range(40)), n_new=1, salt="b"))
+    assert driver.runner.n_computed - n_before == 40
+
+
+def test_the_newest_is_preempted_when_cells_run_out_and_still_gives_the_same_tokens() -> None:
+    driver = Driver(limits(n_cells=128, n_ctx=128, n_slots=4))
+    several = [sequence([i] * 20, n_new=60) for i in range(3)]
+    prompts = [list(one.tokens) for one in several]
+    for one in several:
+        driver.scheduler.add(one)
+    was_preempted = False
+    for _ in range(2000):
+        driver.step()
+        was_preempted |= any(one.n_generated for one in driver.scheduler.waiting)
+        if driver.scheduler.is_idle:
+            break
+    assert was_preempted
+    assert [output(one) for one in several] == [continuation(p, 60) for p in prompts]
+    driver.scheduler.slots.check_integrity(driver.runner.length)
+
+
+def test_a_long_request_is_not_overtaken_for_ever_by_short_ones() -> None:
+    driver = Driver(limits(n_cells=256, n_ctx=256))
+    driver.scheduler.add(sequence([9] * 100, n_new=100))
+    driver.step()
+    long = sequence([8] * 200, n_new=4)
+    driver.scheduler.add(long)
+    for i in range(300):
+        driver.scheduler.add(sequence([i % 7] * 5, n_new=2))
+        driver.step()
+        if long.n_generated == 4:
+            break
+    assert long.n_generated == 4
+
+
+def test_a_cancelled_sequence_frees_its_slot_in_any_state() -> None:
+    driver = Driver()
+    several = [sequence([i] * 200, n_new=8) for i in range(6)]
+    for one in several:
+        driver.scheduler.add(one)
+    driver.step()
+    for one in several:
+        driver.scheduler.remove(one)
+    assert driver.scheduler.is_idle
+    driver.scheduler.slots.check_integrity(driver.runner.length)
+
+
+def test_a_model_whose_state_cannot_be_cut_only_continues_or_starts_again() -> None:
+    driver = Driver(limits(can_truncate=False))
+    first = sequence(list(range(40)))
+    driver.run(first)
+    driver.run(sequence([*first.tokens, 1, 2]))
+    driver.run(sequence([0, 1, 2, 60]))
+    driver.run(*(sequence(list(range(50))) for _ in range(3)))
+
+
+def test_integrity_is_broken_by_a_backend_that_lost_tokens() -> None:
+    driver = Driver()
+    driver.run(sequence([1, 2, 3]))
+    driver.runner.held[0].pop()
+    with pytest.raises(IntegrityError):
+        driver.scheduler.slots.check_integrity(driver.runner.length)
+
+
+def test_forked_cells_are_counted_once_and_freed_by_the_last() -> None:
+    slots = Slots(limits(n_cells=64, n_slots=3))
+    first = slots.take(list(range(50)), "")
+    slots.extend(first.slot, list(range(50)))
+    second = slots.take([*range(49), 60, 61], "")
+    assert second.n_reused == 49
+    assert isinstance(second.ops[-1], Fork)
+    assert slots.n_free_cells == 14
+    slots.drop(first.slot)
+    assert slots.n_free_cells == 15
+    slots.drop(second.slot)
+    assert slots.n_free_cells == 64
+
+
+@given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
+def test_common_prefix_is_the_longest(a: list[int], b: list[int]) -> None:
+    n = common_prefix(a, b)
+    assert a[:n] == b[:n]
+    assert n == min(len(a), len(b)) or a[n] != b[n]
+
+
+REQUEST = st.tuples(
+    st.integers(0, 3),  # which of a few shared beginnings
+    st.integers(0, 60),  # how much of it
+    st.lists(st.integers(0, 63), min_size=1, max_size=20),
+    st.integers(1, 30),  # tokens to generate
+    st.integers(0, 6),  # steps before the next request comes
+    st.integers(0, 9),  # 0: cancelled after those steps
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(REQUEST, min_size=1, max_size=14), st.booleans(), st.sampled_from([128, 256, 1024]))
+def test_whatever_comes_each_request_gets_its_own_tokens(
+    requests: list[tuple[int, int, list[int], int, int, int]], can_truncate: bool, n_cells: int
+) -> None:
+    driver = Driver(limits(n_cells=n_cells, n_ctx=128, can_truncate=can_truncate, n_slots=6))
+    kept: list[tuple[Sequence, list[int]]] = []
+    for beginning, n_shared, own, n_new, n_steps, fate in requests:
+        prompt = [(beginning * 5 + i) % 64 for i in range(n_shared)] + own
+        one = sequence(prompt, n_new=n_new)
+        driver.scheduler.add(one)
+        for _ in range(n_steps):
+            driver.step()
+        if fate == 0:
+            driver.scheduler.remove(one)
+        else:
+            kept.append((one, continuation(prompt, n_new)))
+    driver.run()
+    assert [output(one) for one, _ in kept] == [expected for _, expected in kept]
