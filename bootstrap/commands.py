@@ -1,0 +1,117 @@
+"""run.py's commands: each brings .venv up to date, then runs something in it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from bootstrap.progress import say
+from bootstrap.settings import ROOT, Settings, SetupError
+
+HELP = """\
+python3 run.py COMMAND [arguments]
+
+  serve   [--host 127.0.0.1] [--port 8001] …   set up, then serve: gateway, chat and embeddings
+  test    [pytest's arguments]                 run all tests, or those named
+  check                                        format, lint, types, import contracts, drift
+  bench   NAME …                               measure, each figure beside a peer's
+  setup                                        set up .venv and stop
+  lock    [--upgrade]                          write requirements.lock anew
+  help                                         this text
+
+The first start installs into .venv and takes minutes; later ones install nothing. Indexes,
+find-links folders and certificates are taken from pip's and uv's configuration. Y26HKX_TORCH
+chooses torch's build: auto (CPU unless there is an NVIDIA GPU), cpu, cuda, pypi.
+After set-up the same is .venv/bin/y26hkx serve (Windows: .venv\\Scripts\\y26hkx serve).
+"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line; the exit status."""
+    name, arguments = (argv[0], list(argv[1:])) if argv else ("help", [])
+    if name in {"help", "-h", "--help"}:
+        sys.stdout.write(HELP)
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        say(f"There is no command {name!r}.\n\n{HELP}")
+        return 2
+    try:
+        return command(Settings.read(), arguments)
+    except SetupError as error:
+        say(f"\nSet-up stopped: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped.")
+        return 130
+
+
+def _serve(settings: Settings, arguments: list[str]) -> int:
+    from bootstrap.environment import RUNTIME, ensure
+
+    python = ensure(settings, RUNTIME)
+    return _become([python, "-m", "cli", "serve", *arguments], settings.variables)
+
+
+def _test(settings: Settings, arguments: list[str]) -> int:
+    return _in_development(settings, ["pytest", *arguments])
+
+
+def _bench(settings: Settings, arguments: list[str]) -> int:
+    return _in_development(settings, ["benchmarks", *arguments])
+
+
+def _check(settings: Settings, _: list[str]) -> int:
+    from bootstrap.check import check
+    from bootstrap.environment import DEVELOPMENT, ensure
+
+    return check(ensure(settings, DEVELOPMENT), settings.variables)
+
+
+def _setup(settings: Settings, _: list[str]) -> int:
+    from bootstrap.environment import RUNTIME, ensure
+
+    say(f"Ready: {ensure(settings, RUNTIME)}")
+    return 0
+
+
+def _lock(settings: Settings, arguments: list[str]) -> int:
+    from bootstrap.relock import relock
+
+    relock(settings, upgrade="--upgrade" in arguments)
+    return 0
+
+
+def _in_development(settings: Settings, module: list[str]) -> int:
+    from bootstrap.environment import DEVELOPMENT, ensure
+
+    python = ensure(settings, DEVELOPMENT)
+    return _become([python, "-m", *module], settings.variables)
+
+
+def _become(command: Sequence[str | Path], variables: Mapping[str, str]) -> int:
+    """Run `command` in place of this process, in the repository's root."""
+    words = [str(word) for word in command]
+    if sys.platform != "win32":
+        os.chdir(ROOT)
+        os.execve(words[0], words, dict(variables))
+    # Windows has no exec. Ctrl-C reaches both: the program decides, this process waits for it.
+    # The pipe ends the program when this process is ended otherwise.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGBREAK, signal.SIG_IGN)
+    env = {**variables, "EXIT_WITH_PARENT": "1"} if "serve" in words else dict(variables)
+    stdin = subprocess.PIPE if "serve" in words else None
+    with subprocess.Popen(words, cwd=ROOT, env=env, stdin=stdin) as program:
+        return program.wait()
+
+
+COMMANDS: dict[str, Callable[[Settings, list[str]], int]] = {
+    "serve": _serve,
+    "test": _test,
+    "check": _check,
+    "bench": _bench,
+    "setup": _setup,
+    "lock": _lock,
+}

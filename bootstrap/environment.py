@@ -1,0 +1,105 @@
+""".venv as the lock says it: made on the first start, left alone on every later one.
+
+A stamp in .venv holds everything its content follows from. When it still holds, nothing is
+asked or installed: a second start costs milliseconds.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bootstrap import llama_build, torch_build
+from bootstrap.lock import CHOSEN_HERE, LOCK, Lock, roots
+from bootstrap.progress import Step, say
+from bootstrap.settings import ROOT, Settings, program
+from bootstrap.uv import VENV, Uv, prepare
+
+STAMP = VENV / "y26hkx-stamp.json"
+RUNTIME = frozenset({"all"})
+DEVELOPMENT = frozenset({"all", "dev"})
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What .venv was made from.
+
+    Args:
+        lock: digest of the lock file.
+        root: where the project lies; .venv holds absolute paths.
+        torch: the choice of its build, as asked for.
+        extras: the extras and groups that are installed.
+    """
+
+    lock: str
+    root: str
+    torch: str
+    extras: frozenset[str]
+
+    @classmethod
+    def wanted(cls, settings: Settings, extras: frozenset[str], lock: Path = LOCK) -> "Stamp":
+        digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else ""
+        return cls(digest, str(ROOT), settings.torch, extras)
+
+    @classmethod
+    def read(cls, path: Path = STAMP) -> "Stamp | None":
+        """The stamp in `path`; None if there is none that can be read."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            return cls(found["lock"], found["root"], found["torch"], frozenset(found["extras"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, path: Path = STAMP) -> None:
+        content = {**vars(self), "extras": sorted(self.extras)}
+        path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    def covers(self, wanted: "Stamp") -> bool:
+        """Whether an environment made as this says serves for `wanted`."""
+        same = (self.lock, self.root, self.torch) == (wanted.lock, wanted.root, wanted.torch)
+        return same and self.extras >= wanted.extras
+
+
+def ensure(settings: Settings, extras: frozenset[str]) -> Path:
+    """Bring .venv to what the lock says for `extras`; return its Python.
+
+    Raises:
+        SetupError: a step failed; the message says what to do.
+    """
+    python = program(VENV, "python")
+    wanted = Stamp.wanted(settings, extras)
+    there = Stamp.read()
+    # Following its links, exists() also sees a base Python that is gone.
+    if there is not None and there.covers(wanted) and python.exists():
+        return python
+    began = time.monotonic()
+    say("Setting up: this happens once, and again when the locked versions change.")
+    lock = Lock.read()
+    uv = prepare(settings, lock)
+    if there is not None and (there.lock, there.root) == (wanted.lock, wanted.root):
+        # Going on with a part that was left out must not drop the rest.
+        wanted = Stamp(wanted.lock, wanted.root, wanted.torch, wanted.extras | there.extras)
+    STAMP.unlink(missing_ok=True)
+    _install(uv, lock, settings, wanted.extras)
+    wanted.write()
+    say(f"Set up in {time.monotonic() - began:.0f} s.")
+    return python
+
+
+def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> None:
+    packages = lock.needed_by(roots(extras))
+    ready = [p for p in packages if p.name not in CHOSEN_HERE]
+    with Step(f"installing {len(ready)} packages", hint="downloading as needed") as step:
+        text = "\n".join(p.text for p in ready)
+        step.call(uv.install("--require-hashes", "-r", "-"), uv.env, text)
+    torch_build.install(uv, lock, settings)
+    if _has(packages, "llama-cpp-python"):
+        llama_build.install(uv, lock)
+    with Step("installing y26hkx itself") as step:
+        step.call(uv.install("--build-constraints", LOCK, "--editable", ROOT), uv.env)
+
+
+def _has(packages: Iterable[object], name: str) -> bool:
+    return any(getattr(package, "name", "") == name for package in packages)

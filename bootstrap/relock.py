@@ -1,0 +1,60 @@
+"""`run.py lock`: resolve every extra and group again, for all systems and Pythons."""
+
+import tempfile
+from pathlib import Path
+
+from bootstrap.lock import (
+    CUDA_ONLY,
+    GROUPS,
+    LOCK,
+    PYPROJECT,
+    Lock,
+    digest_of_inputs,
+    packages_in,
+)
+from bootstrap.progress import Step
+from bootstrap.settings import Settings, SetupError
+from bootstrap.uv import prepare
+
+HEADER = """\
+# Every package with its version and hashes; written by `python3 run.py lock`, not by hand.
+# inputs: {inputs}
+# torch=={torch}
+# ^ torch's build, and the CUDA libraries that some need, are chosen at install.
+
+"""
+
+
+def relock(settings: Settings, *, upgrade: bool) -> None:
+    """Write requirements.lock anew; without `upgrade`, versions that still fit are kept.
+
+    Raises:
+        SetupError: the requirements contradict each other, or no index is reached.
+    """
+    old = Lock.read()
+    uv = prepare(settings, old)
+    # A wheel folder holds one system's files: their hashes alone would lock out all others.
+    env = {name: value for name, value in uv.env.items() if name != "UV_FIND_LINKS"}
+    with tempfile.TemporaryDirectory() as folder, Step("resolving") as step:
+        resolved = Path(folder) / LOCK.name
+        kept = Path(folder) / "kept.txt"
+        # uv keeps what its output file names; torch is not in it, so it is kept by a constraint.
+        resolved.write_text("" if upgrade else old.text, encoding="utf-8")
+        kept.write_text("" if upgrade else f"torch=={old.torch}\n", encoding="utf-8")
+        options: list[str | Path] = ["--universal", "--python-version", "3.11", "--all-extras"]
+        for group in GROUPS:
+            options += ["--group", group]
+        options += ["--constraints", kept, "--generate-hashes", "--no-header", "--quiet"]
+        step.call(uv.compile(PYPROJECT.name, *options, "--output-file", resolved), env)
+        text = resolved.read_text(encoding="utf-8")
+    LOCK.write_text(with_header(text, digest_of_inputs()), encoding="utf-8")
+
+
+def with_header(resolved: str, inputs: str) -> str:
+    """uv's output without torch and CUDA, which a line of the header stands for."""
+    packages = packages_in(resolved)
+    torch = [p.version for p in packages if p.name == "torch"]
+    if len(torch) != 1:
+        raise SetupError(f"torch must resolve to one version, not to {torch}")
+    kept = [p.text for p in packages if p.name != "torch" and not CUDA_ONLY.match(p.name)]
+    return HEADER.format(inputs=inputs, torch=torch[0]) + "\n".join(kept) + "\n"

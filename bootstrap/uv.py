@@ -1,0 +1,112 @@
+"""uv, which resolves and installs: the one on PATH, or one that pip puts into .venv."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from bootstrap.indexes import no_index, pip_configuration, uv_toml_keys, uv_variables
+from bootstrap.lock import Lock
+from bootstrap.progress import Step
+from bootstrap.settings import ROOT, Settings, SetupError, program
+
+VENV = ROOT / ".venv"
+# The first that knows everything we ask of it.
+OLDEST_UV = (0, 5)
+
+
+class Uv:
+    """uv with the user's indexes, installing into .venv."""
+
+    def __init__(self, uv: Path, variables: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+        self._uv = uv
+        self._arguments = arguments
+        # .venv is chosen below; an activated environment must not be.
+        self.env = {k: v for k, v in variables.items() if k not in {"VIRTUAL_ENV", "PYTHONHOME"}}
+
+    def install(self, *what: str | Path) -> list[str | Path]:
+        """The command that installs `what` and nothing else: versions are the lock's matter."""
+        to = program(VENV, "python")
+        command: list[str | Path] = [self._uv, "pip", "install", "--python", to, "--no-deps"]
+        return [*command, *self._arguments, *what]
+
+    def install_with_dependencies(self, *what: str | Path) -> list[str | Path]:
+        """The command that installs `what` and what it asks for."""
+        return [part for part in self.install(*what) if part != "--no-deps"]
+
+    def compile(self, *options: str | Path) -> list[str | Path]:
+        """The command that writes the lock."""
+        return [self._uv, "pip", "compile", *options]
+
+
+def prepare(settings: Settings, lock: Lock) -> Uv:
+    """Make .venv if there is none that works; return uv for it.
+
+    Raises:
+        SetupError: no virtual environment or no uv can be had; says what to do.
+    """
+    pip = pip_configuration(settings.variables)
+    variables = uv_variables(pip, settings.variables, uv_toml_keys(settings.variables))
+    arguments = ("--no-index",) if no_index(pip) else ()
+    found = _on_path()
+    if not _works(program(VENV, "python")):
+        _make_venv(found, variables)
+    return Uv(found or _own(settings, lock), variables, arguments)
+
+
+def _on_path() -> Path | None:
+    found = shutil.which("uv")
+    if found is None:
+        return None
+    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    words = said.stdout.split()
+    if said.returncode != 0 or len(words) < 2:
+        return None
+    version = tuple(int(part) for part in words[1].split(".")[:2] if part.isdigit())
+    return Path(found) if version >= OLDEST_UV else None
+
+
+def _works(python: Path) -> bool:
+    # Its links dangle when the Python that it was made from is gone.
+    if not python.exists():
+        return False
+    return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0
+
+
+def _make_venv(uv: Path | None, variables: Mapping[str, str]) -> None:
+    with Step(f"making {VENV.name} with Python {sys.version.split()[0]}") as step:
+        if VENV.exists():
+            shutil.rmtree(VENV)
+        if uv is not None:
+            step.call([uv, "venv", "--quiet", "--python", sys.executable, VENV], variables)
+            return
+        if not step.attempt([sys.executable, "-m", "venv", VENV], variables):
+            raise SetupError(
+                "Python could not make a virtual environment: its venv module is not complete.\n"
+                "On Debian and Ubuntu: sudo apt install python3-venv\n"
+                "Or install uv (https://docs.astral.sh/uv/) and run this again."
+            )
+
+
+def _own(settings: Settings, lock: Lock) -> Path:
+    """uv in .venv, installed by pip, which reads its own configuration."""
+    own = program(VENV, "uv")
+    if own.exists():
+        return own
+    (package,) = (p for p in lock.packages if p.name == "uv")
+    folder = tempfile.mkdtemp()
+    try:
+        pinned = Path(folder) / "uv.txt"
+        pinned.write_text(package.text, encoding="utf-8")
+        with Step(f"installing uv {package.version}") as step:
+            python = program(VENV, "python")
+            if not step.attempt([python, "-m", "pip", "--version"], settings.variables):
+                step.call([python, "-m", "ensurepip"], settings.variables)
+            options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
+            command: list[str | Path] = [python, "-m", "pip", "install", *options, "-r", pinned]
+            step.call(command, settings.variables)
+    finally:
+        shutil.rmtree(folder)
+    return own
