@@ -38,7 +38,7 @@ def sequence(tokens: list[int]) -> Sequence:
 
 
 def prompt(seed: int, length: int) -> list[int]:
-    return np.random.default_rng(seed).integers(2, 60, length).tolist()
+    return [int(token) for token in np.random.default_rng(seed).integers(2, 60, length)]
 
 
 def compute(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> Row:
