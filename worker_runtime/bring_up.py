@@ -3,10 +3,11 @@
 from protos.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
-from worker_runtime.launcher import EngineProcess, Launcher, OnProgress
+from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import LoadedModel
 from worker_runtime.load_failures import died_while_loading, explained, raised_while_loading
 from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.races import to_the_end
 
 
 async def bring_up(
@@ -35,11 +36,7 @@ async def bring_up(
     except BackendLoadFailed as error:
         raise explained(entry.backend, error) from None
     finally:
-        if loaded is None:
-            await _end(engine, policy.stop_grace_s)
+        if loaded is None and engine.exit is None:
+            # Its memory stays booked until it is gone.
+            await to_the_end(engine.stop(policy.stop_grace_s), on_cancel=engine.kill)
     return loaded
-
-
-async def _end(engine: EngineProcess, grace_s: float) -> None:
-    if engine.exit is None:
-        await engine.stop(grace_s)

@@ -29,6 +29,25 @@ async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, An
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]) -> T:
+    """The result of `work`, which is not interrupted: a cancellation waits until it has ended.
+
+    Args:
+        on_cancel: makes `work` end soon.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+            on_cancel()
+    if cancelled:
+        raise asyncio.CancelledError
+    return task.result()
+
+
 class Changes:
     """Wakes whoever waits for a condition over plain state, whenever some of it has changed."""
 
