@@ -1,0 +1,259 @@
+"""The encoder process with the built-in model, over its real pipe."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+
+from embed_worker import messages as m
+from embed_worker.service import ModelScan
+from embed_worker.settings import EmbedSettings
+from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
+from worker_runtime import wire
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.child import ChildProcess, ProcessLauncher
+from worker_runtime.memory.probe import SystemMemoryProbe
+
+BOUND_S = 120
+ATOL = 1e-5
+WORDS = (
+    "the model 記憶體 reads a café page of memory, then 12345 vectors; what's next? 模型".split()
+)
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)]
+
+
+def built_in() -> ModelEntry:
+    settings = EmbedSettings(_env_file=None, models_dir="no-such-folder", cache_enabled=False)
+    (entry,) = ModelScan(settings)().entries
+    return entry
+
+
+async def started(entry: ModelEntry) -> ChildProcess:
+    environment = EmbedSettings(_env_file=None).engine_environment()
+    return await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
+
+
+async def loaded(entry: ModelEntry) -> ChildProcess:
+    engine = await started(entry)
+    async with asyncio.timeout(BOUND_S):
+        await engine.load(entry.load_spec, lambda fraction, stage: None)
+    return engine
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[ChildProcess]:
+    process = await loaded(built_in())
+    yield process
+    await process.stop(5)
+
+
+class Reference:
+    """What sentence-transformers itself says."""
+
+    def __init__(self) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._model = SentenceTransformer(str(built_in().path), device="cpu", local_files_only=True)
+
+    def vectors(self, texts: list[str]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._model.encode(texts, batch_size=32)
+        return found
+
+    def token_counts(self, texts: list[str]) -> list[int]:
+        mask = self._model.preprocess(texts)["attention_mask"]
+        return [int(count) for count in mask.sum(dim=1)]
+
+    def ids(self, text: str) -> list[int]:
+        found: list[int] = self._model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference()
+
+
+def mixed_texts(count: int, seed: int) -> list[str]:
+    chance = random.Random(seed)
+    return [
+        f"{seed} {index} " + " ".join(chance.choices(WORDS, k=chance.choice((1, 3, 9, 30, 90))))
+        for index in range(count)
+    ]
+
+
+async def embed(engine: ChildProcess, request: m.Embed) -> m.Vectors:
+    async with asyncio.timeout(BOUND_S):
+        answer = m.event_decoder.decode(await engine.unary(request))
+    assert isinstance(answer, m.Vectors)
+    return answer
+
+
+def rows(answer: m.Vectors) -> NDArray[np.float32]:
+    return np.frombuffer(answer.vectors, dtype="<f4").reshape(-1, answer.dimension)
+
+
+async def test_vectors_and_usage_equal_those_of_sentence_transformers(
+    engine: ChildProcess, reference: Reference
+) -> None:
+    texts = [*mixed_texts(40, seed=1), " ", "\n", "ﬁ ½ 🙂", "a" * 3_000, "word " * 600]
+    answer = await embed(engine, m.Embed(inputs=list(texts)))
+    np.testing.assert_allclose(rows(answer), reference.vectors(texts), atol=ATOL)
+    assert answer.token_counts == reference.token_counts(texts)
+
+
+async def test_calls_that_cross_each_get_their_own_vectors(
+    engine: ChildProcess, reference: Reference
+) -> None:
+    calls = [mixed_texts(1 + seed % 7, seed) for seed in range(100, 132)]
+    answers = await asyncio.gather(*(embed(engine, m.Embed(inputs=list(texts))) for texts in calls))
+    expected = reference.vectors([text for texts in calls for text in texts])
+    np.testing.assert_allclose(np.concatenate([rows(a) for a in answers]), expected, atol=ATOL)
+
+
+async def test_a_text_has_the_same_vector_alone_and_among_others(engine: ChildProcess) -> None:
+    texts = mixed_texts(30, seed=7)
+    together = rows(await embed(engine, m.Embed(inputs=list(texts))))
+    backwards = rows(await embed(engine, m.Embed(inputs=list(reversed(texts)))))
+    alone = rows(await embed(engine, m.Embed(inputs=[texts[3]])))
+    np.testing.assert_allclose(together, backwards[::-1], atol=ATOL)
+    np.testing.assert_allclose(together[3], alone[0], atol=ATOL)
+
+
+async def test_token_ids_give_the_vector_of_their_text(
+    engine: ChildProcess, reference: Reference
+) -> None:
+    text = "token ids are taken as they are"
+    ids = reference.ids(text)
+    answer = await embed(engine, m.Embed(inputs=[ids, text]))
+    np.testing.assert_array_equal(rows(answer)[0], rows(answer)[1])
+    assert answer.token_counts == [len(ids) + 2] * 2
+
+
+async def test_token_ids_outside_the_vocabulary_are_refused(engine: ChildProcess) -> None:
+    with pytest.raises(InvalidRequest, match="30522") as refused:
+        await embed(engine, m.Embed(inputs=["fine", [7592, 30_522]]))
+    assert refused.value.param == "input[1]"
+
+
+async def test_special_tokens_that_a_user_types_are_plain_text(engine: ChildProcess) -> None:
+    answer = m.event_decoder.decode(await engine.unary(m.Tokenize(["[SEP][CLS]"])))
+    assert isinstance(answer, m.TokenLists)
+    ((first, *inside, last),) = answer.ids
+    assert (first, last) == (101, 102)
+    assert not {101, 102} & set(inside)
+
+
+@pytest.mark.parametrize("given", [[], [""], ["fine", ""], [[]]])
+async def test_empty_input_is_refused(engine: ChildProcess, given: list[str | list[int]]) -> None:
+    with pytest.raises(InvalidRequest, match=r"empty|no input"):
+        await embed(engine, m.Embed(inputs=given))
+
+
+async def test_a_long_text_is_cut_at_its_end_and_named(
+    engine: ChildProcess, reference: Reference
+) -> None:
+    text = " ".join(str(number) for number in range(400))
+    answer = await embed(engine, m.Embed(inputs=["short", text]))
+    assert answer.truncated == [1]
+    assert answer.token_counts[1] == 256
+    np.testing.assert_allclose(rows(answer)[1], reference.vectors([text])[0], atol=ATOL)
+
+
+async def test_a_long_text_cut_at_its_start_keeps_its_newest_tokens(
+    engine: ChildProcess, reference: Reference
+) -> None:
+    text = " ".join(str(number) for number in range(400))
+    answer = await embed(engine, m.Embed(inputs=[text], truncate="start"))
+    tail = await embed(engine, m.Embed(inputs=[reference.ids(text)[-254:]]))
+    assert answer.truncated == [0]
+    np.testing.assert_allclose(rows(answer), rows(tail), atol=ATOL)
+
+
+async def test_a_long_text_that_may_not_be_cut_is_refused_with_both_numbers(
+    engine: ChildProcess,
+) -> None:
+    with pytest.raises(ContextLengthExceeded, match="402 tokens, the model takes 256") as refused:
+        await embed(engine, m.Embed(inputs=["short", "a " * 400], truncate="none"))
+    assert refused.value.param == "input[1]"
+
+
+async def test_fewer_dimensions_are_the_first_ones_made_unit_length(engine: ChildProcess) -> None:
+    whole = rows(await embed(engine, m.Embed(inputs=["one", "two"])))
+    short = await embed(engine, m.Embed(inputs=["one", "two"], dimensions=64))
+    expected = whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True)
+    assert short.dimension == 64
+    np.testing.assert_allclose(rows(short), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [0, 385])
+async def test_dimensions_that_the_model_has_not_are_refused(
+    engine: ChildProcess, dimensions: int
+) -> None:
+    with pytest.raises(InvalidRequest, match="384") as refused:
+        await embed(engine, m.Embed(inputs=["one"], dimensions=dimensions))
+    assert refused.value.param == "dimensions"
+
+
+async def test_an_unknown_prompt_is_refused(engine: ChildProcess) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await embed(engine, m.Embed(inputs=["one"], prompt_name="no-such-prompt"))
+    assert refused.value.param == "prompt_name"
+
+
+async def test_documents_are_ranked_by_cosine(engine: ChildProcess) -> None:
+    request = m.Rerank(
+        query="What is the capital of France?",
+        documents=["Bananas are yellow.", "Paris is the capital of France.", "I like cheese."],
+        top_n=2,
+    )
+    answer = m.event_decoder.decode(await engine.unary(request))
+    assert isinstance(answer, m.Ranking)
+    assert answer.method == "cosine"
+    assert answer.results[0].index == 1
+    assert len(answer.results) == 2
+    vectors = rows(await embed(engine, m.Embed(inputs=[request.query, *request.documents])))
+    best = answer.results[0]
+    assert best.score == pytest.approx(float(vectors[0] @ vectors[2]), abs=1e-5)
+
+
+async def test_a_cancelled_call_makes_room_for_the_next_one(engine: ChildProcess) -> None:
+    bulk = asyncio.create_task(embed(engine, m.Embed(inputs=list(mixed_texts(2_048, seed=9)))))
+    await embed(engine, m.Embed(inputs=["a sign that the bulk request is queued"]))
+    bulk.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bulk
+    answer = await embed(engine, m.Embed(inputs=["next"]))
+    assert answer.token_counts == [3]
+
+
+async def test_a_reply_of_the_largest_request_fits(engine: ChildProcess) -> None:
+    answer = await embed(engine, m.Embed(inputs=[[100 + i] for i in range(2_048)]))
+    assert rows(answer).shape == (2_048, 384)
+
+
+async def test_a_kill_in_the_middle_of_a_batch_ends_every_call_with_an_error() -> None:
+    engine = await loaded(built_in())
+    waiting = [
+        asyncio.create_task(embed(engine, m.Embed(inputs=list(mixed_texts(512, seed)))))
+        for seed in range(3)
+    ]
+    await embed(engine, m.Embed(inputs=["a sign that the others are queued"]))
+    engine.kill()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(outcome, WorkerLost) for outcome in outcomes), outcomes
+    await engine.wait()
+
+
+async def test_an_unknown_backend_is_a_failed_load() -> None:
+    entry = built_in()
+    engine = await started(entry)
+    spec = wire.raw(m.LoadSpec(backend="no-such-library", path=str(entry.path)))
+    with pytest.raises(BackendLoadFailed, match="no-such-library"):
+        async with asyncio.timeout(BOUND_S):
+            await engine.load(spec, lambda fraction, stage: None)
+    await engine.wait()
