@@ -1,0 +1,1 @@
+"""The y26hkx command: the supervised stack, or one service of it."""

@@ -1,0 +1,75 @@
+"""`y26hkx COMMAND`, also `python -m cli COMMAND`."""
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+SERVICES = {
+    "gateway": ("gateway", "the OpenAI API alone; needs workers (CHAT_WORKERS, EMBED_WORKERS)"),
+    "chat-worker": ("chat_worker", "one chat worker alone (CHAT_WORKER_PORT, WORKER_TOKEN)"),
+    "embed-worker": ("embed_worker", "one embedding worker alone (EMBED_WORKER_PORT)"),
+}
+EPILOG = """\
+Everything is configured by environment variables or a .env file in the current folder; the
+options above are the most used of them and win over both. .env.example lists them all.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    chosen = _parser().parse_args(argv)
+    if chosen.command == "version":
+        sys.stdout.write(f"y26hkx {_version()} (Python {sys.version.split()[0]})\n")
+        return 0
+    if chosen.command == "serve":
+        return _serve(chosen)
+    module, _ = SERVICES[chosen.command]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    from cli.serve import serve
+
+    options = {"GATEWAY_HOST": chosen.host, "GATEWAY_PORT": chosen.port}
+    options |= {"MODELS_DIR": chosen.models_dir, "LOG_LEVEL": chosen.log_level}
+    return serve({name: str(value) for name, value in options.items() if value is not None})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="y26hkx",
+        description="A local OpenAI-compatible server for chat and embeddings.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="gateway, chat worker and embedding worker, supervised",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("--host", help="address to listen on (GATEWAY_HOST, 127.0.0.1)")
+    serve.add_argument(
+        "--port", type=int, help="port to listen on (GATEWAY_PORT, 8001); 0: a free one"
+    )
+    serve.add_argument("--models-dir", help="folder with models (MODELS_DIR, ./models)")
+    serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL, INFO)")
+    for name, (_, what) in SERVICES.items():
+        commands.add_parser(name, help=what)
+    commands.add_parser("version", help="this version")
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("y26hkx")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""`y26hkx serve`: gateway, chat worker and embedding worker as one supervised stack."""
+
+import asyncio
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping
+
+from cli.liveness import grpc_health, http_status
+from cli.service import ServiceSpec
+from cli.settings import SettingsError, StackSettings
+from cli.summary import summary
+from cli.supervisor import Supervisor
+from protos.orphan import exit_when_orphaned
+
+ANSWER_WITHIN_S = 5.0
+# Streams get 30 s to end; what hangs longer is killed.
+GATEWAY_DRAIN_S = 40.0
+WORKER_DRAIN_S = 30.0
+LOOK_FAST_FOR_S = 20.0
+OK = 200
+
+
+def serve(options: Mapping[str, str]) -> int:
+    """Run the stack until a signal says stop; the exit status.
+
+    Args:
+        options: settings from the command line, by their variables' names.
+    """
+    began = time.monotonic()
+    try:
+        settings = StackSettings.read(options)
+        port = settings.port or free_ports(1, settings.host)[0]
+        require_free(settings.host, port)
+    except (SettingsError, OSError) as error:
+        sys.stderr.write(f"y26hkx cannot start: {error}\n")
+        return 2
+    return asyncio.run(_serve(settings, port, began))
+
+
+async def _serve(settings: StackSettings, port: int, began: float) -> int:
+    supervisor = Supervisor(stages(settings, port))
+    for line in summary(settings, port):
+        supervisor.say(line)
+
+    async def announce_ready() -> None:
+        await _until_ready(settings.reached_at, port, began)
+        supervisor.say(f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}")
+
+    if settings.exit_with_parent:
+        exit_when_orphaned()
+    return await supervisor.run(announce_ready)
+
+
+def stages(settings: StackSettings, port: int) -> list[list[ServiceSpec]]:
+    """The services to run, by the order in which they are stopped."""
+    chosen = free_ports(2, "127.0.0.1")
+    chat_port = settings.chat_port or chosen[0]
+    embed_port = settings.embed_port or chosen[1]
+    shared = {
+        # Without it Python keeps what a service prints until its buffer is full.
+        "PYTHONUNBUFFERED": "1",
+        "EXIT_WITH_PARENT": "1",
+        "WORKER_HOST": "127.0.0.1",
+        "WORKER_TOKEN": settings.values.get("WORKER_TOKEN") or secrets.token_urlsafe(32),
+        "CHAT_WORKER_PORT": str(chat_port),
+        "EMBED_WORKER_PORT": str(embed_port),
+    }
+    own = {
+        "GATEWAY_HOST": settings.host,
+        "GATEWAY_PORT": str(port),
+        "CHAT_WORKERS": f"127.0.0.1:{chat_port}",
+        "EMBED_WORKERS": f"127.0.0.1:{embed_port}",
+    }
+    given = {"CHAT_WORKERS": settings.chat_workers, "EMBED_WORKERS": settings.embed_workers}
+    own |= {name: value for name, value in given.items() if value is not None}
+    host = settings.reached_at
+    gateway = ServiceSpec(
+        name="gateway",
+        command=[sys.executable, "-m", "gateway"],
+        env={**settings.inherited, **shared, **own},
+        answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
+        drain_s=GATEWAY_DRAIN_S,
+        essential=True,
+    )
+    workers = []
+    if settings.chat_workers is None:
+        workers.append(_worker("chat", "chat_worker", settings, shared, chat_port))
+    if settings.embed_workers is None:
+        workers.append(_worker("embed", "embed_worker", settings, shared, embed_port))
+    return [[gateway], workers]
+
+
+def free_ports(n: int, host: str) -> list[int]:
+    """Ports that nobody listens on; held until all are chosen, so that they differ."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = [socket.socket(family) for _ in range(n)]
+    try:
+        for probe in held:
+            probe.bind((host, 0))
+        return [int(probe.getsockname()[1]) for probe in held]
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def require_free(host: str, port: int) -> None:
+    """
+    Raises:
+        SettingsError: somebody listens there, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if sys.platform == "win32":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            # Connections of an earlier run that still linger are no reason to refuse.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on {host}:{port} ({error.strerror}); choose another --port"
+            ) from error
+
+
+def _worker(
+    name: str, module: str, settings: StackSettings, shared: Mapping[str, str], port: int
+) -> ServiceSpec:
+    return ServiceSpec(
+        name=name,
+        command=[sys.executable, "-m", module],
+        env={**settings.inherited, **shared},
+        answers=lambda: grpc_health("127.0.0.1", port, ANSWER_WITHIN_S),
+        drain_s=WORKER_DRAIN_S,
+    )
+
+
+async def _until_ready(host: str, port: int, began: float) -> None:
+    while True:
+        try:
+            if await http_status(host, port, "/health/ready", ANSWER_WITHIN_S) == OK:
+                return
+        except (OSError, TimeoutError):
+            pass
+        slow = time.monotonic() - began > LOOK_FAST_FOR_S
+        await asyncio.sleep(2.0 if slow else 0.1)
+
+
+def _at(settings: StackSettings, port: int) -> str:
+    host = settings.reached_at
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,88 @@
+"""What the supervisor reads from the environment and .env: addresses, ports, and a few settings
+that its summary shows. Not pydantic: the supervisor stays small, the services check their own.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class SettingsError(Exception):
+    """A setting means nothing; the message names it."""
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """The stack's settings as all its services will see them.
+
+    Args:
+        inherited: the environment that the services get.
+        values: environment over .env, by upper-case name; for looking up, not for passing on.
+        host: GATEWAY_HOST; what the API listens on.
+        port: GATEWAY_PORT; 0 for a free one.
+        chat_port: CHAT_WORKER_PORT; 0 for a free one.
+        embed_port: EMBED_WORKER_PORT; 0 for a free one.
+        chat_workers: CHAT_WORKERS where set: these serve, none is started here.
+        embed_workers: EMBED_WORKERS, the same.
+        exit_with_parent: EXIT_WITH_PARENT; end when stdin does.
+    """
+
+    inherited: Mapping[str, str] = field(repr=False)
+    values: Mapping[str, str] = field(repr=False)
+    host: str
+    port: int
+    chat_port: int
+    embed_port: int
+    chat_workers: str | None
+    embed_workers: str | None
+    exit_with_parent: bool
+
+    @classmethod
+    def read(cls, options: Mapping[str, str]) -> "StackSettings":
+        """Settings of this process; `options` (by variable name) win over the environment.
+
+        Raises:
+            SettingsError: a port is no port.
+        """
+        own = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
+        inherited = {**own, **options}
+        from_file = {name: value or "" for name, value in dotenv_values(".env").items()}
+        values = {name.upper(): value for name, value in {**from_file, **inherited}.items()}
+        return cls(
+            inherited=inherited,
+            values=values,
+            host=values.get("GATEWAY_HOST", "127.0.0.1"),
+            port=_port(values, "GATEWAY_PORT", 8001),
+            chat_port=_port(values, "CHAT_WORKER_PORT", 0),
+            embed_port=_port(values, "EMBED_WORKER_PORT", 0),
+            chat_workers=values.get("CHAT_WORKERS"),
+            embed_workers=values.get("EMBED_WORKERS"),
+            exit_with_parent=is_on(values.get("EXIT_WITH_PARENT", "")),
+        )
+
+    @property
+    def reached_at(self) -> str:
+        """The host under which this machine reaches the gateway."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+
+    @property
+    def models_dir(self) -> Path:
+        return Path(self.values.get("MODELS_DIR", "models")).resolve()
+
+
+def is_on(value: str) -> bool:
+    return value.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def _port(values: Mapping[str, str], name: str, default: int) -> int:
+    text = values.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdigit() or int(text) > 65535:
+        raise SettingsError(f"{name}={text} is not a port (0 to 65535)")
+    return int(text)
