@@ -2,7 +2,6 @@
 lifecycle's promises."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
