@@ -82,7 +82,9 @@ def _add_vocabulary(writer: gguf.GGUFWriter, folder: Path, config: dict[str, int
         gguf.TokenType.CONTROL if number in special else gguf.TokenType.NORMAL
         for number in range(len(tokens))
     ]
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["model"]["merges"]]
+    merges = [
+        pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["model"]["merges"]
+    ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
