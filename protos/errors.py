@@ -3,7 +3,8 @@
     ServingError
     ├── InvalidRequest              INVALID_ARGUMENT     the request can never work as sent
     │   ├── ContextLengthExceeded   INVALID_ARGUMENT     too many tokens for the model
-    │   └── UnsupportedParameter    INVALID_ARGUMENT     known, but not offered here
+    │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
+    │   └── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
     ├── ModelNotFound               NOT_FOUND            no such model, or a broken one
@@ -65,6 +66,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
+
+
+class RequestTooLarge(InvalidRequest):
+    code = "request_too_large"
 
 
 class AuthenticationFailed(ServingError):
