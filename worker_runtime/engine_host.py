@@ -109,9 +109,8 @@ def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> 
     while True:
         match inbox.get():
             case wire.Load(spec):
-                if not _load(engine, outbox, spec):
+                if not _load(engine, outbox, spec, inbox.loaded):
                     break
-                inbox.loaded.set()
             case wire.Submit(id=call_id, body=body):
                 engine.submit(call_id, body)
             case wire.Cancel(id=call_id):
@@ -121,7 +120,7 @@ def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> 
     engine.close()
 
 
-def _load(engine: Engine, outbox: Outbox, spec: Raw) -> bool:
+def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) -> bool:
     try:
         facts = engine.load(spec)
     except ServingError as error:
@@ -130,6 +129,8 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw) -> bool:
         traceback.print_exc()
         outbox.load_failed(raised_while_loading("", error))
     else:
+        # Before the worker knows: its next command may be a stop.
+        loaded.set()
         outbox.loaded(facts)
         return True
     return False

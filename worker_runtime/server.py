@@ -15,6 +15,7 @@ from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from protos.errors import ServingError
+from protos.orphan import exit_when_orphaned
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime import logs
 from worker_runtime.catalog import Capability, Catalog
@@ -24,10 +25,11 @@ from worker_runtime.control import WorkerControl
 from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory.probe import SystemMemoryProbe
+from worker_runtime.memory.trim import release_start_up_memory
 from worker_runtime.metrics import metrics_page
 from worker_runtime.races import first_of
 from worker_runtime.settings import RuntimeSettings
-from worker_runtime.shutdown import StopRequests, stop_on_signals, stop_with_parent
+from worker_runtime.shutdown import StopRequests, stop_on_signals
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OPTIONS: Sequence[tuple[str, int]] = (
@@ -49,6 +51,8 @@ SERVICES: dict[Capability, str] = {
 WORKER_SERVICE = "y26hkx.v1.WorkerService"
 # For watchers to read the last status before their streams end.
 LAST_WORDS_S = 0.5
+# After the drain engines are stopped; a worker without a parent ends then in any case.
+FORCE_AFTER_DRAIN_S = 15.0
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +104,10 @@ async def serve(
         await server.start()
         log.info("%s worker listens on %s:%d", capability, host, port)
         on_bound(port)
-        await _serve_until_asked_to_stop(models, preload, requests, settings)
+        if settings.exit_with_parent:
+            exit_when_orphaned(settings.drain_s + FORCE_AFTER_DRAIN_S)
+        release_start_up_memory()
+        await _serve_until_asked_to_stop(models, preload, requests)
         log.info("draining: up to %.0f s for running calls", settings.drain_s)
         open_rpcs.draining.set()
         await health.enter_graceful_shutdown()
@@ -113,12 +120,10 @@ async def serve(
 
 
 async def _serve_until_asked_to_stop(
-    models: Models, preload: Sequence[str], requests: StopRequests, settings: RuntimeSettings
+    models: Models, preload: Sequence[str], requests: StopRequests
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(_preload(models, model)) for model in preload]
-        if settings.exit_with_parent:
-            beside.append(tasks.create_task(stop_with_parent(requests)))
         await requests.first.wait()
         for task in beside:
             task.cancel()

@@ -1,19 +1,11 @@
-"""When to stop: signals, on every platform, and the end of the process that started this one."""
+"""When to stop: signals, on every platform (the end of the parent comes as one, too)."""
 
 import asyncio
-import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-import psutil
-
-PARENT_CHECK_S = 1.0
-
-log = logging.getLogger(__name__)
 
 
 class StopRequests:
@@ -53,14 +45,3 @@ def stop_on_signals(requests: StopRequests) -> Iterator[None]:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-
-
-async def stop_with_parent(requests: StopRequests) -> None:
-    """Ask to stop once the process that started this one is gone. Returns then."""
-    started_by = os.getppid()
-    parent = psutil.Process(started_by) if psutil.pid_exists(started_by) else None
-    # Nothing tells of a parent's end, on no platform: it has to be looked for.
-    while parent is not None and parent.is_running() and os.getppid() == started_by:  # noqa: ASYNC110
-        await asyncio.sleep(PARENT_CHECK_S)
-    log.warning("the process that started this worker (%d) is gone: stopping", started_by)
-    requests.add()

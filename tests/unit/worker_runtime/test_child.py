@@ -150,17 +150,24 @@ async def test_a_slow_reader_does_not_hold_up_others_and_is_cut_off(
             await asyncio.wait_for(exhaust(slow), BOUND_S)
 
 
-async def test_events_that_wait_are_taken_together() -> None:
-    async with loaded() as engine:
-        sizes = [len(batch) async for batch in engine.call_batches(StubCall(500))]
-        assert sum(sizes) == 500
-        assert len(sizes) < 500
+async def test_events_that_wait_are_taken_together_and_before_the_error() -> None:
+    calls = open_calls.OpenCalls()
+    call_id, call = calls.open()
+    for number in range(3):
+        assert calls.event(wire.Event(call_id, wire.raw(number)))
+    calls.all_ended(lambda: WorkerLost("gone"))
+    assert [msgspec.msgpack.decode(body) for body in await call.take()] == [0, 1, 2]
+    with pytest.raises(WorkerLost):
+        await call.take()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGSTOP there")
 async def test_a_process_that_does_not_react_is_killed_in_the_end() -> None:
     async with loaded() as engine:
         os.kill(engine.pid, signal.SIGSTOP)
+        # The signal takes effect some time later.
+        while psutil.Process(engine.pid).status() != psutil.STATUS_STOPPED:
+            await asyncio.sleep(0)
         report = await engine.stop(GRACE_S)
         assert report.signal == "SIGKILL"
         assert not report.looks_out_of_memory
