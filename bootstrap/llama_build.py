@@ -30,16 +30,16 @@ def install(uv: Uv, lock: Lock) -> None:
         SetupError: there is no ready wheel and no compiler, or the build failed.
     """
     version = lock.version(NAME)
-    with Step(f"installing {NAME} {version}", hint="a ready wheel, if there is one") as step:
+    with Step(f"looking for a ready wheel of {NAME} {version}") as step:
         wheel = [f"{NAME}=={version}", "--only-binary", NAME]
         if step.attempt(uv.install(*wheel), uv.env):
             return
         if reachable(f"{AUTHOR_INDEX}/{NAME}/", uv.env):
             if step.attempt(uv.install(*wheel, "--index", AUTHOR_INDEX), uv.env):
                 return
-            say("  its author has no wheel for this system and Python")
+            say("  none: its author has no wheel for this system and Python")
         else:
-            say("  its author's index cannot be reached")
+            say("  none: its author's index cannot be reached")
     if not has_compiler():
         raise SetupError(
             f"{NAME} must be compiled here, and there is no C++ compiler. Install one:\n"

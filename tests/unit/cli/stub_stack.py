@@ -1,0 +1,49 @@
+"""The real supervisor over stub services: `python -m tests.unit.cli.stub_stack FOLDER MODE…`.
+
+MODE is name=mode for each of the services front, left, right.
+"""
+
+import asyncio
+import sys
+from functools import partial
+from pathlib import Path
+
+from cli.backoff import RestartPolicy
+from cli.liveness import http_status
+from cli.serve import free_ports
+from cli.service import ServiceSpec, WatchPolicy
+from cli.settings import StackSettings
+from cli.supervisor import Supervisor
+
+
+def main() -> int:
+    folder = Path(sys.argv[1])
+    modes = dict(mode.split("=") for mode in sys.argv[2:])
+    env = dict(StackSettings.read({}).inherited)
+    specs = []
+    names = ["front", "left", "right"]
+    for name, port in zip(names, free_ports(len(names), "127.0.0.1"), strict=True):
+        (folder / f"{name}.port").write_text(str(port))
+        specs.append(
+            ServiceSpec(
+                name=name,
+                command=[
+                    *(sys.executable, "-m", "tests.unit.cli.stub_service"),
+                    *(name, str(folder), modes.get(name, "normal")),
+                ],
+                env=env,
+                answers=partial(http_status, "127.0.0.1", port, "/health/live", 0.5),
+                drain_s=30,
+                essential=name == "front",
+            )
+        )
+    supervisor = Supervisor(
+        [specs[:1], specs[1:]],
+        restart=RestartPolicy(first_s=0.05, longest_s=0.2, alarm_at=3),
+        watch=WatchPolicy(every_s=0.2, misses=2),
+    )
+    return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The supervisor as a real process over stub services."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+WITHIN_S = 30
+NAMES = ("front", "left", "right")
+WINDOWS = sys.platform == "win32"
+STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+
+
+class StubStack:
+    """A supervisor, what its services noted, and what it printed."""
+
+    def __init__(self, folder: Path, **modes: str) -> None:
+        self._folder = folder
+        self._out = (folder / "out").open("wb")
+        chosen = [f"{name}={mode}" for name, mode in modes.items()]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.unit.cli.stub_stack", str(folder), *chosen],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+            start_new_session=not WINDOWS,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+
+    def events(self) -> list[tuple[str, str, int]]:
+        """(service, event, pid) in order."""
+        path = self._folder / "events"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(name, event, int(pid)) for name, event, pid in map(str.split, lines)]
+
+    def pids(self, name: str, event: str = "started") -> list[int]:
+        return [pid for who, what, pid in self.events() if (who, what) == (name, event)]
+
+    def output(self) -> str:
+        return (self._folder / "out").read_text()
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + WITHIN_S
+        while not holds():
+            assert time.monotonic() < deadline, f"{what}: {self.events()}\n{self.output()}"
+            time.sleep(0.02)
+
+    def until_up(self) -> None:
+        self.until(
+            lambda: all(f"{name} says hello" in self.output() for name in NAMES), "all are up"
+        )
+
+    def stop(self) -> int:
+        self.process.send_signal(STOP)
+        return self.process.wait(WITHIN_S)
+
+    def close(self) -> None:
+        for pid in {self.process.pid, *(pid for _, _, pid in self.events())}:
+            if psutil.pid_exists(pid) and psutil.Process(pid).name().startswith("python"):
+                psutil.Process(pid).kill()
+        self.process.wait(WITHIN_S)
+        self._out.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., StubStack]]:
+    started: list[StubStack] = []
+
+    def begin(**modes: str) -> StubStack:
+        started.append(StubStack(tmp_path, **modes))
+        return started[-1]
+
+    yield begin
+    for stack in started:
+        stack.close()
+
+
+def test_a_dead_service_is_started_again_and_the_others_are_left_alone(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start()
+    stack.until_up()
+    psutil.Process(stack.pids("left")[0]).kill()
+    stack.until(lambda: len(stack.pids("left")) == 2, "left is back")
+    assert len(stack.pids("front")) == len(stack.pids("right")) == 1
+    assert stack.stop() == 0
+    assert "starting it again" in stack.output()
+
+
+def test_the_first_signal_drains_the_gateway_before_its_workers(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start()
+    stack.until_up()
+    assert stack.stop() == 0
+    order = [(name, event) for name, event, _ in stack.events() if event != "started"]
+    assert order[:2] == [("front", "asked"), ("front", "ended")]
+    assert sorted(order[2:]) == [(n, e) for n in ("left", "right") for e in ("asked", "ended")]
+
+
+@pytest.mark.skipif(WINDOWS, reason="the parent's SIGINT cannot be sent there to one group")
+def test_ctrl_c_drains_as_well(start: Callable[..., StubStack]) -> None:
+    stack = start()
+    stack.until_up()
+    stack.process.send_signal(signal.SIGINT)
+    assert stack.process.wait(WITHIN_S) == 0
+    assert stack.pids("right", "ended")
+
+
+def test_a_second_signal_kills_what_does_not_end(start: Callable[..., StubStack]) -> None:
+    stack = start(front="stubborn")
+    stack.until_up()
+    stack.process.send_signal(STOP)
+    stack.until(lambda: bool(stack.pids("front", "asked")), "front was asked")
+    assert stack.stop() == 0
+    assert not stack.pids("front", "ended")
+    assert not any(psutil.pid_exists(pid) for _, _, pid in stack.events())
+
+
+def test_a_killed_supervisor_leaves_no_process_behind(start: Callable[..., StubStack]) -> None:
+    stack = start(right="stubborn")
+    stack.until_up()
+    services = [psutil.Process(pid) for name in NAMES for pid in stack.pids(name)]
+    stack.process.kill()
+    _, alive = psutil.wait_procs(services, timeout=WITHIN_S)
+    assert not alive
+    assert stack.pids("left", "ended"), "the others were allowed to drain"
+
+
+def test_a_service_that_no_longer_answers_is_killed_and_started_again(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start()
+    stack.until_up()
+    psutil.Process(stack.pids("left")[0]).suspend()
+    stack.until(lambda: len(stack.pids("left")) == 2, "left is back")
+    assert "no longer answers" in stack.output()
+    assert len(stack.pids("front")) == 1
+    assert stack.stop() == 0
+
+
+def test_a_crash_loop_is_said_loudly_and_the_rest_serves_on(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start(left="crash")
+    stack.until(lambda: "left keeps crashing" in stack.output(), "the alarm")
+    stack.until(lambda: "right says hello" in stack.output(), "right is up")
+    assert stack.process.poll() is None
+    assert stack.stop() == 0
+
+
+def test_the_stack_gives_up_when_its_gateway_never_comes_up(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start(front="crash")
+    assert stack.process.wait(WITHIN_S) == 1
+    assert "front does not come up" in stack.output()
+    assert not any(psutil.pid_exists(pid) for _, _, pid in stack.events())
+
+
+def test_every_line_says_who_printed_it(start: Callable[..., StubStack]) -> None:
+    stack = start()
+    stack.until_up()
+    stack.stop()
+    senders = {line.split(" | ")[0].strip() for line in stack.output().splitlines()}
+    assert senders == {"y26hkx", *NAMES}
