@@ -49,7 +49,7 @@ class Stamp:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             return cls(found["lock"], found["root"], found["torch"], frozenset(found["extras"]))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, path: Path = STAMP) -> None:
