@@ -20,9 +20,7 @@ from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 120
 ATOL = 1e-5
-WORDS = (
-    "the model 記憶體 reads a café page of memory, then 12345 vectors; what's next? 模型".split()
-)
+WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)]
 
