@@ -3,6 +3,7 @@ environment. Each worker subclasses `RuntimeSettings` with its port and its own 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,7 @@ from worker_runtime.policy import LifecyclePolicy
 GIB = 1024**3
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Never given to engine processes, which run model files' templates and native code.
-SECRETS = frozenset({"WORKER_TOKEN", "API_KEY", "API_KEYS"})
+SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
 
 class RuntimeSettings(BaseSettings):
@@ -162,5 +163,5 @@ class RuntimeSettings(BaseSettings):
 def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """This process's environment and `extra`, without secrets: for engine processes."""
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    kept = {name: value for name, value in inherited.items() if name.upper() not in SECRETS}
+    kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}
     return kept | dict(extra)

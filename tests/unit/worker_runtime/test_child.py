@@ -166,7 +166,7 @@ async def test_a_process_that_does_not_react_is_killed_in_the_end() -> None:
     async with loaded() as engine:
         os.kill(engine.pid, signal.SIGSTOP)
         # The signal takes effect some time later.
-        while psutil.Process(engine.pid).status() != psutil.STATUS_STOPPED:
+        while psutil.Process(engine.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
             await asyncio.sleep(0)
         report = await engine.stop(GRACE_S)
         assert report.signal == "SIGKILL"
