@@ -21,6 +21,7 @@ DEFAULT_CTX = 4096
 CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
 N_SPARE_SLOTS = 8  # kept beyond the running ones, for prefixes
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+TINY_MODEL_BYTES = 64 * 1024 * 1024
 MEMORY_SIGNS = ("alloc", "out of memory", "memory", "mmap failed")
 MEMORY_WAYS_OUT = (
     "load a smaller file of the same model, such as its Q4_K_M GGUF",
@@ -77,8 +78,14 @@ def n_cells(spec: LoadSpec, n_ctx: int) -> int:
     return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
 
 
-def threads(spec: LoadSpec) -> int:
-    """What was set, else the physical cores that this process may use."""
+def n_threads(spec: LoadSpec, model_bytes: int) -> int:
+    """What was set, else the physical cores that this process may use.
+
+    A tiny model runs on one: its threads would do little but wait for each other, and on a busy
+    machine each of these waits is as long as another process's time slice.
+    """
+    if not spec.n_threads and model_bytes < TINY_MODEL_BYTES:
+        return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     physical = psutil.cpu_count(logical=False) or usable or 1
     return spec.n_threads or min(physical, usable or physical)
@@ -136,7 +143,8 @@ def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, 
     # Without this bound, buffers are sized for logits of every token of a batch.
     params.n_outputs_max = n_rows
     params.n_outputs_max_per_seq = n_rows
-    params.n_threads = params.n_threads_batch = threads(spec)
+    size = int(native.llama_model_size(model))
+    params.n_threads = params.n_threads_batch = n_threads(spec, size)
     # One pool of cells, so that slots share prefixes and short requests leave room to long ones.
     params.kv_unified = True
     context = native.llama_init_from_model(model, params)
