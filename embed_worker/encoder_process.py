@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec import Raw
 
 from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.engine.cache import VectorCache
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import Queue
@@ -47,6 +48,7 @@ class EncoderProcess:
             batch_rows=wanted.max_batch_rows,
             max_tokens=wanted.max_queued_tokens,
             max_inputs=wanted.max_queued_inputs,
+            cache=VectorCache(wanted.cache_bytes, wanted.cache_ttl_s),
         )
         self._queue, self._intake = queue, Intake(model, queue, self._outbox)
         threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()

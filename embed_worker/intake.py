@@ -67,6 +67,7 @@ class Intake:
                 dimension=keep,
                 token_counts=[len(row.ids) for row in call.rows],
                 truncated=found.truncated,
+                n_cached_tokens=call.n_cached_tokens,
             )
 
         self._begin(call_id, found.rows, vectors)
@@ -88,6 +89,7 @@ class Intake:
                 results=[Ranked(index, scores[index]) for index in best[:n_results]],
                 method="cosine",
                 n_tokens=call.n_tokens,
+                n_cached_tokens=call.n_cached_tokens,
             )
 
         self._begin(call_id, [*query.rows, *documents.rows], ranking)

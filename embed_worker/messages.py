@@ -79,6 +79,7 @@ class Vectors(Struct, tag="vectors", kw_only=True):
     dimension: int
     token_counts: list[int]
     truncated: list[int]  # indices of the inputs that were cut
+    n_cached_tokens: int = 0  # of inputs whose vectors were cached
 
 
 class Ranked(Struct, array_like=True):
@@ -92,6 +93,7 @@ class Ranking(Struct, tag="ranking", kw_only=True):
     results: list[Ranked]
     method: Literal["cross-encoder", "cosine"]
     n_tokens: int
+    n_cached_tokens: int = 0  # of texts whose vectors were cached
 
 
 class TokenLists(Struct, tag="tokens"):

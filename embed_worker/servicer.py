@@ -44,7 +44,7 @@ class EmbedServicer(EmbedServiceServicer):
         model = self._served_id(request.model)
         async with self._models.lease(model, keep_alive_s=keep_alive_s) as lease:
             answer = await _ask(lease, body, m.Vectors)
-            lease.count_tokens(prompt=sum(answer.token_counts))
+            lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
             return to_embed_response(answer, lease.entry)
 
     async def Rerank(  # noqa: N802
@@ -54,7 +54,7 @@ class EmbedServicer(EmbedServiceServicer):
         body = to_rerank(request)
         async with self._models.lease(self._served_id(request.model)) as lease:
             answer = await _ask(lease, body, m.Ranking)
-            lease.count_tokens(prompt=answer.n_tokens)
+            lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
             return to_rerank_response(answer, lease.entry)
 
     async def Tokenize(  # noqa: N802

@@ -41,7 +41,9 @@ def to_embed_response(answer: m.Vectors, entry: ModelEntry) -> pb.EmbedResponse:
         dimension=answer.dimension,
         token_counts=answer.token_counts,
         truncated=answer.truncated,
-        usage=common_pb2.Usage(prompt_tokens=sum(answer.token_counts)),
+        usage=common_pb2.Usage(
+            prompt_tokens=sum(answer.token_counts), cached_tokens=answer.n_cached_tokens
+        ),
     )
 
 
@@ -62,7 +64,7 @@ def to_rerank_response(answer: m.Ranking, entry: ModelEntry) -> pb.RerankRespons
         model=_served(entry),
         results=[pb.RankedDocument(index=r.index, score=r.score) for r in answer.results],
         method=answer.method,
-        usage=common_pb2.Usage(prompt_tokens=answer.n_tokens),
+        usage=common_pb2.Usage(prompt_tokens=answer.n_tokens, cached_tokens=answer.n_cached_tokens),
     )
 
 

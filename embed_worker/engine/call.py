@@ -47,6 +47,8 @@ class Call:
         self.vectors = bytearray(len(rows) * dimension * FLOAT_BYTES)
         self.on_done = on_done
         self.on_failed = on_failed
+        # Of rows whose vectors were cached.
+        self.n_cached_tokens = 0
         self._n_missing = len(rows)
 
     @property
@@ -57,7 +59,7 @@ class Call:
     def is_complete(self) -> bool:
         return self._n_missing == 0
 
-    def put(self, index: int, vector: memoryview) -> None:
+    def put(self, index: int, vector: bytes | memoryview) -> None:
         """Keep the vector of row `index`; each row's comes exactly once."""
         width = self.dimension * FLOAT_BYTES
         self.vectors[index * width : (index + 1) * width] = vector

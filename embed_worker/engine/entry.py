@@ -2,6 +2,7 @@
 
 import enum
 
+from embed_worker.engine.cache import Key
 from embed_worker.engine.call import Call, Row
 
 
@@ -17,7 +18,7 @@ class Entry:
 
     __slots__ = ("is_interactive", "key", "places", "row", "state")
 
-    def __init__(self, row: Row, key: tuple[int, bytes], *, is_interactive: bool) -> None:
+    def __init__(self, row: Row, key: Key, *, is_interactive: bool) -> None:
         self.row = row
         self.key = key
         self.is_interactive = is_interactive

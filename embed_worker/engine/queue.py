@@ -2,13 +2,14 @@
 
 A call that fits into one micro-batch is interactive and overtakes bulk calls between their
 micro-batches; after `MAX_OVERTAKES` such batches in a row a waiting bulk call gets one, so neither
-starves. A text that several calls want is computed once. Calls come and go on the front thread
-while the model thread takes and finishes batches.
+starves. A text that several calls want is computed once, and not at all if its vector is cached.
+Calls come and go on the front thread while the model thread takes and finishes batches.
 """
 
 import threading
 
 from embed_worker.engine.batcher import pack
+from embed_worker.engine.cache import Key, VectorCache
 from embed_worker.engine.call import Call
 from embed_worker.engine.entry import Entry, State
 from embed_worker.engine.lane import Lane
@@ -29,11 +30,19 @@ class Queue:
         batch_rows: texts of one micro-batch.
         max_tokens, max_inputs: what may wait; a single call larger than that is taken when
             nothing else waits.
+        cache: vectors that need not be computed again.
     """
 
     def __init__(
-        self, *, batch_tokens: int, batch_rows: int, max_tokens: int, max_inputs: int
+        self,
+        *,
+        batch_tokens: int,
+        batch_rows: int,
+        max_tokens: int,
+        max_inputs: int,
+        cache: VectorCache,
     ) -> None:
+        self._cache = cache
         self._batch_tokens = batch_tokens
         self._batch_rows = batch_rows
         self._max_tokens = max_tokens
@@ -41,7 +50,7 @@ class Queue:
         self._changed = threading.Condition()
         self._interactive = Lane()
         self._bulk = Lane()
-        self._entries: dict[tuple[int, bytes], Entry] = {}
+        self._entries: dict[Key, Entry] = {}
         self._calls: dict[int, list[Entry]] = {}
         self._n_overtakes = 0
         self._tokens_per_s = FIRST_GUESS_TOKENS_PER_S
@@ -66,25 +75,17 @@ class Queue:
                 )
 
     def add(self, call: Call) -> None:
-        """Queue the rows of `call`; a row that already waits or runs is not queued again."""
-        is_interactive = call.n_tokens <= self._batch_tokens
+        """Queue the rows of `call` that are neither cached nor waiting or running already.
+
+        A call whose rows are all cached is done at once.
+        """
         with self._changed:
-            fresh: list[Entry] = []
-            mine: dict[tuple[int, bytes], Entry] = {}
-            for index, row in enumerate(call.rows):
-                key = row.key
-                entry = mine.get(key) or self._shared(key, is_interactive)
-                if entry is None:
-                    entry = Entry(row, key, is_interactive=is_interactive)
-                    self._entries[key] = entry
-                    fresh.append(entry)
-                mine[key] = entry
-                entry.places.append((call, index))
-            self._calls[call.id] = list(mine.values())
-            (self._interactive if is_interactive else self._bulk).add(fresh)
-            self.n_entries += len(fresh)
-            self.n_tokens += sum(entry.n_tokens for entry in fresh)
-            self._changed.notify()
+            missing = self._put_cached(call)
+            if missing:
+                self._add(call, missing)
+                self._changed.notify()
+        if not missing:
+            call.on_done(call)
 
     def cancel(self, call_id: int) -> None:
         """Forget a call; what only it wanted is not computed. Unknown ids are ignored."""
@@ -123,6 +124,7 @@ class Queue:
 
     def finish(self, entry: Entry, vector: memoryview) -> None:
         """Hand a computed vector to all that want it; ends the calls that it completes."""
+        self._cache.put(entry.key, bytes(vector))
         for call, index in self._close(entry):
             call.put(index, vector)
             if call.is_complete and self._end(call):
@@ -153,7 +155,40 @@ class Queue:
             assert not self._entries, len(self._entries)
             assert (self.n_entries, self.n_tokens) == (0, 0), (self.n_entries, self.n_tokens)
 
-    def _shared(self, key: tuple[int, bytes], is_interactive: bool) -> Entry | None:
+    def _put_cached(self, call: Call) -> dict[Key, list[int]]:
+        """Give `call` the vectors that are cached; the other rows by their keys."""
+        places: dict[Key, list[int]] = {}
+        for index, row in enumerate(call.rows):
+            places.setdefault(row.key, []).append(index)
+        missing: dict[Key, list[int]] = {}
+        for key, indices in places.items():
+            vector = self._cache.get(key)
+            if vector is None:
+                missing[key] = indices
+                continue
+            for index in indices:
+                call.put(index, vector)
+                call.n_cached_tokens += len(call.rows[index].ids)
+        return missing
+
+    def _add(self, call: Call, missing: dict[Key, list[int]]) -> None:
+        is_interactive = call.n_tokens <= self._batch_tokens
+        fresh: list[Entry] = []
+        mine: list[Entry] = []
+        for key, indices in missing.items():
+            entry = self._shared(key, is_interactive)
+            if entry is None:
+                entry = Entry(call.rows[indices[0]], key, is_interactive=is_interactive)
+                self._entries[key] = entry
+                fresh.append(entry)
+            mine.append(entry)
+            entry.places.extend((call, index) for index in indices)
+        self._calls[call.id] = mine
+        (self._interactive if is_interactive else self._bulk).add(fresh)
+        self.n_entries += len(fresh)
+        self.n_tokens += sum(entry.n_tokens for entry in fresh)
+
+    def _shared(self, key: Key, is_interactive: bool) -> Entry | None:
         """An entry to join, unless it waits in the slower lane."""
         entry = self._entries.get(key)
         if entry is None or entry.state is State.GONE:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embed_worker.engine.cache import VectorCache
 from embed_worker.engine.call import Call, Row
 from embed_worker.engine.entry import Entry
 from embed_worker.engine.loop import run_engine
@@ -49,9 +50,13 @@ class Caller:
         self.failed[call_id] = error
 
 
-def queue(*, max_tokens: int = 100_000, max_inputs: int = 10_000) -> Queue:
+def queue(*, max_tokens: int = 100_000, max_inputs: int = 10_000, cache_bytes: int = 0) -> Queue:
     return Queue(
-        batch_tokens=BATCH_TOKENS, batch_rows=4, max_tokens=max_tokens, max_inputs=max_inputs
+        batch_tokens=BATCH_TOKENS,
+        batch_rows=4,
+        max_tokens=max_tokens,
+        max_inputs=max_inputs,
+        cache=VectorCache(cache_bytes, ttl_s=3_600),
     )
 
 
@@ -188,6 +193,28 @@ def test_only_the_text_that_fails_alone_fails_its_call() -> None:
     assert isinstance(caller.failed[2], BackendFailure)
     assert caller.failed[2].param == "input[1]"
     waiting.check_idle()
+
+
+def test_a_call_whose_texts_are_all_cached_is_done_at_once() -> None:
+    waiting = queue(cache_bytes=10_000)
+    caller = Caller(waiting)
+    caller.call(1, [row(1, 2), row(3)])
+    while len(caller.done) < 1:
+        finish(waiting, taken(waiting))
+    caller.call(2, [row(3), row(1, 2), row(3)])
+    assert caller.done[2] == [(3.0, 1.0), (3.0, 2.0), (3.0, 1.0)]
+    waiting.check_idle()
+
+
+def test_a_call_with_some_cached_texts_computes_only_the_others() -> None:
+    waiting = queue(cache_bytes=10_000)
+    caller = Caller(waiting)
+    caller.call(1, [row(1, 2)])
+    finish(waiting, taken(waiting))
+    caller.call(2, [row(4), row(1, 2)])
+    runner = drain(waiting)
+    assert [[list(r.ids) for r in batch] for batch in runner.batches] == [[[4]]]
+    assert caller.done[2] == [(4.0, 1.0), (3.0, 2.0)]
 
 
 def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
