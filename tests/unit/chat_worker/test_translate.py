@@ -1,0 +1,125 @@
+"""Protobuf to structs and back: nothing is dropped, what is not offered is refused by name."""
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.struct_pb2 import Struct
+from msgspec import Raw
+
+from chat_worker import messages as m
+from chat_worker.translate import to_events, to_generate
+from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2 as pb
+from worker_runtime.catalog import ModelEntry
+
+ENTRY = ModelEntry(
+    id="one",
+    capability="chat",
+    backend="llama.cpp",
+    path=Path("one.gguf"),
+    size_bytes=1,
+    created_s=0,
+    context_length=0,
+    fingerprint="fp_0",
+    load_spec=Raw(b""),
+    engine_module="",
+)
+
+
+def conversation(**parts: object) -> pb.GenerateRequest:
+    whole = pb.Conversation(messages=[pb.Message(role="user", content="hi")], **parts)  # type: ignore[arg-type]
+    return pb.GenerateRequest(conversation=whole)
+
+
+def constrained(**kind: object) -> pb.GenerateRequest:
+    return pb.GenerateRequest(prompt="x", constraint=pb.Constraint(**kind))  # type: ignore[arg-type]
+
+
+def test_unset_fields_take_the_defaults_and_zeros_are_kept() -> None:
+    unset = to_generate(conversation())
+    assert (unset.sampling.temperature, unset.sampling.top_p) == (0.7, 0.9)
+    assert (unset.max_tokens, unset.n, unset.top_logprobs) == (None, 1, None)
+    request = conversation()
+    request.sampling.temperature = 0
+    request.max_tokens = 0
+    request.top_logprobs = 0
+    zeros = to_generate(request)
+    assert (zeros.sampling.temperature, zeros.max_tokens, zeros.top_logprobs) == (0, 0, 0)
+
+
+def test_all_sampling_fields_arrive() -> None:
+    request = conversation()
+    request.sampling.seed = 2**63
+    request.sampling.top_k = 5
+    request.sampling.logit_bias[7] = -1.0
+    sampling = to_generate(request).sampling
+    assert (sampling.seed, sampling.top_k, sampling.logit_bias) == (2**63, 5, {7: -1.0})
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (
+            pb.GenerateRequest(prompt="x", constraint=pb.Constraint(json_object=True)),
+            "response_format",
+        ),
+        (pb.GenerateRequest(prompt="x", constraint=pb.Constraint(regex="a")), "regex"),
+        (conversation(tools=[pb.Tool(name="f")]), "tools"),
+        (
+            conversation(tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_REQUIRED)),
+            "tool_choice",
+        ),
+    ],
+)
+def test_what_is_not_offered_is_refused_by_its_name(
+    request_: pb.GenerateRequest, param: str
+) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        to_generate(request_)
+    assert caught.value.param == param
+
+
+def test_roles_and_template_arguments_are_known_ones() -> None:
+    wrong_role = pb.Conversation(messages=[pb.Message(role="wizard")])
+    with pytest.raises(InvalidRequest) as caught:
+        to_generate(pb.GenerateRequest(conversation=wrong_role))
+    assert caught.value.param == "messages[0].role"
+    nested, known = Struct(), Struct()
+    nested.update({"enable_thinking": {"chat_template": "{{ 1 }}"}})
+    known.update({"enable_thinking": False})
+    with pytest.raises(InvalidRequest):
+        to_generate(conversation(template_kwargs=nested))
+    accepted = to_generate(conversation(template_kwargs=known)).input
+    assert isinstance(accepted, m.Conversation)
+    assert accepted.template_kwargs == {"enable_thinking": False}
+
+
+def test_a_request_with_neither_messages_nor_prompt_is_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        to_generate(pb.GenerateRequest())
+
+
+def test_deltas_that_wait_together_are_packed_by_choice_and_lose_nothing() -> None:
+    scored = m.TokenLogprob(m.Candidate(1, b"a", -0.5), [m.Candidate(2, b"b", -1.0)])
+    batch: list[m.Event] = [
+        m.Started(3, 1),
+        m.Delta(0, "a", 1, [scored]),
+        m.Delta(1, "x", 1),
+        m.Delta(0, "b", 2, [scored]),
+        m.Finished(
+            choices=[m.ChoiceEnd(0, "stop", "END"), m.ChoiceEnd(1, "length")],
+            prompt_tokens=3,
+            completion_tokens=4,
+            cached_tokens=1,
+            queue_s=0,
+            prefill_s=0,
+            decode_s=0,
+        ),
+    ]
+    started, first, second, finished = to_events(batch, ENTRY)
+    assert started.started.model.fingerprint == "fp_0"
+    assert (first.delta.text, first.delta.n_tokens, len(first.delta.logprobs)) == ("ab", 3, 2)
+    assert (second.delta.choice, second.delta.text) == (1, "x")
+    assert finished.finished.choices[0].stop_sequence == "END"
+    assert not finished.finished.choices[1].HasField("stop_sequence")
+    assert finished.finished.usage.completion_tokens == 4

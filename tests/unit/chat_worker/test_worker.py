@@ -1,0 +1,174 @@
+"""The whole worker as a process: gRPC in front, a real engine process behind."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc.aio
+import psutil
+import pytest
+from google.rpc.status_pb2 import Status
+
+from protos.errors import Overloaded, ServingError
+from protos.status import DETAILS_KEY, from_status
+from protos.y26hkx.v1 import chat_pb2 as pb
+from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceStub
+
+if TYPE_CHECKING:
+    from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceAsyncStub
+
+START_WITHIN_S = 60
+MODEL_LIBRARIES = {"numpy", "jinja2", "llama_cpp", "torch", "transformers"}
+
+
+class Worker:
+    def __init__(self, process: asyncio.subprocess.Process, stub: "ChatServiceAsyncStub") -> None:
+        self.process = process
+        self.stub = stub
+
+    async def generate(self, **fields: object) -> list[pb.GenerateEvent]:
+        return [event async for event in self.stub.Generate(request(**fields))]
+
+    def engines(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+
+def request(**fields: object) -> pb.GenerateRequest:
+    plain = {"prompt": "hello there", "max_tokens": 8, "ignore_eos": True}
+    return pb.GenerateRequest(**(plain | fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def worker(tiny_gguf: Path) -> AsyncIterator[Worker]:
+    environment = {
+        **os.environ,  # noqa: TID251 - the test is the outermost caller
+        "CHAT_WORKER_PORT": "0",
+        "MODELS_DIR": str(tiny_gguf.parent),
+        "MODEL_PATH": str(tiny_gguf),
+        "LLAMA_CTX": "512",
+        "MAX_CONCURRENT_REQUESTS": "2",
+        "MAX_QUEUED_REQUESTS": "2",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "chat_worker", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    port = await asyncio.wait_for(_port(process), START_WITHIN_S)
+    draining = asyncio.create_task(_drain(process))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Worker(process, ChatServiceStub(channel))
+    process.terminate()
+    await asyncio.wait_for(process.wait(), START_WITHIN_S)
+    await draining
+
+
+async def _port(process: asyncio.subprocess.Process) -> int:
+    assert process.stderr is not None
+    async for line in process.stderr:
+        if found := re.search(rb"listens on .*:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("the worker ended before it listened")
+
+
+async def _drain(process: asyncio.subprocess.Process) -> None:
+    assert process.stderr is not None
+    while await process.stderr.read(4096):
+        pass
+
+
+def error_of(raised: grpc.aio.AioRpcError) -> ServingError:
+    for key, value in raised.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            error = from_status(Status.FromString(value))
+            assert error is not None
+            return error
+    raise AssertionError(f"no details in {raised}")
+
+
+def text_of(events: list[pb.GenerateEvent]) -> str:
+    return "".join(event.delta.text for event in events)
+
+
+async def test_a_first_request_loads_the_model_tells_meanwhile_and_answers(worker: Worker) -> None:
+    events = await worker.generate()
+    kinds = [event.WhichOneof("event") for event in events]
+    assert kinds[0] == "queued"
+    assert kinds[-1] == "finished"
+    started = next(event.started for event in events if event.HasField("started"))
+    assert (started.model.id, started.model.backend) == ("tiny", "llama.cpp")
+    assert events[-1].finished.usage.completion_tokens == 8
+    again = await worker.generate()
+    assert again[0].HasField("started") or again[0].queued.reason == "queue"
+
+
+async def test_an_unknown_model_is_not_found_with_suggestions(worker: Worker) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await worker.generate(model="none")
+    error = error_of(caught.value)
+    assert error.code == "model_not_found"
+    assert "tiny" in error.suggestions
+
+
+async def test_more_than_the_queue_takes_are_refused_at_once_and_the_others_finish(
+    worker: Worker,
+) -> None:
+    await worker.generate()
+    asked = [asyncio.create_task(worker.generate(max_tokens=150)) for _ in range(9)]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [o for o in outcomes if isinstance(o, grpc.aio.AioRpcError)]
+    assert len(refused) == 5
+    for one in refused:
+        error = error_of(one)
+        assert isinstance(error, Overloaded)
+        assert error.retry_after_s is not None
+    answered = [o for o in outcomes if isinstance(o, list)]
+    assert all(events[-1].HasField("finished") for events in answered)
+    assert len(await worker.generate()) > 1
+
+
+async def test_cancelled_calls_leave_their_places_to_others(worker: Worker) -> None:
+    await worker.generate()
+    for _ in range(6):
+        call = worker.stub.Generate(request(max_tokens=400))
+        await call.read()
+        call.cancel()
+    events = await worker.generate()
+    assert events[-1].HasField("finished")
+
+
+async def test_a_killed_engine_is_an_error_to_its_callers_and_the_next_request_works(
+    worker: Worker,
+) -> None:
+    expected = text_of(await worker.generate(sampling=pb.Sampling(temperature=0)))
+    call = worker.stub.Generate(request(max_tokens=450, n=8))
+    assert await call.read()
+    (engine,) = worker.engines()
+    engine.kill()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    assert error_of(caught.value).code == "worker_lost"
+    events = await worker.generate(sampling=pb.Sampling(temperature=0))
+    assert text_of(events) == expected
+
+
+async def test_tokens_go_there_and_back_and_templates_are_applied(worker: Worker) -> None:
+    tokens = await worker.stub.Tokenize(pb.TokenizeTextRequest(text="hi <|im_start|>"))
+    text = await worker.stub.Detokenize(pb.DetokenizeRequest(tokens=tokens.tokens))
+    assert text.text == "hi <|im_start|>"
+    assert b"".join(tokens.pieces) == b"hi <|im_start|>"
+    conversation = pb.Conversation(messages=[pb.Message(role="user", content="hi")])
+    applied = await worker.stub.ApplyTemplate(pb.ApplyTemplateRequest(conversation=conversation))
+    assert applied.prompt.endswith("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_parent_never_imports_a_model_library() -> None:
+    code = "import chat_worker.__main__, sys; print(*sorted(m.split('.')[0] for m in sys.modules))"
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert not MODEL_LIBRARIES & set(printed.split())
