@@ -17,7 +17,7 @@ python3 run.py COMMAND [arguments]
   test    [pytest's arguments]                 run all tests, or those named
   check                                        format, lint, types, import contracts, drift
   bench   NAME …                               measure, each figure beside a peer's
-  setup                                        set up .venv and stop
+  setup   [EXTRA …]                            set up .venv, for these extras only (all), and stop
   lock    [--upgrade]                          write requirements.lock anew
   help                                         this text
 
@@ -70,10 +70,10 @@ def _check(settings: Settings, _: list[str]) -> int:
     return check(ensure(settings, DEVELOPMENT), settings.variables)
 
 
-def _setup(settings: Settings, _: list[str]) -> int:
+def _setup(settings: Settings, arguments: list[str]) -> int:
     from bootstrap.environment import RUNTIME, ensure
 
-    say(f"Ready: {ensure(settings, RUNTIME)}")
+    say(f"Ready: {ensure(settings, frozenset(arguments) or RUNTIME)}")
     return 0
 
 

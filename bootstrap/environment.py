@@ -7,7 +7,6 @@ asked or installed: a second start costs milliseconds.
 import hashlib
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,17 +88,14 @@ def ensure(settings: Settings, extras: frozenset[str]) -> Path:
 
 
 def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> None:
-    packages = lock.needed_by(roots(extras))
-    ready = [p for p in packages if p.name not in CHOSEN_HERE]
+    named = roots(extras)
+    ready = [p for p in lock.needed_by(named) if p.name not in CHOSEN_HERE]
     with Step(f"installing {len(ready)} packages", hint="downloading as needed") as step:
         text = "\n".join(p.text for p in ready)
         step.call(uv.install("--require-hashes", "-r", "-"), uv.env, text)
-    torch_build.install(uv, lock, settings)
-    if _has(packages, "llama-cpp-python"):
+    if "torch" in named:
+        torch_build.install(uv, lock, settings)
+    if "llama-cpp-python" in named:
         llama_build.install(uv, lock)
     with Step("installing y26hkx itself") as step:
         step.call(uv.install("--build-constraints", LOCK, "--editable", ROOT), uv.env)
-
-
-def _has(packages: Iterable[object], name: str) -> bool:
-    return any(getattr(package, "name", "") == name for package in packages)

@@ -94,12 +94,18 @@ def packages_in(text: str) -> list[Package]:
 
 
 def roots(extras: frozenset[str], pyproject: Path = PYPROJECT) -> frozenset[str]:
-    """Names of the packages that the project needs directly with `extras` (or groups) chosen."""
+    """Names of the packages that the project needs directly with `extras` (or groups) chosen.
+
+    Raises:
+        SetupError: there is no such extra or group.
+    """
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     optional = project["project"]["optional-dependencies"]
     choices = {**optional, **project["dependency-groups"]}
     named = set(project["project"]["dependencies"])
     pending = list(extras)
+    if unknown := extras - choices.keys():
+        raise SetupError(f"no such extra: {', '.join(sorted(unknown))} (of {', '.join(choices)})")
     while pending:
         for requirement in choices[pending.pop()]:
             inner = re.match(r"y26hkx\[(.+)\]", requirement)

@@ -1,0 +1,41 @@
+# One chat worker with llama.cpp and the built-in guide model. From the repository's root:
+#   docker build -f deploy/chat_worker.Dockerfile -t y26hkx-chat-worker .
+FROM python:3.12-slim AS build
+# For llama.cpp, where its author's index has no ready wheel for this system.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends build-essential \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY run.py pyproject.toml requirements.lock README.md ./
+COPY bootstrap bootstrap
+RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
+# Other machines run this image: no instructions that only the building one has.
+ARG CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+RUN --mount=type=cache,target=/root/.cache/uv \
+    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama
+
+FROM python:3.12-slim
+# llama.cpp computes with OpenMP.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgomp1 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx
+WORKDIR /app
+COPY --from=build /app/.venv .venv
+COPY protos protos
+COPY cli cli
+COPY worker_runtime worker_runtime
+COPY chat_worker chat_worker
+COPY models/guide models/guide
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    WORKER_HOST=0.0.0.0 \
+    CHAT_WORKER_PORT=50051 \
+    MODELS_DIR=/app/models
+USER 10001
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "cli.probe", "worker", "--port", "50051"]
+ENTRYPOINT ["python", "-m", "chat_worker"]

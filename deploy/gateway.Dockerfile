@@ -1,0 +1,29 @@
+# The gateway: the OpenAI API, no model library. Build from the repository's root:
+#   docker build -f deploy/gateway.Dockerfile -t y26hkx-gateway .
+FROM python:3.12-slim AS build
+WORKDIR /app
+COPY run.py pyproject.toml requirements.lock README.md ./
+COPY bootstrap bootstrap
+# uv at its locked version, outside .venv, so that the image does not carry it.
+RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
+RUN --mount=type=cache,target=/root/.cache/uv \
+    UV_LINK_MODE=copy python run.py setup gateway
+
+FROM python:3.12-slim
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx
+WORKDIR /app
+COPY --from=build /app/.venv .venv
+COPY protos protos
+COPY cli cli
+COPY gateway gateway
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    GATEWAY_HOST=0.0.0.0 \
+    GATEWAY_PORT=8001
+USER 10001
+EXPOSE 8001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-m", "cli.probe", "gateway", "--port", "8001"]
+ENTRYPOINT ["python", "-m", "gateway"]

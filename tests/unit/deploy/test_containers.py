@@ -1,0 +1,156 @@
+"""The compose file and the Dockerfiles: held together here, since no engine runs in the tests.
+
+The file was also validated against the compose specification's JSON schema; where Docker's
+compose plugin is installed, the plugin checks it here.
+"""
+
+import ast
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+SERVICES = {"gateway": 8001, "chat_worker": 50051, "embed_worker": 50052}
+WORKERS = ("chat_worker", "embed_worker")
+MODEL_LIBRARIES = re.compile(r"torch|llama|transformers|embed|openvino|\ball\b")
+SERVICE_KEYS = {
+    *("build", "image", "ports", "environment", "depends_on", "healthcheck", "networks"),
+    *("stop_grace_period", "mem_limit", "volumes", "init", "restart", "read_only", "tmpfs"),
+    *("cap_drop", "security_opt", "pids_limit", "logging"),
+}
+
+HAS_COMPOSE = (
+    shutil.which("docker") is not None
+    and subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    ).returncode
+    == 0
+)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return found
+
+
+def dockerfile(service: str) -> str:
+    return (ROOT / "deploy" / f"{service}.Dockerfile").read_text()
+
+
+def instructions(service: str, name: str) -> list[str]:
+    joined = dockerfile(service).replace("\\\n", " ")
+    return re.findall(rf"^{name} (.+)$", joined, re.MULTILINE)
+
+
+def copied(service: str) -> list[str]:
+    """The paths that an image takes from the repository."""
+    own = [line for line in instructions(service, "COPY") if not line.startswith("--from")]
+    return [path for line in own for path in line.split()[:-1]]
+
+
+def test_the_stack_has_the_three_services_and_only_known_keys(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == set(SERVICES)
+    for service in compose["services"].values():
+        assert set(service) <= SERVICE_KEYS
+
+
+@pytest.mark.skipif(not HAS_COMPOSE, reason="Docker's compose plugin is not installed")
+def test_dockers_own_check_accepts_the_file_and_demands_the_keys() -> None:
+    command = ["docker", "compose", "--env-file", "/dev/null", "config", "--quiet"]
+    missing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert missing.returncode != 0
+    assert "API_KEYS" in missing.stderr + missing.stdout or "WORKER_TOKEN" in missing.stderr
+
+
+def test_nothing_starts_without_keys_and_token(compose: dict[str, Any]) -> None:
+    assert compose["services"]["gateway"]["environment"]["API_KEYS"].startswith("${API_KEYS:?")
+    for service in compose["services"].values():
+        assert service["environment"]["WORKER_TOKEN"].startswith("${WORKER_TOKEN:?")
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_workers_can_be_scaled_and_are_reached_only_from_inside(
+    compose: dict[str, Any], worker: str
+) -> None:
+    service = compose["services"][worker]
+    assert not {"ports", "container_name"} & set(service)
+    assert service["networks"] == ["workers"]
+    assert compose["networks"]["workers"] == {"internal": True}
+    assert all(volume.endswith(":ro") for volume in service["volumes"])
+
+
+def test_the_gateway_knows_its_workers_by_their_service_names(compose: dict[str, Any]) -> None:
+    environment = compose["services"]["gateway"]["environment"]
+    for worker in WORKERS:
+        assert environment[f"{worker.upper()}S"] == f"{worker}:{SERVICES[worker]}"
+        condition = compose["services"]["gateway"]["depends_on"][worker]["condition"]
+        assert condition == "service_healthy"
+        assert compose["services"][worker]["environment"]["WORKER_HOST"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_bounded_read_only_and_without_privileges(
+    compose: dict[str, Any], name: str
+) -> None:
+    service = compose["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "pids_limit", "stop_grace_period"} <= set(service)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_image_is_built_in_two_stages_and_runs_as_nobody_special(
+    compose: dict[str, Any], name: str
+) -> None:
+    build = compose["services"][name]["build"]
+    assert build == {"context": ".", "dockerfile": f"deploy/{name}.Dockerfile"}
+    assert len(instructions(name, "FROM")) == 2
+    assert instructions(name, "USER") == ["10001"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_everything_an_image_copies_exists_and_reaches_the_builder(name: str) -> None:
+    sent = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")
+    }
+    for path in copied(name):
+        assert (ROOT / path).exists(), path
+        assert path in sent, f"{path} is left out by .dockerignore"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_entry_point_and_probe_are_modules_of_the_image(compose: dict[str, Any], name: str) -> None:
+    (entry,) = instructions(name, "ENTRYPOINT")
+    (health,) = instructions(name, "HEALTHCHECK")
+    probe = ast.literal_eval(health[health.index("[") :])
+    assert ast.literal_eval(entry) == ["python", "-m", name]
+    assert ["CMD", *probe] == compose["services"][name]["healthcheck"]["test"]
+    assert probe[-1] == str(SERVICES[name])
+    for module in (name, probe[2]):
+        assert module.split(".")[0] in copied(name)
+        assert importlib.util.find_spec(module) is not None
+
+
+def test_the_gateways_image_has_no_model_library() -> None:
+    setups = re.findall(r"run\.py setup (.+)", dockerfile("gateway"))
+    assert setups == ["gateway"]
+    assert not any(MODEL_LIBRARIES.search(path) for path in copied("gateway"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_copy_what_their_service_imports(name: str) -> None:
+    packages = {"protos", "gateway", "worker_runtime", "chat_worker", "embed_worker"}
+    code = "\n".join(path.read_text() for path in (ROOT / name).rglob("*.py"))
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)) & packages
+    if "worker_runtime" in imported:
+        runtime = (path.read_text() for path in (ROOT / "worker_runtime").rglob("*.py"))
+        imported |= set(re.findall(r"^from (\w+)", "\n".join(runtime), re.MULTILINE)) & packages
+    assert imported <= set(copied(name))
