@@ -1,6 +1,7 @@
 """Runs the embedding worker: `python -m embed_worker`, configured by the environment."""
 
 import asyncio
+from collections.abc import Callable
 
 from embed_worker.service import ModelScan
 from embed_worker.servicer import EmbedServicer
@@ -14,15 +15,7 @@ from worker_runtime.server import local_models, serve
 
 async def run(settings: EmbedSettings) -> None:
     catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
-
-    def served_id(model: str) -> str:
-        try:
-            return catalog.resolve(model).id
-        except ModelNotFound:
-            if not settings.fallback_to_default:
-                raise
-            return catalog.resolve("").id
-
+    served_id = resolver(catalog, fallback_to_default=settings.fallback_to_default)
     async with local_models(settings, catalog) as models:
         servicer = EmbedServicer(models, served_id, max_inputs=settings.max_inputs)
         await serve(
@@ -32,6 +25,20 @@ async def run(settings: EmbedSettings) -> None:
             add_service=lambda server: add_EmbedServiceServicer_to_server(servicer, server),
             preload=[""] if settings.preload else [],
         )
+
+
+def resolver(catalog: Catalog, *, fallback_to_default: bool) -> Callable[[str], str]:
+    """Which model serves requests for a name: that one, or for unknown names the default."""
+
+    def served_id(model: str) -> str:
+        try:
+            return catalog.resolve(model).id
+        except ModelNotFound:
+            if not fallback_to_default:
+                raise
+            return catalog.resolve("").id
+
+    return served_id
 
 
 def main() -> None:

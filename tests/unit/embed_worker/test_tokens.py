@@ -1,0 +1,97 @@
+"""From texts to rows, with a tokenizer small enough to read."""
+
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.encoders.tokens import Tokenization
+from protos.errors import BackendLoadFailed, InvalidRequest
+
+WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "query:"]
+CLS, SEP, A, B, C, D, E, QUERY = range(1, 9)
+
+
+def tokenizer(template: str = "[CLS] $A [SEP]") -> tokenizers.Tokenizer:
+    made = tokenizers.Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]")
+    )
+    made.add_special_tokens(["[CLS]", "[SEP]"])
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    return made
+
+
+def tokens(max_tokens: int = 5, **kwargs: str) -> Tokenization:
+    return Tokenization(tokenizer(**kwargs), max_tokens=max_tokens, n_embedded=len(WORDS))
+
+
+def test_special_tokens_stand_around_the_text() -> None:
+    found = tokens().rows(["a b"])
+    assert [list(row.ids) for row in found.rows] == [[CLS, A, B, SEP]]
+    assert found.truncated == []
+
+
+def test_a_tokenizer_may_have_no_special_tokens() -> None:
+    (row,) = tokens(template="$A").rows(["a b"]).rows
+    assert list(row.ids) == [A, B]
+
+
+def test_a_tokenizer_that_leaves_out_the_text_is_not_loaded() -> None:
+    with pytest.raises(BackendLoadFailed):
+        tokens(template="[CLS] [SEP]")
+
+
+def test_the_end_or_the_start_is_cut_within_the_special_tokens() -> None:
+    end = tokens().rows(["a", "a b c d e"], truncate="end")
+    start = tokens().rows(["a b c d e"], truncate="start")
+    assert list(end.rows[1].ids) == [CLS, A, B, C, SEP]
+    assert list(start.rows[0].ids) == [CLS, C, D, E, SEP]
+    assert (end.truncated, start.truncated) == ([1], [0])
+
+
+def test_a_prompt_stays_when_the_start_of_the_text_is_cut() -> None:
+    (row,) = tokens().rows(["a b c d e"], prompt="query: ", truncate="start").rows
+    assert list(row.ids) == [CLS, QUERY, D, E, SEP]
+    assert row.n_prompt == 2
+
+
+def test_a_prompt_goes_before_token_ids_too() -> None:
+    (row,) = tokens().rows([[A, B]], prompt="query: ").rows
+    assert list(row.ids) == [CLS, QUERY, A, B, SEP]
+
+
+def test_a_prompt_that_fills_the_model_leaves_no_more_than_it_takes() -> None:
+    (row,) = tokens(max_tokens=3).rows(["a b"], prompt="query: ", truncate="start").rows
+    assert list(row.ids) == [CLS, QUERY, SEP]
+
+
+def test_ids_that_the_model_has_no_row_for_are_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        Tokenization(tokenizer(), max_tokens=5, n_embedded=4).rows([[B]])
+    with pytest.raises(InvalidRequest):
+        tokens().rows([[-1]])
+
+
+def test_a_text_of_no_tokens_at_all_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        tokens(template="$A").rows(["a", " "])
+    assert refused.value.param == "input[1]"
+
+
+def test_a_query_and_a_document_have_their_own_prompts() -> None:
+    prompts = Prompts({"query": "q: ", "passage": "p: "})
+    assert (prompts.query(), prompts.document(), prompts.text("")) == ("q: ", "p: ", "")
+
+
+def test_the_default_prompt_is_used_where_no_other_is_named() -> None:
+    prompts = Prompts({"search": "s: "}, "search")
+    assert (prompts.text(""), prompts.query(), prompts.document()) == ("s: ", "s: ", "s: ")
+
+
+def test_an_unknown_prompt_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Prompts({"query": "q: "}).text("nope")
+    assert "query" in refused.value.suggestions[0]
