@@ -1,0 +1,91 @@
+"""The ASGI application: layers around routes. `create_app(settings, pool)`."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.auth import AuthMiddleware, Keys
+from gateway.edges import BoundsMiddleware, CountMiddleware, RequestIdMiddleware
+from gateway.errors import error_response, plain_error_response
+from gateway.limits import LimitsMiddleware
+from gateway.pool import Pool
+from gateway.request_context import context_of
+from gateway.routes import chat, completions, embeddings, health, metrics, models
+from gateway.services import Services, services_of
+from gateway.settings import GatewaySettings, split_list
+from protos.errors import ServingError
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None) -> FastAPI:
+    """The gateway's app; without arguments it is configured by the environment."""
+    settings = settings or GatewaySettings()
+    services = Services(settings, pool or make_pool(settings))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with services.pool.watching():
+            yield
+
+    app = FastAPI(
+        title="Y26HKX",
+        description="Chat and embeddings for small machines, over the OpenAI API.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for module in (chat, completions, embeddings, models, health, metrics):
+        app.include_router(module.router)
+    app.add_exception_handler(ServingError, _serving_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    # The last one added is the outermost.
+    app.add_middleware(CountMiddleware, services=services)
+    app.add_middleware(BoundsMiddleware, settings=settings)
+    app.add_middleware(LimitsMiddleware, settings=settings)
+    app.add_middleware(AuthMiddleware, keys=Keys(settings))
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=split_list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )
+    app.add_middleware(RequestIdMiddleware, drain=services.drain)
+    return app
+
+
+def make_pool(settings: GatewaySettings) -> Pool:
+    return Pool(
+        split_list(settings.chat_workers),
+        split_list(settings.embed_workers),
+        settings.worker_token.get_secret_value(),
+    )
+
+
+async def _serving_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServingError)
+    services_of(request).metrics.count_error(error)
+    context = context_of(request.scope)
+    log.info("request %s: %s", context.request_id, error.code)
+    return error_response(error, context.request_id)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    headers = dict(error.headers or {})
+    return plain_error_response(
+        error.status_code,
+        codes.get(error.status_code, "http_error"),
+        f"{request.method[:16]}: {str(error.detail).lower()}",
+        context_of(request.scope).request_id,
+        headers,
+    )

@@ -1,0 +1,140 @@
+"""The outermost ASGI layers: request ids, unexpected errors, heads and bodies within bounds."""
+
+import asyncio
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.drain import Drain
+from gateway.errors import error_response
+from gateway.request_context import SCOPE_KEY, RequestContext, context_of, header, new_request_id
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from protos.errors import (
+    BackendFailure,
+    DeadlineExceeded,
+    InvalidRequest,
+    NotReady,
+    RequestTooLarge,
+    ServingError,
+)
+
+MAX_HEADERS = 64
+
+log = logging.getLogger(__name__)
+
+
+class RequestIdMiddleware:
+    """Gives the request its id and every response that id, whatever happens inside."""
+
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+        self._app = app
+        self._drain = drain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = RequestContext(new_request_id(header(scope, b"x-request-id")), self._drain)
+        scope[SCOPE_KEY] = context
+        if self._drain.begun:
+            context.headers.append((b"connection", b"close"))
+        begun = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                own = (b"x-request-id", context.request_id.encode("ascii"))
+                message["headers"] = [*message["headers"], own, *context.headers]
+            await send(message)
+
+        try:
+            if self._drain.refusing and scope["path"].startswith("/v1/"):
+                raise NotReady("the server is shutting down", retry_after_s=5)
+            await self._app(scope, receive, send_with_id)
+        except ServingError as error:
+            if begun:
+                raise
+            await error_response(error, context.request_id)(scope, receive, send_with_id)
+        except Exception:
+            # The gateway's outermost loop: no client ever gets a traceback or a silent close.
+            log.exception("request %s failed", context.request_id)
+            if begun:
+                raise
+            unexpected = BackendFailure("the gateway failed; the log has the request's id")
+            await error_response(unexpected, context.request_id)(scope, receive, send_with_id)
+
+
+class CountMiddleware:
+    """Counts API requests."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._metrics = services.metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            self._metrics.requests.inc()
+        await self._app(scope, receive, send)
+
+
+class BoundsMiddleware:
+    """Refuses ambiguous heads and too large bodies, and does not wait for slow bodies for ever."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._settings.max_body_bytes
+        if scope["path"].rstrip("/").endswith("/embeddings"):
+            limit = self._settings.max_embedding_body_bytes
+        try:
+            _check_head(scope, limit)
+        except InvalidRequest as error:
+            refusal = error_response(error, context_of(scope).request_id)
+            refusal.headers["connection"] = "close"
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(receive, limit), send)
+
+    def _bounded(self, receive: Receive, limit: int) -> Receive:
+        received = 0
+        complete = False
+
+        async def bounded() -> Message:
+            nonlocal received, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._settings.body_timeout_s):
+                    message = await receive()
+            except TimeoutError:
+                raise DeadlineExceeded("the body did not arrive in time") from None
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+                if received > limit:
+                    raise _too_large(limit)
+            return message
+
+        return bounded
+
+
+def _check_head(scope: Scope, limit: int) -> None:
+    names = [name for name, _ in scope["headers"]]
+    if len(names) > MAX_HEADERS:
+        raise InvalidRequest(f"more than {MAX_HEADERS} header fields")
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise InvalidRequest("both Content-Length and Transfer-Encoding")
+    length = header(scope, b"content-length")
+    if length is not None and length.isdecimal() and int(length[:20]) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is larger than {limit} bytes")

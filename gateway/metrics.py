@@ -1,0 +1,153 @@
+"""Prometheus metrics under the names that the earlier server had.
+
+The gateway counts requests; what only a worker knows is taken from its latest status when the page
+is asked for, so nothing is counted twice and no worker is called.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from gateway.pool import Pool
+from protos import errors
+from protos.errors import ServingError
+from protos.y26hkx.v1 import common_pb2, worker_pb2
+
+KINDS = ("memory", "timeout", "validation", "overload", "unavailable", "internal")
+_KIND_OF: dict[type[ServingError], str] = {
+    errors.BackendLoadFailed: "memory",
+    errors.DeadlineExceeded: "timeout",
+    errors.InvalidRequest: "validation",
+    errors.ModelNotFound: "validation",
+    errors.AuthenticationFailed: "validation",
+    errors.RateLimited: "overload",
+    errors.Overloaded: "overload",
+    errors.NotReady: "unavailable",
+    errors.WorkerLost: "unavailable",
+}
+
+
+class Metrics:
+    def __init__(self, pool: Pool) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+        self.requests = Counter("y26hkx_requests", "API requests", registry=registry)
+        self.chat_requests = Counter("y26hkx_chat_requests", "Generations", registry=registry)
+        self.embeddings_requests = Counter(
+            "y26hkx_embeddings_requests", "Embedding requests", registry=registry
+        )
+        self._errors = Counter("y26hkx_errors", "Failed requests", ["kind"], registry=registry)
+        for kind in KINDS:
+            self._errors.labels(kind)
+        self._latency_sum = Gauge(
+            "y26hkx_chat_latency_sum_seconds", "Sum of chat latencies", registry=registry
+        )
+        self._latency_max = Gauge(
+            "y26hkx_chat_latency_max_seconds", "Longest chat", registry=registry
+        )
+        self._longest_s = 0.0
+        self._prompt = Counter("y26hkx_prompt_tokens", "Prompt tokens", registry=registry)
+        self._completion = Counter(
+            "y26hkx_completion_tokens", "Completion tokens", registry=registry
+        )
+        self._total = Counter("y26hkx_total_tokens", "All tokens", registry=registry)
+        registry.register(_WorkerFigures(pool))
+
+    def count_error(self, error: ServingError) -> None:
+        kind = next((_KIND_OF[t] for t in type(error).__mro__ if t in _KIND_OF), "internal")
+        self._errors.labels(kind).inc()
+
+    def count_chat(self, seconds: float) -> None:
+        self._latency_sum.inc(seconds)
+        self._longest_s = max(self._longest_s, seconds)
+        self._latency_max.set(self._longest_s)
+
+    def count_tokens(self, usage: common_pb2.Usage) -> None:
+        self._prompt.inc(usage.prompt_tokens)
+        self._completion.inc(usage.completion_tokens)
+        self._total.inc(usage.prompt_tokens + usage.completion_tokens)
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+
+class _WorkerFigures(Collector):
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        chat, embed = (
+            [model for endpoint in workers.endpoints for model in endpoint.status.models]
+            for workers in (self._pool.chat, self._pool.embed)
+        )
+        everything = [*chat, *embed]
+        loads = sum(m.counters.loads for m in everything)
+        failures = sum(m.counters.load_failures for m in everything)
+        yield _gauge(
+            "y26hkx_model_loaded_timestamp",
+            "When the main model was loaded, seconds since the epoch",
+            max((m.loaded_at_s for m in chat if m.is_default), default=0.0),
+        )
+        yield _counter("y26hkx_backend_load_failures", "Loads that failed", failures)
+        attempts = CounterMetricFamily(
+            "y26hkx_model_load_attempts", "Loads by outcome", labels=["status"]
+        )
+        attempts.add_metric(["success"], loads)
+        attempts.add_metric(["failure"], failures)
+        yield attempts
+        yield _summary("y26hkx_model_load_seconds", "Duration of loads", everything)
+        yield _summary(
+            "y26hkx_embedding_model_load_seconds", "Duration of loads of embedding models", embed
+        )
+        ready = sum(m.state == worker_pb2.MODEL_STATE_READY for m in embed)
+        yield _gauge("y26hkx_active_embedding_models", "Loaded embedding models", ready)
+        yield _counter(
+            "y26hkx_embedding_encode_seconds",
+            "Time in which embedding models were in use",
+            sum(m.counters.busy_seconds_sum for m in embed),
+        )
+        yield _counter(
+            "y26hkx_engine_crashes", "Model processes that died",
+            sum(m.counters.crashes for m in everything),
+        )  # fmt: skip
+        yield from self._per_worker()
+
+    def _per_worker(self) -> Iterator[Metric]:
+        available = GaugeMetricFamily(
+            "y26hkx_available_memory_bytes", "Memory left, as a worker sees it", labels=["worker"]
+        )
+        queued = GaugeMetricFamily("y26hkx_queue_depth", "Requests that wait", labels=["worker"])
+        for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
+            for number, endpoint in enumerate(workers.endpoints):
+                name = f"{kind}-{number}"
+                available.add_metric([name], endpoint.status.memory.available_bytes)
+                queued.add_metric([name], endpoint.status.queue_depth)
+        yield available
+        yield queued
+
+
+def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, help_, value=value)
+
+
+def _counter(name: str, help_: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, help_, value=value)
+
+
+def _summary(name: str, help_: str, models: list[worker_pb2.Model]) -> SummaryMetricFamily:
+    return SummaryMetricFamily(
+        name,
+        help_,
+        count_value=sum(m.counters.loads for m in models),
+        sum_value=sum(m.counters.load_seconds_sum for m in models),
+    )

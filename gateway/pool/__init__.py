@@ -1,0 +1,26 @@
+"""Which workers there are, how they are, which one gets a call, and the call itself."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.pool.workers import Workers
+
+
+class Pool:
+    """The chat and the embedding workers of one gateway."""
+
+    def __init__(self, chat: list[str], embed: list[str], token: str) -> None:
+        self.chat = Workers(chat, token)
+        self.embed = Workers(embed, token)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follow all workers; their channels are closed on the way out."""
+        async with asyncio.TaskGroup() as tasks:
+            watchers = [tasks.create_task(w.watch()) for w in (self.chat, self.embed)]
+            try:
+                yield
+            finally:
+                for watcher in watchers:
+                    watcher.cancel()

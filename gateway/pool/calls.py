@@ -1,0 +1,221 @@
+"""Calls to workers: one retry before the first event, limits on silence, always cancelled.
+
+A retry happens only for UNAVAILABLE and RESOURCE_EXHAUSTED and only before anything was answered:
+on another worker, or on the same one when only its engine process died.
+"""
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.rpc.status_pb2 import Status
+
+from gateway.pool.balance import least_outstanding, sticky
+from gateway.pool.endpoint import Endpoint
+from gateway.pool.workers import Workers
+from protos import errors
+from protos.errors import ServingError
+from protos.status import DETAILS_KEY, from_status
+from protos.y26hkx.v1 import chat_pb2
+
+T = TypeVar("T")
+RETRIED = (errors.NotReady, errors.WorkerLost, errors.Overloaded)
+
+
+@dataclass(frozen=True)
+class TimeLimits:
+    """In seconds: until the first event, between two, and for the whole call."""
+
+    first_s: float
+    next_s: float
+    whole_s: float
+
+
+class Generation:
+    """One Generate call that has begun to answer, or is queued; made by `started`."""
+
+    def __init__(self, call: Any, limits: TimeLimits) -> None:
+        self._call = call
+        self._limits = limits
+        self.queued = chat_pb2.Queued()
+        self.started: chat_pb2.GenerateEvent | None = None
+        # When the latest event came, on the loop's clock; a watcher compares it with `next_s`.
+        self.latest_s = asyncio.get_running_loop().time()
+
+    async def start(self) -> chat_pb2.GenerateEvent:
+        """Read up to the `started` event.
+
+        Raises:
+            ServingError: the worker refused or failed.
+        """
+        async with _time_limit(self._limits.first_s, "no first token came"):
+            while self.started is None:
+                event = await self._read()
+                if event.HasField("queued"):
+                    self.queued = event.queued
+                else:
+                    self.started = event
+        return self.started
+
+    async def rest(self) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        """The events after `started`, up to and with `finished`."""
+        while True:
+            event = await self._read()
+            yield event
+            if event.HasField("finished"):
+                return
+
+    @property
+    def silent_s(self) -> float:
+        return asyncio.get_running_loop().time() - self.latest_s
+
+    def give_up(self) -> None:
+        self._call.cancel()
+
+    async def _read(self) -> chat_pb2.GenerateEvent:
+        try:
+            event = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise serving_error(error) from None
+        self.latest_s = asyncio.get_running_loop().time()
+        if event is grpc.aio.EOF:
+            raise await self._end()
+        assert isinstance(event, chat_pb2.GenerateEvent)
+        return event
+
+    async def _end(self) -> ServingError:
+        """Why the stream ended before `finished`."""
+        if await self._call.code() is grpc.StatusCode.OK:
+            return errors.WorkerLost("the worker ended the answer too early", retry_after_s=1)
+        metadata = await self._call.trailing_metadata()
+        return _error_of(await self._call.code(), metadata)
+
+
+@asynccontextmanager
+async def started(
+    workers: Workers,
+    request: chat_pb2.GenerateRequest,
+    request_id: str,
+    limits: TimeLimits,
+    on_begin: Callable[[Generation], None] = lambda _: None,
+) -> AsyncIterator[Generation]:
+    """A generation whose `started` event has come, on the first or the second try.
+
+    Args:
+        on_begin: told of each generation before it has started, to watch its queue position.
+    """
+    tried: list[Endpoint] = []
+    while True:
+        pick = functools.partial(sticky, key=_key(request))
+        endpoint = workers.pick(request.model, pick, _excluded(workers, tried))
+        tried.append(endpoint)
+        endpoint.n_outstanding += 1
+        call = endpoint.chat.Generate(
+            request, metadata=_metadata(endpoint, request_id), timeout=limits.whole_s
+        )
+        generation = Generation(call, limits)
+        try:
+            on_begin(generation)
+            try:
+                await generation.start()
+            except RETRIED as error:
+                if not _can_retry(workers, tried, error):
+                    raise
+                continue
+            yield generation
+            return
+        finally:
+            call.cancel()
+            endpoint.n_outstanding -= 1
+
+
+async def unary(
+    workers: Workers,
+    model: str,
+    request_id: str,
+    timeout_s: float,
+    send: Callable[[Endpoint, Any], Awaitable[T]],
+) -> T:
+    """The reply of one unary call.
+
+    Args:
+        send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
+    """
+    tried: list[Endpoint] = []
+    while True:
+        endpoint = workers.pick(model, least_outstanding, _excluded(workers, tried))
+        tried.append(endpoint)
+        endpoint.n_outstanding += 1
+        options = {"metadata": _metadata(endpoint, request_id), "timeout": timeout_s}
+        try:
+            return await send(endpoint, options)
+        except grpc.aio.AioRpcError as error:
+            problem = serving_error(error)
+            if not isinstance(problem, RETRIED) or not _can_retry(workers, tried, problem):
+                raise problem from None
+        finally:
+            endpoint.n_outstanding -= 1
+
+
+def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
+    """Those tried before, unless there is no other."""
+    others = [endpoint for endpoint in workers.serving if endpoint not in tried]
+    return tried if others else []
+
+
+def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingError) -> bool:
+    if len(tried) > 1:
+        return False
+    if any(endpoint not in tried for endpoint in workers.serving):
+        return True
+    # The worker itself answered: only the model's process is gone, and it starts a fresh one.
+    return isinstance(error, errors.WorkerLost) and tried[0].serving
+
+
+def _key(request: chat_pb2.GenerateRequest) -> bytes:
+    """Model, system prompt and first user message: the same for all turns of a conversation."""
+    digest = hashlib.blake2b(request.model.encode(), digest_size=16)
+    for message in request.conversation.messages:
+        digest.update(message.content.encode("utf-8", "replace"))
+        if message.role == "user":
+            break
+    return digest.digest()
+
+
+def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:
+    return (*endpoint.metadata, ("x-request-id", request_id))
+
+
+@asynccontextmanager
+async def _time_limit(limit_s: float, what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        raise errors.DeadlineExceeded(f"{what} within {limit_s:g} s") from None
+
+
+def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
+    """What a failed call means for the client; native text is not passed on."""
+    return _error_of(error.code(), error.trailing_metadata())
+
+
+def _error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
+    for key, value in metadata or ():
+        if key == DETAILS_KEY and (found := from_status(Status.FromString(value))) is not None:
+            return found
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceeded("the request took too long")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.Overloaded("the worker is overloaded", retry_after_s=1)
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return errors.WorkerLost("the worker was lost", retry_after_s=2)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return errors.UnsupportedParameter("the worker does not offer this")
+    return errors.BackendFailure("the worker failed")

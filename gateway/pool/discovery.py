@@ -1,0 +1,33 @@
+"""Names to addresses, again every few seconds: scaling a worker out changes what its name means.
+
+gRPC's own resolver sees new addresses of a DNS name only after a minute or more.
+"""
+
+import asyncio
+import logging
+import socket
+
+log = logging.getLogger(__name__)
+
+RESOLVE_INTERVAL_S = 3.0
+
+
+async def resolve(target: str) -> set[str]:
+    """All "address:port" that "name:port" stands for; empty if the name is unknown now."""
+    host, _, port = target.rpartition(":")
+    host = host.strip("[]")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        log.debug("the name %s does not resolve now", host)
+        return set()
+    return {_join(str(address[0]), int(address[1])) for *_, address in found}
+
+
+async def resolve_all(targets: list[str]) -> set[str]:
+    groups = await asyncio.gather(*(resolve(target) for target in targets))
+    return set().union(*groups)
+
+
+def _join(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

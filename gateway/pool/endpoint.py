@@ -1,0 +1,116 @@
+"""One worker address: its channel, whether it serves, what it says of itself."""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CHECK_INTERVAL_S = 3.0
+CHECK_TIMEOUT_S = 5.0
+STATUS_INTERVAL_S = 0.5
+RETRY_S = 0.25
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    # A stopped worker is noticed within 15 s; with gRPC's defaults it takes a minute.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_http_proxy", 0),
+    # One connection per channel, so that two names for one address do not share a failure.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+log = logging.getLogger(__name__)
+
+
+class Endpoint:
+    """Args:
+    address: "host:port".
+    token: sent with every call but health checks; empty: none.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        self.address = address
+        self.serving = False
+        self.status = worker_pb2.WorkerStatus()
+        # Calls that the gateway has given to this worker and that have not ended.
+        self.n_outstanding = 0
+        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.chat: Any = chat_pb2_grpc.ChatServiceStub(self.channel)
+        self.embed: Any = embed_pb2_grpc.EmbedServiceStub(self.channel)
+        self.worker: Any = worker_pb2_grpc.WorkerServiceStub(self.channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+
+    def lists(self, model: str) -> bool:
+        folded = model.casefold()
+        return not model or any(known.id.casefold() == folded for known in self.status.models)
+
+    async def watch(self) -> None:
+        """Keep `serving` and `status` true until cancelled; then close the channel."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._watch_health())
+                tasks.create_task(self._check_alive())
+                tasks.create_task(self._watch_status())
+        finally:
+            self._mark(False)
+            await self.channel.close()
+
+    def _mark(self, serving: bool) -> None:
+        if serving != self.serving:
+            log.info("worker %s is %s", self.address, "serving" if serving else "not serving")
+        self.serving = serving
+
+    async def _watch_health(self) -> None:
+        """Changes, the moment they happen."""
+        while True:
+            call = self._health.Watch(health_pb2.HealthCheckRequest())
+            try:
+                async for reply in call:
+                    self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
+            except grpc.aio.AioRpcError:
+                self._mark(False)
+            finally:
+                call.cancel()
+            self._mark(False)
+            await asyncio.sleep(RETRY_S)
+
+    async def _check_alive(self) -> None:
+        """A stopped process changes nothing any more: it has to be asked."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            try:
+                reply = await self._health.Check(
+                    health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S
+                )
+                self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
+            except grpc.aio.AioRpcError:
+                self._mark(False)
+
+    async def _watch_status(self) -> None:
+        while True:
+            call = self.worker.WatchStatus(
+                worker_pb2.WatchStatusRequest(interval_s=STATUS_INTERVAL_S),
+                metadata=self.metadata,
+            )
+            try:
+                async for status in call:
+                    self.status = status
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                    log.warning("worker %s: status: %s", self.address, error.code().name)
+            finally:
+                call.cancel()
+            await asyncio.sleep(RETRY_S)

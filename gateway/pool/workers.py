@@ -1,0 +1,75 @@
+"""All workers of one kind: found by name, watched, and picked from."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
+from gateway.pool.endpoint import Endpoint
+from protos.errors import NotReady
+from protos.y26hkx.v1 import worker_pb2
+
+Pick = Callable[[Sequence[Endpoint]], Endpoint]
+
+
+class Workers:
+    """Args:
+    targets: "name:port" each, as configured.
+    """
+
+    def __init__(self, targets: list[str], token: str) -> None:
+        self.targets = targets
+        self._token = token
+        self._endpoints: dict[str, Endpoint] = {}
+
+    async def watch(self) -> None:
+        """Follow the names until cancelled."""
+        watching: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                found = await resolve_all(self.targets)
+                for address in found - self._endpoints.keys():
+                    endpoint = self._endpoints[address] = Endpoint(address, self._token)
+                    watching[address] = tasks.create_task(endpoint.watch())
+                for address in self._endpoints.keys() - found:
+                    # A name may fail to resolve for a moment; a serving worker is kept.
+                    if not self._endpoints[address].serving:
+                        watching.pop(address).cancel()
+                        del self._endpoints[address]
+                await asyncio.sleep(RESOLVE_INTERVAL_S)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return list(self._endpoints.values())
+
+    @property
+    def serving(self) -> list[Endpoint]:
+        return [endpoint for endpoint in self._endpoints.values() if endpoint.serving]
+
+    def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
+        """A serving worker, one that lists `model` if any does.
+
+        Raises:
+            NotReady: none is serving.
+        """
+        serving = [endpoint for endpoint in self.serving if endpoint not in not_these]
+        if not serving:
+            raise NotReady(
+                "no worker can take this request now",
+                retry_after_s=2,
+                suggestions=("wait a moment: a worker is starting or restarting",),
+            )
+        return pick([e for e in serving if e.lists(model)] or serving)
+
+    def models(self) -> dict[str, worker_pb2.Model]:
+        """Every model by id; of one that several workers have, the one that is furthest along."""
+        found: dict[str, worker_pb2.Model] = {}
+        for endpoint in self.serving:
+            for model in endpoint.status.models:
+                known = found.get(model.id)
+                if known is None or _progress(model) > _progress(known):
+                    found[model.id] = model
+        return found
+
+
+def _progress(model: worker_pb2.Model) -> int:
+    return 0 if model.state == worker_pb2.MODEL_STATE_FAILED else model.state

@@ -1,0 +1,45 @@
+"""What the gateway knows of one request beside its body; made by the outermost middleware."""
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.drain import Drain
+
+SCOPE_KEY = "y26hkx"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """Args:
+    request_id: in every response, error and log line.
+    client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
+    cache_salt: separates prefix caches of keys; empty without keys.
+    headers: added to the response, whatever it becomes.
+    """
+
+    request_id: str
+    drain: Drain
+    client: str = ""
+    cache_salt: str = ""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+def new_request_id(offered: str | None) -> str:
+    """The client's own id if it is harmless, else a fresh one."""
+    if offered is not None and _SANE_ID.fullmatch(offered):
+        return offered
+    return f"req_{secrets.token_hex(12)}"
+
+
+def context_of(scope: Any) -> RequestContext:
+    context = scope[SCOPE_KEY]
+    assert isinstance(context, RequestContext)
+    return context
+
+
+def header(scope: Any, name: bytes) -> str | None:
+    """The first header of that name (lower case), as latin-1 text."""
+    return next((v.decode("latin-1") for k, v in scope["headers"] if k == name), None)

@@ -1,0 +1,1 @@
+"""The API's paths, about ten lines each: parse, translate, call, render."""

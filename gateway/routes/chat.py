@@ -1,0 +1,37 @@
+"""`POST /v1/chat/completions`."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.body import parse
+from gateway.errors import json_response
+from gateway.openapi import takes
+from gateway.presence import while_present
+from gateway.routes.generation import Call, new_id
+from gateway.schemas.chat import ChatRequest
+from gateway.services import services_of
+from gateway.sse import EventStream
+from gateway.translate.chat_reply import ChatChunks, collect
+from gateway.translate.chat_request import generate_request
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest))
+async def chat_completions(request: Request) -> Response:
+    """Answer a conversation, whole or as server-sent events."""
+    services = services_of(request)
+    body = await parse(request, ChatRequest)
+    limits = services.stream_limits if body.stream else services.plain_limits
+    call = Call(request, services, body, limits)
+    message = generate_request(body, services.chat_defaults, call.context.cache_salt)
+    logprobs = bool(body.logprobs)
+    if not body.stream:
+        events = await while_present(request, call.relay.collect(message))
+        reply = collect(new_id("chatcmpl"), events, message.n, logprobs=logprobs)
+        return json_response(reply, headers=call.header_dict())
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    chunks = ChatChunks(new_id("chatcmpl"), message.n, logprobs=logprobs, with_usage=with_usage)
+    source = call.relay.events(message, chunks.of)
+    return EventStream(source, services.sse_limits, call.relay.waiting, call.headers)

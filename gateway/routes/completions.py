@@ -1,0 +1,70 @@
+"""`POST /v1/completions`."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.body import parse
+from gateway.errors import json_response
+from gateway.openapi import takes
+from gateway.presence import while_present
+from gateway.relay import Relay
+from gateway.routes.generation import Call, new_id
+from gateway.schemas.completions import CompletionRequest
+from gateway.services import services_of
+from gateway.sse import EventStream
+from gateway.translate.completions import Completion, generate_requests
+from protos.y26hkx.v1 import chat_pb2
+
+router = APIRouter()
+
+
+@router.post("/v1/completions", openapi_extra=takes(CompletionRequest))
+async def completions(request: Request) -> Response:
+    """Continue one or more bare prompts, whole or as server-sent events."""
+    services = services_of(request)
+    body = await parse(request, CompletionRequest)
+    limits = services.stream_limits if body.stream else services.plain_limits
+    call = Call(request, services, body, limits)
+    messages = generate_requests(body, services.chat_defaults, call.context.cache_salt)
+    completion = Completion(
+        new_id("cmpl"),
+        body.n or 1,
+        logprobs=body.logprobs is not None,
+        with_usage=bool(body.stream_options and body.stream_options.include_usage),
+    )
+    if body.stream:
+        source = _chunks(call.relay, messages, completion)
+        return EventStream(source, services.sse_limits, call.relay.waiting, call.headers)
+    calls = await while_present(request, _all(call.relay, messages))
+    return json_response(completion.collect(calls), headers=call.header_dict())
+
+
+async def _all(
+    relay: Relay, messages: list[chat_pb2.GenerateRequest]
+) -> list[list[chat_pb2.GenerateEvent]]:
+    """Every prompt at once; the first failure ends the others."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(relay.collect(message)) for message in messages]
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    return [task.result() for task in running]
+
+
+async def _chunks(
+    relay: Relay, messages: list[chat_pb2.GenerateRequest], completion: Completion
+) -> AsyncGenerator[bytes, None]:
+    """One prompt after the other, each under its own choice numbers."""
+    for prompt, message in enumerate(messages):
+        translate = partial(completion.chunks, prompt=prompt)
+        async with aclosing(relay.events(message, translate)) as events:
+            async for event in events:
+                yield event
+    if (last := completion.last_chunk()) is not None:
+        yield last

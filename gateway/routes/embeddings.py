@@ -1,0 +1,65 @@
+"""`POST /v1/embeddings` and `POST /v1/reload-embeddings`."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.body import parse
+from gateway.errors import json_response
+from gateway.openapi import takes
+from gateway.pool.calls import unary
+from gateway.presence import while_present
+from gateway.request_context import context_of
+from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.services import services_of
+from gateway.translate.embeddings import embed_request, reply
+from protos.errors import NotReady
+from protos.y26hkx.v1 import common_pb2, worker_pb2
+
+router = APIRouter()
+
+
+@router.post("/v1/embeddings", openapi_extra=takes(EmbeddingRequest))
+async def embeddings(request: Request) -> Response:
+    """Vectors of texts."""
+    services = services_of(request)
+    services.metrics.embeddings_requests.inc()
+    body = await parse(request, EmbeddingRequest)
+    message = embed_request(body)
+    call = unary(
+        services.pool.embed,
+        message.model,
+        context_of(request.scope).request_id,
+        services.settings.request_timeout_s,
+        lambda endpoint, options: endpoint.embed.Embed(message, **options),
+    )
+    response = await while_present(request, call)
+    services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens))
+    return Response(reply(response, body.encoding_format or "float"), media_type="application/json")
+
+
+@router.post("/v1/reload-embeddings")
+async def reload_embeddings(request: Request) -> Response:
+    """Look at the embedding models on disk again, on every worker."""
+    services = services_of(request)
+    workers = services.pool.embed.serving
+    if not workers:
+        raise NotReady("no embedding worker can be reached", retry_after_s=2)
+    found: dict[str, worker_pb2.Model] = {}
+    ttl_s = 0.0
+    for endpoint in workers:
+        scan = await endpoint.worker.RescanModels(
+            worker_pb2.RescanModelsRequest(),
+            metadata=endpoint.metadata,
+            timeout=services.settings.request_timeout_s,
+        )
+        found |= {model.id: model for model in scan.models}
+        ttl_s = scan.ttl_s
+    default = next((model.id for model in found.values() if model.is_default), None)
+    body = {
+        "refreshed": True,
+        "models": list(found),
+        "default_model": default,
+        "ttl_seconds": int(ttl_s),
+    }
+    return json_response(body)

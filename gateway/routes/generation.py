@@ -1,0 +1,54 @@
+"""What chat and completions share: a relay with its counting, and the response's headers."""
+
+import secrets
+import time
+
+from starlette.requests import Request
+
+from gateway.pool.calls import TimeLimits
+from gateway.relay import Relay
+from gateway.request_context import context_of
+from gateway.schemas.common import ApiModel, ignored_fields
+from gateway.services import Services
+from protos.y26hkx.v1 import chat_pb2
+
+
+class Call:
+    """One API request that generates.
+
+    Args:
+        body: its parsed body, for the fields that have no effect.
+    """
+
+    def __init__(
+        self, request: Request, services: Services, body: ApiModel, limits: TimeLimits
+    ) -> None:
+        self._services = services
+        self._began_s = time.perf_counter()
+        self._ignored = ignored_fields(body)
+        self.context = context_of(request.scope)
+        self.relay = Relay(services.pool.chat, self.context.request_id, limits, self._count)
+        services.metrics.chat_requests.inc()
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What the reply says about how it was served; known once the worker has started."""
+        started = self.relay.started
+        found = []
+        if ignored := sorted({*self._ignored, *started.ignored}):
+            found.append((b"x-ignored-parameters", ", ".join(ignored).encode("latin-1", "replace")))
+        if started.trimmed_tokens:
+            found.append((b"x-trimmed-tokens", b"%d" % started.trimmed_tokens))
+            found.append((b"x-trimmed-messages", b"%d" % started.trimmed_messages))
+        return found
+
+    def header_dict(self) -> dict[str, str]:
+        return {k.decode("latin-1"): v.decode("latin-1") for k, v in self.headers()}
+
+    def _count(self, event: chat_pb2.GenerateEvent) -> None:
+        if event.HasField("finished"):
+            self._services.metrics.count_tokens(event.finished.usage)
+            self._services.metrics.count_chat(time.perf_counter() - self._began_s)
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(12)}"

@@ -1,0 +1,131 @@
+"""Health for people, probes and the earlier server's dashboards; none of it wakes a model."""
+
+from typing import Any
+
+import psutil
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import json_response
+from gateway.pool.workers import Workers
+from gateway.routes.models import models_of
+from gateway.services import Services, services_of
+from protos.errors import NotReady
+
+GIB = 1024**3
+HIGH_MEMORY = 0.9
+
+router = APIRouter()
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """The gateway lives; how its workers are is told, but changes nothing."""
+    pool = services_of(request).pool
+    workers = {"chat": len(pool.chat.serving), "embed": len(pool.embed.serving)}
+    return json_response({"status": "ok", "workers_serving": workers})
+
+
+@router.get("/health/live")
+async def live(request: Request) -> Response:
+    """200 as long as the process answers."""
+    return json_response({"status": "live"})
+
+
+@router.get("/health/ready")
+async def ready(request: Request) -> Response:
+    """200 when every configured kind of worker has one that serves, and nothing drains."""
+    services = services_of(request)
+    missing = [
+        kind
+        for kind, workers in (("chat", services.pool.chat), ("embed", services.pool.embed))
+        if workers.targets and not workers.serving
+    ]
+    if services.drain.begun:
+        raise NotReady("the server is shutting down", retry_after_s=5)
+    if missing:
+        raise NotReady(f"no worker serves {' and '.join(missing)} yet", retry_after_s=1)
+    return json_response({"status": "ready"})
+
+
+@router.get("/health/memory")
+async def memory(request: Request) -> Response:
+    """The machine's memory and what this server uses of it."""
+    return json_response(memory_of(services_of(request)))
+
+
+@router.get("/health/detailed")
+async def detailed(request: Request) -> Response:
+    """Everything at a glance."""
+    services = services_of(request)
+    used = memory_of(services)
+    warnings = []
+    if used["current_usage_percent"] >= HIGH_MEMORY:
+        warnings.append("high_memory_usage")
+    if used["leak_detected"]:
+        warnings.append("memory_leak_detected")
+    body = {
+        "status": "warning" if warnings else "healthy",
+        "memory": used,
+        "models": _models(services),
+        "workers": {
+            "chat": _workers(services.pool.chat),
+            "embed": _workers(services.pool.embed),
+        },
+        "warnings": warnings,
+    }
+    return json_response(body)
+
+
+def memory_of(services: Services) -> dict[str, Any]:
+    machine = psutil.virtual_memory()
+    statuses = [
+        endpoint.status.memory
+        for workers in (services.pool.chat, services.pool.embed)
+        for endpoint in workers.serving
+    ]
+    ours = psutil.Process().memory_info().rss
+    workers = sum(status.worker_resident_bytes for status in statuses)
+    engines = sum(status.engines_resident_bytes for status in statuses)
+    trends = {status.trend for status in statuses}
+    return {
+        "current_usage_percent": round(machine.percent / 100, 4),
+        "available_gb": round(machine.available / GIB, 3),
+        "process_memory_gb": round((ours + workers + engines) / GIB, 3),
+        "memory_trend": "increasing" if "increasing" in trends else "stable",
+        "leak_detected": any(status.leak_detected for status in statuses),
+        "gateway_bytes": ours,
+        "workers_bytes": workers,
+        "engines_bytes": engines,
+    }
+
+
+def _models(services: Services) -> dict[str, Any]:
+    found = models_of(services)
+    embedding = services.pool.embed.models()
+    main = next((m for m in services.pool.chat.models().values() if m.is_default), None)
+    loaded = main is not None and found[main.id]["state"] in ("ready", "draining")
+    return {
+        "main_model": main.id if main is not None else services.settings.main_model_id,
+        "main_model_loaded": loaded,
+        "embedding_models_count": len(embedding),
+        "embedding_models": list(embedding),
+        "all": found,
+    }
+
+
+def _workers(workers: Workers) -> list[dict[str, Any]]:
+    return [
+        {
+            "address": endpoint.address,
+            "serving": endpoint.serving,
+            "draining": endpoint.status.draining,
+            "queue_depth": endpoint.status.queue_depth,
+            "n_active": endpoint.status.n_active,
+            "n_outstanding": endpoint.n_outstanding,
+            "uptime_seconds": round(endpoint.status.uptime_s, 1),
+            "available_bytes": endpoint.status.memory.available_bytes,
+        }
+        for endpoint in workers.endpoints
+    ]

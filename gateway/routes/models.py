@@ -1,0 +1,77 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`: what there is and how it is. Never loads anything."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.errors import json_response, shorten
+from gateway.services import Services, services_of
+from protos.errors import ModelNotFound
+from protos.y26hkx.v1 import worker_pb2
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> Response:
+    """All models of all workers."""
+    found = models_of(services_of(request))
+    return json_response({"object": "list", "data": list(found.values())})
+
+
+@router.get("/v1/models/{model_id:path}")
+async def one_model(request: Request, model_id: str) -> Response:
+    """One model by id."""
+    found = models_of(services_of(request))
+    if model_id not in found:
+        raise ModelNotFound(
+            f"the model {shorten(model_id)!r} does not exist",
+            param="model",
+            suggestions=tuple(found)[:10],
+        )
+    return json_response(found[model_id])
+
+
+def models_of(services: Services) -> dict[str, dict[str, Any]]:
+    """OpenAI's model objects by id, with what is known of each here."""
+    found: dict[str, dict[str, Any]] = {}
+    for workers in (services.pool.chat, services.pool.embed):
+        found |= {model.id: _described(model) for model in workers.models().values()}
+    if not services.pool.chat.serving:
+        main = services.settings.main_model_id
+        found.setdefault(main, _base(main, 0) | {"state": "unreachable", "capability": "chat"})
+    return found
+
+
+def state_name(state: worker_pb2.ModelState.ValueType) -> str:
+    return worker_pb2.ModelState.Name(state).removeprefix("MODEL_STATE_").lower()
+
+
+def _base(model_id: str, created_s: int) -> dict[str, Any]:
+    return {"id": model_id, "object": "model", "created": created_s, "owned_by": "y26hkx"}
+
+
+def _described(model: worker_pb2.Model) -> dict[str, Any]:
+    described = _base(model.id, model.created_s) | {
+        "capability": worker_pb2.Capability.Name(model.capability)
+        .removeprefix("CAPABILITY_")
+        .lower(),
+        "backend": model.backend,
+        "state": state_name(model.state),
+        "is_default": model.is_default,
+        "context_length": model.context_length or None,
+        "size_bytes": model.size_bytes,
+        "resident_bytes": model.resident_bytes,
+        "n_leases": model.n_leases,
+        "n_waiting": model.n_waiting,
+        "loaded_at": model.loaded_at_s or None,
+        "idle_seconds": model.idle_s if model.HasField("idle_s") else None,
+        "freed_bytes": model.freed_bytes if model.HasField("freed_bytes") else None,
+    }
+    if model.state == worker_pb2.MODEL_STATE_LOADING:
+        described["load_fraction"] = model.load_fraction
+    if model.failure:
+        described["failure"] = model.failure
+    return described

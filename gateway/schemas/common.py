@@ -1,0 +1,88 @@
+"""Fields that more than one endpoint takes."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from gateway.body import depth_of
+
+MAX_JSON_DEPTH = 32
+MAX_TOKENS = 2**20
+MAX_SEED = 2**63 - 1
+
+
+def _shallow(value: Any) -> Any:
+    if depth_of(value, MAX_JSON_DEPTH) > MAX_JSON_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+    return value
+
+
+FreeJson = Annotated[dict[str, Any], AfterValidator(_shallow)]
+ModelId = Annotated[str, Field(max_length=256)]
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
+TokenId = Annotated[int, Field(ge=0, le=2**24)]
+
+
+class ApiModel(BaseModel):
+    """Strict types (`true` is no number), and a field nobody knows is refused by name."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class StreamOptions(ApiModel):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingFields(ApiModel):
+    """How tokens are chosen. Unset fields take the server's defaults."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
+    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=300)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    model: ModelId | None = None
+    keep_alive: (
+        Annotated[float, Field(ge=-1, le=86400 * 365)]
+        | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
+        | None
+    ) = None
+    # Accepted, of no effect here; named in the response header x-ignored-parameters.
+    user: Annotated[str, Field(max_length=512)] | None = None
+    store: bool | None = None
+    metadata: FreeJson | None = None
+    service_tier: Annotated[str, Field(max_length=64)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_retention: Annotated[str, Field(max_length=64)] | None = None
+
+
+NO_EFFECT = (
+    "store",
+    "metadata",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "verbosity",
+    "prediction",
+)
+
+
+def ignored_fields(body: ApiModel) -> list[str]:
+    """Names of fields that the client set and that change nothing, for the response header."""
+    return sorted(n for n in NO_EFFECT if n in body.model_fields_set and getattr(body, n))

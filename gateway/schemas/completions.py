@@ -1,0 +1,23 @@
+"""`POST /v1/completions`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.schemas.common import SamplingFields, TokenId
+
+Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=131_072)]
+
+
+class CompletionRequest(SamplingFields):
+    prompt: (
+        Prompt
+        | Tokens
+        | Annotated[list[Prompt], Field(min_length=1, max_length=16)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=16)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool | None = None
+    best_of: Annotated[int, Field(ge=1, le=8)] | None = None
+    suffix: Prompt | None = None

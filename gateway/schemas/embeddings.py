@@ -1,0 +1,32 @@
+"""`POST /v1/embeddings`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gateway.schemas.common import ApiModel, ModelId, TokenId
+
+MAX_INPUTS = 2048
+Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536)]
+
+
+class EmbeddingRequest(ApiModel):
+    input: (
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_INPUTS)]
+    )
+    model: ModelId | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    input_type: Annotated[str, Field(max_length=64)] | None = None
+    prompt_name: Annotated[str, Field(max_length=64)] | None = None
+    truncate: Literal["end", "start", "none", "END", "START", "NONE"] | None = None
+    keep_alive: (
+        Annotated[float, Field(ge=-1, le=86400 * 365)]
+        | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
+        | None
+    ) = None

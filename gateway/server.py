@@ -1,0 +1,168 @@
+"""uvicorn with bounds of ours: time for a head, connections per address, errors in our shape."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import Counter
+from typing import Any
+
+import h11
+import orjson
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.drain import Drain
+from gateway.errors import envelope
+from gateway.request_context import new_request_id
+from gateway.settings import LOOPBACK, GatewaySettings
+from gateway.sse import ABORT_KEY
+from protos.errors import InvalidRequest, Overloaded, ServingError
+
+MAX_HEAD_BYTES = 16 * 1024
+IDLE_TIMEOUT_S = 75
+# SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+]
+
+log = logging.getLogger(__name__)
+
+
+class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not typed for us
+    """One connection."""
+
+    settings: GatewaySettings
+    per_address: Counter[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._app = self.config.loaded_app
+        self.app = self._with_abort
+        self._address = ""
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    async def _with_abort(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ABORT_KEY] = self.transport.abort
+        await self._app(scope, receive, send)
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self.per_address[self._address] += 1
+        self._wait_for_head()
+        crowded = (
+            self._address not in LOOPBACK
+            and self.per_address[self._address] > self.settings.max_connections_per_address
+        )
+        if crowded or len(self.connections) > self.settings.max_connections:
+            self._refuse(503, Overloaded("too many connections", retry_after_s=1))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_arrived()
+        self.per_address[self._address] -= 1
+        if self.per_address[self._address] <= 0:
+            del self.per_address[self._address]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_timer is None and not self._busy():
+            self._wait_for_head()
+        super().data_received(data)
+        if self._busy():
+            self._head_arrived()
+
+    def send_400_response(self, msg: str) -> None:
+        """uvicorn's own answer to what is no HTTP is plain text."""
+        self._refuse(400, InvalidRequest("this is not a valid HTTP request"))
+
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.settings.header_timeout_s, self._too_slow)
+
+    def _head_arrived(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if not self._busy() and not self.transport.is_closing():
+            self._refuse(408, InvalidRequest("the request's head did not arrive in time"))
+
+    def _refuse(self, status: int, error: ServingError) -> None:
+        request_id = new_request_id(None)
+        body = orjson.dumps(envelope(error, request_id))
+        head = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("x-request-id", request_id),
+            ("connection", "close"),
+        ]
+        with contextlib.suppress(h11.LocalProtocolError):
+            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=head)))
+            self.transport.write(self.conn.send(h11.Data(data=body)))
+            self.transport.write(self.conn.send(h11.EndOfMessage()))
+        self.transport.close()
+
+
+class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed for us
+    """Runs the app and owns the signals: the first drains, the second ends."""
+
+    def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
+        bounds = {"settings": settings, "per_address": Counter()}
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                http=type("Protocol", (BoundedProtocol,), bounds),
+                ws="none",
+                loop="asyncio",
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                timeout_keep_alive=IDLE_TIMEOUT_S,
+                timeout_graceful_shutdown=5,
+                access_log=False,
+                server_header=False,
+                log_config=None,
+                backlog=1024,
+            )
+        )
+        self._settings = settings
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    def capture_signals(self) -> Any:
+        """uvicorn's handlers would cut streams and skip the lifespan on a second signal."""
+        return contextlib.nullcontext()
+
+    async def serve(self, sockets: Any = None) -> None:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
+        await super().serve(sockets)
+
+    def _on_signal(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._go_away())
+        else:
+            self._drain.expired.set()
+            self.should_exit = True
+
+    async def _go_away(self) -> None:
+        drain, settings = self._drain, self._settings
+        log.info("draining")
+        drain.begun = True
+        # Load balancers notice late: requests are accepted a while longer.
+        await asyncio.sleep(settings.drain_accept_s if self.server_state.tasks else 0)
+        drain.refusing = True
+        for server in self.servers:
+            server.close()
+        deadline = asyncio.get_running_loop().time() + settings.drain_s
+        while self.server_state.tasks and asyncio.get_running_loop().time() < deadline:
+            await asyncio.wait(set(self.server_state.tasks), timeout=0.5)
+        drain.expired.set()
+        self.should_exit = True

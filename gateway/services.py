@@ -1,0 +1,35 @@
+"""What a route needs beside its request: settings, workers, metrics; one object per app."""
+
+from starlette.requests import Request
+
+from gateway.drain import Drain
+from gateway.metrics import Metrics
+from gateway.pool import Pool
+from gateway.pool.calls import TimeLimits
+from gateway.settings import GatewaySettings
+from gateway.sse import StreamLimits
+from gateway.translate.common import ChatDefaults
+
+
+class Services:
+    def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
+        self.settings = settings
+        self.pool = pool
+        self.metrics = Metrics(pool)
+        self.drain = Drain()
+        self.chat_defaults = ChatDefaults(
+            settings.default_temperature, settings.default_top_p, settings.default_max_tokens
+        )
+        self.plain_limits = TimeLimits(
+            settings.request_timeout_s, settings.next_token_timeout_s, settings.request_timeout_s
+        )
+        self.stream_limits = TimeLimits(
+            settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
+        )
+        self.sse_limits = StreamLimits(settings.sse_comment_interval_s, settings.write_stall_s)
+
+
+def services_of(request: Request) -> Services:
+    found = request.app.state.services
+    assert isinstance(found, Services)
+    return found

@@ -1,0 +1,182 @@
+"""The gateway's settings; the only place of this package that reads the environment."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+MIB = 1024 * 1024
+
+
+class GatewaySettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
+    )
+
+    host: str = Field(
+        default="127.0.0.1",
+        validation_alias="GATEWAY_HOST",
+        description="Address to listen on; off loopback API keys are required.",
+    )
+    port: int = Field(
+        default=8001, ge=0, le=65535, validation_alias="GATEWAY_PORT", description="HTTP port."
+    )
+    chat_workers: str = Field(
+        default="127.0.0.1:50051",
+        validation_alias="CHAT_WORKERS",
+        description="Comma-separated host:port of chat workers; a name may hold many addresses.",
+    )
+    embed_workers: str = Field(
+        default="127.0.0.1:50052",
+        validation_alias="EMBED_WORKERS",
+        description="Comma-separated host:port of embedding workers.",
+    )
+    worker_token: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="WORKER_TOKEN",
+        description="Shared token sent with every call to a worker.",
+    )
+    main_model_id: str = Field(
+        default="qwen2-y26hkx-guide",
+        validation_alias="MAIN_MODEL_ID",
+        description="Id listed as the main model while no chat worker can be reached.",
+    )
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="API_KEYS",
+        description="Comma-separated API keys; with none, and no key file, no key is asked for.",
+    )
+    api_keys_file: Path | None = Field(
+        default=None,
+        validation_alias="API_KEYS_FILE",
+        description="File of SHA-256 hex digests of keys, one a line, re-read when it changes.",
+    )
+    rate_limit: str = Field(
+        default="",
+        validation_alias="RATE_LIMIT",
+        description='Requests per key or address and window, such as "60/minute"; empty: none.',
+    )
+    rate_limit_storage: str = Field(
+        default="",
+        validation_alias="RATE_LIMIT_STORAGE",
+        description='Shared counters, such as "async+redis://host:6379"; empty: in this process.',
+    )
+    max_in_flight_per_key: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="MAX_IN_FLIGHT_PER_KEY",
+        description="Requests of one key at once; 0: no limit.",
+    )
+    max_body_bytes: int = Field(
+        default=2 * MIB, gt=0, validation_alias="MAX_BODY_BYTES", description="Largest body."
+    )
+    max_embedding_body_bytes: int = Field(
+        default=8 * MIB,
+        gt=0,
+        validation_alias="MAX_EMBEDDING_BODY_BYTES",
+        description="Largest body of /v1/embeddings.",
+    )
+    max_connections: int = Field(
+        default=1024, gt=0, validation_alias="MAX_CONNECTIONS", description="Open connections."
+    )
+    max_connections_per_address: int = Field(
+        default=64,
+        gt=0,
+        validation_alias="MAX_CONNECTIONS_PER_ADDRESS",
+        description="Open connections of one address; not counted on loopback.",
+    )
+    header_timeout_s: float = Field(
+        default=15.0,
+        gt=0,
+        validation_alias="HEADER_TIMEOUT_SECONDS",
+        description="Seconds for a request's head to arrive.",
+    )
+    body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        validation_alias="BODY_TIMEOUT_SECONDS",
+        description="Seconds for a request's body to arrive.",
+    )
+    write_stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        validation_alias="WRITE_STALL_SECONDS",
+        description="Seconds a client may take to read what waits before it is cut.",
+    )
+    request_timeout_s: float = Field(
+        default=120.0,
+        gt=0,
+        validation_alias="REQUEST_TIMEOUT_SECONDS",
+        description="Seconds a plain request may take, and a stream until its first token.",
+    )
+    stream_timeout_s: float = Field(
+        default=600.0,
+        gt=0,
+        validation_alias="STREAM_TIMEOUT_SECONDS",
+        description="Seconds a whole stream may take.",
+    )
+    next_token_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        validation_alias="NEXT_TOKEN_TIMEOUT_SECONDS",
+        description="Seconds of silence of a worker between two tokens.",
+    )
+    sse_comment_interval_s: float = Field(
+        default=10.0,
+        gt=0,
+        validation_alias="SSE_COMMENT_INTERVAL_SECONDS",
+        description="Seconds of silence after which a stream gets a comment.",
+    )
+    drain_accept_s: float = Field(
+        default=5.0,
+        ge=0,
+        validation_alias="GATEWAY_DRAIN_ACCEPT_S",
+        description="Seconds after the first signal in which requests are still accepted.",
+    )
+    drain_s: float = Field(
+        default=30.0,
+        ge=0,
+        validation_alias="GATEWAY_DRAIN_S",
+        description="Seconds running requests get to end after that.",
+    )
+    exit_with_parent: bool = Field(
+        default=False,
+        validation_alias="EXIT_WITH_PARENT",
+        description="Drain and end when stdin closes, which a supervisor holds open.",
+    )
+    default_temperature: float = Field(
+        default=0.7, ge=0, le=2, validation_alias="DEFAULT_TEMPERATURE", description="Temperature."
+    )
+    default_top_p: float = Field(
+        default=0.9, gt=0, le=1, validation_alias="DEFAULT_TOP_P", description="top_p."
+    )
+    default_max_tokens: int = Field(
+        default=512, gt=0, validation_alias="DEFAULT_MAX_TOKENS", description="max_tokens."
+    )
+    cors_origins: str = Field(
+        default="",
+        validation_alias="CORS_ORIGINS",
+        description="Comma-separated origins that browsers may call from; empty: none.",
+    )
+    log_level: str = Field(
+        default="INFO", validation_alias="LOG_LEVEL", description="Python logging level."
+    )
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Self:
+        if self.host not in LOOPBACK and not self.has_keys:
+            raise ValueError(
+                f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
+            )
+        return self
+
+    @property
+    def has_keys(self) -> bool:
+        return bool(self.api_keys.get_secret_value().strip()) or self.api_keys_file is not None
+
+
+def split_list(value: str) -> list[str]:
+    """The non-empty parts of a comma-separated setting."""
+    return [part.strip() for part in value.split(",") if part.strip()]

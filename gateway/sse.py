@@ -1,0 +1,139 @@
+"""Server-sent events: framing, comments in silence, and an end that is never silent.
+
+The response's head is held back until the first piece of the answer, so that an early failure
+keeps its HTTP status. If that takes long, the head goes out with a comment, because proxies cut
+silent connections; a failure after that is an `error` event, which SDKs raise.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import envelope, error_response
+from gateway.presence import gone
+from gateway.request_context import context_of
+from protos.errors import NotReady, ServingError
+
+DONE = b"data: [DONE]\n\n"
+END = {"type": "http.response.body", "body": b"", "more_body": False}
+# In the scope: drops the connection with what it has not read; a close would wait for the reader.
+ABORT_KEY = "y26hkx.abort"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """In seconds: silence before a comment, and until a client that does not read is cut."""
+
+    comment_s: float
+    write_stall_s: float
+
+
+class EventStream(Response):
+    """Sends the events of `source`, each the JSON bytes of one `data:` line.
+
+    Args:
+        source: the answer; its first item comes when the worker has begun.
+        waiting: what to say in a comment while nothing came yet, such as the queue position.
+        headers: names and values that are known when the head is sent.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        source: AsyncGenerator[bytes, None],
+        limits: StreamLimits,
+        waiting: Callable[[], str],
+        headers: Callable[[], list[tuple[bytes, bytes]]],
+    ) -> None:
+        super().__init__()
+        self._source = source
+        self._limits = limits
+        self._waiting = waiting
+        self._late_headers = headers
+        self._head_sent = False
+        self._sent_s = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        context = context_of(scope)
+        writing = asyncio.ensure_future(self._write(scope, receive, send))
+        leaving = asyncio.ensure_future(gone(receive))
+        ending = asyncio.ensure_future(context.drain.expired.wait())
+        comments = asyncio.ensure_future(self._break_silence(send))
+        tasks = (writing, leaving, ending, comments)
+        try:
+            await asyncio.wait((writing, leaving, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not writing.cancelled():
+            self._finish(scope, writing)
+        elif ending.done() and not ending.cancelled():
+            error = NotReady("the server is shutting down", retry_after_s=5)
+            await self._fail(error, scope, receive, send)
+
+    def _finish(self, scope: Scope, writing: asyncio.Future[None]) -> None:
+        try:
+            writing.result()
+        except TimeoutError:
+            log.info("request %s: its client stopped reading", context_of(scope).request_id)
+            if (abort := scope.get(ABORT_KEY)) is not None:
+                abort()
+
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with aclosing(self._source) as events:
+                async for event in events:
+                    await self._put(send, frame(event))
+            await self._put(send, DONE)
+        except ServingError as error:
+            await self._fail(error, scope, receive, send)
+        else:
+            await send(END)
+
+    async def _fail(self, error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
+        """A broken stream ends with an error event: never silently, never with [DONE]."""
+        request_id = context_of(scope).request_id
+        if not self._head_sent:
+            await error_response(error, request_id)(scope, receive, send)
+            return
+        await self._put(send, frame(orjson.dumps(envelope(error, request_id))))
+        await send(END)
+
+    async def _put(self, send: Send, data: bytes) -> None:
+        if not self._head_sent:
+            self._head_sent = True
+            await send(self._head())
+        self._sent_s = asyncio.get_running_loop().time()
+        async with asyncio.timeout(self._limits.write_stall_s):
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def _head(self) -> dict[str, object]:
+        headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *self._late_headers(),
+        ]
+        return {"type": "http.response.start", "status": 200, "headers": headers}
+
+    async def _break_silence(self, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        self._sent_s = loop.time()
+        while True:
+            await asyncio.sleep(self._limits.comment_s / 4)
+            if loop.time() - self._sent_s >= self._limits.comment_s:
+                await self._put(send, f": {self._waiting()}\n\n".encode())
+
+
+def frame(event: bytes) -> bytes:
+    return b"data: " + event + b"\n\n"

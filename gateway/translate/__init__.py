@@ -1,0 +1,1 @@
+"""Pure functions between the API's schemas and the contract's messages."""

@@ -1,0 +1,171 @@
+"""`GenerateEvent`s as chat completions: one object, or one chunk after the other."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.translate.common import FINISH_REASONS, token_text, usage
+from protos.y26hkx.v1 import chat_pb2
+
+_TEXT_HEAD = b',"choices":[{"index":%d,"delta":{"content":'
+_TEXT_TAIL = b'},"logprobs":null,"finish_reason":null}]}'
+
+
+@dataclass
+class ChoiceSoFar:
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str = "stop"
+
+    def add(self, delta: chat_pb2.Delta) -> None:
+        self.text.append(delta.text)
+        self.reasoning.append(delta.reasoning)
+        self.logprobs.extend(logprob(item) for item in delta.logprobs)
+        for piece in delta.tool_calls:
+            if piece.index == len(self.calls):
+                function = {"name": piece.name, "arguments": ""}
+                self.calls.append({"id": piece.id, "type": "function", "function": function})
+            self.calls[piece.index]["function"]["arguments"] += piece.arguments
+
+    def message(self) -> dict[str, Any]:
+        text = "".join(self.text)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": None if self.calls and not text else text,
+            "refusal": None,
+        }
+        if reasoning := "".join(self.reasoning):
+            message["reasoning_content"] = reasoning
+        if self.calls:
+            message["tool_calls"] = self.calls
+        return message
+
+
+def collect(
+    reply_id: str, events: list[chat_pb2.GenerateEvent], n: int, *, logprobs: bool
+) -> dict[str, Any]:
+    """The whole reply from all events of a call.
+
+    Args:
+        n: choices asked for.
+        logprobs: whether the client asked for them.
+    """
+    choices = {number: ChoiceSoFar() for number in range(n)}
+    started, finished = chat_pb2.Started(), chat_pb2.Finished()
+    for event in events:
+        match event.WhichOneof("event"):
+            case "started":
+                started = event.started
+            case "delta":
+                choices[event.delta.choice].add(event.delta)
+            case "finished":
+                finished = event.finished
+    for end in finished.choices:
+        choices[end.choice].finish_reason = FINISH_REASONS[end.reason]
+    return {
+        "id": reply_id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": started.model.id,
+        "choices": [
+            {
+                "index": number,
+                "message": made.message(),
+                "logprobs": {"content": made.logprobs, "refusal": None} if logprobs else None,
+                "finish_reason": made.finish_reason,
+            }
+            for number, made in choices.items()
+        ],
+        "usage": usage(finished.usage),
+        "system_fingerprint": started.model.fingerprint,
+    }
+
+
+class ChatChunks:
+    """Turns events into the bytes of `chat.completion.chunk`s; one string is encoded per token."""
+
+    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
+        self._base = {"id": reply_id, "object": "chat.completion.chunk"}
+        self._base |= {"created": int(time.time())}  # type: ignore[dict-item]
+        self._n = n
+        self._logprobs = logprobs
+        self._with_usage = with_usage
+        self._prefix = b""
+
+    def of(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
+        match event.WhichOneof("event"):
+            case "delta":
+                yield self._delta(event.delta)
+            case "started":
+                yield from self._started(event.started)
+            case "finished":
+                yield from self._finished(event.finished)
+
+    def _started(self, started: chat_pb2.Started) -> Iterator[bytes]:
+        base: dict[str, Any] = self._base
+        base |= {"model": started.model.id, "system_fingerprint": started.model.fingerprint}
+        # Everything up to "choices" is the same in every chunk.
+        self._prefix = orjson.dumps(base)[:-1]
+        for number in range(self._n):
+            yield self._chunk(number, {"role": "assistant", "content": ""})
+
+    def _delta(self, delta: chat_pb2.Delta) -> bytes:
+        if not (self._logprobs or delta.reasoning or delta.tool_calls):
+            text = orjson.dumps(delta.text)
+            return self._prefix + _TEXT_HEAD % delta.choice + text + _TEXT_TAIL
+        body: dict[str, Any] = {}
+        if delta.text or not (delta.reasoning or delta.tool_calls):
+            body["content"] = delta.text
+        if delta.reasoning:
+            body["reasoning_content"] = delta.reasoning
+        if delta.tool_calls:
+            body["tool_calls"] = [_call_piece(piece) for piece in delta.tool_calls]
+        found = [logprob(item) for item in delta.logprobs]
+        logprobs = {"content": found, "refusal": None} if self._logprobs else None
+        return self._chunk(delta.choice, body, logprobs=logprobs)
+
+    def _finished(self, finished: chat_pb2.Finished) -> Iterator[bytes]:
+        for end in finished.choices:
+            yield self._chunk(end.choice, {}, FINISH_REASONS[end.reason])
+        if self._with_usage:
+            tail = orjson.dumps({"choices": [], "usage": usage(finished.usage)})
+            yield self._prefix + b"," + tail[1:]
+
+    def _chunk(
+        self,
+        number: int,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> bytes:
+        choice = {
+            "index": number,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish_reason,
+        }
+        return self._prefix + b"," + orjson.dumps({"choices": [choice]})[1:]
+
+
+def _call_piece(piece: chat_pb2.ToolCallDelta) -> dict[str, Any]:
+    if not piece.id:
+        return {"index": piece.index, "function": {"arguments": piece.arguments}}
+    function = {"name": piece.name, "arguments": piece.arguments}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": function}
+
+
+def logprob(item: chat_pb2.TokenLogprob) -> dict[str, Any]:
+    return _candidate(item.chosen) | {"top_logprobs": [_candidate(c) for c in item.top]}
+
+
+def _candidate(candidate: chat_pb2.Candidate) -> dict[str, Any]:
+    return {
+        "token": token_text(candidate),
+        "logprob": candidate.logprob,
+        "bytes": list(candidate.text),
+    }

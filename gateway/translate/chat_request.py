@@ -1,0 +1,126 @@
+"""A chat completion request as `GenerateRequest`."""
+
+import json
+
+from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart
+from gateway.translate.common import ChatDefaults, keep_alive_seconds, sampling, stop_strings
+from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2
+
+MAX_SCHEMA_BYTES = 32 * 1024
+
+
+def generate_request(
+    body: ChatRequest, defaults: ChatDefaults, cache_salt: str
+) -> chat_pb2.GenerateRequest:
+    """Raises:
+    InvalidRequest: fields that contradict each other.
+    UnsupportedParameter: a known field with a value that is not offered.
+    """
+    request = chat_pb2.GenerateRequest(
+        model=body.model or "",
+        conversation=_conversation(body),
+        sampling=sampling(body, defaults),
+        max_tokens=body.max_completion_tokens or body.max_tokens or defaults.max_tokens,
+        stop=stop_strings(body),
+        n=body.n or 1,
+        ignore_eos=bool(body.ignore_eos),
+        constraint=_constraint(body),
+        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        cache_salt=cache_salt,
+    )
+    if body.logprobs:
+        request.top_logprobs = body.top_logprobs or 0
+    return request
+
+
+def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
+    messages = [_message(message, at) for at, message in enumerate(body.messages)]
+    conversation = chat_pb2.Conversation(
+        messages=messages,
+        tools=[
+            chat_pb2.Tool(
+                name=tool.function.name,
+                description=tool.function.description or "",
+                parameters_json=json.dumps(tool.function.parameters or {}),
+                strict=bool(tool.function.strict),
+            )
+            for tool in body.tools or []
+        ],
+        tool_choice=_tool_choice(body),
+        parallel_tool_calls=body.parallel_tool_calls,
+    )
+    if body.chat_template_kwargs:
+        conversation.template_kwargs.update(body.chat_template_kwargs)
+    return conversation
+
+
+def _message(message: Message, at: int) -> chat_pb2.Message:
+    return chat_pb2.Message(
+        role=message.role,
+        content=_text(message, at),
+        name=message.name or "",
+        tool_calls=[
+            chat_pb2.ToolCall(
+                id=call.id, name=call.function.name, arguments=call.function.arguments
+            )
+            for call in message.tool_calls or []
+        ],
+        tool_call_id=message.tool_call_id or "",
+        reasoning=message.reasoning_content or "",
+    )
+
+
+def _text(message: Message, at: int) -> str:
+    if message.content is None or isinstance(message.content, str):
+        return message.content or ""
+    pieces = []
+    for number, part in enumerate(message.content):
+        if isinstance(part, OtherPart):
+            raise UnsupportedParameter(
+                f"content of type {part.type!r} is not supported: the models here read text only",
+                param=f"messages[{at}].content[{number}].type",
+                suggestions=("send the content as text",),
+            )
+        pieces.append(part.text)
+    return "".join(pieces)
+
+
+def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
+    choice = body.tool_choice
+    if choice is None:
+        return None
+    names = {tool.function.name for tool in body.tools or []}
+    if isinstance(choice, NamedTool):
+        if choice.function.name not in names:
+            raise InvalidRequest(
+                "tool_choice names a tool that is not in tools", param="tool_choice"
+            )
+        return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.function.name)
+    if choice != "none" and not names:
+        raise InvalidRequest("tool_choice needs tools", param="tool_choice")
+    return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
+
+
+def _constraint(body: ChatRequest) -> chat_pb2.Constraint | None:
+    asked = [name for name, value in (("regex", body.regex), ("grammar", body.grammar)) if value]
+    formatted = body.response_format is not None and body.response_format.type != "text"
+    if len(asked) + formatted > 1:
+        raise InvalidRequest(
+            "only one of response_format, regex and grammar can be used", param=asked[0]
+        )
+    if body.regex:
+        return chat_pb2.Constraint(regex=body.regex)
+    if body.grammar:
+        return chat_pb2.Constraint(grammar=body.grammar)
+    if not formatted or body.response_format is None:
+        return None
+    if body.response_format.json_schema is None:
+        return chat_pb2.Constraint(json_object=True)
+    schema = json.dumps(body.response_format.json_schema.schema_ or {})
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise InvalidRequest(
+            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB",
+            param="response_format.json_schema.schema",
+        )
+    return chat_pb2.Constraint(json_schema=schema)

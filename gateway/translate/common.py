@@ -1,0 +1,71 @@
+"""Fields that several requests translate alike."""
+
+import re
+from dataclasses import dataclass
+
+from gateway.schemas.common import SamplingFields
+from protos.y26hkx.v1 import chat_pb2, common_pb2
+
+_DURATION = re.compile(r"(-?[\d.]+)(ms|s|m|h)?")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
+
+
+@dataclass(frozen=True)
+class ChatDefaults:
+    """What a request means that leaves these out."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+def keep_alive_seconds(value: float | str | None) -> float | None:
+    """`300`, `"5m"`, `0` or `-1` as seconds; negative is for ever."""
+    if value is None or not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value)
+    assert match is not None  # the schema's pattern is stricter
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:
+    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
+    return chat_pb2.Sampling(
+        temperature=defaults.temperature if body.temperature is None else body.temperature,
+        top_p=defaults.top_p if body.top_p is None else body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        # Negative seeds are seeds too.
+        seed=None if body.seed is None else body.seed % 2**64,
+        logit_bias=bias,
+    )
+
+
+def stop_strings(body: SamplingFields) -> list[str]:
+    return [body.stop] if isinstance(body.stop, str) else body.stop or []
+
+
+def usage(counts: common_pb2.Usage) -> dict[str, object]:
+    """OpenAI's usage object."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
+    }
+
+
+FINISH_REASONS = {
+    chat_pb2.ChoiceEnd.REASON_UNSPECIFIED: "stop",
+    chat_pb2.ChoiceEnd.REASON_STOP: "stop",
+    chat_pb2.ChoiceEnd.REASON_LENGTH: "length",
+    chat_pb2.ChoiceEnd.REASON_TOOL_CALLS: "tool_calls",
+}
+
+
+def token_text(candidate: chat_pb2.Candidate) -> str:
+    return candidate.text.decode("utf-8", "replace")

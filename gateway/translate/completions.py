@@ -1,0 +1,170 @@
+"""`POST /v1/completions` to and from the same Generate stream: one call per prompt."""
+
+import time
+from typing import Any
+
+import orjson
+
+from gateway.schemas.completions import CompletionRequest
+from gateway.translate.common import (
+    FINISH_REASONS,
+    ChatDefaults,
+    keep_alive_seconds,
+    sampling,
+    stop_strings,
+    token_text,
+    usage,
+)
+from protos.errors import UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2, common_pb2
+
+
+def generate_requests(
+    body: CompletionRequest, defaults: ChatDefaults, cache_salt: str
+) -> list[chat_pb2.GenerateRequest]:
+    """Raises:
+    UnsupportedParameter: `suffix`, or `best_of` other than `n`.
+    """
+    if body.suffix:
+        raise UnsupportedParameter("suffix is not supported", param="suffix")
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise UnsupportedParameter("best_of must equal n", param="best_of")
+    return [_request(body, prompt, defaults, cache_salt) for prompt in _prompts(body)]
+
+
+def _prompts(body: CompletionRequest) -> list[str | list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt[0], int):
+        return [prompt]
+    return list(prompt)
+
+
+def _request(
+    body: CompletionRequest, prompt: str | list[int], defaults: ChatDefaults, cache_salt: str
+) -> chat_pb2.GenerateRequest:
+    request = chat_pb2.GenerateRequest(
+        model=body.model or "",
+        sampling=sampling(body, defaults),
+        max_tokens=body.max_tokens or defaults.max_tokens,
+        stop=stop_strings(body),
+        n=body.n or 1,
+        top_logprobs=body.logprobs,
+        ignore_eos=bool(body.ignore_eos),
+        echo=bool(body.echo),
+        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        cache_salt=cache_salt,
+    )
+    if isinstance(prompt, str):
+        request.prompt = prompt
+    else:
+        request.prompt_tokens.ids.extend(prompt)
+    return request
+
+
+class Completion:
+    """One reply, of one call per prompt; choice numbers go on from prompt to prompt."""
+
+    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
+        self._base: dict[str, Any] = {
+            "id": reply_id,
+            "object": "text_completion",
+            "created": int(time.time()),
+        }
+        self._n = n
+        self._logprobs = logprobs
+        self._with_usage = with_usage
+        self._offsets: dict[int, int] = {}
+        self.total = common_pb2.Usage()
+
+    def chunks(self, event: chat_pb2.GenerateEvent, prompt: int) -> list[bytes]:
+        """The stream's chunks for `event` of the call for the `prompt`th prompt."""
+        match event.WhichOneof("event"):
+            case "started":
+                self._name(event.started)
+            case "delta":
+                delta = event.delta
+                number = prompt * self._n + delta.choice
+                logprobs = self._logprobs_of(number, list(delta.logprobs))
+                return [self._chunk(self._choice(number, delta.text, logprobs, None))]
+            case "finished":
+                self._count(event.finished.usage)
+                return [
+                    self._chunk(
+                        self._choice(
+                            prompt * self._n + end.choice, "", None, FINISH_REASONS[end.reason]
+                        )
+                    )
+                    for end in event.finished.choices
+                ]
+        return []
+
+    def last_chunk(self) -> bytes | None:
+        """The usage chunk, if it was asked for."""
+        if not self._with_usage:
+            return None
+        return orjson.dumps(self._base | {"choices": [], "usage": usage(self.total)})
+
+    def collect(self, calls: list[list[chat_pb2.GenerateEvent]]) -> dict[str, Any]:
+        """The whole reply from all events of all calls."""
+        choices = []
+        for prompt, events in enumerate(calls):
+            text = dict.fromkeys(range(self._n), "")
+            scored: dict[int, list[chat_pb2.TokenLogprob]] = {number: [] for number in text}
+            reasons = dict.fromkeys(text, "stop")
+            for event in events:
+                match event.WhichOneof("event"):
+                    case "started":
+                        self._name(event.started)
+                    case "delta":
+                        text[event.delta.choice] += event.delta.text
+                        scored[event.delta.choice].extend(event.delta.logprobs)
+                    case "finished":
+                        self._count(event.finished.usage)
+                        reasons |= {
+                            e.choice: FINISH_REASONS[e.reason] for e in event.finished.choices
+                        }
+            for number in text:
+                at = prompt * self._n + number
+                logprobs = self._logprobs_of(at, scored[number])
+                choices.append(self._choice(at, text[number], logprobs, reasons[number]))
+        return self._base | {"choices": choices, "usage": usage(self.total)}
+
+    def _name(self, started: chat_pb2.Started) -> None:
+        self._base |= {
+            "model": started.model.id,
+            "system_fingerprint": started.model.fingerprint,
+        }
+
+    def _count(self, counts: common_pb2.Usage) -> None:
+        self.total.prompt_tokens += counts.prompt_tokens
+        self.total.completion_tokens += counts.completion_tokens
+        self.total.cached_tokens += counts.cached_tokens
+
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        return orjson.dumps(self._base | {"choices": [choice]})
+
+    def _choice(
+        self, number: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
+    ) -> dict[str, Any]:
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _logprobs_of(
+        self, number: int, items: list[chat_pb2.TokenLogprob]
+    ) -> dict[str, Any] | None:
+        if not self._logprobs:
+            return None
+        tokens = [token_text(item.chosen) for item in items]
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offsets.get(number, 0))
+            self._offsets[number] = offsets[-1] + len(token)
+        return {
+            "tokens": tokens,
+            "token_logprobs": [item.chosen.logprob for item in items],
+            "top_logprobs": [
+                {token_text(c): c.logprob for c in item.top} or None for item in items
+            ],
+            "text_offset": offsets,
+        }

@@ -1,0 +1,68 @@
+"""Embedding requests and their vectors: bytes to JSON with no Python code run per number."""
+
+import base64
+from typing import Any
+
+import orjson
+
+from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.translate.common import keep_alive_seconds
+from protos.y26hkx.v1 import embed_pb2
+
+FLOAT_BYTES = 4
+
+
+def embed_request(body: EmbeddingRequest) -> embed_pb2.EmbedRequest:
+    truncate = f"TRUNCATE_{(body.truncate or 'unspecified').upper()}"
+    return embed_pb2.EmbedRequest(
+        model=body.model or "",
+        inputs=[_input(item) for item in _items(body)],
+        dimensions=body.dimensions,
+        truncate=embed_pb2.Truncate.Value(truncate),
+        prompt_name=body.prompt_name or body.input_type or "",
+        keep_alive_s=keep_alive_seconds(body.keep_alive),
+    )
+
+
+def _items(body: EmbeddingRequest) -> list[str | list[int]]:
+    given = body.input
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given[0], int):
+        return [given]
+    return list(given)
+
+
+def _input(item: str | list[int]) -> embed_pb2.EmbedInput:
+    if isinstance(item, str):
+        return embed_pb2.EmbedInput(text=item)
+    return embed_pb2.EmbedInput(tokens=embed_pb2.TokenIdList(ids=item))
+
+
+def reply(response: embed_pb2.EmbedResponse, encoding: str) -> bytes:
+    """The JSON body of a reply; `encoding` is "float" or "base64"."""
+    row_bytes = response.dimension * FLOAT_BYTES
+    view = memoryview(response.vectors)
+    rows = [view[at : at + row_bytes] for at in range(0, len(view), row_bytes)]
+    body: dict[str, Any] = {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _vector(row, encoding)}
+            for index, row in enumerate(rows)
+        ],
+        "model": response.model.id,
+        "usage": {
+            "prompt_tokens": response.usage.prompt_tokens,
+            "total_tokens": response.usage.prompt_tokens,
+        },
+        "system_fingerprint": response.model.fingerprint,
+    }
+    if response.truncated:
+        body["truncated"] = list(response.truncated)
+    return orjson.dumps(body)
+
+
+def _vector(row: memoryview, encoding: str) -> Any:
+    if encoding == "base64":
+        return base64.b64encode(row).decode("ascii")
+    return row.cast("f").tolist()
