@@ -1,11 +1,18 @@
 """Starts a process and loads a model into it; whatever goes wrong, no process is left behind."""
 
+from typing import Never
+
 from protos.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import LoadedModel
-from worker_runtime.load_failures import died_while_loading, explained, raised_while_loading
+from worker_runtime.load_failures import (
+    died_while_loading,
+    explained,
+    load_failed,
+    raised_while_loading,
+)
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import to_the_end
 
@@ -40,3 +47,12 @@ async def bring_up(
             # Its memory stays booked until it is gone.
             await to_the_end(engine.stop(policy.stop_grace_s), on_cancel=engine.kill)
     return loaded
+
+
+async def load_limit(entry: ModelEntry, policy: LifecyclePolicy, clock: Clock) -> Never:
+    """
+    Raises:
+        BackendLoadFailed: when the time for a load is over.
+    """
+    await clock.sleep(policy.load_timeout_s)
+    raise load_failed(entry.backend, f"it took longer than {policy.load_timeout_s:.0f} s")

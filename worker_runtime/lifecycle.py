@@ -143,6 +143,11 @@ class Models:
         """Loads that wait for memory."""
         return self._scheduler.n_waiting
 
+    @property
+    def n_booked(self) -> int:
+        """Models that hold memory, or are about to."""
+        return self._scheduler.n_held
+
     async def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases, drain and unload everything; `hurry` does not wait for leases."""
         self._begin_close(hurry=hurry)

@@ -8,25 +8,23 @@ keeps it while it is used or fresh, and takes it down.
 """
 
 import asyncio
-import copy
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
 
 from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
-from worker_runtime.bring_up import bring_up
+from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
-from worker_runtime.load_failures import load_failed
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
 from worker_runtime.scheduler import Booking, Scheduler
 from worker_runtime.setbacks import Setbacks
-from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.snapshot import ModelSnapshot, ModelState
+from worker_runtime.standing import Standing
 from worker_runtime.take_down import take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
 
@@ -52,8 +50,9 @@ class ModelOwner:
         self._scheduler = scheduler
         self._estimate = estimate
         self._setbacks = Setbacks(policy)
-        self._counters = Counters()
         self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
+        self._standing = Standing(entry.id, self._room)
+        self._counters = self._standing.counters
         self._loaded: LoadedModel | None = None
         self._unloads: list[asyncio.Future[int]] = []
         # Whatever the owner task may have to act on.
@@ -62,11 +61,6 @@ class ModelOwner:
         self._alarm_s: float | None = None
         self._closing = False
         self._hurry = False
-        self._state = ModelState.UNLOADED
-        self._load_fraction = 0.0
-        self._load_stage = ""
-        self._last_used_s: float | None = None
-        self._freed_bytes: int | None = None
         # By the unload that goes on, or 0.
         self._freed_now = 0
 
@@ -88,7 +82,7 @@ class ModelOwner:
         self._release(await self._acquire(on_wait), keep_alive_s)
 
     async def unload(self) -> int:
-        if self._state in (ModelState.UNLOADED, ModelState.FAILED):
+        if self._standing.state in (ModelState.UNLOADED, ModelState.FAILED):
             return 0
         freed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
@@ -100,6 +94,8 @@ class ModelOwner:
     def replace(self, entry: ModelEntry) -> None:
         """The files changed: what is loaded serves its leases to their end, then goes."""
         self.entry, self._setbacks = entry, Setbacks(self._policy)
+        if self._standing.state is ModelState.FAILED:
+            self._standing.enter(ModelState.UNLOADED)
         if self._loaded is not None:
             self._loaded.accepting = False
             self._changes.notify()
@@ -115,24 +111,9 @@ class ModelOwner:
         return self._closing
 
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
-        now_s, loaded = self._clock.monotonic(), self._loaded
-        in_use = loaded is not None and loaded.n_leases > 0
-        return ModelSnapshot(
-            self.entry,
-            is_default,
-            self._state,
-            copy.copy(self._counters),
-            n_leases=loaded.n_leases if loaded is not None else 0,
-            n_waiting=len(self._room),
-            load_fraction=self._load_fraction,
-            load_stage=self._load_stage,
-            loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
-            idle_s=None if in_use or self._last_used_s is None else now_s - self._last_used_s,
-            pid=loaded.engine.pid if loaded is not None else 0,
-            resident_bytes=loaded.resident_bytes() if loaded is not None else 0,
-            failure=self._setbacks.cause,
-            retry_after_s=self._setbacks.retry_after_s(now_s),
-            freed_bytes=self._freed_bytes,
+        now_s = self._clock.monotonic()
+        return self._standing.snapshot(
+            self.entry, self._loaded, self._setbacks, now_s, is_default=is_default
         )
 
     # For the scheduler.
@@ -183,7 +164,7 @@ class ModelOwner:
 
     def _end_life(self) -> None:
         failed = bool(self._setbacks.cause)
-        self._enter(ModelState.FAILED if failed else ModelState.UNLOADED)
+        self._standing.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
         if self._setbacks.retry_after_s(self._clock.monotonic()) is not None:
             self._room.refuse(lambda: self._setbacks.failure(self._clock.monotonic()))
         for freed in self._unloads:
@@ -192,7 +173,7 @@ class ModelOwner:
         self._unloads.clear()
 
     async def _book(self, entry: ModelEntry) -> Booking | None:
-        self._enter(ModelState.QUEUED)
+        self._standing.enter(ModelState.QUEUED)
         try:
             booking = await first_of(
                 self._scheduler.reserve(self, self._estimate(entry)),
@@ -213,13 +194,15 @@ class ModelOwner:
         return booking
 
     async def _bring_up(self, entry: ModelEntry) -> LoadedModel | None:
-        self._enter(ModelState.RESERVED)
+        self._standing.enter(ModelState.RESERVED)
         began_s = self._clock.monotonic()
         try:
             loaded = await first_of(
-                bring_up(entry, self._launcher, self._policy, self._clock, self._on_progress),
+                bring_up(
+                    entry, self._launcher, self._policy, self._clock, self._standing.on_progress
+                ),
                 self._until_unwanted(),
-                self._load_limit(entry),
+                load_limit(entry, self._policy, self._clock),
             )
         except ServingError as error:
             self._load_failed(error)
@@ -233,11 +216,6 @@ class ModelOwner:
         log.info("model %s is loaded (%.1f s, pid %d)", entry.id, took_s, loaded.engine.pid)
         return loaded
 
-    async def _load_limit(self, entry: ModelEntry) -> None:
-        await self._clock.sleep(self._policy.load_timeout_s)
-        limit_s = self._policy.load_timeout_s
-        raise load_failed(entry.backend, f"it took longer than {limit_s:.0f} s")
-
     async def _live(self, loaded: LoadedModel) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -245,7 +223,7 @@ class ModelOwner:
                 self._loaded = loaded
                 self._setbacks.loaded()
                 self._room.grant(loaded)
-                self._enter(ModelState.READY)
+                self._standing.enter(ModelState.READY)
                 if self._unloads or self.entry.fingerprint != loaded.entry.fingerprint:
                     loaded.accepting = False
                 self._scheduler.settle()
@@ -269,21 +247,12 @@ class ModelOwner:
             if self._alarm_s is not None and self._alarm_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
                 return
-            await self._sleep_until(self._alarm_s)
-
-    async def _sleep_until(self, deadline_s: float | None) -> None:
-        """Return at the deadline, or when anything has changed."""
-        change = self._changes.since(self._changes.count)
-        if deadline_s is None:
-            await change
-        else:
-            delay_s = max(deadline_s - self._clock.monotonic(), 0.0)
-            await first_of(change, self._clock.sleep(delay_s))
+            await self._changes.or_at(self._alarm_s, self._clock)
 
     async def _take_down(self, loaded: LoadedModel) -> None:
         engine, model = loaded.engine, loaded.entry.id
         if loaded.n_leases and engine.exit is None:
-            self._enter(ModelState.DRAINING)
+            self._standing.enter(ModelState.DRAINING)
             await first_of(
                 self._changes.until(
                     lambda: self._hurry or not loaded.n_leases or engine.exit is not None
@@ -295,13 +264,13 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
-        self._freed_bytes = self._freed_now = await take_down(
+        self._standing.freed_bytes = self._freed_now = await take_down(
             model,
             engine,
             self._probe,
             self._policy.stop_grace_s,
             at_once=self._hurry or loaded.n_leases > 0,
-            enter=self._enter,
+            enter=self._standing.enter,
         )
         self._counters.unloads += 1
 
@@ -320,7 +289,7 @@ class ModelOwner:
 
     def _release(self, loaded: LoadedModel, keep_alive_s: float | None) -> None:
         self._counters.busy_seconds_sum += loaded.end_use(keep_alive_s)
-        self._last_used_s = self._clock.monotonic()
+        self._standing.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
             return
         deadline = loaded.idle_deadline_s
@@ -340,23 +309,6 @@ class ModelOwner:
     async def _until_unwanted(self) -> None:
         await self._changes.until(lambda: not self._wanted())
 
-    def _on_progress(self, fraction: float, stage: str) -> None:
-        if self._state is ModelState.RESERVED:
-            self._enter(ModelState.LOADING)
-        self._load_fraction, self._load_stage = fraction, stage
-        self._announce()
-
-    def _enter(self, state: ModelState) -> None:
-        log.debug("model %s: %s → %s", self.entry.id, self._state.value, state.value)
-        self._state = state
-        self._load_fraction, self._load_stage = 0.0, ""
-        self._announce()
-
     def _on_room_change(self) -> None:
-        self._announce()
+        self._standing.announce()
         self._changes.notify()
-
-    def _announce(self) -> None:
-        loading = self._state in (ModelState.RESERVED, ModelState.LOADING)
-        reason: Literal["load", "queue"] = "load" if loading else "queue"
-        self._room.tell(reason, self._load_fraction, self._load_stage)

@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from worker_runtime.clock import Clock
+
 T = TypeVar("T")
 
 
 async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, Any]) -> T | None:
     """The result of `work`, or None if one of `others` ended before it.
+
+    Cancelled from outside in the moment in which `work` ends, its result is lost: work that
+    returns what must be released later is not to be nested in two of these.
 
     Raises:
         Exception: what `work` raised, or one of `others` that ended first.
@@ -66,6 +71,11 @@ class Changes:
             self._changed.clear()
             await self._changed.wait()
 
-    async def since(self, count: int) -> None:
-        """Return once there was a change after `count`."""
-        await self.until(lambda: self.count != count)
+    async def or_at(self, deadline_s: float | None, clock: Clock) -> None:
+        """Return after the next change, or at the deadline if there is one."""
+        count = self.count
+        change = self.until(lambda: self.count != count)
+        if deadline_s is None:
+            await change
+        else:
+            await first_of(change, clock.sleep(max(deadline_s - clock.monotonic(), 0.0)))

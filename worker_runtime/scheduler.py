@@ -55,6 +55,10 @@ class Scheduler:
     def n_waiting(self) -> int:
         return len(self._requests)
 
+    @property
+    def n_held(self) -> int:
+        return len(self._held)
+
     async def reserve(self, tenant: Tenant, need_bytes: int) -> Booking:
         """Wait for room and book it; cancelling gives the place in the queue up.
 

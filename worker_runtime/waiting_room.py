@@ -98,6 +98,7 @@ class WaitingRoom:
             if not waiter.granted.done():
                 waiter.granted.set_exception(error())
 
-    def tell(self, reason: Literal["queue", "load"], load_fraction: float, stage: str) -> None:
+    def tell(self, waiting: Callable[[int], Waiting]) -> None:
+        """Tell everybody what `waiting` makes of their position, 1 being next."""
         for position, waiter in enumerate(self._waiters, start=1):
-            waiter.tell(Waiting(position, reason, load_fraction, stage))
+            waiter.tell(waiting(position))

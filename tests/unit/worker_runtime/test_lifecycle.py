@@ -206,6 +206,25 @@ async def test_waiters_hear_position_and_progress() -> None:
         assert heard[-1] == Waiting(1, "load", 0.5, "reading weights")
 
 
+async def test_waiters_hear_how_long_it_will_take_once_that_is_known() -> None:
+    async with world(auto=False) as made:
+        heard: list[Waiting] = []
+
+        async def use() -> None:
+            async with made.models.lease("a", keep_alive_s=0, on_wait=heard.append):
+                pass
+
+        for _ in range(2):
+            task = asyncio.create_task(use())
+            await settle()
+            await made.clock.tick(8)
+            made.launcher.latest.on_progress(0.75, "")
+            made.launcher.latest.finish_load()
+            await task
+            await settle()
+        assert heard[-1].estimated_wait_s == 2
+
+
 async def test_the_idle_clock_starts_when_the_last_lease_ends() -> None:
     async with world() as made:
         async with made.held():
@@ -449,6 +468,18 @@ async def test_a_model_that_changed_on_disk_is_loaded_anew_once_its_leases_end()
             assert made.state() is ModelState.DRAINING
         assert await made.use() == 2
         assert made.launcher.latest.entry.fingerprint == "fp_new"
+
+
+async def test_a_failed_model_that_was_replaced_is_tried_at_once() -> None:
+    async with world(auto=False) as made:
+        waiting = await waiter(made)
+        made.launcher.latest.fail_load(BackendLoadFailed("no"))
+        await asyncio.gather(waiting, return_exceptions=True)
+        made.entries = [entry("a", fingerprint="fp_new")]
+        made.models.rescan()
+        assert made.state() is ModelState.UNLOADED
+        made.launcher.auto = True
+        assert await made.use() == 2
 
 
 async def test_a_model_that_went_from_disk_is_unloaded_and_not_found() -> None:

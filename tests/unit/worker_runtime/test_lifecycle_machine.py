@@ -91,6 +91,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         try:
             self.run(close())
             assert not self.launcher.alive, "a process is left behind"
+            assert not self.models.n_booked, "memory is booked for nothing"
         finally:
             self.loop.close()
 

@@ -1,0 +1,89 @@
+"""Where a model stands: state, progress and sums, as waiters hear it and status shows it."""
+
+import copy
+import logging
+
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.leases import LoadedModel
+from worker_runtime.setbacks import Setbacks
+from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.waiting_room import Waiting, WaitingRoom
+
+LOADING = frozenset({ModelState.RESERVED, ModelState.LOADING})
+
+log = logging.getLogger(__name__)
+
+
+class Standing:
+    """Written by the model's owner only; each change is told to those in `room`."""
+
+    def __init__(self, model: str, room: WaitingRoom) -> None:
+        self.state = ModelState.UNLOADED
+        self.counters = Counters()
+        self.last_used_s: float | None = None
+        # What the last unload gave back.
+        self.freed_bytes: int | None = None
+        self._model = model
+        self._room = room
+        self._load_fraction = 0.0
+        self._load_stage = ""
+
+    def enter(self, state: ModelState) -> None:
+        log.debug("model %s: %s → %s", self._model, self.state.value, state.value)
+        self.state = state
+        self._load_fraction, self._load_stage = 0.0, ""
+        self.announce()
+
+    def on_progress(self, fraction: float, stage: str) -> None:
+        if self.state is ModelState.RESERVED:
+            self.enter(ModelState.LOADING)
+        self._load_fraction, self._load_stage = fraction, stage
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell each waiter its place and how the load goes, where that is news."""
+        loading = self.state in LOADING
+        self._room.tell(
+            lambda position: Waiting(
+                position,
+                "load" if loading else "queue",
+                self._load_fraction,
+                self._load_stage,
+                self._rest_of_load_s() if loading else None,
+            )
+        )
+
+    def _rest_of_load_s(self) -> float | None:
+        """As past loads went; None before the first."""
+        if not self.counters.loads:
+            return None
+        typical_s = self.counters.load_seconds_sum / self.counters.loads
+        return typical_s * (1.0 - self._load_fraction)
+
+    def snapshot(
+        self,
+        entry: ModelEntry,
+        loaded: LoadedModel | None,
+        setbacks: Setbacks,
+        now_s: float,
+        *,
+        is_default: bool,
+    ) -> ModelSnapshot:
+        in_use = loaded is not None and loaded.n_leases > 0
+        return ModelSnapshot(
+            entry,
+            is_default,
+            self.state,
+            copy.copy(self.counters),
+            n_leases=loaded.n_leases if loaded is not None else 0,
+            n_waiting=len(self._room),
+            load_fraction=self._load_fraction,
+            load_stage=self._load_stage,
+            loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
+            idle_s=None if in_use or self.last_used_s is None else now_s - self.last_used_s,
+            pid=loaded.engine.pid if loaded is not None else 0,
+            resident_bytes=loaded.resident_bytes() if loaded is not None else 0,
+            failure=setbacks.cause,
+            retry_after_s=setbacks.retry_after_s(now_s),
+            freed_bytes=self.freed_bytes,
+        )
