@@ -1,10 +1,8 @@
 """`y26hkx COMMAND`, also `python -m cli COMMAND`."""
 
 import argparse
-import runpy
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 SERVICES = {
     "gateway": ("gateway", "the OpenAI API alone; needs workers (CHAT_WORKERS, EMBED_WORKERS)"),
@@ -25,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if chosen.command == "serve":
         return _serve(chosen)
+    import runpy
+
     module, _ = SERVICES[chosen.command]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
+    # Not at the top: it loads the e-mail parser, which the supervisor would carry for its life.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("y26hkx")
     except PackageNotFoundError:

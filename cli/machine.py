@@ -1,6 +1,5 @@
 """RAM and page file of this machine, from the system itself: cheap, and without psutil."""
 
-import ctypes
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,26 +33,28 @@ def from_meminfo(text: str) -> Memory:
 
 
 def _windows() -> Memory:
-    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    # Not at the top: elsewhere nobody needs it.
+    import ctypes
+
+    class MemoryStatus(ctypes.Structure):
+        """MEMORYSTATUSEX."""
+
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load_percent", ctypes.c_uint32),
+            ("total", ctypes.c_uint64),
+            ("available", ctypes.c_uint64),
+            ("total_page_file", ctypes.c_uint64),
+            ("available_page_file", ctypes.c_uint64),
+            ("total_virtual", ctypes.c_uint64),
+            ("available_virtual", ctypes.c_uint64),
+            ("available_extended_virtual", ctypes.c_uint64),
+        )
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009 - unknown to mypy off Windows
     if not kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
         return Memory()
     # What Windows calls the page file's total is the commit limit: RAM and page file together.
     swap = max(0, int(status.total_page_file) - int(status.total))
     return Memory(int(status.total), int(status.available), swap)
-
-
-class _MemoryStatus(ctypes.Structure):
-    """MEMORYSTATUSEX."""
-
-    _fields_ = (
-        ("length", ctypes.c_uint32),
-        ("load_percent", ctypes.c_uint32),
-        ("total", ctypes.c_uint64),
-        ("available", ctypes.c_uint64),
-        ("total_page_file", ctypes.c_uint64),
-        ("available_page_file", ctypes.c_uint64),
-        ("total_virtual", ctypes.c_uint64),
-        ("available_virtual", ctypes.c_uint64),
-        ("available_extended_virtual", ctypes.c_uint64),
-    )

@@ -1,7 +1,7 @@
 """`y26hkx serve`: gateway, chat worker and embedding worker as one supervised stack."""
 
 import asyncio
-import secrets
+import os
 import socket
 import sys
 import time
@@ -15,9 +15,8 @@ from cli.supervisor import Supervisor
 from protos.orphan import exit_when_orphaned
 
 ANSWER_WITHIN_S = 5.0
-# Streams get 30 s to end; what hangs longer is killed.
-GATEWAY_DRAIN_S = 40.0
-WORKER_DRAIN_S = 30.0
+# What hangs longer than its own drain and this is killed.
+GRACE_S = 10.0
 LOOK_FAST_FOR_S = 20.0
 OK = 200
 
@@ -63,13 +62,15 @@ def stages(settings: StackSettings, port: int) -> list[list[ServiceSpec]]:
         "PYTHONUNBUFFERED": "1",
         "EXIT_WITH_PARENT": "1",
         "WORKER_HOST": "127.0.0.1",
-        "WORKER_TOKEN": settings.values.get("WORKER_TOKEN") or secrets.token_urlsafe(32),
+        "WORKER_TOKEN": settings.values.get("WORKER_TOKEN") or os.urandom(32).hex(),
         "CHAT_WORKER_PORT": str(chat_port),
         "EMBED_WORKER_PORT": str(embed_port),
     }
     own = {
         "GATEWAY_HOST": settings.host,
         "GATEWAY_PORT": str(port),
+        # No load balancer has to notice first: refuse new requests at once.
+        "GATEWAY_DRAIN_ACCEPT_S": settings.values.get("GATEWAY_DRAIN_ACCEPT_S", "0"),
         "CHAT_WORKERS": f"127.0.0.1:{chat_port}",
         "EMBED_WORKERS": f"127.0.0.1:{embed_port}",
     }
@@ -81,7 +82,7 @@ def stages(settings: StackSettings, port: int) -> list[list[ServiceSpec]]:
         command=[sys.executable, "-m", "gateway"],
         env={**settings.inherited, **shared, **own},
         answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
-        drain_s=GATEWAY_DRAIN_S,
+        drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
         essential=True,
     )
     workers = []
@@ -133,8 +134,16 @@ def _worker(
         command=[sys.executable, "-m", module],
         env={**settings.inherited, **shared},
         answers=lambda: grpc_health("127.0.0.1", port, ANSWER_WITHIN_S),
-        drain_s=WORKER_DRAIN_S,
+        drain_s=_seconds(settings, "DRAIN_SECONDS", 25) + GRACE_S,
     )
+
+
+def _seconds(settings: StackSettings, name: str, default: float) -> float:
+    try:
+        return float(settings.values.get(name) or default)
+    except ValueError:
+        # The service itself says what is wrong with it.
+        return default
 
 
 async def _until_ready(host: str, port: int, began: float) -> None:

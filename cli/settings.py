@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -51,8 +49,7 @@ class StackSettings:
         """
         own = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
         inherited = {**own, **options}
-        from_file = {name: value or "" for name, value in dotenv_values(".env").items()}
-        values = {name.upper(): value for name, value in {**from_file, **inherited}.items()}
+        values = {name.upper(): value for name, value in {**_dotenv(), **inherited}.items()}
         return cls(
             inherited=inherited,
             values=values,
@@ -73,6 +70,15 @@ class StackSettings:
     @property
     def models_dir(self) -> Path:
         return Path(self.values.get("MODELS_DIR", "models")).resolve()
+
+
+def _dotenv() -> dict[str, str]:
+    if not Path(".env").is_file():
+        return {}
+    # The parser that pydantic-settings uses in the services: a file means the same to all.
+    from dotenv import dotenv_values
+
+    return {name: value or "" for name, value in dotenv_values(".env").items()}
 
 
 def is_on(value: str) -> bool:
