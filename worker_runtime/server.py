@@ -83,6 +83,8 @@ async def serve(
         RuntimeError: the port is taken.
     """
     logs.configure(settings.log_level)
+    # The first look at the disk is the slow one: not during somebody's call.
+    models.snapshot()
     requests, open_rpcs = StopRequests(), OpenRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
