@@ -6,7 +6,13 @@ is asked for, so nothing is counted twice and no worker is called.
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -19,6 +25,8 @@ from gateway.pool import Pool
 from protos import errors
 from protos.errors import ServingError
 from protos.y26hkx.v1 import common_pb2, worker_pb2
+
+disable_created_metrics()
 
 KINDS = ("memory", "timeout", "validation", "overload", "unavailable", "internal")
 _KIND_OF: dict[type[ServingError], str] = {

@@ -163,9 +163,10 @@ def save(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / NAME)
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     save(*train(arguments.steps), arguments.out)
 
 
