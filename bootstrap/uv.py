@@ -15,6 +15,8 @@ from bootstrap.settings import ROOT, Settings, SetupError, program
 VENV = ROOT / ".venv"
 # The first that knows everything we ask of it.
 OLDEST_UV = (0, 5)
+# They name another environment than .venv, such as an activated one.
+OTHER_TARGETS = frozenset({"VIRTUAL_ENV", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_PYTHON"})
 
 
 class Uv:
@@ -23,8 +25,7 @@ class Uv:
     def __init__(self, uv: Path, variables: Mapping[str, str], arguments: tuple[str, ...]) -> None:
         self._uv = uv
         self._arguments = arguments
-        # .venv is chosen below; an activated environment must not be.
-        self.env = {k: v for k, v in variables.items() if k not in {"VIRTUAL_ENV", "PYTHONHOME"}}
+        self.env = {name: value for name, value in variables.items() if name not in OTHER_TARGETS}
 
     def install(self, *what: str | Path) -> list[str | Path]:
         """The command that installs `what` and nothing else: versions are the lock's matter."""

@@ -68,6 +68,8 @@ class Service:
         self._backoff = Backoff(restart)
         self._stopping = asyncio.Event()
         self._child: Child | None = None
+        # Held while a process is being started: `stop` must not miss it.
+        self._starting = asyncio.Lock()
         self.has_answered = asyncio.Event()
 
     @property
@@ -94,7 +96,8 @@ class Service:
     async def stop(self) -> None:
         """Let the process drain, kill it if it takes too long; `keep_running` then returns."""
         self._stopping.set()
-        child = self._child
+        async with self._starting:
+            child = self._child
         if child is None:
             return
         child.ask_to_stop()
@@ -113,14 +116,14 @@ class Service:
     async def _run_once(self) -> str:
         """Run one process to its end; how it ended, in words."""
         relay = Relay(self.spec.name, self._width)
-        try:
-            self._child = await Child.start(self.spec.command, self.spec.env, relay)
-        except OSError as error:
-            return f"cannot be started: {error}"
-        child = self._child
-        if self._stopping.is_set():
-            # Stopped while it was being started, when there was nothing to signal yet.
-            child.ask_to_stop()
+        async with self._starting:
+            if self._stopping.is_set():
+                return "was not started"
+            try:
+                child = await Child.start(self.spec.command, self.spec.env, relay)
+            except OSError as error:
+                return f"cannot be started: {error}"
+            self._child = child
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(self._watch(child))

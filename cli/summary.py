@@ -15,12 +15,11 @@ LONG_INPUT_TOKENS = 2048
 def summary(settings: StackSettings, port: int) -> Iterator[str]:
     """The lines to print."""
     found = memory()
-    value = settings.values.get
     yield f"OpenAI base URL  http://{settings.reached_at}:{port}/v1  (listening on {settings.host})"
     yield f"models           {settings.models_dir}"
     yield f"memory           {_memory_line(found)}"
     yield f"API keys         {'set' if _has_keys(settings) else 'none: any local program may ask'}"
-    yield f"input limit      {value('MAX_INPUT_TOKENS', '2048')} tokens (MAX_INPUT_TOKENS)"
+    yield f"input limit      {_input_limit(settings)} (MAX_INPUT_TOKENS)"
     yield f"idle unloading   {_unloading(settings)}"
     if settings.chat_workers is not None:
         yield f"chat workers     {settings.chat_workers or 'none'} (CHAT_WORKERS is set)"
@@ -74,6 +73,11 @@ def _memory_risks(settings: StackSettings, found: Memory, system: str) -> Iterat
 
 def _has_keys(settings: StackSettings) -> bool:
     return any(settings.values.get(name) for name in ("API_KEYS", "API_KEY", "API_KEYS_FILE"))
+
+
+def _input_limit(settings: StackSettings) -> str:
+    tokens = settings.values.get("MAX_INPUT_TOKENS", "").strip()
+    return f"{tokens} tokens" if tokens.strip("0") else "what the model's context leaves"
 
 
 def _unloading(settings: StackSettings) -> str:

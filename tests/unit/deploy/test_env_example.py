@@ -1,0 +1,51 @@
+""".env.example: every setting of every service is in it, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices
+from pydantic_settings import BaseSettings
+
+from chat_worker.settings import ChatSettings
+from embed_worker.settings import EmbedSettings
+from gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).resolve().parents[3]
+# Set between the processes, or read by others than the services.
+INTERNAL = {"EXIT_WITH_PARENT"}
+NOT_OF_A_SERVICE = {"Y26HKX_BIND", "Y26HKX_PORT", "CHAT_MEMORY", "EMBED_MEMORY", "Y26HKX_TORCH"}
+
+
+def documented() -> set[str]:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    return set(re.findall(r"^#([A-Z0-9_]+)=", text, re.MULTILINE))
+
+
+def variables(settings: type[BaseSettings]) -> list[list[str]]:
+    """The names of each setting."""
+    found = []
+    for field in settings.model_fields.values():
+        alias = field.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        found.append([str(choice) for choice in choices])
+    return found
+
+
+EVERY_SETTINGS: list[type[BaseSettings]] = [GatewaySettings, ChatSettings, EmbedSettings]
+
+
+@pytest.mark.parametrize("settings", EVERY_SETTINGS)
+def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
+    missing = [names for names in variables(settings) if not {*names} & (documented() | INTERNAL)]
+    assert missing == []
+
+
+def test_nothing_is_documented_that_does_not_exist() -> None:
+    known = {name for settings in EVERY_SETTINGS for names in variables(settings) for name in names}
+    assert documented() - known == NOT_OF_A_SERVICE
+
+
+def test_the_example_sets_nothing() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    assert all(line.startswith("#") or not line for line in lines)
