@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 import psutil
@@ -89,6 +89,11 @@ def error_of(raised: grpc.aio.AioRpcError) -> ServingError:
     raise AssertionError(f"no details in {raised}")
 
 
+async def read_to_end(call: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 def text_of(events: list[pb.GenerateEvent]) -> str:
     return "".join(event.delta.text for event in events)
 
@@ -149,8 +154,7 @@ async def test_a_killed_engine_is_an_error_to_its_callers_and_the_next_request_w
     (engine,) = worker.engines()
     engine.kill()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        while await call.read() is not grpc.aio.EOF:
-            pass
+        await read_to_end(call)
     assert error_of(caught.value).code == "worker_lost"
     events = await worker.generate(sampling=pb.Sampling(temperature=0))
     assert text_of(events) == expected
