@@ -37,12 +37,17 @@ class WatchPolicy:
 
     Args:
         every_s: time between two questions.
-        misses: that many without an answer in a row end it. Only one that has answered before
-            is judged: a slow start is no hang.
+        misses: that many without an answer in a row end it, once it has answered.
+        first_within_s: time for the first answer: a slow start is no hang.
     """
 
     every_s: float = 5.0
     misses: int = 3
+    first_within_s: float = 120.0
+
+
+# How soon a starting process is asked again.
+LOOK_AGAIN_S = 0.1
 
 
 class NeverStarted(Exception):
@@ -138,9 +143,11 @@ class Service:
     async def _watch(self, child: Child) -> None:
         if self.spec.answers is None:
             return
+        policy = self._watch_policy
         n_missed = 0
         answered = False
-        while n_missed < self._watch_policy.misses:
+        deadline = time.monotonic() + policy.first_within_s
+        while n_missed < policy.misses and (answered or time.monotonic() < deadline):
             try:
                 await self.spec.answers()
             except (OSError, TimeoutError):
@@ -148,8 +155,8 @@ class Service:
             else:
                 n_missed, answered = 0, True
                 self.has_answered.set()
-            await asyncio.sleep(self._watch_policy.every_s if answered else 0.1)
-        self._say(f"{self.spec.name} (pid {child.pid}) no longer answers: killed")
+            await asyncio.sleep(policy.every_s if answered else LOOK_AGAIN_S)
+        self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
         child.kill()
 
     def _report(self, ending: str, delay_s: float) -> None:

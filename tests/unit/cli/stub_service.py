@@ -3,11 +3,13 @@
 It notes what happens to it in FOLDER/events and listens on the port in FOLDER/NAME.port.
 """
 
+import itertools
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from protos.orphan import exit_when_orphaned
@@ -37,7 +39,8 @@ def main() -> None:
     if mode == "crash":
         sys.exit(3)
     with socket.create_server(("127.0.0.1", int((folder / f"{name}.port").read_text()))) as door:
-        threading.Thread(target=answer, args=(door,), daemon=True).start()
+        if mode != "mute":
+            threading.Thread(target=answer, args=(door, note), daemon=True).start()
         sys.stdout.write(f"{name} says hello\n")
         sys.stdout.flush()
         while not stopping.wait(0.05):
@@ -46,12 +49,14 @@ def main() -> None:
         note("ended")
 
 
-def answer(door: socket.socket) -> None:
-    while True:
+def answer(door: socket.socket, note: Callable[[str], None]) -> None:
+    for n in itertools.count():
         connection, _ = door.accept()
         with connection:
             connection.recv(1024)
             connection.sendall(REPLY)
+        if n == 0:
+            note("answered")
 
 
 if __name__ == "__main__":

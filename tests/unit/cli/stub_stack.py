@@ -32,7 +32,7 @@ def main() -> int:
                     *(name, str(folder), modes.get(name, "normal")),
                 ],
                 env=env,
-                answers=partial(http_status, "127.0.0.1", port, "/health/live", 0.5),
+                answers=partial(http_status, "127.0.0.1", port, "/health/live", 1),
                 drain_s=30,
                 essential=name == "front",
             )
@@ -40,7 +40,7 @@ def main() -> int:
     supervisor = Supervisor(
         [specs[:1], specs[1:]],
         restart=RestartPolicy(first_s=0.05, longest_s=0.2, alarm_at=3),
-        watch=WatchPolicy(every_s=0.2, misses=2),
+        watch=WatchPolicy(every_s=0.2, misses=3, first_within_s=8),
     )
     return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
 
