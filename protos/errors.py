@@ -7,7 +7,7 @@
     │   └── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
-    ├── ModelNotFound               NOT_FOUND            no such model, or a broken one
+    ├── ModelNotFound               NOT_FOUND            no such model
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
     ├── BackendLoadFailed           FAILED_PRECONDITION  the model could not be loaded
     ├── NotReady                    UNAVAILABLE          starting, draining, or no worker

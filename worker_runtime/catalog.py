@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protos.errors import ModelNotFound
+from protos.errors import BackendLoadFailed, ModelNotFound
 from worker_runtime.clock import Clock
 
 Capability = Literal["chat", "embed"]
@@ -73,18 +73,22 @@ class Catalog:
         """The entry that `model` means: an id, in any case; "" is the default model.
 
         Raises:
-            ModelNotFound: no such model, with the known ids as suggestions; or it is broken,
-                with the reason.
+            ModelNotFound: no such model, with the known ids as suggestions.
+            BackendLoadFailed: its files are broken, with the reason.
         """
         self._refresh()
         entry = self._find(model or self._default_id)
         if entry is None:
             raise self._not_found(model)
         if entry.broken:
-            raise ModelNotFound(
-                f"the model {entry.id!r} cannot be used: {entry.broken}",
+            raise BackendLoadFailed(
+                f"the model {entry.id!r} cannot be loaded: {entry.broken}",
                 param="model",
-                suggestions=("download the model's files again", *self._usable_ids()),
+                suggestions=(
+                    "download the model's files again",
+                    *(f"use the model {other}" for other in self._usable_ids()),
+                ),
+                metadata={"backend": entry.backend, "cause": "files"},
             )
         return entry
 

@@ -88,8 +88,8 @@ class Models:
             on_wait: called (on the event loop; must neither block nor raise) at once and on each
                 change while the caller waits; not at all if the model is ready.
         Raises:
-            ModelNotFound: no such model, or a broken one.
-            BackendLoadFailed: it could not be loaded now, or a moment ago.
+            ModelNotFound: no such model.
+            BackendLoadFailed: its files are broken, or it could not be loaded now or a moment ago.
             Overloaded: too many wait for it, or other models hold the memory for too long.
             NotReady: the worker is shutting down.
         """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protos.errors import ModelNotFound
+from protos.errors import BackendLoadFailed, ModelNotFound
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock
 from worker_runtime.catalog import Catalog, ModelEntry, Scan, fingerprint
@@ -56,7 +56,7 @@ def test_a_name_is_only_a_key(name: str) -> None:
 def test_a_broken_model_is_listed_and_refused_with_its_reason() -> None:
     catalog, _ = catalog_of(Disk(entry("bad", broken="its header is truncated")))
     assert [e.id for e in catalog.entries()] == ["bad"]
-    with pytest.raises(ModelNotFound, match="its header is truncated"):
+    with pytest.raises(BackendLoadFailed, match="its header is truncated"):
         catalog.resolve("bad")
 
 
