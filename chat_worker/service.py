@@ -63,7 +63,8 @@ class ModelScan:
 
     def _library(self) -> Iterator[Path]:
         root = self._settings.models_dir
-        for folder in (root, *(root / name for name in SUBFOLDERS), GUIDE_FOLDER):
+        built_in = [GUIDE_FOLDER] if self._settings.builtin_models else []
+        for folder in (root, *(root / name for name in SUBFOLDERS), *built_in):
             if folder.is_dir():
                 for path in sorted(folder.iterdir()):
                     yield from self._model_paths(path)

@@ -55,7 +55,8 @@ class ModelScan:
                 for folder in sorted(parent.iterdir()):
                     if not folder.name.startswith(".") and is_sentence_transformers_folder(folder):
                         yield folder.name, folder
-        if (built_in := built_in_folder()) is not None:
+        built_in = built_in_folder() if self._settings.builtin_models else None
+        if built_in is not None:
             yield BUILT_IN_ID, built_in
 
     def _entry(self, model_id: str, folder: Path) -> ModelEntry:

@@ -53,6 +53,11 @@ class RuntimeSettings(BaseSettings):
         validation_alias="MODELS_DIR",
         description="Folder that is scanned for models.",
     )
+    builtin_models: bool = Field(
+        default=True,
+        validation_alias="BUILTIN_MODELS",
+        description="List the models that come with Y26HKX beside those of the folder.",
+    )
     scan_ttl_s: float = Field(
         default=300.0,
         gt=0,
