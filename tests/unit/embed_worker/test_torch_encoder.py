@@ -1,0 +1,89 @@
+"""The sentence-transformers encoder beside the library itself, for other configurations."""
+
+import json
+import shutil
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embed_worker.encoders import torch as torch_encoder
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.runner import BatchFailed
+from embed_worker.service import built_in_folder
+
+TEXTS = ["a short one", "what is the capital of France? " * 5, "模型 café", "prompted " * 300]
+
+
+def write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in model with other pooling and with prompts that its vectors leave out."""
+    built_in = built_in_folder()
+    assert built_in is not None
+    folder = tmp_path_factory.mktemp("models") / "prompted"
+    shutil.copytree(built_in, folder)
+    pooling = {
+        "word_embedding_dimension": 384,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": True,
+        "include_prompt": False,
+    }
+    write(folder / "1_Pooling" / "config.json", pooling)
+    prompts = {"query": "Represent the question: ", "short": "q: "}
+    write(
+        folder / "config_sentence_transformers.json",
+        {"__version__": {}, "prompts": prompts, "default_prompt_name": "short"},
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(prompted: Path) -> LoadedModel:
+    return torch_encoder.load(
+        prompted, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
+    )
+
+
+@pytest.mark.parametrize("prompt_name", ["", "query", "short"])
+def test_prompts_and_pooling_are_those_of_the_models_configuration(
+    loaded: LoadedModel, prompted: Path, prompt_name: str
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    reference = SentenceTransformer(str(prompted), device="cpu", local_files_only=True)
+    prompt = loaded.prompts.text(prompt_name)
+    rows = loaded.tokens.rows(TEXTS, prompt=prompt).rows
+    vectors = np.frombuffer(loaded.runner.encode(rows), dtype="<f4").reshape(len(TEXTS), -1)
+    expected = reference.encode(TEXTS, prompt_name=prompt_name or None)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: LoadedModel) -> None:
+    names = ["query", "short", "query"]
+    rows = [loaded.tokens.rows(["x"], prompt=loaded.prompts.text(n)).rows[0] for n in names]
+    together = bytes(loaded.runner.encode(rows))
+    alone = b"".join(bytes(loaded.runner.encode([row])) for row in rows)
+    np.testing.assert_allclose(
+        np.frombuffer(together, "<f4"), np.frombuffer(alone, "<f4"), atol=1e-5
+    )
+
+
+def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedModel) -> None:
+    with pytest.raises(BatchFailed):
+        loaded.runner.encode([Row(array(TOKEN_TYPE, [101, 10_000_000, 102]))])
+
+
+def test_weights_that_are_pickled_are_not_loaded(prompted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(prompted, folder)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        torch_encoder.load(
+            folder, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
+        )
