@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from msgspec import Raw
 
 from chat_worker import messages as m
-from chat_worker.backends.seam import Backend
+from chat_worker.backend import Backend
 from chat_worker.engine.loop import Loop
 from chat_worker.engine.sequence import Sequence
 from chat_worker.prepare import Preparer

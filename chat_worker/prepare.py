@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from chat_worker.backends.seam import Tokenizer
+from chat_worker.backend import Tokenizer
 from chat_worker.engine.runner import Limits
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chat_worker.backends.seam import Tokenizer
+from chat_worker.backend import Tokenizer
 from chat_worker.engine.loop import (
     Admitted,
     Ended,

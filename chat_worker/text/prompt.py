@@ -7,7 +7,7 @@ is encoded as plain text. Ordinary text is therefore encoded exactly as rendered
 
 import re
 
-from chat_worker.backends.seam import Tokenizer
+from chat_worker.backend import Tokenizer
 from chat_worker.messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
 from protos.errors import InvalidRequest

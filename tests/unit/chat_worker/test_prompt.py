@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.make_qwen_shape import TEMPLATE
+from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.backends.seam import Backend
 from chat_worker.messages import Conversation, LoadSpec, Message, ToolCall
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
