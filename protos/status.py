@@ -55,9 +55,7 @@ def from_status(status: Status) -> ServingError | None:
             retry.retry_delay.ToNanoseconds() / 1e9 if isinstance(retry, RetryInfo) else None
         ),
         suggestions=(
-            tuple(link.description for link in ways_out.links)
-            if isinstance(ways_out, Help)
-            else ()
+            tuple(link.description for link in ways_out.links) if isinstance(ways_out, Help) else ()
         ),
         metadata=dict(info.metadata),
     )
