@@ -36,17 +36,19 @@ class WatchPolicy:
     """When a process that runs but does not answer is killed.
 
     Args:
-        every_s: time between two questions.
-        misses: that many without an answer in a row end it, once it has answered.
+        every_s: time between two questions while it answers.
+        again_s: time until it is asked again when it did not.
+        silent_s: it is killed when its last answer is this long ago.
         first_within_s: time for the first answer: a slow start is no hang.
     """
 
     every_s: float = 5.0
-    misses: int = 3
+    again_s: float = 0.5
+    silent_s: float = 15.0
     first_within_s: float = 120.0
 
 
-# How soon a starting process is asked again.
+# How soon a process that is starting is asked again.
 LOOK_AGAIN_S = 0.1
 
 
@@ -144,18 +146,18 @@ class Service:
         if self.spec.answers is None:
             return
         policy = self._watch_policy
-        n_missed = 0
-        answered = False
-        deadline = time.monotonic() + policy.first_within_s
-        while n_missed < policy.misses and (answered or time.monotonic() < deadline):
+        limit_s, again_s = policy.first_within_s, LOOK_AGAIN_S
+        last_answer = time.monotonic()
+        while time.monotonic() - last_answer < limit_s:
             try:
                 await self.spec.answers()
             except (OSError, TimeoutError):
-                n_missed += answered
+                await asyncio.sleep(again_s)
             else:
-                n_missed, answered = 0, True
+                last_answer = time.monotonic()
+                limit_s, again_s = policy.silent_s, policy.again_s
                 self.has_answered.set()
-            await asyncio.sleep(policy.every_s if answered else LOOK_AGAIN_S)
+                await asyncio.sleep(policy.every_s)
         self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
         child.kill()
 

@@ -40,7 +40,7 @@ def main() -> int:
     supervisor = Supervisor(
         [specs[:1], specs[1:]],
         restart=RestartPolicy(first_s=0.05, longest_s=0.2, alarm_at=3),
-        watch=WatchPolicy(every_s=0.2, misses=3, first_within_s=8),
+        watch=WatchPolicy(every_s=0.2, again_s=0.1, silent_s=3, first_within_s=8),
     )
     return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
 
