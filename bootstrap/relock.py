@@ -16,6 +16,9 @@ from bootstrap.progress import Step
 from bootstrap.settings import Settings, SetupError
 from bootstrap.uv import prepare
 
+# A wheel folder or an extra index may hold one system's files only: their hashes alone in the lock
+# would refuse everybody else's. The lock is made from the one full index.
+LOCAL_SOURCES = frozenset({"UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY"})
 HEADER = """\
 # Every package with its version and hashes; written by `python3 run.py lock`, not by hand.
 # inputs: {inputs}
@@ -33,8 +36,7 @@ def relock(settings: Settings, *, upgrade: bool) -> None:
     """
     old = Lock.read()
     uv = prepare(settings, old)
-    # A wheel folder holds one system's files: their hashes alone would lock out all others.
-    env = {name: value for name, value in uv.env.items() if name != "UV_FIND_LINKS"}
+    env = {name: value for name, value in uv.env.items() if name not in LOCAL_SOURCES}
     with tempfile.TemporaryDirectory() as folder, Step("resolving") as step:
         resolved = Path(folder) / LOCK.name
         kept = Path(folder) / "kept.txt"

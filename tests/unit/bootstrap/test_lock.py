@@ -35,6 +35,12 @@ def test_all_systems_and_pythons_keep_their_packages() -> None:
     assert "python_full_version >= '3.12'" in text
 
 
+@pytest.mark.parametrize("name", ["grpcio", "msgspec", "numpy", "orjson", "pydantic-core"])
+def test_compiled_packages_are_locked_for_every_system_not_for_one(name: str) -> None:
+    texts = [package.text for package in Lock.read().packages if package.name == name]
+    assert all(text.count("--hash") > 10 for text in texts)
+
+
 def test_serving_installs_no_development_tool() -> None:
     assert not {"pytest", "mypy", "ruff", "openai"} & needed("all")
     assert {"fastapi", "grpcio", "sentence-transformers", "sympy"} <= needed("all")
