@@ -1,9 +1,10 @@
 """The guide's questions: expanded from the data files, varied for training, or kept out of it."""
 
+import functools
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,32 +30,52 @@ def _read(name: str) -> Any:
 
 
 def about_y26hkx() -> list[Question]:
-    """Every training question about the product, in the order of the files, without repeats."""
+    """Every training question about the product: written ones first, then filled templates."""
+    return [*written(), *filled()]
+
+
+def written() -> list[Question]:
+    """Questions that were written as a whole."""
+    more = _read("more.yaml")
+    return _questions(
+        lambda topic, language: [*topic[language]["ask"], *more[topic["id"]][language]]
+    )
+
+
+def filled() -> list[Question]:
+    """Questions made of a topic's phrases and the templates."""
     templates = _read("templates.yaml")
-    held_out = {plain(q.text) for q in kept_out()}
-    found = (
+
+    def fill(topic: dict[str, Any], language: str) -> list[str]:
+        return [
+            template.format(p=phrase)
+            for kind in ("do", "about")
+            for phrase, template in itertools.product(
+                topic[language].get(kind, ()), templates[language][kind]
+            )
+        ]
+
+    return _questions(fill)
+
+
+def _questions(ask: Callable[[dict[str, Any], str], list[str]]) -> list[Question]:
+    """Without repeats, held-out ones, and Chinese ones that have no Chinese word in them: the
+    answer to those is in English."""
+    held_out = {plain(question.text) for question in kept_out()}
+    return [
         Question(text, language, topic["id"], topic[language]["answer"])
         for topic in _read("topics.yaml")
         for language in LANGUAGES
-        for text in _asked(topic[language], templates[language])
-    )
-    return [question for question in found if plain(question.text) not in held_out]
-
-
-def _asked(topic: dict[str, Any], templates: dict[str, list[str]]) -> list[str]:
-    filled = (
-        template.format(p=phrase)
-        for kind in ("do", "about")
-        for phrase, template in itertools.product(topic.get(kind, ()), templates[kind])
-    )
-    return list(dict.fromkeys([*topic["ask"], *filled]))
+        for text in dict.fromkeys(ask(topic, language))
+        if plain(text) not in held_out and (language == "en" or not text.isascii())
+    ]
 
 
 def off_topic(language: str, random_: random.Random) -> Question:
     """One question about anything else, with its slots filled by chance."""
     other = _read_other()
     spoken = other[language]
-    if random_.random() < 0.25:
+    if random_.random() < 0.4:
         text = random_.choice(spoken["plain"])
     else:
         slots = {name: random_.choice(words) for name, words in other["slots"][language].items()}
@@ -72,13 +93,12 @@ def off_topic_plain() -> list[Question]:
     ]
 
 
-_other: dict[str, Any] = {}
-
-
+@functools.cache
 def _read_other() -> dict[str, Any]:
-    if not _other:
-        _other.update(_read("other.yaml"))
-    return _other
+    other: dict[str, Any] = _read("other.yaml")
+    for language, texts in _read("more.yaml")["other"].items():
+        other[language]["plain"] += texts
+    return other
 
 
 def kept_out() -> list[Question]:
@@ -108,6 +128,7 @@ class Variation:
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
         self._templates = _read("templates.yaml")
+        self._synonyms = _read("synonyms.yaml")
         self._held_out = {plain(question.text) for question in kept_out()}
 
     def vary(self, question: Question) -> str:
@@ -121,6 +142,8 @@ class Variation:
     def _once(self, text: str, language: str) -> str:
         chance = self._random.random
         words = self._templates[language]
+        if chance() < 0.5:
+            text = self._reword(text, language)
         if chance() < 0.2:
             text = text.rstrip("?？.。!！")
         if chance() < 0.15:
@@ -131,10 +154,19 @@ class Variation:
             text = text.lower()
         if chance() < 0.05:
             text = text.upper()
-        if chance() < 0.12:
+        while chance() < 0.25:
             text = self._lose_word(text, language)
         if chance() < 0.12:
             text = self._mistype(text)
+        return text
+
+    def _reword(self, text: str, language: str) -> str:
+        """Each word that has synonyms is replaced by one of them, or stays."""
+        for word, others in self._synonyms[language].items():
+            if word in text.lower() and self._random.random() < 0.5:
+                pattern = rf"\b{word}\b" if language == "en" else re.escape(word)
+                other = self._random.choice(others)
+                text = re.sub(pattern, other, text, count=1, flags=re.IGNORECASE)
         return text
 
     def _lose_word(self, text: str, language: str) -> str:

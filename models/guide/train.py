@@ -24,9 +24,10 @@ from models.guide.questions import (
     LANGUAGES,
     Question,
     Variation,
-    about_y26hkx,
+    filled,
     off_topic,
     system_prompts,
+    written,
 )
 
 HERE = Path(__file__).parent
@@ -35,6 +36,7 @@ SEED = 26
 BATCH = 64
 PEAK_LEARNING_RATE = 1.5e-3
 OFF_TOPIC_SHARE = 0.12
+WRITTEN_SHARE = 0.6
 IGNORED = -100
 REPORT_EVERY_STEPS = 20
 
@@ -64,10 +66,9 @@ class Samples:
         self._random = random.Random(SEED)
         self._variation = Variation(SEED)
         self._tokenizer = tokenizer
-        self._by_topic: dict[tuple[str, str], list[Question]] = {}
-        for question in about_y26hkx():
-            self._by_topic.setdefault((question.topic, question.language), []).append(question)
-        self._topics = list(self._by_topic)
+        # Written questions are fewer and richer than filled templates: each kind gets its share.
+        self._kinds = [_by_topic(written()), _by_topic(filled())]
+        self._topics = list(self._kinds[0])
         self._system = system_prompts()
 
     def draw(self) -> tuple[list[int], list[int]]:
@@ -86,7 +87,9 @@ class Samples:
     def _question(self) -> Question:
         if self._random.random() < OFF_TOPIC_SHARE:
             return off_topic(self._random.choice(LANGUAGES), self._random)
-        return self._random.choice(self._by_topic[self._random.choice(self._topics)])
+        topic = self._random.choice(self._topics)
+        is_written = self._random.random() < WRITTEN_SHARE or topic not in self._kinds[1]
+        return self._random.choice(self._kinds[not is_written][topic])
 
     def _add(self, ids: list[int], labels: list[int], role: str, text: str) -> None:
         head = self._tokenizer.encode(f"<|im_start|>{role}\n").ids
@@ -95,6 +98,13 @@ class Samples:
         ids += head + body + tail
         learnt = body if role == "assistant" else [IGNORED] * len(body)
         labels += [IGNORED] * len(head) + learnt + [IGNORED] * len(tail)
+
+
+def _by_topic(questions: list[Question]) -> dict[tuple[str, str], list[Question]]:
+    found: dict[tuple[str, str], list[Question]] = {}
+    for question in questions:
+        found.setdefault((question.topic, question.language), []).append(question)
+    return found
 
 
 def batch(samples: Samples, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
