@@ -50,7 +50,7 @@ class RateLimit:
 class LimitsMiddleware:
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
-        rate = settings.rate_limit
+        rate = settings.rate
         self._rate = RateLimit(rate, settings.rate_limit_storage) if rate else None
         self._most_at_once = settings.max_in_flight_per_key
         self._in_flight: Counter[str] = Counter()

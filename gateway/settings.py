@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MIB = 1024 * 1024
+# For clients that are not on this machine, unless RATE_LIMIT says otherwise.
+OPEN_RATE = "600/minute"
 
 
 class GatewaySettings(BaseSettings):
@@ -53,10 +55,13 @@ class GatewaySettings(BaseSettings):
         validation_alias="API_KEYS_FILE",
         description="File of SHA-256 hex digests of keys, one a line, re-read when it changes.",
     )
-    rate_limit: str = Field(
-        default="",
+    rate_limit: str | None = Field(
+        default=None,
         validation_alias="RATE_LIMIT",
-        description='Requests per key or address and window, such as "60/minute"; empty: none.',
+        description=(
+            'Requests per key or address and window, such as "60/minute"; empty: none. '
+            "Unset: none on loopback, 600/minute elsewhere."
+        ),
     )
     rate_limit_storage: str = Field(
         default="",
@@ -171,6 +176,13 @@ class GatewaySettings(BaseSettings):
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
         return self
+
+    @property
+    def rate(self) -> str:
+        """The rate limit in force; empty: none."""
+        if self.rate_limit is not None:
+            return self.rate_limit
+        return "" if self.host in LOOPBACK else OPEN_RATE
 
     @property
     def has_keys(self) -> bool:

@@ -36,6 +36,7 @@ async def completions(request: Request) -> Response:
         new_id("cmpl"),
         body.n or 1,
         logprobs=body.logprobs is not None,
+        echo=bool(body.echo),
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
     if body.stream:

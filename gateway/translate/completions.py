@@ -66,7 +66,9 @@ def _request(
 class Completion:
     """One reply, of one call per prompt; choice numbers go on from prompt to prompt."""
 
-    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
+    def __init__(
+        self, reply_id: str, n: int, *, logprobs: bool, echo: bool, with_usage: bool
+    ) -> None:
         self._base: dict[str, Any] = {
             "id": reply_id,
             "object": "text_completion",
@@ -74,6 +76,7 @@ class Completion:
         }
         self._n = n
         self._logprobs = logprobs
+        self._echo = echo
         self._with_usage = with_usage
         self._offsets: dict[int, int] = {}
         self.total = common_pb2.Usage()
@@ -86,7 +89,7 @@ class Completion:
             case "delta":
                 delta = event.delta
                 number = prompt * self._n + delta.choice
-                logprobs = self._logprobs_of(number, list(delta.logprobs))
+                logprobs = self._logprobs_of(number, list(delta.logprobs), delta.text)
                 return [self._chunk(self._choice(number, delta.text, logprobs, None))]
             case "finished":
                 self._count(event.finished.usage)
@@ -127,7 +130,7 @@ class Completion:
                         }
             for number in text:
                 at = prompt * self._n + number
-                logprobs = self._logprobs_of(at, scored[number])
+                logprobs = self._logprobs_of(at, scored[number], text[number])
                 choices.append(self._choice(at, text[number], logprobs, reasons[number]))
         return self._base | {"choices": choices, "usage": usage(self.total)}
 
@@ -151,20 +154,25 @@ class Completion:
         return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _logprobs_of(
-        self, number: int, items: list[chat_pb2.TokenLogprob]
+        self, number: int, items: list[chat_pb2.TokenLogprob], text: str
     ) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
         tokens = [token_text(item.chosen) for item in items]
+        logprobs: list[float | None] = [item.chosen.logprob for item in items]
+        top = [{token_text(c): c.logprob for c in item.top} or None for item in items]
+        if self._echo and number not in self._offsets:
+            # An echoed prompt's first token has no probability: nothing came before it.
+            tokens.insert(0, text.removesuffix("".join(tokens)))
+            logprobs.insert(0, None)
+            top.insert(0, None)
         offsets = []
         for token in tokens:
             offsets.append(self._offsets.get(number, 0))
             self._offsets[number] = offsets[-1] + len(token)
         return {
             "tokens": tokens,
-            "token_logprobs": [item.chosen.logprob for item in items],
-            "top_logprobs": [
-                {token_text(c): c.logprob for c in item.top} or None for item in items
-            ],
+            "token_logprobs": logprobs,
+            "top_logprobs": top,
             "text_offset": offsets,
         }
