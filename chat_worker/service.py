@@ -1,7 +1,6 @@
 """Which chat models there are: looks at the main model's path, the models folder, and the guide."""
 
 import importlib.metadata
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,13 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_folders import (
+    gguf_id,
+    gguf_models,
+    gguf_shards,
+    is_causal_lm_folder,
+    read_causal_lm,
+)
 
 GUIDE_ID = "qwen2-y26hkx-guide"
 GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
@@ -23,7 +28,7 @@ ENGINE_MODULE = "chat_worker.engine_process"
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+FileState = tuple[tuple[str, int, int], ...]
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -39,7 +44,7 @@ class ModelScan:
 
     def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
-        self._seen: dict[tuple[str, int, int], _Seen] = {}
+        self._seen: dict[tuple[Path, FileState], _Seen] = {}
 
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
@@ -72,28 +77,26 @@ class ModelScan:
     def _model_paths(self, path: Path) -> list[Path]:
         """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""
         if path.is_file():
-            return [path] if path.suffix == ".gguf" and not _is_later_shard(path) else []
+            return [path] if path.suffix == ".gguf" and path in gguf_models(path.parent) else []
         if not path.is_dir() or path.name.startswith("."):
             return []
-        files = [f for f in sorted(path.glob("*.gguf")) if not _is_later_shard(f)]
-        is_transformers = (path / "config.json").is_file() and any(path.glob("*.safetensors"))
-        if is_transformers and (self._settings.backend == "transformers" or not files):
+        files = gguf_models(path)
+        if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):
             return [path]
         return sorted(files, key=lambda f: ("q4_k_m" not in f.name.lower(), f.name))
 
     def _entry(self, path: Path) -> ModelEntry | None:
-        weights = _weights(path)
-        stats = [file.stat() for file in weights]
-        size_bytes = sum(stat.st_size for stat in stats)
-        mtime_ns = max((stat.st_mtime_ns for stat in stats), default=0)
-        key = (str(path), size_bytes, mtime_ns)
+        state = _state(path)
+        size_bytes = sum(size for name, size, _ in state if not name.endswith(".json"))
+        mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
+        key = (path, state)
         if key not in self._seen:
-            self._seen[key] = _look(path, weights)
+            self._seen[key] = _look(path)
         seen = self._seen[key]
         if not seen.is_chat:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
-        model_id = SHARD.sub("", path.stem) if path.is_file() else path.name
+        model_id = gguf_id(path) if path.is_file() else path.name
         return ModelEntry(
             id=model_id,
             capability="chat",
@@ -132,50 +135,31 @@ class ModelScan:
         )
 
 
-def _look(path: Path, weights: list[Path]) -> _Seen:
+def _look(path: Path) -> _Seen:
     try:
-        return _look_at_gguf(weights) if path.is_file() else _look_at_folder(path, weights)
+        return _look_at_gguf(path) if path.is_file() else _look_at_folder(path)
     except (InvalidModelFile, OSError) as error:
         return _Seen(is_chat=True, context_length=0, broken=str(error))
 
 
-def _look_at_gguf(shards: list[Path]) -> _Seen:
-    first = read_gguf_header(shards[0])
-    for shard in shards[1:]:
-        read_gguf_header(shard)
-    is_chat = not OTHER_ARCHITECTURES.search(first.architecture) and first.vocabulary_size > 0
-    return _Seen(is_chat, first.context_length)
+def _look_at_gguf(first: Path) -> _Seen:
+    headers = [read_gguf_header(shard) for shard in gguf_shards(first)]
+    is_chat = not OTHER_ARCHITECTURES.search(headers[0].architecture)
+    return _Seen(is_chat and headers[0].vocabulary_size > 0, headers[0].context_length)
 
 
-def _look_at_folder(folder: Path, weights: list[Path]) -> _Seen:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidModelFile("config.json is not valid JSON") from error
-    architectures = config.get("architectures") if isinstance(config, dict) else None
-    if not isinstance(architectures, list) or (folder / "modules.json").exists():
-        return _Seen(is_chat=False, context_length=0)
-    if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        return _Seen(is_chat=False, context_length=0)
-    for file in weights:
-        check_safetensors(file)
-    trained = config.get("max_position_embeddings", 0)
-    return _Seen(is_chat=True, context_length=trained if isinstance(trained, int) else 0)
+def _look_at_folder(folder: Path) -> _Seen:
+    return _Seen(is_chat=True, context_length=read_causal_lm(folder).context_length)
 
 
-def _weights(path: Path) -> list[Path]:
+def _state(path: Path) -> FileState:
+    """Names, sizes and times of the model's files: it changes when they do."""
     if path.is_dir():
-        return sorted(path.glob("*.safetensors"))
-    match = SHARD.search(path.stem)
-    if match is None:
-        return [path]
-    begun = path.stem[: match.start()]
-    return sorted(path.parent.glob(f"{begun}-?????-of-{match[2]}.gguf"))
-
-
-def _is_later_shard(path: Path) -> bool:
-    match = SHARD.search(path.stem)
-    return match is not None and match[1] != "00001"
+        files = [*path.glob("*.safetensors"), *path.glob("*.json")]
+    else:
+        files = [f for f in path.parent.glob("*.gguf") if gguf_id(f) == gguf_id(path)]
+    stats = ((file, file.stat()) for file in sorted(files))
+    return tuple((file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 def _version(backend: str) -> str:
