@@ -6,7 +6,6 @@ from contextlib import aclosing
 
 from gateway.pool.calls import Generation, TimeLimits, started
 from gateway.pool.workers import Workers
-from protos import errors
 from protos.y26hkx.v1 import chat_pb2
 
 Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
@@ -67,12 +66,6 @@ class Relay:
                 async for event in generation.rest():
                     self._on_event(event)
                     yield event
-            except errors.WorkerLost:
-                if silence.broken:
-                    raise errors.DeadlineExceeded(
-                        f"the worker was silent for {self._limits.next_s:g} s"
-                    ) from None
-                raise
             finally:
                 silence.end()
 
@@ -83,20 +76,18 @@ class Relay:
 class _Silence:
     """Gives a generation up when it says nothing for too long; costs nothing per event."""
 
-    def __init__(self, generation: Generation, limit_s: float) -> None:
-        self.broken = False
+    def __init__(self, generation: Generation, interval_s: float) -> None:
         self._generation = generation
-        self._limit_s = limit_s
+        self._interval_s = interval_s
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(limit_s, self._look)
+        self._timer = self._loop.call_later(interval_s, self._look)
 
     def end(self) -> None:
         self._timer.cancel()
 
     def _look(self) -> None:
-        left = self._limit_s - self._generation.silent_s
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+        left_s = self._generation.patience_s
+        if left_s > 0:
+            self._timer = self._loop.call_later(min(left_s, self._interval_s), self._look)
         else:
-            self.broken = True
             self._generation.give_up()

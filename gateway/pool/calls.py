@@ -7,6 +7,7 @@ on another worker, or on the same one when only its engine process died.
 import asyncio
 import functools
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from gateway.pool.workers import Workers
 from protos import errors
 from protos.errors import ServingError
 from protos.status import DETAILS_KEY, from_status
-from protos.y26hkx.v1 import chat_pb2
+from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
 T = TypeVar("T")
 RETRIED = (errors.NotReady, errors.WorkerLost, errors.Overloaded)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,10 @@ class Generation:
         self._limits = limits
         self.queued = chat_pb2.Queued()
         self.started: chat_pb2.GenerateEvent | None = None
-        # When the latest event came, on the loop's clock; a watcher compares it with `next_s`.
-        self.latest_s = asyncio.get_running_loop().time()
+        # When the latest event came, on the loop's clock.
+        self._latest_s = asyncio.get_running_loop().time()
+        self._has_spoken = False
+        self._given_up = False
 
     async def start(self) -> chat_pb2.GenerateEvent:
         """Read up to the `started` event.
@@ -66,15 +71,20 @@ class Generation:
         """The events after `started`, up to and with `finished`."""
         while True:
             event = await self._read()
+            self._has_spoken = True
             yield event
             if event.HasField("finished"):
                 return
 
     @property
-    def silent_s(self) -> float:
-        return asyncio.get_running_loop().time() - self.latest_s
+    def patience_s(self) -> float:
+        """How long it may go on saying nothing; a prefill takes longer than a token."""
+        limit_s = self._limits.next_s if self._has_spoken else self._limits.first_s
+        return limit_s - (asyncio.get_running_loop().time() - self._latest_s)
 
     def give_up(self) -> None:
+        """Cancel the call; whoever reads it gets DeadlineExceeded."""
+        self._given_up = True
         self._call.cancel()
 
     async def _read(self) -> chat_pb2.GenerateEvent:
@@ -82,7 +92,13 @@ class Generation:
             event = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise serving_error(error) from None
-        self.latest_s = asyncio.get_running_loop().time()
+        except asyncio.CancelledError:
+            # gRPC raises it also for a call that was cancelled here, when nobody cancels the task.
+            task = asyncio.current_task()
+            if self._given_up and task is not None and not task.cancelling():
+                raise errors.DeadlineExceeded("the worker was silent for too long") from None
+            raise
+        self._latest_s = asyncio.get_running_loop().time()
         if event is grpc.aio.EOF:
             raise await self._end()
         assert isinstance(event, chat_pb2.GenerateEvent)
@@ -162,6 +178,18 @@ async def unary(
             endpoint.n_outstanding -= 1
 
 
+async def rescan(endpoint: Endpoint, timeout_s: float) -> worker_pb2.RescanModelsResponse:
+    """What a worker finds when it looks at its models folder again."""
+    try:
+        found = await endpoint.worker.RescanModels(
+            worker_pb2.RescanModelsRequest(), metadata=endpoint.metadata, timeout=timeout_s
+        )
+    except grpc.aio.AioRpcError as error:
+        raise serving_error(error) from None
+    assert isinstance(found, worker_pb2.RescanModelsResponse)
+    return found
+
+
 def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
     """Those tried before, unless there is no other."""
     others = [endpoint for endpoint in workers.serving if endpoint not in tried]
@@ -208,7 +236,7 @@ def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
 def _error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
     for key, value in metadata or ():
         if key == DETAILS_KEY and (found := from_status(Status.FromString(value))) is not None:
-            return found
+            return _seen_from_outside(found)
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlineExceeded("the request took too long")
@@ -219,3 +247,11 @@ def _error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.UnsupportedParameter("the worker does not offer this")
     return errors.BackendFailure("the worker failed")
+
+
+def _seen_from_outside(error: ServingError) -> ServingError:
+    """A worker that refuses the gateway's token says nothing about the client's key."""
+    if isinstance(error, errors.AuthenticationFailed):
+        log.error("a worker refuses the gateway's token: WORKER_TOKEN differs between them")
+        return errors.BackendFailure("the worker failed")
+    return error

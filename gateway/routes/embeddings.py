@@ -7,9 +7,10 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.pool.calls import unary
+from gateway.pool.calls import rescan, unary
 from gateway.presence import while_present
 from gateway.request_context import context_of
+from gateway.schemas.common import ignored_fields
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import embed_request, reply
@@ -35,7 +36,12 @@ async def embeddings(request: Request) -> Response:
     )
     response = await while_present(request, call)
     services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens))
-    return Response(reply(response, body.encoding_format or "float"), media_type="application/json")
+    ignored = ", ".join(ignored_fields(body))
+    return Response(
+        reply(response, body.encoding_format or "float"),
+        media_type="application/json",
+        headers={"x-ignored-parameters": ignored} if ignored else None,
+    )
 
 
 @router.post("/v1/reload-embeddings")
@@ -48,11 +54,7 @@ async def reload_embeddings(request: Request) -> Response:
     found: dict[str, worker_pb2.Model] = {}
     ttl_s = 0.0
     for endpoint in workers:
-        scan = await endpoint.worker.RescanModels(
-            worker_pb2.RescanModelsRequest(),
-            metadata=endpoint.metadata,
-            timeout=services.settings.request_timeout_s,
-        )
+        scan = await rescan(endpoint, services.settings.request_timeout_s)
         found |= {model.id: model for model in scan.models}
         ttl_s = scan.ttl_s
     default = next((model.id for model in found.values() if model.is_default), None)

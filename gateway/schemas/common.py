@@ -71,6 +71,7 @@ class SamplingFields(ApiModel):
 
 
 NO_EFFECT = (
+    "user",
     "store",
     "metadata",
     "service_tier",
@@ -83,6 +84,15 @@ NO_EFFECT = (
 )
 
 
+# Of no effect without the other.
+NEEDS = {"parallel_tool_calls": "tools", "stream_options": "stream"}
+
+
 def ignored_fields(body: ApiModel) -> list[str]:
     """Names of fields that the client set and that change nothing, for the response header."""
-    return sorted(n for n in NO_EFFECT if n in body.model_fields_set and getattr(body, n))
+    found = [n for n in NO_EFFECT if n in body.model_fields_set and getattr(body, n)]
+    for name, needed in NEEDS.items():
+        sent = getattr(body, name, None) is not None
+        if sent and not getattr(body, needed, None):
+            found.append(name)
+    return sorted(found)
