@@ -186,7 +186,7 @@ class GatewaySettings(BaseSettings):
 
     @property
     def has_keys(self) -> bool:
-        return bool(self.api_keys.get_secret_value().strip()) or self.api_keys_file is not None
+        return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
 
 
 def split_list(value: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.translate.common import FINISH_REASONS, token_text, usage
+from gateway.translate.common import FINISH_REASONS, served_by, token_text, usage
 from protos.y26hkx.v1 import chat_pb2
 
 _TEXT_HEAD = b',"choices":[{"index":%d,"delta":{"content":'
@@ -67,11 +67,10 @@ def collect(
                 finished = event.finished
     for end in finished.choices:
         choices[end.choice].finish_reason = FINISH_REASONS[end.reason]
-    return {
+    reply = {
         "id": reply_id,
         "object": "chat.completion",
         "created": int(time.time()),
-        "model": started.model.id,
         "choices": [
             {
                 "index": number,
@@ -82,8 +81,8 @@ def collect(
             for number, made in choices.items()
         ],
         "usage": usage(finished.usage),
-        "system_fingerprint": started.model.fingerprint,
-    }
+    } | served_by(started)
+    return reply
 
 
 class ChatChunks:
@@ -108,7 +107,7 @@ class ChatChunks:
 
     def _started(self, started: chat_pb2.Started) -> Iterator[bytes]:
         base: dict[str, Any] = self._base
-        base |= {"model": started.model.id, "system_fingerprint": started.model.fingerprint}
+        base |= served_by(started)
         # Everything up to "choices" is the same in every chunk.
         self._prefix = orjson.dumps(base)[:-1]
         for number in range(self._n):

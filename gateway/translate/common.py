@@ -59,6 +59,17 @@ def usage(counts: common_pb2.Usage) -> dict[str, object]:
     }
 
 
+def served_by(started: chat_pb2.Started) -> dict[str, object]:
+    """Which model answers, and `trimmed` if it did not see the whole input."""
+    found: dict[str, object] = {
+        "model": started.model.id,
+        "system_fingerprint": started.model.fingerprint,
+    }
+    if started.trimmed_tokens:
+        found["trimmed"] = True
+    return found
+
+
 FINISH_REASONS = {
     chat_pb2.ChoiceEnd.REASON_UNSPECIFIED: "stop",
     chat_pb2.ChoiceEnd.REASON_STOP: "stop",

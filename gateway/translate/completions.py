@@ -11,6 +11,7 @@ from gateway.translate.common import (
     ChatDefaults,
     keep_alive_seconds,
     sampling,
+    served_by,
     stop_strings,
     token_text,
     usage,
@@ -135,10 +136,7 @@ class Completion:
         return self._base | {"choices": choices, "usage": usage(self.total)}
 
     def _name(self, started: chat_pb2.Started) -> None:
-        self._base |= {
-            "model": started.model.id,
-            "system_fingerprint": started.model.fingerprint,
-        }
+        self._base |= served_by(started)
 
     def _count(self, counts: common_pb2.Usage) -> None:
         self.total.prompt_tokens += counts.prompt_tokens
