@@ -11,6 +11,7 @@ from gateway.errors import shorten
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 T = TypeVar("T", bound=BaseModel)
+Path = tuple[int | str, ...]
 
 
 async def parse(request: Request, schema: type[T]) -> T:
@@ -31,34 +32,63 @@ async def parse(request: Request, schema: type[T]) -> T:
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        raise _first(error.errors(include_url=False, include_input=False), schema) from None
+        found = error.errors(include_url=False, include_input=False)
+        raise _first(found, document, schema) from None
 
 
-def _first(found: list[ErrorDetails], schema: type[BaseModel]) -> InvalidRequest:
-    # Of a union every member complains; the deepest complaint is the one the client meant.
-    unknown = next(
-        (e for e in found if e["type"] == "extra_forbidden" and len(e["loc"]) == 1), None
-    )
-    if unknown is not None:
-        name = shorten(str(unknown["loc"][0]))
-        known = ", ".join(sorted(schema.model_fields))
+def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) -> InvalidRequest:
+    """The mistake the client most likely made.
+
+    Of a union every member complains: the member with the fewest complaints was meant, and of
+    those the one that got furthest.
+    """
+    members: dict[tuple[int | str, ...], list[tuple[Path, ErrorDetails]]] = {}
+    for error in found:
+        path, member = _locate(error, document)
+        members.setdefault((*path[:1], *member), []).append((path, error))
+    complaints = min(members.values(), key=lambda c: (len(c), *_reach(c[0][0])))
+    path, error = complaints[0]
+    param = spell(path)
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(sorted(schema.model_fields)) if len(path) == 1 else ""
         return UnsupportedParameter(
-            f"unknown parameter: {name}", param=name, suggestions=(f"known are: {known}",)
+            f"unknown parameter: {param}",
+            param=param,
+            suggestions=(f"known are: {known}",) if known else (),
         )
-    worst = max(found, key=lambda e: len(e["loc"]))
-    param = path(worst["loc"])
-    reason = str(worst.get("ctx", {}).get("error", worst["msg"]))
+    reason = str(error.get("ctx", {}).get("error", error["msg"]))
     return InvalidRequest(f"{param or 'body'}: {shorten(reason, 200)}", param=param or None)
 
 
-def path(location: tuple[int | str, ...]) -> str:
-    """`("messages", 0, "role")` as `messages[0].role`, without pydantic's names of unions."""
+def _reach(path: Path) -> tuple[int, int]:
+    """Smaller for what lies deeper, and further on in its list."""
+    return -len(path), -next((step for step in reversed(path) if isinstance(step, int)), 0)
+
+
+def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:
+    """Where in `document` it is, and pydantic's names of the union members on the way there."""
+    path: list[int | str] = []
+    member: list[int | str] = []
+    here = document
+    for step in error["loc"]:
+        inside = (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        )
+        if inside:
+            here = here[step]
+            path.append(step)
+        elif error["type"] == "missing" and step == error["loc"][-1]:
+            path.append(step)
+        else:
+            member.append(step)
+    return tuple(path), tuple(member)
+
+
+def spell(path: Path) -> str:
+    """`("messages", 0, "role")` as `messages[0].role`."""
     text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part.isidentifier() and not part.istitle():
-            text += f".{part}" if text else part
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{shorten(part)}" if text else part
     return shorten(text)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gateway.schemas.common import MAX_TOKENS, ApiModel, FreeJson, SamplingFields
+from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -123,5 +124,5 @@ class ChatRequest(SamplingFields):
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+            raise InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
         return self
