@@ -17,7 +17,7 @@ from gateway.limits import LimitsMiddleware
 from gateway.pool import Pool
 from gateway.request_context import context_of
 from gateway.routes import chat, completions, embeddings, health, metrics, models
-from gateway.services import Services, services_of
+from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
 
@@ -58,7 +58,7 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
             allow_headers=["*"],
             expose_headers=["x-request-id"],
         )
-    app.add_middleware(RequestIdMiddleware, drain=services.drain)
+    app.add_middleware(RequestIdMiddleware, services=services)
     return app
 
 
@@ -72,15 +72,15 @@ def make_pool(settings: GatewaySettings) -> Pool:
 
 async def _serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    services_of(request).metrics.count_error(error)
     context = context_of(request.scope)
+    context.count_error(error)
     log.info("request %s: %s", context.request_id, error.code)
     return error_response(error, context.request_id)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
+    codes = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout"}
     headers = dict(error.headers or {})
     return plain_error_response(
         error.status_code,

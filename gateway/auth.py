@@ -67,6 +67,7 @@ class AuthMiddleware:
             try:
                 self._admit(scope)
             except (AuthenticationFailed, InvalidRequest) as error:
+                context_of(scope).count_error(error)
                 refusal = error_response(error, context_of(scope).request_id)
                 await refusal(scope, receive, send)
                 return

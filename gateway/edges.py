@@ -3,16 +3,15 @@
 import asyncio
 import logging
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.drain import Drain
 from gateway.errors import error_response
 from gateway.request_context import SCOPE_KEY, RequestContext, context_of, header, new_request_id
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from protos.errors import (
     BackendFailure,
-    DeadlineExceeded,
     InvalidRequest,
     NotReady,
     RequestTooLarge,
@@ -20,6 +19,7 @@ from protos.errors import (
 )
 
 MAX_HEADERS = 64
+MAX_HEAD_BYTES = 16 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -27,15 +27,17 @@ log = logging.getLogger(__name__)
 class RequestIdMiddleware:
     """Gives the request its id and every response that id, whatever happens inside."""
 
-    def __init__(self, app: ASGIApp, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._drain = drain
+        self._drain = services.drain
+        self._count_error = services.metrics.count_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        context = RequestContext(new_request_id(header(scope, b"x-request-id")), self._drain)
+        request_id = new_request_id(header(scope, b"x-request-id"))
+        context = RequestContext(request_id, self._drain, self._count_error)
         scope[SCOPE_KEY] = context
         if self._drain.begun:
             context.headers.append((b"connection", b"close"))
@@ -56,6 +58,7 @@ class RequestIdMiddleware:
         except ServingError as error:
             if begun:
                 raise
+            self._count_error(error)
             await error_response(error, context.request_id)(scope, receive, send_with_id)
         except Exception:
             # The gateway's outermost loop: no client ever gets a traceback or a silent close.
@@ -63,6 +66,7 @@ class RequestIdMiddleware:
             if begun:
                 raise
             unexpected = BackendFailure("the gateway failed; the log has the request's id")
+            self._count_error(unexpected)
             await error_response(unexpected, context.request_id)(scope, receive, send_with_id)
 
 
@@ -96,8 +100,13 @@ class BoundsMiddleware:
         try:
             _check_head(scope, limit)
         except InvalidRequest as error:
-            refusal = error_response(error, context_of(scope).request_id)
-            refusal.headers["connection"] = "close"
+            context = context_of(scope)
+            context.count_error(error)
+            refusal = error_response(error, context.request_id)
+            if not isinstance(error, RequestTooLarge):
+                # Who can say where the next request begins? A large body's end is known, and
+                # a client that is reset while it sends never sees the answer.
+                refusal.headers["connection"] = "close"
             await refusal(scope, receive, send)
             return
         await self._app(scope, self._bounded(receive, limit), send)
@@ -105,16 +114,23 @@ class BoundsMiddleware:
     def _bounded(self, receive: Receive, limit: int) -> Receive:
         received = 0
         complete = False
+        deadline_s: float | None = None
 
         async def bounded() -> Message:
-            nonlocal received, complete
+            nonlocal received, complete, deadline_s
             if complete:
                 return await receive()
+            if deadline_s is None:
+                # For the whole of it: a byte now and then does not buy time.
+                now_s = asyncio.get_running_loop().time()
+                deadline_s = now_s + self._settings.body_timeout_s
             try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
+                async with asyncio.timeout_at(deadline_s):
                     message = await receive()
             except TimeoutError:
-                raise DeadlineExceeded("the body did not arrive in time") from None
+                raise HTTPException(
+                    408, "the body did not arrive in time", {"connection": "close"}
+                ) from None
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 complete = not message.get("more_body", False)
@@ -129,8 +145,13 @@ def _check_head(scope: Scope, limit: int) -> None:
     names = [name for name, _ in scope["headers"]]
     if len(names) > MAX_HEADERS:
         raise InvalidRequest(f"more than {MAX_HEADERS} header fields")
+    # h11 bounds only a head that arrives in pieces.
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+        raise InvalidRequest(f"header fields of more than {MAX_HEAD_BYTES} bytes")
     if b"content-length" in names and b"transfer-encoding" in names:
         raise InvalidRequest("both Content-Length and Transfer-Encoding")
+    if names.count(b"authorization") > 1:
+        raise InvalidRequest("more than one Authorization header")
     length = header(scope, b"content-length")
     if length is not None and length.isdecimal() and int(length[:20]) > limit:
         raise _too_large(limit)

@@ -10,6 +10,8 @@ from protos import errors
 from protos.errors import ServingError
 
 MAX_ECHO = 200
+# SDKs do not wait longer than this: they would try again at once, in vain.
+LONGEST_RETRY_S = 120
 
 # Nearest class on the way up wins.
 _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
@@ -51,9 +53,10 @@ def envelope(error: ServingError, request_id: str) -> dict[str, Any]:
 def error_response(error: ServingError, request_id: str) -> Response:
     status, _ = status_and_type(error)
     headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif status >= 500:
+    wait_s = math.inf if error.retry_after_s is None else error.retry_after_s
+    if math.isfinite(wait_s):
+        headers["retry-after"] = str(max(1, math.ceil(wait_s)))
+    if wait_s > LONGEST_RETRY_S and (status == 429 or status >= 500):
         headers["x-should-retry"] = "false"
     if status == 401:
         headers["www-authenticate"] = "Bearer"

@@ -9,6 +9,7 @@ from collections import Counter
 from limits import RateLimitItem, parse
 from limits.aio.storage import MovingWindowSupport, Storage
 from limits.aio.strategies import MovingWindowRateLimiter as SharedLimiter
+from limits.errors import StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +21,9 @@ from protos.errors import RateLimited
 
 # Inference goes on while the shared storage hangs; local counts decide then.
 SHARED_BUDGET_S = 0.05
+# After it failed, so that not every request pays the budget.
+SHARED_PAUSE_S = 5.0
+CLOCK_JUMP_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +35,32 @@ class RateLimit:
         self.item: RateLimitItem = parse(rate)
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._shared = _shared(storage_uri) if storage_uri else None
+        self._shared_again_s = 0.0
+        self._clocks_differ_s = time.time() - time.monotonic()
 
     async def hit(self, client: str) -> tuple[bool, int, float]:
         """Whether it is allowed, how many are left, and when the window resets (epoch seconds)."""
-        if self._shared is not None:
+        now_s = time.monotonic()
+        if self._shared is not None and now_s >= self._shared_again_s:
             try:
                 async with asyncio.timeout(SHARED_BUDGET_S):
                     allowed = await self._shared.hit(self.item, client)
                     window = await self._shared.get_window_stats(self.item, client)
                     return allowed, window.remaining, window.reset_time
-            except (TimeoutError, OSError) as error:
+            except (TimeoutError, OSError, StorageError) as error:
+                self._shared_again_s = now_s + SHARED_PAUSE_S
                 log.warning("the rate limit storage fails, counting locally: %r", error)
+        self._forget_after_clock_jump()
         allowed = self._local.hit(self.item, client)
         local = self._local.get_window_stats(self.item, client)
         return allowed, local.remaining, local.reset_time
+
+    def _forget_after_clock_jump(self) -> None:
+        """The library counts by the wall clock: set back a day, it would refuse for a day."""
+        differ_s = time.time() - time.monotonic()
+        if abs(differ_s - self._clocks_differ_s) > CLOCK_JUMP_S:
+            self._local.storage.reset()
+        self._clocks_differ_s = differ_s
 
 
 class LimitsMiddleware:
@@ -63,6 +79,7 @@ class LimitsMiddleware:
         try:
             await self._count(context)
         except RateLimited as error:
+            context.count_error(error)
             await error_response(error, context.request_id)(scope, receive, send)
             return
         self._in_flight[context.client] += 1
@@ -90,7 +107,7 @@ class LimitsMiddleware:
 
 
 def _shared(uri: str) -> SharedLimiter:
-    storage = storage_from_string(uri)
+    storage = storage_from_string(uri, wrap_exceptions=True)
     if not isinstance(storage, Storage) or not isinstance(storage, MovingWindowSupport):
         raise ValueError("RATE_LIMIT_STORAGE needs an asynchronous storage: async+redis://…")
     return SharedLimiter(storage)

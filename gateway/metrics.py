@@ -28,7 +28,7 @@ from protos.y26hkx.v1 import common_pb2, worker_pb2
 
 disable_created_metrics()
 
-KINDS = ("memory", "timeout", "validation", "overload", "unavailable", "internal")
+KINDS = ("memory", "timeout", "validation", "overload", "unavailable", "cancelled", "internal")
 _KIND_OF: dict[type[ServingError], str] = {
     errors.BackendLoadFailed: "memory",
     errors.DeadlineExceeded: "timeout",
@@ -39,6 +39,7 @@ _KIND_OF: dict[type[ServingError], str] = {
     errors.Overloaded: "overload",
     errors.NotReady: "unavailable",
     errors.WorkerLost: "unavailable",
+    errors.Cancelled: "cancelled",
 }
 
 

@@ -2,10 +2,12 @@
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.drain import Drain
+from protos.errors import ServingError
 
 SCOPE_KEY = "y26hkx"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -15,6 +17,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestContext:
     """Args:
     request_id: in every response, error and log line.
+    count_error: called for each error that the client is told.
     client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
     cache_salt: separates prefix caches of keys; empty without keys.
     headers: added to the response, whatever it becomes.
@@ -22,6 +25,7 @@ class RequestContext:
 
     request_id: str
     drain: Drain
+    count_error: Callable[[ServingError], None]
     client: str = ""
     cache_salt: str = ""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)

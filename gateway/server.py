@@ -14,13 +14,13 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.drain import Drain
+from gateway.edges import MAX_HEAD_BYTES
 from gateway.errors import envelope
 from gateway.request_context import new_request_id
 from gateway.settings import LOOPBACK, GatewaySettings
 from gateway.sse import ABORT_KEY
 from protos.errors import InvalidRequest, Overloaded, ServingError
 
-MAX_HEAD_BYTES = 16 * 1024
 IDLE_TIMEOUT_S = 75
 # SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
 SIGNALS = [
@@ -35,6 +35,8 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
     settings: GatewaySettings
     per_address: Counter[str]
+    # Connections without a request, the one that is idle longest first.
+    idle: dict["BoundedProtocol", None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +44,8 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self.app = self._with_abort
         self._address = ""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._upload_timer: asyncio.TimerHandle | None = None
 
     async def _with_abort(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[ABORT_KEY] = self.transport.abort
@@ -51,16 +55,22 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         self.per_address[self._address] += 1
+        self.idle[self] = None
         self._wait_for_head()
         crowded = (
             self._address not in LOOPBACK
             and self.per_address[self._address] > self.settings.max_connections_per_address
         )
-        if crowded or len(self.connections) > self.settings.max_connections:
+        full = len(self.connections) > self.settings.max_connections
+        if crowded or (full and not self._make_room()):
             self._refuse(503, Overloaded("too many connections", retry_after_s=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
+        for timer in (self._stall_timer, self._upload_timer):
+            if timer is not None:
+                timer.cancel()
+        self.idle.pop(self, None)
         self.per_address[self._address] -= 1
         if self.per_address[self._address] <= 0:
             del self.per_address[self._address]
@@ -72,10 +82,44 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         super().data_received(data)
         if self._busy():
             self._head_arrived()
+            self.idle.pop(self, None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._busy():
+            self.idle[self] = None
+        if self.conn.their_state is h11.SEND_BODY and self._upload_timer is None:
+            # It is read on for a while: a client that is reset while it sends never sees the reply.
+            self._upload_timer = self.loop.call_later(
+                self.settings.body_timeout_s, self.transport.abort
+            )
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._stall_timer is None:
+            # A close would wait for the reader.
+            self._stall_timer = self.loop.call_later(
+                self.settings.write_stall_s, self.transport.abort
+            )
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's own answer to what is no HTTP is plain text."""
         self._refuse(400, InvalidRequest("this is not a valid HTTP request"))
+
+    def _make_room(self) -> bool:
+        """Close the connection that is idle longest; False if all are in use."""
+        oldest = next((one for one in self.idle if one is not self), None)
+        if oldest is None:
+            return False
+        del self.idle[oldest]
+        oldest.transport.close()
+        return True
 
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -113,7 +157,7 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
     """Runs the app and owns the signals: the first drains, the second ends."""
 
     def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
-        bounds = {"settings": settings, "per_address": Counter()}
+        bounds = {"settings": settings, "per_address": Counter(), "idle": {}}
         super().__init__(
             uvicorn.Config(
                 app,
@@ -156,13 +200,20 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
         drain, settings = self._drain, self._settings
         log.info("draining")
         drain.begun = True
-        # Load balancers notice late: requests are accepted a while longer.
-        await asyncio.sleep(settings.drain_accept_s if self.server_state.tasks else 0)
+        # Load balancers notice late: requests are accepted a while longer. Below a supervisor
+        # there is none, and an idle gateway need not wait.
+        alone = settings.exit_with_parent and not self.server_state.tasks
+        await _sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
+        # Listening goes on: new work is told to come back, not met by a closed port.
         drain.refusing = True
-        for server in self.servers:
-            server.close()
         deadline = asyncio.get_running_loop().time() + settings.drain_s
         while self.server_state.tasks and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait(set(self.server_state.tasks), timeout=0.5)
         drain.expired.set()
         self.should_exit = True
+
+
+async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.errors import envelope, error_response
 from gateway.presence import gone
 from gateway.request_context import context_of
-from protos.errors import NotReady, ServingError
+from protos.errors import BackendFailure, NotReady, ServingError
 
 DONE = b"data: [DONE]\n\n"
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -97,11 +97,21 @@ class EventStream(Response):
             await self._put(send, DONE)
         except ServingError as error:
             await self._fail(error, scope, receive, send)
+        except TimeoutError:
+            raise
+        except Exception:
+            # The stream's outermost frame: what broke is logged, and the client is told.
+            if not self._head_sent:
+                raise
+            log.exception("request %s failed in mid-stream", context_of(scope).request_id)
+            failure = BackendFailure("the gateway failed; the log has the request's id")
+            await self._fail(failure, scope, receive, send)
         else:
             await send(END)
 
     async def _fail(self, error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
         """A broken stream ends with an error event: never silently, never with [DONE]."""
+        context_of(scope).count_error(error)
         request_id = context_of(scope).request_id
         if not self._head_sent:
             await error_response(error, request_id)(scope, receive, send)
