@@ -1,0 +1,260 @@
+"""A worker that does as it is told: the contract's services over a real socket, no model.
+
+    worker = ScriptedWorker(generate=my_script)
+    port = await worker.start()
+
+Scripts are plain functions, so a test reads as what the worker does. `worker.calls` tells what
+arrived and how it ended. Also fit as a null worker for benchmarks: the defaults answer at once.
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from protos.errors import ServingError
+from protos.status import DETAILS_KEY, to_status
+from protos.y26hkx.v1 import (
+    chat_pb2,
+    chat_pb2_grpc,
+    common_pb2,
+    embed_pb2,
+    embed_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+
+CHAT_ID, EMBED_ID = "qwen-scripted", "embed-scripted"
+CHAT = common_pb2.ServedModel(id=CHAT_ID, backend="script", fingerprint="fp_00000000000000c0")
+EMBED = common_pb2.ServedModel(id=EMBED_ID, backend="script", fingerprint="fp_00000000000000e0")
+DIMENSION = 4
+PROMPT_TOKENS = 3
+OPTIONS = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+)
+
+
+@dataclass
+class Call:
+    """One RPC as the worker saw it."""
+
+    request: Any
+    metadata: dict[str, str]
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+Generate = Callable[[chat_pb2.GenerateRequest], AsyncIterator[chat_pb2.GenerateEvent]]
+Embed = Callable[[embed_pb2.EmbedRequest], Awaitable[embed_pb2.EmbedResponse]]
+
+
+def queued(position: int, reason: str = "queue") -> chat_pb2.GenerateEvent:
+    return chat_pb2.GenerateEvent(queued=chat_pb2.Queued(position=position, reason=reason))
+
+
+def started(**fields: Any) -> chat_pb2.GenerateEvent:
+    begun = chat_pb2.Started(model=CHAT, prompt_tokens=PROMPT_TOKENS, **fields)
+    return chat_pb2.GenerateEvent(started=begun)
+
+
+def delta(text: str = "", choice: int = 0, **fields: Any) -> chat_pb2.GenerateEvent:
+    piece = chat_pb2.Delta(choice=choice, text=text, n_tokens=1, **fields)
+    return chat_pb2.GenerateEvent(delta=piece)
+
+
+def finished(
+    n_tokens: int, n: int = 1, reason: str = "REASON_LENGTH", cached: int = 0
+) -> chat_pb2.GenerateEvent:
+    value = chat_pb2.ChoiceEnd.Reason.Value(reason)
+    usage = common_pb2.Usage(
+        prompt_tokens=PROMPT_TOKENS, completion_tokens=n_tokens, cached_tokens=cached
+    )
+    ends = [chat_pb2.ChoiceEnd(choice=number, reason=value) for number in range(n)]
+    return chat_pb2.GenerateEvent(finished=chat_pb2.Finished(choices=ends, usage=usage))
+
+
+async def count_up(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
+    """`max_tokens` tokens "0 1 2 …" for every choice, at once."""
+    n = request.n or 1
+    yield started()
+    for token in range(request.max_tokens):
+        for choice in range(n):
+            yield delta(f"{token} ", choice)
+    yield finished(request.max_tokens * n, n)
+
+
+async def row_numbers(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+    """The vector of input i is (i, 1, 0, 0)."""
+    n = len(request.inputs)
+    rows = b"".join(struct.pack("<4f", float(i), 1.0, 0.0, 0.0) for i in range(n))
+    return embed_pb2.EmbedResponse(
+        model=EMBED,
+        vectors=rows,
+        dimension=DIMENSION,
+        token_counts=[2] * n,
+        usage=common_pb2.Usage(prompt_tokens=2 * n),
+    )
+
+
+class ScriptedWorker:
+    """
+    Args:
+        generate: what `Generate` answers; may raise ServingError.
+        embed: what `Embed` answers; may raise ServingError.
+        rescan_error: raised by `RescanModels` instead of an answer.
+        chat_ids: chat models it lists.
+    """
+
+    def __init__(
+        self,
+        generate: Generate = count_up,
+        embed: Embed = row_numbers,
+        *,
+        rescan_error: ServingError | None = None,
+        chat_ids: tuple[str, ...] = (CHAT_ID,),
+    ) -> None:
+        self.generate = generate
+        self.embed = embed
+        self.rescan_error = rescan_error
+        self.chat_ids = chat_ids
+        self.calls: list[Call] = []
+        self.arrived = asyncio.Event()
+        self.port = 0
+        self._health = health_aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self._stopping = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self, port: int = 0) -> int:
+        """Listen on loopback; the port."""
+        server = self._server = grpc.aio.server(options=OPTIONS)
+        self._stopping = asyncio.Event()
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(_Chat(self), server)  # type: ignore[abstract]
+        embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)  # type: ignore[abstract]
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(_Worker(self), server)  # type: ignore[abstract]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        await self.set_serving(True)
+        self.port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return self.port
+
+    async def stop(self) -> None:
+        """Drop everything, as a killed process does."""
+        self._stopping.set()
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def set_serving(self, serving: bool) -> None:
+        states = health_pb2.HealthCheckResponse
+        await self._health.set("", states.SERVING if serving else states.NOT_SERVING)
+
+    async def next_call(self) -> Call:
+        """The latest call, once there is one."""
+        async with asyncio.timeout(10):
+            await self.arrived.wait()
+        return self.calls[-1]
+
+    def _seen(self, request: Any, context: Any) -> Call:
+        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        call = Call(request, metadata)
+        self.calls.append(call)
+        self.arrived.set()
+        return call
+
+    def models(self) -> list[worker_pb2.Model]:
+        chat = [
+            worker_pb2.Model(
+                id=model,
+                capability=worker_pb2.CAPABILITY_CHAT,
+                state=worker_pb2.MODEL_STATE_READY,
+                is_default=at == 0,
+                counters=worker_pb2.ModelCounters(loads=2, load_failures=1, load_seconds_sum=3),
+            )
+            for at, model in enumerate(self.chat_ids)
+        ]
+        embed = worker_pb2.Model(
+            id=EMBED_ID,
+            capability=worker_pb2.CAPABILITY_EMBED,
+            state=worker_pb2.MODEL_STATE_UNLOADED,
+            is_default=True,
+        )
+        return [*chat, embed]
+
+
+class _Chat(chat_pb2_grpc.ChatServiceServicer):
+    def __init__(self, worker: ScriptedWorker) -> None:
+        self._worker = worker
+
+    async def Generate(  # noqa: N802 - gRPC's name
+        self, request: chat_pb2.GenerateRequest, context: Any
+    ) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        call = self._worker._seen(request, context)
+        try:
+            async for event in self._worker.generate(request):
+                yield event
+        except ServingError as error:
+            await _abort(context, error)
+        except asyncio.CancelledError:
+            call.cancelled.set()
+            raise
+        finally:
+            call.ended.set()
+
+
+class _Embed(embed_pb2_grpc.EmbedServiceServicer):
+    def __init__(self, worker: ScriptedWorker) -> None:
+        self._worker = worker
+
+    async def Embed(  # noqa: N802 - gRPC's name
+        self, request: embed_pb2.EmbedRequest, context: Any
+    ) -> embed_pb2.EmbedResponse:
+        call = self._worker._seen(request, context)
+        try:
+            return await self._worker.embed(request)
+        except ServingError as error:
+            await _abort(context, error)
+            raise AssertionError("abort always raises") from error
+        except asyncio.CancelledError:
+            call.cancelled.set()
+            raise
+        finally:
+            call.ended.set()
+
+
+class _Worker(worker_pb2_grpc.WorkerServiceServicer):
+    def __init__(self, worker: ScriptedWorker) -> None:
+        self._worker = worker
+
+    async def WatchStatus(  # noqa: N802 - gRPC's name
+        self, request: worker_pb2.WatchStatusRequest, context: Any
+    ) -> AsyncIterator[worker_pb2.WorkerStatus]:
+        yield worker_pb2.WorkerStatus(worker_id="scripted", models=self._worker.models())
+        await self._worker._stopping.wait()
+
+    async def RescanModels(  # noqa: N802 - gRPC's name
+        self, request: worker_pb2.RescanModelsRequest, context: Any
+    ) -> worker_pb2.RescanModelsResponse:
+        if self._worker.rescan_error is not None:
+            await _abort(context, self._worker.rescan_error)
+        embed = [m for m in self._worker.models() if m.capability == worker_pb2.CAPABILITY_EMBED]
+        return worker_pb2.RescanModelsResponse(models=embed, ttl_s=300)
+
+
+async def _abort(context: Any, error: ServingError) -> None:
+    details = to_status(error).SerializeToString()
+    await context.abort(
+        grpc.StatusCode[error.grpc_status],
+        error.message,
+        trailing_metadata=((DETAILS_KEY, details),),
+    )
