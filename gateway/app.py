@@ -16,7 +16,7 @@ from gateway.errors import error_response, plain_error_response
 from gateway.limits import LimitsMiddleware
 from gateway.pool import Pool
 from gateway.request_context import context_of
-from gateway.routes import chat, completions, embeddings, health, metrics, models
+from gateway.routes import chat, completions, embeddings, health, lifecycle, metrics, models
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
@@ -41,7 +41,7 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (chat, completions, embeddings, models, health, metrics):
+    for module in (chat, completions, embeddings, models, lifecycle, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -25,6 +25,13 @@ TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
 TokenId = Annotated[int, Field(ge=0, le=2**24)]
 
 
+# Seconds, or "5m"; 0 unloads after the request, negative never.
+KeepAlive = (
+    Annotated[float, Field(ge=-1, le=86400 * 365)]
+    | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
+)
+
+
 class ApiModel(BaseModel):
     """Strict types (`true` is no number), and a field nobody knows is refused by name."""
 
@@ -55,11 +62,7 @@ class SamplingFields(ApiModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     model: ModelId | None = None
-    keep_alive: (
-        Annotated[float, Field(ge=-1, le=86400 * 365)]
-        | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
-        | None
-    ) = None
+    keep_alive: KeepAlive | None = None
     # Accepted, of no effect here; named in the response header x-ignored-parameters.
     user: Annotated[str, Field(max_length=512)] | None = None
     store: bool | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel, ModelId, TokenId
+from gateway.schemas.common import ApiModel, KeepAlive, ModelId, TokenId
 
 MAX_INPUTS = 2048
 Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
@@ -25,8 +25,4 @@ class EmbeddingRequest(ApiModel):
     input_type: Annotated[str, Field(max_length=64)] | None = None
     prompt_name: Annotated[str, Field(max_length=64)] | None = None
     truncate: Literal["end", "start", "none", "END", "START", "NONE"] | None = None
-    keep_alive: (
-        Annotated[float, Field(ge=-1, le=86400 * 365)]
-        | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
-        | None
-    ) = None
+    keep_alive: KeepAlive | None = None

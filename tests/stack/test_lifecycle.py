@@ -63,3 +63,16 @@ def test_an_answer_longer_than_the_idle_time_is_not_cut(restless: RunningStack) 
         lines = [line for line in reply.iter_lines() if line.startswith("data: ")]
     assert lines[-1] == "data: [DONE]"
     assert '"finish_reason":"length"' in lines[-2]
+
+
+def test_models_are_loaded_and_unloaded_on_request(restless: RunningStack) -> None:
+    loaded = restless.http.post("/v1/models/load", json={"model": GUIDE, "keep_alive": "5m"})
+    assert loaded.json() == {"model": GUIDE, "state": "ready", "n_workers": 1}, loaded.text
+    assert len(restless.find("chat_worker.engine_process")) == 1
+    unloaded = restless.http.post("/v1/models/unload", json={"model": GUIDE}).json()
+    assert unloaded["state"] == "unloaded"
+    assert unloaded["freed_bytes"] > 10 * 2**20
+    assert not restless.find("chat_worker.engine_process")
+    unknown = restless.http.post("/v1/models/load", json={"model": "nope"})
+    assert unknown.status_code == httpx.codes.NOT_FOUND
+    assert unknown.json()["error"]["param"] == "model"

@@ -1,0 +1,15 @@
+"""`POST /v1/models/load` and `/v1/models/unload`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gateway.schemas.common import ApiModel, KeepAlive
+
+
+class UnloadRequest(ApiModel):
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class LoadRequest(UnloadRequest):
+    keep_alive: KeepAlive | None = None
