@@ -1,0 +1,88 @@
+"""Any JSON at all is either taken or refused with a ServingError; nothing else comes out."""
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from gateway.body import parse
+from gateway.schemas.chat import ChatRequest
+from gateway.schemas.completions import CompletionRequest
+from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.translate.chat_request import generate_request
+from gateway.translate.common import ChatDefaults, keep_alive_seconds
+from gateway.translate.completions import generate_requests
+from gateway.translate.embeddings import embed_request
+from protos.errors import ServingError
+
+DEFAULTS = ChatDefaults(0.7, 0.9, 512)
+FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, "input", "dimensions"]
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["user", "assistant", "text", "auto", "function", "json_schema", "5m"])
+)
+NAMES = st.sampled_from(["role", "content", "type", "text", "function", "name", "1"]) | st.text(
+    max_size=4
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(NAMES, inner, max_size=4)
+        | st.just([{"role": "user", "content": "hi"}])
+    ),
+    max_leaves=8,
+)
+
+
+def request_with(body: bytes) -> Request:
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "headers": []}, receive)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5),
+    st.fixed_dictionaries(
+        {}, optional={"messages": st.just([{"role": "user", "content": "hi"}]), "prompt": VALUES}
+    ),
+)
+async def test_any_object_is_taken_or_refused(
+    fields: dict[str, object], more: dict[str, object]
+) -> None:
+    body = orjson.dumps(fields | more)
+    refusals: list[ServingError] = []
+    for schema in (ChatRequest, CompletionRequest, EmbeddingRequest):
+        try:
+            parsed = await parse(request_with(body), schema)
+            if isinstance(parsed, ChatRequest):
+                generate_request(parsed, DEFAULTS, "")
+            elif isinstance(parsed, CompletionRequest):
+                generate_requests(parsed, DEFAULTS, "")
+            elif isinstance(parsed, EmbeddingRequest):
+                embed_request(parsed)
+        except ServingError as error:
+            refusals.append(error)
+    assert all(len(refusal.message) < 500 for refusal in refusals)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64))
+async def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
+    with pytest.raises(ServingError):
+        await parse(request_with(body), ChatRequest)
+
+
+@pytest.mark.parametrize(
+    ("given_", "seconds"),
+    [(None, None), (300.0, 300), ("5m", 300), ("250ms", 0.25), ("2h", 7200), ("-1", -1), (0.0, 0)],
+)
+def test_keep_alive_is_read_in_its_units(given_: float | str | None, seconds: object) -> None:
+    assert keep_alive_seconds(given_) == seconds
