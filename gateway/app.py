@@ -1,5 +1,6 @@
 """The ASGI application: layers around routes. `create_app(settings, pool)`."""
 
+import functools
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,19 @@ from gateway.auth import AuthMiddleware, Keys
 from gateway.edges import BoundsMiddleware, CountMiddleware, RequestIdMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.limits import LimitsMiddleware
+from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.request_context import context_of
 from gateway.routes import chat, completions, embeddings, health, lifecycle, metrics, models
+from gateway.schemas.chat import ChatRequest
+from gateway.schemas.completions import CompletionRequest
+from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
+
+BODIES = (ChatRequest, CompletionRequest, EmbeddingRequest, LoadRequest, UnloadRequest)
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +49,8 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
         redirect_slashes=False,
     )
     app.state.services = services
+    # Built when it is asked for, which few processes ever are.
+    app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
     for module in (chat, completions, embeddings, models, lifecycle, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _serving_error)

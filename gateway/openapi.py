@@ -1,11 +1,30 @@
-"""Request bodies in the generated API description; the routes parse them by themselves."""
+"""The API's description: the routes parse bodies by themselves, so their schemas are added here."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+
+COMPONENT = "#/components/schemas/{model}"
 
 
 def takes(schema: type[BaseModel]) -> dict[str, Any]:
     """What `openapi_extra` says of a route whose body is `schema`."""
-    content = {"application/json": {"schema": schema.model_json_schema()}}
+    reference = {"$ref": COMPONENT.format(model=schema.__name__)}
+    content = {"application/json": {"schema": reference}}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
+    """The OpenAPI document of `app`, with the schemas of all `bodies` that its routes take."""
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
+    for body in bodies:
+        own = body.model_json_schema(ref_template=COMPONENT)
+        schemas |= own.pop("$defs", {})
+        schemas[body.__name__] = own
+    return document
