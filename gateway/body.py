@@ -39,14 +39,14 @@ async def parse(request: Request, schema: type[T]) -> T:
 def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) -> InvalidRequest:
     """The mistake the client most likely made.
 
-    Of a union every member complains: the member with the fewest complaints was meant, and of
-    those the one that got furthest.
+    Of a union every member complains. The one that was meant complains of something else than the
+    type (a length, a bound), has the fewest complaints, or got furthest.
     """
     members: dict[tuple[int | str, ...], list[tuple[Path, ErrorDetails]]] = {}
     for error in found:
         path, member = _locate(error, document)
         members.setdefault((*path[:1], *member), []).append((path, error))
-    complaints = min(members.values(), key=lambda c: (len(c), *_reach(c[0][0])))
+    complaints = min(members.values(), key=_likelihood)
     path, error = complaints[0]
     param = spell(path)
     if error["type"] == "extra_forbidden":
@@ -60,9 +60,11 @@ def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) ->
     return InvalidRequest(f"{param or 'body'}: {shorten(reason, 200)}", param=param or None)
 
 
-def _reach(path: Path) -> tuple[int, int]:
-    """Smaller for what lies deeper, and further on in its list."""
-    return -len(path), -next((step for step in reversed(path) if isinstance(step, int)), 0)
+def _likelihood(complaints: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:
+    """Smaller is likelier."""
+    path, error = complaints[0]
+    place = next((step for step in reversed(path) if isinstance(step, int)), 0)
+    return error["type"].endswith("_type"), len(complaints), -len(path), -place
 
 
 def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:

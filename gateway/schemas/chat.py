@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.schemas.common import MAX_TOKENS, ApiModel, FreeJson, SamplingFields
+from gateway.schemas.common import MAX_TOKENS, ApiModel, FreeJson, SamplingFields, at_most
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
@@ -28,7 +28,7 @@ class OtherPart(ApiModel):
 
 
 Part = Annotated[TextPart | OtherPart, Field(discriminator="type")]
-Content = Text | Annotated[list[Part], Field(max_length=64)]
+Content = Text | Annotated[list[Part], Field(max_length=64, fail_fast=True)]
 
 
 class FunctionCall(ApiModel):
@@ -103,7 +103,7 @@ class ResponseFormat(ApiModel):
 
 
 class ChatRequest(SamplingFields):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=512)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -113,9 +113,7 @@ class ChatRequest(SamplingFields):
     response_format: ResponseFormat | None = None
     regex: Annotated[str, Field(max_length=32_768)] | None = None
     grammar: Annotated[str, Field(max_length=32_768)] | None = None
-    chat_template_kwargs: (
-        Annotated[dict[str, str | bool | int | float], Field(max_length=16)] | None
-    ) = None
+    chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=4)] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
     verbosity: Annotated[str, Field(max_length=16)] | None = None

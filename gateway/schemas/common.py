@@ -2,11 +2,19 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from gateway.body import depth_of
 
 MAX_JSON_DEPTH = 32
+MAX_FIELDS = 128
 MAX_TOKENS = 2**20
 MAX_SEED = 2**63 - 1
 
@@ -32,10 +40,29 @@ KeepAlive = (
 )
 
 
+def at_most(n: int) -> BeforeValidator:
+    """Bounds a mapping before its entries are looked at: each wrong one costs a complaint."""
+
+    def few(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > n:
+            raise ValueError(f"has {len(value)} entries; at most {n} are taken")
+        return value
+
+    return BeforeValidator(few)
+
+
 class ApiModel(BaseModel):
     """Strict types (`true` is no number), and a field nobody knows is refused by name."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        # 150,000 unknown fields would hold the event loop for a second.
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise ValueError(f"has {len(value)} fields; at most {MAX_FIELDS} are taken")
+        return value
 
 
 class StreamOptions(ApiModel):
@@ -54,7 +81,7 @@ class SamplingFields(ApiModel):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
-    logit_bias: Annotated[dict[TokenKey, Bias], Field(max_length=300)] | None = None
+    logit_bias: Annotated[dict[TokenKey, Bias], at_most(300)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = None

@@ -7,15 +7,16 @@ from pydantic import Field
 from gateway.schemas.common import SamplingFields, TokenId
 
 Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]
-Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=131_072)]
+# fail_fast: as in embeddings.
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=131_072, fail_fast=True)]
 
 
 class CompletionRequest(SamplingFields):
     prompt: (
         Prompt
         | Tokens
-        | Annotated[list[Prompt], Field(min_length=1, max_length=16)]
-        | Annotated[list[Tokens], Field(min_length=1, max_length=16)]
+        | Annotated[list[Prompt], Field(min_length=1, max_length=16, fail_fast=True)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=16, fail_fast=True)]
     )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None

@@ -8,15 +8,16 @@ from gateway.schemas.common import ApiModel, KeepAlive, ModelId, TokenId
 
 MAX_INPUTS = 2048
 Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
-Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536)]
+# fail_fast: 600,000 complaints about one body would hold the event loop for seconds.
+Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536, fail_fast=True)]
 
 
 class EmbeddingRequest(ApiModel):
     input: (
         Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_INPUTS)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
     )
     model: ModelId | None = None
     encoding_format: Literal["float", "base64"] | None = None

@@ -105,6 +105,8 @@ async def test_models_say_how_they_are(gateway: RunningGateway) -> None:
 
 
 async def test_the_api_describes_itself(gateway: RunningGateway) -> None:
-    paths = (await gateway.http.get("/openapi.json")).json()["paths"]
-    schema = paths["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
-    assert "messages" in schema["schema"]["properties"]
+    described = (await gateway.http.get("/openapi.json")).json()
+    post = described["paths"]["/v1/chat/completions"]["post"]
+    schema = post["requestBody"]["content"]["application/json"]["schema"]
+    name = schema["$ref"].rpartition("/")[2]
+    assert "messages" in described["components"]["schemas"][name]["properties"]

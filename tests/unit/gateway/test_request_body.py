@@ -4,6 +4,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from gateway.body import parse
@@ -86,3 +87,30 @@ async def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
 )
 def test_keep_alive_is_read_in_its_units(given_: float | str | None, seconds: object) -> None:
     assert keep_alive_seconds(given_) == seconds
+
+
+HELLO = [{"role": "user", "content": "hi"}]
+MANY: dict[str, object] = {f"k{i}": [] for i in range(50_000)}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fields"),
+    [
+        (EmbeddingRequest, {"input": [["x"] * 300] * 2048}),
+        (EmbeddingRequest, {"input": [True] * 500_000}),
+        (CompletionRequest, {"prompt": [["x"] * 10_000] * 16}),
+        (ChatRequest, {"messages": HELLO} | MANY),
+        (ChatRequest, {"messages": [HELLO[0] | MANY]}),
+        (ChatRequest, {"messages": [{"role": 5, "content": 5}] * 512}),
+        (ChatRequest, {"messages": HELLO, "logit_bias": MANY}),
+        (ChatRequest, {"messages": HELLO, "chat_template_kwargs": MANY}),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_body_of_mistakes_costs_a_handful_of_complaints(
+    schema: type[BaseModel], fields: dict[str, object]
+) -> None:
+    """Each complaint is built while everybody else waits: 600,000 of them took five seconds."""
+    with pytest.raises(ValidationError) as caught:
+        schema.model_validate(fields)
+    assert caught.value.error_count() < 50
