@@ -20,6 +20,7 @@ from models.guide.questions import (
     Question,
     about_y26hkx,
     kept_out,
+    kept_out_independently,
     off_topic,
     off_topic_plain,
 )
@@ -116,7 +117,8 @@ def sample_of_trained() -> list[Question]:
     """Each topic's first question in each language, and a seeded sample of all the others."""
     everything = trained()
     first = {(question.topic, question.language): question for question in reversed(everything)}
-    rest = [question for question in everything if question not in set(first.values())]
+    firsts = set(first.values())
+    rest = [question for question in everything if question not in firsts]
     return [*first.values(), *random.Random(SEED).sample(rest, N_SAMPLED)]
 
 
@@ -135,6 +137,7 @@ def main() -> None:
     torch.set_num_threads(2)
     guide = Guide(arguments.folder)
     _report("held-out paraphrases", guide.score(kept_out()))
+    _report("of these, written independently", guide.score(kept_out_independently()))
     _report("trained questions", guide.score(trained() if arguments.all else sample_of_trained()))
 
 

@@ -104,11 +104,24 @@ def _read_other() -> dict[str, Any]:
 def kept_out() -> list[Question]:
     """The paraphrases that are never trained on."""
     topics = [*_read("topics.yaml"), {"id": "other"} | _read_other()]
-    return [
+    beside = [
         Question(text, language, topic["id"], topic[language]["answer"])
         for topic in topics
         for language in LANGUAGES
         for text in topic[language]["held_out"]
+    ]
+    return [*beside, *kept_out_independently()]
+
+
+def kept_out_independently() -> list[Question]:
+    """The part of them that was written without sight of the training questions, and unseen."""
+    paraphrases = _read("held_out.yaml")
+    topics = [*_read("topics.yaml"), {"id": "other"} | _read_other()]
+    return [
+        Question(text, language, topic["id"], topic[language]["answer"])
+        for topic in topics
+        for language in LANGUAGES
+        for text in paraphrases.get(topic["id"], {}).get(language, ())
     ]
 
 
