@@ -31,7 +31,7 @@ from models.guide.questions import (  # noqa: E402
 GGUF = FOLDER.with_name(f"{FOLDER.name}.gguf")
 MAX_BYTES = 25_000_000
 MAX_PARAMETERS = 8_000_000
-N_COMPARED = 120
+N_COMPARED = 100
 CONTEXT_TOKENS = 512
 
 
