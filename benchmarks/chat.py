@@ -67,8 +67,13 @@ def body(seed: int) -> bytes:
 
 
 async def client(port: int, seeds: range) -> list[Stream]:
-    async with Connection("127.0.0.1", port) as connection:
-        return [await connection.stream("/v1/chat/completions", body(seed)) for seed in seeds]
+    """One request after the other, each on a connection of its own: llama-server drops some of
+    those that come on a connection that was used before."""
+    streams = []
+    for seed in seeds:
+        async with Connection("127.0.0.1", port) as connection:
+            streams.append(await connection.stream("/v1/chat/completions", body(seed)))
+    return streams
 
 
 async def load(port: int, n_clients: int, n_requests: int, seed: int) -> Figure:
