@@ -200,15 +200,18 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
         self, request: chat_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[chat_pb2.GenerateEvent]:
         call = self._worker._seen(request, context)
+        answered = False
         try:
             async for event in self._worker.generate(request):
                 yield event
+            answered = True
         except ServingError as error:
+            answered = True
             await _abort(context, error)
-        except asyncio.CancelledError:
-            call.cancelled.set()
-            raise
         finally:
+            # A cancelled call that was just sending is closed, not thrown a CancelledError.
+            if not answered:
+                call.cancelled.set()
             call.ended.set()
 
 
