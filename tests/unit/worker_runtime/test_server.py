@@ -257,7 +257,7 @@ async def test_broken_models_are_listed_with_their_reason() -> None:
         load = worker_pb2.LoadModelRequest(model="broken")
         call = made.control.LoadModel(load, metadata=made.metadata)
         refused = await refusal(call.read)
-        assert refused.code() is grpc.StatusCode.NOT_FOUND
+        assert refused.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
 @POSIX_ONLY
