@@ -68,7 +68,7 @@ class LimitsMiddleware:
         self._app = app
         rate = settings.rate
         self._rate = RateLimit(rate, settings.rate_limit_storage) if rate else None
-        self._most_at_once = settings.max_in_flight_per_key
+        self._most_at_once = settings.most_at_once
         self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

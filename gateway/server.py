@@ -171,6 +171,8 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
                 timeout_graceful_shutdown=5,
                 access_log=False,
                 server_header=False,
+                # Or any local client could claim another address by X-Forwarded-For.
+                proxy_headers=False,
                 log_config=None,
                 backlog=1024,
             )

@@ -10,6 +10,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MIB = 1024 * 1024
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
+OPEN_IN_FLIGHT = 8
 
 
 class GatewaySettings(BaseSettings):
@@ -68,11 +69,11 @@ class GatewaySettings(BaseSettings):
         validation_alias="RATE_LIMIT_STORAGE",
         description='Shared counters, such as "async+redis://host:6379"; empty: in this process.',
     )
-    max_in_flight_per_key: int = Field(
-        default=0,
+    max_in_flight_per_key: int | None = Field(
+        default=None,
         ge=0,
         validation_alias="MAX_IN_FLIGHT_PER_KEY",
-        description="Requests of one key at once; 0: no limit.",
+        description="Requests of one key at once; 0: no limit. Unset: none on loopback, 8 elsewhere.",
     )
     max_body_bytes: int = Field(
         default=2 * MIB, gt=0, validation_alias="MAX_BODY_BYTES", description="Largest body."
@@ -183,6 +184,13 @@ class GatewaySettings(BaseSettings):
         if self.rate_limit is not None:
             return self.rate_limit
         return "" if self.host in LOOPBACK else OPEN_RATE
+
+    @property
+    def most_at_once(self) -> int:
+        """Requests that one key may have in flight; 0: no limit."""
+        if self.max_in_flight_per_key is not None:
+            return self.max_in_flight_per_key
+        return 0 if self.host in LOOPBACK else OPEN_IN_FLIGHT
 
     @property
     def has_keys(self) -> bool:
