@@ -73,7 +73,9 @@ class GatewaySettings(BaseSettings):
         default=None,
         ge=0,
         validation_alias="MAX_IN_FLIGHT_PER_KEY",
-        description="Requests of one key at once; 0: no limit. Unset: none on loopback, 8 elsewhere.",
+        description=(
+            "Requests of one key at once; 0: no limit. Unset: none on loopback, 8 elsewhere."
+        ),
     )
     max_body_bytes: int = Field(
         default=2 * MIB, gt=0, validation_alias="MAX_BODY_BYTES", description="Largest body."
