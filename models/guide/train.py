@@ -1,4 +1,4 @@
-"""Train the guide from scratch: `python -m models.guide.train [--minutes 40]`.
+"""Train the guide from scratch: `python -m models.guide.train [--steps 900]`.
 
 Writes the folder `qwen2-y26hkx-guide` (bf16 safetensors, tokenizer, template) and the GGUF beside
 it. The loss counts the assistant's tokens only: the model has to understand questions, not to
@@ -172,7 +172,7 @@ def save(model: Any, tokenizer: Tokenizer, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / NAME)
     arguments = parser.parse_args()
