@@ -83,7 +83,8 @@ class _Model:
                 self._answer(call_id, m.Text(self._text(tokens)))
             case m.ApplyTemplate(conversation):
                 whole = self._preparer.with_system_prompt(conversation)
-                self._answer(call_id, m.Text(self._encoder.render(whole)))
+                n_tokens = len(self._encoder.encode(whole))
+                self._answer(call_id, m.Text(self._encoder.render(whole), n_tokens))
 
     def cancel(self, call_id: int) -> None:
         self._scribe.abandon(call_id)

@@ -176,6 +176,7 @@ class Tokens(Struct, tag="tokens"):
 
 class Text(Struct, tag="text"):
     text: str
+    n_tokens: int = 0  # of a rendered template
 
 
 Event = Queued | Started | Delta | Finished | Tokens | Text

@@ -100,7 +100,7 @@ class ChatServicer(ChatServiceServicer):
     ) -> pb.ApplyTemplateResponse:
         body = m.ApplyTemplate(to_conversation(request.conversation))
         text = await self._unary(request.model, body, m.Text)
-        return pb.ApplyTemplateResponse(prompt=text.text)
+        return pb.ApplyTemplateResponse(prompt=text.text, n_tokens=text.n_tokens)
 
     async def _unary(self, model: str, body: m.Request, expected: type[Answer]) -> Answer:
         with self._places.take():
