@@ -90,6 +90,13 @@ class Sampling(Struct, kw_only=True):
     logit_bias: dict[int, float] = {}
 
 
+class Constraint(Struct):
+    """What the answer must follow; "tools" is a Lark grammar of calls, made by us."""
+
+    kind: Literal["json_object", "json_schema", "regex", "grammar", "tools"]
+    text: str = ""
+
+
 class Generate(Struct, tag="generate", kw_only=True):
     input: Conversation | Prompt | PromptTokens
     sampling: Sampling = msgspec.field(default_factory=Sampling)
@@ -99,6 +106,7 @@ class Generate(Struct, tag="generate", kw_only=True):
     top_logprobs: int | None = None
     ignore_eos: bool = False
     echo: bool = False
+    constraint: Constraint | None = None
     cache_salt: str = ""
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.runner import Limits
-from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sampling import Constraint, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.messages import (
     Conversation,
@@ -44,6 +45,7 @@ class Preparer:
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._limits = limits
+        self._grammars = Grammars(tokenizer)
 
     def prepare(self, call_id: int, request: Generate) -> Prepared:
         """Render, encode, trim, and check all numbers.
@@ -56,14 +58,16 @@ class Preparer:
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
         params = self._params(request.sampling)
-        end_tokens = frozenset[int]() if request.ignore_eos else self._tokenizer.end_tokens
+        # A grammar ends where it ends, and says so by an end token.
+        runs_on = request.ignore_eos and request.constraint is None
+        end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
         sequences = [
             Sequence(
                 call_id=call_id,
                 choice=choice,
                 tokens=list(fitted.tokens),
                 limit=min(most, self._limits.n_ctx),
-                sampler=Sampler(params, fitted.tokens, choice),
+                sampler=Sampler(params, fitted.tokens, choice, self._constraint(request)),
                 end_tokens=end_tokens,
                 salt=request.cache_salt,
                 n_top=request.top_logprobs,
@@ -98,6 +102,9 @@ class Preparer:
         if not tokens:
             raise InvalidRequest("the prompt must not be empty", param="prompt")
         return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
+
+    def _constraint(self, request: Generate) -> Constraint | None:
+        return self._grammars.start(request.constraint) if request.constraint else None
 
     def _bounds(self, max_tokens: int | None) -> Bounds:
         n_ctx = self._limits.n_ctx

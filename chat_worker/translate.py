@@ -13,12 +13,6 @@ from worker_runtime.catalog import ModelEntry
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 # What a request may pass into a model's template: names that are known, values that are scalars.
 TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "reasoning_effort"})
-CONSTRAINT_PARAMS = {
-    "json_object": "response_format",
-    "json_schema": "response_format",
-    "regex": "regex",
-    "grammar": "grammar",
-}
 REASONS = {
     "stop": pb.ChoiceEnd.REASON_STOP,
     "length": pb.ChoiceEnd.REASON_LENGTH,
@@ -32,10 +26,6 @@ def to_generate(request: pb.GenerateRequest) -> m.Generate:
         UnsupportedParameter: a part of it is not offered by this version.
         InvalidRequest: it makes no sense.
     """
-    kind = request.constraint.WhichOneof("kind")
-    if kind is not None:
-        param = CONSTRAINT_PARAMS[kind]
-        raise UnsupportedParameter(f"{param} is not available in this version", param=param)
     return m.Generate(
         input=_input(request),
         sampling=_sampling(request.sampling),
@@ -45,6 +35,7 @@ def to_generate(request: pb.GenerateRequest) -> m.Generate:
         top_logprobs=request.top_logprobs if request.HasField("top_logprobs") else None,
         ignore_eos=request.ignore_eos,
         echo=request.echo,
+        constraint=_constraint(request.constraint),
         cache_salt=request.cache_salt,
     )
 
@@ -124,6 +115,16 @@ def _template_kwargs(kwargs: Struct) -> dict[str, str | bool | int | float]:
             )
         plain[name] = int(value) if isinstance(value, float) and value.is_integer() else value
     return plain
+
+
+def _constraint(constraint: pb.Constraint) -> m.Constraint | None:
+    match constraint.WhichOneof("kind"):
+        case None:
+            return None
+        case "json_object":
+            return m.Constraint("json_object")
+        case kind:
+            return m.Constraint(kind, getattr(constraint, kind))
 
 
 def _sampling(sampling: pb.Sampling) -> m.Sampling:

@@ -235,7 +235,9 @@ class Loop:
         sequence.tokens.append(token)
         scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         self._reports.append(Token(sequence, token, scored))
-        if len(sequence.tokens) >= sequence.limit:
+        if sequence.sampler.is_complete:
+            self._end(sequence, "stop")
+        elif len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")
 
     def _end(self, sequence: Sequence, reason: EndReason) -> None:

@@ -1,11 +1,12 @@
 """Chooses a token from a row of logits. Pure numpy, the same for every backend.
 
-Order, as transformers and the OpenAI API have it: logit bias, penalties, temperature, then
-top-k, top-p and min-p, then one draw from the sequence's own generator, so that a seeded request
-draws the same numbers whatever else is in the batch.
+Order, as transformers and the OpenAI API have it: logit bias, penalties, the constraint,
+temperature, then top-k, top-p and min-p, then one draw from the sequence's own generator, so that
+a seeded request draws the same numbers whatever else is in the batch.
 """
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,11 +51,32 @@ class DegenerateLogits(Exception):
     """The model returned NaN or nothing finite for a token."""
 
 
-class Sampler:
-    """One sequence's sampling state: its generator and which tokens it has seen."""
+class Constraint(Protocol):
+    """What one sequence may go on with, token by token."""
 
-    def __init__(self, params: SamplingParams, prompt: list[int], choice: int = 0) -> None:
+    @property
+    def is_complete(self) -> bool:
+        """True when nothing may follow any more."""
+
+    def mask(self, logits: Row) -> None:
+        """Set the logits of all tokens that may not come next to -inf; one at least stays."""
+
+    def accept(self, token: int) -> None:
+        """The token was chosen, end tokens included."""
+
+
+class Sampler:
+    """One sequence's sampling state: its generator, which tokens it has seen, its constraint."""
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        prompt: list[int],
+        choice: int = 0,
+        constraint: Constraint | None = None,
+    ) -> None:
         self._params = params
+        self._constraint = constraint
         self._random: np.random.Generator | None = None
         if params.temperature > 0:
             entropy = None if params.seed is None else (params.seed, choice)
@@ -75,13 +97,22 @@ class Sampler:
             DegenerateLogits: no finite maximum.
         """
         self._adjust(logits)
+        if self._constraint is not None:
+            self._constraint.mask(logits)
         best = int(logits.argmax())
         peak = logits[best]
         if not np.isfinite(peak):
             raise DegenerateLogits
         token = best if self._random is None else self._draw(logits, peak, self._random)
         self._observe(token)
+        if self._constraint is not None:
+            self._constraint.accept(token)
         return token
+
+    @property
+    def is_complete(self) -> bool:
+        """True when the constraint lets nothing follow."""
+        return self._constraint is not None and self._constraint.is_complete
 
     def _adjust(self, logits: Row) -> None:
         params = self._params

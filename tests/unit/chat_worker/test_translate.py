@@ -59,11 +59,6 @@ def test_all_sampling_fields_arrive() -> None:
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (
-            pb.GenerateRequest(prompt="x", constraint=pb.Constraint(json_object=True)),
-            "response_format",
-        ),
-        (pb.GenerateRequest(prompt="x", constraint=pb.Constraint(regex="a")), "regex"),
         (conversation(tools=[pb.Tool(name="f")]), "tools"),
         (
             conversation(tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_REQUIRED)),
@@ -77,6 +72,13 @@ def test_what_is_not_offered_is_refused_by_its_name(
     with pytest.raises(UnsupportedParameter) as caught:
         to_generate(request_)
     assert caught.value.param == param
+
+
+def test_constraints_arrive_with_their_kind() -> None:
+    assert to_generate(constrained()).constraint is None
+    assert to_generate(constrained(json_object=True)).constraint == m.Constraint("json_object")
+    for kind in ("json_schema", "regex", "grammar"):
+        assert to_generate(constrained(**{kind: "x"})).constraint == m.Constraint(kind, "x")
 
 
 def test_roles_and_template_arguments_are_known_ones() -> None:

@@ -1,0 +1,1 @@
+"""What may come next: grammars that an answer must follow, and limits of its thinking."""

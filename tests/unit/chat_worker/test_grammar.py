@@ -1,0 +1,120 @@
+"""Constraints over real vocabularies: whatever the logits want, the answer follows the grammar."""
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from chat_worker.backend import Tokenizer
+from chat_worker.backends.llama_cpp.load import load
+from chat_worker.constraints.grammar import GrammarConstraint, Grammars
+from chat_worker.messages import Constraint, LoadSpec
+from protos.errors import InvalidRequest
+
+GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 12},
+        "age": {"type": "integer", "minimum": 0, "maximum": 130},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 3},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    spec = LoadSpec(backend="llama.cpp", path=str(GUIDE), n_ctx=256, n_parallel=1)
+    return load(spec, lambda _: None).tokenizer
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: Tokenizer) -> Grammars:
+    return Grammars(tokenizer)
+
+
+def answer(tokenizer: Tokenizer, constraint: GrammarConstraint, seed: int) -> str:
+    """What a model with random logits says under the constraint."""
+    random = np.random.default_rng(seed)
+    said: list[int] = []
+    while not constraint.is_complete:
+        logits = random.normal(size=tokenizer.n_vocab).astype(np.float32)
+        constraint.mask(logits)
+        token = int(logits.argmax())
+        constraint.accept(token)
+        if token in tokenizer.end_tokens:
+            break
+        said.append(token)
+        assert len(said) < 4_000
+    return b"".join(tokenizer.piece(token) for token in said).decode()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_logits_under_a_schema_spell_json_that_the_schema_accepts(
+    tokenizer: Tokenizer, grammars: Grammars, seed: int
+) -> None:
+    constraint = grammars.start(Constraint("json_schema", json.dumps(PERSON)))
+    jsonschema.validate(json.loads(answer(tokenizer, constraint, seed)), PERSON)
+
+
+def test_random_logits_under_a_regex_or_a_lark_grammar_match_it(
+    tokenizer: Tokenizer, grammars: Grammars
+) -> None:
+    regex = r"[A-Z]{2}-\d{3,5}"
+    for seed in range(5):
+        said = answer(tokenizer, grammars.start(Constraint("regex", regex)), seed)
+        assert re.fullmatch(regex, said)
+        lark = 'start: "yes" | "no, " /[a-z]{1,8}/'
+        said = answer(tokenizer, grammars.start(Constraint("grammar", lark)), seed)
+        assert re.fullmatch("yes|no, [a-z]{1,8}", said)
+
+
+def test_answers_of_one_grammar_do_not_share_their_state(
+    tokenizer: Tokenizer, grammars: Grammars
+) -> None:
+    first = grammars.start(Constraint("regex", "ab"))
+    answer(tokenizer, first, 0)
+    assert answer(tokenizer, grammars.start(Constraint("regex", "ab")), 0) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("json_schema", "[1]", "not a JSON object"),
+        ("json_schema", "{", "not JSON"),
+        ("json_schema", '{"type": "objekt"}', "at #: "),
+        (
+            "json_schema",
+            '{"properties": {"a": {"items": {"format": "nope"}}}}',
+            "at #/properties/a/items: Unknown format",
+        ),
+        ("json_schema", '{"properties": {"a": {"unevaluatedItems": false}}}', "unevaluatedItems"),
+        ("json_schema", '{"anyOf": 5}', "at #: "),
+        ("json_schema", '{"$ref": "http://other/schema"}', "at #: "),
+        ("json_schema", '{"items":' * 300 + "{}" + "}" * 300, "recursion"),
+        ("json_schema", '{"items":' * 950 + "{}" + "}" * 950, "cannot be enforced"),
+        ("regex", "((", "regex"),
+        ("regex", "(" * 60_000, "regex"),
+        ("regex", "a" * 200_000, "longer than"),
+        ("grammar", "start: missing", "missing"),
+        ("grammar", "", "Empty"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused_with_its_place(
+    grammars: Grammars, kind: str, text: str, said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(said)) as caught:
+        grammars.start(Constraint(kind, text))  # type: ignore[arg-type]
+    assert caught.value.param in ("response_format", "regex", "grammar")
+    assert len(caught.value.message) < 600
+
+
+def test_ten_thousand_grammars_do_not_pile_up(grammars: Grammars) -> None:
+    for number in range(200):
+        grammars.start(Constraint("regex", f"x{number}"))
+    assert len(grammars._kept) <= 32
