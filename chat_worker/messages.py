@@ -61,9 +61,22 @@ class Message(Struct):
     reasoning: str = ""
 
 
+class Tool(Struct):
+    """A function that the model may ask its client to call."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"  # JSON schema of the arguments, as JSON text
+
+
 class Conversation(Struct, tag="conversation"):
     messages: list[Message]
     template_kwargs: dict[str, str | bool | int | float] = {}
+    tools: list[Tool] = []  # empty too if the request forbids calls
+    # Calls that must come: of any tool, or of the named one.
+    must_call: bool = False
+    must_call_name: str = ""
+    parallel_calls: bool = True
 
 
 class Prompt(Struct, tag="prompt"):
@@ -154,16 +167,27 @@ class TokenLogprob(Struct, array_like=True):
     top: list[Candidate] = []
 
 
+class CallPiece(Struct, array_like=True):
+    """A piece of a tool call; id and name in the first one only."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Delta(Struct, tag="delta"):
     choice: int
     text: str
     n_tokens: int
     logprobs: list[TokenLogprob] = []
+    reasoning: str = ""
+    calls: list[CallPiece] = []
 
 
 class ChoiceEnd(Struct):
     choice: int
-    reason: Literal["stop", "length"]
+    reason: Literal["stop", "length", "tool_calls"]
     stop_sequence: str | None = None
 
 
@@ -172,6 +196,7 @@ class Finished(Struct, tag="finished", kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    reasoning_tokens: int = 0
     queue_s: float
     prefill_s: float
     decode_s: float

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.runner import Limits
@@ -84,7 +86,7 @@ class Preparer:
         if not prompt or any(m.role in ("system", "developer") for m in conversation.messages):
             return conversation
         begun = [Message(role="system", content=prompt), *conversation.messages]
-        return Conversation(begun, conversation.template_kwargs)
+        return msgspec.structs.replace(conversation, messages=begun)
 
     def _fit(self, request: Generate) -> Fitted:
         bounds = self._bounds(request.max_tokens)

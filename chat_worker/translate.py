@@ -1,11 +1,11 @@
-"""Protobuf to the engine's structs and back. Pure; what is not offered yet is refused by name."""
+"""Protobuf to the engine's structs and back. Pure."""
 
 from collections.abc import Iterable
 
 from google.protobuf.struct_pb2 import Struct
 
 from chat_worker import messages as m
-from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1 import common_pb2
 from worker_runtime.catalog import ModelEntry
@@ -16,6 +16,7 @@ TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "
 REASONS = {
     "stop": pb.ChoiceEnd.REASON_STOP,
     "length": pb.ChoiceEnd.REASON_LENGTH,
+    "tool_calls": pb.ChoiceEnd.REASON_TOOL_CALLS,
 }
 
 
@@ -23,7 +24,6 @@ def to_generate(request: pb.GenerateRequest) -> m.Generate:
     """The engine's request.
 
     Raises:
-        UnsupportedParameter: a part of it is not offered by this version.
         InvalidRequest: it makes no sense.
     """
     return m.Generate(
@@ -44,19 +44,25 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
     """Messages as the template wants them.
 
     Raises:
-        UnsupportedParameter: tools are offered to the model, which this version cannot do.
-        InvalidRequest: a role or template argument is not known.
+        InvalidRequest: a role, a template argument or a tool that must be called is not known.
     """
-    choice = conversation.tool_choice.mode
-    if choice in (pb.ToolChoice.MODE_REQUIRED, pb.ToolChoice.MODE_NAMED):
-        raise UnsupportedParameter(
-            "tool_choice is not available in this version", param="tool_choice"
-        )
-    if conversation.tools and choice != pb.ToolChoice.MODE_NONE:
-        raise UnsupportedParameter("tools are not available in this version", param="tools")
+    choice = conversation.tool_choice
+    tools = [m.Tool(t.name, t.description, t.parameters_json or "{}") for t in conversation.tools]
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise InvalidRequest("two tools have the same name", param="tools")
+    must_call = choice.mode in (pb.ToolChoice.MODE_REQUIRED, pb.ToolChoice.MODE_NAMED)
+    if must_call and (not tools or (choice.name and choice.name not in names)):
+        raise InvalidRequest("tool_choice asks for a tool that is not there", param="tool_choice")
     return m.Conversation(
         [_message(i, message) for i, message in enumerate(conversation.messages)],
         _template_kwargs(conversation.template_kwargs),
+        tools=[] if choice.mode == pb.ToolChoice.MODE_NONE else tools,
+        must_call=must_call,
+        must_call_name=choice.name if must_call else "",
+        parallel_calls=conversation.parallel_tool_calls
+        if conversation.HasField("parallel_tool_calls")
+        else True,
     )
 
 
@@ -163,6 +169,13 @@ def _delta(event: m.Delta, earlier: pb.Delta | None = None) -> pb.Delta:
     return pb.Delta(
         choice=event.choice,
         text=event.text if earlier is None else earlier.text + event.text,
+        reasoning=event.reasoning if earlier is None else earlier.reasoning + event.reasoning,
+        tool_calls=[
+            pb.ToolCallDelta(
+                index=piece.index, id=piece.id, name=piece.name, arguments=piece.arguments
+            )
+            for piece in event.calls
+        ],
         n_tokens=event.n_tokens + (0 if earlier is None else earlier.n_tokens),
         logprobs=[
             pb.TokenLogprob(chosen=_candidate(one.chosen), top=map(_candidate, one.top))
@@ -187,6 +200,7 @@ def _finished(event: m.Finished) -> pb.Finished:
             prompt_tokens=event.prompt_tokens,
             completion_tokens=event.completion_tokens,
             cached_tokens=event.cached_tokens,
+            reasoning_tokens=event.reasoning_tokens,
         ),
         timings=pb.Timings(
             queue_s=event.queue_s, prefill_s=event.prefill_s, decode_s=event.decode_s

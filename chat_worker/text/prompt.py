@@ -6,9 +6,12 @@ is encoded as plain text. Ordinary text is therefore encoded exactly as rendered
 """
 
 import re
+from collections.abc import Callable
+
+import msgspec
 
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Conversation, Message, ToolCall
+from chat_worker.messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
 from protos.errors import InvalidRequest
 
@@ -33,7 +36,7 @@ class PromptEncoder:
                 param="messages",
                 suggestions=("send a plain prompt to /v1/completions",),
             )
-        return self._template.render(conversation.messages, conversation.template_kwargs)
+        return self._template.render(conversation)
 
     def encode(self, conversation: Conversation) -> list[int]:
         """The prompt as token ids, beginning with BOS if the model wants it."""
@@ -53,18 +56,23 @@ class PromptEncoder:
         return tokens if tokens[: len(prefix)] == prefix else prefix + tokens
 
     def _marked(self, conversation: Conversation, marker: str) -> Conversation:
-        if self._control is None or not any(map(self._control.search, _texts(conversation))):
+        control = self._control
+        if control is None or not any(map(control.search, _texts(conversation))):
             return conversation
-        return Conversation(
-            [self._marked_message(message, marker) for message in conversation.messages],
-            conversation.template_kwargs,
+
+        def marked(text: str) -> str:
+            return control.sub(lambda m: m[0][:1] + marker + m[0][1:], text)
+
+        return msgspec.structs.replace(
+            conversation,
+            messages=[self._marked_message(message, marked) for message in conversation.messages],
+            tools=[
+                Tool(marked(tool.name), marked(tool.description), marked(tool.parameters))
+                for tool in conversation.tools
+            ],
         )
 
-    def _marked_message(self, message: Message, marker: str) -> Message:
-        def marked(text: str) -> str:
-            assert self._control is not None, "called only where there is something to mark"
-            return self._control.sub(lambda m: m[0][:1] + marker + m[0][1:], text)
-
+    def _marked_message(self, message: Message, marked: Callable[[str], str]) -> Message:
         return Message(
             role=message.role,
             content=marked(message.content),
@@ -106,6 +114,8 @@ def _texts(conversation: Conversation) -> list[str]:
         texts += [message.content, message.name, message.tool_call_id, message.reasoning]
         for call in message.tool_calls:
             texts += [call.name, call.arguments]
+    for tool in conversation.tools:
+        texts += [tool.name, tool.description, tool.parameters]
     return texts
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2.exceptions import SecurityError
 
-from chat_worker.messages import Message
+from chat_worker.messages import Conversation, Message, Tool
 from chat_worker.text.sandbox import Refusal, bounded_environment
 from protos.errors import InvalidRequest
 
@@ -39,18 +39,18 @@ class ChatTemplate:
         self._template = bounded_environment().from_string(source)
         self._special_texts = special_texts
 
-    def render(self, messages: list[Message], kwargs: dict[str, str | bool | int | float]) -> str:
+    def render(self, conversation: Conversation) -> str:
         """The prompt, ending where the assistant's answer begins.
 
         Raises:
             InvalidRequest: the template refuses these messages or takes too long over them.
         """
         variables: dict[str, Any] = {
-            **kwargs,
+            **conversation.template_kwargs,
             **self._special_texts,
-            "messages": [_as_templates_expect(message) for message in messages],
+            "messages": [_as_templates_expect(message) for message in conversation.messages],
             "add_generation_prompt": True,
-            "tools": None,
+            "tools": [_tool(tool) for tool in conversation.tools] or None,
             "documents": None,
         }
         return _within_limits(lambda: self._collect(variables))
@@ -131,6 +131,16 @@ def _as_templates_expect(message: Message) -> dict[str, Any]:
             for call in message.tool_calls
         ]
     return plain
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    """As OpenAI's API has it, which is what templates expect."""
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": _parsed(tool.parameters),
+    }
+    return {"type": "function", "function": function}
 
 
 def _parsed(arguments: str) -> Any:

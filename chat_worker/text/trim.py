@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from chat_worker.messages import Conversation, Message
 from protos.errors import ContextLengthExceeded
 
@@ -63,7 +65,7 @@ def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds)
 
     def without(n_turns: int) -> Conversation:
         kept = [message for turn in turns[n_turns:] for message in turn]
-        return Conversation(head + kept, conversation.template_kwargs)
+        return msgspec.structs.replace(conversation, messages=head + kept)
 
     def attempt(n_turns: int) -> list[int] | None:
         tokens = encode(without(n_turns))
@@ -113,8 +115,8 @@ def _cut_newest(
 
     def attempt(n_kept: int) -> list[int] | None:
         cut = list(messages)
-        cut[at] = _with_content(messages[at], text[len(text) - n_kept :])
-        shorter = Conversation(cut, conversation.template_kwargs)
+        cut[at] = msgspec.structs.replace(messages[at], content=text[len(text) - n_kept :])
+        shorter = msgspec.structs.replace(conversation, messages=cut)
         tokens = encode(shorter)
         return tokens if _fits(shorter, tokens, bounds) else None
 
@@ -130,17 +132,6 @@ def _cut_newest(
     if best is None:
         raise _too_long(n_whole, bounds, "messages")
     return best
-
-
-def _with_content(message: Message, content: str) -> Message:
-    return Message(
-        role=message.role,
-        content=content,
-        name=message.name,
-        tool_calls=message.tool_calls,
-        tool_call_id=message.tool_call_id,
-        reasoning=message.reasoning,
-    )
 
 
 def _fits(conversation: Conversation, tokens: list[int], bounds: Bounds) -> bool:
