@@ -83,8 +83,9 @@ class _Model:
                 self._answer(call_id, m.Text(self._text(tokens)))
             case m.ApplyTemplate(conversation):
                 whole = self._preparer.with_system_prompt(conversation)
-                n_tokens = len(self._encoder.encode(whole))
-                self._answer(call_id, m.Text(self._encoder.render(whole), n_tokens))
+                ids = self._encoder.encode(whole)
+                text = self._encoder.render(whole)
+                self._answer(call_id, m.Text(text, ids, self._pieces(ids)))
 
     def cancel(self, call_id: int) -> None:
         self._scribe.abandon(call_id)
@@ -98,14 +99,16 @@ class _Model:
         ids = self._tokenizer.encode(text, parse_control=False)
         if add_special:
             ids = self._tokenizer.prefix + ids
-        return m.Tokens(ids, [self._tokenizer.piece(i, show_control=True) for i in ids])
+        return m.Tokens(ids, self._pieces(ids))
 
     def _text(self, tokens: list[int]) -> str:
         if any(not 0 <= token < self._tokenizer.n_vocab for token in tokens):
             raise InvalidRequest("a token is not in the vocabulary", param="tokens")
         detokenizer = Detokenizer()
-        pieces = (self._tokenizer.piece(token, show_control=True) for token in tokens)
-        return detokenizer.push(b"".join(pieces)) + detokenizer.flush()
+        return detokenizer.push(b"".join(self._pieces(tokens))) + detokenizer.flush()
+
+    def _pieces(self, tokens: list[int]) -> list[bytes]:
+        return [self._tokenizer.piece(token, show_control=True) for token in tokens]
 
     def _answer(self, call_id: int, event: m.Tokens | m.Text) -> None:
         self._outbox.event(call_id, event)

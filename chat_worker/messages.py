@@ -209,7 +209,9 @@ class Tokens(Struct, tag="tokens"):
 
 class Text(Struct, tag="text"):
     text: str
-    n_tokens: int = 0  # of a rendered template
+    # Of a rendered template.
+    tokens: list[int] = []
+    pieces: list[bytes] = []
 
 
 Event = Queued | Started | Delta | Finished | Tokens | Text

@@ -100,7 +100,12 @@ class ChatServicer(ChatServiceServicer):
     ) -> pb.ApplyTemplateResponse:
         body = m.ApplyTemplate(to_conversation(request.conversation))
         text = await self._unary(request.model, body, m.Text)
-        return pb.ApplyTemplateResponse(prompt=text.text, n_tokens=text.n_tokens)
+        return pb.ApplyTemplateResponse(
+            prompt=text.text,
+            n_tokens=len(text.tokens),
+            tokens=text.tokens,
+            pieces=text.pieces,
+        )
 
     async def _unary(self, model: str, body: m.Request, expected: type[Answer]) -> Answer:
         with self._places.take():

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 SERVICES = {
+    "simple": ("simple", "chat and health in one process, without embeddings (SIMPLE_PORT, 8002)"),
     "gateway": ("gateway", "the OpenAI API alone; needs workers (CHAT_WORKERS, EMBED_WORKERS)"),
     "chat-worker": ("chat_worker", "one chat worker alone (CHAT_WORKER_PORT, WORKER_TOKEN)"),
     "embed-worker": ("embed_worker", "one embedding worker alone (EMBED_WORKER_PORT)"),
@@ -23,9 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if chosen.command == "serve":
         return _serve(chosen)
+    module, _ = SERVICES[chosen.command]
+    if chosen.command == "simple":
+        options = {"--host": chosen.host, "--port": chosen.port}
+        given = [text for name, value in options.items() if value for text in (name, str(value))]
+        sys.argv = ["y26hkx simple", *given]
     import runpy
 
-    module, _ = SERVICES[chosen.command]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
 
@@ -59,7 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--models-dir", help="folder with models (MODELS_DIR, ./models)")
     serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL, INFO)")
     for name, (_, what) in SERVICES.items():
-        commands.add_parser(name, help=what)
+        service = commands.add_parser(name, help=what)
+        if name == "simple":
+            service.add_argument("--host", help="address to listen on (GATEWAY_HOST, 127.0.0.1)")
+            service.add_argument("--port", type=int, help="port to listen on (SIMPLE_PORT, 8002)")
     commands.add_parser("version", help="this version")
     return parser
 

@@ -18,21 +18,45 @@ from gateway.limits import LimitsMiddleware
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.request_context import context_of
-from gateway.routes import chat, completions, embeddings, health, lifecycle, metrics, models
+from gateway.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    lifecycle,
+    metrics,
+    models,
+    tokenize,
+)
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
 
-BODIES = (ChatRequest, CompletionRequest, EmbeddingRequest, LoadRequest, UnloadRequest)
+BODIES = (
+    ChatRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+    TemplateRequest,
+    EmbeddingRequest,
+    LoadRequest,
+    UnloadRequest,
+)
 
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None) -> FastAPI:
+def create_app(
+    settings: GatewaySettings | None = None,
+    pool: Pool | None = None,
+    *,
+    with_embeddings: bool = True,
+) -> FastAPI:
     """The gateway's app; without arguments it is configured by the environment."""
     settings = settings or GatewaySettings()
     services = Services(settings, pool or make_pool(settings))
@@ -51,8 +75,10 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    for module in (chat, completions, embeddings, models, lifecycle, health, metrics):
+    for module in (chat, completions, tokenize, models, lifecycle, health, metrics):
         app.include_router(module.router)
+    if with_embeddings:
+        app.include_router(embeddings.router)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the outermost.

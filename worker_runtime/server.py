@@ -125,13 +125,14 @@ async def _serve_until_asked_to_stop(
     models: Models, preload: Sequence[str], requests: StopRequests
 ) -> None:
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(_preload(models, model)) for model in preload]
+        beside = [tasks.create_task(load_early(models, model)) for model in preload]
         await requests.first.wait()
         for task in beside:
             task.cancel()
 
 
-async def _preload(models: Models, model: str) -> None:
+async def load_early(models: Models, model: str) -> None:
+    """Load a model ("" is the default one) before anyone asks; a failure is only logged."""
     try:
         await models.load(model)
     except ServingError as error:

@@ -35,27 +35,46 @@ log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """Args:
-    address: "host:port".
-    token: sent with every call but health checks; empty: none.
+    """A worker to call: its stubs, and what is known of it.
+
+    Args:
+        address: what it is called in logs and in `/health/detailed`.
     """
 
-    def __init__(self, address: str, token: str) -> None:
+    # The services' stubs, or what takes their calls.
+    chat: Any
+    embed: Any
+    worker: Any
+
+    def __init__(self, address: str) -> None:
         self.address = address
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
         # Calls that the gateway has given to this worker and that have not ended.
         self.n_outstanding = 0
-        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self.chat: Any = chat_pb2_grpc.ChatServiceStub(self.channel)
-        self.embed: Any = embed_pb2_grpc.EmbedServiceStub(self.channel)
-        self.worker: Any = worker_pb2_grpc.WorkerServiceStub(self.channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self.metadata: tuple[tuple[str, str], ...] = ()
 
     def lists(self, model: str) -> bool:
         folded = model.casefold()
         return not model or any(known.id.casefold() == folded for known in self.status.models)
+
+
+class RemoteEndpoint(Endpoint):
+    """A worker behind a socket.
+
+    Args:
+        address: "host:port".
+        token: sent with every call but health checks; empty: none.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        super().__init__(address)
+        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
+        self.embed = embed_pb2_grpc.EmbedServiceStub(self.channel)
+        self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self.channel)
+        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     async def watch(self) -> None:
         """Keep `serving` and `status` true until cancelled; then close the channel."""

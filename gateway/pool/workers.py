@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
-from gateway.pool.endpoint import Endpoint
+from gateway.pool.endpoint import Endpoint, RemoteEndpoint
 from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
@@ -19,7 +19,7 @@ class Workers:
     def __init__(self, targets: list[str], token: str) -> None:
         self.targets = targets
         self._token = token
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[str, RemoteEndpoint] = {}
 
     async def watch(self) -> None:
         """Follow the names until cancelled."""
@@ -28,7 +28,7 @@ class Workers:
             while True:
                 found = await resolve_all(self.targets)
                 for address in found - self._endpoints.keys():
-                    endpoint = self._endpoints[address] = Endpoint(address, self._token)
+                    endpoint = self._endpoints[address] = RemoteEndpoint(address, self._token)
                     watching[address] = tasks.create_task(endpoint.watch())
                 for address in self._endpoints.keys() - found:
                     # A name may fail to resolve for a moment; a serving worker is kept.
@@ -43,7 +43,7 @@ class Workers:
 
     @property
     def serving(self) -> list[Endpoint]:
-        return [endpoint for endpoint in self._endpoints.values() if endpoint.serving]
+        return [endpoint for endpoint in self.endpoints if endpoint.serving]
 
     def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
         """A serving worker, one that lists `model` if any does.

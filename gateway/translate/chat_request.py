@@ -2,7 +2,7 @@
 
 import json
 
-from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart
+from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart, Tool
 from gateway.translate.common import ChatDefaults, keep_alive_seconds, sampling, stop_strings
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
@@ -35,18 +35,10 @@ def generate_request(
 
 
 def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
-    messages = [_message(message, at) for at, message in enumerate(body.messages)]
+    messages = [message_of(message, at) for at, message in enumerate(body.messages)]
     conversation = chat_pb2.Conversation(
         messages=messages,
-        tools=[
-            chat_pb2.Tool(
-                name=tool.function.name,
-                description=tool.function.description or "",
-                parameters_json=json.dumps(tool.function.parameters or {}),
-                strict=bool(tool.function.strict),
-            )
-            for tool in body.tools or []
-        ],
+        tools=[tool_of(tool) for tool in body.tools or []],
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
     )
@@ -55,7 +47,7 @@ def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
     return conversation
 
 
-def _message(message: Message, at: int) -> chat_pb2.Message:
+def message_of(message: Message, at: int) -> chat_pb2.Message:
     return chat_pb2.Message(
         role=message.role,
         content=_text(message, at),
@@ -68,6 +60,15 @@ def _message(message: Message, at: int) -> chat_pb2.Message:
         ],
         tool_call_id=message.tool_call_id or "",
         reasoning=message.reasoning_content or "",
+    )
+
+
+def tool_of(tool: Tool) -> chat_pb2.Tool:
+    return chat_pb2.Tool(
+        name=tool.function.name,
+        description=tool.function.description or "",
+        parameters_json=json.dumps(tool.function.parameters or {}, ensure_ascii=False),
+        strict=bool(tool.function.strict),
     )
 
 

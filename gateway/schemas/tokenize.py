@@ -1,0 +1,55 @@
+"""`POST /tokenize`, `/detokenize`, `/apply-template`, as vLLM's and llama-server's clients ask."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from gateway.schemas.chat import Message, Tool
+from gateway.schemas.common import ApiModel, ModelId, TokenId, at_most
+
+Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]
+TemplateKwargs = Annotated[dict[str, str | bool | int | float], at_most(16)]
+TEXT_FIELDS = ("prompt", "content", "text")
+
+
+class TemplateRequest(ApiModel):
+    """A conversation to be written down by the model's own template."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
+    model: ModelId | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+
+
+class TokenizeRequest(ApiModel):
+    """A text under one of three names, or a conversation."""
+
+    model: ModelId | None = None
+    prompt: Text | None = None
+    content: Text | None = None
+    text: Text | None = None
+    messages: Annotated[list[Message], Field(max_length=512, fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    # The tokens that begin every prompt of the model (BOS).
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    # The tokens' texts, in vLLM's and in llama-server's form.
+    return_token_strs: bool | None = None
+    with_pieces: bool | None = None
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Self:
+        given = [n for n in (*TEXT_FIELDS, "messages") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError("exactly one of prompt, content, text and messages must be given")
+        return self
+
+    @property
+    def plain_text(self) -> str:
+        return next((t for n in TEXT_FIELDS if (t := getattr(self, n)) is not None), "")
+
+
+class DetokenizeRequest(ApiModel):
+    tokens: Annotated[list[TokenId], Field(max_length=131_072, fail_fast=True)]
+    model: ModelId | None = None

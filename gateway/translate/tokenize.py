@@ -1,0 +1,51 @@
+"""Tokenizer requests as RPC messages, and their replies as vLLM and llama-server write them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.schemas.tokenize import TemplateRequest, TokenizeRequest
+from gateway.translate.chat_request import message_of, tool_of
+from protos.errors import InvalidRequest
+from protos.y26hkx.v1 import chat_pb2
+
+
+def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyTemplateRequest:
+    """Raises:
+    InvalidRequest: there are no messages.
+    """
+    if not body.messages:
+        raise InvalidRequest("messages must not be empty", param="messages")
+    request = chat_pb2.ApplyTemplateRequest(
+        model=body.model or "",
+        conversation=chat_pb2.Conversation(
+            messages=[message_of(message, at) for at, message in enumerate(body.messages)],
+            tools=[tool_of(tool) for tool in body.tools or []],
+        ),
+    )
+    if body.chat_template_kwargs:
+        request.conversation.template_kwargs.update(body.chat_template_kwargs)
+    return request
+
+
+def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
+    add_special = body.add_special if body.add_special_tokens is None else body.add_special_tokens
+    return chat_pb2.TokenizeTextRequest(
+        model=body.model or "", text=body.plain_text, add_special=bool(add_special)
+    )
+
+
+def tokens_reply(
+    body: TokenizeRequest, ids: Sequence[int], pieces: Sequence[bytes], max_model_len: int
+) -> dict[str, Any]:
+    """`tokens` is a list of ids, or with pieces of objects as llama-server has them."""
+    reply: dict[str, Any] = {"count": len(ids), "max_model_len": max_model_len or None}
+    texts = [piece.decode("utf-8", "replace") for piece in pieces]
+    if body.with_pieces:
+        reply["tokens"] = [
+            {"id": token, "piece": text} for token, text in zip(ids, texts, strict=True)
+        ]
+    else:
+        reply["tokens"] = list(ids)
+    if body.return_token_strs:
+        reply["token_strs"] = texts
+    return reply

@@ -1,0 +1,33 @@
+"""`python -m simple [--host H] [--port P]`: the simple server, on SIMPLE_PORT."""
+
+import argparse
+import asyncio
+import sys
+
+from gateway.server import GatewayServer
+from simple.app import create_simple_app
+from simple.settings import SimpleSettings
+from worker_runtime import logs
+from worker_runtime.memory.trim import release_start_up_memory
+
+
+async def run(settings: SimpleSettings) -> None:
+    app = create_simple_app(settings)
+    server = GatewayServer(app, settings, app.state.services.drain)
+    release_start_up_memory()
+    await server.serve()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="y26hkx simple", description=__doc__)
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+    settings = SimpleSettings(**given)
+    logs.configure(settings.log_level)
+    asyncio.run(run(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

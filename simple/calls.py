@@ -1,0 +1,109 @@
+"""A servicer of this process, called as if it were a worker's stub."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from inspect import isasyncgenfunction
+from typing import Any
+
+import grpc
+
+from protos.errors import BackendFailure, DeadlineExceeded, ServingError
+
+# One event ahead: whoever reads slowly lets the worker pack.
+EVENTS_AHEAD = 1
+
+log = logging.getLogger(__name__)
+
+
+class LocalStub:
+    """Calls of `servicer`'s methods, with a stub's arguments and the same errors at the end."""
+
+    def __init__(self, servicer: Any) -> None:
+        self._servicer = servicer
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._servicer, name)
+
+        def call(request: Any, *, metadata: Any = (), timeout: float | None = None) -> Any:
+            if isasyncgenfunction(method):
+                return LocalCall(method(request, None), timeout)
+            return _unary(method(request, None), timeout)
+
+        return call
+
+
+class LocalCall:
+    """A stream of one call; its work runs in a task of its own until it ends or is cancelled."""
+
+    def __init__(self, events: Any, timeout_s: float | None) -> None:
+        self._events = events
+        self._ready: asyncio.Queue[Any] = asyncio.Queue(EVENTS_AHEAD)
+        self._error: BaseException | None = None
+        self._task = asyncio.create_task(self._run(timeout_s))
+
+    async def read(self) -> Any:
+        """The next event, or `grpc.aio.EOF`.
+
+        Raises:
+            ServingError: why the call failed.
+            asyncio.CancelledError: the call was cancelled, as gRPC has it.
+        """
+        if self._task.done() and self._ready.empty():
+            return self._end()
+        event = await self._ready.get()
+        return self._end() if event is grpc.aio.EOF else event
+
+    def cancel(self) -> None:
+        self._task.cancel()
+
+    async def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.OK
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        while (event := await self.read()) is not grpc.aio.EOF:
+            yield event
+
+    def _end(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return grpc.aio.EOF
+
+    async def _run(self, timeout_s: float | None) -> None:
+        try:
+            await _guarded(self._forward(), timeout_s)
+        except ServingError as error:
+            self._error = error
+        except asyncio.CancelledError as error:
+            self._error = error
+            # Nobody reads any more, or is about to stop.
+            while not self._ready.empty():
+                self._ready.get_nowait()
+            self._ready.put_nowait(grpc.aio.EOF)
+            raise
+        await self._ready.put(grpc.aio.EOF)
+
+    async def _forward(self) -> None:
+        try:
+            async for event in self._events:
+                await self._ready.put(event)
+        finally:
+            await self._events.aclose()
+
+
+async def _unary(work: Any, timeout_s: float | None) -> Any:
+    return await _guarded(work, timeout_s)
+
+
+async def _guarded(work: Any, timeout_s: float | None) -> Any:
+    """`work` with a worker's manners: a deadline, and no foreign error text to the outside."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError:
+        raise DeadlineExceeded("the request took too long") from None
+    except ServingError:
+        raise
+    except Exception as error:
+        log.exception("a call failed")
+        raise BackendFailure("the worker failed; its log has the details") from error

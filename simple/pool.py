@@ -1,0 +1,70 @@
+"""The chat worker of this process, as the gateway's pool of one."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from chat_worker.service import ModelScan
+from chat_worker.servicer import ChatServicer, Places
+from chat_worker.settings import ChatSettings
+from gateway.pool import Pool
+from gateway.pool.endpoint import Endpoint
+from gateway.pool.workers import Workers
+from protos.y26hkx.v1 import worker_pb2
+from simple.calls import LocalStub
+from worker_runtime.catalog import Catalog
+from worker_runtime.clock import SystemClock
+from worker_runtime.control import WorkerControl
+from worker_runtime.server import load_early, local_models
+
+ADDRESS = "in-process"
+
+
+class LocalPool(Pool):
+    def __init__(self, settings: ChatSettings) -> None:
+        super().__init__([], [], "")
+        self.chat = self._local = LocalWorkers(settings)
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        async with self._local.running(), super().watching():
+            yield
+
+
+class LocalWorkers(Workers):
+    """One worker, that lives while `running` does."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        super().__init__([ADDRESS], "")
+        self._settings = settings
+        self._catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
+        self._endpoint = Endpoint(ADDRESS)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        return [self._endpoint]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        settings, endpoint = self._settings, self._endpoint
+        async with local_models(settings, self._catalog) as models:
+            control = WorkerControl(models, "chat", asyncio.Event())
+            servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
+            endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
+            endpoint.status = control.status()
+            endpoint.serving = True
+            async with asyncio.TaskGroup() as tasks:
+                loading = [tasks.create_task(load_early(models, ""))] if settings.preload else []
+                try:
+                    yield
+                finally:
+                    endpoint.serving = False
+                    for task in loading:
+                        task.cancel()
+            await models.close()
+
+    async def watch(self) -> None:
+        """Keep the status true until cancelled."""
+        asked = worker_pb2.WatchStatusRequest(interval_s=0.5)
+        async for status in self._endpoint.worker.WatchStatus(asked):
+            self._endpoint.status = status
