@@ -18,16 +18,34 @@ from gateway.limits import LimitsMiddleware
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.request_context import context_of
-from gateway.routes import chat, completions, embeddings, health, lifecycle, metrics, models
+from gateway.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    lifecycle,
+    metrics,
+    models,
+    rerank,
+)
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
 
-BODIES = (ChatRequest, CompletionRequest, EmbeddingRequest, LoadRequest, UnloadRequest)
+BODIES = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    RerankRequest,
+    ScoreRequest,
+    LoadRequest,
+    UnloadRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +69,7 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    for module in (chat, completions, embeddings, models, lifecycle, health, metrics):
+    for module in (chat, completions, embeddings, rerank, models, lifecycle, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
