@@ -15,7 +15,7 @@ from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import numbers, sigmoids
 from protos.errors import BackendLoadFailed
-from tests.tiny_cross_encoder import MAX_TOKENS, write_cross_encoder
+from tests.tiny_models import MAX_TOKENS, write_cross_encoder
 
 QUERY = "what is the capital of france?"
 DOCUMENTS = ["paris", "bananas are yellow. [SEP] [CLS]", "who likes cheese? " * 20, "a", "模型 🙂"]
