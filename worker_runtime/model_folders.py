@@ -17,6 +17,7 @@ from worker_runtime.safetensors_header import check_safetensors
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_SHARDS = 1024
 GENERATES = ("ForCausalLM", "LMHeadModel")
+SCORES = "ForSequenceClassification"
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
@@ -95,7 +96,7 @@ def is_cross_encoder_folder(folder: Path) -> bool:
         config = _read_if_there(folder / "config.json")
     except InvalidModelFile:
         return False
-    return bool(_architecture(config, "ForSequenceClassification"))
+    return bool(_architecture(config, SCORES))
 
 
 def read_cross_encoder(folder: Path) -> CrossEncoder:
@@ -108,6 +109,8 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
         _read_modules(folder / "modules.json")
     config = _read_object(folder / "config.json")
     _refuse_code(config)
+    if not _architecture(config, SCORES):
+        raise InvalidModelFile("it is a reranker of a kind that is not run here")
     labels = config.get("id2label")
     # A config that says nothing of labels has two.
     n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)

@@ -43,9 +43,12 @@ def load(
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
     files: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    model = AutoModelForSequenceClassification.from_pretrained(
-        str(path), use_safetensors=True, **files
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        str(path), use_safetensors=True, output_loading_info=True, **files
     )
+    if loading["missing_keys"]:
+        # The library would go on with random ones.
+        raise _failed("the model's files lack weights that scores need")
     model.eval().to(torch_device(device))
     tokenizer = AutoTokenizer.from_pretrained(str(path), **files)
     if not getattr(tokenizer, "is_fast", False):

@@ -15,7 +15,7 @@ from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import numbers, sigmoids
 from protos.errors import BackendLoadFailed
-from tests.tiny_models import MAX_TOKENS, write_cross_encoder
+from tests.tiny_models import MAX_TOKENS, write_cross_encoder, write_embedder
 
 QUERY = "what is the capital of france?"
 DOCUMENTS = ["paris", "bananas are yellow. [SEP] [CLS]", "who likes cheese? " * 20, "a", "模型 🙂"]
@@ -122,6 +122,15 @@ def test_an_activation_that_is_not_offered_fails_the_load(tmp_path: Path) -> Non
 def test_a_model_with_several_outputs_is_not_loaded(tmp_path: Path) -> None:
     write_cross_encoder(tmp_path, n_labels=2)
     with pytest.raises(BackendLoadFailed, match="2 outputs"):
+        load(tmp_path)
+
+
+def test_a_model_without_the_weights_of_its_score_is_not_loaded(tmp_path: Path) -> None:
+    write_embedder(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    one_label = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "x"}}
+    (tmp_path / "config.json").write_text(json.dumps(config | one_label))
+    with pytest.raises(BackendLoadFailed, match="lack weights"):
         load(tmp_path)
 
 

@@ -127,6 +127,13 @@ def test_a_cross_encoder_as_sentence_transformers_saves_it_is_one_too(tmp_path: 
     assert by_id(scan(tmp_path))["judge"].backend == "cross-encoder"
 
 
+def test_a_reranker_of_another_kind_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
+    write_model(tmp_path / "judge")
+    own = {"model_type": "CrossEncoder"}
+    (tmp_path / "judge" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert "not run here" in by_id(scan(tmp_path))["judge"].broken
+
+
 def test_a_classifier_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
     write_cross_encoder(tmp_path / "mood", n_labels=3)
     assert "one output" in by_id(scan(tmp_path))["mood"].broken
