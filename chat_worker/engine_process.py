@@ -19,6 +19,7 @@ from chat_worker.engine.sequence import Sequence
 from chat_worker.prepare import Preparer
 from chat_worker.scribe import Scribe
 from chat_worker.text.detokenize import Detokenizer
+from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
 from protos.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
@@ -67,8 +68,13 @@ class _Model:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
         self._encoder = PromptEncoder(backend.tokenizer, _template(backend))
-        self._preparer = Preparer(spec, backend.tokenizer, self._encoder, backend.runner.limits)
-        self._scribe = Scribe(outbox, backend.tokenizer, time.monotonic, self._end_sequences)
+        dialect = Dialect(backend.tokenizer, backend.template or "")
+        self._preparer = Preparer(
+            spec, backend.tokenizer, self._encoder, dialect, backend.runner.limits
+        )
+        self._scribe = Scribe(
+            outbox, backend.tokenizer, dialect.marks, time.monotonic, self._end_sequences
+        )
         self.loop = Loop(backend.runner, self._scribe.write, self._die)
         self._scribe.start()
         self.loop.start()
@@ -82,7 +88,7 @@ class _Model:
             case m.Detokenize(tokens):
                 self._answer(call_id, m.Text(self._text(tokens)))
             case m.ApplyTemplate(conversation):
-                whole = self._preparer.with_system_prompt(conversation)
+                whole = self._preparer.completed(conversation)
                 ids = self._encoder.encode(whole)
                 text = self._encoder.render(whole)
                 self._answer(call_id, m.Text(text, ids, self._pieces(ids)))
@@ -92,7 +98,7 @@ class _Model:
 
     def _generate(self, call_id: int, request: m.Generate) -> None:
         prepared = self._preparer.prepare(call_id, request)
-        self._scribe.open(call_id, request, prepared)
+        self._scribe.open(call_id, prepared)
         self.loop.begin(prepared.sequences)
 
     def _tokens(self, text: str, add_special: bool) -> m.Tokens:

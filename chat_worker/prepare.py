@@ -7,7 +7,8 @@ import msgspec
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.runner import Limits
-from chat_worker.engine.sampling import Constraint, Sampler, SamplingParams
+from chat_worker.engine.sampling import Constraint as Enforced
+from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.messages import (
     Conversation,
@@ -18,7 +19,9 @@ from chat_worker.messages import (
     PromptTokens,
     Sampling,
 )
+from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
+from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
 from protos.errors import InvalidRequest
 
@@ -34,6 +37,7 @@ class Prepared:
 
     sequences: list[Sequence]
     fitted: Fitted
+    form: ReplyForm
     echo: bytes  # the prompt as text, if it is to be repeated
 
 
@@ -41,11 +45,17 @@ class Preparer:
     """Turns requests into sequences, for one loaded model."""
 
     def __init__(
-        self, spec: LoadSpec, tokenizer: Tokenizer, encoder: PromptEncoder, limits: Limits
+        self,
+        spec: LoadSpec,
+        tokenizer: Tokenizer,
+        encoder: PromptEncoder,
+        dialect: Dialect,
+        limits: Limits,
     ) -> None:
         self._spec = spec
         self._tokenizer = tokenizer
         self._encoder = encoder
+        self._dialect = dialect
         self._limits = limits
         self._grammars = Grammars(tokenizer)
 
@@ -56,20 +66,27 @@ class Preparer:
             InvalidRequest: the request cannot work as sent.
         """
         self._check(request)
+        demanded = self._dialect.demanded(request)
         fitted = self._fit(request)
+        form = self._dialect.reply_form(request, fitted.tokens)
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
         params = self._params(request.sampling)
         # A grammar ends where it ends, and says so by an end token.
-        runs_on = request.ignore_eos and request.constraint is None
+        runs_on = request.ignore_eos and demanded is None
         end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
+
+        def constraint() -> Enforced | None:
+            answer = None if demanded is None else self._grammars.start(demanded)
+            return self._dialect.after_thinking(request, form, answer)
+
         sequences = [
             Sequence(
                 call_id=call_id,
                 choice=choice,
                 tokens=list(fitted.tokens),
                 limit=min(most, self._limits.n_ctx),
-                sampler=Sampler(params, fitted.tokens, choice, self._constraint(request)),
+                sampler=Sampler(params, fitted.tokens, choice, constraint()),
                 end_tokens=end_tokens,
                 salt=request.cache_salt,
                 n_top=request.top_logprobs,
@@ -78,15 +95,17 @@ class Preparer:
             for choice in range(request.n)
         ]
         pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
-        return Prepared(sequences, fitted, b"".join(pieces) if request.echo else b"")
+        return Prepared(sequences, fitted, form, b"".join(pieces) if request.echo else b"")
 
-    def with_system_prompt(self, conversation: Conversation) -> Conversation:
-        """The conversation, begun by the configured system prompt if it has none of its own."""
+    def completed(self, conversation: Conversation) -> Conversation:
+        """The conversation with what this server adds: its system prompt if there is none, and the
+        tools if the model's template does not tell of them."""
         prompt = self._spec.default_system_prompt
-        if not prompt or any(m.role in ("system", "developer") for m in conversation.messages):
-            return conversation
-        begun = [Message(role="system", content=prompt), *conversation.messages]
-        return msgspec.structs.replace(conversation, messages=begun)
+        has_own = any(m.role in ("system", "developer") for m in conversation.messages)
+        if prompt and not has_own:
+            begun = [Message(role="system", content=prompt), *conversation.messages]
+            conversation = msgspec.structs.replace(conversation, messages=begun)
+        return self._dialect.telling_tools(conversation)
 
     def _fit(self, request: Generate) -> Fitted:
         bounds = self._bounds(request.max_tokens)
@@ -94,7 +113,7 @@ class Preparer:
             case Conversation() as conversation:
                 if not conversation.messages:
                     raise InvalidRequest("messages must not be empty", param="messages")
-                whole = self.with_system_prompt(conversation)
+                whole = self.completed(conversation)
                 return fit_conversation(whole, self._encoder.encode, bounds)
             case Prompt(text):
                 kept = text[-bounds.max_chars :] if bounds.max_chars else text
@@ -104,9 +123,6 @@ class Preparer:
         if not tokens:
             raise InvalidRequest("the prompt must not be empty", param="prompt")
         return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
-
-    def _constraint(self, request: Generate) -> Constraint | None:
-        return self._grammars.start(request.constraint) if request.constraint else None
 
     def _bounds(self, max_tokens: int | None) -> Bounds:
         n_ctx = self._limits.n_ctx

@@ -1,7 +1,9 @@
 """The thread that turns the engine's reports into text and writes them to the pipe.
 
-It takes everything that waits at once, so that when the worker reads slowly several tokens travel
-in one delta; nothing ever waits for a timer.
+Each delta on its way to the client takes processor time from the model, on a small machine a good
+part of what its token took. So after the first tokens of an answer, those that come faster than
+anyone sees (`FRAME_S`) travel together, and so do those that pile up while the worker reads
+slowly. Nothing waits for a timer: what is held goes out with the next token.
 """
 
 import queue
@@ -28,30 +30,37 @@ from chat_worker.messages import (
     ChoiceEnd,
     Delta,
     Finished,
-    Generate,
     Queued,
     Started,
     TokenLogprob,
 )
 from chat_worker.prepare import Prepared
-from chat_worker.text.detokenize import Detokenizer
-from chat_worker.text.stops import StopFilter
+from chat_worker.text.reply import Reply, ReplyForm
 from protos.errors import BackendFailure, ServingError
 from worker_runtime.engine_host import Outbox
 
+# The first tokens travel alone, so that an answer is seen to begin; then 30 deltas a second do.
+N_ALONE = 16
+FRAME_S = 1 / 30
+
 
 class _Choice:
-    """What is known of one choice's text."""
+    """What is known of one choice's reply."""
 
-    def __init__(self, stops: list[str]) -> None:
-        self.detokenizer = Detokenizer()
-        self.stops = StopFilter(stops)
+    def __init__(self, form: ReplyForm) -> None:
+        self.reply = Reply(form)
+        self.shows_marks = bool(form.schemas) or form.thinks
         self.n_tokens = 0
         self.end: ChoiceEnd | None = None
-        # What the next delta will carry.
-        self.text = ""
+        # What the next delta will carry beside what the reply has read.
         self.n_unsent = 0
         self.logprobs: list[TokenLogprob] = []
+        self.sent_s = 0.0
+
+    def is_due(self, now: float) -> bool:
+        if not (self.reply.unsent or self.logprobs):
+            return False
+        return self.n_tokens <= N_ALONE or self.end is not None or now - self.sent_s >= FRAME_S
 
 
 @dataclass(eq=False)
@@ -82,6 +91,7 @@ class Scribe:
     """Writes the answers of all calls.
 
     Args:
+        marks: control tokens that say where calls and thinking are.
         end_sequences: tells the loop that a stop string has ended some sequences.
     """
 
@@ -89,11 +99,13 @@ class Scribe:
         self,
         outbox: Outbox,
         tokenizer: Tokenizer,
+        marks: frozenset[int],
         clock: Callable[[], float],
         end_sequences: Callable[[list[Sequence]], None],
     ) -> None:
         self._outbox = outbox
         self._tokenizer = tokenizer
+        self._marks = marks
         self._clock = clock
         self._end_sequences = end_sequences
         self._inbox: queue.SimpleQueue[list[Report] | _Open | _Abandon | _Die] = queue.SimpleQueue()
@@ -103,9 +115,9 @@ class Scribe:
     def start(self) -> None:
         self._thread.start()
 
-    def open(self, call_id: int, request: Generate, prepared: Prepared) -> None:
+    def open(self, call_id: int, prepared: Prepared) -> None:
         """Expect reports for this call. Called before its sequences begin."""
-        choices = [_Choice(request.stop) for _ in prepared.sequences]
+        choices = [_Choice(prepared.form) for _ in prepared.sequences]
         self._inbox.put(_Open(_Call(call_id, prepared, choices)))
 
     def abandon(self, call_id: int) -> None:
@@ -180,7 +192,7 @@ class Scribe:
             return
         call.started = True
         for choice in call.choices:
-            choice.text = call.prepared.echo.decode("utf-8", "replace")
+            choice.reply.prepend(call.prepared.echo.decode("utf-8", "replace"))
         fitted = call.prepared.fitted
         self._outbox.event(
             call.id,
@@ -196,31 +208,34 @@ class Scribe:
         self, call: _Call, choice: _Choice, sequence: Sequence, token: int, scored: Scored | None
     ) -> None:
         if choice.end is not None:
-            return  # computed before the loop learnt of the stop string
+            return  # computed before the loop learnt of the end
         choice.n_tokens += 1
         choice.n_unsent += 1
         if scored is not None:
             choice.logprobs.append(self._logprob(scored))
-        choice.text += choice.stops.push(choice.detokenizer.push(self._tokenizer.piece(token)))
-        if choice.stops.found is not None:
+        is_shown = choice.shows_marks and token in self._marks
+        choice.reply.push(self._tokenizer.piece(token, show_control=is_shown))
+        if choice.reply.is_complete:
             self._end_sequences([sequence])
-            choice.end = ChoiceEnd(sequence.choice, "stop", choice.stops.found)
-            self._finish_choice(call, sequence)
+            self._end_choice(call, choice, sequence, "stop")
 
     def _ended(self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason) -> None:
         if choice.end is not None:
             return
-        choice.text += choice.stops.push(choice.detokenizer.flush())
-        stop = choice.stops.found
-        choice.text += choice.stops.flush()
-        choice.end = ChoiceEnd(sequence.choice, reason if stop is None else "stop", stop)
-        self._finish_choice(call, sequence)
+        choice.reply.flush()
+        self._end_choice(call, choice, sequence, reason)
 
-    def _finish_choice(self, call: _Call, sequence: Sequence) -> None:
+    def _end_choice(
+        self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason
+    ) -> None:
+        stop = choice.reply.stop_sequence
+        ended = reason if stop is None else "stop"
+        calls = ended == "stop" and choice.reply.has_calls
+        choice.end = ChoiceEnd(sequence.choice, "tool_calls" if calls else ended, stop)
         call.finished_sequences.append(sequence)
         if len(call.finished_sequences) < len(call.choices):
             return
-        self._send_deltas_of(call)
+        self._send_deltas_of(call, self._clock())
         self._outbox.event(call.id, self._finished(call))
         self._outbox.ended(call.id)
         del self._calls[call.id]
@@ -236,20 +251,25 @@ class Scribe:
             prompt_tokens=first.n_prompt,
             completion_tokens=sum(choice.n_tokens for choice in call.choices),
             cached_tokens=first.n_cached or 0,
+            reasoning_tokens=sum(choice.reply.n_reasoning_tokens for choice in call.choices),
             queue_s=first.admitted_s - first.submitted_s,
             prefill_s=first_token_s - first.admitted_s,
             decode_s=now - first_token_s,
         )
 
     def _send_deltas(self) -> None:
+        now = self._clock()
         for call in self._calls.values():
-            self._send_deltas_of(call)
+            self._send_deltas_of(call, now)
 
-    def _send_deltas_of(self, call: _Call) -> None:
+    def _send_deltas_of(self, call: _Call, now: float) -> None:
         for index, choice in enumerate(call.choices):
-            if choice.text or choice.logprobs:
-                delta = Delta(index, choice.text, choice.n_unsent, choice.logprobs)
-                choice.text, choice.n_unsent, choice.logprobs = "", 0, []
+            if choice.is_due(now):
+                new = choice.reply.take()
+                delta = Delta(
+                    index, new.text, choice.n_unsent, choice.logprobs, new.reasoning, new.calls
+                )
+                choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
                 self._outbox.event(call.id, delta)
 
     def _fail(self, call_id: int, error: ServingError) -> None:

@@ -50,7 +50,7 @@ class EncoderProcess:
             max_inputs=wanted.max_queued_inputs,
             cache=VectorCache(wanted.cache_bytes, wanted.cache_ttl_s),
         )
-        self._queue, self._intake = queue, Intake(model, queue, self._outbox)
+        self._queue, self._intake = queue, Intake(model, wanted, queue, self._outbox)
         threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=wanted.backend,
@@ -81,6 +81,15 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
         from embed_worker.encoders import torch
 
         return torch.load(
+            Path(wanted.path),
+            device=wanted.device,
+            n_threads=wanted.n_threads,
+            on_progress=outbox.progress,
+        )
+    if wanted.backend == "cross-encoder":
+        from embed_worker.encoders import cross_encoder
+
+        return cross_encoder.load(
             Path(wanted.path),
             device=wanted.device,
             n_threads=wanted.n_threads,

@@ -11,25 +11,27 @@ from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.tokens import Tokenized
 from embed_worker.engine.call import Call, Row
 from embed_worker.engine.queue import Queue
-from embed_worker.engine.vectors import cosine_to_first, shorten
+from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
 from embed_worker.messages import (
     Embed,
     Event,
-    Ranked,
-    Ranking,
-    Rerank,
+    LoadSpec,
+    Score,
+    Scores,
     Tokenize,
     TokenLists,
+    Truncate,
     Vectors,
     request_decoder,
 )
-from protos.errors import InvalidRequest, ServingError
+from protos.errors import InvalidRequest, ServingError, UnsupportedParameter
 from worker_runtime.engine_host import Outbox
 
 
 class Intake:
-    def __init__(self, model: LoadedModel, queue: Queue, outbox: Outbox) -> None:
+    def __init__(self, model: LoadedModel, spec: LoadSpec, queue: Queue, outbox: Outbox) -> None:
         self._model = model
+        self._spec = spec
         self._queue = queue
         self._outbox = outbox
 
@@ -39,26 +41,24 @@ class Intake:
             match request_decoder.decode(body):
                 case Embed() as request:
                     self._embed(call_id, request)
-                case Rerank() as request:
-                    self._rerank(call_id, request)
+                case Score() as request if self._model.pairs is None:
+                    self._compare(call_id, request)
+                case Score() as request:
+                    self._score(call_id, request)
                 case Tokenize(texts):
                     self._answer(call_id, TokenLists(self._model.tokens.ids(texts)))
         except ServingError as error:
             self._outbox.ended(call_id, error)
 
     def _embed(self, call_id: int, request: Embed) -> None:
-        self._check_dimensions(request.dimensions)
+        keep = self._dimensions(request.dimensions)
         if not request.inputs:
             raise InvalidRequest("there is no input", param="input")
         self._queue.check_room(len(request.inputs))
-        found = self._model.tokens.rows(
-            request.inputs,
-            prompt=self._model.prompts.text(request.prompt_name),
-            truncate=request.truncate,
-        )
+        prompt, ignored = self._prompt(request)
+        found = self._model.tokens.rows(request.inputs, prompt=prompt, truncate=request.truncate)
 
         def vectors(call: Call) -> Vectors:
-            keep = request.dimensions or call.dimension
             whole = keep == call.dimension
             return Vectors(
                 vectors=bytes(call.vectors)
@@ -68,31 +68,59 @@ class Intake:
                 token_counts=[len(row.ids) for row in call.rows],
                 truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
+                ignored=ignored,
             )
 
         self._begin(call_id, found.rows, vectors)
 
-    def _rerank(self, call_id: int, request: Rerank) -> None:
-        if not request.documents:
-            raise InvalidRequest("there are no documents", param="documents")
-        self._queue.check_room(len(request.documents) + 1)
-        query = self._named("query", [request.query], self._model.prompts.query(), request)
-        documents = self._named(
-            "documents", request.documents, self._model.prompts.document(), request
+    def _score(self, call_id: int, request: Score) -> None:
+        """By a cross-encoder, which sees both texts at once."""
+        assert self._model.pairs is not None
+        self._check_pairs(request, n_rows=len(request.documents))
+        found = self._model.pairs.rows(
+            request.queries,
+            request.documents,
+            truncate=request.truncate,
+            max_document_tokens=request.max_document_tokens,
         )
+        is_raw = request.raw_scores or self._model.activation == "identity"
 
-        def ranking(call: Call) -> Ranking:
-            scores = cosine_to_first(call.vectors, call.dimension)
-            best = sorted(range(len(scores)), key=lambda index: -scores[index])
-            n_results = len(best) if request.top_n is None else request.top_n
-            return Ranking(
-                results=[Ranked(index, scores[index]) for index in best[:n_results]],
-                method="cosine",
+        def scores(call: Call) -> Scores:
+            values = numbers(call.vectors) if is_raw else sigmoids(call.vectors)
+            return Scores(
+                scores=values,
+                method="cross-encoder",
                 n_tokens=call.n_tokens,
+                truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
             )
 
-        self._begin(call_id, [*query.rows, *documents.rows], ranking)
+        self._begin(call_id, found.rows, scores)
+
+    def _compare(self, call_id: int, request: Score) -> None:
+        """By the vectors of both texts, with the prompts that the model has for search."""
+        n_queries = len(request.queries)
+        self._check_pairs(request, n_rows=n_queries + len(request.documents))
+        prompts = self._model.prompts
+        queries = self._side("queries", request.queries, prompts.query(), "none")
+        documents = self._side(
+            "documents",
+            request.documents,
+            prompts.document(),
+            request.truncate,
+            request.max_document_tokens,
+        )
+
+        def scores(call: Call) -> Scores:
+            return Scores(
+                scores=cosines(call.vectors, call.dimension, n_queries),
+                method="cosine",
+                n_tokens=call.n_tokens,
+                truncated=documents.truncated,
+                n_cached_tokens=call.n_cached_tokens,
+            )
+
+        self._begin(call_id, [*queries.rows, *documents.rows], scores)
 
     def _begin(self, call_id: int, rows: list[Row], event: Callable[[Call], Event]) -> None:
         call = Call(
@@ -109,19 +137,60 @@ class Intake:
         self._outbox.event(call_id, event)
         self._outbox.ended(call_id)
 
-    def _named(self, field: str, texts: list[str], prompt: str, request: Rerank) -> Tokenized:
-        """Rows of a rerank request's field, errors naming that field."""
+    def _prompt(self, request: Embed) -> tuple[str, list[str]]:
+        """The prompt, and the request's fields that have no say in it."""
+        prompts = self._model.prompts
+        if request.input_type and not request.prompt_name:
+            made = prompts.made_for(request.input_type)
+            return (prompts.text(""), ["input_type"]) if made is None else (made, [])
+        return prompts.text(request.prompt_name), ["input_type"] if request.input_type else []
+
+    def _dimensions(self, wanted: int | None) -> int:
+        """How many leading numbers of each vector are wanted.
+
+        Raises:
+            InvalidRequest: the vectors have fewer.
+            UnsupportedParameter: this model's vectors mean nothing when they are cut.
+        """
+        most = self._model.runner.dimension
+        if wanted is None:
+            return min(self._spec.default_dimensions or most, most)
+        if not 1 <= wanted <= most:
+            raise InvalidRequest(
+                f"dimensions is {wanted}, the model's vectors have {most}", param="dimensions"
+            )
+        if wanted < most and not self._spec.may_shorten:
+            raise UnsupportedParameter(
+                "the model was not trained for shortened vectors",
+                param="dimensions",
+                suggestions=("leave dimensions out", "use a model that declares truncate_dim"),
+            )
+        return wanted
+
+    def _check_pairs(self, request: Score, *, n_rows: int) -> None:
+        n_queries, n_documents = len(request.queries), len(request.documents)
+        if not n_documents:
+            raise InvalidRequest("there are no documents", param="documents")
+        if n_queries not in (1, n_documents):
+            raise InvalidRequest(
+                f"there are {n_queries} texts for {n_documents}; one is needed, or one for each",
+                param="queries",
+            )
+        self._queue.check_room(n_rows)
+
+    def _side(
+        self,
+        field: str,
+        texts: list[str],
+        prompt: str,
+        truncate: Truncate,
+        max_text_tokens: int | None = None,
+    ) -> Tokenized:
+        """Rows of one side of the pairs, errors naming that side."""
         try:
-            return self._model.tokens.rows(texts, prompt=prompt, truncate=request.truncate)
+            return self._model.tokens.rows(
+                texts, prompt=prompt, truncate=truncate, max_text_tokens=max_text_tokens
+            )
         except InvalidRequest as error:
             error.param = (error.param or "").replace("input", field, 1)
-            if field == "query":
-                error.param = field
             raise
-
-    def _check_dimensions(self, dimensions: int | None) -> None:
-        most = self._model.runner.dimension
-        if dimensions is not None and not 1 <= dimensions <= most:
-            raise InvalidRequest(
-                f"dimensions is {dimensions}, the model's vectors have {most}", param="dimensions"
-            )

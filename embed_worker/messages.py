@@ -27,6 +27,8 @@ class LoadSpec(Struct, kw_only=True):
     max_queued_inputs: int = 16_384
     cache_bytes: int = 0  # of vectors kept; 0: no cache
     cache_ttl_s: float = 3_600.0
+    default_dimensions: int = 0  # of vectors, for requests that name none; 0: all
+    may_shorten: bool = True  # whether requests may ask for fewer dimensions
 
 
 class Facts(Struct, kw_only=True):
@@ -51,16 +53,18 @@ class Embed(Struct, tag="embed", kw_only=True):
     inputs: list[str | list[int]]
     truncate: Truncate = "end"
     prompt_name: str = ""  # empty: the model's default prompt, if it has one
+    input_type: str = ""  # what the inputs are for: the model's own prompt for that
     dimensions: int | None = None  # keep this many and renormalise; None: all
 
 
-class Rerank(Struct, tag="rerank", kw_only=True):
-    """Documents by their likeness to a query; answered by `Ranking`."""
+class Score(Struct, tag="score", kw_only=True):
+    """How well each document answers its query; answered by `Scores`."""
 
-    query: str
+    queries: list[str]  # one for all documents, or one for each
     documents: list[str]
-    top_n: int | None = None
-    truncate: Truncate = "end"
+    truncate: Truncate = "end"  # of documents: a query is never cut
+    max_document_tokens: int | None = None  # keep this many; None: as many as fit
+    raw_scores: bool = False  # before a cross-encoder's activation
 
 
 class Tokenize(Struct, tag="tokenize"):
@@ -69,7 +73,7 @@ class Tokenize(Struct, tag="tokenize"):
     texts: list[str]
 
 
-Request = Embed | Rerank | Tokenize
+Request = Embed | Score | Tokenize
 
 # Events.
 
@@ -80,27 +84,24 @@ class Vectors(Struct, tag="vectors", kw_only=True):
     token_counts: list[int]
     truncated: list[int]  # indices of the inputs that were cut
     n_cached_tokens: int = 0  # of inputs whose vectors were cached
+    ignored: list[str] = []  # request fields that have no effect on this model
 
 
-class Ranked(Struct, array_like=True):
-    index: int
-    score: float
+class Scores(Struct, tag="scores", kw_only=True):
+    """In the order of the documents."""
 
-
-class Ranking(Struct, tag="ranking", kw_only=True):
-    """Best first."""
-
-    results: list[Ranked]
+    scores: list[float]
     method: Literal["cross-encoder", "cosine"]
     n_tokens: int
-    n_cached_tokens: int = 0  # of texts whose vectors were cached
+    truncated: list[int]  # indices of the documents that were cut
+    n_cached_tokens: int = 0  # of rows that were computed before
 
 
 class TokenLists(Struct, tag="tokens"):
     ids: list[list[int]]
 
 
-Event = Vectors | Ranking | TokenLists
+Event = Vectors | Scores | TokenLists
 
 request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)

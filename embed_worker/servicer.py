@@ -1,24 +1,27 @@
 """`EmbedService` over the lifecycle: lease the model, pass the call to its encoder process."""
 
-from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
 from embed_worker import messages as m
+from embed_worker.choice import Choice
 from embed_worker.translate import (
     check_count,
+    reranked,
+    scored,
     to_embed,
     to_embed_response,
-    to_rerank,
     to_rerank_response,
+    to_score_response,
 )
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
+from worker_runtime.catalog import ModelEntry
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
 
-Answer = TypeVar("Answer", m.Vectors, m.Ranking, m.TokenLists)
+Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
 # Quoted: the stubs make it generic, the library does not.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -26,13 +29,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class EmbedServicer(EmbedServiceServicer):
     """
     Args:
-        served_id: the id of the model that serves requests for a name (raises ModelNotFound).
+        choice: which model serves a request.
         max_inputs: inputs of one request.
     """
 
-    def __init__(self, models: Models, served_id: Callable[[str], str], *, max_inputs: int) -> None:
+    def __init__(self, models: Models, choice: Choice, *, max_inputs: int) -> None:
         self._models = models
-        self._served_id = served_id
+        self._choice = choice
         self._max_inputs = max_inputs
 
     async def Embed(  # noqa: N802 - grpc's names
@@ -40,9 +43,8 @@ class EmbedServicer(EmbedServiceServicer):
     ) -> pb.EmbedResponse:
         check_count(len(request.inputs), self._max_inputs, "input")
         body = to_embed(request)
-        keep_alive_s = request.keep_alive_s if request.HasField("keep_alive_s") else None
-        model = self._served_id(request.model)
-        async with self._models.lease(model, keep_alive_s=keep_alive_s) as lease:
+        model = self._choice.embedder(request.model)
+        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
             answer = await _ask(lease, body, m.Vectors)
             lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
             return to_embed_response(answer, lease.entry)
@@ -51,20 +53,38 @@ class EmbedServicer(EmbedServiceServicer):
         self, request: pb.RerankRequest, context: Context
     ) -> pb.RerankResponse:
         check_count(len(request.documents), self._max_inputs, "documents")
-        body = to_rerank(request)
-        async with self._models.lease(self._served_id(request.model)) as lease:
-            answer = await _ask(lease, body, m.Ranking)
-            lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
-            return to_rerank_response(answer, lease.entry)
+        answer, entry = await self._score(request, reranked(request))
+        top_n = request.top_n if request.HasField("top_n") else len(answer.scores)
+        return to_rerank_response(answer, entry, top_n)
+
+    async def Score(  # noqa: N802
+        self, request: pb.ScoreRequest, context: Context
+    ) -> pb.ScoreResponse:
+        check_count(len(request.queries), self._max_inputs, "queries")
+        check_count(len(request.documents), self._max_inputs, "documents")
+        return to_score_response(*await self._score(request, scored(request)))
 
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeRequest, context: Context
     ) -> pb.TokenizeResponse:
         check_count(len(request.texts), self._max_inputs, "input")
         body = m.Tokenize(list(request.texts))
-        async with self._models.lease(self._served_id(request.model)) as lease:
+        async with self._models.lease(self._choice.any(request.model)) as lease:
             answer = await _ask(lease, body, m.TokenLists)
         return pb.TokenizeResponse(tokens=[pb.TokenIdList(ids=ids) for ids in answer.ids])
+
+    async def _score(
+        self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score
+    ) -> tuple[m.Scores, ModelEntry]:
+        model = self._choice.reranker(request.model)
+        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
+            answer = await _ask(lease, body, m.Scores)
+            lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
+            return answer, lease.entry
+
+
+def _keep_alive_s(request: pb.EmbedRequest | pb.RerankRequest | pb.ScoreRequest) -> float | None:
+    return request.keep_alive_s if request.HasField("keep_alive_s") else None
 
 
 async def _ask(lease: Lease, body: m.Request, expected: type[Answer]) -> Answer:

@@ -1,5 +1,7 @@
 """The embedding worker's settings; the only place of this package that reads the environment."""
 
+from typing import Literal
+
 from pydantic import AliasChoices, Field
 
 from embed_worker.messages import LoadSpec
@@ -89,6 +91,19 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="EMBEDDING_BATCH_TOKENS",
         description="Tokens, padding included, that are computed together; 0: fit for the device.",
     )
+    dimensions: Literal["any", "matryoshka"] = Field(
+        default="any",
+        validation_alias="EMBEDDING_DIMENSIONS",
+        description=(
+            "Which models may shorten their vectors: any, or only those trained for it "
+            "(matryoshka), which say so with truncate_dim."
+        ),
+    )
+    matryoshka_models: str = Field(
+        default="",
+        validation_alias="EMBEDDING_MATRYOSHKA_MODELS",
+        description="Comma-separated ids of models trained for it that do not say so.",
+    )
     max_inputs: int = Field(
         default=2048,
         ge=1,
@@ -131,8 +146,15 @@ class EmbedSettings(RuntimeSettings):
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
 
-    def load_spec(self, *, backend: str, path: str, model_id: str) -> LoadSpec:
-        """What an encoder process is told to load, and how."""
+    def load_spec(
+        self, *, backend: str, path: str, model_id: str, truncate_dim: int = 0
+    ) -> LoadSpec:
+        """What an encoder process is told to load, and how.
+
+        Args:
+            truncate_dim: the length of vectors that the model's own configuration asks for.
+        """
+        listed = [name.strip() for name in self.matryoshka_models.split(",")]
         return LoadSpec(
             backend=backend,
             path=path,
@@ -145,4 +167,6 @@ class EmbedSettings(RuntimeSettings):
             max_queued_inputs=self.max_queued_inputs,
             cache_bytes=self.cache_mb * MIB if self.cache_enabled else 0,
             cache_ttl_s=self.cache_ttl_s,
+            default_dimensions=truncate_dim,
+            may_shorten=self.dimensions == "any" or truncate_dim > 0 or model_id in listed,
         )

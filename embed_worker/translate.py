@@ -30,6 +30,7 @@ def to_embed(request: pb.EmbedRequest) -> m.Embed:
         inputs=[_to_input(index, given) for index, given in enumerate(request.inputs)],
         truncate=_to_truncate(request.truncate),
         prompt_name=request.prompt_name,
+        input_type=request.input_type,
         dimensions=request.dimensions if request.HasField("dimensions") else None,
     )
 
@@ -44,28 +45,56 @@ def to_embed_response(answer: m.Vectors, entry: ModelEntry) -> pb.EmbedResponse:
         usage=common_pb2.Usage(
             prompt_tokens=sum(answer.token_counts), cached_tokens=answer.n_cached_tokens
         ),
+        ignored=answer.ignored,
     )
 
 
-def to_rerank(request: pb.RerankRequest) -> m.Rerank:
-    top_n = request.top_n if request.HasField("top_n") else None
-    if top_n == 0:
+def reranked(request: pb.RerankRequest) -> m.Score:
+    if request.HasField("top_n") and request.top_n == 0:
         raise InvalidRequest("top_n is 0; at least 1 is needed", param="top_n")
-    return m.Rerank(
-        query=request.query,
+    most = request.max_document_tokens if request.HasField("max_document_tokens") else None
+    return m.Score(
+        queries=[request.query],
         documents=list(request.documents),
-        top_n=top_n,
         truncate=_to_truncate(request.truncate),
+        max_document_tokens=most,
+        raw_scores=request.raw_scores,
     )
 
 
-def to_rerank_response(answer: m.Ranking, entry: ModelEntry) -> pb.RerankResponse:
+def to_rerank_response(answer: m.Scores, entry: ModelEntry, top_n: int) -> pb.RerankResponse:
+    scores = answer.scores
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])[:top_n]
     return pb.RerankResponse(
         model=_served(entry),
-        results=[pb.RankedDocument(index=r.index, score=r.score) for r in answer.results],
+        results=[pb.RankedDocument(index=index, score=scores[index]) for index in best],
         method=answer.method,
-        usage=common_pb2.Usage(prompt_tokens=answer.n_tokens, cached_tokens=answer.n_cached_tokens),
+        usage=_usage(answer),
+        truncated=answer.truncated,
     )
+
+
+def scored(request: pb.ScoreRequest) -> m.Score:
+    return m.Score(
+        queries=list(request.queries),
+        documents=list(request.documents),
+        truncate=_to_truncate(request.truncate),
+        raw_scores=request.raw_scores,
+    )
+
+
+def to_score_response(answer: m.Scores, entry: ModelEntry) -> pb.ScoreResponse:
+    return pb.ScoreResponse(
+        model=_served(entry),
+        scores=answer.scores,
+        method=answer.method,
+        usage=_usage(answer),
+        truncated=answer.truncated,
+    )
+
+
+def _usage(answer: m.Scores) -> common_pb2.Usage:
+    return common_pb2.Usage(prompt_tokens=answer.n_tokens, cached_tokens=answer.n_cached_tokens)
 
 
 def _to_input(index: int, given: pb.EmbedInput) -> str | list[int]:

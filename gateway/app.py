@@ -26,12 +26,14 @@ from gateway.routes import (
     lifecycle,
     metrics,
     models,
+    rerank,
     tokenize,
 )
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
@@ -44,6 +46,8 @@ BODIES = (
     DetokenizeRequest,
     TemplateRequest,
     EmbeddingRequest,
+    RerankRequest,
+    ScoreRequest,
     LoadRequest,
     UnloadRequest,
 )
@@ -75,10 +79,11 @@ def create_app(
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    for module in (chat, completions, tokenize, models, lifecycle, health, metrics):
-        app.include_router(module.router)
+    modules = [chat, completions, tokenize, models, lifecycle, health, metrics]
     if with_embeddings:
-        app.include_router(embeddings.router)
+        modules += [embeddings, rerank]
+    for module in modules:
+        app.include_router(module.router)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the outermost.

@@ -7,7 +7,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import error_response
-from gateway.request_context import SCOPE_KEY, RequestContext, context_of, header, new_request_id
+from gateway.request_context import (
+    API_PATHS,
+    SCOPE_KEY,
+    RequestContext,
+    context_of,
+    header,
+    new_request_id,
+)
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from protos.errors import (
@@ -20,6 +27,7 @@ from protos.errors import (
 
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
+LARGE_BODIES = ("/embeddings", "/rerank", "/score")
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +60,7 @@ class RequestIdMiddleware:
             await send(message)
 
         try:
-            if self._drain.refusing and scope["path"].startswith("/v1/"):
+            if self._drain.refusing and scope["path"].startswith(API_PATHS):
                 raise NotReady("the server is shutting down", retry_after_s=5)
             await self._app(scope, receive, send_with_id)
         except ServingError as error:
@@ -78,7 +86,7 @@ class CountMiddleware:
         self._metrics = services.metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+        if scope["type"] == "http" and scope["path"].startswith(API_PATHS):
             self._metrics.requests.inc()
         await self._app(scope, receive, send)
 
@@ -95,7 +103,7 @@ class BoundsMiddleware:
             await self._app(scope, receive, send)
             return
         limit = self._settings.max_body_bytes
-        if scope["path"].rstrip("/").endswith("/embeddings"):
+        if scope["path"].rstrip("/").endswith(LARGE_BODIES):
             limit = self._settings.max_embedding_body_bytes
         try:
             _check_head(scope, limit)

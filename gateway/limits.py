@@ -15,7 +15,7 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import error_response
-from gateway.request_context import RequestContext, context_of
+from gateway.request_context import API_PATHS, RequestContext, context_of
 from gateway.settings import GatewaySettings
 from protos.errors import RateLimited
 
@@ -72,7 +72,7 @@ class LimitsMiddleware:
         self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(API_PATHS):
             await self._app(scope, receive, send)
             return
         context = context_of(scope)

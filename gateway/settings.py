@@ -84,7 +84,7 @@ class GatewaySettings(BaseSettings):
         default=8 * MIB,
         gt=0,
         validation_alias="MAX_EMBEDDING_BODY_BYTES",
-        description="Largest body of /v1/embeddings.",
+        description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
     )
     max_connections: int = Field(
         default=1024, gt=0, validation_alias="MAX_CONNECTIONS", description="Open connections."

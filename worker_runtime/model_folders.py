@@ -16,6 +16,8 @@ from worker_runtime.safetensors_header import check_safetensors
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_SHARDS = 1024
+GENERATES = ("ForCausalLM", "LMHeadModel")
+SCORES = "ForSequenceClassification"
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
@@ -37,6 +39,17 @@ class SentenceEncoder(msgspec.Struct, frozen=True):
     # Tokens; 0 if the config does not say.
     context_length: int
     weights: "Weights"
+    # Length of its vectors where the model's authors want them shorter than it makes them, which
+    # they train it for; 0: they do not say.
+    truncate_dim: int
+
+
+class CrossEncoder(msgspec.Struct, frozen=True):
+    """A transformers model that gives a pair of texts one score."""
+
+    # Tokens; 0 if the config does not say.
+    context_length: int
+    weights: "Weights"
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -52,7 +65,7 @@ def is_causal_lm_folder(folder: Path) -> bool:
     if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
         return False
     try:
-        return bool(_architecture(_read_object(folder / "config.json")))
+        return bool(_architecture(_read_object(folder / "config.json"), *GENERATES))
     except InvalidModelFile:
         # It says that it is a model, and is a broken one.
         return True
@@ -66,11 +79,44 @@ def read_causal_lm(folder: Path) -> CausalLm:
     """
     config = _read_object(folder / "config.json")
     _refuse_code(config)
-    return CausalLm(_architecture(config), _context_length(config), folder_weights(folder))
+    architecture = _architecture(config, *GENERATES)
+    return CausalLm(architecture, _context_length(config), folder_weights(folder))
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
-    return (folder / "modules.json").is_file()
+    return (folder / "modules.json").is_file() and not is_cross_encoder_folder(folder)
+
+
+def is_cross_encoder_folder(folder: Path) -> bool:
+    """Whether `folder` says of itself that it scores texts, as older or newer libraries save it."""
+    try:
+        if (folder / "modules.json").is_file():
+            said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
+            return said == "CrossEncoder"
+        config = _read_if_there(folder / "config.json")
+    except InvalidModelFile:
+        return False
+    return bool(_architecture(config, SCORES))
+
+
+def read_cross_encoder(folder: Path) -> CrossEncoder:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    if (folder / "modules.json").is_file():
+        _read_modules(folder / "modules.json")
+    config = _read_object(folder / "config.json")
+    _refuse_code(config)
+    if not _architecture(config, SCORES):
+        raise InvalidModelFile("it is a reranker of a kind that is not run here")
+    labels = config.get("id2label")
+    # A config that says nothing of labels has two.
+    n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    if n_labels != 1:
+        raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
+    return CrossEncoder(_context_length(config), folder_weights(folder))
 
 
 def read_sentence_encoder(folder: Path) -> SentenceEncoder:
@@ -80,13 +126,13 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
         OSError: a file cannot be read.
     """
     modules = _read_modules(folder / "modules.json")
-    config_path = folder / "config.json"
-    config = _read_object(config_path) if config_path.is_file() else {}
+    config = _read_if_there(folder / "config.json")
     _refuse_code(config)
-    own = folder / "sentence_bert_config.json"
-    limits = _read_object(own) if own.is_file() else {}
+    limits = _read_if_there(folder / "sentence_bert_config.json")
+    own = _read_if_there(folder / "config_sentence_transformers.json")
     context_length = _positive(limits.get("max_seq_length")) or _context_length(config)
-    return SentenceEncoder(modules, context_length, folder_weights(folder))
+    truncate_dim = _positive(own.get("truncate_dim"))
+    return SentenceEncoder(modules, context_length, folder_weights(folder), truncate_dim)
 
 
 def folder_weights(folder: Path) -> Weights:
@@ -189,12 +235,11 @@ def _refuse_code(config: dict[str, Any]) -> None:
         raise InvalidModelFile("it needs code that comes with it (auto_map), which is never run")
 
 
-def _architecture(config: dict[str, Any]) -> str:
-    """The first that generates text; empty if none does."""
+def _architecture(config: dict[str, Any], *endings: str) -> str:
+    """The first with one of these endings; empty if none has."""
     names = config.get("architectures")
     found = names if isinstance(names, list) else []
-    generates = ("ForCausalLM", "LMHeadModel")
-    return next((str(name) for name in found if str(name).endswith(generates)), "")
+    return next((str(name) for name in found if str(name).endswith(endings)), "")
 
 
 def _context_length(config: dict[str, Any]) -> int:
@@ -210,6 +255,10 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidModelFile(f"{path.name} is not a JSON object")
     return value
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return _read_object(path) if path.is_file() else {}
 
 
 def _read_json(path: Path) -> Any:

@@ -50,7 +50,7 @@ class ChatTemplate:
             **self._special_texts,
             "messages": [_as_templates_expect(message) for message in conversation.messages],
             "add_generation_prompt": True,
-            "tools": [_tool(tool) for tool in conversation.tools] or None,
+            "tools": [function_of(tool) for tool in conversation.tools] or None,
             "documents": None,
         }
         return _within_limits(lambda: self._collect(variables))
@@ -133,7 +133,7 @@ def _as_templates_expect(message: Message) -> dict[str, Any]:
     return plain
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
+def function_of(tool: Tool) -> dict[str, Any]:
     """As OpenAI's API has it, which is what templates expect."""
     function = {
         "name": tool.name,

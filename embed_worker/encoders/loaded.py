@@ -1,7 +1,10 @@
 """What loading a model gives, whichever library runs it."""
 
+from typing import Literal
+
 import msgspec
 
+from embed_worker.encoders.pairs import Pairs
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.runner import Runner
@@ -15,3 +18,7 @@ class LoadedModel(msgspec.Struct, frozen=True):
     device: str
     # Padded tokens of a micro-batch that suit this library and device.
     batch_tokens: int
+    # A cross-encoder's, whose vectors are one number: a pair's score. None: it embeds texts.
+    pairs: Pairs | None = None
+    # What makes a cross-encoder's number the score that its authors mean.
+    activation: Literal["sigmoid", "identity"] = "identity"

@@ -4,8 +4,13 @@ import msgspec
 
 from protos.errors import InvalidRequest
 
-# Names under which models keep the prompt for what is searched through.
-DOCUMENT_NAMES = ("document", "passage", "corpus")
+# Names under which models keep the prompt for a use of their vectors.
+NAMES = {
+    "query": ("query", "search_query"),
+    "document": ("document", "passage", "corpus", "search_document"),
+    "classification": ("classification",),
+    "clustering": ("clustering",),
+}
 
 
 class Prompts(msgspec.Struct, frozen=True):
@@ -31,11 +36,15 @@ class Prompts(msgspec.Struct, frozen=True):
             )
         return self.by_name[wanted]
 
+    def made_for(self, use: str) -> str | None:
+        """The prompt that the model's authors made for a use in `NAMES`; None if they did not."""
+        names = (name for name in NAMES.get(use, ()) if name in self.by_name)
+        return self.by_name[name] if (name := next(names, "")) else None
+
     def query(self) -> str:
-        """The prompt for a search query, as the model's authors meant it."""
-        return self.by_name.get("query", self.text(""))
+        """The prompt for a search query."""
+        return self.made_for("query") or self.text("")
 
     def document(self) -> str:
         """The prompt for a text that is searched."""
-        names = (name for name in DOCUMENT_NAMES if name in self.by_name)
-        return self.by_name[name] if (name := next(names, "")) else self.text("")
+        return self.made_for("document") or self.text("")

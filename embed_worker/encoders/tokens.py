@@ -46,10 +46,17 @@ class Tokenization:
         self.n_vocab = min(largest_id + 1, n_embedded)
 
     def rows(
-        self, inputs: Sequence[str | list[int]], *, prompt: str = "", truncate: Truncate = "end"
+        self,
+        inputs: Sequence[str | list[int]],
+        *,
+        prompt: str = "",
+        truncate: Truncate = "end",
+        max_text_tokens: int | None = None,
     ) -> Tokenized:
         """Rows for `inputs`, each after `prompt`.
 
+        Args:
+            max_text_tokens: keep this many of each input at most.
         Raises:
             InvalidRequest: an input is empty or has ids that the model does not know.
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
@@ -59,16 +66,18 @@ class Tokenization:
         truncated: list[int] = []
         rows: list[Row] = []
         room = self.max_tokens - len(self._before) - len(self._after)
-        for index, content in enumerate(contents):
+        for index, whole in enumerate(contents):
+            content = whole if max_text_tokens is None else whole[: n_prompt + max_text_tokens]
             kept = content
             if len(content) > room:
                 if truncate == "none":
                     raise self._too_long(index, len(content))
-                truncated.append(index)
                 kept = content[:room]
                 if truncate == "start":
                     n_head = min(n_prompt, room)
                     kept = content[:n_head] + content[len(content) - (room - n_head) :]
+            if len(kept) < len(whole):
+                truncated.append(index)
             ids = array(TOKEN_TYPE, (*self._before, *kept, *self._after))
             if not ids:
                 raise InvalidRequest("the input has no tokens", param=f"input[{index}]")

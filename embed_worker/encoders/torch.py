@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from embed_worker.encoders.devices import RUN_ERRORS, batch_tokens
 from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.padding import padded
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -24,11 +26,6 @@ from embed_worker.engine.runner import BatchFailed
 from protos.errors import BackendLoadFailed
 
 BACKEND = "sentence-transformers"
-# On two cores all-MiniLM-L6-v2 is as fast with 512 as with 2,048, and short requests wait less
-# for the running batch; a GPU wants larger ones.
-CPU_BATCH_TOKENS = 512
-GPU_BATCH_TOKENS = 16_384
-RUN_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, MemoryError)
 
 
 def load(
@@ -77,27 +74,24 @@ class TorchRunner:
 
     @torch.inference_mode()
     def _encode_alike(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        ids, mask = self._padded(rows)
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
+        batch = padded(
+            rows,
+            pad_id=self._tokenizer.pad_token_id or 0,
+            on_left=self._tokenizer.padding_side == "left",
+        )
+        device = self._model.device
+        features: dict[str, Any] = {
+            "input_ids": torch.from_numpy(batch.ids).to(device),
+            "attention_mask": torch.from_numpy(batch.mask).to(device),
+            "modality": "text",
+        }
         if self._takes_types:
-            features["token_type_ids"] = torch.zeros_like(ids)
+            features["token_type_ids"] = torch.from_numpy(batch.types).to(device)
         if not self._pools_prompt:
             features["prompt_length"] = rows[0].n_prompt
         output = self._model(features)["sentence_embedding"]
         vectors: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
         return vectors
-
-    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        pads_left = self._tokenizer.padding_side == "left"
-        for position, row in enumerate(rows):
-            place = slice(longest - len(row.ids), None) if pads_left else slice(len(row.ids))
-            ids[position, place] = np.frombuffer(row.ids, dtype=np.int32)
-            mask[position, place] = 1
-        device = self._model.device
-        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def _load(path: Path, device: str) -> LoadedModel:
@@ -109,6 +103,8 @@ def _load(path: Path, device: str) -> LoadedModel:
         model_kwargs={"use_safetensors": True},
     )
     model.eval()
+    # Vectors are made whole here, and shortened for the requests that want it.
+    model.truncate_dim = None
     first = model[0]
     if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
         raise _failed("the model has no tokenizer.json, or takes no plain text")
@@ -125,9 +121,8 @@ def _load(path: Path, device: str) -> LoadedModel:
         {name: text for name, text in model.prompts.items() if text},
         model.default_prompt_name or "",
     )
-    batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
     runner = TorchRunner(model, dimension)
-    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens)
+    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens(model.device))
 
 
 def _failed(message: str) -> BackendLoadFailed:

@@ -18,11 +18,13 @@ class Row(msgspec.Struct, frozen=True):
     ids: array  # type: ignore[type-arg]
     # Leading tokens that belong to the prompt; a model may leave them out of its pooling.
     n_prompt: int = 0
+    # Of a pair, which has no prompt: leading tokens of the first type; 0: all.
+    n_first: int = 0
 
     @property
     def key(self) -> tuple[int, bytes]:
         """Equal for rows that have the same vector."""
-        return self.n_prompt, self.ids.tobytes()
+        return self.n_prompt or self.n_first, self.ids.tobytes()
 
 
 class Call:

@@ -16,10 +16,24 @@ def shorten(vectors: bytes | bytearray, dimension: int, keep: int) -> bytes:
     return _unit(_rows(vectors, dimension)[:, :keep]).tobytes()
 
 
-def cosine_to_first(vectors: bytes | bytearray, dimension: int) -> list[float]:
-    """Cosine of the first row with each of the others, in their order."""
+def cosines(vectors: bytes | bytearray, dimension: int, n_first: int) -> list[float]:
+    """Cosine of each row after the first `n_first` with its counterpart there, or the only one."""
     unit = _unit(_rows(vectors, dimension))
-    return [float(score) for score in unit[1:] @ unit[0]]
+    scores: list[float] = (unit[:n_first] * unit[n_first:]).sum(axis=1).tolist()
+    return scores
+
+
+def numbers(vectors: bytes | bytearray) -> list[float]:
+    """The floats as they are."""
+    found: list[float] = np.frombuffer(vectors, dtype="<f4").tolist()
+    return found
+
+
+def sigmoids(vectors: bytes | bytearray) -> list[float]:
+    """The logistic function of each float."""
+    # Not 1 / (1 + exp(-x)), which overflows.
+    found: list[float] = np.exp(-np.logaddexp(0, -np.frombuffer(vectors, dtype="<f4"))).tolist()
+    return found
 
 
 def _rows(vectors: bytes | bytearray, dimension: int) -> NDArray[np.float32]:

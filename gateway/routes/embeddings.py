@@ -7,15 +7,13 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.pool.calls import rescan, unary
-from gateway.presence import while_present
-from gateway.request_context import context_of
-from gateway.schemas.common import ignored_fields
+from gateway.pool.calls import rescan
+from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import embed_request, reply
 from protos.errors import NotReady
-from protos.y26hkx.v1 import common_pb2, worker_pb2
+from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter()
 
@@ -27,20 +25,15 @@ async def embeddings(request: Request) -> Response:
     services.metrics.embeddings_requests.inc()
     body = await parse(request, EmbeddingRequest)
     message = embed_request(body)
-    call = unary(
-        services.pool.embed,
+    response = await ask(
+        request,
         message.model,
-        context_of(request.scope).request_id,
-        services.settings.request_timeout_s,
         lambda endpoint, options: endpoint.embed.Embed(message, **options),
     )
-    response = await while_present(request, call)
-    services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens))
-    ignored = ", ".join(ignored_fields(body))
     return Response(
         reply(response, body.encoding_format or "float"),
         media_type="application/json",
-        headers={"x-ignored-parameters": ignored} if ignored else None,
+        headers=headers(response, body, response.ignored),
     )
 
 

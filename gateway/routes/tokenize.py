@@ -10,13 +10,14 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.pool.calls import unary
 from gateway.pool.endpoint import Endpoint
-from gateway.presence import while_present
-from gateway.request_context import context_of
+from gateway.pool.workers import Workers
+from gateway.routes.embedder import embed_tokens, embeds
+from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import services_of
 from gateway.translate.tokenize import template_request, tokenize_request, tokens_reply
+from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")
@@ -28,9 +29,10 @@ router = APIRouter()
 async def tokenize(request: Request) -> Response:
     """Token ids of a text, or of a conversation as the model would see it."""
     body = await parse(request, TokenizeRequest)
-    models = services_of(request).pool.chat.models()
-    model = body.model or next((m.id for m in models.values() if m.is_default), "")
-    n_ctx = models[model].context_length if model in models else 0
+    services = services_of(request)
+    if embeds(services, body.model or ""):
+        return await _tokenize_for_embedding(request, body)
+    n_ctx = _context_length(services.pool.chat, body.model or "")
     if body.messages is None:
         text = tokenize_request(body)
         found = await _ask(request, text.model, lambda e, o: e.chat.Tokenize(text, **o))
@@ -58,8 +60,30 @@ async def apply_template(request: Request) -> Response:
     return json_response({"prompt": found.prompt, "n_tokens": found.n_tokens})
 
 
-async def _ask(request: Request, model: str, send: Callable[[Endpoint, Any], Awaitable[T]]) -> T:
-    services = services_of(request)
-    request_id = context_of(request.scope).request_id
-    limit_s = services.settings.request_timeout_s
-    return await while_present(request, unary(services.pool.chat, model, request_id, limit_s, send))
+async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Response:
+    """An embedding model's tokens, special ones included: that is how it always sees a text."""
+    if body.messages is not None:
+        raise InvalidRequest("an embedding model takes no messages", param="messages")
+    if body.with_pieces or body.return_token_strs:
+        raise InvalidRequest(
+            "the tokens' texts are known of chat models only",
+            param="with_pieces" if body.with_pieces else "return_token_strs",
+        )
+    model = body.model or ""
+    (ids,) = await embed_tokens(request, model, [body.plain_text])
+    most = _context_length(services_of(request).pool.embed, model)
+    return json_response(tokens_reply(body, ids, [], most))
+
+
+def _context_length(workers: Workers, model: str) -> int:
+    """Of `model`, or of the default one; 0: unknown."""
+    for known in workers.models().values():
+        if known.id.casefold() == model.casefold() if model else known.is_default:
+            return known.context_length
+    return 0
+
+
+async def _ask(
+    request: Request, model: str, send: Callable[[Endpoint, dict[str, Any]], Awaitable[T]]
+) -> T:
+    return await answer_from(request, services_of(request).pool.chat, model, send)

@@ -111,6 +111,8 @@ NO_EFFECT = (
     "reasoning_effort",
     "verbosity",
     "prediction",
+    "priority",
+    "max_chunks_per_doc",
 )
 
 

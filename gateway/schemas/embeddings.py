@@ -8,6 +8,17 @@ from gateway.schemas.common import ApiModel, KeepAlive, ModelId, TokenId
 
 MAX_INPUTS = 2048
 Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
+# true cuts the end, false refuses.
+Truncation = Literal["end", "start", "none", "END", "START", "NONE"] | bool
+InputType = Literal[
+    "query",
+    "document",
+    "passage",
+    "search_query",
+    "search_document",
+    "classification",
+    "clustering",
+]
 # fail_fast: 600,000 complaints about one body would hold the event loop for seconds.
 Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536, fail_fast=True)]
 
@@ -23,7 +34,7 @@ class EmbeddingRequest(ApiModel):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, le=65_536)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
-    input_type: Annotated[str, Field(max_length=64)] | None = None
+    input_type: InputType | None = None
     prompt_name: Annotated[str, Field(max_length=64)] | None = None
-    truncate: Literal["end", "start", "none", "END", "START", "NONE"] | None = None
+    truncate: Truncation | None = None
     keep_alive: KeepAlive | None = None

@@ -1,6 +1,7 @@
 """Embedding requests and their vectors: bytes to JSON with no Python code run per number."""
 
 import base64
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,18 +11,47 @@ from gateway.translate.common import keep_alive_seconds
 from protos.y26hkx.v1 import embed_pb2
 
 FLOAT_BYTES = 4
+# The contract's names of what vectors are for.
+USES = {
+    "query": "query",
+    "search_query": "query",
+    "document": "document",
+    "passage": "document",
+    "search_document": "document",
+    "classification": "classification",
+    "clustering": "clustering",
+}
 
 
 def embed_request(body: EmbeddingRequest) -> embed_pb2.EmbedRequest:
-    truncate = f"TRUNCATE_{(body.truncate or 'unspecified').upper()}"
     return embed_pb2.EmbedRequest(
         model=body.model or "",
         inputs=[_input(item) for item in _items(body)],
         dimensions=body.dimensions,
-        truncate=embed_pb2.Truncate.Value(truncate),
-        prompt_name=body.prompt_name or body.input_type or "",
+        truncate=truncation(body.truncate),
+        prompt_name=body.prompt_name or "",
+        input_type=USES.get(body.input_type or "", ""),
         keep_alive_s=keep_alive_seconds(body.keep_alive),
     )
+
+
+def truncation(
+    given: str | bool | None, *, from_start: bool = False
+) -> embed_pb2.Truncate.ValueType:
+    """
+    Args:
+        from_start: what is cut where the client only says that something may be.
+    """
+    if given is None:
+        return embed_pb2.TRUNCATE_START if from_start else embed_pb2.TRUNCATE_UNSPECIFIED
+    if isinstance(given, bool):
+        may = embed_pb2.TRUNCATE_START if from_start else embed_pb2.TRUNCATE_END
+        return may if given else embed_pb2.TRUNCATE_NONE
+    return embed_pb2.Truncate.Value(f"TRUNCATE_{given.upper()}")
+
+
+def tokenize_request(model: str, texts: Sequence[str]) -> embed_pb2.TokenizeRequest:
+    return embed_pb2.TokenizeRequest(model=model, texts=texts)
 
 
 def _items(body: EmbeddingRequest) -> list[str | list[int]]:

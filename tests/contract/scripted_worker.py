@@ -9,7 +9,7 @@ arrived and how it ended. Also fit as a null worker for benchmarks: the defaults
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,12 +103,19 @@ async def row_numbers(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedRespons
     )
 
 
+def rising(n: int) -> list[float]:
+    """Scores of n documents: the last is the best."""
+    return [(index + 1) / n for index in range(n)]
+
+
 class ScriptedWorker:
     """
     Args:
         generate: what `Generate` answers; may raise ServingError.
         embed: what `Embed` answers; may raise ServingError.
         rescan_error: raised by `RescanModels` instead of an answer.
+        score_error: raised by `Rerank` and `Score` instead of an answer.
+        truncated: documents that those say were cut.
         chat_ids: chat models it lists.
     """
 
@@ -118,11 +125,15 @@ class ScriptedWorker:
         embed: Embed = row_numbers,
         *,
         rescan_error: ServingError | None = None,
+        score_error: ServingError | None = None,
+        truncated: Sequence[int] = (),
         chat_ids: tuple[str, ...] = (CHAT_ID,),
     ) -> None:
         self.generate = generate
         self.embed = embed
         self.rescan_error = rescan_error
+        self.score_error = score_error
+        self.truncated = truncated
         self.chat_ids = chat_ids
         self.calls: list[Call] = []
         self.arrived = asyncio.Event()
@@ -140,7 +151,7 @@ class ScriptedWorker:
         server = self._server = grpc.aio.server(options=OPTIONS)
         self._stopping = asyncio.Event()
         chat_pb2_grpc.add_ChatServiceServicer_to_server(_Chat(self), server)  # type: ignore[abstract]
-        embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)  # type: ignore[abstract]
+        embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(_Worker(self), server)  # type: ignore[abstract]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         await self.set_serving(True)
@@ -233,6 +244,47 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
             raise
         finally:
             call.ended.set()
+
+    async def Rerank(  # noqa: N802 - gRPC's name
+        self, request: embed_pb2.RerankRequest, context: Any
+    ) -> embed_pb2.RerankResponse:
+        self._worker._seen(request, context)
+        await self._fail(context)
+        found = [
+            embed_pb2.RankedDocument(index=index, score=score)
+            for index, score in enumerate(rising(len(request.documents)))
+        ]
+        return embed_pb2.RerankResponse(
+            model=EMBED,
+            results=found[::-1][: request.top_n or None],
+            method="cross-encoder",
+            usage=common_pb2.Usage(prompt_tokens=7),
+            truncated=self._worker.truncated,
+        )
+
+    async def Score(  # noqa: N802 - gRPC's name
+        self, request: embed_pb2.ScoreRequest, context: Any
+    ) -> embed_pb2.ScoreResponse:
+        self._worker._seen(request, context)
+        await self._fail(context)
+        return embed_pb2.ScoreResponse(
+            model=EMBED,
+            scores=rising(len(request.documents)),
+            method="cosine",
+            usage=common_pb2.Usage(prompt_tokens=7),
+            truncated=self._worker.truncated,
+        )
+
+    async def Tokenize(  # noqa: N802 - gRPC's name
+        self, request: embed_pb2.TokenizeRequest, context: Any
+    ) -> embed_pb2.TokenizeResponse:
+        self._worker._seen(request, context)
+        lists = [embed_pb2.TokenIdList(ids=range(len(text))) for text in request.texts]
+        return embed_pb2.TokenizeResponse(tokens=lists)
+
+    async def _fail(self, context: Any) -> None:
+        if self._worker.score_error is not None:
+            await _abort(context, self._worker.score_error)
 
 
 class _Worker(worker_pb2_grpc.WorkerServiceServicer):

@@ -24,7 +24,7 @@ def check_shape(reply: Any, status: int) -> dict[str, Any]:
     return error
 
 
-@pytest.mark.parametrize("path", [CHAT, EMBED, COMPLETE])
+@pytest.mark.parametrize("path", [CHAT, EMBED, COMPLETE, "/v1/rerank", "/v1/score"])
 @pytest.mark.parametrize(
     "body",
     [

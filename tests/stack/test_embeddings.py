@@ -3,9 +3,13 @@
 import base64
 import concurrent.futures
 import struct
+from typing import Any
 
 import httpx
+import openai
 import pytest
+from langchain_openai import OpenAIEmbeddings
+from pydantic import SecretStr
 
 from tests.running_stack import MINILM, RunningStack
 
@@ -82,13 +86,72 @@ def test_bad_input_is_refused_in_shape(
     assert set(reply.json()["error"]) >= {"message", "type", "param", "code", "request_id"}
 
 
-def test_token_ids_give_the_vector_of_their_text(stack: RunningStack) -> None:
-    hello_world = [7592, 2088]
-    by_text, by_ids = (
-        rows(embed(stack, given))[0]  # type: ignore[arg-type]
-        for given in (["hello world"], [hello_world])
+HELLO_WORLD = [7592, 2088]
+LONG = "word " * 700
+
+
+def test_langchain_embeds_documents_and_queries(stack: RunningStack) -> None:
+    embedder = OpenAIEmbeddings(
+        model=MINILM,
+        openai_api_base=f"{stack.base_url}/v1",
+        openai_api_key=SecretStr("unused"),
+        # Without it the texts arrive as the ids of another model's tokenizer.
+        check_embedding_ctx_length=False,
     )
-    assert cosine(by_text, by_ids) > 0.9999
+    documents = embedder.embed_documents(["a cat", "income tax law"])
+    query = embedder.embed_query("a kitten")
+    assert cosine(query, documents[0]) > cosine(query, documents[1]) + 0.3
+
+
+@pytest.mark.parametrize(
+    "given", ["hello world", ["hello world"], HELLO_WORLD, [HELLO_WORLD]], ids=repr
+)
+def test_the_openai_sdk_sends_every_kind_of_input(stack: RunningStack, given: Any) -> None:
+    expected = rows(embed(stack, ["hello world"]))[0]
+    with stack.openai() as client:
+        reply = client.embeddings.create(model=MINILM, input=given)
+    assert cosine(reply.data[0].embedding, expected) > 0.9999
+    assert reply.usage.prompt_tokens == reply.usage.total_tokens == 4
+
+
+def test_fewer_dimensions_are_the_first_ones_made_unit_length(stack: RunningStack) -> None:
+    (whole,) = rows(embed(stack, ["hello world"]))
+    with stack.openai() as client:
+        reply = client.embeddings.create(model=MINILM, input="hello world", dimensions=64)
+    (short,) = (row.embedding for row in reply.data)
+    norm = cosine(whole[:64], whole[:64]) ** 0.5
+    assert short == pytest.approx([value / norm for value in whole[:64]], abs=1e-6)
+
+
+def test_more_dimensions_than_there_are_are_refused(stack: RunningStack) -> None:
+    with stack.openai() as client, pytest.raises(openai.BadRequestError, match="384") as refused:
+        client.embeddings.create(model=MINILM, input="a", dimensions=385)
+    assert refused.value.param == "dimensions"
+
+
+def test_cut_inputs_are_named_in_body_and_header(stack: RunningStack) -> None:
+    body = {"input": ["short", LONG, "short", LONG]}
+    reply = stack.http.post("/v1/embeddings", json=body)
+    assert reply.json()["truncated"] == [1, 3]
+    assert reply.headers["x-truncated-inputs"] == "1, 3"
+    assert reply.headers["x-model-fingerprint"] == reply.json()["system_fingerprint"]
+
+
+def test_a_long_input_that_may_not_be_cut_is_refused_with_both_numbers(
+    stack: RunningStack,
+) -> None:
+    with stack.openai() as client, pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model=MINILM, input=["a", LONG], extra_body={"truncate": "none"})
+    assert "702 tokens, the model takes 256" in refused.value.message
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input[1]")
+
+
+def test_what_inputs_are_for_has_no_effect_on_a_model_without_prompts_and_says_so(
+    stack: RunningStack,
+) -> None:
+    body = {"input": "a", "input_type": "search_query"}
+    reply = stack.http.post("/v1/embeddings", json=body)
+    assert reply.headers["x-ignored-parameters"] == "input_type"
 
 
 def test_reload_answers_in_the_old_servers_shape(stack: RunningStack) -> None:

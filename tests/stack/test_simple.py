@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -63,12 +64,12 @@ def test_the_openai_sdk_chats_with_it_plain_and_streamed(
     server: tuple[psutil.Process, httpx.Client],
 ) -> None:
     _, http = server
-    question = [{"role": "user", "content": "What is Y26HKX?"}]
+    question: Any = [{"role": "user", "content": "What is Y26HKX?"}]
     with openai.OpenAI(base_url=f"{http.base_url}/v1", api_key="x", max_retries=0) as client:
-        plain = client.chat.completions.create(model=GUIDE, messages=question, temperature=0)  # type: ignore[arg-type]
+        plain = client.chat.completions.create(model=GUIDE, messages=question, temperature=0)
         chunks = client.chat.completions.create(
             model=GUIDE,
-            messages=question,  # type: ignore[arg-type]
+            messages=question,
             temperature=0,
             stream=True,
         )

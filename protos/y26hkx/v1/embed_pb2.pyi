@@ -99,6 +99,7 @@ class EmbedRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    INPUT_TYPE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the worker's default model."""
     dimensions: _builtins.int
@@ -107,6 +108,10 @@ class EmbedRequest(_message.Message):
     prompt_name: _builtins.str
     """Name of one of the model's own prompts, such as "query"."""
     keep_alive_s: _builtins.float
+    input_type: _builtins.str
+    """What the inputs are for: "query", "document", "classification", "clustering". The model's own
+    prompt of that name is used where it has one; prompt_name goes first.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]: ...
     def __init__(
@@ -118,10 +123,11 @@ class EmbedRequest(_message.Message):
         truncate: Global___Truncate.ValueType = ...,
         prompt_name: _builtins.str = ...,
         keep_alive_s: _builtins.float | None = ...,
+        input_type: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "dimensions", b"dimensions", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "dimensions", b"dimensions", "inputs", b"inputs", "keep_alive_s", b"keep_alive_s", "model", b"model", "prompt_name", b"prompt_name", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "dimensions", b"dimensions", "input_type", b"input_type", "inputs", b"inputs", "keep_alive_s", b"keep_alive_s", "model", b"model", "prompt_name", b"prompt_name", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
@@ -144,6 +150,7 @@ class EmbedResponse(_message.Message):
     TOKEN_COUNTS_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
     vectors: _builtins.bytes
     """n_inputs × dimension little-endian float32, row after row, in the order of the inputs."""
     dimension: _builtins.int
@@ -159,6 +166,10 @@ class EmbedResponse(_message.Message):
 
     @_builtins.property
     def usage(self) -> _common_pb2.Usage: ...
+    @_builtins.property
+    def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Request fields that were accepted and have no effect on this model."""
+
     def __init__(
         self,
         *,
@@ -168,10 +179,11 @@ class EmbedResponse(_message.Message):
         token_counts: _abc.Iterable[_builtins.int] | None = ...,
         truncated: _abc.Iterable[_builtins.int] | None = ...,
         usage: _common_pb2.Usage | None = ...,
+        ignored: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "model", b"model", "token_counts", b"token_counts", "truncated", b"truncated", "usage", b"usage", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dimension", b"dimension", "ignored", b"ignored", "model", b"model", "token_counts", b"token_counts", "truncated", b"truncated", "usage", b"usage", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,10 +198,20 @@ class RerankRequest(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     TOP_N_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
+    MAX_DOCUMENT_TOKENS_FIELD_NUMBER: _builtins.int
+    RAW_SCORES_FIELD_NUMBER: _builtins.int
+    KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """Empty: the worker's default reranker, or its default embedding model if it has none."""
     query: _builtins.str
     top_n: _builtins.int
     truncate: Global___Truncate.ValueType
+    """Documents only: a query is never cut."""
+    max_document_tokens: _builtins.int
+    """Keep this many leading tokens of each document; unset: as many as fit."""
+    raw_scores: _builtins.bool
+    """The score as a cross-encoder computes it, before its activation."""
+    keep_alive_s: _builtins.float
     @_builtins.property
     def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -200,13 +222,25 @@ class RerankRequest(_message.Message):
         documents: _abc.Iterable[_builtins.str] | None = ...,
         top_n: _builtins.int | None = ...,
         truncate: Global___Truncate.ValueType = ...,
+        max_document_tokens: _builtins.int | None = ...,
+        raw_scores: _builtins.bool = ...,
+        keep_alive_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_n", b"_top_n", "top_n", b"top_n"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_document_tokens", b"_max_document_tokens", "_top_n", b"_top_n", "keep_alive_s", b"keep_alive_s", "max_document_tokens", b"max_document_tokens", "top_n", b"top_n"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_n", b"_top_n", "documents", b"documents", "model", b"model", "query", b"query", "top_n", b"top_n", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_document_tokens", b"_max_document_tokens", "_top_n", b"_top_n", "documents", b"documents", "keep_alive_s", b"keep_alive_s", "max_document_tokens", b"max_document_tokens", "model", b"model", "query", b"query", "raw_scores", b"raw_scores", "top_n", b"top_n", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
+    _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    _WhichOneofReturnType__max_document_tokens: _TypeAlias = _typing.Literal["max_document_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_document_tokens: _TypeAlias = _typing.Literal["_max_document_tokens", b"_max_document_tokens"]  # noqa: Y015
     _WhichOneofReturnType__top_n: _TypeAlias = _typing.Literal["top_n"]  # noqa: Y015
     _WhichOneofArgType__top_n: _TypeAlias = _typing.Literal["_top_n", b"_top_n"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_tokens) -> _WhichOneofReturnType__max_document_tokens | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_n) -> _WhichOneofReturnType__top_n | None: ...
 
 Global___RerankRequest: _TypeAlias = RerankRequest  # noqa: Y015
@@ -219,14 +253,21 @@ class RerankResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """"cross-encoder" or "cosine"."""
     @_builtins.property
     def model(self) -> _common_pb2.ServedModel: ...
     @_builtins.property
-    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedDocument]: ...
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedDocument]:
+        """Best first."""
+
     @_builtins.property
     def usage(self) -> _common_pb2.Usage: ...
+    @_builtins.property
+    def truncated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices of the documents that were cut."""
+
     def __init__(
         self,
         *,
@@ -234,10 +275,11 @@ class RerankResponse(_message.Message):
         results: _abc.Iterable[Global___RankedDocument] | None = ...,
         method: _builtins.str = ...,
         usage: _common_pb2.Usage | None = ...,
+        truncated: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "model", b"model", "results", b"results", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "model", b"model", "results", b"results", "truncated", b"truncated", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -264,6 +306,82 @@ class RankedDocument(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RankedDocument: _TypeAlias = RankedDocument  # noqa: Y015
+
+@_typing.final
+class ScoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    TRUNCATE_FIELD_NUMBER: _builtins.int
+    RAW_SCORES_FIELD_NUMBER: _builtins.int
+    KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """As in RerankRequest."""
+    truncate: Global___Truncate.ValueType
+    raw_scores: _builtins.bool
+    keep_alive_s: _builtins.float
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One for all documents, or one for each."""
+
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        queries: _abc.Iterable[_builtins.str] | None = ...,
+        documents: _abc.Iterable[_builtins.str] | None = ...,
+        truncate: Global___Truncate.ValueType = ...,
+        raw_scores: _builtins.bool = ...,
+        keep_alive_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "documents", b"documents", "keep_alive_s", b"keep_alive_s", "model", b"model", "queries", b"queries", "raw_scores", b"raw_scores", "truncate", b"truncate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
+    _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
+
+Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
+
+@_typing.final
+class ScoreResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    @_builtins.property
+    def model(self) -> _common_pb2.ServedModel: ...
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def usage(self) -> _common_pb2.Usage: ...
+    @_builtins.property
+    def truncated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        model: _common_pb2.ServedModel | None = ...,
+        scores: _abc.Iterable[_builtins.float] | None = ...,
+        method: _builtins.str = ...,
+        usage: _common_pb2.Usage | None = ...,
+        truncated: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "model", b"model", "scores", b"scores", "truncated", b"truncated", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
 
 @_typing.final
 class TokenizeRequest(_message.Message):

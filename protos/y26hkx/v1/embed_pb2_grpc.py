@@ -44,6 +44,11 @@ class EmbedServiceStub:
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankRequest.SerializeToString,
                 response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/y26hkx.v1.EmbedService/Score',
+                request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/y26hkx.v1.EmbedService/Tokenize',
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.TokenizeRequest.SerializeToString,
@@ -66,6 +71,13 @@ class EmbedServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Score(self, request, context):
+        """Likeness of pairs of texts, in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Tokenize(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -84,6 +96,11 @@ def add_EmbedServiceServicer_to_server(servicer, server):
                     servicer.Rerank,
                     request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankRequest.FromString,
                     response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreRequest.FromString,
+                    response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreResponse.SerializeToString,
             ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
@@ -145,6 +162,33 @@ class EmbedService:
             '/y26hkx.v1.EmbedService/Rerank',
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankRequest.SerializeToString,
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/y26hkx.v1.EmbedService/Score',
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreRequest.SerializeToString,
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,6 +33,8 @@ class EmbedServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EmbedServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embed_pb2.EmbedRequest, _embed_pb2.EmbedResponse]
     Rerank: _grpc.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]
+    Score: _grpc.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]
+    """Likeness of pairs of texts, in their order."""
     Tokenize: _grpc.UnaryUnaryMultiCallable[_embed_pb2.TokenizeRequest, _embed_pb2.TokenizeResponse]
 
 @_typing.type_check_only
@@ -40,6 +42,8 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embed_pb2.EmbedRequest, _embed_pb2.EmbedResponse]  # type: ignore[assignment]
     Rerank: _aio.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]  # type: ignore[assignment]
+    Score: _aio.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]  # type: ignore[assignment]
+    """Likeness of pairs of texts, in their order."""
     Tokenize: _aio.UnaryUnaryMultiCallable[_embed_pb2.TokenizeRequest, _embed_pb2.TokenizeResponse]  # type: ignore[assignment]
 
 class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -56,6 +60,14 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embed_pb2.RerankRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embed_pb2.RerankResponse, _abc.Awaitable[_embed_pb2.RerankResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _embed_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_embed_pb2.ScoreResponse, _abc.Awaitable[_embed_pb2.ScoreResponse]]:
+        """Likeness of pairs of texts, in their order."""
 
     @_abc_1.abstractmethod
     def Tokenize(

@@ -5,6 +5,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.make_qwen_shape import TINY, write_gguf
+from chat_worker.backend import Tokenizer
+from chat_worker.backends.llama_cpp.load import load
+from chat_worker.messages import LoadSpec
+
+GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +17,10 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"
     write_gguf(path, TINY, seed=1)
     return path
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """The built-in model's."""
+    spec = LoadSpec(backend="llama.cpp", path=str(GUIDE), n_ctx=256, n_parallel=1)
+    return load(spec, lambda _: None).tokenizer

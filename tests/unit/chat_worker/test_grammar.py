@@ -2,19 +2,16 @@
 
 import json
 import re
-from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 
 from chat_worker.backend import Tokenizer
-from chat_worker.backends.llama_cpp.load import load
-from chat_worker.constraints.grammar import GrammarConstraint, Grammars
-from chat_worker.messages import Constraint, LoadSpec
+from chat_worker.constraints.grammar import Grammars
+from chat_worker.messages import Constraint
 from protos.errors import InvalidRequest
+from tests.unit.chat_worker.random_answers import answer
 
-GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
 PERSON = {
     "type": "object",
     "properties": {
@@ -28,30 +25,8 @@ PERSON = {
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    spec = LoadSpec(backend="llama.cpp", path=str(GUIDE), n_ctx=256, n_parallel=1)
-    return load(spec, lambda _: None).tokenizer
-
-
-@pytest.fixture(scope="module")
 def grammars(tokenizer: Tokenizer) -> Grammars:
     return Grammars(tokenizer)
-
-
-def answer(tokenizer: Tokenizer, constraint: GrammarConstraint, seed: int) -> str:
-    """What a model with random logits says under the constraint."""
-    random = np.random.default_rng(seed)
-    said: list[int] = []
-    while not constraint.is_complete:
-        logits = random.normal(size=tokenizer.n_vocab).astype(np.float32)
-        constraint.mask(logits)
-        token = int(logits.argmax())
-        constraint.accept(token)
-        if token in tokenizer.end_tokens:
-            break
-        said.append(token)
-        assert len(said) < 4_000
-    return b"".join(tokenizer.piece(token) for token in said).decode()
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import TemplateError
 
-from chat_worker.messages import Message, ToolCall
+from chat_worker.messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
 from protos.errors import InvalidRequest
 
@@ -12,7 +12,7 @@ HELLO = [Message("user", "hello")]
 
 def render(source: str, messages: list[Message] | None = None) -> str:
     template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
-    return template.render(messages or HELLO, {})
+    return template.render(Conversation(messages or HELLO))
 
 
 def test_a_template_sees_messages_specials_and_the_generation_prompt() -> None:

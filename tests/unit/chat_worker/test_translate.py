@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from chat_worker import messages as m
 from chat_worker.translate import to_events, to_generate
-from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from worker_runtime.catalog import ModelEntry
 
@@ -56,20 +56,38 @@ def test_all_sampling_fields_arrive() -> None:
     assert (sampling.seed, sampling.top_k, sampling.logit_bias) == (2**63, 5, {7: -1.0})
 
 
+def test_tools_arrive_unless_the_request_forbids_calls() -> None:
+    tool = pb.Tool(name="f", description="d", parameters_json='{"type": "object"}')
+    request = conversation(tools=[tool], parallel_tool_calls=False)
+    arrived = to_generate(request).input
+    assert isinstance(arrived, m.Conversation)
+    assert arrived.tools == [m.Tool("f", "d", '{"type": "object"}')]
+    assert (arrived.must_call, arrived.parallel_calls) == (False, False)
+    request.conversation.tool_choice.mode = pb.ToolChoice.MODE_NONE
+    forbidden = to_generate(request).input
+    assert isinstance(forbidden, m.Conversation)
+    assert forbidden.tools == []
+
+
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (conversation(tools=[pb.Tool(name="f")]), "tools"),
+        (conversation(tools=[pb.Tool(name="f"), pb.Tool(name="f")]), "tools"),
         (
             conversation(tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_REQUIRED)),
             "tool_choice",
         ),
+        (
+            conversation(
+                tools=[pb.Tool(name="f")],
+                tool_choice=pb.ToolChoice(mode=pb.ToolChoice.MODE_NAMED, name="g"),
+            ),
+            "tool_choice",
+        ),
     ],
 )
-def test_what_is_not_offered_is_refused_by_its_name(
-    request_: pb.GenerateRequest, param: str
-) -> None:
-    with pytest.raises(UnsupportedParameter) as caught:
+def test_tools_that_make_no_sense_are_refused(request_: pb.GenerateRequest, param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
         to_generate(request_)
     assert caught.value.param == param
 

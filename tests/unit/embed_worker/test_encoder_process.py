@@ -91,6 +91,13 @@ async def embed(engine: ChildProcess, request: m.Embed) -> m.Vectors:
     return answer
 
 
+async def score(engine: ChildProcess, request: m.Score) -> m.Scores:
+    async with asyncio.timeout(BOUND_S):
+        answer = m.event_decoder.decode(await engine.unary(request))
+    assert isinstance(answer, m.Scores)
+    return answer
+
+
 def rows(answer: m.Vectors) -> NDArray[np.float32]:
     return np.frombuffer(answer.vectors, dtype="<f4").reshape(-1, answer.dimension)
 
@@ -204,19 +211,54 @@ async def test_an_unknown_prompt_is_refused(engine: ChildProcess) -> None:
 
 
 async def test_documents_are_ranked_by_cosine(engine: ChildProcess) -> None:
-    request = m.Rerank(
-        query="What is the capital of France?",
-        documents=["Bananas are yellow.", "Paris is the capital of France.", "I like cheese."],
-        top_n=2,
-    )
-    answer = m.event_decoder.decode(await engine.unary(request))
-    assert isinstance(answer, m.Ranking)
+    documents = ["Bananas are yellow.", "Paris is the capital of France.", "I like cheese."]
+    queries = ["What is the capital of France?"]
+    answer = await score(engine, m.Score(queries=queries, documents=documents))
     assert answer.method == "cosine"
-    assert answer.results[0].index == 1
-    assert len(answer.results) == 2
-    vectors = rows(await embed(engine, m.Embed(inputs=[request.query, *request.documents])))
-    best = answer.results[0]
-    assert best.score == pytest.approx(float(vectors[0] @ vectors[2]), abs=1e-5)
+    vectors = rows(await embed(engine, m.Embed(inputs=[*queries, *documents])))
+    assert answer.scores == pytest.approx(list(vectors[1:] @ vectors[0]), abs=1e-5)
+    assert max(answer.scores) == answer.scores[1]
+
+
+async def test_each_document_can_have_its_own_query(engine: ChildProcess) -> None:
+    texts = ["a cat", "a tax"]
+    answer = await score(engine, m.Score(queries=texts, documents=texts))
+    assert answer.scores == pytest.approx([1, 1], abs=1e-5)
+
+
+async def test_a_document_is_cut_to_the_tokens_that_were_asked_for_and_named(
+    engine: ChildProcess,
+) -> None:
+    request = m.Score(queries=["q"], documents=["a b c d", "a b"], max_document_tokens=2)
+    answer = await score(engine, request)
+    assert answer.truncated == [0]
+    assert answer.scores[0] == pytest.approx(answer.scores[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("request_", "param"),
+    [
+        (m.Score(queries=["q", "q"], documents=["a", "b", "c"]), "queries"),
+        (m.Score(queries=["q"], documents=[]), "documents"),
+        (m.Score(queries=[""], documents=["a"]), "queries[0]"),
+        (m.Score(queries=["q"], documents=["a", ""]), "documents[1]"),
+        (m.Score(queries=["q " * 300], documents=["a"]), "queries[0]"),
+        (m.Score(queries=["q"], documents=["a " * 300], truncate="none"), "documents[0]"),
+    ],
+)
+async def test_pairs_that_cannot_be_compared_are_refused_naming_the_side(
+    engine: ChildProcess, request_: m.Score, param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await score(engine, request_)
+    assert refused.value.param == param
+
+
+async def test_what_an_input_is_for_has_no_effect_without_a_prompt_and_is_named(
+    engine: ChildProcess,
+) -> None:
+    answer = await embed(engine, m.Embed(inputs=["a"], input_type="query"))
+    assert answer.ignored == ["input_type"]
 
 
 async def test_a_cancelled_call_makes_room_for_the_next_one(engine: ChildProcess) -> None:

@@ -24,6 +24,19 @@ def write_model(folder: Path, *, module: str = "sentence_transformers.models.Tra
     (folder / "model.safetensors").write_bytes(weights)
 
 
+def write_cross_encoder(folder: Path, n_labels: int = 1) -> None:
+    """As transformers saves it; `n_labels` outputs."""
+    write_model(folder)
+    (folder / "modules.json").unlink()
+    (folder / "sentence_bert_config.json").unlink()
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(number): "x" for number in range(n_labels)},
+        "max_position_embeddings": 512,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def scan(models_dir: Path, **settings: object) -> Scan:
     return ModelScan(EmbedSettings(_env_file=None, models_dir=models_dir, **settings))()  # type: ignore[arg-type]
 
@@ -92,6 +105,71 @@ def test_pickled_weights_beside_the_main_ones_make_a_model_broken(tmp_path: Path
     (tmp_path / "one" / "2_Dense").mkdir()
     (tmp_path / "one" / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
     assert "pickled" in by_id(scan(tmp_path))["one"].broken
+
+
+def test_a_model_that_scores_pairs_is_a_cross_encoder_and_never_the_default(
+    tmp_path: Path,
+) -> None:
+    write_cross_encoder(tmp_path / "judge")
+    found = scan(tmp_path, default_model="judge", builtin_models=False)
+    entry = by_id(found)["judge"]
+    assert (entry.backend, entry.context_length, entry.broken) == ("cross-encoder", 512, "")
+    assert spec_decoder.decode(entry.load_spec).backend == "cross-encoder"
+    assert found.default_id == ""
+
+
+def test_a_cross_encoder_as_sentence_transformers_saves_it_is_one_too(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path / "judge")
+    module = {"idx": 0, "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    (tmp_path / "judge" / "modules.json").write_text(json.dumps([module]))
+    own = {"model_type": "CrossEncoder"}
+    (tmp_path / "judge" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert by_id(scan(tmp_path))["judge"].backend == "cross-encoder"
+
+
+def test_a_reranker_of_another_kind_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
+    write_model(tmp_path / "judge")
+    own = {"model_type": "CrossEncoder"}
+    (tmp_path / "judge" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert "not run here" in by_id(scan(tmp_path))["judge"].broken
+
+
+def test_a_classifier_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path / "mood", n_labels=3)
+    assert "one output" in by_id(scan(tmp_path))["mood"].broken
+
+
+@pytest.mark.parametrize("damage", ["auto_map", "pickled"])
+def test_a_cross_encoder_with_code_or_pickled_weights_is_broken(
+    tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "judge"
+    write_cross_encoder(folder)
+    if damage == "pickled":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    else:
+        config = json.loads((folder / "config.json").read_text()) | {"auto_map": {}}
+        (folder / "config.json").write_text(json.dumps(config))
+    assert damage in by_id(scan(tmp_path))["judge"].broken
+
+
+@pytest.mark.parametrize(
+    ("settings", "truncate_dim", "may_shorten"),
+    [
+        ({}, 0, True),
+        ({"dimensions": "matryoshka"}, 0, False),
+        ({"dimensions": "matryoshka"}, 64, True),
+        ({"dimensions": "matryoshka", "matryoshka_models": "two, one"}, 0, True),
+    ],
+)
+def test_vectors_may_be_shortened_where_the_model_or_the_settings_say_so(
+    tmp_path: Path, settings: dict[str, object], truncate_dim: int, may_shorten: bool
+) -> None:
+    write_model(tmp_path / "one")
+    own = {"truncate_dim": truncate_dim or None}
+    (tmp_path / "one" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    spec = spec_decoder.decode(by_id(scan(tmp_path, **settings))["one"].load_spec)
+    assert (spec.may_shorten, spec.default_dimensions) == (may_shorten, truncate_dim)
 
 
 def test_a_changed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from embed_worker import messages as m
-from embed_worker.__main__ import resolver
+from embed_worker.choice import Choice
+from embed_worker.service import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
 from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -24,11 +25,11 @@ from worker_runtime.snapshot import Counters
 CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
 
 
-def entry(model_id: str) -> ModelEntry:
+def entry(model_id: str, backend: str = "sentence-transformers") -> ModelEntry:
     return ModelEntry(
         id=model_id,
         capability="embed",
-        backend="sentence-transformers",
+        backend=backend,
         path=Path("nowhere"),
         size_bytes=1,
         created_s=1,
@@ -39,7 +40,11 @@ def entry(model_id: str) -> ModelEntry:
     )
 
 
-CATALOG = Catalog(lambda: Scan([entry("one")], "one"), ttl_s=60, clock=SystemClock())
+def catalog(*entries: ModelEntry, default_id: str = "one") -> Catalog:
+    return Catalog(lambda: Scan(list(entries), default_id), ttl_s=60, clock=SystemClock())
+
+
+CATALOG = catalog(entry("one"), entry("judge", CROSS_ENCODER))
 
 
 class Engine:
@@ -76,9 +81,8 @@ VECTORS = m.Vectors(
 def servicer(answer: m.Event = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
     engine = Engine(answer)
     models = LoadedModels(engine)
-    made = EmbedServicer(
-        cast(Models, models), resolver(CATALOG, fallback_to_default=False), max_inputs=2
-    )
+    choice = Choice(CATALOG, fallback_to_default=False)
+    made = EmbedServicer(cast(Models, models), choice, max_inputs=2)
     return made, models, engine
 
 
@@ -90,13 +94,21 @@ async def test_a_request_reaches_the_encoder_with_every_field() -> None:
     made, models, engine = servicer()
     tokens = pb.EmbedInput(tokens=pb.TokenIdList(ids=[5, 6]))
     request = pb.EmbedRequest(
-        inputs=[text("a"), tokens], dimensions=2, truncate=pb.TRUNCATE_NONE, prompt_name="query"
+        inputs=[text("a"), tokens],
+        dimensions=2,
+        truncate=pb.TRUNCATE_NONE,
+        prompt_name="query",
+        input_type="document",
     )
     request.keep_alive_s = -1
     await made.Embed(request, CONTEXT)
     (asked,) = engine.asked
     assert asked == m.Embed(
-        inputs=["a", [5, 6]], truncate="none", prompt_name="query", dimensions=2
+        inputs=["a", [5, 6]],
+        truncate="none",
+        prompt_name="query",
+        input_type="document",
+        dimensions=2,
     )
     assert models.keep_alive_s == -1
 
@@ -127,13 +139,38 @@ async def test_an_input_of_no_kind_is_refused() -> None:
     assert refused.value.param == "input[1]"
 
 
-async def test_ranked_documents_come_with_the_method() -> None:
-    made, _, _ = servicer(
-        m.Ranking(results=[m.Ranked(1, 0.5), m.Ranked(0, 0.25)], method="cosine", n_tokens=9)
+SCORES = m.Scores(scores=[0.25, 0.5], method="cosine", n_tokens=9, truncated=[1])
+
+
+async def test_ranked_documents_come_best_first_with_the_method() -> None:
+    made, models, engine = servicer(SCORES)
+    request = pb.RerankRequest(
+        query="q", documents=["a", "b"], max_document_tokens=3, raw_scores=True, keep_alive_s=5
     )
-    reply = await made.Rerank(pb.RerankRequest(query="q", documents=["a", "b"]), CONTEXT)
+    reply = await made.Rerank(request, CONTEXT)
     assert [(r.index, r.score) for r in reply.results] == [(1, 0.5), (0, 0.25)]
     assert (reply.method, reply.usage.prompt_tokens) == ("cosine", 9)
+    assert (reply.model.id, list(reply.truncated)) == ("judge", [1])
+    assert models.keep_alive_s == 5
+    assert engine.asked == [
+        m.Score(queries=["q"], documents=["a", "b"], max_document_tokens=3, raw_scores=True)
+    ]
+
+
+@pytest.mark.parametrize(("top_n", "n_results"), [(1, 1), (5, 2)])
+async def test_no_more_results_come_than_were_asked_for(top_n: int, n_results: int) -> None:
+    made, _, _ = servicer(SCORES)
+    request = pb.RerankRequest(query="q", documents=["a", "b"], top_n=top_n)
+    reply = await made.Rerank(request, CONTEXT)
+    assert len(reply.results) == n_results
+
+
+async def test_scores_come_in_the_order_of_their_pairs() -> None:
+    made, _, engine = servicer(SCORES)
+    request = pb.ScoreRequest(model="one", queries=["p", "q"], documents=["a", "b"])
+    reply = await made.Score(request, CONTEXT)
+    assert (list(reply.scores), reply.model.id) == ([0.25, 0.5], "one")
+    assert engine.asked == [m.Score(queries=["p", "q"], documents=["a", "b"])]
 
 
 async def test_a_ranking_of_no_results_is_refused() -> None:
@@ -156,5 +193,20 @@ async def test_an_unknown_model_is_not_found() -> None:
         await made.Embed(pb.EmbedRequest(model="nope", inputs=[text("a")]), CONTEXT)
 
 
+async def test_a_cross_encoder_makes_no_vectors() -> None:
+    made, _, engine = servicer()
+    with pytest.raises(InvalidRequest, match="makes no vectors") as refused:
+        await made.Embed(pb.EmbedRequest(model="judge", inputs=[text("a")]), CONTEXT)
+    assert refused.value.param == "model"
+    assert engine.asked == []
+
+
 def test_an_unknown_model_may_mean_the_default_as_in_the_earlier_server() -> None:
-    assert resolver(CATALOG, fallback_to_default=True)("nope") == "one"
+    choice = Choice(CATALOG, fallback_to_default=True)
+    assert (choice.embedder("nope"), choice.reranker("nope")) == ("one", "judge")
+
+
+def test_without_a_cross_encoder_the_default_embedding_model_ranks() -> None:
+    broken = msgspec.structs.replace(entry("judge", CROSS_ENCODER), broken="no weights")
+    choice = Choice(catalog(broken, entry("one")), fallback_to_default=False)
+    assert choice.reranker("") == "one"

@@ -91,6 +91,23 @@ def test_the_default_prompt_is_used_where_no_other_is_named() -> None:
     assert (prompts.text(""), prompts.query(), prompts.document()) == ("s: ", "s: ", "s: ")
 
 
+@pytest.mark.parametrize(
+    ("use", "prompt"),
+    [("query", "s: "), ("document", "p: "), ("clustering", "c: "), ("classification", None)],
+)
+def test_a_use_has_the_prompt_that_the_models_authors_made_for_it(
+    use: str, prompt: str | None
+) -> None:
+    prompts = Prompts({"search_query": "s: ", "passage": "p: ", "clustering": "c: "})
+    assert prompts.made_for(use) == prompt
+
+
+def test_no_more_of_a_text_is_kept_than_was_asked_for() -> None:
+    found = tokens().rows(["a b c d e", "a"], prompt="query: ", max_text_tokens=1)
+    assert [list(row.ids) for row in found.rows] == [[CLS, QUERY, A, SEP]] * 2
+    assert found.truncated == [0]
+
+
 def test_an_unknown_prompt_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidRequest) as refused:
         Prompts({"query": "q: "}).text("nope")

@@ -1,0 +1,131 @@
+"""How one model writes tool calls and thinking, and what follows from that for a request."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from chat_worker.backend import Tokenizer
+from chat_worker.constraints.thinking import ThinkingFirst
+from chat_worker.engine.sampling import Constraint as Enforced
+from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
+from chat_worker.text import reasoning
+from chat_worker.text.reply import ReplyForm, schema_of
+from chat_worker.text.template import function_of
+from chat_worker.text.tool_calls.filter import MARKERS
+from chat_worker.text.tool_calls.forms import forced_calls, form_of, takes_tools, told
+from protos.errors import InvalidRequest
+
+# Tokens at a prompt's end in which an opened thinking would be seen.
+TAIL_TOKENS = 12
+
+
+class Dialect:
+    """
+    Args:
+        template: source of the model's chat template; empty: it has none.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: str) -> None:
+        self._tokenizer = tokenizer
+        self._form = form_of(template, tokenizer.control_strings)
+        self._takes_tools = takes_tools(template)
+        self._thinks = reasoning.thinks(template)
+        self._opening = self._mark(reasoning.OPENING)
+        self._closing = self._mark(reasoning.CLOSING)
+        marks = [*map(self._mark, MARKERS), self._opening, self._closing]
+        # Control tokens are not shown, but these say what is what.
+        self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
+
+    def telling_tools(self, conversation: Conversation) -> Conversation:
+        """The conversation, which tells of its tools also to a model whose template does not."""
+        if not conversation.tools or self._takes_tools:
+            return conversation
+        text = told([function_of(tool) for tool in conversation.tools])
+        first, *rest = conversation.messages
+        if first.role in ("system", "developer"):
+            messages = [msgspec.structs.replace(first, content=f"{first.content}\n\n{text}"), *rest]
+        else:
+            messages = [Message("system", text), first, *rest]
+        return msgspec.structs.replace(conversation, messages=messages)
+
+    def reply_form(self, request: Generate, prompt: list[int]) -> ReplyForm:
+        """What a reply to `prompt` may hold.
+
+        Raises:
+            InvalidRequest: a tool's parameters are no schema.
+        """
+        if not isinstance(request.input, Conversation):
+            return ReplyForm(stops=request.stop)
+        return ReplyForm(
+            stops=request.stop,
+            schemas=_schemas(request.input.tools),
+            parallel_calls=request.input.parallel_calls,
+            thinks=self._thinks,
+            begins_thinking=self._thinks and self._has_opened(prompt),
+        )
+
+    def demanded(self, request: Generate) -> Constraint | None:
+        """The grammar that the answer must follow: the request's own, or that of forced calls.
+
+        Raises:
+            InvalidRequest: it has both, or a tool's parameters are no schema.
+        """
+        conversation = request.input
+        if not isinstance(conversation, Conversation) or not conversation.must_call:
+            return request.constraint
+        if request.constraint is not None:
+            raise InvalidRequest(
+                "tool_choice forces a call, so the answer cannot follow another format too",
+                param="tool_choice",
+                suggestions=("let tool_choice be auto", "leave response_format out"),
+            )
+        grammar = forced_calls(
+            self._form,
+            _schemas(conversation.tools),
+            conversation.must_call_name,
+            parallel=conversation.parallel_calls,
+        )
+        return Constraint("tools", grammar)
+
+    def after_thinking(
+        self, request: Generate, form: ReplyForm, answer: Enforced | None
+    ) -> Enforced | None:
+        """`answer` for the time after the thinking, which may have a budget."""
+        budget = None
+        if isinstance(request.input, Conversation):
+            budget = request.input.template_kwargs.get("thinking_budget")
+        if isinstance(budget, bool) or not isinstance(budget, int | None) or (budget or 0) < 0:
+            raise InvalidRequest(
+                "thinking_budget must be a number of tokens", param="chat_template_kwargs"
+            )
+        if not form.thinks or (answer is None and budget is None):
+            return answer
+        return ThinkingFirst(
+            opening=self._opening,
+            closing=self._closing,
+            begins_inside=form.begins_thinking,
+            budget=budget,
+            end_tokens=self._tokenizer.end_tokens,
+            answer=answer,
+        )
+
+    def _mark(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, parse_control=True)
+
+    def _has_opened(self, prompt: list[int]) -> bool:
+        tail = (self._tokenizer.piece(token, show_control=True) for token in prompt[-TAIL_TOKENS:])
+        return b"".join(tail).rstrip().endswith(reasoning.OPENING.encode())
+
+
+def _schemas(tools: list[Tool]) -> Mapping[str, dict[str, Any]]:
+    found = {}
+    for index, tool in enumerate(tools):
+        try:
+            found[tool.name] = schema_of(tool.parameters)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(
+                "the parameters are not a JSON schema",
+                param=f"tools[{index}].function.parameters",
+            ) from error
+    return found

@@ -1,0 +1,143 @@
+"""One choice's tokens as what the client gets: text, reasoning and tool calls.
+
+    bytes → characters → thinking apart from the answer → calls apart from text → up to a stop
+
+Each step is incremental and holds back only what it cannot decide yet.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from chat_worker.messages import CallPiece
+from chat_worker.text.detokenize import Detokenizer
+from chat_worker.text.reasoning import ReasoningFilter
+from chat_worker.text.stops import StopFilter
+from chat_worker.text.tool_calls.filter import ToolCallFilter
+from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Piece, Text
+
+
+@dataclass(frozen=True)
+class ReplyForm:
+    """What a reply may hold beside text.
+
+    Args:
+        stops: strings that end it.
+        schemas: of the offered tools' arguments, by name; empty: no calls are looked for.
+        thinks: the model thinks before it answers; `begins_thinking`: the prompt opened that.
+    """
+
+    stops: Sequence[str] = ()
+    schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    parallel_calls: bool = True
+    thinks: bool = False
+    begins_thinking: bool = False
+
+
+@dataclass
+class Unsent:
+    """What has been read and not been taken yet."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[CallPiece] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.reasoning or self.calls)
+
+
+class Reply:
+    def __init__(self, form: ReplyForm, make_id: Callable[[], str] | None = None) -> None:
+        self._detokenizer = Detokenizer()
+        self._reasoning = (
+            ReasoningFilter(begins_inside=form.begins_thinking) if form.thinks else None
+        )
+        self._calls = (
+            ToolCallFilter(form.schemas, parallel=form.parallel_calls) if form.schemas else None
+        )
+        self._stops = StopFilter(form.stops)
+        self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
+        self.unsent = Unsent()
+        self.n_reasoning_tokens = 0
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop string that was found."""
+        return self._stops.found
+
+    @property
+    def has_calls(self) -> bool:
+        return self._calls is not None and self._calls.n_calls > 0
+
+    @property
+    def is_complete(self) -> bool:
+        """True when nothing that follows can count."""
+        return self._stops.found is not None or (
+            self._calls is not None and self._calls.is_complete
+        )
+
+    def prepend(self, text: str) -> None:
+        """Text that comes before the first token, such as a prompt that is repeated."""
+        self.unsent.text += text
+
+    def push(self, piece: bytes) -> None:
+        """Read one token."""
+        text = self._detokenizer.push(piece)
+        if self._reasoning is None:
+            self._answer(text)
+            return
+        was_thinking = self._reasoning.is_thinking
+        split = self._reasoning.push(text)
+        self.n_reasoning_tokens += was_thinking or self._reasoning.is_thinking
+        self.unsent.reasoning += split.reasoning
+        self._answer(split.text)
+
+    def flush(self) -> None:
+        """There are no more tokens."""
+        text = self._detokenizer.flush()
+        if self._reasoning is not None:
+            split, rest = self._reasoning.push(text), self._reasoning.flush()
+            self.unsent.reasoning += split.reasoning + rest.reasoning
+            text = split.text + rest.text
+        self._answer(text)
+        if self._calls is not None:
+            self._take(self._calls.flush())
+        self.unsent.text += self._stops.flush()
+
+    def take(self) -> Unsent:
+        taken, self.unsent = self.unsent, Unsent()
+        return taken
+
+    def _answer(self, text: str) -> None:
+        if not text:
+            return
+        if self._calls is None:
+            self.unsent.text += self._stops.push(text)
+        else:
+            self._take(self._calls.push(text))
+
+    def _take(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            match piece:
+                case Text(text):
+                    self.unsent.text += self._stops.push(text)
+                case CallBegun(index, name):
+                    # A stop string is not looked for across a call.
+                    self.unsent.text += self._stops.flush()
+                    self.unsent.calls.append(CallPiece(index, self._make_id(), name))
+                case CallArguments(index, text):
+                    self.unsent.calls.append(CallPiece(index, arguments=text))
+
+
+def schema_of(parameters: str) -> dict[str, Any]:
+    """A tool's parameters as a schema; of an object without properties if there are none.
+
+    Raises:
+        ValueError: it is not a JSON object.
+    """
+    schema = json.loads(parameters or "{}")
+    if not isinstance(schema, dict):
+        raise ValueError("not a JSON object")
+    return schema

@@ -1,0 +1,74 @@
+"""How a model is made to call: the grammar of forced calls, and tools for templates without them.
+
+The Lark dialect is llguidance's (its docs/syntax.md): `%json {…}` inlines a JSON schema.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+# One reply calls no more often than this under a grammar; a small model might never end.
+MAX_FORCED_CALLS = 8
+COMPACT = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+
+
+class Form(Enum):
+    """How the calls of one model are written: (before, between, after, key of the arguments)."""
+
+    HERMES = ("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>", "arguments")
+    LLAMA = ("", "; ", "", "parameters")
+    PLAIN = ("[", ", ", "]", "arguments")
+
+
+def form_of(template: str, control_strings: Sequence[str]) -> Form:
+    """The form that the model's template teaches; the plain one where its marks are control
+    tokens, which a grammar of text cannot spell."""
+    if "<tool_call>" in template and "<function=" not in template:
+        return Form.PLAIN if "<tool_call>" in control_strings else Form.HERMES
+    if '"parameters"' in template and "[TOOL_CALLS]" not in template:
+        return Form.LLAMA
+    return Form.PLAIN
+
+
+def takes_tools(template: str) -> bool:
+    """Whether the model's template shows tools to the model."""
+    return "tools" in template
+
+
+def forced_calls(
+    form: Form, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool
+) -> str:
+    """A grammar of one call, or of up to `MAX_FORCED_CALLS` if `parallel`.
+
+    Args:
+        schemas: JSON schemas of the arguments, by tool name.
+        only: the one tool that may be called; empty: any.
+    """
+    before, between, after, key = form.value
+    chosen = {name: schemas[name] for name in ([only] if only else schemas)}
+    lines = [f"call: {' | '.join(f'call{i}' for i in range(len(chosen)))}"]
+    for i, (name, schema) in enumerate(chosen.items()):
+        head = f'{{"name": {json.dumps(name)}, "{key}": '
+        lines.append(f'call{i}: {json.dumps(head)} arguments{i} "}}"')
+        lines.append(f"arguments{i}: %json {json.dumps(_compact(schema))}")
+    more = f" ({json.dumps(between)} call){{0,{MAX_FORCED_CALLS - 1}}}" if parallel else ""
+    around = [json.dumps(text) for text in (before, after)]
+    start = " ".join(part for part in (around[0], f"call{more}", around[1]) if part != '""')
+    return "\n".join([f"start: {start}", *lines])
+
+
+def told(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The tools as text for a model whose template does not show them."""
+    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    return (
+        "You can call these tools:\n"
+        f"{lines}\n"
+        "To call one, answer with nothing but JSON of this form:\n"
+        '[{"name": "<tool>", "arguments": {<arguments>}}]'
+    )
+
+
+def _compact(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema of an object in any case: arguments are one."""
+    return {"type": "object"} | schema | {"x-guidance": COMPACT}

@@ -1,0 +1,134 @@
+"""Cross-encoders on torch: a query and a document in one row, a score out.
+
+Weights are read from safetensors only, from local files only, and no code of the model's is run.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tokenizers
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from embed_worker.encoders.devices import RUN_ERRORS, batch_tokens, torch_device
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.padding import padded
+from embed_worker.encoders.pairs import Pairs
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.encoders.tokens import Tokenization
+from embed_worker.engine.call import Row
+from embed_worker.engine.runner import BatchFailed
+from protos.errors import BackendLoadFailed
+
+BACKEND = "cross-encoder"
+Activation = Literal["sigmoid", "identity"]
+# The last parts of the names that models keep, such as "torch.nn.modules.linear.Identity".
+ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}
+
+
+def load(
+    path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
+) -> LoadedModel:
+    """
+    Raises:
+        BackendLoadFailed: the folder is not a cross-encoder that can be run here.
+    """
+    if n_threads:
+        torch.set_num_threads(n_threads)
+    transformers_logging.disable_progress_bar()
+    on_progress(0.6, "reading weights")
+    files: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    model, loading = AutoModelForSequenceClassification.from_pretrained(
+        str(path), use_safetensors=True, output_loading_info=True, **files
+    )
+    if loading["missing_keys"]:
+        # The library would go on with random ones.
+        raise _failed("the model's files lack weights that scores need")
+    model.eval().to(torch_device(device))
+    tokenizer = AutoTokenizer.from_pretrained(str(path), **files)
+    if not getattr(tokenizer, "is_fast", False):
+        raise _failed("the model has no tokenizer.json")
+    if model.config.num_labels != 1:
+        raise _failed(f"the model has {model.config.num_labels} outputs; a reranker has one")
+    # A copy: the library turns padding on in its own whenever it tokenizes.
+    own = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    max_tokens = _max_tokens(model, tokenizer.model_max_length)
+    n_embedded = model.get_input_embeddings().num_embeddings
+    tokens = Tokenization(own, max_tokens=max_tokens, n_embedded=n_embedded)
+    return LoadedModel(
+        runner=CrossEncoderRunner(model, tokenizer),
+        tokens=tokens,
+        prompts=Prompts({}),
+        device=str(model.device),
+        batch_tokens=batch_tokens(model.device),
+        pairs=Pairs(own, max_tokens=max_tokens),
+        activation=_activation(path, model.config),
+    )
+
+
+class CrossEncoderRunner:
+    """Runs the model on padded batches of pairs; a pair's vector is its score, not activated."""
+
+    dimension = 1
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._takes_types = "token_type_ids" in tokenizer.model_input_names
+        self._pad_id = tokenizer.pad_token_id or 0
+        self._pads_left = tokenizer.padding_side == "left"
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        try:
+            scores = self._scores(rows)
+        except RUN_ERRORS as error:
+            raise BatchFailed from error
+        if not np.isfinite(scores).all():
+            raise BatchFailed("a score is not finite")
+        return np.ascontiguousarray(scores).data.cast("B")
+
+    @torch.inference_mode()
+    def _scores(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        batch = padded(rows, pad_id=self._pad_id, on_left=self._pads_left)
+        arrays = {"input_ids": batch.ids, "attention_mask": batch.mask}
+        if self._takes_types:
+            arrays["token_type_ids"] = batch.types
+        device = self._model.device
+        features = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+        logits = self._model(**features).logits
+        scores: NDArray[np.float32] = logits.float().cpu().numpy().astype("<f4", copy=False)
+        return scores
+
+
+def _max_tokens(model: Any, said_by_tokenizer: int) -> int:
+    """Tokens of one row: what the tokenizer says, and no more than there are positions for."""
+    limits = [said_by_tokenizer, getattr(model.config, "max_position_embeddings", None)]
+    embeddings = getattr(model.base_model, "embeddings", None)
+    positions = getattr(embeddings, "position_embeddings", None)
+    if positions is not None and getattr(positions, "padding_idx", None) is not None:
+        # RoBERTa counts positions from behind the padding's.
+        limits.append(positions.num_embeddings - positions.padding_idx - 1)
+    return min(limit for limit in limits if limit)
+
+
+def _activation(path: Path, config: Any) -> Activation:
+    """What the model's authors want applied, wherever they say it; sigmoid if they do not."""
+    newest = path / "config_sentence_transformers.json"
+    places = [
+        json.loads(newest.read_bytes()) if newest.is_file() else {},
+        getattr(config, "sentence_transformers", None) or {},
+        {"activation_fn": getattr(config, "sbert_ce_default_activation_function", None)},
+    ]
+    said = next((place["activation_fn"] for place in places if place.get("activation_fn")), "")
+    name = str(said or "Sigmoid").rpartition(".")[2]
+    if name not in ACTIVATIONS:
+        raise _failed(f"the model's scores go through {name[:64]!r}, which is not offered here")
+    return ACTIVATIONS[name]
+
+
+def _failed(message: str) -> BackendLoadFailed:
+    return BackendLoadFailed(message, metadata={"backend": BACKEND})

@@ -1,0 +1,126 @@
+"""From a query and a document to the one row that a cross-encoder sees.
+
+Only documents are cut: a query without its end is another query.
+"""
+
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+import tokenizers
+
+from embed_worker.encoders.tokens import PROBE, Tokenized, Truncate
+from embed_worker.engine.call import TOKEN_TYPE, Row
+from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
+
+
+class _Frame(msgspec.Struct, frozen=True):
+    """The special tokens around the two texts."""
+
+    before: list[int]
+    between: list[int]
+    after: list[int]
+    # Of those between: how many have the first token type; None: all tokens have it.
+    n_between_first: int | None
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def row(self, query: Sequence[int], document: Sequence[int]) -> Row:
+        ids = (*self.before, *query, *self.between, *document, *self.after)
+        n_first = 0
+        if self.n_between_first is not None:
+            n_first = len(self.before) + len(query) + self.n_between_first
+        return Row(array(TOKEN_TYPE, ids), n_first=n_first)
+
+
+class Pairs:
+    """
+    Args:
+        tokenizer: neither cuts nor pads, and takes special tokens in a text for plain text.
+        max_tokens: of one row, special tokens included.
+    Raises:
+        BackendLoadFailed: the tokenizer joins texts in a way that is not known here.
+    """
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer, *, max_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._frame = _frame(tokenizer)
+        self._max_tokens = max_tokens
+
+    def rows(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        *,
+        truncate: Truncate = "end",
+        max_document_tokens: int | None = None,
+    ) -> Tokenized:
+        """A row for each document with its query, or with the only one.
+
+        Raises:
+            InvalidRequest: a text is empty.
+            ContextLengthExceeded: a query leaves no room for its document, or a document is too
+                long and `truncate` is "none".
+        """
+        query_ids = self._contents("queries", queries)
+        document_ids = self._contents("documents", documents)
+        truncated: list[int] = []
+        rows: list[Row] = []
+        for index, whole in enumerate(document_ids):
+            at = index if len(queries) > 1 else 0
+            room = self._room(at, len(query_ids[at]))
+            content = whole if max_document_tokens is None else whole[:max_document_tokens]
+            if len(content) > room:
+                if truncate == "none":
+                    raise self._too_long(index, len(content), room)
+                content = content[-room:] if truncate == "start" else content[:room]
+            if len(content) < len(whole):
+                truncated.append(index)
+            rows.append(self._frame.row(query_ids[at], content))
+        return Tokenized(rows, truncated)
+
+    def _contents(self, field: str, texts: Sequence[str]) -> list[list[int]]:
+        if "" in texts:
+            raise InvalidRequest("the text is empty", param=f"{field}[{texts.index('')}]")
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    def _room(self, index: int, n_query: int) -> int:
+        """Tokens that are left for the document; at least one."""
+        room = self._max_tokens - self._frame.n_tokens - n_query
+        if room < 1:
+            most = self._max_tokens - self._frame.n_tokens - 1
+            raise ContextLengthExceeded(
+                f"the query has {n_query} tokens, the model takes {most} beside a document",
+                param=f"queries[{index}]",
+                suggestions=("shorten the query",),
+                metadata={"tokens": str(n_query), "max_tokens": str(most)},
+            )
+        return room
+
+    def _too_long(self, index: int, n_tokens: int, room: int) -> ContextLengthExceeded:
+        return ContextLengthExceeded(
+            f"the document has {n_tokens} tokens, the model takes {room} beside the query",
+            param=f"documents[{index}]",
+            suggestions=("shorten or split the document", "let it be cut: truncate end or start"),
+            metadata={"tokens": str(n_tokens), "max_tokens": str(room)},
+        )
+
+
+def _frame(tokenizer: tokenizers.Tokenizer) -> _Frame:
+    whole = tokenizer.encode(PROBE, PROBE, add_special_tokens=True)
+    sides, ids, types = whole.sequence_ids, whole.ids, whole.type_ids
+    n_first = types.count(0)
+    known_types = types == [0] * n_first + [1] * (len(types) - n_first)
+    if not known_types or 0 not in sides or 1 not in sides:
+        raise BackendLoadFailed("the model's tokenizer joins two texts in an unknown way")
+    query_end = len(sides) - sides[::-1].index(0)
+    document_end = len(sides) - sides[::-1].index(1)
+    return _Frame(
+        before=ids[: sides.index(0)],
+        between=ids[query_end : sides.index(1)],
+        after=ids[document_end:],
+        n_between_first=n_first - query_end if n_first < len(types) else None,
+    )

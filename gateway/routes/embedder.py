@@ -1,0 +1,81 @@
+"""What routes that ask an embedding worker share."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from gateway.pool.endpoint import Endpoint
+from gateway.routes.unary import answer_from
+from gateway.schemas.common import ApiModel, ignored_fields
+from gateway.services import Services, services_of
+from gateway.translate.embeddings import tokenize_request
+from protos.errors import InvalidRequest
+from protos.y26hkx.v1 import common_pb2, embed_pb2
+
+# Clients take 8 KiB of a header line; the body names all.
+MAX_NAMED = 1000
+Answered = TypeVar(
+    "Answered", embed_pb2.EmbedResponse, embed_pb2.RerankResponse, embed_pb2.ScoreResponse
+)
+
+
+async def ask(
+    request: Request,
+    model: str,
+    send: Callable[[Endpoint, dict[str, Any]], Awaitable[Answered]],
+    names: Mapping[str, str] | None = None,
+) -> Answered:
+    """A worker's answer, counted.
+
+    Args:
+        send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
+        names: what the client calls the contract's fields.
+    """
+    try:
+        response = await answer_from(request, services_of(request).pool.embed, model, send)
+    except InvalidRequest as error:
+        for name, theirs in (names or {}).items():
+            if error.param is not None and error.param.startswith(name):
+                error.param = theirs + error.param.removeprefix(name)
+                break
+        raise
+    usage = common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens)
+    services_of(request).metrics.count_tokens(usage)
+    return response
+
+
+async def embed_tokens(request: Request, model: str, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of `texts` as an embedding model sees them, special tokens included."""
+    message = tokenize_request(model, texts)
+    response: embed_pb2.TokenizeResponse = await answer_from(
+        request,
+        services_of(request).pool.embed,
+        model,
+        lambda endpoint, options: endpoint.embed.Tokenize(message, **options),
+    )
+    return [list(tokens.ids) for tokens in response.tokens]
+
+
+def embeds(services: Services, model: str) -> bool:
+    """Whether an embedding worker lists `model`."""
+    return bool(model) and any(endpoint.lists(model) for endpoint in services.pool.embed.serving)
+
+
+def headers(
+    response: embed_pb2.EmbedResponse | embed_pb2.RerankResponse | embed_pb2.ScoreResponse,
+    body: ApiModel,
+    ignored: Sequence[str] = (),
+) -> dict[str, str]:
+    """What the reply says about how it was served.
+
+    Args:
+        ignored: fields that have no effect on this model.
+    """
+    found = {"x-model-fingerprint": response.model.fingerprint}
+    if names := sorted({*ignored_fields(body), *ignored}):
+        found["x-ignored-parameters"] = ", ".join(names)
+    if response.truncated:
+        cut = ", ".join(str(index) for index in response.truncated[:MAX_NAMED])
+        found["x-truncated-inputs"] = cut
+    return found

@@ -1,0 +1,31 @@
+"""A call with one answer, on behalf of a request: cancelled when its client leaves."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from gateway.pool.calls import unary
+from gateway.pool.endpoint import Endpoint
+from gateway.pool.workers import Workers
+from gateway.presence import while_present
+from gateway.request_context import context_of
+from gateway.services import services_of
+
+T = TypeVar("T")
+
+
+async def answer_from(
+    request: Request,
+    workers: Workers,
+    model: str,
+    send: Callable[[Endpoint, dict[str, Any]], Awaitable[T]],
+) -> T:
+    """A worker's answer.
+
+    Args:
+        send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
+    """
+    limit_s = services_of(request).settings.request_timeout_s
+    call = unary(workers, model, context_of(request.scope).request_id, limit_s, send)
+    return await while_present(request, call)

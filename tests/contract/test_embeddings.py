@@ -1,0 +1,173 @@
+"""Embedding requests beyond OpenAI's minimum: what reaches the worker, and what replies say."""
+
+import asyncio
+
+import httpx
+import openai
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from gateway.app import create_app
+from gateway.routes.embedder import embed_tokens, embeds
+from gateway.services import services_of
+from gateway.settings import GatewaySettings
+from protos.errors import ContextLengthExceeded
+from protos.y26hkx.v1 import embed_pb2
+from tests.contract.running_gateway import RunningGateway, until
+from tests.contract.scripted_worker import EMBED, EMBED_ID, ScriptedWorker, row_numbers
+from tests.contract.test_bad_input import check_shape
+
+EMBEDDINGS = "/v1/embeddings"
+
+
+async def post(gateway: RunningGateway, **fields: object) -> httpx.Response:
+    reply = await gateway.http.post(EMBEDDINGS, json={"input": "a"} | fields)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    return reply
+
+
+async def test_every_field_reaches_the_worker(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    await post(
+        gateway,
+        model=EMBED_ID,
+        dimensions=2,
+        truncate="START",
+        prompt_name="query",
+        input_type="search_document",
+        keep_alive="5m",
+    )
+    assert worker.calls[-1].request == embed_pb2.EmbedRequest(
+        model=EMBED_ID,
+        inputs=[embed_pb2.EmbedInput(text="a")],
+        dimensions=2,
+        truncate=embed_pb2.TRUNCATE_START,
+        prompt_name="query",
+        input_type="document",
+        keep_alive_s=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (True, embed_pb2.TRUNCATE_END),
+        (False, embed_pb2.TRUNCATE_NONE),
+        ("none", embed_pb2.TRUNCATE_NONE),
+        (None, embed_pb2.TRUNCATE_UNSPECIFIED),
+    ],
+)
+async def test_truncation_can_be_a_word_or_a_yes_or_no(
+    gateway: RunningGateway, worker: ScriptedWorker, given: object, expected: int
+) -> None:
+    await post(gateway, truncate=given)
+    assert worker.calls[-1].request.truncate == expected
+
+
+async def test_what_has_no_effect_and_what_was_cut_is_named(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    async def cut(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        reply = await row_numbers(request)
+        reply.truncated.extend([0, 2])
+        reply.ignored.append("input_type")
+        return reply
+
+    worker.embed = cut
+    reply = await post(gateway, input=["a", "b", "c"], input_type="query", user="me")
+    assert reply.headers["x-ignored-parameters"] == "input_type, user"
+    assert reply.headers["x-truncated-inputs"] == "0, 2"
+    assert reply.json()["truncated"] == [0, 2]
+
+
+async def test_a_reply_names_the_models_fingerprint_and_no_cut_where_there_is_none(
+    gateway: RunningGateway,
+) -> None:
+    reply = await post(gateway)
+    assert reply.headers["x-model-fingerprint"] == EMBED.fingerprint
+    assert reply.json()["system_fingerprint"] == EMBED.fingerprint
+    assert "truncated" not in reply.json()
+    assert not {"x-truncated-inputs", "x-ignored-parameters"} & set(reply.headers)
+
+
+async def test_2048_cut_inputs_are_named_in_a_header_that_clients_take(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    async def cut(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        reply = await row_numbers(request)
+        reply.truncated.extend(range(len(request.inputs)))
+        return reply
+
+    worker.embed = cut
+    reply = await post(gateway, input=["a"] * 2048)
+    assert len(reply.json()["truncated"]) == 2048
+    assert len(reply.headers["x-truncated-inputs"]) < 8000
+
+
+async def test_the_openai_sdk_sees_a_workers_refusal_with_the_input_at_fault(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    async def refuse(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        raise ContextLengthExceeded("402 tokens, the model takes 256", param="input[1]")
+
+    worker.embed = refuse
+
+    def use_sdk() -> None:
+        with (
+            openai.OpenAI(base_url=f"{gateway.base_url}/v1", api_key="any") as client,
+            pytest.raises(openai.BadRequestError, match="402 tokens") as refused,
+        ):
+            client.embeddings.create(
+                model=EMBED_ID, input=["a", "b"], extra_body={"truncate": "none"}
+            )
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input[1]")
+
+    await asyncio.to_thread(use_sdk)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input_type": "image"}, "input_type"),
+        ({"input_type": 5}, "input_type"),
+        ({"prompt_name": ["query"]}, "prompt_name"),
+        ({"truncate": "middle"}, "truncate"),
+        ({"truncate": 1}, "truncate"),
+        ({"dimensions": 1.5}, "dimensions"),
+        ({"keep_alive": "soon"}, "keep_alive"),
+        ({"texts": ["a"]}, "texts"),
+        ({"input": [[]]}, "input[0]"),
+        ({"input": [["a"]]}, "input[0][0]"),
+        ({"input": {"text": "a"}}, "input"),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+async def test_a_wrong_field_is_named(
+    gateway: RunningGateway, fields: dict[str, object], param: str
+) -> None:
+    error = check_shape(await gateway.http.post(EMBEDDINGS, json={"input": "a"} | fields), 400)
+    assert error["param"] == param
+
+
+async def test_other_routes_can_ask_for_an_embedding_models_tokens(
+    worker: ScriptedWorker,
+) -> None:
+    app = create_app(GatewaySettings(_env_file=None, embed_workers=worker.address, chat_workers=""))
+
+    async def tokens(request: Request) -> JSONResponse:
+        listed = [embeds(services_of(request), name) for name in (EMBED_ID.upper(), "nope", "")]
+        assert listed == [True, False, False]
+        return JSONResponse(await embed_tokens(request, EMBED_ID, ["ab", "c"]))
+
+    app.add_route("/tokens", tokens, methods=["POST"])
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as http,
+    ):
+        pool = app.state.services.pool.embed
+        await until(lambda: any(endpoint.status.models for endpoint in pool.serving))
+        reply = await http.post("/tokens")
+    assert reply.json() == [[0, 1], [0]]

@@ -1,0 +1,77 @@
+"""Tokenizers and templates over HTTP, with real models."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running_stack import GUIDE, MINILM, RunningStack
+
+MESSAGES = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": "你好, 🙂 world"},
+]
+
+
+def post(stack: RunningStack, path: str, **body: Any) -> dict[str, Any]:
+    reply = stack.http.post(path, json=body)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+@pytest.mark.parametrize("field", ["prompt", "content", "text"])
+def test_a_text_survives_the_way_to_tokens_and_back(stack: RunningStack, field: str) -> None:
+    text = "memory 記憶體 🙂 <|im_end|>"
+    tokens = post(stack, "/tokenize", **{field: text}, with_pieces=True)["tokens"]
+    ids = [token["id"] for token in tokens]
+    back = post(stack, "/detokenize", tokens=ids)
+    assert back == {"prompt": text, "content": text}
+
+
+def test_a_conversation_has_the_tokens_that_a_completion_is_charged_for(
+    stack: RunningStack,
+) -> None:
+    counted = post(stack, "/tokenize", model=GUIDE, messages=MESSAGES, return_token_strs=True)
+    rendered = post(stack, "/apply-template", messages=MESSAGES)
+    reply = post(stack, "/v1/chat/completions", messages=MESSAGES, max_tokens=1)
+    assert counted["count"] == len(counted["tokens"]) == reply["usage"]["prompt_tokens"]
+    assert rendered["n_tokens"] == counted["count"]
+    assert counted["max_model_len"] >= counted["count"]
+    assert "<|im_start|>assistant" in rendered["prompt"]
+    assert "".join(counted["token_strs"]).startswith("<|im_start|>system\nBe short.")
+
+
+def test_an_embedding_models_tokens_are_those_it_is_charged_for(stack: RunningStack) -> None:
+    tokens = post(stack, "/tokenize", model=MINILM, prompt="a small machine")
+    reply = post(stack, "/v1/embeddings", model=MINILM, input="a small machine")
+    assert tokens["count"] == reply["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, None),
+        ("/tokenize", {"prompt": "a", "content": "b"}, None),
+        ("/tokenize", {"messages": []}, "messages"),
+        ("/tokenize", {"prompt": 5}, "prompt"),
+        ("/tokenize", {"prompt": "a", "model": MINILM, "with_pieces": True}, "with_pieces"),
+        ("/tokenize", {"messages": MESSAGES, "model": MINILM}, "messages"),
+        ("/tokenize", {"prompt": "a", "unknown": 1}, "unknown"),
+        ("/detokenize", {"tokens": [2**24]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/apply-template", {"messages": "x"}, "messages"),
+        ("/apply-template", {}, "messages"),
+    ],
+)
+def test_bad_requests_are_400_and_name_the_field(
+    stack: RunningStack, path: str, body: dict[str, Any], param: str | None
+) -> None:
+    reply = stack.http.post(path, json=body)
+    assert reply.status_code == httpx.codes.BAD_REQUEST, reply.text
+    assert reply.json()["error"]["param"] == param
+
+
+def test_an_unknown_model_is_404(stack: RunningStack) -> None:
+    reply = stack.http.post("/tokenize", json={"model": "none", "prompt": "a"})
+    assert reply.status_code == httpx.codes.NOT_FOUND

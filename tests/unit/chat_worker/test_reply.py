@@ -1,0 +1,80 @@
+"""A reply's tokens as text, reasoning and calls, in any chunking."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat_worker.text.reply import Reply, ReplyForm
+
+SCHEMAS: dict[str, dict[str, object]] = {"now": {}}
+THINKING = ReplyForm(thinks=True)
+INSIDE = ReplyForm(thinks=True, begins_thinking=True)
+
+# Form, what the model writes, reasoning, text, names of calls.
+REPLIES = [
+    (THINKING, "<think>\nLet me see.\n</think>\n\n42 is it.", "Let me see.", "42 is it.", []),
+    (THINKING, "No <think>thought</think> here", "", "No <think>thought</think> here", []),
+    (THINKING, "<think>\n\n</think>\n\nShort.", "", "Short.", []),
+    (THINKING, "  <thi", "", "  <thi", []),
+    (INSIDE, "Hm, a < b.\n</think>\nYes", "Hm, a < b.", "Yes", []),
+    (INSIDE, "cut off </thi", "cut off </thi", "", []),
+    (INSIDE, "never closed\n", "never closed", "", []),
+    (ReplyForm(stops=["END"]), "text <think> END more", "", "text <think> ", []),
+    (ReplyForm(thinks=True, stops=["."]), "<think>a. b.</think>c. d", "a. b.", "c", []),
+    (
+        ReplyForm(thinks=True, schemas=SCHEMAS, stops=["{"]),
+        '<think>a</think>b <tool_call>{"name": "now", "arguments": {"x": 1}}</tool_call>',
+        "a",
+        "b ",
+        ["now"],
+    ),
+    (ReplyForm(), "中文 🙂", "", "中文 🙂", []),
+]
+
+
+def read(form: ReplyForm, pieces: list[bytes]) -> tuple[str, str, list[str], str]:
+    """Reasoning, text, names and arguments of calls."""
+    reply = Reply(form, make_id=map("call_{}".format, itertools.count()).__next__)
+    found = []
+    for piece in pieces:
+        reply.push(piece)
+        found.append(reply.take())
+        if reply.is_complete:
+            break
+    else:
+        reply.flush()
+        found.append(reply.take())
+    calls = [call for one in found for call in one.calls]
+    return (
+        "".join(one.reasoning for one in found),
+        "".join(one.text for one in found),
+        [call.name for call in calls if call.id],
+        "".join(call.arguments for call in calls),
+    )
+
+
+@pytest.mark.parametrize(("form", "said", "reasoning", "text", "calls"), REPLIES)
+def test_a_reply_comes_apart(
+    form: ReplyForm, said: str, reasoning: str, text: str, calls: list[str]
+) -> None:
+    assert read(form, [said.encode()])[:3] == (reasoning, text, calls)
+
+
+@given(st.sampled_from(REPLIES), st.data())
+def test_any_chunking_gives_the_same(
+    case: tuple[ReplyForm, str, str, str, list[str]], data: st.DataObject
+) -> None:
+    form, said, *_ = case
+    raw = said.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    pieces = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert read(form, pieces) == read(form, [raw])
+
+
+def test_thinking_tokens_are_counted_with_their_marks() -> None:
+    reply = Reply(THINKING)
+    for piece in (b"<think>", b"a", b" b", b"</think>", b"\n", b"c"):
+        reply.push(piece)
+    assert reply.n_reasoning_tokens == 4
