@@ -265,7 +265,7 @@ async def test_a_request_is_tried_once_more_elsewhere_before_it_began() -> None:
         await scripted.start()
     try:
         async with running_gateway([broken, sound]) as gateway:
-            for number in range(6):
+            for number in range(24):
                 content = f"conversation {number}"
                 body = BODY | {"messages": [{"role": "user", "content": content}]}
                 assert (await gateway.http.post(CHAT, json=body)).status_code == 200
