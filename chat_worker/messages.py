@@ -28,6 +28,9 @@ class LoadSpec(Struct, kw_only=True):
     on_overflow: Literal["trim", "refuse"] = "trim"
     default_system_prompt: str = ""
     global_seed: int | None = None
+    # Guess tokens that stand in the prompt already; the answers are the same.
+    speculate: bool = True
+    kv_type: Literal["f16", "q8_0"] = "f16"
 
 
 class Facts(Struct, kw_only=True):

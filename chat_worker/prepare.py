@@ -6,6 +6,7 @@ import msgspec
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
+from chat_worker.engine.lookup import Lookup
 from chat_worker.engine.runner import Limits
 from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.engine.sampling import Sampler, SamplingParams
@@ -90,6 +91,7 @@ class Preparer:
                 end_tokens=end_tokens,
                 salt=request.cache_salt,
                 n_top=request.top_logprobs,
+                lookup=Lookup() if self._spec.speculate else None,
                 score_prompt=request.echo and request.top_logprobs is not None,
             )
             for choice in range(request.n)

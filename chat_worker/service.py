@@ -132,6 +132,8 @@ class ModelScan:
             on_overflow=settings.on_overflow,
             default_system_prompt=settings.default_system_prompt,
             global_seed=settings.global_seed,
+            speculate=settings.speculation,
+            kv_type=settings.kv_type,
         )
 
 

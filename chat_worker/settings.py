@@ -137,6 +137,17 @@ class ChatSettings(RuntimeSettings):
         description="Seed for requests that send none; unset: random.",
     )
 
+    kv_type: Literal["f16", "q8_0"] = Field(
+        default="f16",
+        validation_alias="LLAMA_KV_TYPE",
+        description="Numbers of the KV cache: f16, or q8_0, which takes half the memory.",
+    )
+    speculation: bool = Field(
+        default=True,
+        validation_alias="SPECULATION",
+        description="Guess tokens that stood in the prompt already; answers stay the same.",
+    )
+
     def engine_environment(self) -> dict[str, str]:
         return super().engine_environment() | {"GOMP_SPINCOUNT": str(self.openmp_spins)}
 

@@ -183,7 +183,7 @@ class Loop:
     def _retry_alone(self, items: list[Item]) -> None:
         for item in items:
             try:
-                self._compute(Plan([item]))
+                self._compute(Plan([item.without_guess()]))
             except RunFailed:
                 self._undo([item])
                 self._fail(item.sequence)
@@ -200,7 +200,24 @@ class Loop:
             if item.sequence.n_unscored:
                 self._score_prompt(item, own)
             if item.completes:
-                self._sample(item.sequence, own[-1])
+                self._choose(item, own[item.n_rows - 1 - len(item.guess) :])
+
+    def _choose(self, item: Item, rows: Rows[Row]) -> None:
+        """Sample from row after row, as long as the guess agrees."""
+        n_right, is_broken = 0, False
+        for row, guessed in zip(rows, (*item.guess, None), strict=True):
+            try:
+                token = self._sample(item.sequence, row)
+            except DegenerateLogits:
+                is_broken = True
+                break
+            if token is None or token != guessed:
+                break
+            n_right += 1
+        if item.guess:
+            self._scheduler.settle(item, n_right)
+        if is_broken:
+            self._fail(item.sequence)
 
     def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
         sequence = item.sequence
@@ -217,28 +234,32 @@ class Loop:
         sequence.n_unscored -= len(fresh)
         self._reports.append(PromptScored(sequence, fresh))
 
-    def _sample(self, sequence: Sequence, row: Row) -> None:
+    def _sample(self, sequence: Sequence, row: Row) -> int | None:
+        """The token that was added; None if the sequence has ended.
+
+        Raises:
+            DegenerateLogits: there is none to choose.
+        """
         if len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")
-            return
+            return None
         raw = row.copy() if sequence.n_top is not None else row
-        try:
-            token = sequence.sampler.pick(row)
-        except DegenerateLogits:
-            self._fail(sequence)
-            return
+        token = sequence.sampler.pick(row)
         if not sequence.n_generated:
             sequence.first_token_s = self._clock()
         if token in sequence.end_tokens:
             self._end(sequence, "stop")
-            return
+            return None
         sequence.tokens.append(token)
         scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         self._reports.append(Token(sequence, token, scored))
         if sequence.sampler.is_complete:
             self._end(sequence, "stop")
-        elif len(sequence.tokens) >= sequence.limit:
+            return None
+        if len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")
+            return None
+        return token
 
     def _end(self, sequence: Sequence, reason: EndReason) -> None:
         self._scheduler.remove(sequence)

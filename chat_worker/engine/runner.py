@@ -30,9 +30,9 @@ CacheOp = Truncate | Fork
 
 @dataclass(frozen=True)
 class Item:
-    """Compute tokens `start` to `start + n_tokens` of a sequence.
+    """Compute tokens `start` to `start + n_tokens` of a sequence, and those guessed to follow.
 
-    `n_rows` logits rows are wanted, of the last positions of the range.
+    `n_rows` logits rows are wanted, of the last positions of all of them.
     """
 
     sequence: Sequence
@@ -40,6 +40,17 @@ class Item:
     start: int
     n_tokens: int
     n_rows: int
+    guess: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> list[int]:
+        """What to compute."""
+        return [*self.sequence.tokens[self.start : self.start + self.n_tokens], *self.guess]
+
+    def without_guess(self) -> "Item":
+        return Item(
+            self.sequence, self.slot, self.start, self.n_tokens, self.n_rows - len(self.guess)
+        )
 
     @property
     def completes(self) -> bool:

@@ -22,6 +22,8 @@ MIN_CHUNK_TOKENS = 32
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
 HEADROOM_TOKENS = 16
+# Guessed tokens of one step: each costs as much as a prompt's token.
+MAX_GUESSED_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,12 @@ class Scheduler:
         """What to compute now, and who was admitted for it."""
         admissions = self._admit()
         self._preempt_for(max(len(self._decoding()), 1))
-        items = [self._item(s, 1) for s in self._decoding()]
-        items += self._chunks(self._limits.n_batch - len(items), self._limits.n_rows - len(items))
+        decoding = self._decoding()
+        n_spare = min(self._limits.n_batch, self._limits.n_rows) - len(decoding)
+        guesses = self._guesses(decoding, min(n_spare, MAX_GUESSED_TOKENS))
+        items = [self._item(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
+        n_rows = sum(item.n_rows for item in items)
+        items += self._chunks(self._limits.n_batch - n_rows, self._limits.n_rows - n_rows)
         self._ops.extend(self.slots.make_room(sum(item.n_tokens for item in items)))
         ops, self._ops = self._ops, []
         return Plan(items, ops), admissions
@@ -100,6 +106,16 @@ class Scheduler:
                 n_prompt_tokens += item.n_tokens
         if n_prompt_tokens >= MIN_CHUNK_TOKENS:
             self._learn_speed(n_prompt_tokens, seconds)
+
+    def settle(self, item: Item, n_right: int) -> None:
+        """The first `n_right` guessed tokens of a computed item were chosen; the rest is undone."""
+        if n_right:
+            self.slots.extend(item.slot, list(item.guess[:n_right]))
+            item.sequence.n_computed += n_right
+        if n_right < len(item.guess):
+            self._ops.append(self.slots.restore(item.slot))
+        if item.sequence.lookup is not None:
+            item.sequence.lookup.learn(len(item.guess), n_right)
 
     def restore(self, items: list[Item]) -> list[CacheOp]:
         """The items were not computed; operations that undo what the backend did of them."""
@@ -157,6 +173,23 @@ class Scheduler:
     def _decoding(self) -> list[Sequence]:
         return [s for s in self._running if s.n_pending == 1]
 
+    def _guesses(self, decoding: list[Sequence], most: int) -> list[tuple[int, ...]]:
+        """A guess for each sequence, empty ones too; cells for all of them are free."""
+        # Nothing is evicted or preempted for what may be wrong.
+        left = min(most, self.slots.n_free_cells - self._n_prompt_tokens() - len(decoding))
+        guesses: list[tuple[int, ...]] = []
+        for sequence in decoding:
+            guess: tuple[int, ...] = ()
+            if sequence.lookup is not None and self._limits.can_truncate and left > 0:
+                room = sequence.limit - len(sequence.tokens) - 1
+                guess = sequence.lookup.guess(sequence.tokens, min(left, room))
+            left -= len(guess)
+            guesses.append(guess)
+        return guesses
+
+    def _n_prompt_tokens(self) -> int:
+        return sum(s.n_pending for s in self._running if s.n_pending > 1)
+
     def _preempt_for(self, n_tokens: int) -> None:
         while not self.slots.can_extend(n_tokens) and self.preempt_newest() is not None:
             n_tokens = max(len(self._decoding()), 1)
@@ -183,12 +216,12 @@ class Scheduler:
             n_rows -= item.n_rows
         return items
 
-    def _item(self, sequence: Sequence, n_tokens: int) -> Item:
+    def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
         assert sequence.slot is not None, "a running sequence has a slot"
         start = sequence.n_computed
         completes = start + n_tokens == len(sequence.tokens)
         n_rows = n_tokens if sequence.n_unscored else int(completes)
-        return Item(sequence, sequence.slot, start, n_tokens, n_rows)
+        return Item(sequence, sequence.slot, start, n_tokens, n_rows + len(guess), guess)
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:

@@ -145,6 +145,10 @@ def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, 
     params.n_outputs_max_per_seq = n_rows
     size = int(native.llama_model_size(model))
     params.n_threads = params.n_threads_batch = n_threads(spec, size)
+    if spec.kv_type == "q8_0":
+        params.type_k = params.type_v = native.GGML_TYPE_Q8_0
+        # llama.cpp reads quantized values in its flash attention only.
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
     # One pool of cells, so that slots share prefixes and short requests leave room to long ones.
     params.kv_unified = True
     context = native.llama_init_from_model(model, params)

@@ -90,9 +90,10 @@ class _Batch:
         wanted: list[int] = []
         at = 0
         for item in items:
-            end = at + item.n_tokens
-            self._tokens[at:end] = item.sequence.tokens[item.start : item.start + item.n_tokens]
-            self._positions[at:end] = np.arange(item.start, item.start + item.n_tokens)
+            tokens = item.tokens
+            end = at + len(tokens)
+            self._tokens[at:end] = tokens
+            self._positions[at:end] = np.arange(item.start, item.start + len(tokens))
             self._slots[at:end] = item.slot
             self._wanted[at:end] = 0
             self._wanted[end - item.n_rows : end] = 1

@@ -51,6 +51,7 @@ class FakeRunner:
         *,
         fails: Callable[[list[Item]], bool] = lambda items: False,
         before_run: Callable[[list[Item]], None] = lambda items: None,
+        says: Callable[[list[int]], int] = next_token,
     ) -> None:
         self.limits = bounds or limits()
         self.held: list[list[int]] = [[] for _ in range(self.limits.n_slots)]
@@ -59,6 +60,7 @@ class FakeRunner:
         self.is_closed = False
         self._fails = fails
         self._before_run = before_run
+        self._says = says
 
     def apply(self, op: CacheOp) -> None:
         match op:
@@ -71,17 +73,17 @@ class FakeRunner:
     def run(self, items: list[Item]) -> list[Row]:
         self._before_run(items)
         assert items, "an empty batch is not a step"
-        assert sum(item.n_tokens for item in items) <= self.limits.n_batch
+        assert sum(len(item.tokens) for item in items) <= self.limits.n_batch
         assert sum(item.n_rows for item in items) <= self.limits.n_rows
         self.steps.append(items)
         rows: list[Row] = []
         for item in items:
             held = self.held[item.slot]
             assert len(held) == item.start, "the slot holds what comes before"
-            for index in range(item.start, item.start + item.n_tokens):
-                held.append(item.sequence.tokens[index])
-                if index >= item.start + item.n_tokens - item.n_rows:
-                    rows.append(_row(next_token(held)))
+            for index, token in enumerate(item.tokens):
+                held.append(token)
+                if index >= len(item.tokens) - item.n_rows:
+                    rows.append(_row(self._says(held)))
         if self._fails(items):
             raise RunFailed
         self.n_computed += sum(item.n_tokens for item in items)
