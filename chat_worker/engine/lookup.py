@@ -11,10 +11,11 @@ certain.
 
 # A guess needs so many equal tokens before it.
 N_GRAM = 4
-FIRST_GUESS_TOKENS = 2
-MAX_GUESS_TOKENS = 8
-# A wrong guess costs about a third of a step; after each in a row the pause doubles.
-FIRST_PAUSE, MAX_PAUSE = 16, 128
+# With the certain token before it a guess makes a batch of 4, 8 or 16, which processors' matrix
+# kernels are made for: 2 or 3 cost them as much as 4.
+SIZES = (3, 7, 15)
+# A wrong guess costs one to two steps; after each in a row the pause doubles.
+FIRST_PAUSE, MAX_PAUSE = 16, 256
 
 
 class Lookup:
@@ -24,7 +25,7 @@ class Lookup:
         # Where each run of tokens last ended, the sequence's own end left out.
         self._ends: dict[tuple[int, ...], int] = {}
         self._n_indexed = 0
-        self._n_guessed = FIRST_GUESS_TOKENS
+        self._size = 0
         self._pause = FIRST_PAUSE
         self._n_paused = 0
 
@@ -41,14 +42,17 @@ class Lookup:
         found = self._ends.get(tuple(tokens[-N_GRAM:]))
         if found is None:
             return ()
-        return tuple(tokens[found : found + min(self._n_guessed, most)])
+        # What follows may itself be what is guessed, in text that goes round in circles.
+        period = len(tokens) - found
+        n_tokens = min(SIZES[self._size], most)
+        return tuple(tokens[found + i % period] for i in range(n_tokens))
 
     def learn(self, n_guessed: int, n_right: int) -> None:
         """How the last guess turned out."""
         if n_right == n_guessed:
-            self._n_guessed = min(2 * self._n_guessed, MAX_GUESS_TOKENS)
-        else:
-            self._n_guessed = max(n_right, FIRST_GUESS_TOKENS)
+            self._size = min(self._size + 1, len(SIZES) - 1)
+        elif n_right <= n_guessed // 2:
+            self._size = max(self._size - 1, 0)
         if n_right:
             self._pause = FIRST_PAUSE
         else:

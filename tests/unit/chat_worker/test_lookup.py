@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.engine.lookup import MAX_GUESS_TOKENS, Lookup
+from chat_worker.engine.lookup import SIZES, Lookup
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, limits, next_token
@@ -103,7 +103,13 @@ def test_right_guesses_grow_up_to_their_bound() -> None:
         guess = lookup.guess(tokens, 100)
         sizes.append(len(guess))
         lookup.learn(len(guess), len(guess))
-    assert sizes == [2, 4, 8, MAX_GUESS_TOKENS]
+    assert sizes == [*SIZES, SIZES[-1]]
+
+
+def test_text_that_goes_round_in_a_small_circle_is_guessed_round() -> None:
+    lookup = Lookup()
+    lookup.learn(1, 1)
+    assert lookup.guess([9, 1, 2, 1, 2, 1, 2], 7) == (1, 2, 1, 2, 1, 2, 1)
 
 
 def test_nothing_is_evicted_for_a_guess() -> None:
