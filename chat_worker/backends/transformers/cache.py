@@ -23,6 +23,10 @@ class Slot:
     length: int = 0
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
+    @property
+    def n_bytes(self) -> int:
+        return sum(tensor.nbytes for held in self.layers.values() for tensor in held)
+
     def write(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store new tokens' (n_kv_heads, n_tokens, head_dim) from `start` on.
 

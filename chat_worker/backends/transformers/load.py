@@ -20,7 +20,12 @@ from chat_worker.backends.transformers.cache import attend
 from chat_worker.backends.transformers.packed import pack_linears
 from chat_worker.backends.transformers.probe import check_layers, check_runner, plain_logits
 from chat_worker.backends.transformers.runner import TransformersRunner
-from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
+from chat_worker.backends.transformers.vocabulary import (
+    USE_GGUF,
+    Vocabulary,
+    chat_template,
+    read_object,
+)
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
@@ -30,7 +35,6 @@ NAME = "transformers"
 ATTENTION = "y26hkx_slots"
 N_SPARE_SLOTS = 4  # kept beyond the running ones, for prefixes
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
-USE_GGUF = "use a GGUF of the model with MODEL_BACKEND=llama.cpp"
 
 
 def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:

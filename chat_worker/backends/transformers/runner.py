@@ -40,7 +40,7 @@ class TransformersRunner:
             torch.set_num_threads(self._n_threads)
         try:
             rows = self._forward(items)
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, IndexError, MemoryError) as error:
             raise RunFailed(f"torch could not compute the batch: {error}") from error
         for item in items:
             self._slots[item.slot].length = item.start + item.n_tokens
@@ -48,6 +48,11 @@ class TransformersRunner:
 
     def length(self, slot: int) -> int:
         return self._slots[slot].length
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of all slots."""
+        return sum(slot.n_bytes for slot in self._slots)
 
     def close(self) -> None:
         self._slots.clear()

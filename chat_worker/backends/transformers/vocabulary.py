@@ -16,7 +16,26 @@ from protos.errors import BackendLoadFailed, InvalidRequest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
+USE_GGUF = "use a GGUF of the model with MODEL_BACKEND=llama.cpp"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+
+
+class _AddedToken(msgspec.Struct):
+    id: int
+    content: str
+    special: bool = False
+
+
+class _Decoder(msgspec.Struct):
+    type: str = ""
+    decoders: list["_Decoder"] = []
+
+
+class _Source(msgspec.Struct):
+    """What is read here of a `tokenizer.json`, beside the tokenizer itself."""
+
+    added_tokens: list[_AddedToken] = []
+    decoder: _Decoder | None = None
 
 
 class Vocabulary:
@@ -33,12 +52,10 @@ class Vocabulary:
     ) -> None:
         self.n_vocab = n_vocab
         self._config = config
-        source = _source(folder)
-        self._tokenizer = Tokenizer.from_buffer(msgspec.json.encode(source))
-        self._is_byte_level = _is_byte_level(source)
-        added = source["added_tokens"]
-        self._added: dict[int, bytes] = {t["id"]: t["content"].encode() for t in added}
-        self._controls = {t["id"]: t["content"] for t in added if t["special"]}
+        self._tokenizer, source = _read_tokenizer(folder)
+        self._is_byte_level = _is_byte_level(source.decoder)
+        self._added = {token.id: token.content.encode() for token in source.added_tokens}
+        self._controls = {t.id: t.content for t in source.added_tokens if t.special}
         own_end = self._id(self.special_texts["eos_token"])
         self.end_tokens = end_tokens | ({own_end} if own_end is not None else frozenset())
         self._pieces: dict[int, bytes] = {}
@@ -102,14 +119,10 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise BackendLoadFailed(f"{path.name} is too large")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BackendLoadFailed(
-            f"{path.name} is damaged", suggestions=("download the file again",)
-        ) from error
+        return msgspec.json.decode(_read(path), type=dict[str, Any])
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
 
 
 def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
@@ -127,34 +140,49 @@ def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
             return None
 
 
-def _source(folder: Path) -> dict[str, Any]:
-    source = read_object(folder / "tokenizer.json")
-    if not source:
+def _read_tokenizer(folder: Path) -> tuple[Tokenizer, _Source]:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
         raise BackendLoadFailed(
             "the model's folder has no tokenizer.json",
-            suggestions=(
-                "save the tokenizer in the current format with save_pretrained",
-                "use a GGUF of the model with MODEL_BACKEND=llama.cpp",
-            ),
+            suggestions=("save the tokenizer again with save_pretrained", USE_GGUF),
         )
-    # A tokenizer may have been saved with the settings of its training.
-    return source | {"truncation": None, "padding": None}
+    content = _read(path)
+    try:
+        source = msgspec.json.decode(content, type=_Source)
+        tokenizer = Tokenizer.from_buffer(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    # It may have been saved with the settings of its training.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, source
 
 
-def _is_byte_level(source: dict[str, Any]) -> bool:
+def _is_byte_level(decoder: _Decoder | None) -> bool:
     """
     Raises:
         BackendLoadFailed: tokens are spelled in neither of the two ways.
     """
-    decoder = source.get("decoder") or {}
-    kinds = {part.get("type") for part in [decoder, *decoder.get("decoders", ())]}
+    kinds = {part.type for part in [decoder, *decoder.decoders]} if decoder else set()
     if "ByteLevel" in kinds:
         return True
     if kinds & {"Metaspace", "ByteFallback", "Replace"}:
         return False
     raise BackendLoadFailed(
-        "the model's tokenizer is of a kind that is not known here",
-        suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
+        "the model's tokenizer is of a kind that is not known here", suggestions=(USE_GGUF,)
+    )
+
+
+def _read(path: Path) -> bytes:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise BackendLoadFailed(f"{path.name} is too large")
+    return path.read_bytes()
+
+
+def _damaged(path: Path) -> BackendLoadFailed:
+    return BackendLoadFailed(
+        f"{path.name} is damaged", suggestions=("download the file again", USE_GGUF)
     )
 
 
