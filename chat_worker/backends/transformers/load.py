@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
@@ -92,7 +93,7 @@ def _config(folder: Path) -> Any:
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         raise BackendLoadFailed(
             "the installed transformers does not know this kind of model, or its config.json is "
             "damaged",
@@ -118,7 +119,7 @@ def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
             output_loading_info=True,
             **arguments,
         )
-    except (ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+    except (ValueError, KeyError, OSError, ImportError, RuntimeError, SafetensorError) as error:
         if smells_of_memory(str(error)):
             raise
         raise _damaged() from error
