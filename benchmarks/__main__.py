@@ -7,6 +7,7 @@ import sys
 BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
     "chat": "output tokens/s beside llama-server at 1, 4 and 8 clients",
+    "embeddings": "one short text, many clients and one large request, beside the bare model",
     "prefix": "time to first token of a second turn over a long history",
     "idle": "memory of the stack with nothing loaded, and after an unload",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
