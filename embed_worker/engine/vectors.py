@@ -13,20 +13,21 @@ def shorten(vectors: bytes | bytearray, dimension: int, keep: int) -> bytes:
 
     Source: Kusupati et al. 2022, Matryoshka Representation Learning.
     """
-    return _unit(_rows(vectors, dimension)[:, :keep]).tobytes()
+    return unit(_rows(vectors, dimension)[:, :keep]).tobytes()
 
 
 def cosine_to_first(vectors: bytes | bytearray, dimension: int) -> list[float]:
     """Cosine of the first row with each of the others, in their order."""
-    unit = _unit(_rows(vectors, dimension))
-    return [float(score) for score in unit[1:] @ unit[0]]
+    scaled = unit(_rows(vectors, dimension))
+    return [float(score) for score in scaled[1:] @ scaled[0]]
+
+
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row scaled to unit length."""
+    norms: NDArray[Any] = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = (rows / np.maximum(norms, SMALLEST_NORM)).astype("<f4")
+    return scaled
 
 
 def _rows(vectors: bytes | bytearray, dimension: int) -> NDArray[np.float32]:
     return np.frombuffer(vectors, dtype="<f4").reshape(-1, dimension)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms: NDArray[Any] = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = (rows / np.maximum(norms, SMALLEST_NORM)).astype("<f4")
-    return scaled

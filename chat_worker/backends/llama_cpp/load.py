@@ -9,12 +9,12 @@ from typing import Any
 import psutil
 
 from chat_worker.backend import Backend
-from chat_worker.backends.llama_cpp.native import load_native, recent_errors
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
+from worker_runtime.llama_native import load_native, recent_errors
 
 NAME = "llama.cpp"
 DEFAULT_CTX = 4096

@@ -253,6 +253,23 @@ async def test_a_kill_in_the_middle_of_a_batch_ends_every_call_with_an_error() -
     await engine.wait()
 
 
+async def test_a_model_that_cannot_be_converted_runs_on_torch_where_that_is_allowed(
+    tmp_path: Path,
+) -> None:
+    nowhere = tmp_path / "a file"
+    nowhere.write_bytes(b"")
+    engine = await loaded(built_in(backend="auto", device="cpu", converted_dir=nowhere))
+    answer = await embed(engine, m.Embed(inputs=["still works"]))
+    assert answer.dimension == 384
+    await engine.stop(5)
+    engine = await started(entry := built_in(backend=OPENVINO, converted_dir=nowhere))
+    with pytest.raises(BackendLoadFailed, match="cannot be written") as failed:
+        async with asyncio.timeout(BOUND_S):
+            await engine.load(entry.load_spec, lambda fraction, stage: None)
+    assert "EMBEDDING_BACKEND=auto" in failed.value.suggestions[0]
+    await engine.wait()
+
+
 async def test_an_unknown_backend_is_a_failed_load() -> None:
     entry = built_in()
     engine = await started(entry)

@@ -91,13 +91,6 @@ def variant(
 
 
 @pytest.fixture(scope="module")
-def built_in() -> Path:
-    folder = built_in_folder()
-    assert folder is not None
-    return folder
-
-
-@pytest.fixture(scope="module")
 def reference(built_in: Path) -> LoadedModel:
     return on_torch(built_in)
 
