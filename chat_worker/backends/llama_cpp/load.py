@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from chat_worker.backend import Backend
-from chat_worker.backends.llama_cpp.native import load_native, recent_errors
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
 from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
+from worker_runtime.llama_native import load_native, recent_errors
 
 NAME = "llama.cpp"
 N_SPARE_SLOTS = 8  # kept beyond the running ones, for prefixes

@@ -140,7 +140,7 @@ def plain_greedy(tiny_gguf: Path) -> Callable[[list[int]], list[int]]:
     """A loop over llama.cpp's own one-sequence calls: the reference."""
     import ctypes
 
-    from chat_worker.backends.llama_cpp.native import load_native
+    from worker_runtime.llama_native import load_native
 
     native = load_native()
     model = native.llama_model_load_from_file(
