@@ -7,10 +7,13 @@ import sys
 BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
     "chat": "output tokens/s beside llama-server at 1, 4 and 8 clients",
+    "transformers": "output tokens/s of the transformers backend beside generate",
     "prefix": "time to first token of a second turn over a long history",
     "idle": "memory of the stack with nothing loaded, and after an unload",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
 }
+# Of those whose name is another: a module named as a library would hide it.
+MODULES = {"make-model": "make_qwen_shape", "transformers": "transformers_chat"}
 
 
 def main() -> int:
@@ -22,7 +25,7 @@ def main() -> int:
     )
     parser.add_argument("name", choices=BENCHMARKS)
     chosen = parser.parse_args(sys.argv[1:2])
-    module = "make_qwen_shape" if chosen.name == "make-model" else chosen.name
+    module = MODULES.get(chosen.name, chosen.name)
     benchmark = importlib.import_module(f"benchmarks.{module}")
     code: int = benchmark.main(sys.argv[2:])
     return code
