@@ -76,6 +76,13 @@ class Span:
     end: int
 
 
+@dataclass(eq=False)
+class Packing:
+    """Whose tokens a packed row holds; opaque to torch.compile, which would look into a list."""
+
+    spans: list[Span]
+
+
 def attend(
     module: Any,
     query: Tensor,
@@ -83,7 +90,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    spans: list[Span],
+    packing: Packing,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -93,12 +100,12 @@ def attend(
 
     Args:
         query: (1, n_heads, n_tokens, head_dim); `key` and `value` have n_kv_heads.
-        spans: whose tokens they are.
+        packing: whose tokens they are.
     Returns:
         (1, n_tokens, n_heads, head_dim)
     """
     out = query.new_empty(1, query.shape[2], query.shape[1], value.shape[3])
-    for span in spans:
+    for span in packing.spans:
         row = slice(span.begin, span.end)
         keys, values = span.slot.write(
             module.layer_idx, span.start, key[0, :, row], value[0, :, row]

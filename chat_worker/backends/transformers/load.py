@@ -68,6 +68,9 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
     runner = TransformersRunner(model, limits, torch.get_num_threads())
     on_progress(0.9, "comparing with the plain model")
     check_runner(runner, config, expected)
+    if spec.compile:
+        on_progress(0.92, "compiling")
+        _compile(model, lambda: check_runner(runner, config, expected))
     tokenizer_config = read_object(folder / "tokenizer_config.json")
     end_tokens = _end_tokens(folder, config)
     vocabulary = Vocabulary(folder, tokenizer_config, end_tokens, limits.n_vocab)
@@ -163,8 +166,18 @@ def _prepare(model: Any, spec: LoadSpec) -> None:
         pack_linears(model)
     AttentionInterface.register(ATTENTION, attention)
     model.set_attn_implementation(ATTENTION)
-    if spec.compile:
-        model.compile(dynamic=True)
+
+
+def _compile(model: Any, warm_up: Callable[[], None]) -> None:
+    model.compile(dynamic=True)
+    try:
+        warm_up()
+    except BackendLoadFailed as error:
+        raise BackendLoadFailed(
+            "the model could not be compiled: torch.compile needs a C++ compiler, and does not "
+            "know every model",
+            suggestions=("set COMPILE_MODEL=0",),
+        ) from error
 
 
 def _trained_tokens(config: Any) -> int:

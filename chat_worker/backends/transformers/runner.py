@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from chat_worker.backends.transformers.cache import Slot, Span
+from chat_worker.backends.transformers.cache import Packing, Slot, Span
 from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
 from chat_worker.engine.sampling import Row
 
@@ -77,6 +77,6 @@ class TransformersRunner:
             position_ids=torch.tensor([positions], device=device),
             logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=device),
             use_cache=False,
-            spans=spans,
+            packing=Packing(spans),
         )
         return list(output.logits[0].float().cpu().numpy())

@@ -154,6 +154,20 @@ def test_auto_is_the_checkpoints_format_only_where_the_cpu_is_good_at_it(
         assert precision.dtype(spec, None) == torch.float32
 
 
+def test_a_compiler_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **how: _break(module, broken))
+    with pytest.raises(BackendLoadFailed) as caught:
+        load_folder(folder, compile=True)
+    assert caught.value.suggestions == ("set COMPILE_MODEL=0",)
+
+
+def _break(module: Any, broken: object) -> None:
+    module.forward = broken
+
+
 def test_a_context_ends_where_the_rotation_would_change(folder: Path) -> None:
     rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
     edit(folder, rope_parameters=rope, max_position_embeddings=128)
