@@ -20,7 +20,7 @@ class Generation:
     """
     Args:
         emit: takes the events of the answer.
-        is_wanted: asked between pieces; once False nothing more is emitted.
+        is_wanted: asked between pieces; once False the rest is not generated.
     """
 
     def __init__(
@@ -34,35 +34,28 @@ class Generation:
         self._first_s = 0.0
 
     def run(self, request: m.Generate, queue_s: float) -> GenerateResult:
-        """Emit the whole answer; return the counts, of all choices together.
+        """Emit the whole answer; return what the backend reports of its first choice.
 
         Raises:
             UnsupportedParameter: the request needs what the protocol does not have.
         """
         _require_plain_text(request, self._spec.backend)
         began_s = time.monotonic()
-        ends: list[m.ChoiceEnd] = []
-        results: list[GenerateResult] = []
-        for choice in range(request.n):
-            end, result = self._choice(request, choice)
-            if not self._is_wanted():
-                break
-            ends.append(end)
-            results.append(result)
-        else:
-            self._start()
-            self._emit(
-                m.Finished(
-                    choices=ends,
-                    prompt_tokens=results[0].get("prompt_tokens", 0),
-                    completion_tokens=sum(r.get("completion_tokens", 0) for r in results),
-                    cached_tokens=0,
-                    queue_s=queue_s,
-                    prefill_s=self._first_s - began_s,
-                    decode_s=time.monotonic() - self._first_s,
-                )
+        choices = [self._choice(request, choice) for choice in range(request.n)]
+        results = [result for _, result in choices]
+        self._start()
+        self._emit(
+            m.Finished(
+                choices=[end for end, _ in choices],
+                prompt_tokens=results[0].get("prompt_tokens", 0),
+                completion_tokens=sum(result.get("completion_tokens", 0) for result in results),
+                cached_tokens=0,
+                queue_s=queue_s,
+                prefill_s=self._first_s - began_s,
+                decode_s=time.monotonic() - self._first_s,
             )
-        return results[0] if results else {"text": ""}
+        )
+        return results[0]
 
     def _choice(self, request: m.Generate, choice: int) -> tuple[m.ChoiceEnd, GenerateResult]:
         stops = StopFilter(request.stop)
@@ -80,7 +73,7 @@ class Generation:
         return m.ChoiceEnd(choice, reason, stops.found), result
 
     def _say(self, choice: int, text: str) -> None:
-        if text and self._is_wanted():
+        if text:
             self._start()
             self._emit(m.Delta(choice, text, n_tokens=0))
 
