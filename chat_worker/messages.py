@@ -156,7 +156,7 @@ class Queued(Struct, tag="queued"):
 
 
 class Started(Struct, tag="started"):
-    prompt_tokens: int
+    prompt_tokens: int  # 0 where they are known with `Finished` only
     cached_tokens: int
     trimmed_tokens: int = 0
     trimmed_messages: int = 0

@@ -1,4 +1,5 @@
-"""Which chat models there are: looks at the main model's path, the models folder, and the guide."""
+"""Which chat models there are: looks at the main model's path, the models folder, the guide, and
+the list of models on other servers."""
 
 import importlib.metadata
 import re
@@ -8,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from chat_worker.messages import LoadSpec
+from chat_worker.plugins.models import plugin_entry
+from chat_worker.remote.models import remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -50,15 +53,25 @@ class ModelScan:
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
         main_id = ""
-        for path in self._model_paths(self._settings.model_path):
-            if entry := self._entry(path):
-                entries.setdefault(entry.id, entry)
-                main_id = main_id or entry.id
+        for main in self._main_models():
+            entries.setdefault(main.id, main)
+            main_id = main_id or main.id
         for path in self._library():
             if entry := self._entry(path):
                 self._add(entries, entry)
+        for remote in remote_entries(self._settings):
+            entries.setdefault(remote.id, remote)
         default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
         return Scan(list(entries.values()), default_id)
+
+    def _main_models(self) -> Iterator[ModelEntry]:
+        path = self._settings.model_path
+        if plugin := self._settings.plugin:
+            yield plugin_entry(path, self._spec(_id(path), plugin, path))
+            return
+        for found in self._model_paths(path):
+            if entry := self._entry(found):
+                yield entry
 
     def _add(self, entries: dict[str, ModelEntry], entry: ModelEntry) -> None:
         """Of two models with one id, that of the wanted backend, else the GGUF."""
@@ -97,7 +110,7 @@ class ModelScan:
         if not seen.is_chat:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
-        model_id = gguf_id(path) if path.is_file() else path.name
+        model_id = _id(path)
         return ModelEntry(
             id=model_id,
             capability="chat",
@@ -141,6 +154,10 @@ class ModelScan:
             quantization=settings.quantization,
             compile=settings.compile_model,
         )
+
+
+def _id(path: Path) -> str:
+    return gguf_id(path) if path.is_file() else path.name
 
 
 def _look(path: Path) -> _Seen:

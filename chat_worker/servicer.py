@@ -117,19 +117,21 @@ class ChatServicer(ChatServiceServicer):
 
 async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEvent, None]:
     """The engine's events as protobuf; tokens are counted also of calls that are broken off."""
-    n_counted = 0
+    n_prompt = n_counted = 0
     async with aclosing(lease.engine.call_batches(body)) as batches:
         async for batch in batches:
             events = [m.event_decoder.decode(raw) for raw in batch]
             for event in events:
                 match event:
-                    case m.Started(prompt_tokens=prompt, cached_tokens=cached):
-                        lease.count_tokens(prompt=prompt, cached=cached)
+                    case m.Started(prompt_tokens=n_prompt, cached_tokens=cached):
+                        lease.count_tokens(prompt=n_prompt, cached=cached)
                     case m.Delta(n_tokens=n_tokens):
                         n_counted += n_tokens
                         lease.count_tokens(completion=n_tokens)
                     case m.Finished(completion_tokens=completion):
-                        lease.count_tokens(completion=completion - n_counted)
+                        # Another server tells the prompt's tokens only now.
+                        late = event.prompt_tokens - n_prompt
+                        lease.count_tokens(prompt=late, completion=completion - n_counted)
             for message in to_events(events, lease.entry):
                 yield message
 

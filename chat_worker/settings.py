@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from chat_worker.plugins.models import installed_backends
 from worker_runtime.settings import RuntimeSettings
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
+DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
 DEFAULT_INPUT_TOKENS = 2048
 DEFAULT_ANSWER_TOKENS = 512
 BACKEND_NAMES = {
@@ -46,7 +48,20 @@ class ChatSettings(RuntimeSettings):
     backend: str = Field(
         default="",
         validation_alias="MODEL_BACKEND",
-        description="transformers or llama.cpp, where a model has both; empty: llama.cpp.",
+        description=(
+            "transformers or llama.cpp, where a model has both; empty: llama.cpp. Or an installed "
+            "third party's backend, for the main model."
+        ),
+    )
+    remote_models: Path = Field(
+        default=DEFAULT_REMOTE_MODELS,
+        validation_alias="REMOTE_MODELS",
+        description="TOML file that lists models on other OpenAI-compatible servers.",
+    )
+    remote_api_keys: dict[str, SecretStr] = Field(
+        default={},
+        validation_alias="REMOTE_API_KEYS",
+        description='Keys for those servers, by the names that the file uses: {"name": "key"}.',
     )
     preload: bool = Field(
         default=False,
@@ -186,10 +201,19 @@ class ChatSettings(RuntimeSettings):
     @field_validator("backend")
     @classmethod
     def _known_backend(cls, value: str) -> str:
-        name = value.strip().lower()
-        if name not in BACKEND_NAMES:
-            raise ValueError(f"MODEL_BACKEND is {value!r}; known are transformers and llama.cpp")
-        return BACKEND_NAMES[name]
+        name = value.strip()
+        if name.lower() in BACKEND_NAMES:
+            return BACKEND_NAMES[name.lower()]
+        installed = installed_backends()
+        if name not in installed:
+            known = ", ".join(["transformers", "llama.cpp", *installed])
+            raise ValueError(f"MODEL_BACKEND is {value!r}; known are {known}")
+        return name
+
+    @property
+    def plugin(self) -> str:
+        """The third party's backend that runs the main model; empty: one of ours does."""
+        return "" if self.backend in BACKEND_NAMES.values() else self.backend
 
     @field_validator("torch_dtype", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
 # Other machines run this image: no instructions that only the building one has.
 ARG CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama
+    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama remote
 
 FROM python:3.12-slim
 # llama.cpp computes with OpenMP.

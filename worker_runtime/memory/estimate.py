@@ -5,7 +5,7 @@ from worker_runtime.catalog import ModelEntry
 # Weights as they are plus a fifth for KV cache and compute buffers; transformers keeps more.
 GROWTH = {"llama.cpp": 1.2, "transformers": 1.5, "sentence-transformers": 1.5}
 # The process itself: interpreter and native libraries.
-PROCESS_BYTES = {"llama.cpp": 150 << 20, "transformers": 450 << 20}
+PROCESS_BYTES = {"llama.cpp": 150 << 20, "transformers": 450 << 20, "remote": 60 << 20}
 LARGEST_PROCESS_BYTES = 450 << 20
 
 

@@ -1,8 +1,9 @@
 """A real engine process on a real pipe, spoken to as the worker does."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,9 +17,18 @@ EXIT_WITHIN_S = 20
 
 
 class EnginePipe:
-    def __init__(self) -> None:
+    """
+    Args:
+        module: the engine process to start.
+        env: variables on top of this process's own.
+    """
+
+    def __init__(
+        self, module: str = "chat_worker.engine_process", env: Mapping[str, str] | None = None
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "chat_worker.engine_process"],
+            [sys.executable, "-m", module],
+            env={**os.environ, **(env or {})},  # noqa: TID251 - the test is the outermost caller
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -43,7 +53,10 @@ class EnginePipe:
             self.process.kill()
 
     def load(self, path: Path, **changed: object) -> wire.Loaded | wire.LoadFailed:
-        spec = m.LoadSpec(**({"backend": "llama.cpp", "path": str(path), "n_ctx": 512} | changed))  # type: ignore[arg-type]
+        plain = {"backend": "llama.cpp", "path": str(path), "n_ctx": 512}
+        return self.load_spec(m.LoadSpec(**(plain | changed)))  # type: ignore[arg-type]
+
+    def load_spec(self, spec: Struct) -> wire.Loaded | wire.LoadFailed:
         self.send(wire.Load(wire.raw(spec)))
         for report in self.reports():
             if isinstance(report, wire.Loaded | wire.LoadFailed):

@@ -1,0 +1,1 @@
+"""Backends of third parties: what they implement, and the process that runs them."""

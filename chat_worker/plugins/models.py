@@ -1,0 +1,38 @@
+"""The main model as an entry of the catalogue, where a third party's backend is to run it."""
+
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from chat_worker.messages import LoadSpec
+from chat_worker.plugins.backend import ENTRY_POINT_GROUP
+from worker_runtime import wire
+from worker_runtime.catalog import ModelEntry, fingerprint
+
+ENGINE_MODULE = "chat_worker.plugins.engine_process"
+
+
+def installed_backends() -> dict[str, EntryPoint]:
+    """The backends that installed packages offer, by name; nothing of them is imported."""
+    return {found.name: found for found in entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def plugin_entry(path: Path, spec: LoadSpec) -> ModelEntry:
+    """What is at `path` is the backend's own affair: only its size and age are looked at."""
+    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
+    stats = [file.stat() for file in files]
+    size_bytes = sum(stat.st_size for stat in stats)
+    mtime_ns = max((stat.st_mtime_ns for stat in stats), default=0)
+    found = installed_backends().get(spec.backend)
+    version = found.dist.version if found is not None and found.dist is not None else ""
+    return ModelEntry(
+        id=spec.model_id,
+        capability="chat",
+        backend=spec.backend,
+        path=path,
+        size_bytes=size_bytes,
+        created_s=mtime_ns // 1_000_000_000,
+        context_length=spec.n_ctx,
+        fingerprint=fingerprint(path, size_bytes, mtime_ns, spec.backend, version),
+        load_spec=wire.raw(spec),
+        engine_module=ENGINE_MODULE,
+    )

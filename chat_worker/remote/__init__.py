@@ -1,0 +1,1 @@
+"""Models that run on another OpenAI-compatible server; their engine process forwards each call."""

@@ -1,0 +1,127 @@
+"""What another server's refusals and silences mean for the client.
+
+A client reads the other server's words only about its own request; everything else may name keys,
+accounts and hosts, so it goes to the log.
+"""
+
+import sys
+from collections.abc import Mapping
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from protos import errors
+from protos.errors import ServingError
+
+MAX_MESSAGE = 300
+MAX_RETRY_S = 3600.0
+CONNECT_AGAIN_S = 5.0
+
+_STATUSES: dict[int, tuple[type[ServingError], str]] = {
+    401: (errors.BackendFailure, "the remote server refuses this server's key"),
+    403: (errors.BackendFailure, "the remote server refuses this server's key"),
+    404: (errors.ModelNotFound, "the remote server does not know this model"),
+    408: (errors.DeadlineExceeded, "the remote server took too long"),
+    413: (errors.RequestTooLarge, "the request is larger than the remote server takes"),
+    429: (errors.Overloaded, "the remote server takes no more requests now"),
+    503: (errors.NotReady, "the remote server is not ready"),
+    504: (errors.DeadlineExceeded, "the remote server took too long"),
+}
+_PARAMS = {404: "model"}
+_RETRY_S: dict[type[ServingError], float] = {
+    errors.Overloaded: 1.0,
+    errors.NotReady: CONNECT_AGAIN_S,
+    errors.WorkerLost: 1.0,
+}
+# Errors of a stream that mean the same here; a refused key would be taken for the client's own.
+_SAME_HERE = (errors.WorkerLost, errors.NotReady, errors.Overloaded, errors.DeadlineExceeded)
+
+
+class Said(Struct):
+    """The error object of OpenAI's API."""
+
+    message: str = ""
+    code: str | int | None = None
+    param: str | None = None
+
+
+class _Envelope(Struct):
+    error: Said | str | None = None
+    message: str = ""
+
+
+def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
+    """The error for a reply with this status."""
+    said = _said(body)
+    if status in (400, 422):
+        return _invalid(said)
+    _log(f"answered {status}: {said.message}")
+    if 300 <= status < 400:
+        return errors.BackendFailure("the remote server redirects, which is not followed")
+    kind, message = _STATUSES.get(status, (errors.BackendFailure, "the remote server failed"))
+    retry_s = _retry_s(headers) or _RETRY_S.get(kind)
+    return kind(message, param=_PARAMS.get(status), retry_after_s=retry_s)
+
+
+def failed_in_stream(said: Said | str) -> ServingError:
+    """The error for an error object in the middle of an answer."""
+    said = said if isinstance(said, Said) else Said(said)
+    if isinstance(said.code, int):
+        return refused(said.code, {}, msgspec.json.encode({"error": said}))
+    _log(f"failed while it answered: {said.message}")
+    kind = errors.error_type(said.code or "")
+    if issubclass(kind, errors.InvalidRequest):
+        return _invalid(said)
+    if kind not in _SAME_HERE:
+        kind = errors.BackendFailure
+    return kind("the remote server failed while it answered", retry_after_s=_RETRY_S.get(kind))
+
+
+def unreachable(error: httpx.TransportError) -> ServingError:
+    """The error for a connection that failed, fell silent or broke."""
+    _log(f"{type(error).__name__}: {error}")
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.UnsupportedProtocol():
+            return errors.NotReady(
+                "the remote server cannot be reached", retry_after_s=CONNECT_AGAIN_S
+            )
+        case httpx.TimeoutException():
+            return errors.DeadlineExceeded("the remote server was silent for too long")
+        case _:
+            return errors.WorkerLost("the connection to the remote server broke", retry_after_s=1)
+
+
+def _invalid(said: Said) -> ServingError:
+    kind = errors.error_type(said.code) if isinstance(said.code, str) else errors.InvalidRequest
+    if not issubclass(kind, errors.InvalidRequest):
+        kind = errors.InvalidRequest
+    why = _printable(said.message) or "it does not say why"
+    param = _printable(said.param) if said.param else None
+    return kind(f"the remote server refuses the request: {why}", param=param)
+
+
+def _said(body: bytes) -> Said:
+    try:
+        envelope = msgspec.json.decode(body, type=_Envelope)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Said()
+    if isinstance(envelope.error, Said):
+        return envelope.error
+    return Said(envelope.error or envelope.message)
+
+
+def _retry_s(headers: Mapping[str, str]) -> float | None:
+    try:
+        wait_s = float(headers.get("retry-after", ""))
+    except ValueError:  # it may also be a date
+        return None
+    return wait_s if 0 <= wait_s <= MAX_RETRY_S else None
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_MESSAGE])
+
+
+def _log(what: str) -> None:
+    sys.stderr.write(f"the remote server {_printable(what)}\n")

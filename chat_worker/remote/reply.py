@@ -1,0 +1,230 @@
+"""The chunks of another server's stream as events of ours.
+
+Nothing in them is trusted: numbers are checked, and tool calls are numbered anew, because the
+gateway counts on them.
+"""
+
+import time
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from chat_worker import messages as m
+from chat_worker.remote.failures import Said, failed_in_stream
+from protos.errors import BackendFailure, WorkerLost
+
+DONE = b"[DONE]"
+Count = Annotated[int, Meta(ge=0, le=2**31)]
+Byte = Annotated[int, Meta(ge=0, le=255)]
+_REASONS: dict[str, Literal["stop", "length", "tool_calls"]] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+}
+
+
+class _PromptDetails(Struct):
+    cached_tokens: Count | None = None
+
+
+class _CompletionDetails(Struct):
+    reasoning_tokens: Count | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: Count = 0
+    completion_tokens: Count = 0
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallPiece(Struct):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(Struct):
+    content: str | None = None
+    refusal: str | None = None
+    # One of them, by server.
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_CallPiece] | None = None
+
+
+class _Candidate(Struct):
+    token: str
+    logprob: float
+    bytes: list[Byte] | None = None
+
+
+class _Scored(_Candidate):
+    top_logprobs: list[_Candidate] | None = None
+
+
+class _Logprobs(Struct):
+    content: list[_Scored] | None = None
+    # Of /v1/completions.
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    # Of /v1/completions.
+    text: str | None = None
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+    # vLLM names the stop string here.
+    stop_reason: str | int | None = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    error: Said | str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+
+
+class Reply:
+    """One answer as it comes in.
+
+    Args:
+        call_id: for the ids of tool calls that come without one.
+        n: choices that were asked for.
+        queue_s: how long the request waited here.
+    """
+
+    def __init__(self, call_id: int, n: int, queue_s: float) -> None:
+        self._call_id = call_id
+        self._n = n
+        self._queue_s = queue_s
+        self._sent_s = time.monotonic()
+        self._first_s: float | None = None
+        self._has_started = False
+        self._ends: dict[int, m.ChoiceEnd] = {}
+        self._usage: _Usage | None = None
+        # Our number of a call, by choice and the other server's number.
+        self._calls: dict[tuple[int, int], int] = {}
+        self.is_done = False
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the server has said how many tokens it took."""
+        return self._usage is not None
+
+    def take(self, payload: bytes) -> list[m.Event]:
+        """The events that one `data:` line means.
+
+        Raises:
+            ServingError: it reports a failure, or makes no sense.
+        """
+        if payload == DONE:
+            self.is_done = True
+            return []
+        try:
+            chunk = _decoder.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise BackendFailure("the remote server's answer is not understood") from None
+        if chunk.error is not None:
+            raise failed_in_stream(chunk.error)
+        self._usage = chunk.usage or self._usage
+        events: list[m.Event] = []
+        if not self._has_started:
+            self._has_started = True
+            # The prompt's tokens are known at the end only.
+            events.append(m.Started(prompt_tokens=0, cached_tokens=0))
+        for choice in chunk.choices:
+            events += self._delta(choice)
+        return events
+
+    def finished(self) -> m.Finished:
+        """
+        Raises:
+            WorkerLost: the stream broke off before every choice had its end.
+        """
+        if len(self._ends) < self._n:
+            raise WorkerLost("the remote server broke its answer off", retry_after_s=1)
+        usage = self._usage or _Usage()
+        prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+        now = time.monotonic()
+        first_s = now if self._first_s is None else self._first_s
+        return m.Finished(
+            choices=[self._ends[number] for number in range(self._n)],
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=(prompt and prompt.cached_tokens) or 0,
+            reasoning_tokens=(completion and completion.reasoning_tokens) or 0,
+            queue_s=self._queue_s,
+            prefill_s=first_s - self._sent_s,
+            decode_s=now - first_s,
+        )
+
+    def _delta(self, choice: _Choice) -> list[m.Event]:
+        number = choice.index
+        if not 0 <= number < self._n:
+            raise BackendFailure("the remote server answers with a choice nobody asked for")
+        said = choice.delta or _Delta()
+        delta = m.Delta(
+            choice=number,
+            text=choice.text or said.content or said.refusal or "",
+            n_tokens=0,  # only the whole is counted, by the other server
+            logprobs=_scores(choice.logprobs),
+            reasoning=said.reasoning_content or said.reasoning or "",
+            calls=[self._call(number, piece) for piece in said.tool_calls or []],
+        )
+        if choice.finish_reason:
+            stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
+            reason = _REASONS.get(choice.finish_reason, "stop")
+            self._ends[number] = m.ChoiceEnd(number, reason, stop)
+        if not (delta.text or delta.reasoning or delta.calls or delta.logprobs):
+            return []
+        if self._first_s is None:
+            self._first_s = time.monotonic()
+        return [delta]
+
+    def _call(self, choice: int, piece: _CallPiece) -> m.CallPiece:
+        function = piece.function or _Function()
+        key = (choice, piece.index)
+        if key in self._calls:
+            return m.CallPiece(self._calls[key], arguments=function.arguments or "")
+        index = sum(1 for other, _ in self._calls if other == choice)
+        self._calls[key] = index
+        call_id = piece.id or f"call_{self._call_id}_{choice}_{index}"
+        return m.CallPiece(index, call_id, function.name or "", function.arguments or "")
+
+
+def _scores(logprobs: _Logprobs | None) -> list[m.TokenLogprob]:
+    if logprobs is None:
+        return []
+    if logprobs.content is not None:
+        return [
+            m.TokenLogprob(_candidate(one), [_candidate(top) for top in one.top_logprobs or []])
+            for one in logprobs.content
+        ]
+    tokens = logprobs.tokens or []
+    tops = logprobs.top_logprobs or [None] * len(tokens)
+    return [
+        m.TokenLogprob(
+            m.Candidate(0, token.encode(), logprob or 0.0),
+            [m.Candidate(0, text.encode(), value) for text, value in (top or {}).items()],
+        )
+        for token, logprob, top in zip(tokens, logprobs.token_logprobs or [], tops, strict=False)
+    ]
+
+
+def _candidate(candidate: _Candidate) -> m.Candidate:
+    """Token ids are not told over HTTP, in either direction."""
+    text = candidate.token.encode() if candidate.bytes is None else bytes(candidate.bytes)
+    return m.Candidate(0, text, candidate.logprob)

@@ -1,0 +1,105 @@
+"""A generation as the JSON body that another OpenAI-compatible server takes."""
+
+from typing import Any
+
+import msgspec
+
+from chat_worker import messages as m
+from chat_worker.forwarding import openai_messages, sampling_fields
+from chat_worker.remote.spec import RemoteSpec
+from protos.errors import InvalidRequest, UnsupportedParameter
+
+
+def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str, Any]]:
+    """Where to send it below base_url, and what.
+
+    Raises:
+        UnsupportedParameter: OpenAI's API has no field for a part of it.
+        InvalidRequest: a schema is not JSON.
+    """
+    body = {
+        "model": spec.model.model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **sampling_fields(request.sampling, spec.global_seed),
+        **_limits(request),
+    }
+    match request.input:
+        case m.Conversation() as conversation:
+            body["messages"] = openai_messages(conversation, spec.default_system_prompt)
+            body |= _template(conversation) | _tools(conversation) | _format(request.constraint)
+            if request.top_logprobs is not None:
+                body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+            return "/chat/completions", body
+        case m.Prompt(text):
+            if request.constraint is not None:
+                raise UnsupportedParameter(
+                    "a remote model answers a bare prompt without a format", param="response_format"
+                )
+            if request.top_logprobs is not None:
+                body["logprobs"] = request.top_logprobs
+            return "/completions", body | {"prompt": text}
+        case _:
+            raise AssertionError("`forwarding.generation` refuses tokens")
+
+
+def _limits(request: m.Generate) -> dict[str, Any]:
+    """What bounds the answer; extensions of OpenAI's API only where they are asked for."""
+    fields: dict[str, Any] = {}
+    if request.max_tokens is not None:
+        fields["max_tokens"] = request.max_tokens
+    if request.stop:
+        fields["stop"] = request.stop
+    if request.n != 1:
+        fields["n"] = request.n
+    if request.ignore_eos:
+        fields["ignore_eos"] = True
+    return fields
+
+
+def _template(conversation: m.Conversation) -> dict[str, Any]:
+    kwargs = conversation.template_kwargs
+    return {"chat_template_kwargs": kwargs} if kwargs else {}
+
+
+def _tools(conversation: m.Conversation) -> dict[str, Any]:
+    if not conversation.tools:
+        return {}
+    fields: dict[str, Any] = {"tools": [_tool(tool) for tool in conversation.tools]}
+    if conversation.must_call_name:
+        named = {"name": conversation.must_call_name}
+        fields["tool_choice"] = {"type": "function", "function": named}
+    elif conversation.must_call:
+        fields["tool_choice"] = "required"
+    if not conversation.parallel_calls:
+        fields["parallel_tool_calls"] = False
+    return fields
+
+
+def _tool(tool: m.Tool) -> dict[str, Any]:
+    function = {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": _json(tool.parameters, "tools"),
+    }
+    return {"type": "function", "function": function}
+
+
+def _format(constraint: m.Constraint | None) -> dict[str, Any]:
+    match constraint:
+        case None:
+            return {}
+        case m.Constraint("json_object"):
+            return {"response_format": {"type": "json_object"}}
+        case m.Constraint("json_schema", text):
+            schema = {"name": "answer", "schema": _json(text, "response_format"), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        case m.Constraint(kind):
+            raise UnsupportedParameter(f"{kind} is not offered for remote models", param=kind)
+
+
+def _json(text: str, param: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise InvalidRequest("a schema is not valid JSON", param=param) from None

@@ -1,0 +1,154 @@
+"""The other server, over HTTP: asked once whether it is there, then for answers."""
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from chat_worker import messages as m
+from chat_worker.remote.failures import refused, unreachable
+from chat_worker.remote.reply import Reply
+from chat_worker.remote.request import path_and_body
+from chat_worker.remote.spec import RemoteSpec
+from chat_worker.remote.sse import DataLines
+from protos.errors import BackendFailure, BackendLoadFailed
+
+CHECK_S = 5.0
+CONNECT_S = 5.0
+# Below the five seconds after which many servers close a silent connection.
+KEEP_ALIVE_S = 2.0
+MAX_ERROR_BYTES = 64 * 1024
+MAX_KEY_BYTES = 16 * 1024
+
+
+class Upstream:
+    """
+    Raises:
+        BackendLoadFailed: its key or its certificates cannot be read.
+    """
+
+    def __init__(self, spec: RemoteSpec) -> None:
+        self._spec = spec
+        self._says_no_usage = False
+        self._client = httpx.AsyncClient(
+            headers=_headers(spec),
+            verify=_authorities(spec),
+            timeout=httpx.Timeout(spec.model.timeout_s, connect=CONNECT_S),
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    async def check(self) -> None:
+        """
+        Raises:
+            BackendLoadFailed: it does not list models within `CHECK_S`.
+        """
+        try:
+            async with (
+                asyncio.timeout(CHECK_S),
+                self._client.stream("GET", self._url("/models")) as reply,
+            ):
+                status = reply.status_code
+        except (TimeoutError, httpx.TransportError) as error:
+            sys.stderr.write(f"{self._url('/models')}: {type(error).__name__}: {error}\n")
+            raise load_failed("its server does not answer", "check base_url") from None
+        if status in (401, 403):
+            raise load_failed("its server refuses this server's key", "check the key")
+        if status != httpx.codes.OK:
+            why = f"its server answers {status} when asked for its models"
+            raise load_failed(why, "check base_url, which usually ends in /v1")
+
+    async def generate(
+        self, call_id: int, request: m.Generate, queue_s: float, emit: Callable[[m.Event], None]
+    ) -> None:
+        """Pass one request on, and its answer back, up to `Finished`. Cancelling hangs up.
+
+        Raises:
+            ServingError: the other server refused it, failed, or was lost.
+        """
+        path, body = path_and_body(request, self._spec)
+        reply = Reply(call_id, request.n, queue_s)
+        sent = self._client.stream("POST", self._url(path), content=msgspec.json.encode(body))
+        try:
+            async with sent as response:
+                await _require_stream(response)
+                lines = DataLines()
+                async for chunk in response.aiter_raw():
+                    for payload in lines.feed(chunk):
+                        for event in reply.take(payload):
+                            emit(event)
+                    if reply.is_done:
+                        break
+        except httpx.TransportError as error:
+            raise unreachable(error) from None
+        emit(reply.finished())
+        if not (reply.is_counted or self._says_no_usage):
+            self._says_no_usage = True
+            sys.stderr.write("the remote server does not count tokens: its usage is 0\n")
+
+    def _url(self, path: str) -> str:
+        return self._spec.model.base_url.rstrip("/") + path
+
+
+def load_failed(why: str, way_out: str) -> BackendLoadFailed:
+    return BackendLoadFailed(
+        f"the remote model cannot be used: {why}",
+        suggestions=(f"{way_out} in the file of remote models", "start the other server"),
+        metadata={"backend": "remote"},
+    )
+
+
+async def _require_stream(response: httpx.Response) -> None:
+    if response.status_code != httpx.codes.OK:
+        raise refused(response.status_code, response.headers, await _beginning(response))
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        raise BackendFailure("the remote server does not stream its answers")
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_ERROR_BYTES:
+            break
+    return body[:MAX_ERROR_BYTES]
+
+
+def _headers(spec: RemoteSpec) -> dict[str, str]:
+    headers = {
+        "content-type": "application/json",
+        # Compressed, a small reply could become a large one.
+        "accept-encoding": "identity",
+        **spec.model.headers,
+    }
+    if key := spec.api_key or _key_in_file(spec.model.api_key_file):
+        headers["authorization"] = f"Bearer {key}"
+    if not all(text.isascii() and text.isprintable() for text in headers.values()):
+        raise load_failed("a header or the key holds other than printable ASCII", "check them")
+    return headers
+
+
+def _key_in_file(path: str) -> str:
+    if not path:
+        return ""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            return file.read(MAX_KEY_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        sys.stderr.write(f"{path}: {type(error).__name__}\n")
+        raise load_failed("its key cannot be read", "check api_key_file") from None
+
+
+def _authorities(spec: RemoteSpec) -> ssl.SSLContext | bool:
+    if not spec.model.ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=spec.model.ca_file)
+    except OSError as error:  # of which SSLError is one
+        sys.stderr.write(f"{spec.model.ca_file}: {error}\n")
+        raise load_failed("its ca_file cannot be read", "check ca_file") from None
