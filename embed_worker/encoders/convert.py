@@ -9,7 +9,10 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+import traceback
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +31,25 @@ from embed_worker.encoders.converted import (
     read_record,
     write_record,
 )
-from embed_worker.encoders.openvino import PRECISIONS, OpenVinoRunner, Padding, compiled
+from embed_worker.encoders.openvino import (
+    LEAST_COSINE,
+    PRECISIONS,
+    OpenVinoRunner,
+    Padding,
+    compiled,
+)
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
 from embed_worker.engine.call import Row
 from protos.orphan import exit_when_orphaned
+from worker_runtime.load_failures import smells_of_memory
 
-# The graph itself is right when its float32 vectors match torch's.
-LEAST_COSINE = 0.9999
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
-CONVERSION_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError)
+CONVERSION_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+# What a converter left that was killed.
+STALE_S = 3600
+UNFINISHED = ".new-"
+Say = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
 PROBES = (
@@ -80,7 +92,7 @@ class Traceable(torch.nn.Module):
         return vectors
 
 
-def convert(source: Path, folder: Path, say: Any) -> Record:
+def convert(source: Path, folder: Path, say: Say) -> Record:
     """Write graph and tokenizer of `source` to `folder`; return its record.
 
     Raises:
@@ -116,8 +128,10 @@ def convert(source: Path, folder: Path, say: Any) -> Record:
         rows += reference.tokens.rows(PROBES, prompt="query: ").rows
     expected = _each(reference.runner, rows)
     for precision in PRECISIONS:
-        runner = OpenVinoRunner(compiled(folder, precision, n_threads=0), Padding.of(record))
-        record.cosines[precision] = _least_cosine(runner, rows, expected)
+        ready = compiled(folder, precision, n_threads=0)
+        runner = OpenVinoRunner(ready, Padding.of(record))
+        record.cosines[ready.precision] = _least_cosine(runner, rows, expected)
+    # The graph itself is right when its float32 vectors match torch's.
     if record.cosines["f32"] < LEAST_COSINE:
         raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
     return record
@@ -164,30 +178,40 @@ def _each(runner: TorchRunner | OpenVinoRunner, rows: list[Row]) -> NDArray[np.f
     )
 
 
-def _store(source: Path, folder: Path, say: Any) -> None:
+def _store(source: Path, folder: Path, say: Say) -> None:
     """Convert into a folder beside, which becomes `folder` when it is complete."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as place:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as place:
         fresh = Path(place) / folder.name
         fresh.mkdir()
-        try:
-            record = convert(source, fresh, say)
-        except (NotConvertible, *CONVERSION_ERRORS) as error:
-            if not isinstance(error, NotConvertible):
-                warnings.warn(f"cannot convert {source}: {error!r}", stacklevel=1)
-            reason = str(error) if isinstance(error, NotConvertible) else type(error).__name__
-            record = Record(source=str(source.resolve()), refusal=reason)
-        write_record(fresh, record)
-        _forget_older(folder.parent, record.source)
+        write_record(fresh, _record(source, fresh, say))
+        _clear_away(folder.parent, source)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
 
 
-def _forget_older(cache: Path, source: str) -> None:
+def _record(source: Path, folder: Path, say: Say) -> Record:
+    """That of the conversion, or why there is none; too little memory is no reason to remember."""
+    try:
+        return convert(source, folder, say)
+    except NotConvertible as refusal:
+        return Record(source=str(source.resolve()), refusal=str(refusal))
+    except CONVERSION_ERRORS as error:
+        if smells_of_memory(str(error)):
+            raise
+        traceback.print_exc()
+        reason = f"its conversion raised {type(error).__name__}"
+        return Record(source=str(source.resolve()), refusal=reason)
+
+
+def _clear_away(cache: Path, source: Path) -> None:
+    """Remove what older versions of the model left, and killed converters."""
     for path in cache.glob(f"*/{RECORD}"):
         record = read_record(path.parent)
-        if record is None or record.source == source:
+        if record is None or record.source == str(source.resolve()):
             shutil.rmtree(path.parent, ignore_errors=True)
+    for path in cache.glob(f"{UNFINISHED}*"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> None:

@@ -46,9 +46,9 @@ class Record(msgspec.Struct, kw_only=True):
     pools_prompt: bool = True
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
-    # By precision: the smallest cosine between its vectors and those of torch in float32.
+    # By precision of the arithmetic: the smallest cosine to vectors of torch in float32.
     cosines: dict[str, float] = {}
-    # By precision and threads: padded tokens that are computed together fastest.
+    # By precision and threads set: padded tokens that are computed together fastest.
     batch_tokens: dict[str, int] = {}
 
 

@@ -1,6 +1,7 @@
 """OpenVINO on the CPU: runs what was converted once, with neither torch nor transformers here."""
 
 import contextlib
+import math
 import mmap
 import sys
 import time
@@ -55,22 +56,22 @@ def load(
     """
     Args:
         cache: where converted models are kept.
-        precision: one of `PRECISIONS`; "auto" is float32 for a model that suffers from less.
+        precision: one of `PRECISIONS`; "auto" becomes "f32" for a model that suffers from less.
     Raises:
         NotConvertible: the model has to run on torch.
     """
     folder, record = converted(path, cache, on_progress)
     on_progress(0.8, "compiling")
-    if precision == "auto" and record.cosines["auto"] < LEAST_COSINE:
-        precision = "f32"
     model = compiled(folder, precision, n_threads=n_threads)
+    if precision == "auto" and record.cosines.get(model.precision, 0) < LEAST_COSINE:
+        model = compiled(folder, "f32", n_threads=n_threads)
     runner = OpenVinoRunner(model, Padding.of(record))
     tokens = Tokenization(
         tokenizers.Tokenizer.from_file(str(folder / TOKENIZER)),
         max_tokens=record.max_tokens,
         n_embedded=record.n_embedded,
     )
-    setting = f"{precision} {n_threads}"
+    setting = f"{model.precision}, threads {n_threads}"
     if setting not in record.batch_tokens:
         on_progress(0.9, "measuring batches")
         record.batch_tokens[setting] = runner.fastest_batch(record.max_tokens)
@@ -84,8 +85,9 @@ def load(
         device="cpu",
         batch_tokens=record.batch_tokens[setting],
         backend=BACKEND,
-        precision=_arithmetic(model, precision),
-        cosine=record.cosines[precision],
+        precision=model.precision,
+        # Not measured where the model was converted on another CPU.
+        cosine=record.cosines.get(model.precision, math.nan),
     )
 
 
@@ -94,6 +96,8 @@ class Compiled(msgspec.Struct, frozen=True):
 
     graph: Any
     pages: mmap.mmap | None
+    # Of its arithmetic: "bf16", "f32", "bf16, int8 weights".
+    precision: str
 
 
 def compiled(folder: Path, precision: str, *, n_threads: int) -> Compiled:
@@ -120,7 +124,8 @@ def compiled(folder: Path, precision: str, *, n_threads: int) -> Compiled:
     ready([first, first, first])
     if sys.platform != "win32" and pages is not None:
         pages.madvise(mmap.MADV_DONTNEED)
-    return Compiled(ready, pages)
+    used = ready.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return Compiled(ready, pages, f"{used}, int8 weights" if precision == "int8" else used)
 
 
 def _read(core: openvino.Core, folder: Path) -> tuple[Any, mmap.mmap | None]:
@@ -203,8 +208,3 @@ class OpenVinoRunner:
         # A copy: the library writes the next batch over its own.
         vectors: NDArray[np.float32] = np.array(outputs[0], dtype="<f4")
         return vectors
-
-
-def _arithmetic(model: Compiled, precision: str) -> str:
-    used = str(model.graph.get_property("INFERENCE_PRECISION_HINT").to_string())
-    return f"{used}, int8 weights" if precision == "int8" else used

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +16,21 @@ from numpy.typing import NDArray
 
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.converted import GRAPH, RECORD, NotConvertible, Record, read_record
+from embed_worker.encoders.converted import (
+    GRAPH,
+    RECORD,
+    NotConvertible,
+    Record,
+    read_record,
+    write_record,
+)
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.call import Row
 from embed_worker.service import built_in_folder
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
+UNCONVERTIBLE: dict[str, object] = {"pooling_mode": "weightedmean", "include_prompt": False}
 # Resident MiB of a process with all-MiniLM-L6-v2, after texts of every length.
 MOST_MIB = 250
 # Seconds from the start of its process to the first vector.
@@ -191,8 +200,7 @@ def test_a_prompt_that_is_not_pooled_is_left_out(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_converted_stays_on_torch_and_that_is_remembered(
     tmp_path: Path,
 ) -> None:
-    pooling: dict[str, object] = {"pooling_mode": "weightedmean", "include_prompt": False}
-    folder, cache = variant(tmp_path, pooling), tmp_path / "cache"
+    folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
     for _ in range(2):
         with pytest.raises(NotConvertible, match="weighted mean"):
             on_openvino(folder, cache)
@@ -209,10 +217,21 @@ def test_a_model_that_suffers_from_less_precision_runs_in_float32(
     on_openvino(built_in, converted_dir)
     (folder,) = converted_dir.glob(f"{built_in.name}-*")
     shutil.copytree(folder, tmp_path / folder.name)
-    record = json.loads((folder / RECORD).read_text())
-    record["cosines"]["auto"] = 0.999
-    (tmp_path / folder.name / RECORD).write_text(json.dumps(record))
+    record = read_record(folder)
+    assert record is not None
+    record.cosines = {name: 1.0 if name == "f32" else 0.999 for name in record.cosines}
+    write_record(tmp_path / folder.name, record)
     assert on_openvino(built_in, tmp_path, "auto").precision == "f32"
+
+
+def test_what_a_killed_converter_left_is_cleared_away(tmp_path: Path) -> None:
+    folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
+    for name, age_s in (("old", 7200), ("running", 10)):
+        (cache / f".new-{name}").mkdir(parents=True)
+        os.utime(cache / f".new-{name}", (time.time() - age_s,) * 2)
+    with pytest.raises(NotConvertible):
+        on_openvino(folder, cache)
+    assert {path.name for path in cache.glob(".new-*")} == {".new-running"}
 
 
 def test_a_folder_that_cannot_be_written_to_leaves_the_model_on_torch(
