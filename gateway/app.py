@@ -18,16 +18,34 @@ from gateway.limits import LimitsMiddleware
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.request_context import context_of
-from gateway.routes import chat, completions, embeddings, health, lifecycle, metrics, models
+from gateway.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    lifecycle,
+    messages,
+    metrics,
+    models,
+)
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
 from protos.errors import ServingError
 
-BODIES = (ChatRequest, CompletionRequest, EmbeddingRequest, LoadRequest, UnloadRequest)
+BODIES = (
+    ChatRequest,
+    MessagesRequest,
+    CountTokensRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    LoadRequest,
+    UnloadRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +69,7 @@ def create_app(settings: GatewaySettings | None = None, pool: Pool | None = None
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    for module in (chat, completions, embeddings, models, lifecycle, health, metrics):
+    for module in (chat, messages, completions, embeddings, models, lifecycle, health, metrics):
         app.include_router(module.router)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -85,7 +103,7 @@ async def _serving_error(request: Request, error: Exception) -> Response:
     context = context_of(request.scope)
     context.count_error(error)
     log.info("request %s: %s", context.request_id, error.code)
-    return error_response(error, context.request_id)
+    return error_response(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -96,6 +114,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
         error.status_code,
         codes.get(error.status_code, "http_error"),
         f"{request.method[:16]}: {str(error.detail).lower()}",
-        context_of(request.scope).request_id,
+        request.scope,
         headers,
     )
