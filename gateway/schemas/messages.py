@@ -46,11 +46,14 @@ NO_EFFECT = frozenset(
 
 
 def _of_kind(*known: str) -> Discriminator:
-    """Chooses the union's member that is tagged with the value's type, else the one for others."""
+    """Chooses the union's member for the value's type, else the one for others.
+
+    No tag is spelled like a field: in a complaint's path one could not tell them apart.
+    """
 
     def kind(value: Any) -> str:
         named = value.get("type") if isinstance(value, dict) else None
-        return next((kind for kind in known if kind == named), "other")
+        return f"{named}_block" if named in known else "other_block"
 
     return Discriminator(kind)
 
@@ -84,7 +87,8 @@ class ToolUseBlock(Cacheable):
 
 
 ResultPart = Annotated[
-    Annotated[TextBlock, Tag("text")] | Annotated[OtherBlock, Tag("other")], _of_kind("text")
+    Annotated[TextBlock, Tag("text_block")] | Annotated[OtherBlock, Tag("other_block")],
+    _of_kind("text"),
 ]
 
 
@@ -110,12 +114,12 @@ class RedactedThinkingBlock(ApiModel):
 
 
 Block = Annotated[
-    Annotated[TextBlock, Tag("text")]
-    | Annotated[ToolUseBlock, Tag("tool_use")]
-    | Annotated[ToolResultBlock, Tag("tool_result")]
-    | Annotated[ThinkingBlock, Tag("thinking")]
-    | Annotated[RedactedThinkingBlock, Tag("redacted_thinking")]
-    | Annotated[OtherBlock, Tag("other")],
+    Annotated[TextBlock, Tag("text_block")]
+    | Annotated[ToolUseBlock, Tag("tool_use_block")]
+    | Annotated[ToolResultBlock, Tag("tool_result_block")]
+    | Annotated[ThinkingBlock, Tag("thinking_block")]
+    | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
+    | Annotated[OtherBlock, Tag("other_block")],
     _of_kind("text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
 ]
 
@@ -183,7 +187,7 @@ class CountTokensRequest(Cacheable):
     model: ModelId
     messages: Annotated[list[Turn], Field(min_length=1, max_length=512, fail_fast=True)]
     system: Text | Annotated[list[TextBlock], Field(max_length=64, fail_fast=True)] | None = None
-    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

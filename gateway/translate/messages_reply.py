@@ -78,17 +78,17 @@ class MessageEvents:
             begun = _block(piece, "", "")
             yield _event("content_block_start", index=self._index, content_block=begun)
         if piece.text:
-            yield self._delta(_delta(piece))
+            yield self._more(_delta(piece))
 
     def _end_block(self) -> Iterator[bytes]:
         if self._open is None:
             return
         if self._open == THINKING:
-            yield self._delta({"type": "signature_delta", "signature": self._reply_id})
+            yield self._more({"type": "signature_delta", "signature": self._reply_id})
         yield _event("content_block_stop", index=self._index)
         self._open = None
 
-    def _delta(self, delta: dict[str, str]) -> bytes:
+    def _more(self, delta: dict[str, str]) -> bytes:
         return _event("content_block_delta", index=self._index, delta=delta)
 
 
@@ -103,21 +103,19 @@ def _pieces(delta: chat_pb2.Delta, going_on: int | None) -> list[_Piece]:
 
 def _block(first: _Piece, signature: str, text: str) -> dict[str, Any]:
     """A content block; the signature is any word, as clients drop thinking that has none."""
-    match first.of:
-        case -2:
-            return {"type": "thinking", "thinking": text, "signature": signature}
-        case -1:
-            return {"type": "text", "text": text}
+    if first.of == THINKING:
+        return {"type": "thinking", "thinking": text, "signature": signature}
+    if first.of == TEXT:
+        return {"type": "text", "text": text}
     call = {"type": "tool_use", "id": first.call_id, "name": first.name}
     return call | {"input": _object(text)}
 
 
 def _delta(piece: _Piece) -> dict[str, str]:
-    match piece.of:
-        case -2:
-            return {"type": "thinking_delta", "thinking": piece.text}
-        case -1:
-            return {"type": "text_delta", "text": piece.text}
+    if piece.of == THINKING:
+        return {"type": "thinking_delta", "thinking": piece.text}
+    if piece.of == TEXT:
+        return {"type": "text_delta", "text": piece.text}
     return {"type": "input_json_delta", "partial_json": piece.text}
 
 

@@ -13,6 +13,7 @@ from gateway.schemas.messages import (
     ServerTool,
     TextBlock,
     ThinkingBlock,
+    ToolChoice,
     ToolResultBlock,
     ToolUseBlock,
 )
@@ -82,7 +83,8 @@ def _conversation(body: CountTokensRequest) -> chat_pb2.Conversation:
     tools = _tools(body)
     conversation = chat_pb2.Conversation(messages=messages, tools=tools)
     if body.tool_choice is not None:
-        conversation.tool_choice.CopyFrom(_tool_choice(body, {tool.name for tool in tools}))
+        names = {tool.name for tool in tools}
+        conversation.tool_choice.CopyFrom(_tool_choice(body.tool_choice, names))
         if body.tool_choice.disable_parallel_tool_use is not None:
             conversation.parallel_tool_calls = not body.tool_choice.disable_parallel_tool_use
     if body.thinking is not None:
@@ -199,9 +201,7 @@ def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:
     return tools
 
 
-def _tool_choice(body: CountTokensRequest, names: set[str]) -> chat_pb2.ToolChoice:
-    choice = body.tool_choice
-    assert choice is not None
+def _tool_choice(choice: ToolChoice, names: set[str]) -> chat_pb2.ToolChoice:
     if (choice.type == "tool") != (choice.name is not None):
         raise InvalidRequest(
             "tool_choice of type tool, and no other, needs a name", param="tool_choice.name"
