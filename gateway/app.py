@@ -24,6 +24,7 @@ from gateway.routes import (
     embeddings,
     health,
     lifecycle,
+    messages,
     metrics,
     models,
     rerank,
@@ -33,6 +34,7 @@ from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
@@ -41,6 +43,8 @@ from protos.errors import ServingError
 
 BODIES = (
     ChatRequest,
+    MessagesRequest,
+    CountTokensRequest,
     CompletionRequest,
     TokenizeRequest,
     DetokenizeRequest,
@@ -79,7 +83,7 @@ def create_app(
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    modules = [chat, completions, tokenize, models, lifecycle, health, metrics]
+    modules = [chat, messages, completions, tokenize, models, lifecycle, health, metrics]
     if with_embeddings:
         modules += [embeddings, rerank]
     for module in modules:
@@ -116,7 +120,7 @@ async def _serving_error(request: Request, error: Exception) -> Response:
     context = context_of(request.scope)
     context.count_error(error)
     log.info("request %s: %s", context.request_id, error.code)
-    return error_response(error, context.request_id)
+    return error_response(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -127,6 +131,6 @@ async def _http_error(request: Request, error: Exception) -> Response:
         error.status_code,
         codes.get(error.status_code, "http_error"),
         f"{request.method[:16]}: {str(error.detail).lower()}",
-        context_of(request.scope).request_id,
+        request.scope,
         headers,
     )

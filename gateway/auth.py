@@ -68,7 +68,7 @@ class AuthMiddleware:
                 self._admit(scope)
             except (AuthenticationFailed, InvalidRequest) as error:
                 context_of(scope).count_error(error)
-                refusal = error_response(error, context_of(scope).request_id)
+                refusal = error_response(error, scope)
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -85,7 +85,7 @@ class AuthMiddleware:
         elif scope["path"] not in OPEN_PATHS and not _is_preflight(scope):
             raise AuthenticationFailed(
                 "a valid API key is needed",
-                suggestions=("send it as: Authorization: Bearer <key>",),
+                suggestions=("send it as Authorization: Bearer <key>, or as x-api-key: <key>",),
             )
 
 
@@ -95,8 +95,10 @@ def _is_preflight(scope: Scope) -> bool:
 
 
 def _offered(scope: Scope) -> str:
-    if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
-        raise InvalidRequest("more than one Authorization header")
+    names = [name for name, _ in scope["headers"]]
+    for name in (b"authorization", b"x-api-key"):
+        if names.count(name) > 1:
+            raise InvalidRequest(f"more than one header {name.decode()}")
     authorization = header(scope, b"authorization") or ""
     kind, _, key = authorization.partition(" ")
     if kind.lower() == "bearer":

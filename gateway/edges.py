@@ -6,7 +6,7 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import error_response
+from gateway.errors import error_response, id_headers
 from gateway.request_context import (
     API_PATHS,
     SCOPE_KEY,
@@ -55,8 +55,7 @@ class RequestIdMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                own = (b"x-request-id", context.request_id.encode("ascii"))
-                message["headers"] = [*message["headers"], own, *context.headers]
+                message["headers"] = [*message["headers"], *id_headers(scope), *context.headers]
             await send(message)
 
         try:
@@ -67,7 +66,7 @@ class RequestIdMiddleware:
             if begun:
                 raise
             self._count_error(error)
-            await error_response(error, context.request_id)(scope, receive, send_with_id)
+            await error_response(error, scope)(scope, receive, send_with_id)
         except Exception:
             # The gateway's outermost loop: no client ever gets a traceback or a silent close.
             log.exception("request %s failed", context.request_id)
@@ -75,7 +74,7 @@ class RequestIdMiddleware:
                 raise
             unexpected = BackendFailure("the gateway failed; the log has the request's id")
             self._count_error(unexpected)
-            await error_response(unexpected, context.request_id)(scope, receive, send_with_id)
+            await error_response(unexpected, scope)(scope, receive, send_with_id)
 
 
 class CountMiddleware:
@@ -110,7 +109,7 @@ class BoundsMiddleware:
         except InvalidRequest as error:
             context = context_of(scope)
             context.count_error(error)
-            refusal = error_response(error, context.request_id)
+            refusal = error_response(error, scope)
             if not isinstance(error, RequestTooLarge):
                 # Who can say where the next request begins? A large body's end is known, and
                 # a client that is reset while it sends never sees the answer.

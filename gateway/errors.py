@@ -5,7 +5,9 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Scope
 
+from gateway.request_context import context_of
 from protos import errors
 from protos.errors import ServingError
 
@@ -29,6 +31,14 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.BackendFailure: (500, "server_error"),
     ServingError: (500, "server_error"),
 }
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
 def status_and_type(error: ServingError) -> tuple[int, str]:
@@ -50,8 +60,25 @@ def envelope(error: ServingError, request_id: str) -> dict[str, Any]:
     return {"error": body}
 
 
-def error_response(error: ServingError, request_id: str) -> Response:
-    status, _ = status_and_type(error)
+def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:
+    """The envelope that the clients of this path know."""
+    return _in_form(envelope(error, context_of(scope).request_id), _status(error, scope), scope)
+
+
+def speaks_anthropic(scope: Scope) -> bool:
+    """Whether the path belongs to Anthropic's API, with error bodies and statuses of its own."""
+    return f"{scope['path']}/".startswith("/v1/messages/")
+
+
+def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """The request's id under the names that clients of this path look for."""
+    request_id = context_of(scope).request_id.encode("ascii")
+    names = (b"x-request-id", b"request-id") if speaks_anthropic(scope) else (b"x-request-id",)
+    return [(name, request_id) for name in names]
+
+
+def error_response(error: ServingError, scope: Scope) -> Response:
+    status = _status(error, scope)
     headers = {}
     wait_s = math.inf if error.retry_after_s is None else error.retry_after_s
     if math.isfinite(wait_s):
@@ -60,11 +87,11 @@ def error_response(error: ServingError, request_id: str) -> Response:
         headers["x-should-retry"] = "false"
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return json_response(envelope(error, request_id), status, headers)
+    return json_response(error_body(error, scope), status, headers)
 
 
 def plain_error_response(
-    status: int, code: str, message: str, request_id: str, headers: dict[str, str] | None = None
+    status: int, code: str, message: str, scope: Scope, headers: dict[str, str] | None = None
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same shape."""
     body = {
@@ -72,13 +99,30 @@ def plain_error_response(
         "type": "invalid_request_error",
         "param": None,
         "code": code,
-        "request_id": request_id,
+        "request_id": context_of(scope).request_id,
     }
-    return json_response({"error": body}, status, headers)
+    return json_response(_in_form({"error": body}, status, scope), status, headers)
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+def _status(error: ServingError, scope: Scope) -> int:
+    if isinstance(error, errors.Overloaded) and speaks_anthropic(scope):
+        return 529
+    return status_and_type(error)[0]
+
+
+def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:
+    """Our envelope, in Anthropic's form on its paths: code, param and the ways out stay."""
+    if not speaks_anthropic(scope):
+        return body
+    error = dict(body["error"])
+    request_id = error.pop("request_id")
+    other = "api_error" if status >= 500 else "invalid_request_error"
+    error["type"] = _ANTHROPIC_TYPES.get(status, other)
+    return {"type": "error", "error": error, "request_id": request_id}
 
 
 def printable(text: str) -> str:

@@ -80,7 +80,7 @@ class LimitsMiddleware:
             await self._count(context)
         except RateLimited as error:
             context.count_error(error)
-            await error_response(error, context.request_id)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
         self._in_flight[context.client] += 1
         try:

@@ -15,7 +15,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import envelope, error_response
+from gateway.errors import error_body, error_response
 from gateway.presence import gone
 from gateway.request_context import context_of
 from protos.errors import BackendFailure, NotReady, ServingError
@@ -26,6 +26,17 @@ END = {"type": "http.response.body", "body": b"", "more_body": False}
 ABORT_KEY = "y26hkx.abort"
 
 log = logging.getLogger(__name__)
+
+
+def frame(event: bytes) -> bytes:
+    return b"data: " + event + b"\n\n"
+
+
+def named_frame(event: bytes) -> bytes:
+    """For APIs whose events begin with their type: it is the event's name too."""
+    begin = len(b'{"type":"')
+    name = event[begin : event.index(b'"', begin)]
+    return b"event: " + name + b"\n" + frame(event)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class EventStream(Response):
         source: the answer; its first item comes when the worker has begun.
         waiting: what to say in a comment while nothing came yet, such as the queue position.
         headers: names and values that are known when the head is sent.
+        frame: makes an event of JSON bytes.
+        done: what a whole answer ends with.
     """
 
     media_type = "text/event-stream"
@@ -53,12 +66,16 @@ class EventStream(Response):
         limits: StreamLimits,
         waiting: Callable[[], str],
         headers: Callable[[], list[tuple[bytes, bytes]]],
+        frame: Callable[[bytes], bytes] = frame,
+        done: bytes = DONE,
     ) -> None:
         super().__init__()
         self._source = source
         self._limits = limits
         self._waiting = waiting
         self._late_headers = headers
+        self._frame = frame
+        self._done = done
         self._head_sent = False
         self._sent_s = 0.0
 
@@ -93,8 +110,8 @@ class EventStream(Response):
         try:
             async with aclosing(self._source) as events:
                 async for event in events:
-                    await self._put(send, frame(event))
-            await self._put(send, DONE)
+                    await self._put(send, self._frame(event))
+            await self._put(send, self._done)
         except ServingError as error:
             await self._fail(error, scope, receive, send)
         except TimeoutError:
@@ -112,11 +129,10 @@ class EventStream(Response):
     async def _fail(self, error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
         """A broken stream ends with an error event: never silently, never with [DONE]."""
         context_of(scope).count_error(error)
-        request_id = context_of(scope).request_id
         if not self._head_sent:
-            await error_response(error, request_id)(scope, receive, send)
+            await error_response(error, scope)(scope, receive, send)
             return
-        await self._put(send, frame(orjson.dumps(envelope(error, request_id))))
+        await self._put(send, self._frame(orjson.dumps(error_body(error, scope))))
         await send(END)
 
     async def _put(self, send: Send, data: bytes) -> None:
@@ -143,7 +159,3 @@ class EventStream(Response):
             await asyncio.sleep(self._limits.comment_s / 4)
             if loop.time() - self._sent_s >= self._limits.comment_s:
                 await self._put(send, f": {self._waiting()}\n\n".encode())
-
-
-def frame(event: bytes) -> bytes:
-    return b"data: " + event + b"\n\n"

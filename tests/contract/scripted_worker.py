@@ -225,6 +225,12 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
                 call.cancelled.set()
             call.ended.set()
 
+    async def ApplyTemplate(  # noqa: N802 - gRPC's name
+        self, request: chat_pb2.ApplyTemplateRequest, context: Any
+    ) -> chat_pb2.ApplyTemplateResponse:
+        self._worker._seen(request, context)
+        return chat_pb2.ApplyTemplateResponse(prompt="prompt", n_tokens=PROMPT_TOKENS)
+
 
 class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     def __init__(self, worker: ScriptedWorker) -> None:

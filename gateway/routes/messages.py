@@ -1,0 +1,58 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`: Anthropic's API."""
+
+import secrets
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.body import parse
+from gateway.errors import json_response
+from gateway.openapi import takes
+from gateway.pool.calls import unary
+from gateway.presence import while_present
+from gateway.request_context import context_of
+from gateway.routes.generation import Call
+from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
+from gateway.services import services_of
+from gateway.sse import EventStream, named_frame
+from gateway.translate.messages_reply import MessageEvents, collect
+from gateway.translate.messages_request import generate_request, template_request
+
+router = APIRouter()
+
+
+@router.post("/v1/messages", openapi_extra=takes(MessagesRequest))
+async def messages(request: Request) -> Response:
+    """Answer a conversation, whole or as server-sent events."""
+    services = services_of(request)
+    body = await parse(request, MessagesRequest)
+    limits = services.stream_limits if body.stream else services.plain_limits
+    call = Call(request, services, body, limits, without_effect(body))
+    message = generate_request(body, services.chat_defaults, call.context.cache_salt)
+    reply_id = f"msg_{secrets.token_hex(12)}"
+    if not body.stream:
+        events = await while_present(request, call.relay.collect(message))
+        return json_response(collect(reply_id, events), headers=call.header_dict())
+    source = call.relay.events(message, MessageEvents(reply_id).of)
+    waiting, headers = call.relay.waiting, call.headers
+    return EventStream(source, services.sse_limits, waiting, headers, named_frame, done=b"")
+
+
+@router.post("/v1/messages/count_tokens", openapi_extra=takes(CountTokensRequest))
+async def count_tokens(request: Request) -> Response:
+    """How many input tokens a conversation would have; nothing is generated."""
+    services = services_of(request)
+    body = await parse(request, CountTokensRequest)
+    message = template_request(body)
+    call = unary(
+        services.pool.chat,
+        message.model,
+        context_of(request.scope).request_id,
+        services.settings.request_timeout_s,
+        lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
+    )
+    response = await while_present(request, call)
+    ignored = ", ".join(sorted(without_effect(body)))
+    headers = {"x-ignored-parameters": ignored} if ignored else None
+    return json_response({"input_tokens": response.n_tokens}, headers=headers)

@@ -1,0 +1,246 @@
+"""`POST /v1/messages` and `POST /v1/messages/count_tokens`, as Anthropic's clients send them."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from gateway.schemas.chat import Text
+from gateway.schemas.common import (
+    MAX_TOKENS,
+    ApiModel,
+    FreeJson,
+    KeepAlive,
+    ModelId,
+    StopString,
+)
+from protos.errors import InvalidRequest
+
+ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
+ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]
+Word = Annotated[str, Field(max_length=64)]
+
+# Accepted wherever they stand, of no effect here; named in the header x-ignored-parameters.
+NO_EFFECT = frozenset(
+    {
+        "cache_control",
+        "citations",
+        "caller",
+        "toolset_name",
+        "redacted_thinking",
+        "allowed_callers",
+        "defer_loading",
+        "eager_input_streaming",
+        "input_examples",
+        "display",
+        "effort",
+        "metadata",
+        "service_tier",
+        "speed",
+        "inference_geo",
+        "diagnostics",
+        "context_management",
+        "user_profile_id",
+        "workspace_id",
+    }
+)
+
+
+def _of_kind(*known: str) -> Discriminator:
+    """Chooses the union's member for the value's type, else the one for others.
+
+    No tag is spelled like a field: in a complaint's path one could not tell them apart.
+    """
+
+    def kind(value: Any) -> str:
+        named = value.get("type") if isinstance(value, dict) else None
+        return f"{named}_block" if named in known else "other_block"
+
+    return Discriminator(kind)
+
+
+class Cacheable(ApiModel):
+    """Where a client may ask for its prefix to be cached, as happens here unasked."""
+
+    cache_control: FreeJson | None = None
+
+
+class TextBlock(Cacheable):
+    type: Literal["text"]
+    text: Text
+    citations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+
+
+class OtherBlock(ApiModel):
+    """Images, documents, what Anthropic's own tools say: refused by its type."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Word
+
+
+class ToolUseBlock(Cacheable):
+    type: Literal["tool_use"]
+    id: ToolUseId
+    name: ToolName
+    input: FreeJson
+    caller: FreeJson | None = None
+    toolset_name: Word | None = None
+
+
+ResultPart = Annotated[
+    Annotated[TextBlock, Tag("text_block")] | Annotated[OtherBlock, Tag("other_block")],
+    _of_kind("text"),
+]
+
+
+class ToolResultBlock(Cacheable):
+    type: Literal["tool_result"]
+    tool_use_id: ToolUseId
+    content: Text | Annotated[list[ResultPart], Field(max_length=64, fail_fast=True)] | None = None
+    is_error: bool | None = None
+    toolset_name: Word | None = None
+
+
+class ThinkingBlock(ApiModel):
+    type: Literal["thinking"]
+    thinking: Text
+    signature: Text
+
+
+class RedactedThinkingBlock(ApiModel):
+    """Only who made it can read it."""
+
+    type: Literal["redacted_thinking"]
+    redacted_thinking: Annotated[Text, Field(alias="data")]
+
+
+Block = Annotated[
+    Annotated[TextBlock, Tag("text_block")]
+    | Annotated[ToolUseBlock, Tag("tool_use_block")]
+    | Annotated[ToolResultBlock, Tag("tool_result_block")]
+    | Annotated[ThinkingBlock, Tag("thinking_block")]
+    | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
+    | Annotated[OtherBlock, Tag("other_block")],
+    _of_kind("text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
+]
+
+
+class Turn(ApiModel):
+    role: Literal["user", "assistant", "system"]
+    content: Text | Annotated[list[Block], Field(max_length=64, fail_fast=True)]
+
+
+class ClientTool(Cacheable):
+    type: Literal["custom"] | None = None
+    name: ToolName
+    description: Annotated[str, Field(max_length=16_384)] | None = None
+    input_schema: FreeJson
+    strict: bool | None = None
+    allowed_callers: Annotated[list[Word], Field(max_length=16)] | None = None
+    defer_loading: bool | None = None
+    eager_input_streaming: bool | None = None
+    input_examples: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+
+
+class ServerTool(ApiModel):
+    """Tools that Anthropic runs or defines, such as web_search_20250305: refused by type."""
+
+    model_config = ConfigDict(extra="ignore")
+    type: Word
+
+
+def _who_runs(tool: Any) -> str:
+    named = tool.get("type") if isinstance(tool, dict) else None
+    return "client" if named in (None, "custom") else "server"
+
+
+AnyTool = Annotated[
+    Annotated[ClientTool, Tag("client")] | Annotated[ServerTool, Tag("server")],
+    Discriminator(_who_runs),
+]
+
+
+class ToolChoice(ApiModel):
+    type: Literal["auto", "any", "tool", "none"]
+    name: ToolName | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(ApiModel):
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: Annotated[int, Field(ge=1024, le=MAX_TOKENS)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+
+class OutputFormat(ApiModel):
+    type: Literal["json_schema"]
+    schema_: Annotated[FreeJson, Field(alias="schema")]
+
+
+class OutputConfig(ApiModel):
+    effort: Word | None = None
+    format: OutputFormat | None = None
+
+
+class CountTokensRequest(Cacheable):
+    """What becomes the prompt."""
+
+    model: ModelId
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=512, fail_fast=True)]
+    system: Text | Annotated[list[TextBlock], Field(max_length=64, fail_fast=True)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128, fail_fast=True)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    mcp_servers: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+    context_management: FreeJson | None = None
+    speed: Word | None = None
+    user_profile_id: Annotated[str, Field(max_length=512)] | None = None
+    workspace_id: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _thinks_within_a_budget(self) -> Self:
+        thinking = self.thinking
+        if thinking and (thinking.type == "enabled") != (thinking.budget_tokens is not None):
+            raise InvalidRequest(
+                "thinking of type enabled, and no other, needs budget_tokens",
+                param="thinking.budget_tokens",
+            )
+        return self
+
+
+class MessagesRequest(CountTokensRequest):
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    stop_sequences: Annotated[list[StopString], Field(max_length=16)] | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    keep_alive: KeepAlive | None = None
+    container: FreeJson | Word | None = None
+    metadata: FreeJson | None = None
+    service_tier: Word | None = None
+    inference_geo: Word | None = None
+    diagnostics: FreeJson | None = None
+
+    @model_validator(mode="after")
+    def _leaves_tokens_to_the_answer(self) -> Self:
+        budget = self.thinking.budget_tokens if self.thinking else None
+        if budget is not None and budget >= self.max_tokens:
+            raise InvalidRequest(
+                "thinking.budget_tokens must be less than max_tokens",
+                param="thinking.budget_tokens",
+            )
+        return self
+
+
+def without_effect(model: ApiModel) -> set[str]:
+    """Names of fields anywhere in `model` that the client set and that change nothing."""
+    found: set[str] = set()
+    for name in model.model_fields_set:
+        value = getattr(model, name)
+        if name in NO_EFFECT and value:
+            found.add(name)
+        for inner in value if isinstance(value, list) else (value,):
+            if isinstance(inner, ApiModel):
+                found |= without_effect(inner)
+    return found
