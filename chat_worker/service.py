@@ -27,6 +27,7 @@ from worker_runtime.model_folders import (
 GUIDE_ID = "qwen2-y26hkx-guide"
 GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
 SUBFOLDERS = ("qwen", "guide")
+EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
 TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
@@ -86,7 +87,9 @@ class ModelScan:
         for folder in (root, *(root / name for name in SUBFOLDERS), *built_in):
             if folder.is_dir():
                 for path in sorted(folder.iterdir()):
-                    yield from self._model_paths(path)
+                    # What lies there embeds texts, also where its architecture could chat.
+                    if path.name != EMBEDDING_FOLDER:
+                        yield from self._model_paths(path)
 
     def _model_paths(self, path: Path) -> list[Path]:
         """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""

@@ -16,6 +16,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.schemas import closed
 from chat_worker.engine.sampling import Row
 from chat_worker.messages import Constraint
 from protos.errors import BackendFailure, InvalidRequest
@@ -99,7 +100,10 @@ class Grammars:
             raise InvalidRequest(
                 f"longer than {MAX_GRAMMAR_CHARS // 1024} Ki characters", param=param
             )
-        grammar = _grammar(constraint, param)
+        try:
+            grammar = _grammar(constraint, param)
+        except RecursionError:
+            raise InvalidRequest("the schema cannot be enforced: too deep", param=param) from None
         matcher = self._kept.get(grammar)
         if matcher is None:
             matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
@@ -149,7 +153,7 @@ def _grammar(constraint: Constraint, param: str) -> str:
         case "json_object":
             return _json_grammar({"type": "object"})
         case "json_schema":
-            return _json_grammar(_parsed(constraint.text, param))
+            return _json_grammar(closed(_parsed(constraint.text, param)))
 
 
 def _json_grammar(schema: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ class Dialect:
         return ReplyForm(
             stops=request.stop,
             schemas=_schemas(request.input.tools),
-            parallel_calls=request.input.parallel_calls,
+            parallel_calls=_parallel(request.input),
             thinks=self._thinks,
             begins_thinking=self._thinks and self._has_opened(prompt),
         )
@@ -84,7 +84,7 @@ class Dialect:
             self._form,
             _schemas(conversation.tools),
             conversation.must_call_name,
-            parallel=conversation.parallel_calls,
+            parallel=_parallel(conversation),
         )
         return Constraint("tools", grammar)
 
@@ -116,6 +116,11 @@ class Dialect:
     def _has_opened(self, prompt: list[int]) -> bool:
         tail = (self._tokenizer.piece(token, show_control=True) for token in prompt[-TAIL_TOKENS:])
         return b"".join(tail).rstrip().endswith(reasoning.OPENING.encode())
+
+
+def _parallel(conversation: Conversation) -> bool:
+    """A tool that is asked for by its name is called once."""
+    return conversation.parallel_calls and not conversation.must_call_name
 
 
 def _schemas(tools: list[Tool]) -> Mapping[str, dict[str, Any]]:

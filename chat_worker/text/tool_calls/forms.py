@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from chat_worker.constraints.schemas import closed
+
 # One reply calls no more often than this under a grammar; a small model might never end.
 MAX_FORCED_CALLS = 8
 COMPACT = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
@@ -71,4 +73,4 @@ def told(tools: Sequence[Mapping[str, Any]]) -> str:
 
 def _compact(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema of an object in any case: arguments are one."""
-    return {"type": "object"} | schema | {"x-guidance": COMPACT}
+    return {"type": "object"} | closed(schema) | {"x-guidance": COMPACT}

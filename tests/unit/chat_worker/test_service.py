@@ -94,3 +94,11 @@ def test_backends_are_known_by_the_earlier_servers_names() -> None:
     assert ChatSettings(backend="llamacpp", _env_file=None).backend == "llama.cpp"
     with pytest.raises(ValueError, match="abacus"):
         ChatSettings(backend="abacus", _env_file=None)
+
+
+def test_models_for_embedding_are_not_chat_models(library: Path, tiny_gguf: Path) -> None:
+    (library / "embedding").mkdir()
+    shutil.copy(tiny_gguf, library / "embedding" / "embedder.gguf")
+    found, _ = scan(library)
+    assert "embedder" not in found
+    assert "first" in found
