@@ -7,9 +7,18 @@ import sys
 BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
     "chat": "output tokens/s beside llama-server at 1, 4 and 8 clients",
+    "embeddings": "one short text, many clients and one large request, beside the bare model",
+    "transformers": "output tokens/s of the transformers backend beside generate",
     "prefix": "time to first token of a second turn over a long history",
     "idle": "memory of the stack with nothing loaded, and after an unload",
+    "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
+}
+# Of those whose name is another: a module named as a library would hide it.
+MODULES = {
+    "make-minilm": "make_minilm_gguf",
+    "make-model": "make_qwen_shape",
+    "transformers": "transformers_chat",
 }
 
 
@@ -22,7 +31,7 @@ def main() -> int:
     )
     parser.add_argument("name", choices=BENCHMARKS)
     chosen = parser.parse_args(sys.argv[1:2])
-    module = "make_qwen_shape" if chosen.name == "make-model" else chosen.name
+    module = MODULES.get(chosen.name, chosen.name)
     benchmark = importlib.import_module(f"benchmarks.{module}")
     code: int = benchmark.main(sys.argv[2:])
     return code

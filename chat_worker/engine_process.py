@@ -135,6 +135,11 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             from chat_worker.backends.llama_cpp.load import load
 
             return load(spec, lambda fraction: outbox.progress(fraction, "weights"))
+        case "transformers":
+            outbox.progress(0.0, "importing libraries")
+            from chat_worker.backends.transformers.load import load as load_folder
+
+            return load_folder(spec, outbox.progress)
         case _:
             raise BackendLoadFailed(
                 f"the {spec.backend} backend is not available in this version",

@@ -31,6 +31,11 @@ class LoadSpec(Struct, kw_only=True):
     # Guess tokens that stand in the prompt already; the answers are the same.
     speculate: bool = True
     kv_type: Literal["f16", "q8_0"] = "f16"
+    repetition_penalty: float = 1.0  # where a request leaves it out
+    # Of the transformers backend.
+    torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    compile: bool = False
 
 
 class Facts(Struct, kw_only=True):
@@ -99,7 +104,7 @@ class Sampling(Struct, kw_only=True):
     top_p: float = 0.9
     top_k: int = 0
     min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None  # None: the model's backend decides
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None

@@ -142,12 +142,16 @@ class Preparer:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
+            repetition_penalty=self._repetition_penalty(sampling),
             frequency_penalty=sampling.frequency_penalty,
             presence_penalty=sampling.presence_penalty,
             seed=seed,
             logit_bias=sampling.logit_bias,
         )
+
+    def _repetition_penalty(self, sampling: Sampling) -> float:
+        sent = sampling.repetition_penalty
+        return self._spec.repetition_penalty if sent is None else sent
 
     def _check(self, request: Generate) -> None:
         sampling = request.sampling
@@ -155,7 +159,7 @@ class Preparer:
         _within("temperature", sampling.temperature, 0, 100)
         _within("top_p", sampling.top_p, 0, 1)
         _within("min_p", sampling.min_p, 0, 1)
-        _within("repetition_penalty", sampling.repetition_penalty, 0.01, 100)
+        _within("repetition_penalty", self._repetition_penalty(sampling), 0.01, 100)
         _within("frequency_penalty", sampling.frequency_penalty, -100, 100)
         _within("presence_penalty", sampling.presence_penalty, -100, 100)
         _within("top_logprobs", request.top_logprobs or 0, 0, MAX_TOP_LOGPROBS)

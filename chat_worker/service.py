@@ -28,6 +28,7 @@ GUIDE_ID = "qwen2-y26hkx-guide"
 GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
 SUBFOLDERS = ("qwen", "guide")
 ENGINE_MODULE = "chat_worker.engine_process"
+TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
@@ -130,6 +131,7 @@ class ModelScan:
 
     def _spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
         settings = self._settings
+        is_torch = backend == "transformers"
         return LoadSpec(
             backend=backend,
             path=str(path),
@@ -139,7 +141,7 @@ class ModelScan:
             n_parallel=settings.parallel,
             n_batch=settings.batch_tokens,
             n_ubatch=settings.micro_batch_tokens,
-            n_threads=settings.threads,
+            n_threads=settings.torch_threads if is_torch else settings.threads,
             max_input_tokens=settings.max_input_tokens,
             max_input_chars=settings.max_input_chars,
             on_overflow=settings.on_overflow,
@@ -147,6 +149,10 @@ class ModelScan:
             global_seed=settings.global_seed,
             speculate=settings.speculation,
             kv_type=settings.kv_type,
+            repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
+            torch_dtype=settings.torch_dtype,
+            quantization=settings.quantization,
+            compile=settings.compile_model,
         )
 
 

@@ -22,6 +22,9 @@ BACKEND_NAMES = {
 }
 
 
+DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "": "auto"}
+
+
 class ChatSettings(RuntimeSettings):
     port: int = Field(
         default=50051,
@@ -123,6 +126,35 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_UBATCH",
         description="Tokens that llama.cpp computes at a time; sets the compute buffer's size.",
     )
+    torch_threads: int = Field(
+        default=0,
+        ge=0,
+        validation_alias="TORCH_NUM_THREADS",
+        description="Threads of torch; 0: the physical cores.",
+    )
+    torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = Field(
+        default="auto",
+        validation_alias="TORCH_DTYPE",
+        description=(
+            "Numbers a transformers model is computed with: auto, float16 (fp16), bfloat16 (bf16) "
+            "or float32 (fp32). auto: the checkpoint's own, or float32 where the CPU is slow at it."
+        ),
+    )
+    quantization: Literal["none", "4bit", "8bit"] = Field(
+        default="none",
+        validation_alias="MODEL_QUANTIZATION",
+        description="Weights of a transformers model in 4bit or 8bit, through bitsandbytes.",
+    )
+    compile_model: bool = Field(
+        default=False,
+        validation_alias="COMPILE_MODEL",
+        description="Compile a transformers model with torch.compile: a slow load, faster steps.",
+    )
+    low_cpu_mem_usage: bool = Field(
+        default=True,
+        validation_alias="LOW_CPU_MEM_USAGE",
+        description="Kept for old configurations: transformers models are always loaded so.",
+    )
     max_input_tokens: int = Field(
         default=0,
         ge=0,
@@ -182,6 +214,17 @@ class ChatSettings(RuntimeSettings):
     def plugin(self) -> str:
         """The third party's backend that runs the main model; empty: one of ours does."""
         return "" if self.backend in BACKEND_NAMES.values() else self.backend
+
+    @field_validator("torch_dtype", mode="before")
+    @classmethod
+    def _known_dtype(cls, value: object) -> object:
+        name = value.strip().lower() if isinstance(value, str) else value
+        return DTYPES.get(name, name) if isinstance(name, str) else name
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def _known_quantization(cls, value: object) -> object:
+        return (value.strip().lower() or "none") if isinstance(value, str) else value
 
     @property
     def request_tokens(self) -> int:

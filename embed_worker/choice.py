@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from embed_worker.service import CROSS_ENCODER
+from embed_worker.library import CROSS_ENCODER
 from protos.errors import InvalidRequest, ModelNotFound
 from worker_runtime.catalog import Catalog, ModelEntry
 

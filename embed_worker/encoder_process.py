@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec import Raw
 
+from embed_worker.encoders.converted import NotConvertible
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.cache import VectorCache
 from embed_worker.engine.call import TOKEN_TYPE, Row
@@ -53,12 +54,14 @@ class EncoderProcess:
         self._queue, self._intake = queue, Intake(model, wanted, queue, self._outbox)
         threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
-            backend=wanted.backend,
+            backend=model.backend,
             device=model.device,
             dimension=model.runner.dimension,
             max_tokens=model.tokens.max_tokens,
             n_vocab=model.tokens.n_vocab,
             batch_tokens=batch_tokens,
+            precision=model.precision,
+            cosine=model.cosine,
             prompt_names=sorted(model.prompts.by_name),
             default_prompt_name=model.prompts.default_name,
         )
@@ -76,27 +79,76 @@ class EncoderProcess:
 
 
 def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
-    if wanted.backend == "sentence-transformers":
-        # Imported here: seconds and hundreds of megabytes that another encoder does not need.
-        from embed_worker.encoders import torch
-
-        return torch.load(
-            Path(wanted.path),
-            device=wanted.device,
-            n_threads=wanted.n_threads,
-            on_progress=outbox.progress,
-        )
-    if wanted.backend == "cross-encoder":
-        from embed_worker.encoders import cross_encoder
-
-        return cross_encoder.load(
-            Path(wanted.path),
-            device=wanted.device,
-            n_threads=wanted.n_threads,
-            on_progress=outbox.progress,
-        )
+    """Each library is imported only where it is used: it takes seconds and much memory."""
+    match wanted.backend:
+        case "openvino":
+            return _openvino(wanted, outbox)
+        case "sentence-transformers":
+            return _torch(wanted, outbox)
+        case "llama.cpp":
+            return _llama_cpp(wanted, outbox)
+        case "cross-encoder":
+            return _cross_encoder(wanted, outbox)
     raise BackendLoadFailed(
         f"there is no encoder {wanted.backend!r}", metadata={"backend": wanted.backend}
+    )
+
+
+def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    from embed_worker.encoders import openvino
+
+    try:
+        model = openvino.load(
+            Path(wanted.path),
+            cache=Path(wanted.converted_dir),
+            precision=wanted.precision,
+            n_threads=wanted.n_threads,
+            on_progress=outbox.progress,
+        )
+    except NotConvertible as reason:
+        if wanted.may_fall_back:
+            log.warning("%s runs on torch, not OpenVINO: %s", wanted.model_id, reason)
+            return _torch(wanted, outbox)
+        raise BackendLoadFailed(
+            f"the model does not run on OpenVINO: {reason}",
+            suggestions=("set EMBEDDING_BACKEND=auto, which runs it on torch",),
+            metadata={"backend": wanted.backend},
+        ) from reason
+    log.info("OpenVINO computes in %s, cosine to torch %.6f", model.precision, model.cosine)
+    return model
+
+
+def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    from embed_worker.encoders import torch
+
+    return torch.load(
+        Path(wanted.path),
+        device=wanted.device,
+        n_threads=wanted.n_threads,
+        on_progress=outbox.progress,
+    )
+
+
+def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    from embed_worker.encoders import llama_cpp
+
+    return llama_cpp.load(
+        Path(wanted.path),
+        batch_tokens=wanted.batch_tokens,
+        max_rows=wanted.max_batch_rows,
+        n_threads=wanted.n_threads,
+        on_progress=outbox.progress,
+    )
+
+
+def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+    from embed_worker.encoders import cross_encoder
+
+    return cross_encoder.load(
+        Path(wanted.path),
+        device=wanted.device,
+        n_threads=wanted.n_threads,
+        on_progress=outbox.progress,
     )
 
 

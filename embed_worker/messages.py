@@ -11,14 +11,21 @@ import msgspec
 from msgspec import Struct
 
 Truncate = Literal["end", "start", "none"]
+# Of one text in llama.cpp: its buffers for attention grow with the square of a batch, and a batch
+# has to hold the longest text.
+MAX_LLAMA_TOKENS = 2048
 
 
 class LoadSpec(Struct, kw_only=True):
     """Everything an encoder process needs to know."""
 
     backend: str
+    # Where the backend cannot run the model, torch may.
+    may_fall_back: bool = False
     path: str
     model_id: str = ""
+    precision: str = "auto"  # of OpenVINO: "auto", "f32", "bf16", "int8"
+    converted_dir: str = ""  # where models converted for OpenVINO are kept
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
     n_threads: int = 0  # 0: the library's own choice
     batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's own choice
@@ -40,6 +47,8 @@ class Facts(Struct, kw_only=True):
     max_tokens: int  # of one input, special tokens counted
     n_vocab: int
     batch_tokens: int
+    precision: str = ""  # of the arithmetic; empty: that of the file
+    cosine: float = 1.0  # the smallest to torch in float32, on a few texts
     prompt_names: list[str] = []
     default_prompt_name: str = ""
 

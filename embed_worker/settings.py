@@ -1,5 +1,8 @@
 """The embedding worker's settings; the only place of this package that reads the environment."""
 
+import os
+import sys
+from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -8,6 +11,19 @@ from embed_worker.messages import LoadSpec
 from worker_runtime.settings import RuntimeSettings
 
 MIB = 1024**2
+
+
+def _cache_folder() -> Path:
+    """Where this user's programs keep what they can make again."""
+    environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "y26hkx" / "converted"
 
 
 class EmbedSettings(RuntimeSettings):
@@ -55,18 +71,41 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="PRELOAD_EMBEDDING_MODEL",
         description="Load the default model at the start instead of with its first request.",
     )
+    backend: str = Field(
+        default="auto",
+        pattern=r"^(auto|sentence-transformers|openvino|llama\.cpp)$",
+        validation_alias="EMBEDDING_BACKEND",
+        description=(
+            "auto (OpenVINO on CPUs where a model matches torch there, else torch), "
+            "sentence-transformers, openvino, or llama.cpp: GGUF files before folders."
+        ),
+    )
+    precision: str = Field(
+        default="auto",
+        pattern=r"^(auto|f32|bf16|int8)$",
+        validation_alias="OPENVINO_PRECISION",
+        description=(
+            "auto (bf16 where the CPU has it and cosines to float32 stay over 0.9999, else f32), "
+            "f32, bf16, or int8: weights of 8 bits, smaller and less exact."
+        ),
+    )
+    converted_dir: Path = Field(
+        default_factory=_cache_folder,
+        validation_alias="CONVERTED_MODELS_DIR",
+        description="Folder for models converted for OpenVINO; unset: in the user's cache folder.",
+    )
     device: str = Field(
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         validation_alias="EMBEDDING_DEVICE",
-        description="Where torch runs: auto, cpu, cuda, cuda:1, mps.",
+        description="Where models run: auto, cpu, cuda, cuda:1, mps.",
     )
     threads: int = Field(
         default=0,
         ge=0,
         le=1024,
         validation_alias="TORCH_NUM_THREADS",
-        description="Threads of torch; 0: its own choice, the physical cores.",
+        description="Threads of one model; 0: the library's choice, the physical cores.",
     )
     batch_rows: int = Field(
         default=32,
@@ -157,8 +196,11 @@ class EmbedSettings(RuntimeSettings):
         listed = [name.strip() for name in self.matryoshka_models.split(",")]
         return LoadSpec(
             backend=backend,
+            may_fall_back=self.backend != backend,
             path=path,
             model_id=model_id,
+            precision=self.precision,
+            converted_dir=str(self.converted_dir),
             device=self.device,
             n_threads=self.threads,
             batch_tokens=self.batch_tokens,

@@ -9,6 +9,7 @@ computed again.
 from collections import deque
 from dataclasses import dataclass
 
+from chat_worker.engine.lookup import Costs
 from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
@@ -44,6 +45,7 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, limits.n_batch))
         self._ops: list[CacheOp] = []
+        self._costs = Costs()
 
     @property
     def is_idle(self) -> bool:
@@ -106,6 +108,8 @@ class Scheduler:
                 n_prompt_tokens += item.n_tokens
         if n_prompt_tokens >= MIN_CHUNK_TOKENS:
             self._learn_speed(n_prompt_tokens, seconds)
+        elif not n_prompt_tokens:
+            self._costs.learn(sum(item.n_rows for item in items), seconds)
 
     def settle(self, item: Item, n_right: int) -> None:
         """The first `n_right` guessed tokens of a computed item were chosen; the rest is undone."""
@@ -182,7 +186,9 @@ class Scheduler:
             guess: tuple[int, ...] = ()
             if sequence.lookup is not None and self._limits.can_truncate and left > 0:
                 room = sequence.limit - len(sequence.tokens) - 1
-                guess = sequence.lookup.guess(sequence.tokens, min(left, room))
+                guess = sequence.lookup.guess(
+                    sequence.tokens, min(left, room), len(decoding), self._costs
+                )
             left -= len(guess)
             guesses.append(guess)
         return guesses

@@ -66,6 +66,7 @@ def load(
         prompts=Prompts({}),
         device=str(model.device),
         batch_tokens=batch_tokens(model.device),
+        backend=BACKEND,
         pairs=Pairs(own, max_tokens=max_tokens),
         activation=_activation(path, model.config),
     )

@@ -18,6 +18,11 @@ class LoadedModel(msgspec.Struct, frozen=True):
     device: str
     # Padded tokens of a micro-batch that suit this library and device.
     batch_tokens: int
+    backend: str
+    # Of the arithmetic, as the library names it; empty: that of the file.
+    precision: str = ""
+    # Between its vectors and those of torch in float32 on a few texts, the smallest.
+    cosine: float = 1.0
     # A cross-encoder's, whose vectors are one number: a pair's score. None: it embeds texts.
     pairs: Pairs | None = None
     # What makes a cross-encoder's number the score that its authors mean.

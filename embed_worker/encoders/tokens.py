@@ -40,7 +40,10 @@ class Tokenization:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
-        self._before, self._after = _special_tokens(tokenizer)
+        self._before, self._after = special_tokens(
+            tokenizer.encode(PROBE, add_special_tokens=False).ids,
+            tokenizer.encode(PROBE, add_special_tokens=True).ids,
+        )
         self.max_tokens = max_tokens
         largest_id = max(tokenizer.get_vocab(with_added_tokens=True).values())
         self.n_vocab = min(largest_id + 1, n_embedded)
@@ -93,10 +96,8 @@ class Tokenization:
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
         if "" in texts:
             raise InvalidRequest("the input is empty", param=f"input[{inputs.index('')}]")
-        encoded = self._tokenizer.encode_batch_fast(
-            [prompt + text for text in texts], add_special_tokens=False
-        )
-        by_text = {text: encoding.ids for text, encoding in zip(texts, encoded, strict=True)}
+        encoded = self._encode([prompt + text for text in texts])
+        by_text = dict(zip(texts, encoded, strict=True))
         prompt_ids = self._content(prompt) if prompt else []
         return [
             by_text[given] if isinstance(given, str) else prompt_ids + self._checked(index, given)
@@ -104,8 +105,12 @@ class Tokenization:
         ]
 
     def _content(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return self._encode([text])[0]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
 
     def _checked(self, index: int, ids: list[int]) -> list[int]:
         param = f"input[{index}]"
@@ -133,10 +138,8 @@ class Tokenization:
         )
 
 
-def _special_tokens(tokenizer: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text."""
-    bare = tokenizer.encode(PROBE, add_special_tokens=False).ids
-    whole = tokenizer.encode(PROBE, add_special_tokens=True).ids
+def special_tokens(bare: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
+    """What stands before and after `bare` in `whole`, the same text with special tokens."""
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]

@@ -39,7 +39,44 @@ def load(
         torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
-    return _load(path, device)
+    return loaded(load_model(path, device))
+
+
+def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
+    """The library's own model, for running only."""
+    model = SentenceTransformer(
+        str(path),
+        device=None if device == "auto" else device,
+        trust_remote_code=False,
+        local_files_only=True,
+        model_kwargs={"use_safetensors": True} | model_kwargs,
+    )
+    # Vectors are made whole here, and shortened for the requests that want it.
+    model.truncate_dim = None
+    return model.eval()
+
+
+def loaded(model: SentenceTransformer) -> LoadedModel:
+    first = model[0]
+    if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
+        raise _failed("the model has no tokenizer.json, or takes no plain text")
+    dimension = model.get_embedding_dimension()
+    if dimension is None:
+        raise _failed("the model does not say how long its vectors are")
+    tokens = Tokenization(
+        # A copy: the library turns padding on in its own whenever it tokenizes.
+        tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
+        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
+        n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
+    )
+    prompts = Prompts(
+        {name: text for name, text in model.prompts.items() if text},
+        model.default_prompt_name or "",
+    )
+    runner = TorchRunner(model, dimension)
+    return LoadedModel(
+        runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
+    )
 
 
 class TorchRunner:
@@ -48,8 +85,8 @@ class TorchRunner:
     def __init__(self, model: SentenceTransformer, dimension: int) -> None:
         self._model = model
         self._tokenizer = model.tokenizer
-        self._takes_types = "token_type_ids" in model.tokenizer.model_input_names
-        self._pools_prompt = all(
+        self.takes_types = "token_type_ids" in model.tokenizer.model_input_names
+        self.pools_prompt = all(
             getattr(module, "include_prompt", True) for module in model.children()
         )
         self.dimension = dimension
@@ -66,7 +103,7 @@ class TorchRunner:
 
     def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """Neighbours whose prompts the pooling can leave out together."""
-        if self._pools_prompt:
+        if self.pools_prompt:
             yield rows
         else:
             for _, alike in groupby(rows, key=lambda row: row.n_prompt):
@@ -85,44 +122,13 @@ class TorchRunner:
             "attention_mask": torch.from_numpy(batch.mask).to(device),
             "modality": "text",
         }
-        if self._takes_types:
+        if self.takes_types:
             features["token_type_ids"] = torch.from_numpy(batch.types).to(device)
-        if not self._pools_prompt:
+        if not self.pools_prompt:
             features["prompt_length"] = rows[0].n_prompt
         output = self._model(features)["sentence_embedding"]
         vectors: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
         return vectors
-
-
-def _load(path: Path, device: str) -> LoadedModel:
-    model = SentenceTransformer(
-        str(path),
-        device=None if device == "auto" else device,
-        trust_remote_code=False,
-        local_files_only=True,
-        model_kwargs={"use_safetensors": True},
-    )
-    model.eval()
-    # Vectors are made whole here, and shortened for the requests that want it.
-    model.truncate_dim = None
-    first = model[0]
-    if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
-        raise _failed("the model has no tokenizer.json, or takes no plain text")
-    dimension = model.get_embedding_dimension()
-    if dimension is None:
-        raise _failed("the model does not say how long its vectors are")
-    tokens = Tokenization(
-        # A copy: the library turns padding on in its own whenever it tokenizes.
-        tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
-        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
-        n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
-    )
-    prompts = Prompts(
-        {name: text for name, text in model.prompts.items() if text},
-        model.default_prompt_name or "",
-    )
-    runner = TorchRunner(model, dimension)
-    return LoadedModel(runner, tokens, prompts, str(model.device), batch_tokens(model.device))
 
 
 def _failed(message: str) -> BackendLoadFailed:

@@ -13,13 +13,13 @@ def shorten(vectors: bytes | bytearray, dimension: int, keep: int) -> bytes:
 
     Source: Kusupati et al. 2022, Matryoshka Representation Learning.
     """
-    return _unit(_rows(vectors, dimension)[:, :keep]).tobytes()
+    return unit(_rows(vectors, dimension)[:, :keep]).tobytes()
 
 
 def cosines(vectors: bytes | bytearray, dimension: int, n_first: int) -> list[float]:
     """Cosine of each row after the first `n_first` with its counterpart there, or the only one."""
-    unit = _unit(_rows(vectors, dimension))
-    scores: list[float] = (unit[:n_first] * unit[n_first:]).sum(axis=1).tolist()
+    scaled = unit(_rows(vectors, dimension))
+    scores: list[float] = (scaled[:n_first] * scaled[n_first:]).sum(axis=1).tolist()
     return scores
 
 
@@ -36,11 +36,12 @@ def sigmoids(vectors: bytes | bytearray) -> list[float]:
     return found
 
 
-def _rows(vectors: bytes | bytearray, dimension: int) -> NDArray[np.float32]:
-    return np.frombuffer(vectors, dtype="<f4").reshape(-1, dimension)
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row scaled to unit length."""
     norms: NDArray[Any] = np.linalg.norm(rows, axis=1, keepdims=True)
     scaled: NDArray[np.float32] = (rows / np.maximum(norms, SMALLEST_NORM)).astype("<f4")
     return scaled
+
+
+def _rows(vectors: bytes | bytearray, dimension: int) -> NDArray[np.float32]:
+    return np.frombuffer(vectors, dtype="<f4").reshape(-1, dimension)

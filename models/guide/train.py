@@ -148,7 +148,7 @@ def train(n_steps: int) -> tuple[Any, Tokenizer]:
             group["lr"] = learning_rate(step / n_steps)
         loss = loss_of(model, *batch(samples, model.config.pad_token_id))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % REPORT_EVERY_STEPS == 0:

@@ -6,22 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from chat_worker.backend import Backend
-from chat_worker.backends.llama_cpp.native import load_native, recent_errors
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
+from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
+from worker_runtime.llama_native import load_native, recent_errors
 
 NAME = "llama.cpp"
-DEFAULT_CTX = 4096
-CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
 N_SPARE_SLOTS = 8  # kept beyond the running ones, for prefixes
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
-TINY_MODEL_BYTES = 64 * 1024 * 1024
 MEMORY_SIGNS = ("alloc", "out of memory", "memory", "mmap failed")
 MEMORY_WAYS_OUT = (
     "load a smaller file of the same model, such as its Q4_K_M GGUF",
@@ -39,7 +35,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     """
     native = _native()
     model = _model(native, spec, on_progress)
-    n_ctx = _context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
+    n_ctx = context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
     is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
     n_slots = spec.n_parallel + (0 if is_recurrent else N_SPARE_SLOTS)
     n_rows = spec.n_parallel + N_SPARE_ROWS
@@ -67,28 +63,6 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         description=_description(native, model),
     )
     return Backend(LlamaRunner(native, model, context, limits), vocabulary, template, facts)
-
-
-def n_cells(spec: LoadSpec, n_ctx: int) -> int:
-    """Cells of the whole cache: a full context for each parallel request, within the cap.
-
-    Admission goes by what requests really use, so that a capped cache serves many short ones.
-    """
-    wanted = spec.n_cells or min(n_ctx * spec.n_parallel, max(spec.max_cells, n_ctx))
-    return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
-
-
-def n_threads(spec: LoadSpec, model_bytes: int) -> int:
-    """What was set, else the physical cores that this process may use.
-
-    A tiny model runs on one: its threads would do little but wait for each other, and on a busy
-    machine each of these waits is as long as another process's time slice.
-    """
-    if not spec.n_threads and model_bytes < TINY_MODEL_BYTES:
-        return 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False) or usable or 1
-    return spec.n_threads or min(physical, usable or physical)
 
 
 def _native() -> Any:
@@ -127,11 +101,6 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
             f"model {spec.model_id} does not generate text", metadata={"backend": NAME}
         )
     return model
-
-
-def _context_tokens(spec: LoadSpec, n_ctx_train: int) -> int:
-    wanted = spec.n_ctx or min(n_ctx_train, DEFAULT_CTX)
-    return min(wanted, n_ctx_train) if n_ctx_train > 0 else wanted
 
 
 def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, n_rows: int) -> Any:

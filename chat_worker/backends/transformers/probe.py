@@ -1,0 +1,81 @@
+"""Makes sure, at load, that our way of computing a model gives what the model itself gives.
+
+Models differ in what they keep of a text. One that keeps more than keys and values, or attends in
+a way that is not known here, would otherwise answer nonsense without any error.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
+from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sequence import Sequence
+from protos.errors import BackendLoadFailed
+from worker_runtime.load_failures import smells_of_memory
+
+TOKENS = list(range(1, 17))
+KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+# Mean difference, as a part of the logits' spread; another order of summation gives a hundredth.
+TOLERANCE = 0.1
+
+
+@torch.inference_mode()
+def plain_logits(model: Any) -> Tensor:
+    """What the model says after `TOKENS` when computed the plain way: (n_vocab,) float32."""
+    output = model(input_ids=torch.tensor([TOKENS], device=model.device), use_cache=False)
+    logits: Tensor = output.logits[0, -1].float().cpu()
+    return logits
+
+
+def check_layers(config: Any) -> None:
+    """
+    Raises:
+        BackendLoadFailed: some layers say of themselves that they are of another kind.
+    """
+    unknown = set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS
+    if unknown:
+        raise _refusal(config)
+
+
+def check_runner(runner: Runner, config: Any, expected: Tensor) -> None:
+    """Compute `TOKENS` in four pieces, beside another sequence, and compare.
+
+    Raises:
+        BackendLoadFailed: the result is another.
+    """
+    ours, other = _sequence(), _sequence()
+    # One token and many, no row, one and many: what torch.compile makes different code for.
+    steps = (
+        [Item(ours, 0, 0, 10, 0), Item(other, 1, 0, 5, 0)],
+        [Item(ours, 0, 10, 1, 1)],
+        [Item(ours, 0, 11, 2, 2), Item(other, 1, 5, 6, 2)],
+        [Item(other, 1, 11, 1, 0), Item(ours, 0, 13, 3, 1)],
+    )
+    try:
+        for items in steps:
+            rows = runner.run(items)
+    except (RunFailed, TypeError) as error:
+        if smells_of_memory(str(error)):
+            raise
+        raise _refusal(config) from error
+    for slot in (0, 1):
+        runner.apply(Truncate(slot, 0))
+    difference = (torch.from_numpy(rows[-1]) - expected).abs().mean()
+    # Written so that NaN fails.
+    if not difference <= TOLERANCE * expected.std():
+        raise _refusal(config)
+
+
+def _sequence() -> Sequence:
+    sampler = Sampler(SamplingParams(), [])
+    return Sequence(call_id=0, choice=0, tokens=list(TOKENS), limit=len(TOKENS), sampler=sampler)
+
+
+def _refusal(config: Any) -> BackendLoadFailed:
+    return BackendLoadFailed(
+        f"models of type {config.model_type} keep more of a text than keys and values, or attend "
+        "in a way that the transformers backend does not know",
+        suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
+    )

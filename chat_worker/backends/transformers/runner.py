@@ -1,0 +1,82 @@
+"""Computes a step's items in one forward of a transformers model."""
+
+from typing import Any
+
+import torch
+
+from chat_worker.backends.transformers.cache import Packing, Slot, Span
+from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
+from chat_worker.engine.sampling import Row
+
+
+class TransformersRunner:
+    """One model, and a slot of keys and values for each sequence that is computed or kept.
+
+    Args:
+        model: a causal language model whose attention is `cache.attend`.
+        n_threads: of torch, on the thread that calls `run`.
+    """
+
+    def __init__(self, model: Any, limits: Limits, n_threads: int) -> None:
+        self._model = model
+        self._slots = [Slot() for _ in range(limits.n_slots)]
+        self._limits = limits
+        self._n_threads = n_threads
+
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    def apply(self, op: CacheOp) -> None:
+        match op:
+            case Truncate(slot, length):
+                self._slots[slot].cut(length)
+            case Fork(source, target, length):
+                self._slots[target] = self._slots[source].copy(length)
+
+    def run(self, items: list[Item]) -> list[Row]:
+        if torch.get_num_threads() != self._n_threads:
+            # Each thread has a number of its own.
+            torch.set_num_threads(self._n_threads)
+        try:
+            rows = self._forward(items)
+        except (RuntimeError, IndexError, MemoryError) as error:
+            raise RunFailed(f"torch could not compute the batch: {error}") from error
+        for item in items:
+            self._slots[item.slot].length = item.start + len(item.tokens)
+        return rows
+
+    def length(self, slot: int) -> int:
+        return self._slots[slot].length
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory of all slots."""
+        return sum(slot.n_bytes for slot in self._slots)
+
+    def close(self) -> None:
+        self._slots.clear()
+        self._model = None
+
+    @torch.inference_mode()
+    def _forward(self, items: list[Item]) -> list[Row]:
+        tokens: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        spans: list[Span] = []
+        for item in items:
+            begin = len(tokens)
+            tokens += item.tokens
+            end = len(tokens)
+            positions += range(item.start, item.start + end - begin)
+            wanted += range(end - item.n_rows, end)
+            spans.append(Span(self._slots[item.slot], item.start, begin, end))
+        device = self._model.device
+        output = self._model(
+            input_ids=torch.tensor([tokens], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            logits_to_keep=torch.tensor(wanted, dtype=torch.long, device=device),
+            use_cache=False,
+            packing=Packing(spans),
+        )
+        return list(output.logits[0].float().cpu().numpy())

@@ -1,0 +1,207 @@
+"""Converts a sentence-transformers model for OpenVINO: `python -m embed_worker.encoders.convert`.
+
+The graph that is kept is the traced model itself, with its own pooling and normalisation. Its
+vectors are compared with torch's: a model that does not match stays on torch, and the record says
+why. Progress goes to stdout, a fraction and a stage per line.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+from embed_worker.encoders.converted import (
+    GRAPH,
+    RECORD,
+    TOKENIZER,
+    NotConvertible,
+    Record,
+    read_record,
+    write_record,
+)
+from embed_worker.encoders.openvino import PRECISIONS, OpenVinoRunner, Padding, compiled
+from embed_worker.encoders.torch import TorchRunner, load_model, loaded
+from embed_worker.engine.call import Row
+from protos.orphan import exit_when_orphaned
+
+# The graph itself is right when its float32 vectors match torch's.
+LEAST_COSINE = 0.9999
+# Modules whose work does not depend on anything but token ids and mask.
+MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
+CONVERSION_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError)
+SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
+SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
+PROBES = (
+    "a",
+    "hello world",
+    "模型",
+    "What is the capital of France?",
+    SENTENCE,
+    SENTENCE_ZH,
+    "def f(x): return x ** 2  # 2026-11-03, 3.14159",
+    "Ünïcödé, ﬁ ½ 🙂 МОСКВА",
+    "unload " * 20,
+    SENTENCE * 5,
+    SENTENCE_ZH * 5,
+    SENTENCE * 60,
+)
+
+
+class Traceable(torch.nn.Module):
+    """The model as a function of three tensors.
+
+    The pooling has a mask of its own, which may leave out the prompt.
+    """
+
+    def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
+        super().__init__()
+        self.steps = torch.nn.ModuleList(model.children())
+        self.takes_types = takes_types
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        ids, mask, pooled = ids.long(), mask.long(), pooled.long()
+        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
+        if self.takes_types:
+            features["token_type_ids"] = torch.zeros_like(ids)
+        transformer, *rest = self.steps
+        features = transformer(features) | {"attention_mask": pooled}
+        for step in rest:
+            features = step(features)
+        vectors: torch.Tensor = features["sentence_embedding"]
+        return vectors
+
+
+def convert(source: Path, folder: Path, say: Any) -> Record:
+    """Write graph and tokenizer of `source` to `folder`; return its record.
+
+    Raises:
+        NotConvertible: the model stays on torch.
+    """
+    say(0.2, "reading weights")
+    # In float32 whatever the file has: the reference is as exact as it can be.
+    model = load_model(source, "cpu", dtype=torch.float32)
+    reference = loaded(model)
+    assert isinstance(reference.runner, TorchRunner)
+    _check_modules(model)
+    say(0.4, "converting")
+    graph = _traced(model, takes_types=reference.runner.takes_types)
+    openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+    tokenizer = model.tokenizer
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+    record = Record(
+        source=str(source.resolve()),
+        dimension=reference.runner.dimension,
+        max_tokens=reference.tokens.max_tokens,
+        n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
+        pad_id=tokenizer.pad_token_id or 0,
+        pads_left=tokenizer.padding_side == "left",
+        pools_prompt=reference.runner.pools_prompt,
+        prompts=reference.prompts.by_name,
+        default_prompt_name=reference.prompts.default_name,
+    )
+    say(0.7, "comparing with torch")
+    rows = reference.tokens.rows(PROBES).rows
+    if not record.pools_prompt:
+        rows += reference.tokens.rows(PROBES, prompt="query: ").rows
+    expected = _each(reference.runner, rows)
+    for precision in PRECISIONS:
+        runner = OpenVinoRunner(compiled(folder, precision, n_threads=0), Padding.of(record))
+        record.cosines[precision] = _least_cosine(runner, rows, expected)
+    if record.cosines["f32"] < LEAST_COSINE:
+        raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
+    return record
+
+
+def _check_modules(model: SentenceTransformer) -> None:
+    names = [type(module).__name__ for module in model.children()]
+    unknown = [name for name in names if name not in MODULES]
+    if unknown or names[:1] != ["Transformer"]:
+        raise NotConvertible(f"its modules {', '.join(names)} are not all known to the converter")
+    for module in model.children():
+        modes = getattr(module, "pooling_mode", ())
+        if "weightedmean" in modes and not module.include_prompt:
+            # Its weights count from where the prompt begins, which its mask does not tell.
+            raise NotConvertible("its weighted mean leaves out the prompt")
+
+
+@torch.inference_mode()
+def _traced(model: SentenceTransformer, *, takes_types: bool) -> Any:
+    ids = torch.randint(1, 100, (2, 7), dtype=torch.int32)
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = 0
+    traceable = Traceable(model, takes_types=takes_types).eval()
+    with warnings.catch_warnings():
+        # The tracer warns of every branch; whether one mattered is what the comparison finds out.
+        warnings.simplefilter("ignore")
+        graph = openvino.convert_model(traceable, example_input=(ids, mask, mask))
+    graph.reshape({index: openvino.PartialShape([-1, -1]) for index in range(3)})
+    return graph
+
+
+def _least_cosine(runner: OpenVinoRunner, rows: list[Row], expected: NDArray[np.float32]) -> float:
+    """Over all rows, each alone and all of them padded together."""
+    together = np.frombuffer(runner.encode(rows), "<f4").reshape(expected.shape)
+    found = np.stack([_each(runner, rows), together])
+    dots = (found * expected).sum(axis=-1)
+    norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
+    return float((dots / norms).min())
+
+
+def _each(runner: TorchRunner | OpenVinoRunner, rows: list[Row]) -> NDArray[np.float32]:
+    return np.concatenate(
+        [np.frombuffer(runner.encode([row]), "<f4").reshape(1, -1) for row in rows]
+    )
+
+
+def _store(source: Path, folder: Path, say: Any) -> None:
+    """Convert into a folder beside, which becomes `folder` when it is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as place:
+        fresh = Path(place) / folder.name
+        fresh.mkdir()
+        try:
+            record = convert(source, fresh, say)
+        except (NotConvertible, *CONVERSION_ERRORS) as error:
+            if not isinstance(error, NotConvertible):
+                warnings.warn(f"cannot convert {source}: {error!r}", stacklevel=1)
+            reason = str(error) if isinstance(error, NotConvertible) else type(error).__name__
+            record = Record(source=str(source.resolve()), refusal=reason)
+        write_record(fresh, record)
+        _forget_older(folder.parent, record.source)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
+
+
+def _forget_older(cache: Path, source: str) -> None:
+    for path in cache.glob(f"*/{RECORD}"):
+        record = read_record(path.parent)
+        if record is None or record.source == source:
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def main() -> None:
+    exit_when_orphaned(force_after_s=1)
+    source, folder = sys.argv[1:3]
+    # Libraries print what they like: to stderr.
+    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(fraction: float, stage: str) -> None:
+        print(fraction, stage, file=progress, flush=True)
+
+    _store(Path(source), Path(folder), say)
+
+
+if __name__ == "__main__":
+    main()

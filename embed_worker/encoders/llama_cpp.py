@@ -1,0 +1,165 @@
+"""llama.cpp: embedding models in one GGUF file, pooled as the file says."""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.engine.call import Row
+from embed_worker.engine.runner import BatchFailed
+from embed_worker.engine.vectors import unit
+from embed_worker.messages import MAX_LLAMA_TOKENS
+from protos.errors import BackendLoadFailed
+from worker_runtime.llama_native import load_native
+
+BACKEND = "llama.cpp"
+BATCH_TOKENS = 512
+NO_POOLING, RANKING = 0, 4
+
+
+def load(
+    path: Path,
+    *,
+    batch_tokens: int,
+    max_rows: int,
+    n_threads: int,
+    on_progress: Callable[[float, str], None],
+) -> LoadedModel:
+    """
+    Raises:
+        BackendLoadFailed: llama-cpp-python is missing, or the file is none that it can embed with.
+    """
+    try:
+        native = load_native()
+    except (ImportError, OSError, RuntimeError) as error:
+        ways_out = ("install it: pip install 'y26hkx[llama]'",)
+        raise _failed("llama-cpp-python is missing or does not run here", *ways_out) from error
+    on_progress(0.3, "reading weights")
+    model = native.llama_model_load_from_file(
+        os.fsencode(path), native.llama_model_default_params()
+    )
+    if not model:
+        raise _failed("the file is damaged, or of a kind that this llama.cpp does not know")
+    max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
+    batch_tokens = batch_tokens or BATCH_TOKENS
+    context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
+    return LoadedModel(
+        runner=LlamaRunner(native, model, context),
+        tokens=LlamaTokenization(native, model, max_tokens=max_tokens),
+        prompts=Prompts({}),
+        device="cpu",
+        batch_tokens=batch_tokens,
+        backend=BACKEND,
+    )
+
+
+class LlamaRunner:
+    """Each text of a batch is a sequence of its own; nothing is padded."""
+
+    def __init__(self, native: Any, model: Any, context: Any) -> None:
+        self._native = native
+        self._context = context
+        self._memory = native.llama_get_memory(context)
+        self._n_tokens = int(native.llama_n_batch(context))
+        self._n_rows = int(native.llama_n_seq_max(context))
+        self._batch = _Batch(native, self._n_tokens)
+        self.dimension = int(native.llama_model_n_embd_out(model))
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        vectors = np.concatenate([self._run(part) for part in self._parts(rows)])
+        if not np.isfinite(vectors).all():
+            raise BatchFailed("a vector is not finite")
+        return unit(vectors).data.cast("B")
+
+    def _parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        """As many at a time as the context has room for."""
+        part: list[Row] = []
+        n_tokens = 0
+        for row in rows:
+            if part and (n_tokens + len(row.ids) > self._n_tokens or len(part) == self._n_rows):
+                yield part
+                part, n_tokens = [], 0
+            part.append(row)
+            n_tokens += len(row.ids)
+        yield part
+
+    def _run(self, rows: list[Row]) -> NDArray[np.float32]:
+        batch = self._batch.filled(rows)
+        if self._memory:
+            self._native.llama_memory_clear(self._memory, False)
+            code = self._native.llama_decode(self._context, batch)
+        else:
+            code = self._native.llama_encode(self._context, batch)
+        if code:
+            raise BatchFailed(f"llama.cpp returned {code}")
+        return np.stack([self._vector(sequence) for sequence in range(len(rows))])
+
+    def _vector(self, sequence: int) -> NDArray[np.float32]:
+        pointer = self._native.llama_get_embeddings_seq(self._context, sequence)
+        if not pointer:
+            raise BatchFailed("llama.cpp has no vector for a text")
+        # A copy: the library writes the next batch over it.
+        return np.ctypeslib.as_array(pointer, (self.dimension,)).astype("<f4")
+
+
+class _Batch:
+    """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
+
+    def __init__(self, native: Any, capacity: int) -> None:
+        self._tokens = np.zeros(capacity, np.int32)
+        self._positions = np.zeros(capacity, np.int32)
+        self._sequences = np.zeros(capacity, np.int32)
+        # Each token is of one sequence, and counts for its vector.
+        self._n_sequences = np.ones(capacity, np.int32)
+        self._wanted = np.ones(capacity, np.int8)
+        offsets = self._sequences.itemsize * np.arange(capacity, dtype=np.uint64)
+        self._addresses = np.uint64(self._sequences.ctypes.data) + offsets
+
+        def pointer(values: NDArray[Any], kind: Any) -> Any:
+            return ctypes.cast(values.ctypes.data, ctypes.POINTER(kind))
+
+        self._struct = native.llama_batch()
+        self._struct.token = pointer(self._tokens, ctypes.c_int32)
+        self._struct.pos = pointer(self._positions, ctypes.c_int32)
+        self._struct.n_seq_id = pointer(self._n_sequences, ctypes.c_int32)
+        self._struct.seq_id = pointer(self._addresses, ctypes.POINTER(ctypes.c_int32))
+        self._struct.logits = pointer(self._wanted, ctypes.c_int8)
+
+    def filled(self, rows: Sequence[Row]) -> Any:
+        at = 0
+        for sequence, row in enumerate(rows):
+            end = at + len(row.ids)
+            self._tokens[at:end] = row.ids
+            self._positions[at:end] = np.arange(len(row.ids))
+            self._sequences[at:end] = sequence
+            at = end
+        self._struct.n_tokens = at
+        return self._struct
+
+
+def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: int) -> Any:
+    params = native.llama_context_default_params()
+    params.embeddings = True
+    # A text is never split: pooling sees all of it at once.
+    params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
+    params.n_seq_max = min(max_rows, int(native.llama_max_parallel_sequences()))
+    params.kv_unified = True
+    if n_threads:
+        params.n_threads = params.n_threads_batch = n_threads
+    context = native.llama_init_from_model(model, params)
+    if not context:
+        raise _failed("its context could not be made")
+    if int(native.llama_pooling_type(context)) in (NO_POOLING, RANKING):
+        raise _failed("the file does not say how the vectors of its tokens become one")
+    return context
+
+
+def _failed(message: str, *ways_out: str) -> BackendLoadFailed:
+    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": BACKEND})

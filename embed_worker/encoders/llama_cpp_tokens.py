@@ -1,0 +1,38 @@
+"""llama.cpp's tokenizer as our `Tokenization`."""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+from embed_worker.encoders.tokens import PROBE, Tokenization, special_tokens
+
+# Special tokens around a text, and what some vocabularies put before it.
+SPARE_TOKENS = 16
+
+
+class LlamaTokenization(Tokenization):
+    """Of a loaded model."""
+
+    def __init__(self, native: Any, model: Any, *, max_tokens: int) -> None:
+        self._native = native
+        self._vocab = native.llama_model_get_vocab(model)
+        self._before, self._after = special_tokens(
+            self._ids(PROBE, add_special=False), self._ids(PROBE, add_special=True)
+        )
+        self.max_tokens = max_tokens
+        self.n_vocab = int(native.llama_vocab_n_tokens(self._vocab))
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self._ids(text, add_special=False) for text in texts]
+
+    def _ids(self, text: str, *, add_special: bool) -> list[int]:
+        encoded = text.encode("utf-8", "replace")
+        capacity = len(encoded) + SPARE_TOKENS
+        while True:
+            buffer = (ctypes.c_int32 * capacity)()
+            n_tokens = self._native.llama_tokenize(
+                self._vocab, encoded, len(encoded), buffer, capacity, add_special, False
+            )
+            if n_tokens >= 0:
+                return buffer[:n_tokens]
+            capacity = -n_tokens

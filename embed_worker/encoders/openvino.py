@@ -1,0 +1,210 @@
+"""OpenVINO on the CPU: runs what was converted once, with neither torch nor transformers here."""
+
+import contextlib
+import mmap
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import openvino
+import tokenizers
+from numpy.typing import NDArray
+
+from embed_worker.encoders.converted import (
+    GRAPH,
+    TOKENIZER,
+    WEIGHTS,
+    Record,
+    converted,
+    write_record,
+)
+from embed_worker.encoders.int8 import round_weights
+from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.prompts import Prompts
+from embed_worker.encoders.tokens import Tokenization
+from embed_worker.engine.call import Row
+from embed_worker.engine.runner import BatchFailed
+
+BACKEND = "openvino"
+# "auto" is what OpenVINO takes for the device: bfloat16 where the CPU has it, else float32.
+PRECISIONS = ("auto", "f32", "bf16", "int8")
+LEAST_COSINE = 0.9999
+# Padding to a multiple leaves a few hundred shapes of the batch, and kernels are kept for some of
+# them: all-MiniLM-L6-v2 stays at 200 MB where every shape in a cache of 5,000 came to 360.
+LENGTH_MULTIPLE = 8
+N_KEPT_KERNELS = 64
+# Larger ones gain little, keep short requests waiting, and take memory.
+BUDGETS = (256, 512, 1024)
+TRY_TOKENS = 64
+TRY_S = 0.25
+ABOUT_AS_FAST = 0.95
+
+
+def load(
+    path: Path,
+    *,
+    cache: Path,
+    precision: str,
+    n_threads: int,
+    on_progress: Callable[[float, str], None],
+) -> LoadedModel:
+    """
+    Args:
+        cache: where converted models are kept.
+        precision: one of `PRECISIONS`; "auto" is float32 for a model that suffers from less.
+    Raises:
+        NotConvertible: the model has to run on torch.
+    """
+    folder, record = converted(path, cache, on_progress)
+    on_progress(0.8, "compiling")
+    if precision == "auto" and record.cosines["auto"] < LEAST_COSINE:
+        precision = "f32"
+    model = compiled(folder, precision, n_threads=n_threads)
+    runner = OpenVinoRunner(model, Padding.of(record))
+    tokens = Tokenization(
+        tokenizers.Tokenizer.from_file(str(folder / TOKENIZER)),
+        max_tokens=record.max_tokens,
+        n_embedded=record.n_embedded,
+    )
+    setting = f"{precision} {n_threads}"
+    if setting not in record.batch_tokens:
+        on_progress(0.9, "measuring batches")
+        record.batch_tokens[setting] = runner.fastest_batch(record.max_tokens)
+        # Measured again next time, where it cannot be written.
+        with contextlib.suppress(OSError):
+            write_record(folder, record)
+    return LoadedModel(
+        runner=runner,
+        tokens=tokens,
+        prompts=Prompts(record.prompts, record.default_prompt_name),
+        device="cpu",
+        batch_tokens=record.batch_tokens[setting],
+        backend=BACKEND,
+        precision=_arithmetic(model, precision),
+        cosine=record.cosines[precision],
+    )
+
+
+class Compiled(msgspec.Struct, frozen=True):
+    """A model ready to run, and the pages of its file that it reads from."""
+
+    graph: Any
+    pages: mmap.mmap | None
+
+
+def compiled(folder: Path, precision: str, *, n_threads: int) -> Compiled:
+    """The converted model in `folder`."""
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "CPU_RUNTIME_CACHE_CAPACITY": N_KEPT_KERNELS,
+        # Else a text's vector depends on its neighbours.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+    }
+    if n_threads:
+        config["INFERENCE_NUM_THREADS"] = n_threads
+    if precision in ("f32", "bf16"):
+        config["INFERENCE_PRECISION_HINT"] = precision
+    core = openvino.Core()
+    graph, pages = _read(core, folder)
+    if precision == "int8":
+        round_weights(graph)
+    ready = core.compile_model(graph, "CPU", config)
+    # Weights are repacked with the first batch. Then the file's pages need not stay; those that
+    # are still read come back.
+    first = np.ones((1, LENGTH_MULTIPLE), np.int32)
+    ready([first, first, first])
+    if sys.platform != "win32" and pages is not None:
+        pages.madvise(mmap.MADV_DONTNEED)
+    return Compiled(ready, pages)
+
+
+def _read(core: openvino.Core, folder: Path) -> tuple[Any, mmap.mmap | None]:
+    if sys.platform == "win32":
+        # There a mapping that may be written to counts as memory in full.
+        return core.read_model(folder / GRAPH), None
+    with (folder / WEIGHTS).open("rb") as file:
+        # Private: the library asks for memory that it might write to.
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    weights = openvino.Tensor(np.frombuffer(pages, np.uint8), shared_memory=True)
+    return core.read_model((folder / GRAPH).read_bytes(), weights), pages
+
+
+class Padding(msgspec.Struct, frozen=True):
+    """How rows become the rectangles that the model takes."""
+
+    pad_id: int
+    pads_left: bool
+    pools_prompt: bool
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        return cls(record.pad_id, record.pads_left, record.pools_prompt)
+
+    def padded(self, rows: Sequence[Row]) -> list[NDArray[np.int32]]:
+        """Ids, the mask of what is not padding, and the mask of what is pooled."""
+        longest = max(len(row.ids) for row in rows)
+        width = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        ids = np.full((len(rows), width), self.pad_id, dtype=np.int32)
+        mask = np.zeros_like(ids)
+        for position, row in enumerate(rows):
+            start = width - len(row.ids) if self.pads_left else 0
+            ids[position, start : start + len(row.ids)] = row.ids
+            mask[position, start : start + len(row.ids)] = 1
+        if self.pools_prompt or not any(row.n_prompt for row in rows):
+            return [ids, mask, mask]
+        pooled = mask.copy()
+        for position, row in enumerate(rows):
+            start = width - len(row.ids) if self.pads_left else 0
+            pooled[position, start : start + row.n_prompt] = 0
+        return [ids, mask, pooled]
+
+
+class OpenVinoRunner:
+    """Runs a compiled model on padded batches of token ids."""
+
+    def __init__(self, model: Compiled, padding: Padding) -> None:
+        self._model = model
+        self._request = model.graph.create_infer_request()
+        self._padding = padding
+        self.dimension = int(model.graph.output(0).get_partial_shape()[1].get_length())
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        vectors = self._run(self._padding.padded(rows))
+        if not np.isfinite(vectors).all():
+            raise BatchFailed("a vector is not finite")
+        return vectors.data.cast("B")
+
+    def fastest_batch(self, max_tokens: int) -> int:
+        """The least of the budgets that are about as fast as any: short requests wait less."""
+        width = min(TRY_TOKENS, max_tokens)
+        speeds = [self._tokens_per_s(budget // width, width) for budget in BUDGETS]
+        enough = max(speeds) * ABOUT_AS_FAST
+        return next(b for b, speed in zip(BUDGETS, speeds, strict=True) if speed >= enough)
+
+    def _tokens_per_s(self, n_rows: int, width: int) -> float:
+        ids = np.ones((max(n_rows, 1), width), dtype=np.int32)
+        self._run([ids, ids, ids])
+        n_runs, began_s = 0, time.perf_counter()
+        while (took_s := time.perf_counter() - began_s) < TRY_S:
+            self._run([ids, ids, ids])
+            n_runs += 1
+        return n_runs * ids.size / took_s
+
+    def _run(self, inputs: list[NDArray[np.int32]]) -> NDArray[np.float32]:
+        try:
+            outputs = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise BatchFailed from error
+        # A copy: the library writes the next batch over its own.
+        vectors: NDArray[np.float32] = np.array(outputs[0], dtype="<f4")
+        return vectors
+
+
+def _arithmetic(model: Compiled, precision: str) -> str:
+    used = str(model.graph.get_property("INFERENCE_PRECISION_HINT").to_string())
+    return f"{used}, int8 weights" if precision == "int8" else used

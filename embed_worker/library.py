@@ -1,0 +1,46 @@
+"""Which library runs a model here, decided without importing any."""
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+
+from embed_worker.settings import EmbedSettings
+
+TORCH = "sentence-transformers"
+OPENVINO = "openvino"
+LLAMA_CPP = "llama.cpp"
+CROSS_ENCODER = "cross-encoder"
+LIBRARIES = {
+    TORCH: (TORCH, "torch"),
+    OPENVINO: (OPENVINO,),
+    LLAMA_CPP: ("llama-cpp-python",),
+    CROSS_ENCODER: ("transformers", "torch"),
+}
+
+
+def backend(settings: EmbedSettings) -> str:
+    """The one that was set; on its own OpenVINO on CPUs, torch on graphics processors."""
+    if settings.backend in (TORCH, OPENVINO):
+        return settings.backend
+    on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _may_have_gpu())
+    return OPENVINO if on_cpu and importlib.util.find_spec(OPENVINO) is not None else TORCH
+
+
+def version(backend: str) -> str:
+    """Of the libraries behind `backend`."""
+    return " ".join(_version(library) for library in LIBRARIES[backend])
+
+
+def _may_have_gpu() -> bool:
+    """Whether torch may find a graphics processor: Metal, or CUDA with a build that knows it."""
+    if sys.platform == "darwin":
+        return True
+    return shutil.which("nvidia-smi") is not None and "+cpu" not in _version("torch")
+
+
+def _version(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
