@@ -73,6 +73,8 @@ class Generation:
         return m.ChoiceEnd(choice, reason, stops.found), result
 
     def _say(self, choice: int, text: str) -> None:
+        if not isinstance(text, str):  # a stranger's generator may yield anything
+            raise TypeError(f"a piece of the answer is of type {type(text).__name__}")
         if text:
             self._start()
             self._emit(m.Delta(choice, text, n_tokens=0))

@@ -56,7 +56,8 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingErro
     said = _said(body)
     if status in (400, 422):
         return _invalid(said)
-    _log(f"answered {status}: {said.message}")
+    # Some servers repeat the key that they refuse.
+    _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {said.message}")
     if 300 <= status < 400:
         return errors.BackendFailure("the remote server redirects, which is not followed")
     kind, message = _STATUSES.get(status, (errors.BackendFailure, "the remote server failed"))

@@ -35,6 +35,16 @@ class Endless(Whole):
             yield "on "
 
 
+class Mistyped(Whole):
+    """Streams something else than text."""
+
+    def supports_stream(self) -> bool:
+        return True
+
+    def stream_generate(self, messages: Any, **options: Any) -> Iterator[Any]:
+        yield b"bytes"
+
+
 class Failing(Whole):
     """Fails as the user says."""
 

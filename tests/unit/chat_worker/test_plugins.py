@@ -28,6 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         whole="Whole",
         endless="Endless",
         failing="Failing",
+        mistyped="Mistyped",
         unloadable="Unloadable",
         incomplete="Incomplete",
         missing="Missing",
@@ -124,6 +125,14 @@ def test_a_failing_call_ends_with_an_error_and_the_next_one_runs(
         events, error = engine.ask(question("well"))
         assert error is None
         assert text_of(events) == "fine"
+
+
+def test_pieces_that_are_no_text_never_leave_the_process(site: Path) -> None:
+    with loaded(site, "mistyped") as engine:
+        events, error = engine.ask(question())
+    assert events == []
+    assert error is not None
+    assert error.code == "backend_failure"
 
 
 @pytest.mark.parametrize(
