@@ -27,6 +27,7 @@ from gateway.routes import (
     metrics,
     models,
     rerank,
+    responses,
     tokenize,
 )
 from gateway.schemas.chat import ChatRequest
@@ -34,6 +35,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
+from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
@@ -41,6 +43,7 @@ from protos.errors import ServingError
 
 BODIES = (
     ChatRequest,
+    ResponsesRequest,
     CompletionRequest,
     TokenizeRequest,
     DetokenizeRequest,
@@ -79,7 +82,7 @@ def create_app(
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    modules = [chat, completions, tokenize, models, lifecycle, health, metrics]
+    modules = [chat, responses, completions, tokenize, models, lifecycle, health, metrics]
     if with_embeddings:
         modules += [embeddings, rerank]
     for module in modules:

@@ -7,9 +7,10 @@ silent connections; a failure after that is an `error` event, which SDKs raise.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -28,6 +29,21 @@ ABORT_KEY = "y26hkx.abort"
 log = logging.getLogger(__name__)
 
 
+def frame(event: bytes) -> bytes:
+    return b"data: " + event + b"\n\n"
+
+
+def named_frame(event: bytes) -> bytes:
+    """For APIs whose events begin with their type: it is the event's name too."""
+    begin = len(b'{"type":"')
+    name = event[begin : event.index(b'"', begin)]
+    return b"event: " + name + b"\n" + frame(event)
+
+
+def one_error(body: dict[str, Any]) -> Iterable[bytes]:
+    return (orjson.dumps(body),)
+
+
 @dataclass(frozen=True)
 class StreamLimits:
     """In seconds: silence before a comment, and until a client that does not read is cut."""
@@ -43,6 +59,9 @@ class EventStream(Response):
         source: the answer; its first item comes when the worker has begun.
         waiting: what to say in a comment while nothing came yet, such as the queue position.
         headers: names and values that are known when the head is sent.
+        frame: makes an event of JSON bytes.
+        done: what a whole answer ends with.
+        broken: the last events of a broken one, from an error's envelope.
     """
 
     media_type = "text/event-stream"
@@ -53,12 +72,18 @@ class EventStream(Response):
         limits: StreamLimits,
         waiting: Callable[[], str],
         headers: Callable[[], list[tuple[bytes, bytes]]],
+        frame: Callable[[bytes], bytes] = frame,
+        done: bytes = DONE,
+        broken: Callable[[dict[str, Any]], Iterable[bytes]] = one_error,
     ) -> None:
         super().__init__()
         self._source = source
         self._limits = limits
         self._waiting = waiting
         self._late_headers = headers
+        self._frame = frame
+        self._done = done
+        self._broken = broken
         self._head_sent = False
         self._sent_s = 0.0
 
@@ -93,8 +118,8 @@ class EventStream(Response):
         try:
             async with aclosing(self._source) as events:
                 async for event in events:
-                    await self._put(send, frame(event))
-            await self._put(send, DONE)
+                    await self._put(send, self._frame(event))
+            await self._put(send, self._done)
         except ServingError as error:
             await self._fail(error, scope, receive, send)
         except TimeoutError:
@@ -116,7 +141,8 @@ class EventStream(Response):
         if not self._head_sent:
             await error_response(error, request_id)(scope, receive, send)
             return
-        await self._put(send, frame(orjson.dumps(envelope(error, request_id))))
+        for event in self._broken(envelope(error, request_id)):
+            await self._put(send, self._frame(event))
         await send(END)
 
     async def _put(self, send: Send, data: bytes) -> None:
@@ -143,7 +169,3 @@ class EventStream(Response):
             await asyncio.sleep(self._limits.comment_s / 4)
             if loop.time() - self._sent_s >= self._limits.comment_s:
                 await self._put(send, f": {self._waiting()}\n\n".encode())
-
-
-def frame(event: bytes) -> bytes:
-    return b"data: " + event + b"\n\n"

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Iterable
 
 from starlette.requests import Request
 
@@ -18,14 +19,20 @@ class Call:
 
     Args:
         body: its parsed body, for the fields that have no effect.
+        ignored: more of these, from deeper inside.
     """
 
     def __init__(
-        self, request: Request, services: Services, body: ApiModel, limits: TimeLimits
+        self,
+        request: Request,
+        services: Services,
+        body: ApiModel,
+        limits: TimeLimits,
+        ignored: Iterable[str] = (),
     ) -> None:
         self._services = services
         self._began_s = time.perf_counter()
-        self._ignored = ignored_fields(body)
+        self._ignored = {*ignored_fields(body), *ignored}
         self.context = context_of(request.scope)
         self.relay = Relay(services.pool.chat, self.context.request_id, limits, self._count)
         services.metrics.chat_requests.inc()
