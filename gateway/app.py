@@ -28,6 +28,7 @@ from gateway.routes import (
     metrics,
     models,
     rerank,
+    responses,
     tokenize,
 )
 from gateway.schemas.chat import ChatRequest
@@ -36,6 +37,7 @@ from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
+from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
@@ -43,6 +45,7 @@ from protos.errors import ServingError
 
 BODIES = (
     ChatRequest,
+    ResponsesRequest,
     MessagesRequest,
     CountTokensRequest,
     CompletionRequest,
@@ -83,7 +86,8 @@ def create_app(
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    modules = [chat, messages, completions, tokenize, models, lifecycle, health, metrics]
+    modules = [chat, responses, messages, completions, tokenize]
+    modules += [models, lifecycle, health, metrics]
     if with_embeddings:
         modules += [embeddings, rerank]
     for module in modules:

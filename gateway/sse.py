@@ -7,9 +7,10 @@ silent connections; a failure after that is an `error` event, which SDKs raise.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -39,6 +40,10 @@ def named_frame(event: bytes) -> bytes:
     return b"event: " + name + b"\n" + frame(event)
 
 
+def one_error(body: dict[str, Any]) -> Iterable[bytes]:
+    return (orjson.dumps(body),)
+
+
 @dataclass(frozen=True)
 class StreamLimits:
     """In seconds: silence before a comment, and until a client that does not read is cut."""
@@ -56,6 +61,7 @@ class EventStream(Response):
         headers: names and values that are known when the head is sent.
         frame: makes an event of JSON bytes.
         done: what a whole answer ends with.
+        broken: the last events of a broken one, from an error's envelope.
     """
 
     media_type = "text/event-stream"
@@ -68,6 +74,7 @@ class EventStream(Response):
         headers: Callable[[], list[tuple[bytes, bytes]]],
         frame: Callable[[bytes], bytes] = frame,
         done: bytes = DONE,
+        broken: Callable[[dict[str, Any]], Iterable[bytes]] = one_error,
     ) -> None:
         super().__init__()
         self._source = source
@@ -76,6 +83,7 @@ class EventStream(Response):
         self._late_headers = headers
         self._frame = frame
         self._done = done
+        self._broken = broken
         self._head_sent = False
         self._sent_s = 0.0
 
@@ -132,7 +140,8 @@ class EventStream(Response):
         if not self._head_sent:
             await error_response(error, scope)(scope, receive, send)
             return
-        await self._put(send, self._frame(orjson.dumps(error_body(error, scope))))
+        for event in self._broken(error_body(error, scope)):
+            await self._put(send, self._frame(event))
         await send(END)
 
     async def _put(self, send: Send, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Fields that more than one endpoint takes."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     AfterValidator,
@@ -55,6 +55,8 @@ class ApiModel(BaseModel):
     """Strict types (`true` is no number), and a field nobody knows is refused by name."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    # Fields that the reply repeats: that is their effect.
+    echoed: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -122,9 +124,10 @@ NEEDS = {"parallel_tool_calls": "tools", "stream_options": "stream"}
 
 def ignored_fields(body: ApiModel) -> list[str]:
     """Names of fields that the client set and that change nothing, for the response header."""
-    found = [n for n in NO_EFFECT if n in body.model_fields_set and getattr(body, n)]
+    sent = body.model_fields_set - body.echoed
+    found = [n for n in NO_EFFECT if n in sent and getattr(body, n)]
     for name, needed in NEEDS.items():
-        sent = getattr(body, name, None) is not None
-        if sent and not getattr(body, needed, None):
+        given = getattr(body, name, None) is not None
+        if given and not getattr(body, needed, None):
             found.append(name)
     return sorted(found)

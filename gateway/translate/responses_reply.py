@@ -1,0 +1,163 @@
+"""`GenerateEvent`s as a response of OpenAI's Responses API, and as the events it grows by.
+
+The plain reply is what the last event of a stream holds: both come from the same `Reply`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from gateway.schemas.responses import ResponsesRequest
+from gateway.translate.common import ChatDefaults, served_by
+from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
+from protos.errors import ContextLengthExceeded
+from protos.y26hkx.v1 import chat_pb2, common_pb2
+
+# The codes that a failed response may have; an `error` event carries the exact one.
+_ERROR_CODES = {
+    "invalid_request_error": "invalid_prompt",
+    "rate_limit_error": "rate_limit_exceeded",
+    "overloaded_error": "rate_limit_exceeded",
+}
+
+
+class Reply:
+    """One response.
+
+    Args:
+        key: makes its id and those of its items unique.
+    """
+
+    def __init__(self, key: str, body: ResponsesRequest, defaults: ChatDefaults) -> None:
+        self._fixed = {"id": f"resp_{key}", "object": "response", "created_at": int(time.time())}
+        self._fixed |= _echo(body, defaults)
+        self._may_trim = body.truncation != "disabled"
+        self._output = Output(key)
+        self._n_events = 0
+        self._state: dict[str, Any] = {
+            "status": IN_PROGRESS,
+            "error": None,
+            "incomplete_details": None,
+            "completed_at": None,
+            "usage": None,
+        }
+
+    def response(self) -> dict[str, Any]:
+        return self._fixed | self._state | {"output": self._output.shape()}
+
+    def take(self, event: chat_pb2.GenerateEvent) -> Iterable[bytes]:
+        """For a plain reply, which nobody sees before its end."""
+        for _ in self._events(event):
+            pass
+        return ()
+
+    def stream(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
+        return map(self._encode, self._events(event))
+
+    def broken(self, body: dict[str, Any]) -> Iterator[bytes]:
+        """The last events of a stream that fails.
+
+        Args:
+            body: the error's envelope.
+        """
+        error = dict(body["error"])
+        code = _ERROR_CODES.get(error.pop("type"), "server_error")
+        if not self._n_events:
+            yield from map(self._encode, self._begin())
+        yield self._encode(("error", error))
+        self._output.break_off()
+        self._state["status"] = "failed"
+        self._state["error"] = {"code": code, "message": error["message"]}
+        yield self._encode(self._whole("failed"))
+
+    def _events(self, event: chat_pb2.GenerateEvent) -> Iterator[Event]:
+        match event.WhichOneof("event"):
+            case "delta":
+                yield from self._output.add(event.delta)
+            case "started":
+                if event.started.trimmed_tokens and not self._may_trim:
+                    raise ContextLengthExceeded(
+                        "the input is too long for the model, and truncation is disabled",
+                        param="input",
+                        suggestions=("send less", 'let the oldest items go: truncation "auto"'),
+                    )
+                self._fixed |= served_by(event.started)
+                yield from self._begin()
+            case "finished":
+                yield from self._finish(event.finished)
+
+    def _begin(self) -> Iterator[Event]:
+        yield self._whole("created")
+        yield self._whole(IN_PROGRESS)
+
+    def _finish(self, finished: chat_pb2.Finished) -> Iterator[Event]:
+        cut = any(end.reason == chat_pb2.ChoiceEnd.REASON_LENGTH for end in finished.choices)
+        status = INCOMPLETE if cut else COMPLETED
+        yield from self._output.end(status)
+        self._state["status"] = status
+        self._state["usage"] = _usage(finished.usage)
+        if cut:
+            self._state["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self._state["completed_at"] = int(time.time())
+        yield self._whole(status)
+
+    def _whole(self, name: str) -> Event:
+        return f"response.{name}", {"response": self.response()}
+
+    def _encode(self, event: Event) -> bytes:
+        name, fields = event
+        number = self._n_events
+        self._n_events += 1
+        return orjson.dumps({"type": name, "sequence_number": number} | fields)
+
+
+def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
+    """What the client asked for, with the defaults that it got."""
+    text, reasoning, choice = body.text, body.reasoning, body.tool_choice
+    wanted = text.format if text else None
+    return {
+        "model": body.model or "",
+        "background": False,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": body.max_tool_calls,
+        "metadata": body.metadata or {},
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": None,
+        "prompt_cache_key": body.prompt_cache_key,
+        "reasoning": {
+            "effort": reasoning.effort if reasoning else None,
+            "summary": reasoning.summary if reasoning else None,
+        },
+        "safety_identifier": body.safety_identifier,
+        "service_tier": "default",
+        "store": False,
+        "temperature": defaults.temperature if body.temperature is None else body.temperature,
+        "text": {
+            "format": wanted.model_dump(by_alias=True, exclude_none=True)
+            if wanted
+            else {"type": "text"},
+            "verbosity": (text and text.verbosity) or "medium",
+        },
+        "tool_choice": choice.model_dump()
+        if choice is not None and not isinstance(choice, str)
+        else choice or "auto",
+        "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in body.tools or []],
+        "top_logprobs": body.top_logprobs or 0,
+        "top_p": defaults.top_p if body.top_p is None else body.top_p,
+        "truncation": body.truncation or "auto",
+        "user": body.user,
+    }
+
+
+def _usage(counts: common_pb2.Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": counts.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": counts.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": counts.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+    }

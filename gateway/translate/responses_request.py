@@ -1,0 +1,195 @@
+"""A request of the Responses API as `GenerateRequest`: its items become messages."""
+
+import json
+from collections.abc import Sequence
+
+from gateway.schemas.responses import (
+    AllowedTools,
+    Content,
+    FunctionCall,
+    FunctionCallOutput,
+    FunctionTool,
+    Item,
+    ItemReference,
+    Message,
+    NamedTool,
+    OtherPart,
+    Reasoning,
+    RefusalPart,
+    ResponsesRequest,
+)
+from gateway.translate.chat_request import MAX_SCHEMA_BYTES
+from gateway.translate.common import ChatDefaults, keep_alive_seconds, sampling, stop_strings
+from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2
+
+# What clients of this API call the contract's fields.
+NAMES = {"messages": "input", "response_format": "text.format", "max_tokens": "max_output_tokens"}
+NO_THINKING = ("none", "minimal")
+
+
+def generate_request(
+    body: ResponsesRequest, defaults: ChatDefaults, cache_salt: str
+) -> chat_pb2.GenerateRequest:
+    """Raises:
+    InvalidRequest: fields that contradict each other.
+    UnsupportedParameter: a known field with a value that is not offered.
+    """
+    request = chat_pb2.GenerateRequest(
+        model=body.model or "",
+        conversation=_conversation(body),
+        sampling=sampling(body, defaults),
+        max_tokens=body.max_output_tokens or defaults.max_tokens,
+        stop=stop_strings(body),
+        n=1,
+        ignore_eos=bool(body.ignore_eos),
+        constraint=_constraint(body),
+        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        cache_salt=cache_salt,
+    )
+    if body.wants_logprobs:
+        request.top_logprobs = body.top_logprobs or 0
+    return request
+
+
+def param_name(param: str | None) -> str | None:
+    """A field that the worker complains of, as this API calls it."""
+    return None if param is None else NAMES.get(param.split("[")[0].split(".")[0], param)
+
+
+def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
+    messages = []
+    if body.instructions:
+        messages.append(chat_pb2.Message(role="system", content=body.instructions))
+    if isinstance(body.input, str):
+        messages.append(chat_pb2.Message(role="user", content=body.input))
+    else:
+        messages += _messages(body.input)
+    conversation = chat_pb2.Conversation(
+        messages=messages,
+        tools=[_tool(tool) for tool in _offered(body)],
+        tool_choice=_tool_choice(body),
+        parallel_tool_calls=body.parallel_tool_calls,
+    )
+    effort = body.reasoning.effort if body.reasoning else None
+    if effort in NO_THINKING:
+        conversation.template_kwargs["enable_thinking"] = False
+    elif effort is not None:
+        conversation.template_kwargs["reasoning_effort"] = effort
+    return conversation
+
+
+def _messages(items: Sequence[Item]) -> list[chat_pb2.Message]:
+    _check_calls(items)
+    messages: list[chat_pb2.Message] = []
+    for at, item in enumerate(items):
+        said = _message(item, f"input[{at}]")
+        if messages and _continues(said, messages[-1]):
+            said.reasoning = messages[-1].reasoning + said.reasoning
+            messages[-1].MergeFrom(said)
+        elif said.reasoning or not isinstance(item, Reasoning):
+            messages.append(said)
+    return messages
+
+
+def _check_calls(items: Sequence[Item]) -> None:
+    called = set()
+    for at, item in enumerate(items):
+        if isinstance(item, FunctionCall):
+            called.add(item.call_id)
+        elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
+            raise InvalidRequest(
+                "no function_call with this call_id comes before its output",
+                param=f"input[{at}].call_id",
+                suggestions=("send the whole conversation in input",),
+            )
+
+
+def _message(item: Item, where: str) -> chat_pb2.Message:
+    match item:
+        case Message():
+            return chat_pb2.Message(role=item.role, content=_text(item.content, where))
+        case Reasoning():
+            thought = "".join(piece.text for piece in item.content or item.summary or ())
+            return chat_pb2.Message(role="assistant", reasoning=thought)
+        case FunctionCall():
+            call = chat_pb2.ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
+            return chat_pb2.Message(role="assistant", tool_calls=[call])
+        case FunctionCallOutput():
+            text = _text(item.output, where, "output")
+            return chat_pb2.Message(role="tool", content=text, tool_call_id=item.call_id)
+        case ItemReference():
+            raise UnsupportedParameter(
+                "item_reference is not supported: this server is stateless and keeps no items",
+                param=where,
+                suggestions=("send the item itself",),
+            )
+
+
+def _continues(said: chat_pb2.Message, last: chat_pb2.Message) -> bool:
+    """Whether both are of one turn, in which a model thinks, then speaks, then calls."""
+    if not said.role == last.role == "assistant":
+        return False
+    return bool(said.tool_calls) or not (last.content or last.tool_calls)
+
+
+def _text(content: Content, where: str, field: str = "content") -> str:
+    if isinstance(content, str):
+        return content
+    pieces = []
+    for number, part in enumerate(content):
+        if isinstance(part, OtherPart):
+            raise UnsupportedParameter(
+                f"content of type {part.type!r} is not supported: the models here read text only",
+                param=f"{where}.{field}[{number}].type",
+                suggestions=("send the content as text",),
+            )
+        pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
+    return "".join(pieces)
+
+
+def _tool(tool: FunctionTool) -> chat_pb2.Tool:
+    return chat_pb2.Tool(
+        name=tool.name,
+        description=tool.description or "",
+        parameters_json=json.dumps(tool.parameters or {}, ensure_ascii=False),
+        strict=bool(tool.strict),
+    )
+
+
+def _offered(body: ResponsesRequest) -> list[FunctionTool]:
+    choice = body.tool_choice
+    return [
+        tool
+        for tool in body.tools or []
+        if not isinstance(choice, AllowedTools) or tool.name in choice.names
+    ]
+
+
+def _tool_choice(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
+    choice = body.tool_choice
+    if choice is None or (choice == "auto" and not body.tools):
+        return None
+    if choice == "required" and not body.tools:
+        raise InvalidRequest("tool_choice needs tools", param="tool_choice")
+    if isinstance(choice, str):
+        return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
+    if not choice.names <= {tool.name for tool in body.tools or []}:
+        raise InvalidRequest("tool_choice names a tool that is not in tools", param="tool_choice")
+    if isinstance(choice, NamedTool):
+        return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.name)
+    return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.mode.upper()}"))
+
+
+def _constraint(body: ResponsesRequest) -> chat_pb2.Constraint | None:
+    wanted = body.text.format if body.text else None
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return chat_pb2.Constraint(json_object=True)
+    schema = json.dumps(wanted.schema_)
+    if len(schema) > MAX_SCHEMA_BYTES:
+        raise InvalidRequest(
+            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB", param="text.format.schema"
+        )
+    return chat_pb2.Constraint(json_schema=schema)
