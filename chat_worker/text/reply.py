@@ -47,6 +47,13 @@ class Unsent:
     def __bool__(self) -> bool:
         return bool(self.text or self.reasoning or self.calls)
 
+    def add_arguments(self, index: int, text: str) -> None:
+        last = self.calls[-1] if self.calls else None
+        if last is not None and last.index == index:
+            last.arguments += text
+        else:
+            self.calls.append(CallPiece(index, arguments=text))
+
 
 class Reply:
     def __init__(self, form: ReplyForm, make_id: Callable[[], str] | None = None) -> None:
@@ -128,7 +135,7 @@ class Reply:
                     self.unsent.text += self._stops.flush()
                     self.unsent.calls.append(CallPiece(index, self._make_id(), name))
                 case CallArguments(index, text):
-                    self.unsent.calls.append(CallPiece(index, arguments=text))
+                    self.unsent.add_arguments(index, text)
 
 
 def schema_of(parameters: str) -> dict[str, Any]:
