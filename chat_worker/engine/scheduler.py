@@ -1,7 +1,7 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
-Each step: one token for every decoding sequence, then prompt chunks, shared fairly, as many
-tokens as keep the step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their
+Each step: one token for every decoding sequence, then prompt chunks, as many tokens as keep the
+step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their
 tokens find cells; when cells run out the newest sequence goes back to the queue's front, to be
 computed again.
 """
@@ -19,6 +19,8 @@ TARGET_STEP_S = 0.4
 # The first chunk ever is small: nothing is known of the model's speed.
 FIRST_CHUNK_TOKENS = 64
 MIN_CHUNK_TOKENS = 32
+# One part of so many of a chunk is the oldest prompt's, however long it is.
+OLDEST_SHARE = 4
 # Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
@@ -201,25 +203,30 @@ class Scheduler:
             n_tokens = max(len(self._decoding()), 1)
 
     def _chunks(self, n_batch: int, n_rows: int) -> list[Item]:
-        """Equal shares of the budget for all prefilling sequences, shortest rest first."""
-        prefilling = sorted(
-            (s for s in self._running if s.n_pending > 1), key=lambda s: s.n_pending
-        )
+        """The budget for prefilling sequences: whole prompts, shortest rest first.
+
+        One prompt after the other costs less than a little of each, and those that are done
+        decode along with the chunks of the others, which is cheaper than by themselves. The oldest
+        always gets a share, lest short prompts that keep coming starve a long one.
+        """
+        prefilling = [s for s in self._running if s.n_pending > 1]
         n_decoding = len(self._decoding())
         budget = min(n_batch, int(self._chunk_tokens))
         if self.slots.n_free_cells < budget + n_decoding:
             budget = min(budget, self.slots.n_available_cells() - n_decoding)
         items: list[Item] = []
-        for index, sequence in enumerate(prefilling):
-            if budget < 1 or n_rows < 1:
-                break
-            share = min(sequence.n_pending, max(budget // (len(prefilling) - index), 1))
+        left_out = prefilling[:1]
+        for sequence in sorted(prefilling, key=lambda s: s.n_pending):
+            if sequence in left_out:
+                left_out = []
+            share = min(sequence.n_pending, budget - (budget // OLDEST_SHARE if left_out else 0))
             if sequence.n_unscored:
                 share = min(share, n_rows)
-            item = self._item(sequence, share)
-            items.append(item)
+            if share < 1 or n_rows < 1:
+                continue
+            items.append(self._item(sequence, share))
             budget -= share
-            n_rows -= item.n_rows
+            n_rows -= items[-1].n_rows
         return items
 
     def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
@@ -238,6 +245,4 @@ class Scheduler:
         """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier."""
         wanted = n_tokens * TARGET_STEP_S / max(seconds, 1e-6)
         bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
-        self._chunk_tokens = min(
-            max((self._chunk_tokens + bounded) / 2, MIN_CHUNK_TOKENS), self._limits.n_batch
-        )
+        self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)
