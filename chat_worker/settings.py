@@ -110,7 +110,7 @@ class ChatSettings(RuntimeSettings):
         ge=0,
         validation_alias="GOMP_SPINCOUNT",
         description=(
-            "Rounds that llama.cpp's threads spin while they wait for each other. libgomp's own "
+            "Rounds that threads spin while they wait for each other. libgomp's own "
             "default of 300,000 makes a machine that does other work five times slower."
         ),
     )
@@ -148,7 +148,10 @@ class ChatSettings(RuntimeSettings):
     compile_model: bool = Field(
         default=False,
         validation_alias="COMPILE_MODEL",
-        description="Compile a transformers model with torch.compile: a slow load, faster steps.",
+        description=(
+            "Compile a transformers model on a GPU: a slow load, faster steps. On a CPU its "
+            "weights are packed instead, which is faster."
+        ),
     )
     low_cpu_mem_usage: bool = Field(
         default=True,

@@ -13,20 +13,17 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.utils.logging import disable_progress_bar
 
 from chat_worker.backend import Backend
 from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
-from chat_worker.backends.transformers import precision
+from chat_worker.backends.transformers import USE_GGUF, precision
 from chat_worker.backends.transformers.cache import attend
+from chat_worker.backends.transformers.compiled import compile_model
 from chat_worker.backends.transformers.packed import pack_linears
 from chat_worker.backends.transformers.probe import check_layers, check_runner, plain_logits
 from chat_worker.backends.transformers.runner import TransformersRunner
-from chat_worker.backends.transformers.vocabulary import (
-    USE_GGUF,
-    Vocabulary,
-    chat_template,
-    read_object,
-)
+from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
@@ -46,39 +43,27 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
             that cannot be computed here, or a library is missing.
     """
     folder = Path(spec.path)
-    on_progress(0.1, "reading configuration")
+    on_progress(0.1, "configuration")
     config = _config(folder)
+    # Small and fast: what is wrong with it should not be learnt after minutes.
+    vocabulary, template = _text(folder, config)
     torch.set_num_threads(n_threads(spec, _weight_bytes(folder)))
     on_progress(0.15, "weights")
     model = _model(spec, folder, config)
     on_progress(0.7, "preparing weights")
     expected = plain_logits(model)
     _prepare(model, spec)
-    n_ctx_train = _trained_tokens(config)
-    n_ctx = context_tokens(spec, n_ctx_train)
-    limits = Limits(
-        n_parallel=spec.n_parallel,
-        n_slots=spec.n_parallel + N_SPARE_SLOTS,
-        n_cells=n_cells(spec, n_ctx),
-        n_ctx=n_ctx,
-        n_batch=spec.n_batch,
-        n_rows=spec.n_parallel + N_SPARE_ROWS,
-        n_vocab=len(expected),
-    )
+    limits = _limits(spec, config, len(expected))
     runner = TransformersRunner(model, limits, torch.get_num_threads())
     on_progress(0.9, "comparing with the plain model")
     check_runner(runner, config, expected)
-    if spec.compile:
+    if _compiles(spec):
         on_progress(0.92, "compiling")
-        _compile(model, lambda: check_runner(runner, config, expected))
-    tokenizer_config = read_object(folder / "tokenizer_config.json")
-    end_tokens = _end_tokens(folder, config)
-    vocabulary = Vocabulary(folder, tokenizer_config, end_tokens, limits.n_vocab)
-    template = chat_template(folder, tokenizer_config)
+        compile_model(model, lambda: check_runner(runner, config, expected))
     facts = Facts(
         backend=NAME,
-        n_ctx=n_ctx,
-        n_ctx_train=n_ctx_train,
+        n_ctx=limits.n_ctx,
+        n_ctx_train=_trained_tokens(config),
         n_vocab=limits.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=limits.n_cells,
@@ -106,12 +91,19 @@ def _config(folder: Path) -> Any:
     return config
 
 
+def _text(folder: Path, config: Any) -> tuple[Vocabulary, str | None]:
+    said = read_object(folder / "tokenizer_config.json")
+    vocabulary = Vocabulary(folder, said, _end_tokens(folder, config), config.vocab_size)
+    return vocabulary, chat_template(folder, said)
+
+
 def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
     kind = precision.dtype(spec, config.dtype)
     arguments: dict[str, Any] = {"dtype": kind, "attn_implementation": "eager"}
     if spec.quantization != "none":
         arguments["quantization_config"] = _quantization(spec.quantization, kind)
         arguments["device_map"] = {"": precision.device()}
+    disable_progress_bar()
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -158,26 +150,30 @@ def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
 
 def _prepare(model: Any, spec: LoadSpec) -> None:
     """Let the model attend to our slots, and make it fast."""
-    attention = attend
-    if spec.compile:
-        # What loops over slots is left out; the layers between are what is worth compiling.
-        attention = torch.compiler.disable(attend)
-    elif precision.device().type == "cpu" and spec.quantization == "none":
+    if precision.device().type == "cpu" and spec.quantization == "none":
         pack_linears(model)
-    AttentionInterface.register(ATTENTION, attention)
+    AttentionInterface.register(
+        ATTENTION, torch.compiler.disable(attend) if _compiles(spec) else attend
+    )
     model.set_attn_implementation(ATTENTION)
 
 
-def _compile(model: Any, warm_up: Callable[[], None]) -> None:
-    model.compile(dynamic=True)
-    try:
-        warm_up()
-    except BackendLoadFailed as error:
-        raise BackendLoadFailed(
-            "the model could not be compiled: torch.compile needs a C++ compiler, and does not "
-            "know every model",
-            suggestions=("set COMPILE_MODEL=0",),
-        ) from error
+def _compiles(spec: LoadSpec) -> bool:
+    # On a CPU packed weights, which the compiler cannot take, are twice as fast as compiled code.
+    return spec.compile and precision.device().type != "cpu"
+
+
+def _limits(spec: LoadSpec, config: Any, n_vocab: int) -> Limits:
+    n_ctx = context_tokens(spec, _trained_tokens(config))
+    return Limits(
+        n_parallel=spec.n_parallel,
+        n_slots=spec.n_parallel + N_SPARE_SLOTS,
+        n_cells=n_cells(spec, n_ctx),
+        n_ctx=n_ctx,
+        n_batch=spec.n_batch,
+        n_rows=spec.n_parallel + N_SPARE_ROWS,
+        n_vocab=n_vocab,
+    )
 
 
 def _trained_tokens(config: Any) -> int:
@@ -206,5 +202,6 @@ def _weight_bytes(folder: Path) -> int:
 
 
 def _description(model: Any, config: Any, spec: LoadSpec) -> str:
-    number = spec.quantization if spec.quantization != "none" else str(model.dtype)[6:]
+    quantized = spec.quantization != "none"
+    number = spec.quantization if quantized else str(model.dtype).removeprefix("torch.")
     return f"{config.model_type} {number} {model.device.type}"

@@ -30,17 +30,21 @@ def dtype(spec: LoadSpec, stored: torch.dtype | None) -> torch.dtype:
 
 
 def can_pack(kind: torch.dtype) -> bool:
-    """Whether oneDNN can multiply weights of this format on this CPU."""
-    if not torch.backends.mkldnn.is_available():
+    """Whether oneDNN multiplies weights of this format on this CPU in an order of its own."""
+    if not (_is_x86() and torch.backends.mkldnn.is_available()):
         return False
     return kind == torch.float32 or (kind == torch.bfloat16 and _onednn_knows_bfloat16())
 
 
 def _cpu_multiplies_bfloat16() -> bool:
-    if platform.machine().lower() in ("x86_64", "amd64"):
+    if _is_x86():
         return bool(torch.cpu._is_avx512_bf16_supported())
     return torch.backends.mkldnn.is_available() and _onednn_knows_bfloat16()
 
 
 def _onednn_knows_bfloat16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _is_x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from chat_worker.backends.transformers import USE_GGUF
 from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
@@ -77,5 +78,5 @@ def _refusal(config: Any) -> BackendLoadFailed:
     return BackendLoadFailed(
         f"models of type {config.model_type} keep more of a text than keys and values, or attend "
         "in a way that the transformers backend does not know",
-        suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
+        suggestions=(USE_GGUF,),
     )

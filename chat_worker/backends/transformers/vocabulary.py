@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer
 
+from chat_worker.backends.transformers import USE_GGUF
 from protos.errors import BackendLoadFailed, InvalidRequest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
-USE_GGUF = "use a GGUF of the model with MODEL_BACKEND=llama.cpp"
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 

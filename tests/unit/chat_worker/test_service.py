@@ -102,3 +102,14 @@ def test_models_for_embedding_are_not_chat_models(library: Path, tiny_gguf: Path
     found, _ = scan(library)
     assert "embedder" not in found
     assert "first" in found
+
+
+def test_a_folder_is_loaded_as_the_old_settings_say(library: Path) -> None:
+    folder_of_transformers(library / "folder")
+    settings = {"torch_dtype": "BF16", "quantization": "4bit", "torch_threads": 3, "threads": 5}
+    found, _ = scan(library, **settings)
+    of_folder = spec_decoder.decode(found["folder"].load_spec)
+    assert (of_folder.torch_dtype, of_folder.quantization) == ("bfloat16", "4bit")
+    assert (of_folder.n_threads, of_folder.repetition_penalty) == (3, 1.1)
+    of_file = spec_decoder.decode(found["first"].load_spec)
+    assert (of_file.n_threads, of_file.repetition_penalty) == (5, 1.0)
