@@ -39,9 +39,9 @@ from chat_worker.text.reply import Reply, ReplyForm
 from protos.errors import BackendFailure, ServingError
 from worker_runtime.engine_host import Outbox
 
-# The first tokens travel alone, so that an answer is seen to begin; then 30 deltas a second do.
-N_ALONE = 16
-FRAME_S = 1 / 30
+# The first tokens travel alone, so that an answer is seen to begin; then 20 deltas a second do.
+N_ALONE = 8
+FRAME_S = 1 / 20
 
 
 class _Choice:

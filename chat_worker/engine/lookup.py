@@ -36,10 +36,13 @@ class Costs:
         self._seconds[n_rows] = seconds if known is None else known + (seconds - known) / 4
 
     def ratio(self, n_rows: int, n_extra: int) -> float:
-        """Cost of `n_rows` and `n_extra` more over that of `n_rows`; 1 if it was never seen."""
+        """Cost of `n_rows` and `n_extra` more over that of `n_rows`."""
         known = self._seconds.get(n_rows)
         larger = self._seconds.get(n_rows + n_extra)
-        return larger / known if known and larger else 1.0
+        if known and larger:
+            return larger / known
+        # Never seen: what two cores without a graphics processor need, so that a look is rare.
+        return 1 + n_extra / (n_rows + 3)
 
 
 class Lookup:
