@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 COMPONENT = "#/components/schemas/{model}"
 
@@ -23,8 +24,7 @@ def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    for body in bodies:
-        own = body.model_json_schema(ref_template=COMPONENT)
-        schemas |= own.pop("$defs", {})
-        schemas[body.__name__] = own
+    # All at once: models of different APIs may share a name.
+    _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=COMPONENT)
+    schemas |= found["$defs"]
     return document

@@ -116,7 +116,13 @@ Item = Annotated[
     | Annotated[FunctionCallOutput, Tag("function_call_output")]
     | Annotated[Reasoning, Tag("reasoning")]
     | Annotated[ItemReference, Tag("item_reference")],
-    Discriminator(_kind),
+    Discriminator(
+        _kind,
+        custom_error_type="item_kind",
+        custom_error_message=(
+            "must be a message, a function_call, a function_call_output or a reasoning item"
+        ),
+    ),
 ]
 
 

@@ -9,7 +9,12 @@ from typing import Any
 
 import orjson
 
-from gateway.schemas.responses import ResponsesRequest
+from gateway.schemas.responses import (
+    ReasoningOptions,
+    ResponsesRequest,
+    TextFormat,
+    TextOptions,
+)
 from gateway.translate.common import ChatDefaults, served_by
 from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
 from protos.errors import ContextLengthExceeded
@@ -116,8 +121,10 @@ class Reply:
 
 def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
     """What the client asked for, with the defaults that it got."""
-    text, reasoning, choice = body.text, body.reasoning, body.tool_choice
-    wanted = text.format if text else None
+    text = body.text or TextOptions()
+    shape = text.format or TextFormat(type="text")
+    reasoning = body.reasoning or ReasoningOptions()
+    choice = body.tool_choice or "auto"
     return {
         "model": body.model or "",
         "background": False,
@@ -128,23 +135,16 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "previous_response_id": None,
         "prompt_cache_key": body.prompt_cache_key,
-        "reasoning": {
-            "effort": reasoning.effort if reasoning else None,
-            "summary": reasoning.summary if reasoning else None,
-        },
+        "reasoning": reasoning.model_dump(include={"effort", "summary"}),
         "safety_identifier": body.safety_identifier,
         "service_tier": "default",
         "store": False,
         "temperature": defaults.temperature if body.temperature is None else body.temperature,
         "text": {
-            "format": wanted.model_dump(by_alias=True, exclude_none=True)
-            if wanted
-            else {"type": "text"},
-            "verbosity": (text and text.verbosity) or "medium",
+            "format": shape.model_dump(by_alias=True, exclude_none=True),
+            "verbosity": text.verbosity or "medium",
         },
-        "tool_choice": choice.model_dump()
-        if choice is not None and not isinstance(choice, str)
-        else choice or "auto",
+        "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
         "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in body.tools or []],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": defaults.top_p if body.top_p is None else body.top_p,

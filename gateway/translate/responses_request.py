@@ -80,14 +80,21 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
 
 
 def _messages(items: Sequence[Item]) -> list[chat_pb2.Message]:
+    """What a model thought, said and called in one turn are several items and one message."""
     _check_calls(items)
     messages: list[chat_pb2.Message] = []
+    thoughts: list[str] = []
     for at, item in enumerate(items):
+        if isinstance(item, Reasoning):
+            thoughts += [piece.text for piece in item.content or item.summary or ()]
+            continue
         said = _message(item, f"input[{at}]")
-        if messages and _continues(said, messages[-1]):
-            said.reasoning = messages[-1].reasoning + said.reasoning
-            messages[-1].MergeFrom(said)
-        elif said.reasoning or not isinstance(item, Reasoning):
+        if said.role == "assistant":
+            said.reasoning = "".join(thoughts)
+        thoughts.clear()
+        if said.tool_calls and not said.reasoning and messages and messages[-1].role == said.role:
+            messages[-1].tool_calls.extend(said.tool_calls)
+        else:
             messages.append(said)
     return messages
 
@@ -105,13 +112,12 @@ def _check_calls(items: Sequence[Item]) -> None:
             )
 
 
-def _message(item: Item, where: str) -> chat_pb2.Message:
+def _message(
+    item: Message | FunctionCall | FunctionCallOutput | ItemReference, where: str
+) -> chat_pb2.Message:
     match item:
         case Message():
             return chat_pb2.Message(role=item.role, content=_text(item.content, where))
-        case Reasoning():
-            thought = "".join(piece.text for piece in item.content or item.summary or ())
-            return chat_pb2.Message(role="assistant", reasoning=thought)
         case FunctionCall():
             call = chat_pb2.ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
             return chat_pb2.Message(role="assistant", tool_calls=[call])
@@ -124,13 +130,6 @@ def _message(item: Item, where: str) -> chat_pb2.Message:
                 param=where,
                 suggestions=("send the item itself",),
             )
-
-
-def _continues(said: chat_pb2.Message, last: chat_pb2.Message) -> bool:
-    """Whether both are of one turn, in which a model thinks, then speaks, then calls."""
-    if not said.role == last.role == "assistant":
-        return False
-    return bool(said.tool_calls) or not (last.content or last.tool_calls)
 
 
 def _text(content: Content, where: str, field: str = "content") -> str:

@@ -24,7 +24,9 @@ def check_shape(reply: Any, status: int) -> dict[str, Any]:
     return error
 
 
-@pytest.mark.parametrize("path", [CHAT, EMBED, COMPLETE, "/v1/rerank", "/v1/score"])
+@pytest.mark.parametrize(
+    "path", [CHAT, "/v1/responses", EMBED, COMPLETE, "/v1/rerank", "/v1/score"]
+)
 @pytest.mark.parametrize(
     "body",
     [

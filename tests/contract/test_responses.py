@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
 import pytest
+from langchain_core.messages import BaseMessage, HumanMessage, ToolMessage
+from langchain_openai import ChatOpenAI
 from openai.types.responses import (
     Response,
     ResponseFunctionToolCall,
@@ -15,15 +16,15 @@ from openai.types.responses import (
     ResponseReasoningItem,
     ResponseStreamEvent,
 )
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, SecretStr, TypeAdapter
 
-from protos.errors import InvalidRequest, WorkerLost
+from protos.errors import WorkerLost
 from protos.y26hkx.v1 import chat_pb2
+from tests.contract.responses import PATH, THINK_SPEAK_CALL, TIME, WEATHER, script, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon
 from tests.contract.scripted_worker import (
     CHAT_ID,
     PROMPT_TOKENS,
-    Generate,
     ScriptedWorker,
     delta,
     finished,
@@ -31,68 +32,12 @@ from tests.contract.scripted_worker import (
     started,
 )
 
-PATH = "/v1/responses"
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
-WEATHER: Any = {
-    "type": "function",
-    "name": "weather",
-    "description": "of a town",
-    "parameters": {"type": "object", "properties": {"town": {"type": "string"}}},
-    "strict": True,
-}
-TIME: Any = {"type": "function", "name": "time", "parameters": None, "strict": None}
-CALL: Any = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"}
 
 
 class Town(BaseModel):
     name: str
     people: int
-
-
-def script(*events: chat_pb2.GenerateEvent) -> Generate:
-    async def generate(_: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
-        for event in events:
-            yield event
-
-    return generate
-
-
-def call_piece(
-    index: int, arguments: str, call_id: str = "", name: str = ""
-) -> chat_pb2.GenerateEvent:
-    piece = chat_pb2.ToolCallDelta(index=index, id=call_id, name=name, arguments=arguments)
-    return delta(tool_calls=[piece])
-
-
-THINK_SPEAK_CALL = script(
-    started(),
-    delta(reasoning="They ask "),
-    delta(reasoning="for two."),
-    delta("I look "),
-    delta("it up."),
-    call_piece(0, "", "call_a", "weather"),
-    call_piece(0, '{"town": '),
-    call_piece(0, '"Bern"}'),
-    call_piece(1, "{}", "call_b", "time"),
-    finished(9, reason="REASON_TOOL_CALLS", cached=2),
-)
-
-
-@asynccontextmanager
-async def sdk(gateway: RunningGateway) -> AsyncIterator[openai.AsyncOpenAI]:
-    base_url = f"{gateway.base_url}/v1"
-    async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
-        yield client
-
-
-async def conversation(
-    gateway: RunningGateway, worker: ScriptedWorker, **fields: Any
-) -> chat_pb2.Conversation:
-    """What reaches the worker of a request."""
-    reply = await gateway.http.post(PATH, json={"input": "hi"} | fields)
-    assert reply.status_code == 200, reply.text
-    found: chat_pb2.Conversation = worker.calls[-1].request.conversation
-    return found
 
 
 async def frames(gateway: RunningGateway, **fields: Any) -> list[dict[str, Any]]:
@@ -289,120 +234,6 @@ async def test_a_tool_loop_sends_the_models_own_items_back(
     ]
 
 
-async def test_items_become_messages(gateway: RunningGateway, worker: ScriptedWorker) -> None:
-    items: list[dict[str, Any]] = [
-        {"role": "developer", "content": "be kind"},
-        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}] * 2},
-        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
-        {"role": "assistant", "content": "well, yes"},
-        {"role": "user", "content": "then?"},
-        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "AAAA"},
-        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "so"}]},
-        CALL,
-        CALL | {"call_id": "call_2"},
-        {
-            "type": "function_call_output",
-            "call_id": "call_1",
-            "output": [{"type": "input_text", "text": "sun"}],
-        },
-        {"type": "function_call_output", "call_id": "call_2", "output": "rain"},
-    ]
-    found = await conversation(gateway, worker, instructions="be brief", input=items)
-    said = [(m.role, m.content, m.reasoning, len(m.tool_calls)) for m in found.messages]
-    assert said == [
-        ("system", "be brief", "", 0),
-        ("developer", "be kind", "", 0),
-        ("user", "aa", "", 0),
-        ("assistant", "no", "", 0),
-        ("assistant", "well, yes", "", 0),
-        ("user", "then?", "", 0),
-        ("assistant", "", "so", 2),
-        ("tool", "sun", "", 0),
-        ("tool", "rain", "", 0),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("choice", "mode", "name", "offered"),
-    [
-        (None, "MODE_UNSPECIFIED", "", ["weather", "time"]),
-        ("none", "MODE_NONE", "", ["weather", "time"]),
-        ("required", "MODE_REQUIRED", "", ["weather", "time"]),
-        ({"type": "function", "name": "time"}, "MODE_NAMED", "time", ["weather", "time"]),
-        (
-            {
-                "type": "allowed_tools",
-                "mode": "required",
-                "tools": [{"type": "function", "name": "time"}],
-            },
-            "MODE_REQUIRED",
-            "",
-            ["time"],
-        ),
-    ],
-    ids=["unset", "none", "required", "named", "allowed"],
-)
-async def test_tools_and_their_choice_reach_the_worker(
-    gateway: RunningGateway,
-    worker: ScriptedWorker,
-    choice: Any,
-    mode: str,
-    name: str,
-    offered: list[str],
-) -> None:
-    fields = {"tools": [WEATHER, TIME], "tool_choice": choice, "parallel_tool_calls": False}
-    found = await conversation(gateway, worker, **fields)
-    assert [tool.name for tool in found.tools] == offered
-    assert (chat_pb2.ToolChoice.Mode.Name(found.tool_choice.mode), found.tool_choice.name) == (
-        mode,
-        name,
-    )
-    assert found.HasField("parallel_tool_calls")
-    assert not found.parallel_tool_calls
-    if choice is None:
-        assert json.loads(found.tools[0].parameters_json) == WEATHER["parameters"]
-        assert (found.tools[0].strict, found.tools[1].strict) == (True, False)
-
-
-async def test_effort_reaches_the_template(gateway: RunningGateway, worker: ScriptedWorker) -> None:
-    for effort, kwargs in (
-        ("none", {"enable_thinking": False}),
-        ("minimal", {"enable_thinking": False}),
-        ("high", {"reasoning_effort": "high"}),
-    ):
-        found = await conversation(gateway, worker, reasoning={"effort": effort})
-        assert dict(found.template_kwargs) == kwargs
-
-
-async def test_sampling_and_local_extras_reach_the_worker(
-    gateway: RunningGateway, worker: ScriptedWorker
-) -> None:
-    extras = {"top_k": 5, "seed": 7, "stop": ["x"], "keep_alive": "5m", "max_output_tokens": 9}
-    await conversation(gateway, worker, **extras, text={"format": {"type": "json_object"}})
-    request = worker.calls[-1].request
-    assert (request.sampling.top_k, request.sampling.seed, list(request.stop)) == (5, 7, ["x"])
-    assert (request.keep_alive_s, request.max_tokens, request.n) == (300, 9, 1)
-    assert request.constraint.json_object
-
-
-async def test_what_changes_nothing_is_named(gateway: RunningGateway) -> None:
-    reply = await gateway.http.post(
-        PATH,
-        json={
-            "input": "hi",
-            "store": True,
-            "metadata": {"a": "b"},
-            "text": {"verbosity": "low"},
-            "reasoning": {"summary": "auto"},
-            "include": ["reasoning.encrypted_content"],
-            "user": "me",
-        },
-    )
-    names = "include, reasoning.summary, store, text.verbosity, user"
-    assert reply.headers["x-ignored-parameters"] == names
-    assert reply.json()["store"] is False
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_logprobs_come_when_they_are_asked_for(
     gateway: RunningGateway, worker: ScriptedWorker, stream: bool
@@ -537,121 +368,25 @@ async def test_a_client_that_leaves_stops_the_generation(
     await soon(call.cancelled.wait())
 
 
-def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": list(parts)}]
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"input": None}, "input"),
-        ({"input": []}, "input"),
-        ({"input": 5}, "input"),
-        ({"input": ["hi"]}, "input[0]"),
-        ({"input": [{"role": "user"}]}, "input[0].content"),
-        ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
-        ({"input": [{"role": "user", "content": "x", "mood": 1}]}, "input[0].mood"),
-        ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0]"),
-        ({"input": [{"type": 5}]}, "input[0]"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
-        ({"input": [{"id": "msg_1"}]}, "input[0]"),
-        ({"input": [{"role": "user", "content": "x"}] * 1025}, "input"),
-        ({"input": said({"type": "input_text", "text": 5})}, "input[0].content[0].text"),
-        (
-            {"input": said({"type": "input_image", "image_url": "http://x", "detail": "auto"})},
-            "input[0].content[0].type",
-        ),
-        (
-            {"input": said({"type": "input_file", "file_id": "file_1"})},
-            "input[0].content[0].type",
-        ),
-        ({"input": [CALL | {"arguments": {}}]}, "input[0].arguments"),
-        (
-            {"input": [{"type": "function_call_output", "call_id": "x", "output": "y"}]},
-            "input[0].call_id",
-        ),
-        ({"instructions": 5}, "instructions"),
-        ({"max_output_tokens": 0}, "max_output_tokens"),
-        ({"max_output_tokens": True}, "max_output_tokens"),
-        ({"temperature": 9}, "temperature"),
-        ({"top_logprobs": 21}, "top_logprobs"),
-        ({"include": "message.output_text.logprobs"}, "include"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"tools": [{"type": "function"}]}, "tools[0].name"),
-        ({"tools": [WEATHER | {"name": "no spaces"}]}, "tools[0].name"),
-        ({"tools": [TIME] * 129}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
-        ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice"),
-        ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
-        (
-            {
-                "text": {
-                    "format": {
-                        "type": "json_schema",
-                        "name": "x",
-                        "schema": {"title": "x" * 40_000},
-                    }
-                }
-            },
-            "text.format.schema",
-        ),
-        ({"reasoning": {"effort": "heroic"}}, "reasoning.effort"),
-        ({"truncation": "maybe"}, "truncation"),
-        ({"metadata": {"a": 1}}, "metadata.a"),
-        ({"metadata": {str(i): "x" for i in range(17)}}, "metadata"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id"),
-        ({"conversation": "conv_1"}, "conversation"),
-        ({"conversation": {"id": "conv_1"}}, "conversation"),
-        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"background": True}, "background"),
-        ({"messages": []}, "messages"),
-        ({"max_tokens": 5}, "max_tokens"),
-        ({"n": 2}, "n"),
-        ({"keep_alive": "soon"}, "keep_alive"),
-        ({"frobnicate": 1}, "frobnicate"),
-    ],
-    ids=lambda value: repr(value)[:50],
-)
-async def test_a_wrong_field_is_named(
-    gateway: RunningGateway, worker: ScriptedWorker, fields: dict[str, Any], param: str
-) -> None:
-    reply = await gateway.http.post(PATH, json={"input": "hi"} | fields)
-    assert reply.status_code == 400, reply.text
-    assert reply.json()["error"]["param"] == param, reply.text
-    assert len(reply.content) < 4096
-    assert worker.calls == []
-
-
-@pytest.mark.parametrize(
-    "fields", [{"previous_response_id": "resp_1"}, {"input": [{"id": "msg_1"}]}], ids=str
-)
-async def test_what_needs_memory_is_refused_with_a_way_forward(
-    gateway: RunningGateway, fields: dict[str, Any]
-) -> None:
-    error = (await gateway.http.post(PATH, json={"input": "hi"} | fields)).json()["error"]
-    assert error["code"] == "unsupported_parameter"
-    assert "stateless" in error["message"]
-    assert error["suggestions"]
-
-
-async def test_the_workers_complaints_name_this_apis_fields(
+async def test_langchain_goes_on_with_its_own_items(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    for theirs, ours in (
-        ("messages[2].content", "input"),
-        ("response_format", "text.format"),
-        ("temperature", "temperature"),
-    ):
-
-        async def refuses(
-            _: chat_pb2.GenerateRequest, param: str = theirs
-        ) -> AsyncIterator[chat_pb2.GenerateEvent]:
-            raise InvalidRequest("no", param=param)
-            yield
-
-        worker.generate = refuses
-        for stream in (False, True):
-            reply = await gateway.http.post(PATH, json={"input": "hi", "stream": stream})
-            assert reply.json()["error"]["param"] == ours
+    worker.generate = THINK_SPEAK_CALL
+    model = ChatOpenAI(
+        model=CHAT_ID,
+        base_url=f"{gateway.base_url}/v1",
+        api_key=SecretStr("any"),
+        use_responses_api=True,
+        max_retries=0,
+    ).bind_tools([WEATHER])
+    history: list[BaseMessage] = [HumanMessage("Bern?")]
+    answer = await model.ainvoke(history)
+    pieces = [piece async for piece in model.astream(history)]
+    assert answer.text == "".join(piece.text for piece in pieces) == "I look it up."
+    assert [call["args"] for call in answer.tool_calls] == [{"town": "Bern"}, {}]
+    outputs = [ToolMessage("fine", tool_call_id=call["id"]) for call in answer.tool_calls]
+    await model.ainvoke([*history, answer, *outputs])
+    found = worker.calls[-1].request.conversation.messages
+    assert [message.role for message in found] == ["user", "assistant", "tool", "tool"]
+    assert found[1].content == "I look it up."
+    assert len(found[1].tool_calls) == 2

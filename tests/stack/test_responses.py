@@ -1,10 +1,29 @@
 """The Responses API through gateway, worker and engine process, with the built-in model."""
 
-from typing import Any
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from tests.running_stack import GUIDE, RunningStack
 
 QUESTION = "What is Y26HKX?"
+UNIT = {"type": "string", "enum": ["C", "F"]}
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"unit": UNIT},
+        "required": ["unit"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+class Verdict(BaseModel):
+    answer: Literal["yes", "no"]
 
 
 def test_the_same_answer_comes_plain_streamed_and_from_chat(stack: RunningStack) -> None:
@@ -55,3 +74,33 @@ def test_logprobs_of_the_answer_come_with_their_tokens(stack: RunningStack) -> N
     assert part.logprobs
     assert "".join(token.token for token in part.logprobs).startswith(part.text)
     assert all(len(token.top_logprobs) == 2 for token in part.logprobs)
+
+
+def test_a_tool_that_must_be_called_is_called_plain_and_streamed(stack: RunningStack) -> None:
+    fields: dict[str, Any] = {
+        "model": GUIDE,
+        "input": "What is the weather in Bern?",
+        "tools": [WEATHER],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "temperature": 0,
+    }
+    with stack.openai() as client:
+        plain = client.responses.create(**fields)
+        with client.responses.stream(**fields) as stream:
+            streamed = stream.get_final_response()
+    (call,) = plain.output
+    assert call.type == "function_call"
+    assert call.name == "weather"
+    assert json.loads(call.arguments)["unit"] in ("C", "F")
+    (again,) = streamed.output
+    assert again.type == "function_call"
+    assert again.arguments == call.arguments
+
+
+def test_a_schema_shapes_the_answer(stack: RunningStack) -> None:
+    with stack.openai() as client:
+        reply = client.responses.parse(
+            model=GUIDE, input="Is it warm?", text_format=Verdict, temperature=0
+        )
+    assert isinstance(reply.output_parsed, Verdict)
