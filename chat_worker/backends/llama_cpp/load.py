@@ -16,7 +16,8 @@ from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, recent_errors
 
 NAME = "llama.cpp"
-N_SPARE_SLOTS = 8  # kept beyond the running ones, for prefixes
+# Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
+N_SPARE_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
 MEMORY_SIGNS = ("alloc", "out of memory", "memory", "mmap failed")
 MEMORY_WAYS_OUT = (
