@@ -63,7 +63,7 @@ def in_order(results: list[dict[str, Any]]) -> list[float]:
 def test_the_cohere_sdk_gets_the_scores_of_the_default_reranker(
     ranking: RunningStack, expected: list[float]
 ) -> None:
-    with httpx.Client(trust_env=False) as http:
+    with httpx.Client(timeout=120, trust_env=False) as http:
         client = cohere.ClientV2("unused", base_url=ranking.base_url, httpx_client=http)
         found = client.rerank(model="", query=QUERY, documents=DOCUMENTS)
     assert found.model_dump()["model"] == JUDGE
