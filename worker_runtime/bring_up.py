@@ -5,6 +5,7 @@ from typing import Never
 from protos.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.ladder import Rung
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import LoadedModel
 from worker_runtime.load_failures import (
@@ -18,17 +19,18 @@ from worker_runtime.races import to_the_end
 
 
 async def bring_up(
-    entry: ModelEntry,
+    rung: Rung,
     launcher: Launcher,
     policy: LifecyclePolicy,
     clock: Clock,
     on_progress: OnProgress,
 ) -> LoadedModel:
-    """`entry` loaded in a process of its own. Cancelling ends the process.
+    """`rung` loaded in a process of its own. Cancelling ends the process.
 
     Raises:
         ServingError: why it could not be loaded, for the client.
     """
+    entry = rung.entry
     try:
         engine = await launcher.start(entry)
     except OSError as error:
@@ -37,7 +39,7 @@ async def bring_up(
     loaded: LoadedModel | None = None
     try:
         facts = await engine.load(entry.load_spec, on_progress)
-        loaded = LoadedModel(entry, engine, facts, clock, policy.idle_timeout_s)
+        loaded = LoadedModel(rung, engine, facts, clock, policy.idle_timeout_s)
     except WorkerLost:
         raise died_while_loading(entry.backend, await engine.wait()) from None
     except BackendLoadFailed as error:

@@ -4,6 +4,7 @@ import msgspec
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.ladder import Rung
 from worker_runtime.launcher import EngineProcess
 from worker_runtime.snapshot import Counters
 
@@ -38,13 +39,14 @@ class LoadedModel:
 
     def __init__(
         self,
-        entry: ModelEntry,
+        rung: Rung,
         engine: EngineProcess,
         facts: msgspec.Raw,
         clock: Clock,
         idle_timeout_s: float | None,
     ) -> None:
-        self.entry = entry
+        self.rung = rung
+        self.entry = rung.entry
         self.engine = engine
         self.facts = facts
         self.loaded_at_s = clock.time()

@@ -8,7 +8,7 @@ Each model has one owner task (`owner.py`); above them a scheduler books memory 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -16,9 +16,9 @@ from typing import Self
 from protos.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
-from worker_runtime.memory.estimate import estimate_bytes
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
@@ -32,7 +32,7 @@ __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
 class Models:
     """
     Args:
-        estimate: bytes a model will take once loaded, for the scheduler's bookings.
+        ladder: the ways to load a model, with the memory that each takes.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class Models:
         clock: Clock,
         probe: MemoryProbe,
         *,
-        estimate: Callable[[ModelEntry], int] = estimate_bytes,
+        ladder: Ladder = as_it_is,
     ) -> None:
         self.catalog = catalog
         self.clock = clock
         self.probe = probe
         self._policy = policy
         self._launcher = launcher
-        self._estimate = estimate
+        self._ladder = ladder
         self._scheduler = Scheduler(policy, probe)
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
@@ -177,7 +177,7 @@ class Models:
             self.clock,
             self.probe,
             self._scheduler,
-            self._estimate,
+            self._ladder,
         )
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")

@@ -9,13 +9,14 @@ keeps it while it is used or fresh, and takes it down.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
 from worker_runtime.memory.probe import MemoryProbe
@@ -40,7 +41,7 @@ class ModelOwner:
         clock: Clock,
         probe: MemoryProbe,
         scheduler: Scheduler,
-        estimate: Callable[[ModelEntry], int],
+        ladder: Ladder,
     ) -> None:
         self.entry = entry
         self._policy = policy
@@ -48,7 +49,7 @@ class ModelOwner:
         self._clock = clock
         self._probe = probe
         self._scheduler = scheduler
-        self._estimate = estimate
+        self._ladder = ladder
         self._setbacks = Setbacks(policy)
         self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
         self._standing = Standing(entry.id, self._room)
@@ -148,10 +149,11 @@ class ModelOwner:
         entry, self._freed_now = self.entry, 0
         booking: Booking | None = None
         try:
-            booking = await self._book(entry)
-            loaded = None if booking is None else await self._bring_up(entry)
+            rungs = self._ladder(entry)
+            booking = await self._book(rungs)
+            loaded = None if booking is None else await self._bring_up(rungs[booking.rung])
             if loaded is not None:
-                await self._live(loaded)
+                await self._live(loaded, entry)
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
@@ -172,11 +174,11 @@ class ModelOwner:
                 freed.set_result(self._freed_now)
         self._unloads.clear()
 
-    async def _book(self, entry: ModelEntry) -> Booking | None:
+    async def _book(self, rungs: Sequence[Rung]) -> Booking | None:
         self._standing.enter(ModelState.QUEUED)
         try:
             booking = await first_of(
-                self._scheduler.reserve(self, self._estimate(entry)),
+                self._scheduler.reserve(self, [rung.need.total for rung in rungs]),
                 self._until_unwanted(),
                 self._clock.sleep(self._policy.queue_wait_s),
             )
@@ -193,30 +195,30 @@ class ModelOwner:
             )
         return booking
 
-    async def _bring_up(self, entry: ModelEntry) -> LoadedModel | None:
+    async def _bring_up(self, rung: Rung) -> LoadedModel | None:
         self._standing.enter(ModelState.RESERVED)
         began_s = self._clock.monotonic()
         try:
             loaded = await first_of(
                 bring_up(
-                    entry, self._launcher, self._policy, self._clock, self._standing.on_progress
+                    rung, self._launcher, self._policy, self._clock, self._standing.on_progress
                 ),
                 self._until_unwanted(),
-                load_limit(entry, self._policy, self._clock),
+                load_limit(rung.entry, self._policy, self._clock),
             )
         except ServingError as error:
             self._load_failed(error)
             return None
         if loaded is None:
-            log.info("nobody waits for model %s any more: its load is abandoned", entry.id)
+            log.info("nobody waits for model %s any more: its load is abandoned", self.entry.id)
             return None
         took_s = self._clock.monotonic() - began_s
         self._counters.loads += 1
         self._counters.load_seconds_sum += took_s
-        log.info("model %s is loaded (%.1f s, pid %d)", entry.id, took_s, loaded.engine.pid)
+        log.info("model %s is loaded (%.1f s, pid %d)", rung.entry.id, took_s, loaded.engine.pid)
         return loaded
 
-    async def _live(self, loaded: LoadedModel) -> None:
+    async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))
@@ -224,7 +226,7 @@ class ModelOwner:
                 self._setbacks.loaded()
                 self._room.grant(loaded)
                 self._standing.enter(ModelState.READY)
-                if self._unloads or self.entry.fingerprint != loaded.entry.fingerprint:
+                if self._unloads or self.entry is not entry:
                     loaded.accepting = False
                 self._scheduler.settle()
                 await self._serve(loaded)

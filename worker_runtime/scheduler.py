@@ -6,6 +6,7 @@ consistent state.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,11 +32,16 @@ class Tenant(Protocol):
 
 
 class Booking:
-    """Memory held for one model, from before its load until its process is gone."""
+    """Memory held for one model, from before its load until its process is gone.
 
-    def __init__(self, tenant: Tenant, need_bytes: int) -> None:
+    Args:
+        rung: which of the ways to load it was booked, as an index.
+    """
+
+    def __init__(self, tenant: Tenant, need_bytes: int, rung: int = 0) -> None:
         self.tenant = tenant
         self.need_bytes = need_bytes
+        self.rung = rung
         self.leaving = False
 
 
@@ -59,12 +65,15 @@ class Scheduler:
     def n_held(self) -> int:
         return len(self._held)
 
-    async def reserve(self, tenant: Tenant, need_bytes: int) -> Booking:
+    async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Booking:
         """Wait for room and book it; cancelling gives the place in the queue up.
 
+        Args:
+            needs: bytes of each way to load it, the wanted one first.
         Raises:
             BackendLoadFailed: there can never be room, or now there is none to be made.
         """
+        need_bytes = needs[0]
         self._refuse_impossible(need_bytes)
         admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
         request = _Request(Booking(tenant, need_bytes), admitted)

@@ -511,6 +511,7 @@ class Started(_message.Message):
     TRIMMED_TOKENS_FIELD_NUMBER: _builtins.int
     TRIMMED_MESSAGES_FIELD_NUMBER: _builtins.int
     IGNORED_FIELD_NUMBER: _builtins.int
+    REDUCTIONS_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     cached_tokens: _builtins.int
     trimmed_tokens: _builtins.int
@@ -522,6 +523,10 @@ class Started(_message.Message):
     def ignored(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Request fields that were accepted and have no effect on this backend."""
 
+    @_builtins.property
+    def reductions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What this load of the model had to give up to fit into memory."""
+
     def __init__(
         self,
         *,
@@ -531,10 +536,11 @@ class Started(_message.Message):
         trimmed_tokens: _builtins.int = ...,
         trimmed_messages: _builtins.int = ...,
         ignored: _abc.Iterable[_builtins.str] | None = ...,
+        reductions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "ignored", b"ignored", "model", b"model", "prompt_tokens", b"prompt_tokens", "trimmed_messages", b"trimmed_messages", "trimmed_tokens", b"trimmed_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_tokens", b"cached_tokens", "ignored", b"ignored", "model", b"model", "prompt_tokens", b"prompt_tokens", "reductions", b"reductions", "trimmed_messages", b"trimmed_messages", "trimmed_tokens", b"trimmed_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

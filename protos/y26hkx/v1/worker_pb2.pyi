@@ -90,6 +90,11 @@ class Model(_message.Message):
     PID_FIELD_NUMBER: _builtins.int
     FREED_BYTES_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
+    MEMORY_FIELD_NUMBER: _builtins.int
+    REDUCTIONS_FIELD_NUMBER: _builtins.int
+    SERVED_BY_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     capability: Global___Capability.ValueType
     backend: _builtins.str
@@ -120,9 +125,23 @@ class Model(_message.Message):
     """Process that runs it; 0 while unloaded."""
     freed_bytes: _builtins.int
     """What the last unload gave back, measured; unset before the first."""
+    served_by: _builtins.str
+    """Id of the smaller model that is loaded in its place; empty if it is itself."""
+    pinned: _builtins.bool
+    """Stays loaded until it is unloaded by hand (keep_alive -1)."""
+    expires_in_s: _builtins.float
+    """Seconds until it is unloaded for idleness; unset while in use, pinned or unloaded."""
     @_builtins.property
     def counters(self) -> Global___ModelCounters:
         """Sums over the worker process's life."""
+
+    @_builtins.property
+    def memory(self) -> Global___ModelMemory:
+        """What it holds; all zero while unloaded, but for the estimate."""
+
+    @_builtins.property
+    def reductions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What this load had to give up to fit ("context of 1,024 tokens instead of 2,560")."""
 
     def __init__(
         self,
@@ -146,17 +165,26 @@ class Model(_message.Message):
         pid: _builtins.int = ...,
         freed_bytes: _builtins.int | None = ...,
         counters: Global___ModelCounters | None = ...,
+        memory: Global___ModelMemory | None = ...,
+        reductions: _abc.Iterable[_builtins.str] | None = ...,
+        served_by: _builtins.str = ...,
+        pinned: _builtins.bool = ...,
+        expires_in_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "loaded_at_s", b"loaded_at_s", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
+    _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015
     _WhichOneofReturnType__freed_bytes: _TypeAlias = _typing.Literal["freed_bytes"]  # noqa: Y015
     _WhichOneofArgType__freed_bytes: _TypeAlias = _typing.Literal["_freed_bytes", b"_freed_bytes"]  # noqa: Y015
     _WhichOneofReturnType__idle_s: _TypeAlias = _typing.Literal["idle_s"]  # noqa: Y015
     _WhichOneofArgType__idle_s: _TypeAlias = _typing.Literal["_idle_s", b"_idle_s"]  # noqa: Y015
     _WhichOneofReturnType__retry_after_s: _TypeAlias = _typing.Literal["retry_after_s"]  # noqa: Y015
     _WhichOneofArgType__retry_after_s: _TypeAlias = _typing.Literal["_retry_after_s", b"_retry_after_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_in_s) -> _WhichOneofReturnType__expires_in_s | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__freed_bytes) -> _WhichOneofReturnType__freed_bytes | None: ...
     @_typing.overload
@@ -165,6 +193,53 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_s) -> _WhichOneofReturnType__retry_after_s | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelMemory(_message.Message):
+    """Bytes. The first two are computed before a load, the rest is measured or told by the engine."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATED_BYTES_FIELD_NUMBER: _builtins.int
+    BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_BYTES_FIELD_NUMBER: _builtins.int
+    MAPPED_BYTES_FIELD_NUMBER: _builtins.int
+    PEAK_BYTES_FIELD_NUMBER: _builtins.int
+    WEIGHTS_BYTES_FIELD_NUMBER: _builtins.int
+    KV_BYTES_FIELD_NUMBER: _builtins.int
+    COMPUTE_BYTES_FIELD_NUMBER: _builtins.int
+    CACHES_BYTES_FIELD_NUMBER: _builtins.int
+    estimated_bytes: _builtins.int
+    booked_bytes: _builtins.int
+    anonymous_bytes: _builtins.int
+    mapped_bytes: _builtins.int
+    """Resident pages of mapped files: the system takes them back when it needs to."""
+    peak_bytes: _builtins.int
+    weights_bytes: _builtins.int
+    kv_bytes: _builtins.int
+    compute_bytes: _builtins.int
+    caches_bytes: _builtins.int
+    """Prefixes of past conversations, vectors, prompts: given back first."""
+    def __init__(
+        self,
+        *,
+        estimated_bytes: _builtins.int = ...,
+        booked_bytes: _builtins.int = ...,
+        anonymous_bytes: _builtins.int = ...,
+        mapped_bytes: _builtins.int = ...,
+        peak_bytes: _builtins.int = ...,
+        weights_bytes: _builtins.int = ...,
+        kv_bytes: _builtins.int = ...,
+        compute_bytes: _builtins.int = ...,
+        caches_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_bytes", b"anonymous_bytes", "booked_bytes", b"booked_bytes", "caches_bytes", b"caches_bytes", "compute_bytes", b"compute_bytes", "estimated_bytes", b"estimated_bytes", "kv_bytes", b"kv_bytes", "mapped_bytes", b"mapped_bytes", "peak_bytes", b"peak_bytes", "weights_bytes", b"weights_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelMemory: _TypeAlias = ModelMemory  # noqa: Y015
 
 @_typing.final
 class ModelCounters(_message.Message):
@@ -224,6 +299,15 @@ class Memory(_message.Message):
     ENGINES_RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     TREND_FIELD_NUMBER: _builtins.int
     LEAK_DETECTED_FIELD_NUMBER: _builtins.int
+    BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    OTHERS_BOOKED_BYTES_FIELD_NUMBER: _builtins.int
+    HEADROOM_BYTES_FIELD_NUMBER: _builtins.int
+    ANONYMOUS_BYTES_FIELD_NUMBER: _builtins.int
+    MAPPED_BYTES_FIELD_NUMBER: _builtins.int
+    PRESSURE_SOME_FIELD_NUMBER: _builtins.int
+    PRESSURE_FULL_FIELD_NUMBER: _builtins.int
+    PRESSURE_FIELD_NUMBER: _builtins.int
     total_bytes: _builtins.int
     available_bytes: _builtins.int
     worker_resident_bytes: _builtins.int
@@ -232,6 +316,19 @@ class Memory(_message.Message):
     trend: _builtins.str
     """"stable", "increasing" or "decreasing" over five minutes."""
     leak_detected: _builtins.bool
+    booked_bytes: _builtins.int
+    """Booked for this worker's models, of its own limit (0: none), and by other workers of the machine."""
+    limit_bytes: _builtins.int
+    others_booked_bytes: _builtins.int
+    headroom_bytes: _builtins.int
+    """What a load must leave to everybody else."""
+    anonymous_bytes: _builtins.int
+    mapped_bytes: _builtins.int
+    pressure_some: _builtins.float
+    """Share of the last 10 s in which some, or all, waited for memory (Linux PSI), 0 to 1."""
+    pressure_full: _builtins.float
+    pressure: _builtins.str
+    """"none", "some" (no new loads) or "full" (idle models are given back)."""
     def __init__(
         self,
         *,
@@ -241,10 +338,19 @@ class Memory(_message.Message):
         engines_resident_bytes: _builtins.int = ...,
         trend: _builtins.str = ...,
         leak_detected: _builtins.bool = ...,
+        booked_bytes: _builtins.int = ...,
+        limit_bytes: _builtins.int = ...,
+        others_booked_bytes: _builtins.int = ...,
+        headroom_bytes: _builtins.int = ...,
+        anonymous_bytes: _builtins.int = ...,
+        mapped_bytes: _builtins.int = ...,
+        pressure_some: _builtins.float = ...,
+        pressure_full: _builtins.float = ...,
+        pressure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_bytes", b"available_bytes", "engines_resident_bytes", b"engines_resident_bytes", "leak_detected", b"leak_detected", "total_bytes", b"total_bytes", "trend", b"trend", "worker_resident_bytes", b"worker_resident_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anonymous_bytes", b"anonymous_bytes", "available_bytes", b"available_bytes", "booked_bytes", b"booked_bytes", "engines_resident_bytes", b"engines_resident_bytes", "headroom_bytes", b"headroom_bytes", "leak_detected", b"leak_detected", "limit_bytes", b"limit_bytes", "mapped_bytes", b"mapped_bytes", "others_booked_bytes", b"others_booked_bytes", "pressure", b"pressure", "pressure_full", b"pressure_full", "pressure_some", b"pressure_some", "total_bytes", b"total_bytes", "trend", b"trend", "worker_resident_bytes", b"worker_resident_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,16 +531,20 @@ class UnloadModelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FREED_BYTES_FIELD_NUMBER: _builtins.int
+    REGAINED_BYTES_FIELD_NUMBER: _builtins.int
     freed_bytes: _builtins.int
     """Measured: resident bytes of the process before it ended."""
+    regained_bytes: _builtins.int
+    """Measured: how much more memory the machine has available now than just before."""
     def __init__(
         self,
         *,
         freed_bytes: _builtins.int = ...,
+        regained_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "regained_bytes", b"regained_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,7 +22,9 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
+from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
+from worker_runtime.memory.need import Need
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 IDLE_S = 60.0
@@ -47,7 +49,7 @@ class World:
             self.launcher,
             self.clock,
             self.probe,
-            estimate=lambda entry: entry.size_bytes,
+            ladder=lambda entry: (Rung(entry, Need(weights=entry.size_bytes)),),
         )
 
     def model(self, model: str = "a") -> ModelSnapshot:

@@ -1,0 +1,29 @@
+"""What a model takes in memory, part by part, as it is computed before a load."""
+
+import msgspec
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes.
+
+    Args:
+        mapped_weights: read from the file as they are used; resident, but the system can drop them.
+        weights: copied or converted into anonymous memory.
+        kv: of all cells of the cache.
+        compute: buffers for one step.
+        caches: what the model may keep of past work.
+        process: interpreter, libraries, tokenizer.
+        correction: what past loads of the same taught, over the sum of the rest; may be negative.
+    """
+
+    mapped_weights: int = 0
+    weights: int = 0
+    kv: int = 0
+    compute: int = 0
+    caches: int = 0
+    process: int = 0
+    correction: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(msgspec.structs.astuple(self))
