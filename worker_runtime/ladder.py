@@ -1,4 +1,4 @@
-"""Ways to load a model, the best first: each rung down takes less memory, and gives something up."""
+"""Ways to load a model, the best first; each rung down takes less memory and gives something up."""
 
 from collections.abc import Callable, Sequence
 
