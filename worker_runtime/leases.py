@@ -20,8 +20,12 @@ class Lease:
         engine: EngineProcess,
         facts: msgspec.Raw,
         counters: Counters,
+        reductions: tuple[str, ...] = (),
     ) -> None:
+        # What is loaded: not always what was asked for.
         self.entry = entry
+        # What it gave up to fit into memory.
+        self.reductions = reductions
         self.engine = engine
         # What the engine returned from `load`: the worker's own struct, encoded.
         self.facts = facts
@@ -67,6 +71,9 @@ class LoadedModel:
         if self.n_leases or self._keep_alive_s is None:
             return None
         return self.turned_s + self._keep_alive_s
+
+    def lease(self, counters: Counters) -> Lease:
+        return Lease(self.entry, self.engine, self.facts, counters, self.rung.reductions)
 
     def begin_use(self) -> None:
         self.n_leases += 1

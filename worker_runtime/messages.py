@@ -36,6 +36,8 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
         created_s=entry.created_s,
         pid=snapshot.pid,
         freed_bytes=snapshot.freed_bytes,
+        reductions=snapshot.reductions,
+        served_by=snapshot.served_by,
         counters=worker_pb2.ModelCounters(
             loads=counters.loads,
             load_failures=counters.load_failures,

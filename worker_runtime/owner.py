@@ -9,16 +9,18 @@ keeps it while it is used or fresh, and takes it down.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.descent import Descent
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
+from worker_runtime.load_failures import lacked_memory, with_arithmetic
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
@@ -74,7 +76,7 @@ class ModelOwner:
         loaded = await self._acquire(on_wait)
         self._counters.requests += 1
         try:
-            yield Lease(loaded.entry, loaded.engine, loaded.facts, self._counters)
+            yield loaded.lease(self._counters)
         finally:
             self._release(loaded, keep_alive_s)
 
@@ -147,22 +149,32 @@ class ModelOwner:
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, 0
-        booking: Booking | None = None
         try:
-            rungs = self._ladder(entry)
-            booking = await self._book(rungs)
-            loaded = None if booking is None else await self._bring_up(rungs[booking.rung])
-            if loaded is not None:
-                await self._live(loaded, entry)
+            descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
+            while descent.rungs and self._wanted():
+                await self._attempt(descent, entry)
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
             self._load_failed(BackendFailure("the worker failed to manage the model"))
         finally:
-            if booking is not None:
-                self._scheduler.release(booking)
             self._loaded = None
             self._end_life()
+
+    async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
+        """Load in one of the ways that are left, and live."""
+        if descent.pause_s:
+            await first_of(self._clock.sleep(descent.pause_s), self._until_unwanted())
+        booking = await self._book(descent)
+        if booking is None:
+            descent.rungs = ()
+            return
+        try:
+            loaded = await self._bring_up(descent.take(booking.rung), descent)
+            if loaded is not None:
+                await self._live(loaded, entry)
+        finally:
+            self._scheduler.release(booking)
 
     def _end_life(self) -> None:
         failed = bool(self._setbacks.cause)
@@ -174,16 +186,17 @@ class ModelOwner:
                 freed.set_result(self._freed_now)
         self._unloads.clear()
 
-    async def _book(self, rungs: Sequence[Rung]) -> Booking | None:
+    async def _book(self, descent: Descent) -> Booking | None:
         self._standing.enter(ModelState.QUEUED)
         try:
             booking = await first_of(
-                self._scheduler.reserve(self, [rung.need.total for rung in rungs]),
+                self._scheduler.reserve(self, [rung.need.total for rung in descent.rungs]),
                 self._until_unwanted(),
                 self._clock.sleep(self._policy.queue_wait_s),
             )
         except ServingError as error:
-            self._load_failed(error)
+            # Why it failed says more than that a smaller one does not fit either.
+            self._load_failed(descent.error or error)
             return None
         if booking is None and self._wanted():
             wait_s = self._policy.queue_wait_s
@@ -195,7 +208,7 @@ class ModelOwner:
             )
         return booking
 
-    async def _bring_up(self, rung: Rung) -> LoadedModel | None:
+    async def _bring_up(self, rung: Rung, descent: Descent) -> LoadedModel | None:
         self._standing.enter(ModelState.RESERVED)
         began_s = self._clock.monotonic()
         try:
@@ -204,10 +217,14 @@ class ModelOwner:
                     rung, self._launcher, self._policy, self._clock, self._standing.on_progress
                 ),
                 self._until_unwanted(),
-                load_limit(rung.entry, self._policy, self._clock),
+                load_limit(rung.entry, self._policy, self._clock, descent.left_s()),
             )
         except ServingError as error:
-            self._load_failed(error)
+            failure = self._explained(error, rung)
+            if descent.failed(failure):
+                log.warning("model %s: %s: trying to load it smaller", rung.entry.id, failure)
+            else:
+                self._load_failed(failure)
             return None
         if loaded is None:
             log.info("nobody waits for model %s any more: its load is abandoned", self.entry.id)
@@ -216,7 +233,16 @@ class ModelOwner:
         self._counters.loads += 1
         self._counters.load_seconds_sum += took_s
         log.info("model %s is loaded (%.1f s, pid %d)", rung.entry.id, took_s, loaded.engine.pid)
+        if rung.reductions:
+            log.warning("model %s is reduced: %s", self.entry.id, "; ".join(rung.reductions))
         return loaded
+
+    def _explained(self, error: ServingError, rung: Rung) -> ServingError:
+        if not lacked_memory(error):
+            return error
+        available_bytes = self._probe.machine().available_bytes
+        held_bytes = self._scheduler.booked_bytes - rung.need.total
+        return with_arithmetic(error, rung.need.total, available_bytes, held_bytes)
 
     async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:

@@ -65,6 +65,10 @@ class Scheduler:
     def n_held(self) -> int:
         return len(self._held)
 
+    @property
+    def booked_bytes(self) -> int:
+        return sum(booking.need_bytes for booking in self._held)
+
     async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Booking:
         """Wait for room and book it; cancelling gives the place in the queue up.
 

@@ -23,6 +23,7 @@ from worker_runtime.child import ProcessLauncher
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
 from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
+from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
@@ -57,11 +58,11 @@ FORCE_AFTER_DRAIN_S = 15.0
 log = logging.getLogger(__name__)
 
 
-def local_models(settings: RuntimeSettings, catalog: Catalog) -> Models:
+def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = as_it_is) -> Models:
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment())
-    return Models(catalog, settings.policy(), launcher, SystemClock(), probe)
+    return Models(catalog, settings.policy(), launcher, SystemClock(), probe, ladder=ladder)
 
 
 async def serve(

@@ -86,4 +86,6 @@ class Standing:
             failure=setbacks.cause,
             retry_after_s=setbacks.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,
+            reductions=loaded.rung.reductions if loaded is not None else (),
+            served_by="" if loaded is None or loaded.entry.id == entry.id else loaded.entry.id,
         )

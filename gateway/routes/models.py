@@ -68,6 +68,8 @@ def _described(model: worker_pb2.Model) -> dict[str, Any]:
         "n_waiting": model.n_waiting,
         "loaded_at": model.loaded_at_s or None,
         "idle_seconds": model.idle_s if model.HasField("idle_s") else None,
+        "reductions": list(model.reductions),
+        "served_by": model.served_by or None,
         "freed_bytes": model.freed_bytes if model.HasField("freed_bytes") else None,
     }
     if model.state == worker_pb2.MODEL_STATE_LOADING:
