@@ -35,8 +35,8 @@ class Descent:
         """Choose one of `rungs`; there are none left unless `failed` says otherwise."""
         if self._deadline_s is None:
             self._deadline_s = self._clock.monotonic() + self._limit_s
-        rung, self._left, self.rungs = self.rungs[number], self.rungs[number:], ()
-        return rung
+        self._left, self.rungs, self.pause_s = self.rungs[number:], (), 0.0
+        return self._left[0]
 
     def left_s(self) -> float:
         """Time for the way that was taken."""
@@ -46,7 +46,7 @@ class Descent:
     def failed(self, error: ServingError) -> bool:
         """The way that was taken failed; returns whether there is another to try."""
         tried, *below = self._left
-        self.error, self.pause_s = error, 0.0
+        self.error = error
         if not lacked_memory(error):
             # What one backend cannot load at all another may.
             self.rungs = [rung for rung in below if rung.entry.backend != tried.entry.backend]

@@ -153,6 +153,7 @@ class ModelOwner:
             descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
             while descent.rungs and self._wanted():
                 await self._attempt(descent, entry)
+                await first_of(self._clock.sleep(descent.pause_s), self._until_unwanted())
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
@@ -163,8 +164,6 @@ class ModelOwner:
 
     async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""
-        if descent.pause_s:
-            await first_of(self._clock.sleep(descent.pause_s), self._until_unwanted())
         booking = await self._book(descent)
         if booking is None:
             descent.rungs = ()
