@@ -61,7 +61,9 @@ class LoadedModel:
         self._idle_timeout_s = idle_timeout_s
         self._keep_alive_s = idle_timeout_s
         # When the last lease ended, or the first of those held now began.
-        self.turned_s = clock.monotonic()
+        self.turned_s = self.ready_s = clock.monotonic()
+        # Until it is unloaded by hand.
+        self.is_pinned = False
         # When the process was last measured, and its resident bytes.
         self._measured = (float("-inf"), 0)
 
@@ -87,6 +89,7 @@ class LoadedModel:
             self._keep_alive_s = self._idle_timeout_s
         else:
             self._keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
+        self.is_pinned = keep_alive_s is not None and keep_alive_s < 0
         if self.n_leases:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()

@@ -30,6 +30,7 @@ from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
 from worker_runtime.take_down import take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
+from worker_runtime.wire import WireError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ class ModelOwner:
         self._hurry = False
         # By the unload that goes on, or 0.
         self._freed_now = 0
+        # What the latest load took.
+        self._load_s = 0.0
+        # For leases to end before the process is killed; None: as long as they take.
+        self._drain_limit_s: float | None = policy.drain_s
 
     # For callers.
 
@@ -89,6 +94,7 @@ class ModelOwner:
             return 0
         freed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
+        self._drain_limit_s = self._policy.drain_s
         if self._loaded is not None:
             self._loaded.accepting = False
         self._changes.notify()
@@ -106,6 +112,7 @@ class ModelOwner:
     def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
         self._closing = True
+        self._drain_limit_s = self._policy.drain_s
         self._hurry = self._hurry or hurry
         self._changes.notify()
 
@@ -122,17 +129,39 @@ class ModelOwner:
     # For the scheduler.
 
     @property
+    def name(self) -> str:
+        return self.entry.id
+
+    @property
+    def pid(self) -> int:
+        return self._loaded.engine.pid if self._loaded is not None else 0
+
+    @property
     def last_used_s(self) -> float:
         return self._loaded.turned_s if self._loaded is not None else 0.0
+
+    @property
+    def is_pinned(self) -> bool:
+        return self._loaded is not None and self._loaded.is_pinned
 
     def can_evict(self) -> bool:
         loaded = self._loaded
         idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
-        return idle and not self._room
+        return idle and not self.is_pinned and not self._room
+
+    def can_yield(self) -> bool:
+        loaded = self._loaded
+        if loaded is None or not loaded.accepting or loaded.is_pinned:
+            return False
+        # Never more time is spent on loading than on serving.
+        turn_s = max(self._policy.turn_s, self._load_s)
+        return self._clock.monotonic() - loaded.ready_s >= turn_s
 
     def evict(self) -> None:
         assert self._loaded is not None
         self._loaded.accepting = False
+        # What it has begun it may end: nobody asked for the model to go.
+        self._drain_limit_s = None
         self._changes.notify()
 
     # The owner task.
@@ -149,6 +178,7 @@ class ModelOwner:
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, 0
+        self._drain_limit_s = self._policy.drain_s
         try:
             descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
             while descent.rungs and self._wanted():
@@ -194,8 +224,11 @@ class ModelOwner:
                 self._clock.sleep(self._policy.queue_wait_s),
             )
         except ServingError as error:
-            # Why it failed says more than that a smaller one does not fit either.
-            self._load_failed(descent.error or error)
+            if descent.error is not None:
+                # Why it failed says more than that a smaller one does not fit either.
+                self._load_failed(descent.error)
+            else:
+                self._refused(error)
             return None
         if booking is None and self._wanted():
             wait_s = self._policy.queue_wait_s
@@ -231,6 +264,7 @@ class ModelOwner:
         took_s = self._clock.monotonic() - began_s
         self._counters.loads += 1
         self._counters.load_seconds_sum += took_s
+        self._load_s = took_s
         log.info("model %s is loaded (%.1f s, pid %d)", rung.entry.id, took_s, loaded.engine.pid)
         if rung.reductions:
             log.warning("model %s is reduced: %s", self.entry.id, "; ".join(rung.reductions))
@@ -284,7 +318,7 @@ class ModelOwner:
                 self._changes.until(
                     lambda: self._hurry or not loaded.n_leases or engine.exit is not None
                 ),
-                self._clock.sleep(self._policy.drain_s),
+                self._drain_limit(),
             )
         if engine.exit is not None:
             self._counters.crashes += 1
@@ -300,6 +334,10 @@ class ModelOwner:
             enter=self._standing.enter,
         )
         self._counters.unloads += 1
+
+    async def _drain_limit(self) -> None:
+        await self._changes.until(lambda: self._drain_limit_s is not None)
+        await self._clock.sleep(self._policy.drain_s)
 
     # What callers and owner share.
 
@@ -324,6 +362,13 @@ class ModelOwner:
         if sooner or not loaded.accepting:
             self._changes.notify()
         self._scheduler.settle()
+
+    def _refused(self, error: ServingError) -> None:
+        """It was not tried, so nothing speaks against trying at the next request."""
+        log.warning("model %s is not loaded: %s", self.entry.id, error)
+        self._counters.load_failures += 1
+        refused = WireError.of(error)
+        self._room.refuse(refused.error)
 
     def _load_failed(self, error: ServingError) -> None:
         log.warning("model %s could not be loaded: %s", self.entry.id, error)

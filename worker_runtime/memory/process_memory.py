@@ -38,6 +38,4 @@ def _from_status(path: Path) -> ProcessMemory:
     fields = dict(line.split(":", 1) for line in lines if line.endswith(" kB"))
     kib = {name: int(value.split()[0]) for name, value in fields.items()}
     mapped = kib.get("RssFile", 0) + kib.get("RssShmem", 0)
-    return ProcessMemory(
-        kib.get("RssAnon", 0) * 1024, mapped * 1024, kib.get("VmHWM", 0) * 1024
-    )
+    return ProcessMemory(kib.get("RssAnon", 0) * 1024, mapped * 1024, kib.get("VmHWM", 0) * 1024)

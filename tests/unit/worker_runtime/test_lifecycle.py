@@ -344,7 +344,7 @@ async def test_a_model_over_the_whole_budget_is_refused_with_the_arithmetic() ->
 async def test_a_load_that_would_leave_too_little_is_refused_with_the_arithmetic() -> None:
     async with world(entries=[entry("a", size_bytes=2 << 30)], min_remain_bytes=1 << 30) as made:
         made.probe.available_bytes = 2 << 30
-        with pytest.raises(BackendLoadFailed, match=r"needs about 2,048 MiB.*1,024 MiB must"):
+        with pytest.raises(BackendLoadFailed, match=r"needs about 2,048 MiB.*1,024 MiB stay free"):
             await made.use()
         made.probe.available_bytes = 4 << 30
         await made.clock.tick(10)
