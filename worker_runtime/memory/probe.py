@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 import psutil
 
+from worker_runtime.memory.pressure import Stall, read_stall
 from worker_runtime.memory.process_memory import ProcessMemory, process_memory
 
 # cgroup v1 writes "no limit" as the largest page-aligned int64.
@@ -35,6 +36,9 @@ class MemoryProbe(Protocol):
     def process(self, pid: int) -> ProcessMemory:
         """What a process holds; all zero if there is none."""
 
+    def stall(self) -> Stall:
+        """How much of the last seconds programs waited for memory."""
+
 
 class SystemMemoryProbe:
     """The real one."""
@@ -55,6 +59,9 @@ class SystemMemoryProbe:
 
     def process(self, pid: int) -> ProcessMemory:
         return process_memory(pid)
+
+    def stall(self) -> Stall:
+        return read_stall()
 
 
 def _cgroup_limits() -> Iterator[tuple[int, int]]:

@@ -267,7 +267,7 @@ async def test_looking_never_wakes_or_refreshes_a_model() -> None:
         (0, 0, ModelState.UNLOADED),
         (5, 4, ModelState.READY),
         (5, 5, ModelState.UNLOADED),
-        (-1, 1e6, ModelState.READY),
+        (-1, 5_000.0, ModelState.READY),
         (IDLE_S * 3, IDLE_S * 2, ModelState.READY),
     ],
 )
