@@ -43,37 +43,52 @@ class ChatLadder:
         wanted, *smaller = _ways(entry)
         if not self._settings.load_ladder:
             return (_rung(entry, wanted, wanted),)
-        instead = [rung for other, what in self._fallbacks(entry) for rung in _instead(other, what)]
+        instead = [rung for other in self._fallbacks(entry) for rung in self._instead(entry, other)]
         instead = _spread(instead, MAX_FALLBACKS)
         own = _spread([wanted, *smaller], MAX_RUNGS - len(instead))
         return [*(_rung(entry, spec, wanted) for spec in own), *instead]
 
-    def _fallbacks(self, entry: ModelEntry) -> Iterator[tuple[ModelEntry, str]]:
-        """What may serve in its place, and what that is: for the default model those that were
-        named, then smaller files of the same model, the largest first."""
+    def _fallbacks(self, entry: ModelEntry) -> list[ModelEntry]:
+        """What may serve in its place: for the default model those that were named, then smaller
+        files of the same model, the largest first."""
         near = self._scan.near(entry)
-        named = self._settings.fallback_names if entry.id == self._scan.default_id else []
-        for name in named:
+        found = self._named(near) if entry.id == self._scan.default_id else []
+        found += sorted(
+            (other for other in near if self._may_stand_in(entry, other)),
+            key=lambda other: -other.size_bytes,
+        )
+        return list({other.path: other for other in found}.values())
+
+    def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
+        found = []
+        for name in self._settings.fallback_names:
             place = (self._settings.models_dir / name).resolve()
-            found = [o for o in near if o.id == name or o.path.resolve() == place]
-            if not found:
+            meant = [other for other in near if other.id == name or other.path.resolve() == place]
+            if not meant:
                 log.warning("FALLBACK_MODELS names %r, which is no model here", name)
-            yield from ((other, "a smaller model") for other in found)
-        family = self._scan.family(entry)
-        for other in sorted(near, key=lambda o: -o.size_bytes):
-            is_smaller = other.size_bytes < entry.size_bytes
-            may_serve = other.backend == "llama.cpp" and (
-                is_smaller or other.backend != entry.backend
-            )
-            if may_serve and other.id not in named and self._scan.family(other) in family:
-                yield other, f"{'a smaller' if is_smaller else 'another'} file of the same model"
+            found += meant
+        return found
 
+    def _may_stand_in(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        is_less = other.backend != entry.backend or other.size_bytes < entry.size_bytes
+        return other.backend == "llama.cpp" and is_less and self._is_same(entry, other)
 
-def _instead(other: ModelEntry, what: str) -> tuple[Rung, Rung]:
-    """As it would be loaded itself, and as small as it gets."""
-    wanted, *_, least = _ways(other)
-    served = f"served by {other.id}, {what}"
-    return _rung(other, wanted, wanted, served), _rung(other, least, wanted, served)
+    def _is_same(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        return self._scan.family(other) in self._scan.family(entry)
+
+    def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[Rung]:
+        """As it would be loaded itself, and as small as it gets."""
+        wanted, *smaller = _ways(other)
+        said = f"served by {self._described(entry, other)}"
+        return [_rung(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+
+    def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
+        if other.id == entry.id:
+            return f"{other.path.name} through {other.backend}"
+        if not self._is_same(entry, other):
+            return f"{other.id}, named in FALLBACK_MODELS"
+        size = "a smaller" if other.size_bytes < entry.size_bytes else "another"
+        return f"{other.id}, {size} file of the same model"
 
 
 def _ways(entry: ModelEntry) -> Iterator[LoadSpec]:

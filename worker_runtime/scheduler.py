@@ -47,6 +47,8 @@ class Booking:
 
 class _Request(msgspec.Struct):
     booking: Booking
+    # Of each way that the limit allows: its number and bytes.
+    ways: list[tuple[int, int]]
     admitted: asyncio.Future[Booking]
 
 
@@ -77,10 +79,11 @@ class Scheduler:
         Raises:
             BackendLoadFailed: there can never be room, or now there is none to be made.
         """
-        need_bytes = needs[0]
-        self._refuse_impossible(need_bytes)
+        self._refuse_impossible(min(needs))
+        limit = self._policy.memory_limit_bytes
+        ways = [(i, need) for i, need in enumerate(needs) if limit is None or need <= limit]
         admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
-        request = _Request(Booking(tenant, need_bytes), admitted)
+        request = _Request(Booking(tenant, ways[0][1], ways[0][0]), ways, admitted)
         self._requests.append(request)
         self.settle()
         try:
@@ -103,12 +106,21 @@ class Scheduler:
         """Admit whoever fits, evict for the first who does not; call when a model became idle."""
         while self._requests:
             request = self._requests[0]
+            self._choose(request)
             if self._fits(request.booking.need_bytes):
                 self._requests.pop(0)
                 if not request.admitted.done():
                     self._held.append(request.booking)
                     request.admitted.set_result(request.booking)
             elif not self._make_room(request):
+                return
+
+    def _choose(self, request: _Request) -> None:
+        """The first way for which there is room, or could be made; else the smallest."""
+        idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
+        for number, need in request.ways:
+            request.booking.rung, request.booking.need_bytes = number, need
+            if self._fits(need, without=idle):
                 return
 
     def _make_room(self, request: _Request) -> bool:
@@ -118,7 +130,7 @@ class Scheduler:
             (b for b in self._held if not b.leaving and b.tenant.can_evict()),
             key=lambda booking: booking.tenant.last_used_s,
         )
-        while idle and not self._fits(need, without_leaving=True):
+        while idle and not self._fits(need, without=[]):
             victim = idle.pop(0)
             victim.leaving = True
             victim.tenant.evict()
@@ -130,8 +142,13 @@ class Scheduler:
             request.admitted.set_exception(self._too_little_left(need))
         return True
 
-    def _fits(self, need_bytes: int, *, without_leaving: bool = False) -> bool:
-        held = [b for b in self._held if not (without_leaving and b.leaving)]
+    def _fits(self, need_bytes: int, *, without: list[Booking] | None = None) -> bool:
+        """
+        Args:
+            without: of the bookings, as if those that leave were gone too; None: as it is.
+        """
+        gone = [] if without is None else [*without, *(b for b in self._held if b.leaving)]
+        held = [b for b in self._held if b not in gone]
         leaving_bytes = sum(b.need_bytes for b in self._held) - sum(b.need_bytes for b in held)
         limit, most = self._policy.memory_limit_bytes, self._policy.max_loaded
         if most and len(held) >= most:
