@@ -85,6 +85,12 @@ def test_a_context_is_never_cut_below_1024_tokens_nor_raised(tmp_path: Path) -> 
     assert {spec_of(rung.entry).n_ctx for rung in short} == {300}
 
 
+def test_a_cache_in_8_bits_is_offered_where_heads_are_of_whole_blocks(library: Path) -> None:
+    assert {spec_of(rung.entry).kv_type for rung in rungs_of("tiny-Q4_K_M", library)} == {"f16"}
+    guide = rungs_of("qwen2-y26hkx-guide", library)
+    assert spec_of(guide[-1].entry).kv_type == "q8_0"
+
+
 def test_a_smaller_file_of_the_same_model_comes_last(library: Path) -> None:
     rungs = rungs_of("tiny-f16", library)
     assert list(dict.fromkeys(rung.entry.id for rung in rungs)) == [
