@@ -105,7 +105,7 @@ def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):
             spec = replace(spec, n_ubatch=n_ubatch)
             yield spec
-    for cells in _halved(n_cells(spec, n_ctx), n_ctx):
+    for cells in _halved(n_cells(spec, n_ctx), n_cells(replace(spec, n_cells=n_ctx), n_ctx)):
         spec = replace(spec, n_cells=cells)
         yield spec
     for shorter in _halved(n_ctx, LEAST_CONTEXT):
