@@ -71,7 +71,7 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[Choice]:
         for name, value, reason in (
             *_context(size, given),
             *_idle(size),
-            *_quantization(machine, size),
+            *_quantization(machine, size, given),
             *_threads(machine),
         )
     ]
@@ -101,15 +101,24 @@ def _idle(size: Size) -> Iterator[_Wish]:
         yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), f"{why}: unload after {minutes} idle minutes"
 
 
-def _quantization(machine: Machine, size: Size) -> Iterator[_Wish]:
-    """Only where it can be done: a profile must not make a load fail."""
-    if not machine.quantizes or machine.available_bytes is None:
+def _quantization(machine: Machine, size: Size, given: Mapping[str, str]) -> Iterator[_Wish]:
+    bits = _bits(machine, size)
+    if bits is None or machine.available_bytes is None:
         return
-    available = f"{machine.available_bytes / GIB:.1f} GiB free for transformers models"
-    if size == "small" or machine.available_bytes < FOUR_BITS_BELOW:
-        yield "MODEL_QUANTIZATION", "4bit", available
-    elif machine.available_bytes < EIGHT_BITS_BELOW:
-        yield "MODEL_QUANTIZATION", "8bit", available
+    available = f"{machine.available_bytes / GIB:.1f} GiB are free for transformers models"
+    if machine.quantizes:
+        yield "MODEL_QUANTIZATION", bits, available
+    elif given.get("MODEL_BACKEND", "").strip().lower() == "transformers":
+        # What cannot be done would make each load fail.
+        reason = f"{bits} is wanted, bitsandbytes is not installed: a Q4_K_M GGUF is the better way"
+        yield "MODEL_QUANTIZATION", "none", reason
+
+
+def _bits(machine: Machine, size: Size) -> str | None:
+    available = machine.available_bytes or 0
+    if size == "small" or available < FOUR_BITS_BELOW:
+        return "4bit"
+    return "8bit" if available < EIGHT_BITS_BELOW else None
 
 
 def _threads(machine: Machine) -> Iterator[_Wish]:

@@ -113,6 +113,13 @@ def test_the_profile_can_be_named() -> None:
 
 def test_weights_are_quantized_only_where_that_can_be_done() -> None:
     assert "MODEL_QUANTIZATION" not in chosen(of_gib(4))
+    (choice,) = (
+        choice
+        for choice in choose(of_gib(4), {"MODEL_BACKEND": "transformers"})
+        if choice.name == "MODEL_QUANTIZATION"
+    )
+    assert choice.value == "none"
+    assert "4bit is wanted" in choice.reason
     assert chosen(of_gib(4, quantizes=True))["MODEL_QUANTIZATION"] == "4bit"
     busy = Machine(16 * GIB, 6 * GIB, 0, quantizes=True)
     assert chosen(busy)["MODEL_QUANTIZATION"] == "8bit"
