@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker_runtime.machine import cores, limits, windows
+from worker_runtime.machine import cores, limits
 
 GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
@@ -77,6 +77,9 @@ def from_meminfo(text: str) -> tuple[int | None, int | None, int | None]:
 
 def _memory() -> tuple[int | None, int | None, int | None]:
     if sys.platform == "win32":
+        # Not at the top: it loads ctypes, which nobody needs elsewhere.
+        from worker_runtime.machine import windows
+
         return windows.memory()
     if sys.platform == "linux":
         return from_meminfo(Path("/proc/meminfo").read_text(encoding="ascii"))

@@ -5,14 +5,12 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from worker_runtime.machine import windows
-
 CPUS = Path("/sys/devices/system/cpu")
 
 
 def usable() -> Collection[int]:
     """Numbers of the logical cores."""
-    if hasattr(os, "sched_getaffinity"):
+    if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)
 
@@ -20,6 +18,9 @@ def usable() -> Collection[int]:
 def physical(logical: Collection[int], cpus: Path = CPUS) -> int:
     """How many cores the `logical` ones are: two threads of one core count once."""
     if sys.platform == "win32":
+        # Not at the top: it loads ctypes, which nobody needs elsewhere.
+        from worker_runtime.machine import windows
+
         return min(windows.physical_cores() or len(logical), len(logical))
     try:
         siblings = {
