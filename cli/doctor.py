@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from chat_worker.settings import ChatSettings
 from cli import findings
-from cli.fits import Fit, fits, headroom_bytes
+from cli.fits import Fit, fits
 from cli.hardware import Hardware, free_disk_bytes, hardware
 from cli.liveness import http_status
 from cli.risks import Risk, risks
@@ -82,7 +82,6 @@ def examine(settings: StackSettings) -> Report:
 def as_dict(report: Report) -> dict[str, object]:
     """For scripts: keys stay."""
     machine = asdict(report.machine) | {"memory_bytes": report.machine.memory_bytes}
-    machine["headroom_bytes"] = headroom_bytes(report.machine)
     machine["free_disk_bytes"] = report.free_disk_bytes
     return {
         "ok": report.ok,
@@ -107,9 +106,8 @@ def as_text(report: Report) -> Iterator[str]:
     yield f"profile    {report.profile} (PROFILE)"
     for choice in report.choices:
         yield f"           {choice_line(choice)}"
-    yield f"models     {headroom_bytes(machine) / GIB:.1f} GiB are left to others"
     for model in report.models:
-        yield f"  {_model_line(model)}"
+        yield f"model      {_model_line(model)}"
     for risk in report.risks:
         yield f"{risk.severity:<10} {risk}"
     yield "nothing stands in the way" if report.ok else "this will not work as it is"
@@ -120,7 +118,8 @@ def _model_line(model: Fit) -> str:
     if model.broken:
         return f"{model.id} ({model.backend}{default}): broken, {model.broken}"
     given_up = f" ({', '.join(model.reductions)})" if model.reductions else ""
-    need = f"needs {model.need_bytes / GIB:.2f} GiB"
+    room = "" if model.room_bytes is None else f" of {max(model.room_bytes, 0) / GIB:.2f}"
+    need = f"needs {model.need_bytes / GIB:.2f}{room} GiB"
     return f"{model.id} ({model.backend}{default}): {need}, {model.verdict}{given_up}"
 
 

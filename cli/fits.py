@@ -1,6 +1,6 @@
 """Which models there are, and whether each fits into the memory that is free now."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,14 +10,13 @@ from chat_worker.ladder import ChatLadder
 from chat_worker.settings import ChatSettings
 from embed_worker import service as embed
 from embed_worker.settings import EmbedSettings
-from worker_runtime.catalog import ModelEntry, Scan
+from worker_runtime.catalog import Scan
 from worker_runtime.ladder import Ladder, Rung, as_it_is
 from worker_runtime.machine import Machine
+from worker_runtime.memory.room import Room, default_headroom_bytes
+from worker_runtime.policy import LifecyclePolicy
 
-LEAST_HEADROOM_BYTES = 512 << 20
-HEADROOM_SHARE = 0.1
-
-Verdict = Literal["fits", "fits reduced", "does not fit", "broken", "unknown"]
+Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Fit:
     Args:
         need_bytes: as it is; 0: broken.
         least_bytes: with everything given up that can be.
+        room_bytes: what it could take now; None: the system does not say.
         reductions: what is given up to fit now.
     """
 
@@ -36,24 +36,33 @@ class Fit:
     size_bytes: int
     need_bytes: int
     least_bytes: int
+    room_bytes: int | None
     verdict: Verdict
     reductions: list[str]
     broken: str
 
 
 def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
-    """Every model of the stack."""
+    """Every model of the stack, as if no other was loaded."""
     chat_scan, embed_scan = chat.ModelScan(chat_settings), embed.ModelScan(embed_settings)
+    ladder = as_told(ChatLadder(chat_scan, chat_settings), chat_settings)
     return [
-        *_fits(chat_scan(), as_told(ChatLadder(chat_scan, chat_settings), chat_settings), machine),
-        *_fits(embed_scan(), as_it_is, machine),
+        *_fits(chat_scan(), ladder, _room(chat_settings.policy(), machine)),
+        *_fits(embed_scan(), as_it_is, _room(embed_settings.policy(), machine)),
     ]
 
 
-def _fits(scan: Scan, ladder: Ladder, machine: Machine) -> Iterator[Fit]:
+def _room(policy: LifecyclePolicy, machine: Machine) -> Room:
+    headroom = policy.min_remain_bytes
+    if headroom is None:
+        headroom = default_headroom_bytes(machine.memory_bytes or 0)
+    return Room(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
+
+
+def _fits(scan: Scan, ladder: Ladder, room: Room) -> Iterator[Fit]:
     for entry in scan.entries:
         rungs = () if entry.broken else ladder(entry)
-        taken, verdict = _verdict(entry, rungs, machine)
+        taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
         needs = [rung.need.total for rung in rungs] or [0]
         yield Fit(
             id=entry.id,
@@ -63,26 +72,14 @@ def _fits(scan: Scan, ladder: Ladder, machine: Machine) -> Iterator[Fit]:
             size_bytes=entry.size_bytes,
             need_bytes=needs[0],
             least_bytes=min(needs),
-            verdict=verdict,
+            room_bytes=room.free_bytes(),
+            verdict="broken" if entry.broken else _verdict(taken),
             reductions=list(taken.reductions) if taken else [],
             broken=entry.broken,
         )
 
 
-def _verdict(
-    entry: ModelEntry, rungs: Sequence[Rung], machine: Machine
-) -> tuple[Rung | None, Verdict]:
-    if entry.broken:
-        return None, "broken"
-    if machine.available_bytes is None:
-        return None, "unknown"
-    room = machine.available_bytes - headroom_bytes(machine)
-    taken = next((rung for rung in rungs if rung.need.total <= room), None)
+def _verdict(taken: Rung | None) -> Verdict:
     if taken is None:
-        return None, "does not fit"
-    return taken, "fits reduced" if taken.reductions else "fits"
-
-
-def headroom_bytes(machine: Machine) -> int:
-    """What is left to everything else on the machine."""
-    return max(LEAST_HEADROOM_BYTES, int((machine.memory_bytes or 0) * HEADROOM_SHARE))
+        return "does not fit"
+    return "fits reduced" if taken.reductions else "fits"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from chat_worker.settings import ChatSettings
 from cli import findings
 from cli.__main__ import main
 from cli.doctor import as_dict, as_text, examine
-from cli.fits import Fit
+from cli.fits import Fit, fits
 from cli.hardware import from_cpuinfo, hardware
 from cli.settings import StackSettings
+from embed_worker.settings import EmbedSettings
 from tests.running_stack import ROOT, free_port
 from worker_runtime.machine import GIB, Machine
 
@@ -41,6 +43,7 @@ def fit(**changes: object) -> Fit:
         "size_bytes": GIB,
         "need_bytes": 3 * GIB,
         "least_bytes": 2 * GIB,
+        "room_bytes": 20 * GIB,
         "verdict": "fits",
         "reductions": [],
         "broken": "",
@@ -61,12 +64,13 @@ def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
     assert report["profile"].keys() == {"size", "choices"}
     assert report["machine"].keys() >= {
         *("total_bytes", "available_bytes", "memory_bytes", "limit_bytes", "swap_bytes"),
-        *("headroom_bytes", "free_disk_bytes", "cores", "physical_cores", "quota_cores"),
+        *("free_disk_bytes", "cores", "physical_cores", "quota_cores"),
         *("overcommit", "system", "python", "processor", "features", "gpus", "quantizes"),
     }
     (guide,) = (m for m in report["models"] if m["id"] == "qwen2-y26hkx-guide")
     assert guide["is_default"]
     assert 0 < guide["size_bytes"] < guide["need_bytes"]
+    assert guide["verdict"] == "fits"
     assert guide.keys() == Fit.__dataclass_fields__.keys()
     for risk in report["risks"]:
         assert risk.keys() == {"id", "severity", "message", "way_out"}
@@ -133,6 +137,20 @@ def test_a_default_model_that_can_never_fit_is_a_failure() -> None:
     assert severities(fit(is_default=False), contained) == []
     assert severities(fit(verdict="does not fit"), Machine(32 * GIB, GIB)) == ["warning"]
     assert severities(fit(broken="no tensors"), Machine(32 * GIB)) == ["failure"]
+
+
+def test_models_are_compared_with_what_is_free_now_and_with_the_budgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def verdicts(machine: Machine) -> dict[str, str]:
+        return {f.id: f.verdict for f in fits(ChatSettings(), EmbedSettings(), machine)}
+
+    full = verdicts(Machine(8 * GIB, GIB // 2))
+    assert set(full.values()) == {"does not fit"}
+    roomy = verdicts(Machine(8 * GIB, 6 * GIB))
+    assert set(roomy.values()) == {"fits"}
+    monkeypatch.setenv("EMBEDDING_MEMORY_LIMIT_GB", "0.1")
+    assert set(verdicts(Machine(8 * GIB, 6 * GIB)).values()) == {"fits", "does not fit"}
 
 
 def test_packages_that_the_default_model_needs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
