@@ -118,9 +118,9 @@ def _model_line(model: Fit) -> str:
     if model.broken:
         return f"{model.id} ({model.backend}{default}): broken, {model.broken}"
     given_up = f" ({', '.join(model.reductions)})" if model.reductions else ""
-    room = "" if model.room_bytes is None else f" of {max(model.room_bytes, 0) / GIB:.2f}"
-    need = f"needs {model.need_bytes / GIB:.2f}{room} GiB"
-    return f"{model.id} ({model.backend}{default}): {need}, {model.verdict}{given_up}"
+    room = "" if model.room_bytes is None else f", has {max(model.room_bytes, 0) / GIB:.2f}"
+    need = f"needs {model.need_bytes / GIB:.2f} GiB{room}"
+    return f"{model.id} ({model.backend}{default}): {need}: {model.verdict}{given_up}"
 
 
 def _of_services(settings: StackSettings, machine: Machine) -> tuple[list[Fit], list[Risk]]:
