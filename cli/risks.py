@@ -5,12 +5,13 @@ that only the doctor looks for.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from cli.settings import LOOPBACK, StackSettings, is_on
 from worker_runtime.machine import GIB, STRICT, Machine
+from worker_runtime.memory.profile import choose
 
 Severity = Literal["info", "warning", "failure"]
 SMALL_RAM_BYTES = 8 * GIB
@@ -42,7 +43,8 @@ def risks(settings: StackSettings, machine: Machine, system: str = sys.platform)
     yield from _memory(machine)
     yield from _settings(settings)
     if machine.memory_bytes is not None and machine.memory_bytes < SMALL_RAM_BYTES:
-        yield from _heavy_for_small(settings)
+        chosen = {choice.name: choice.value for choice in choose(machine, settings.values)}
+        yield from _heavy_for_small({**settings.values, **chosen})
 
 
 def has_keys(settings: StackSettings) -> bool:
@@ -116,17 +118,16 @@ def _settings(settings: StackSettings) -> Iterator[Risk]:
         )
 
 
-def _heavy_for_small(settings: StackSettings) -> Iterator[Risk]:
-    value = settings.values.get
-    whole = value("MODEL_QUANTIZATION", "none").lower() == "none"
-    if value("MODEL_BACKEND", "").lower() == "transformers" and whole:
+def _heavy_for_small(values: Mapping[str, str]) -> Iterator[Risk]:
+    whole = values.get("MODEL_QUANTIZATION", "none").lower() == "none"
+    if values.get("MODEL_BACKEND", "").lower() == "transformers" and whole:
         yield Risk(
             "large_weights",
             "warning",
             "transformers without quantization on less than 8 GiB of memory",
             "use a Q4_K_M GGUF with llama.cpp, or MODEL_QUANTIZATION=4bit",
         )
-    tokens = value("MAX_INPUT_TOKENS", "").strip()
+    tokens = values.get("MAX_INPUT_TOKENS", "").strip()
     if tokens.isdigit() and int(tokens) > LONG_INPUT_TOKENS:
         yield Risk(
             "long_input",

@@ -45,6 +45,8 @@ def test_heavy_settings_on_a_small_machine_are_named() -> None:
     assert "MODEL_QUANTIZATION=4bit" in found
     assert "MAX_INPUT_TOKENS=4096" in found
     assert "COMPILE_MODEL" in found
+    quantized = Machine(4 * GIB, 3 * GIB, 8 * GIB, quantizes=True)
+    assert said({"MODEL_BACKEND": "transformers"}, quantized) == ""
 
 
 def test_an_open_address_without_keys_is_named() -> None:
