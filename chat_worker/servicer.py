@@ -200,4 +200,5 @@ def _queued(waiting: Waiting) -> pb.Queued:
         reason=waiting.reason,
         estimated_wait_s=waiting.estimated_wait_s,
         load_fraction=waiting.load_fraction if waiting.reason == "load" else None,
+        stage=waiting.load_stage,
     )

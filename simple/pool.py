@@ -15,7 +15,8 @@ from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
-from worker_runtime.server import load_early, local_models
+from worker_runtime.preload import load_early
+from worker_runtime.server import local_models
 
 ADDRESS = "in-process"
 
@@ -54,13 +55,12 @@ class LocalWorkers(Workers):
             endpoint.status = control.status()
             endpoint.serving = True
             async with asyncio.TaskGroup() as tasks:
-                loading = [tasks.create_task(load_early(models, ""))] if settings.preload else []
+                loading = tasks.create_task(load_early(models, settings, default=settings.preload))
                 try:
                     yield
                 finally:
                     endpoint.serving = False
-                    for task in loading:
-                        task.cancel()
+                    loading.cancel()
             await models.close()
 
     async def watch(self) -> None:

@@ -56,6 +56,8 @@ class LoadedModel:
         self._clock = clock
         self._idle_timeout_s = idle_timeout_s
         self._keep_alive_s = idle_timeout_s
+        # Asked to stay for ever, until it is unloaded or a request names another time.
+        self.pinned = False
         # When the last lease ended, or the first of those held now began.
         self.turned_s = clock.monotonic()
         # When the process was last measured, and its resident bytes.
@@ -64,7 +66,7 @@ class LoadedModel:
     @property
     def idle_deadline_s(self) -> float | None:
         """When it is to be unloaded for idleness; None: not while things stay as they are."""
-        if self.n_leases or self._keep_alive_s is None:
+        if self.n_leases or self.pinned or self._keep_alive_s is None:
             return None
         return self.turned_s + self._keep_alive_s
 
@@ -76,10 +78,9 @@ class LoadedModel:
     def end_use(self, keep_alive_s: float | None) -> float:
         """Give one lease back; returns the seconds of use that end with it, if none is left."""
         self.n_leases -= 1
-        if keep_alive_s is None:
-            self._keep_alive_s = self._idle_timeout_s
-        else:
-            self._keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
+        if keep_alive_s is not None:
+            self.pinned = keep_alive_s < 0
+        self._keep_alive_s = self._idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()

@@ -36,6 +36,9 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
         created_s=entry.created_s,
         pid=snapshot.pid,
         freed_bytes=snapshot.freed_bytes,
+        pinned=snapshot.pinned,
+        expires_in_s=snapshot.expires_in_s,
+        load_stage=snapshot.load_stage,
         counters=worker_pb2.ModelCounters(
             loads=counters.loads,
             load_failures=counters.load_failures,

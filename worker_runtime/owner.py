@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
+from protos.errors import BackendFailure, BackendLoadFailed, NotReady, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
@@ -26,7 +26,7 @@ from worker_runtime.scheduler import Booking, Scheduler
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
-from worker_runtime.take_down import take_down
+from worker_runtime.take_down import Freed, take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
 
 log = logging.getLogger(__name__)
@@ -55,15 +55,15 @@ class ModelOwner:
         self._standing = Standing(entry.id, self._room)
         self._counters = self._standing.counters
         self._loaded: LoadedModel | None = None
-        self._unloads: list[asyncio.Future[int]] = []
+        self._unloads: list[asyncio.Future[Freed]] = []
         # Whatever the owner task may have to act on.
         self._changes = Changes()
         # Until when the owner task sleeps while the model is idle.
         self._alarm_s: float | None = None
         self._closing = False
         self._hurry = False
-        # By the unload that goes on, or 0.
-        self._freed_now = 0
+        # By the unload that goes on.
+        self._freed_now = Freed()
 
     # For callers.
 
@@ -82,10 +82,10 @@ class ModelOwner:
         self._setbacks.forgive()
         self._release(await self._acquire(on_wait), keep_alive_s)
 
-    async def unload(self) -> int:
+    async def unload(self) -> Freed:
         if self._standing.state in (ModelState.UNLOADED, ModelState.FAILED):
-            return 0
-        freed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            return Freed()
+        freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
         if self._loaded is not None:
             self._loaded.accepting = False
@@ -123,10 +123,16 @@ class ModelOwner:
     def last_used_s(self) -> float:
         return self._loaded.turned_s if self._loaded is not None else 0.0
 
+    @property
+    def pin(self) -> str:
+        loaded = self._loaded
+        stays = loaded is not None and loaded.pinned and loaded.accepting
+        return self.entry.id if stays else ""
+
     def can_evict(self) -> bool:
         loaded = self._loaded
         idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
-        return idle and not self._room
+        return idle and not self.pin and not self._room
 
     def evict(self) -> None:
         assert self._loaded is not None
@@ -146,7 +152,7 @@ class ModelOwner:
             self._room.refuse(lambda: NotReady("the worker is shutting down", retry_after_s=5))
 
     async def _one_life(self) -> None:
-        entry, self._freed_now = self.entry, 0
+        entry, self._freed_now = self.entry, Freed()
         booking: Booking | None = None
         try:
             rungs = self._ladder(entry)
@@ -266,7 +272,7 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
-        self._standing.freed_bytes = self._freed_now = await take_down(
+        self._freed_now = await take_down(
             model,
             engine,
             self._probe,
@@ -274,6 +280,7 @@ class ModelOwner:
             at_once=self._hurry or loaded.n_leases > 0,
             enter=self._standing.enter,
         )
+        self._standing.freed_bytes = self._freed_now.resident_bytes
         self._counters.unloads += 1
 
     # What callers and owner share.
@@ -303,6 +310,8 @@ class ModelOwner:
     def _load_failed(self, error: ServingError) -> None:
         log.warning("model %s could not be loaded: %s", self.entry.id, error)
         self._counters.load_failures += 1
+        if isinstance(error, BackendLoadFailed):
+            error.metadata = {"backend": self.entry.backend} | error.metadata
         self._setbacks.load_failed(error, self._clock.monotonic())
 
     def _wanted(self) -> bool:

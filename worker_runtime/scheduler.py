@@ -16,6 +16,8 @@ from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
 
 MIB = 1024**2
+MAX_NAMED = 5
+MAX_HOLDS = 200
 
 
 class Tenant(Protocol):
@@ -24,8 +26,12 @@ class Tenant(Protocol):
     @property
     def last_used_s(self) -> float: ...
 
+    @property
+    def pin(self) -> str:
+        """Its model's id if that is pinned; else empty."""
+
     def can_evict(self) -> bool:
-        """Ready, and nobody uses it or waits for it."""
+        """Ready, not pinned, and nobody uses it or waits for it."""
 
     def evict(self) -> None:
         """Begin to unload; only after `can_evict`. The booking is released when it is done."""
@@ -118,12 +124,14 @@ class Scheduler:
             victim = idle.pop(0)
             victim.leaving = True
             victim.tenant.evict()
-        if self._held:
+        pins = [booking.tenant.pin for booking in self._held]
+        if not all(pins):
             return False
         # Nothing of ours can be given up, and waiting would not change that.
         self._requests.remove(request)
         if not request.admitted.done():
-            request.admitted.set_exception(self._too_little_left(need))
+            error = _pinned(need, pins) if pins else self._too_little_left(need)
+            request.admitted.set_exception(error)
         return True
 
     def _fits(self, need_bytes: int, *, without_leaving: bool = False) -> bool:
@@ -161,11 +169,22 @@ class Scheduler:
         )
 
 
-def _refusal(reason: str, need_bytes: int, ways_out: tuple[str, ...]) -> BackendLoadFailed:
+def _pinned(need_bytes: int, pins: Sequence[str]) -> ServingError:
+    return _refusal(
+        f"pinned models hold the memory ({', '.join(pins[:MAX_NAMED])})",
+        need_bytes,
+        tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_NAMED]),
+        {"reason": "held_by_pins", "holds": ", ".join(pins)[:MAX_HOLDS]},
+    )
+
+
+def _refusal(
+    reason: str, need_bytes: int, ways_out: tuple[str, ...], more: dict[str, str] | None = None
+) -> BackendLoadFailed:
     return BackendLoadFailed(
         f"the model does not fit: {reason}",
         suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
-        metadata={"cause": "memory", "needed_bytes": str(need_bytes)},
+        metadata={"cause": "memory", "needed_bytes": str(need_bytes)} | (more or {}),
     )
 
 

@@ -6,10 +6,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker_runtime.policy import LifecyclePolicy
 
@@ -81,6 +81,19 @@ class RuntimeSettings(BaseSettings):
         validation_alias="MODEL_UNLOAD_CHECK_INTERVAL",
         description="Kept for old configurations: unloading happens on time, nothing is polled.",
     )
+    preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="PRELOAD_MODELS",
+        description="Comma-separated ids of models to load at the start.",
+    )
+    pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="PINNED_MODELS",
+        description=(
+            "Comma-separated ids of models to load at the start and to keep until they are "
+            "unloaded by hand."
+        ),
+    )
     max_loaded: int = Field(
         default=0,
         ge=0,
@@ -138,6 +151,13 @@ class RuntimeSettings(BaseSettings):
         validation_alias="LOG_LEVEL",
         description="DEBUG, INFO, WARNING or ERROR.",
     )
+
+    @field_validator("preload_models", "pinned_models", mode="before")
+    @classmethod
+    def _ids(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @model_validator(mode="after")
     def _no_open_port(self) -> Self:

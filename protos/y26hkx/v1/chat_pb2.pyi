@@ -471,6 +471,7 @@ class Queued(_message.Message):
     ESTIMATED_WAIT_S_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     LOAD_FRACTION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """1 is next."""
     estimated_wait_s: _builtins.float
@@ -478,6 +479,8 @@ class Queued(_message.Message):
     """What the request waits for: "queue", "load"."""
     load_fraction: _builtins.float
     """Progress of the load, 0 to 1."""
+    stage: _builtins.str
+    """What the load is doing, in the engine's words."""
     def __init__(
         self,
         *,
@@ -485,10 +488,11 @@ class Queued(_message.Message):
         estimated_wait_s: _builtins.float | None = ...,
         reason: _builtins.str = ...,
         load_fraction: _builtins.float | None = ...,
+        stage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_wait_s", b"_estimated_wait_s", "_load_fraction", b"_load_fraction", "estimated_wait_s", b"estimated_wait_s", "load_fraction", b"load_fraction"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_wait_s", b"_estimated_wait_s", "_load_fraction", b"_load_fraction", "estimated_wait_s", b"estimated_wait_s", "load_fraction", b"load_fraction", "position", b"position", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_wait_s", b"_estimated_wait_s", "_load_fraction", b"_load_fraction", "estimated_wait_s", b"estimated_wait_s", "load_fraction", b"load_fraction", "position", b"position", "reason", b"reason", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__estimated_wait_s: _TypeAlias = _typing.Literal["estimated_wait_s"]  # noqa: Y015
     _WhichOneofArgType__estimated_wait_s: _TypeAlias = _typing.Literal["_estimated_wait_s", b"_estimated_wait_s"]  # noqa: Y015
