@@ -52,7 +52,7 @@ class LocalWorkers(Workers):
             control = WorkerControl(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
-            endpoint.status = control.status()
+            endpoint.hear(control.status())
             endpoint.serving = True
             async with asyncio.TaskGroup() as tasks:
                 loading = tasks.create_task(load_early(models, settings, default=settings.preload))
@@ -67,4 +67,4 @@ class LocalWorkers(Workers):
         """Keep the status true until cancelled."""
         asked = worker_pb2.WatchStatusRequest(interval_s=0.5)
         async for status in self._endpoint.worker.WatchStatus(asked):
-            self._endpoint.status = status
+            self._endpoint.hear(status)
