@@ -2,6 +2,7 @@
 
 import asyncio
 
+from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
 from chat_worker.settings import ChatSettings
@@ -12,8 +13,9 @@ from worker_runtime.server import local_models, serve
 
 
 async def run(settings: ChatSettings) -> None:
-    catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
-    async with local_models(settings, catalog) as models:
+    scan = ModelScan(settings)
+    catalog = Catalog(scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
+    async with local_models(settings, catalog, ChatLadder(scan, settings)) as models:
         servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,

@@ -133,7 +133,9 @@ class Preparer:
         most = n_ctx - reserved
         if self._spec.max_input_tokens:
             most = min(most, self._spec.max_input_tokens)
-        return Bounds(most, self._spec.max_input_chars, self._spec.on_overflow)
+        return Bounds(
+            most, self._spec.max_input_chars, self._spec.on_overflow, self._spec.why_short
+        )
 
     def _params(self, sampling: Sampling) -> SamplingParams:
         seed = self._spec.global_seed if sampling.seed is None else sampling.seed

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from chat_worker.family import Family, family_of_folder, family_of_gguf
 from chat_worker.messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import remote_entries
@@ -41,6 +42,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
     is_chat: bool
     context_length: int
+    family: Family = Family()
     broken: str = ""
 
 
@@ -50,6 +52,7 @@ class ModelScan:
     def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
         self._seen: dict[tuple[Path, FileState], _Seen] = {}
+        self.default_id = ""
 
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
@@ -62,8 +65,19 @@ class ModelScan:
                 self._add(entries, entry)
         for remote in remote_entries(self._settings):
             entries.setdefault(remote.id, remote)
-        default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
-        return Scan(list(entries.values()), default_id)
+        self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
+        return Scan(list(entries.values()), self.default_id)
+
+    def near(self, entry: ModelEntry) -> list[ModelEntry]:
+        """The models beside `entry` and in the models folder that can be loaded, but for itself."""
+        beside = [*gguf_models(entry.path), *gguf_models(entry.path.parent)]
+        found = {path.resolve(): path for path in (*beside, *self._library())}
+        found.pop(entry.path.resolve(), None)
+        entries = filter(None, map(self._entry, found.values()))
+        return [other for other in entries if not other.broken]
+
+    def family(self, entry: ModelEntry) -> Family:
+        return self._look(entry.path, _state(entry.path)).family
 
     def _main_models(self) -> Iterator[ModelEntry]:
         path = self._settings.model_path
@@ -106,10 +120,7 @@ class ModelScan:
         state = _state(path)
         size_bytes = sum(size for name, size, _ in state if not name.endswith(".json"))
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
-        key = (path, state)
-        if key not in self._seen:
-            self._seen[key] = _look(path)
-        seen = self._seen[key]
+        seen = self._look(path, state)
         if not seen.is_chat:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
@@ -127,6 +138,12 @@ class ModelScan:
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
         )
+
+    def _look(self, path: Path, state: FileState) -> _Seen:
+        key = (path, state)
+        if key not in self._seen:
+            self._seen[key] = _look(path)
+        return self._seen[key]
 
     def _context(self, trained: int) -> int:
         wanted = self._settings.request_tokens
@@ -173,11 +190,15 @@ def _look(path: Path) -> _Seen:
 def _look_at_gguf(first: Path) -> _Seen:
     headers = [read_gguf_header(shard) for shard in gguf_shards(first)]
     is_chat = not OTHER_ARCHITECTURES.search(headers[0].architecture)
-    return _Seen(is_chat and headers[0].vocabulary_size > 0, headers[0].context_length)
+    return _Seen(
+        is_chat and headers[0].vocabulary_size > 0,
+        headers[0].context_length,
+        family_of_gguf(gguf_id(first), headers[0]),
+    )
 
 
 def _look_at_folder(folder: Path) -> _Seen:
-    return _Seen(is_chat=True, context_length=read_causal_lm(folder).context_length)
+    return _Seen(True, read_causal_lm(folder).context_length, family_of_folder(folder.name))
 
 
 def _state(path: Path) -> FileState:

@@ -137,7 +137,7 @@ async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEv
                         # Another server tells the prompt's tokens only now.
                         late = event.prompt_tokens - n_prompt
                         lease.count_tokens(prompt=late, completion=completion - n_counted)
-            for message in to_events(events, lease.entry):
+            for message in to_events(events, lease.entry, lease.reductions):
                 yield message
 
 

@@ -175,6 +175,22 @@ class ChatSettings(RuntimeSettings):
         validation_alias="CONTEXT_OVERFLOW",
         description="Longer input: leave out the oldest turns and say so, or refuse.",
     )
+    load_ladder: bool = Field(
+        default=True,
+        validation_alias="LOAD_LADDER",
+        description=(
+            "Load a model that does not fit with a smaller cache or context, or a smaller file of "
+            "it, and say so in its replies; off: refuse it."
+        ),
+    )
+    fallback_models: str = Field(
+        default="",
+        validation_alias="FALLBACK_MODELS",
+        description=(
+            "Comma-separated ids, or paths in the models folder, of models that may serve in the "
+            "main model's place where it cannot be loaded, the best first."
+        ),
+    )
     default_system_prompt: str = Field(
         default="",
         validation_alias="DEFAULT_SYSTEM_PROMPT",
@@ -217,6 +233,10 @@ class ChatSettings(RuntimeSettings):
     def plugin(self) -> str:
         """The third party's backend that runs the main model; empty: one of ours does."""
         return "" if self.backend in BACKEND_NAMES.values() else self.backend
+
+    @property
+    def fallback_names(self) -> list[str]:
+        return [name.strip() for name in self.fallback_models.split(",") if name.strip()]
 
     @field_validator("torch_dtype", mode="before")
     @classmethod

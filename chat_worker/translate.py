@@ -1,6 +1,6 @@
 """Protobuf to the engine's structs and back. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -66,14 +66,16 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
     )
 
 
-def to_events(batch: Iterable[m.Event], entry: ModelEntry) -> list[pb.GenerateEvent]:
+def to_events(
+    batch: Iterable[m.Event], entry: ModelEntry, reductions: Sequence[str] = ()
+) -> list[pb.GenerateEvent]:
     """The stream's messages for events that wait together: deltas of a choice are packed."""
     packed: list[pb.GenerateEvent] = []
     deltas: dict[int, pb.Delta] = {}
     for event in batch:
         if not isinstance(event, m.Delta):
             deltas.clear()
-            packed.append(_event(event, entry))
+            packed.append(_event(event, entry, reductions))
             continue
         earlier = deltas.get(event.choice)
         if earlier is not None:
@@ -140,19 +142,19 @@ def _sampling(sampling: pb.Sampling) -> m.Sampling:
     return m.Sampling(**given, logit_bias=dict(sampling.logit_bias))
 
 
-def _event(event: m.Event, entry: ModelEntry) -> pb.GenerateEvent:
+def _event(event: m.Event, entry: ModelEntry, reductions: Sequence[str]) -> pb.GenerateEvent:
     match event:
         case m.Queued(position):
             return pb.GenerateEvent(queued=pb.Queued(position=position, reason="queue"))
         case m.Started():
-            return pb.GenerateEvent(started=_started(event, entry))
+            return pb.GenerateEvent(started=_started(event, entry, reductions))
         case m.Finished():
             return pb.GenerateEvent(finished=_finished(event))
         case _:
             raise TypeError(f"{type(event).__name__} is no event of a generation")
 
 
-def _started(event: m.Started, entry: ModelEntry) -> pb.Started:
+def _started(event: m.Started, entry: ModelEntry, reductions: Sequence[str]) -> pb.Started:
     return pb.Started(
         model=common_pb2.ServedModel(
             id=entry.id, backend=entry.backend, fingerprint=entry.fingerprint
@@ -161,6 +163,7 @@ def _started(event: m.Started, entry: ModelEntry) -> pb.Started:
         cached_tokens=event.cached_tokens,
         trimmed_tokens=event.trimmed_tokens,
         trimmed_messages=event.trimmed_messages,
+        reductions=reductions,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
 from chat_worker.settings import ChatSettings
@@ -38,7 +39,8 @@ class LocalWorkers(Workers):
     def __init__(self, settings: ChatSettings) -> None:
         super().__init__([ADDRESS], "")
         self._settings = settings
-        self._catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
+        self._scan = ModelScan(settings)
+        self._catalog = Catalog(self._scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
         self._endpoint = Endpoint(ADDRESS)
 
     @property
@@ -48,7 +50,8 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        async with local_models(settings, self._catalog) as models:
+        ladder = ChatLadder(self._scan, settings)
+        async with local_models(settings, self._catalog, ladder) as models:
             control = WorkerControl(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)

@@ -35,10 +35,15 @@ async def bring_up(
         engine = await launcher.start(entry)
     except OSError as error:
         raise raised_while_loading(entry.backend, error) from error
-    on_progress(0.0, "starting")
+    smaller = f", loading smaller: {'; '.join(rung.reductions)}" if rung.reductions else ""
+
+    def tell(fraction: float, stage: str) -> None:
+        on_progress(fraction, stage + smaller)
+
+    tell(0.0, "starting")
     loaded: LoadedModel | None = None
     try:
-        facts = await engine.load(entry.load_spec, on_progress)
+        facts = await engine.load(entry.load_spec, tell)
         loaded = LoadedModel(rung, engine, facts, clock, policy.idle_timeout_s)
     except WorkerLost:
         raise died_while_loading(entry.backend, await engine.wait()) from None
@@ -51,10 +56,14 @@ async def bring_up(
     return loaded
 
 
-async def load_limit(entry: ModelEntry, policy: LifecyclePolicy, clock: Clock) -> Never:
+async def load_limit(
+    entry: ModelEntry, policy: LifecyclePolicy, clock: Clock, left_s: float
+) -> Never:
     """
+    Args:
+        left_s: of the time for a load.
     Raises:
-        BackendLoadFailed: when the time for a load is over.
+        BackendLoadFailed: when it is over.
     """
-    await clock.sleep(policy.load_timeout_s)
+    await clock.sleep(left_s)
     raise load_failed(entry.backend, f"it took longer than {policy.load_timeout_s:.0f} s")

@@ -19,6 +19,7 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.job_object import JobObject
 from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
+from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.open_calls import OpenCalls
 from worker_runtime.settings import engine_environment
@@ -81,6 +82,7 @@ class ChildProcess:
         self._peak_resident_bytes = 0
         self._wanted = False
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
         # Owned here: it ends when the process does, which `stop` and `wait` wait for.
         self._watching = asyncio.create_task(self._watch(), name=f"engine {name}")
@@ -223,6 +225,7 @@ class ChildProcess:
             self._wanted,
             self._peak_resident_bytes,
             tuple(self._last_words),
+            oom_kills() - self._oom_kills_before,
         )
         self._exit = report
         self._calls.all_ended(self._lost)

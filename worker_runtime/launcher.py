@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from worker_runtime.memory_signs import WINDOWS_STATUS, Lack
+
 if TYPE_CHECKING:
     from worker_runtime.catalog import ModelEntry
 
@@ -24,17 +26,25 @@ class ExitReport(msgspec.Struct, frozen=True):
     peak_resident_bytes: int = 0
     # Latest lines of its stderr, for the log and for telling causes apart; never for a client.
     last_words: tuple[str, ...] = ()
+    # The kernel's out-of-memory killer was at work in this control group while the process ran.
+    oom_kills: int = 0
 
     @property
-    def looks_out_of_memory(self) -> bool:
-        """The kernel's out-of-memory killer sends SIGKILL, and nobody else here did."""
-        return self.signal == "SIGKILL" and not self.wanted
+    def lack(self) -> Lack | None:
+        """What ran out, as its end tells: nobody here sends SIGKILL, but the kernel does."""
+        if self.wanted:
+            return None
+        if self.signal == "SIGKILL" or self.oom_kills:
+            return "killed"
+        return WINDOWS_STATUS.get(self.code & 0xFFFFFFFF)
 
     def __str__(self) -> str:
-        if not self.signal:
-            return f"exit code {self.code}"
-        guess = ", perhaps out of memory" if self.looks_out_of_memory else ""
-        return f"signal {-self.code} {self.signal}{guess}"
+        if self.lack is None:
+            guess = ""
+        else:
+            guess = ", out of memory" if self.oom_kills else ", perhaps out of memory"
+        how = f"signal {-self.code} {self.signal}" if self.signal else f"exit code {self.code}"
+        return how + guess
 
 
 class EngineProcess(Protocol):

@@ -20,8 +20,12 @@ class Lease:
         engine: EngineProcess,
         facts: msgspec.Raw,
         counters: Counters,
+        reductions: tuple[str, ...] = (),
     ) -> None:
+        # What is loaded: not always what was asked for.
         self.entry = entry
+        # What it gave up to fit into memory.
+        self.reductions = reductions
         self.engine = engine
         # What the engine returned from `load`: the worker's own struct, encoded.
         self.facts = facts
@@ -56,19 +60,22 @@ class LoadedModel:
         self._clock = clock
         self._idle_timeout_s = idle_timeout_s
         self._keep_alive_s = idle_timeout_s
-        # Asked to stay for ever, until it is unloaded or a request names another time.
-        self.pinned = False
         # When the last lease ended, or the first of those held now began.
-        self.turned_s = clock.monotonic()
+        self.turned_s = self.ready_s = clock.monotonic()
+        # Asked to stay until it is unloaded by hand, or a request names another time.
+        self.is_pinned = False
         # When the process was last measured, and its resident bytes.
         self._measured = (float("-inf"), 0)
 
     @property
     def idle_deadline_s(self) -> float | None:
         """When it is to be unloaded for idleness; None: not while things stay as they are."""
-        if self.n_leases or self.pinned or self._keep_alive_s is None:
+        if self.n_leases or self.is_pinned or self._keep_alive_s is None:
             return None
         return self.turned_s + self._keep_alive_s
+
+    def lease(self, counters: Counters) -> Lease:
+        return Lease(self.entry, self.engine, self.facts, counters, self.rung.reductions)
 
     def begin_use(self) -> None:
         self.n_leases += 1
@@ -79,7 +86,7 @@ class LoadedModel:
         """Give one lease back; returns the seconds of use that end with it, if none is left."""
         self.n_leases -= 1
         if keep_alive_s is not None:
-            self.pinned = keep_alive_s < 0
+            self.is_pinned = keep_alive_s < 0
         self._keep_alive_s = self._idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0

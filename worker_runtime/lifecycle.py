@@ -19,6 +19,7 @@ from worker_runtime.clock import Clock
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
+from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
@@ -34,6 +35,7 @@ class Models:
     """
     Args:
         ladder: the ways to load a model, with the memory that each takes.
+        ledger: what all workers of this machine have booked; None: there is no other.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Models:
         probe: MemoryProbe,
         *,
         ladder: Ladder = as_it_is,
+        ledger: Ledger | None = None,
     ) -> None:
         self.catalog = catalog
         self.clock = clock
@@ -52,7 +55,9 @@ class Models:
         self._policy = policy
         self._launcher = launcher
         self._ladder = ladder
-        self._scheduler = Scheduler(policy, probe)
+        self._ledger = ledger
+        self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock)
+        self._heeding: asyncio.Task[None] | None = None
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -61,6 +66,8 @@ class Models:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
+        if self._ledger is not None:
+            self._heeding = self._tasks.create_task(self._scheduler.heed_others())
         return self
 
     async def __aexit__(
@@ -70,6 +77,8 @@ class Models:
         trace: TracebackType | None,
     ) -> None:
         await self.close(hurry=error is not None)
+        if self._heeding is not None:
+            self._heeding.cancel()
         # Without the body's error, which the group would wrap: it goes on by itself.
         await self._tasks.__aexit__(None, None, None)
 

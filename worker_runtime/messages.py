@@ -39,6 +39,8 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
         pinned=snapshot.pinned,
         expires_in_s=snapshot.expires_in_s,
         load_stage=snapshot.load_stage,
+        reductions=snapshot.reductions,
+        served_by=snapshot.served_by,
         counters=worker_pb2.ModelCounters(
             loads=counters.loads,
             load_failures=counters.load_failures,

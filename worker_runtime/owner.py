@@ -9,16 +9,18 @@ keeps it while it is used or fresh, and takes it down.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from protos.errors import BackendFailure, BackendLoadFailed, NotReady, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.descent import Descent
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
+from worker_runtime.load_failures import lacked_memory, with_arithmetic
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
@@ -28,6 +30,7 @@ from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
 from worker_runtime.take_down import Freed, take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
+from worker_runtime.wire import WireError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,10 @@ class ModelOwner:
         self._hurry = False
         # By the unload that goes on.
         self._freed_now = Freed()
+        # What the latest load took.
+        self._load_s = 0.0
+        # For leases to end before the process is killed; None: as long as they take.
+        self._drain_limit_s: float | None = policy.drain_s
 
     # For callers.
 
@@ -74,7 +81,7 @@ class ModelOwner:
         loaded = await self._acquire(on_wait)
         self._counters.requests += 1
         try:
-            yield Lease(loaded.entry, loaded.engine, loaded.facts, self._counters)
+            yield loaded.lease(self._counters)
         finally:
             self._release(loaded, keep_alive_s)
 
@@ -87,6 +94,7 @@ class ModelOwner:
             return Freed()
         freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
+        self._drain_limit_s = self._policy.drain_s
         if self._loaded is not None:
             self._loaded.accepting = False
         self._changes.notify()
@@ -104,6 +112,7 @@ class ModelOwner:
     def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
         self._closing = True
+        self._drain_limit_s = self._policy.drain_s
         self._hurry = self._hurry or hurry
         self._changes.notify()
 
@@ -120,23 +129,40 @@ class ModelOwner:
     # For the scheduler.
 
     @property
+    def name(self) -> str:
+        return self.entry.id
+
+    @property
+    def pid(self) -> int:
+        return self._loaded.engine.pid if self._loaded is not None else 0
+
+    @property
     def last_used_s(self) -> float:
         return self._loaded.turned_s if self._loaded is not None else 0.0
 
     @property
-    def pin(self) -> str:
+    def is_pinned(self) -> bool:
         loaded = self._loaded
-        stays = loaded is not None and loaded.pinned and loaded.accepting
-        return self.entry.id if stays else ""
+        return loaded is not None and loaded.is_pinned and loaded.accepting
 
     def can_evict(self) -> bool:
         loaded = self._loaded
         idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
-        return idle and not self.pin and not self._room
+        return idle and not self.is_pinned and not self._room
+
+    def can_yield(self) -> bool:
+        loaded = self._loaded
+        if loaded is None or not loaded.accepting or loaded.is_pinned:
+            return False
+        # Never more time is spent on loading than on serving.
+        turn_s = max(self._policy.turn_s, self._load_s)
+        return self._clock.monotonic() - loaded.ready_s >= turn_s
 
     def evict(self) -> None:
         assert self._loaded is not None
         self._loaded.accepting = False
+        # What it has begun it may end: nobody asked for the model to go.
+        self._drain_limit_s = None
         self._changes.notify()
 
     # The owner task.
@@ -153,22 +179,32 @@ class ModelOwner:
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, Freed()
-        booking: Booking | None = None
+        self._drain_limit_s = self._policy.drain_s
         try:
-            rungs = self._ladder(entry)
-            booking = await self._book(rungs)
-            loaded = None if booking is None else await self._bring_up(rungs[booking.rung])
-            if loaded is not None:
-                await self._live(loaded, entry)
+            descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
+            while descent.rungs and self._wanted():
+                await self._attempt(descent, entry)
+                await first_of(self._clock.sleep(descent.pause_s), self._until_unwanted())
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
             self._load_failed(BackendFailure("the worker failed to manage the model"))
         finally:
-            if booking is not None:
-                self._scheduler.release(booking)
             self._loaded = None
             self._end_life()
+
+    async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
+        """Load in one of the ways that are left, and live."""
+        booking = await self._book(descent)
+        if booking is None:
+            descent.rungs = ()
+            return
+        try:
+            loaded = await self._bring_up(descent.take(booking.rung), descent)
+            if loaded is not None:
+                await self._live(loaded, entry)
+        finally:
+            self._scheduler.release(booking)
 
     def _end_life(self) -> None:
         failed = bool(self._setbacks.cause)
@@ -180,16 +216,20 @@ class ModelOwner:
                 freed.set_result(self._freed_now)
         self._unloads.clear()
 
-    async def _book(self, rungs: Sequence[Rung]) -> Booking | None:
+    async def _book(self, descent: Descent) -> Booking | None:
         self._standing.enter(ModelState.QUEUED)
         try:
             booking = await first_of(
-                self._scheduler.reserve(self, [rung.need.total for rung in rungs]),
+                self._scheduler.reserve(self, [rung.need.total for rung in descent.rungs]),
                 self._until_unwanted(),
                 self._clock.sleep(self._policy.queue_wait_s),
             )
         except ServingError as error:
-            self._load_failed(error)
+            if descent.error is not None:
+                # Why it failed says more than that a smaller one does not fit either.
+                self._load_failed(descent.error)
+            else:
+                self._refused(error)
             return None
         if booking is None and self._wanted():
             wait_s = self._policy.queue_wait_s
@@ -201,7 +241,7 @@ class ModelOwner:
             )
         return booking
 
-    async def _bring_up(self, rung: Rung) -> LoadedModel | None:
+    async def _bring_up(self, rung: Rung, descent: Descent) -> LoadedModel | None:
         self._standing.enter(ModelState.RESERVED)
         began_s = self._clock.monotonic()
         try:
@@ -210,10 +250,14 @@ class ModelOwner:
                     rung, self._launcher, self._policy, self._clock, self._standing.on_progress
                 ),
                 self._until_unwanted(),
-                load_limit(rung.entry, self._policy, self._clock),
+                load_limit(rung.entry, self._policy, self._clock, descent.left_s()),
             )
         except ServingError as error:
-            self._load_failed(error)
+            failure = self._explained(error, rung)
+            if descent.failed(failure):
+                log.warning("model %s: %s: trying to load it smaller", rung.entry.id, failure)
+            else:
+                self._load_failed(failure)
             return None
         if loaded is None:
             log.info("nobody waits for model %s any more: its load is abandoned", self.entry.id)
@@ -221,8 +265,18 @@ class ModelOwner:
         took_s = self._clock.monotonic() - began_s
         self._counters.loads += 1
         self._counters.load_seconds_sum += took_s
+        self._load_s = took_s
         log.info("model %s is loaded (%.1f s, pid %d)", rung.entry.id, took_s, loaded.engine.pid)
+        if rung.reductions:
+            log.warning("model %s is reduced: %s", self.entry.id, "; ".join(rung.reductions))
         return loaded
+
+    def _explained(self, error: ServingError, rung: Rung) -> ServingError:
+        if not lacked_memory(error):
+            return error
+        available_bytes = self._probe.machine().available_bytes
+        held_bytes = self._scheduler.booked_bytes - rung.need.total
+        return with_arithmetic(error, rung.need.total, available_bytes, held_bytes)
 
     async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:
@@ -265,7 +319,7 @@ class ModelOwner:
                 self._changes.until(
                     lambda: self._hurry or not loaded.n_leases or engine.exit is not None
                 ),
-                self._clock.sleep(self._policy.drain_s),
+                self._drain_limit(),
             )
         if engine.exit is not None:
             self._counters.crashes += 1
@@ -282,6 +336,10 @@ class ModelOwner:
         )
         self._standing.freed_bytes = self._freed_now.resident_bytes
         self._counters.unloads += 1
+
+    async def _drain_limit(self) -> None:
+        await self._changes.until(lambda: self._drain_limit_s is not None)
+        await self._clock.sleep(self._policy.drain_s)
 
     # What callers and owner share.
 
@@ -307,12 +365,22 @@ class ModelOwner:
             self._changes.notify()
         self._scheduler.settle()
 
+    def _refused(self, error: ServingError) -> None:
+        """It was not tried, so nothing speaks against trying at the next request."""
+        log.warning("model %s is not loaded: %s", self.entry.id, error)
+        self._counters.load_failures += 1
+        refused = WireError.of(self._with_backend(error))
+        self._room.refuse(refused.error)
+
     def _load_failed(self, error: ServingError) -> None:
         log.warning("model %s could not be loaded: %s", self.entry.id, error)
         self._counters.load_failures += 1
+        self._setbacks.load_failed(self._with_backend(error), self._clock.monotonic())
+
+    def _with_backend(self, error: ServingError) -> ServingError:
         if isinstance(error, BackendLoadFailed):
             error.metadata = {"backend": self.entry.backend} | error.metadata
-        self._setbacks.load_failed(error, self._clock.monotonic())
+        return error
 
     def _wanted(self) -> bool:
         return len(self._room) > 0 and not self._closing

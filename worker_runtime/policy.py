@@ -10,8 +10,12 @@ class LifecyclePolicy(msgspec.Struct, frozen=True):
     max_loaded: int = 0
     # Sum of the estimates of all loaded models; None: no limit of our own.
     memory_limit_bytes: int | None = None
-    # Refuse a load that would leave the machine less; None: not checked.
+    # Refuse a load for which the machine, or the container, has too little left.
+    memory_check: bool = True
+    # What a load must leave to everybody else; None: 10 % of the memory, 512 MiB at the least.
     min_remain_bytes: int | None = None
+    # A model in use makes way for one that waits after this, or after as long as its load took.
+    turn_s: float = 2.0
     # Callers that may wait for one model.
     max_waiting: int = 64
     # How long a load waits for memory that other models hold.

@@ -1,40 +1,55 @@
-"""Books memory for models before they load, and makes room by evicting idle ones.
+"""Books memory for models before they load, and makes room by evicting others.
 
 First come, first served: the oldest request for room is served first, so that a big model is not
-starved by small ones. Everything here is synchronous but the waiting, so each decision sees one
-consistent state.
+starved by small ones. A model nobody uses goes at once, the least recently used first; one that is
+in use finishes what it has begun and then makes way, once its turn is over. Each decision is
+synchronous and sees one consistent state: ours, and through the ledger other workers'.
 """
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Never, Protocol
 
 import msgspec
 
-from protos.errors import BackendLoadFailed, ServingError
+from worker_runtime.clock import Clock
+from worker_runtime.memory.ledger import Entry, Ledger, Page
 from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.room import Claim, Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.races import Changes, first_of
+from worker_runtime.refusal import Holder, refusal
 
-MIB = 1024**2
-MAX_NAMED = 5
-MAX_HOLDS = 200
+# How often a request that waits looks again: other programs and workers come and go unannounced.
+POLL_S = 1.0
 
 
 class Tenant(Protocol):
     """What the scheduler needs to know of a model that holds, or wants, memory."""
 
     @property
+    def name(self) -> str: ...
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 while there is none."""
+
+    @property
     def last_used_s(self) -> float: ...
 
     @property
-    def pin(self) -> str:
-        """Its model's id if that is pinned; else empty."""
+    def is_pinned(self) -> bool:
+        """To stay until it is unloaded by hand."""
 
     def can_evict(self) -> bool:
         """Ready, not pinned, and nobody uses it or waits for it."""
 
+    def can_yield(self) -> bool:
+        """Ready, and its turn is over, though it may be in use."""
+
     def evict(self) -> None:
-        """Begin to unload; only after `can_evict`. The booking is released when it is done."""
+        """Begin to unload once its leases end; only after `can_evict` or `can_yield`. The booking
+        is released when it is done."""
 
 
 class Booking:
@@ -51,17 +66,35 @@ class Booking:
         self.leaving = False
 
 
+class Holdings(msgspec.Struct, frozen=True):
+    """What is booked on this machine, and within which bounds; in bytes."""
+
+    booked_bytes: int
+    limit_bytes: int | None
+    others_booked_bytes: int
+    headroom_bytes: int
+
+
 class _Request(msgspec.Struct):
-    booking: Booking
+    tenant: Tenant
+    needs: Sequence[int]
     admitted: asyncio.Future[Booking]
+    booking: Booking | None = None
 
 
 class Scheduler:
-    def __init__(self, policy: LifecyclePolicy, probe: MemoryProbe) -> None:
+    def __init__(
+        self, policy: LifecyclePolicy, probe: MemoryProbe, ledger: Ledger, clock: Clock
+    ) -> None:
         self._policy = policy
         self._probe = probe
+        self._ledger = ledger
+        self._clock = clock
         self._held: list[Booking] = []
         self._requests: list[_Request] = []
+        self._bookings = Changes()
+        # Other workers' pages as they were when the ledger was last open.
+        self._others: tuple[Page, ...] = ()
 
     @property
     def n_waiting(self) -> int:
@@ -71,25 +104,40 @@ class Scheduler:
     def n_held(self) -> int:
         return len(self._held)
 
+    @property
+    def booked_bytes(self) -> int:
+        return sum(booking.need_bytes for booking in self._held)
+
+    def booked_by(self, tenant: Tenant) -> int:
+        return sum(b.need_bytes for b in self._held if b.tenant is tenant)
+
+    def holdings(self) -> Holdings:
+        others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
+        return Holdings(
+            self.booked_bytes, self._policy.memory_limit_bytes, others, self._headroom_bytes()
+        )
+
     async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Booking:
         """Wait for room and book it; cancelling gives the place in the queue up.
 
         Args:
-            needs: bytes of each way to load it, the wanted one first.
+            needs: bytes of each way to load it, the wanted one first. The first that can ever fit
+                is booked: waiting for others is better than to be loaded smaller.
         Raises:
-            BackendLoadFailed: there can never be room, or now there is none to be made.
+            BackendLoadFailed: none can fit, whatever of ours is given up.
         """
-        need_bytes = needs[0]
-        self._refuse_impossible(need_bytes)
         admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
-        request = _Request(Booking(tenant, need_bytes), admitted)
+        request = _Request(tenant, needs, admitted)
         self._requests.append(request)
-        self.settle()
         try:
-            return await admitted
+            self.settle()
+            while not admitted.done():
+                await first_of(asyncio.wait({admitted}), self._clock.sleep(POLL_S))
+                self.settle()
+            return admitted.result()
         except asyncio.CancelledError:
             # It may have been admitted in the same step of the loop.
-            if admitted.done() and not admitted.cancelled() and admitted.exception() is None:
+            if request.booking is not None:
                 self.release(request.booking)
             raise
         finally:
@@ -102,91 +150,141 @@ class Scheduler:
         self.settle()
 
     def settle(self) -> None:
-        """Admit whoever fits, evict for the first who does not; call when a model became idle."""
-        while self._requests:
-            request = self._requests[0]
-            if self._fits(request.booking.need_bytes):
-                self._requests.pop(0)
-                if not request.admitted.done():
-                    self._held.append(request.booking)
-                    request.admitted.set_result(request.booking)
-            elif not self._make_room(request):
-                return
+        """Admit whoever fits, make way for the first who does not; call when a model became idle,
+        or memory may have."""
+        if not self._requests:
+            self._write(0)
+            return
+        with self._ledger.open() as self._others:
+            self._refuse_hopeless()
+            while self._requests and self._admit(self._requests[0]):
+                pass
+            self._write(self._lack(self._requests[0]) if self._requests else 0)
 
-    def _make_room(self, request: _Request) -> bool:
-        """Evict what the request needs; True if it was refused, so that the next can be tried."""
-        need = request.booking.need_bytes
-        idle = sorted(
-            (b for b in self._held if not b.leaving and b.tenant.can_evict()),
-            key=lambda booking: booking.tenant.last_used_s,
-        )
-        while idle and not self._fits(need, without_leaving=True):
-            victim = idle.pop(0)
-            victim.leaving = True
-            victim.tenant.evict()
-        pins = [booking.tenant.pin for booking in self._held]
-        if not all(pins):
+    async def heed_others(self) -> Never:
+        """Give idle models back whenever another worker of the machine lacks memory."""
+        while True:
+            await self._bookings.until(lambda: bool(self._held))
+            await self._clock.sleep(POLL_S)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with self._ledger.open() as self._others:
+            lack = sum(page.wanted_bytes for page in self._others)
+            lack -= sum(b.need_bytes for b in self._held if b.leaving)
+            for booking in self._idle():
+                if lack <= 0:
+                    break
+                lack -= booking.need_bytes
+                self._evict(booking)
+
+    def _write(self, wanted_bytes: int) -> None:
+        entries = tuple(Entry(b.tenant.name, b.need_bytes, b.tenant.pid) for b in self._held)
+        self._ledger.write(entries, wanted_bytes)
+
+    def _refuse_hopeless(self) -> None:
+        room = self._room()
+        for request in list(self._requests):
+            if self._way(request, room) is None:
+                self._requests.remove(request)
+                if not request.admitted.done():
+                    holders = [
+                        Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned) for b in self._held
+                    ]
+                    request.admitted.set_exception(refusal(room, request.needs, holders))
+
+    def _way(self, request: _Request, room: Room) -> int | None:
+        """The first way to load it that would fit if all that may go were gone, other workers'
+        models too."""
+        going = [b for b in self._held if not b.tenant.is_pinned]
+        if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
+            return None
+        gone = tuple(map(self._claim, going))
+        possible = (i for i, n in enumerate(request.needs) if room.fits(n, gone + room.others))
+        return next(possible, None)
+
+    def _admit(self, request: _Request) -> bool:
+        """Book its memory if it is there; else make way for it."""
+        room = self._room()
+        rung = self._way(request, room)
+        assert rung is not None, "hopeless requests were refused"
+        need = request.needs[rung]
+        if not self._would_fit(need, room, []):
+            self._make_way(need, room)
             return False
-        # Nothing of ours can be given up, and waiting would not change that.
         self._requests.remove(request)
         if not request.admitted.done():
-            error = _pinned(need, pins) if pins else self._too_little_left(need)
-            request.admitted.set_exception(error)
+            request.booking = Booking(request.tenant, need, rung)
+            self._held.append(request.booking)
+            self._bookings.notify()
+            request.admitted.set_result(request.booking)
         return True
 
-    def _fits(self, need_bytes: int, *, without_leaving: bool = False) -> bool:
-        held = [b for b in self._held if not (without_leaving and b.leaving)]
-        leaving_bytes = sum(b.need_bytes for b in self._held) - sum(b.need_bytes for b in held)
-        limit, most = self._policy.memory_limit_bytes, self._policy.max_loaded
-        if most and len(held) >= most:
-            return False
-        if limit is not None and sum(b.need_bytes for b in held) + need_bytes > limit:
-            return False
-        remain = self._policy.min_remain_bytes
-        if remain is None:
-            return True
-        available = self._probe.machine().available_bytes + leaving_bytes
-        return available - need_bytes >= remain
+    def _lack(self, request: _Request) -> int:
+        """Bytes of the machine's memory that are missing even when all that leave are gone."""
+        room = msgspec.structs.replace(self._room(), limit_bytes=None)
+        rung = self._way(request, room) or 0
+        free = room.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
+        return 0 if free is None else max(request.needs[rung] - free, 0)
 
-    def _refuse_impossible(self, need_bytes: int) -> None:
-        limit = self._policy.memory_limit_bytes
-        if limit is not None and need_bytes > limit:
-            raise _refusal(
-                f"it needs about {_mib(need_bytes)}, and the limit for all models of this worker "
-                f"is {_mib(limit)}",
-                need_bytes,
-                ("raise MODEL_MEMORY_LIMIT_GB",),
-            )
+    def _make_way(self, need: int, room: Room) -> None:
+        """Evict the least recently used until `need` fits; nobody, if that would not do."""
+        going = [b for b in self._held if b.leaving]
+        chosen: list[Booking] = []
+        for booking in (*self._idle(), *self._yielding()):
+            if self._would_fit(need, room, [*going, *chosen]):
+                break
+            chosen.append(booking)
+        if self._would_fit(need, room, [*going, *chosen]):
+            for booking in chosen:
+                self._evict(booking)
 
-    def _too_little_left(self, need_bytes: int) -> ServingError:
-        available = self._probe.machine().available_bytes
-        remain = self._policy.min_remain_bytes or 0
-        return _refusal(
-            f"it needs about {_mib(need_bytes)}, {_mib(available)} are available, and "
-            f"{_mib(remain)} must remain",
-            need_bytes,
-            ("close other programs", "lower MIN_REMAIN_AFTER_LOAD_GB"),
+    def _would_fit(self, need: int, room: Room, gone: list[Booking]) -> bool:
+        most = self._policy.max_loaded
+        if most and len(self._held) - len(gone) >= most:
+            return False
+        return room.fits(need, tuple(map(self._claim, gone)))
+
+    def _idle(self) -> list[Booking]:
+        idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
+        return sorted(idle, key=lambda b: b.tenant.last_used_s)
+
+    def _yielding(self) -> list[Booking]:
+        busy = [
+            b
+            for b in self._held
+            if not b.leaving and b.tenant.can_yield() and not b.tenant.can_evict()
+        ]
+        return sorted(busy, key=lambda b: b.tenant.last_used_s)
+
+    def _evict(self, booking: Booking) -> None:
+        booking.leaving = True
+        booking.tenant.evict()
+
+    def _claim(self, booking: Booking) -> Claim:
+        pid = booking.tenant.pid
+        taken = self._probe.process(pid).anonymous_bytes if pid else 0
+        return Claim(booking.need_bytes, taken)
+
+    def _room(self) -> Room:
+        return Room(
+            available_bytes=(
+                self._probe.machine().available_bytes if self._policy.memory_check else None
+            ),
+            headroom_bytes=self._headroom_bytes(),
+            limit_bytes=self._policy.memory_limit_bytes,
+            claims=tuple(map(self._claim, self._held)),
+            others=tuple(
+                Claim(
+                    entry.booked_bytes,
+                    self._probe.process(entry.pid).anonymous_bytes if entry.pid else 0,
+                )
+                for page in self._others
+                for entry in page.entries
+            ),
         )
 
-
-def _pinned(need_bytes: int, pins: Sequence[str]) -> ServingError:
-    return _refusal(
-        f"pinned models hold the memory ({', '.join(pins[:MAX_NAMED])})",
-        need_bytes,
-        tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_NAMED]),
-        {"reason": "held_by_pins", "holds": ", ".join(pins)[:MAX_HOLDS]},
-    )
-
-
-def _refusal(
-    reason: str, need_bytes: int, ways_out: tuple[str, ...], more: dict[str, str] | None = None
-) -> BackendLoadFailed:
-    return BackendLoadFailed(
-        f"the model does not fit: {reason}",
-        suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
-        metadata={"cause": "memory", "needed_bytes": str(need_bytes)} | (more or {}),
-    )
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"
+    def _headroom_bytes(self) -> int:
+        if self._policy.min_remain_bytes is not None:
+            return self._policy.min_remain_bytes
+        return default_headroom_bytes(self._probe.machine().total_bytes)

@@ -22,7 +22,9 @@ from worker_runtime.child import ProcessLauncher
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
 from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
+from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
+from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
 from worker_runtime.metrics import metrics_page
@@ -57,11 +59,21 @@ FORCE_AFTER_DRAIN_S = 15.0
 log = logging.getLogger(__name__)
 
 
-def local_models(settings: RuntimeSettings, catalog: Catalog) -> Models:
+def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = as_it_is) -> Models:
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment())
-    return Models(catalog, settings.policy(), launcher, SystemClock(), probe)
+    policy, ledger = settings.policy(), _ledger(settings)
+    return Models(catalog, policy, launcher, SystemClock(), probe, ladder=ladder, ledger=ledger)
+
+
+def _ledger(settings: RuntimeSettings) -> Ledger:
+    try:
+        return FolderLedger(settings.ledger_dir or own_folder())
+    except OSError as error:
+        # Alone on its machine, as in a container, a worker needs none.
+        log.warning("other workers of this machine are not seen: %s", error)
+        return NoLedger()
 
 
 async def serve(

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
+STRICT_REMAIN_GB = 1.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
@@ -106,16 +107,31 @@ class RuntimeSettings(BaseSettings):
         validation_alias="MODEL_MEMORY_LIMIT_GB",
         description="Budget in GiB for all loaded models of this worker; unset: none.",
     )
+    memory_check: bool = Field(
+        default=True,
+        validation_alias="MEMORY_CHECK",
+        description="Refuse a load for which too little memory is left; off: load it all the same.",
+    )
     strict_memory_check: bool = Field(
         default=False,
         validation_alias="STRICT_MEMORY_CHECK",
-        description="Refuse a load that would leave less than MIN_REMAIN_AFTER_LOAD_GB.",
+        description="Keep 1 GiB free where MIN_REMAIN_AFTER_LOAD_GB does not say how much.",
     )
-    min_remain_gb: float = Field(
-        default=1.0,
+    min_remain_gb: float | None = Field(
+        default=None,
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
-        description="GiB that a load must leave free when STRICT_MEMORY_CHECK is set.",
+        description=(
+            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least."
+        ),
+    )
+    ledger_dir: Path | None = Field(
+        default=None,
+        validation_alias="MEMORY_LEDGER_DIR",
+        description=(
+            "Folder in which the workers of one machine tell each other what they have booked; "
+            "unset: one of this user's in the system's folder for temporary files."
+        ),
     )
     max_waiting: int = Field(
         default=64,
@@ -171,13 +187,17 @@ class RuntimeSettings(BaseSettings):
 
     def policy(self) -> LifecyclePolicy:
         """The lifecycle's numbers as these settings have them."""
+        remain = self.min_remain_gb
+        if remain is None and self.strict_memory_check:
+            remain = STRICT_REMAIN_GB
         return LifecyclePolicy(
             idle_timeout_s=self.idle_timeout_s if self.unload_enabled else None,
             max_loaded=self.max_loaded,
             memory_limit_bytes=(
                 None if self.memory_limit_gb is None else int(self.memory_limit_gb * GIB)
             ),
-            min_remain_bytes=int(self.min_remain_gb * GIB) if self.strict_memory_check else None,
+            memory_check=self.memory_check,
+            min_remain_bytes=None if remain is None else int(remain * GIB),
             max_waiting=self.max_waiting,
             queue_wait_s=self.queue_wait_s,
             load_timeout_s=self.load_timeout_s,

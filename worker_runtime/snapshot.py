@@ -60,3 +60,6 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     pinned: bool = False
     # Seconds until it is unloaded for idleness; None while in use, pinned or unloaded.
     expires_in_s: float | None = None
+    # What the loaded one gave up to fit into memory, and its id if another model is in its place.
+    reductions: tuple[str, ...] = ()
+    served_by: str = ""

@@ -86,8 +86,10 @@ class Standing:
             failure=setbacks.cause,
             retry_after_s=setbacks.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,
-            pinned=loaded is not None and loaded.pinned,
+            pinned=loaded is not None and loaded.is_pinned,
             expires_in_s=_left_s(loaded, now_s),
+            reductions=loaded.rung.reductions if loaded is not None else (),
+            served_by="" if loaded is None or loaded.entry.id == entry.id else loaded.entry.id,
         )
 
 

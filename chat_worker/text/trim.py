@@ -34,6 +34,8 @@ class Bounds:
     max_tokens: int
     max_chars: int = 0
     on_overflow: Overflow = "trim"
+    # If they are tighter than usual; for those who meet them.
+    why: str = ""
 
 
 def fit_tokens(tokens: list[int], bounds: Bounds, n_prefix: int = 0) -> Fitted:
@@ -148,7 +150,8 @@ def _refuse_if_set(n_tokens: int, bounds: Bounds, param: str) -> None:
 
 def _too_long(n_tokens: int, bounds: Bounds, param: str) -> ContextLengthExceeded:
     return ContextLengthExceeded(
-        f"the input has {n_tokens} tokens; at most {bounds.max_tokens} fit",
+        f"the input has {n_tokens} tokens; at most {bounds.max_tokens} fit"
+        + (f": {bounds.why}" if bounds.why else ""),
         param=param,
         suggestions=("shorten the input", "raise LLAMA_CTX and MAX_INPUT_TOKENS"),
         metadata={"input_tokens": str(n_tokens), "max_input_tokens": str(bounds.max_tokens)},

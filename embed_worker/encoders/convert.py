@@ -41,7 +41,7 @@ from embed_worker.encoders.openvino import (
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
 from embed_worker.engine.call import Row
 from protos.orphan import exit_when_orphaned
-from worker_runtime.load_failures import smells_of_memory
+from worker_runtime.memory_signs import lack_of
 
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
@@ -196,7 +196,7 @@ def _record(source: Path, folder: Path, say: Say) -> Record:
     except NotConvertible as refusal:
         return Record(source=str(source.resolve()), refusal=str(refusal))
     except CONVERSION_ERRORS as error:
-        if smells_of_memory(str(error)):
+        if lack_of(error) is not None:
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"

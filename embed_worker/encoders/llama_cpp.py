@@ -17,7 +17,9 @@ from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
 from protos.errors import BackendLoadFailed
-from worker_runtime.llama_native import load_native
+from worker_runtime.llama_native import load_native, recent_errors
+from worker_runtime.load_failures import out_of_memory
+from worker_runtime.memory_signs import lack_said
 
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
@@ -162,4 +164,6 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
 
 
 def _failed(message: str, *ways_out: str) -> BackendLoadFailed:
+    if (lack := lack_said(recent_errors())) is not None:
+        return out_of_memory(BACKEND, lack)
     return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": BACKEND})

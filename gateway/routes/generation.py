@@ -1,5 +1,6 @@
 """What chat and completions share: a relay with its counting, and the response's headers."""
 
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -12,6 +13,9 @@ from gateway.request_context import context_of
 from gateway.schemas.common import ApiModel, ignored_fields
 from gateway.services import Services
 from protos.y26hkx.v1 import chat_pb2
+
+NOT_HEADER_TEXT = re.compile(r"[^ -~]")
+MAX_REDUCED = 1000
 
 
 class Call:
@@ -46,6 +50,9 @@ class Call:
         if started.trimmed_tokens:
             found.append((b"x-trimmed-tokens", b"%d" % started.trimmed_tokens))
             found.append((b"x-trimmed-messages", b"%d" % started.trimmed_messages))
+        if started.reductions:
+            said = NOT_HEADER_TEXT.sub("?", "; ".join(started.reductions))
+            found.append((b"x-y26hkx-reduced", said[:MAX_REDUCED].encode("ascii")))
         return found
 
     def header_dict(self) -> dict[str, str]:

@@ -47,14 +47,19 @@ def usage(counts: common_pb2.Usage) -> dict[str, object]:
 
 
 def served_by(started: chat_pb2.Started) -> dict[str, object]:
-    """Which model answers, and `trimmed` if it did not see the whole input."""
+    """Which model answers, `trimmed` if it did not see the whole input, and what it had to give up
+    to fit into memory."""
     found: dict[str, object] = {
         "model": started.model.id,
         "system_fingerprint": started.model.fingerprint,
     }
     if started.trimmed_tokens:
         found["trimmed"] = True
-    return found
+    return found | reduced(started)
+
+
+def reduced(started: chat_pb2.Started) -> dict[str, object]:
+    return {"reduced": list(started.reductions)} if started.reductions else {}
 
 
 FINISH_REASONS = {

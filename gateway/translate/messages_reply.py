@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.translate.common import reduced
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 STOP_REASONS = {
@@ -141,7 +142,7 @@ def _message(reply_id: str, started: chat_pb2.Started) -> dict[str, Any]:
         "stop_reason": None,
         "stop_sequence": None,
         "usage": _usage(read),
-    }
+    } | reduced(started)
 
 
 def _stop(finished: chat_pb2.Finished) -> dict[str, str | None]:

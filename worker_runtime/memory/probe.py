@@ -12,6 +12,8 @@ from typing import Protocol
 import msgspec
 import psutil
 
+from worker_runtime.memory.process_memory import ProcessMemory, process_memory
+
 # cgroup v1 writes "no limit" as the largest page-aligned int64.
 UNLIMITED_BYTES = 1 << 60
 
@@ -30,6 +32,9 @@ class MemoryProbe(Protocol):
     def resident_bytes(self, pid: int) -> int:
         """Resident size of a process; 0 if there is none."""
 
+    def process(self, pid: int) -> ProcessMemory:
+        """What a process holds; all zero if there is none."""
+
 
 class SystemMemoryProbe:
     """The real one."""
@@ -47,6 +52,9 @@ class SystemMemoryProbe:
             return int(psutil.Process(pid).memory_info().rss)
         except psutil.Error:
             return 0
+
+    def process(self, pid: int) -> ProcessMemory:
+        return process_memory(pid)
 
 
 def _cgroup_limits() -> Iterator[tuple[int, int]]:

@@ -14,17 +14,13 @@ from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, recent_errors
+from worker_runtime.load_failures import out_of_memory
+from worker_runtime.memory_signs import lack_said
 
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
 N_SPARE_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
-MEMORY_SIGNS = ("alloc", "out of memory", "memory", "mmap failed")
-MEMORY_WAYS_OUT = (
-    "load a smaller file of the same model, such as its Q4_K_M GGUF",
-    "lower LLAMA_CTX or MAX_INPUT_TOKENS",
-    "enlarge the page file (Windows: at least 16 GB)",
-)
 
 
 def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
@@ -129,13 +125,8 @@ def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, 
 
 
 def _failure(message: str, ways_out: tuple[str, ...]) -> BackendLoadFailed:
-    said = recent_errors().lower()
-    if any(sign in said for sign in MEMORY_SIGNS) and "file bounds" not in said:
-        return BackendLoadFailed(
-            "not enough memory to load the model",
-            suggestions=MEMORY_WAYS_OUT,
-            metadata={"backend": NAME},
-        )
+    if (lack := lack_said(recent_errors())) is not None:
+        return out_of_memory(NAME, lack)
     return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": NAME})
 
 

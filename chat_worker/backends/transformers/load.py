@@ -27,7 +27,7 @@ from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_templa
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
-from worker_runtime.load_failures import smells_of_memory
+from worker_runtime.memory_signs import lack_of
 
 NAME = "transformers"
 ATTENTION = "y26hkx_slots"
@@ -115,7 +115,7 @@ def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
             **arguments,
         )
     except (ValueError, KeyError, OSError, ImportError, RuntimeError, SafetensorError) as error:
-        if smells_of_memory(str(error)):
+        if lack_of(error) is not None:
             raise
         raise _damaged() from error
     if report["missing_keys"]:

@@ -12,6 +12,7 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.launcher import ExitReport, OnProgress
 from worker_runtime.memory.probe import MachineMemory
+from worker_runtime.memory.process_memory import ProcessMemory
 
 RESIDENT_BYTES = 100 << 20
 
@@ -56,6 +57,9 @@ class FakeProbe:
 
     def resident_bytes(self, pid: int) -> int:
         return RESIDENT_BYTES
+
+    def process(self, pid: int) -> ProcessMemory:
+        return ProcessMemory()
 
 
 class FakeEngine:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -36,6 +37,8 @@ class StubSpec(msgspec.Struct):
     ignore_stop: bool = False
     print_noise: bool = False
     allocate_mib: int = 0
+    # May not have more than this beyond what it has already, as `ulimit -v` says it; 0: no limit.
+    most_mib: int = 0
 
 
 class StubFacts(msgspec.Struct):
@@ -74,6 +77,8 @@ class StubEngine:
         if self._spec.print_noise:
             print("a library prints to stdout", flush=True)  # noqa: T201 - that is the test
             print("failed to allocate buffer", file=sys.stderr, flush=True)  # noqa: T201
+        if self._spec.most_mib:
+            _limit_memory(self._spec.most_mib << 20)
         self._memory = b"x" * (self._spec.allocate_mib << 20)
         for step in range(self._spec.steps):
             self._outbox.progress(step / self._spec.steps, f"step {step}")
@@ -110,6 +115,14 @@ class StubEngine:
             os._exit(call.exit_code)
         if not call.never_end:
             self._outbox.ended(call_id, InvalidRequest("no", param="body") if call.fail else None)
+
+
+def _limit_memory(more_bytes: int) -> None:
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    most = pages * resource.getpagesize() + more_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":

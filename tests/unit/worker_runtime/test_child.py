@@ -125,7 +125,7 @@ async def test_a_killed_process_fails_every_open_call_with_the_signal() -> None:
                 await anext(call)
             assert caught.value.retry_after_s == 1
         assert engine.exit is not None
-        assert engine.exit.looks_out_of_memory
+        assert engine.exit.lack == "killed"
         with pytest.raises(WorkerLost):
             await engine.unary(StubCall())
 
@@ -170,7 +170,7 @@ async def test_a_process_that_does_not_react_is_killed_in_the_end() -> None:
             await asyncio.sleep(0)
         report = await engine.stop(GRACE_S)
         assert report.signal == "SIGKILL"
-        assert not report.looks_out_of_memory
+        assert report.lack is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM handlers there")

@@ -26,6 +26,7 @@ from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
 from worker_runtime.memory.need import Need
 from worker_runtime.snapshot import ModelSnapshot, ModelState
+from worker_runtime.take_down import Freed
 
 IDLE_S = 60.0
 
@@ -378,7 +379,7 @@ async def test_a_model_over_the_whole_budget_is_refused_with_the_arithmetic() ->
 async def test_a_load_that_would_leave_too_little_is_refused_with_the_arithmetic() -> None:
     async with world(entries=[entry("a", size_bytes=2 << 30)], min_remain_bytes=1 << 30) as made:
         made.probe.available_bytes = 2 << 30
-        with pytest.raises(BackendLoadFailed, match=r"needs about 2,048 MiB.*1,024 MiB must"):
+        with pytest.raises(BackendLoadFailed, match=r"needs about 2,048 MiB.*1,024 MiB stay free"):
             await made.use()
         made.probe.available_bytes = 4 << 30
         await made.clock.tick(10)
@@ -472,6 +473,17 @@ async def test_unload_waits_for_leases_and_reports_what_it_freed() -> None:
             assert not late.done()
         assert (await unloading).resident_bytes == RESIDENT_BYTES
         assert await late == 2
+
+
+async def test_an_unload_tells_how_much_more_the_machine_has_now() -> None:
+    async with world() as made:
+        await made.use()
+        made.launcher.latest.ignores_stop = True
+        unloading = asyncio.create_task(made.models.unload("a"))
+        await settle()
+        made.probe.available_bytes += 7
+        made.launcher.latest.kill()
+        assert await unloading == Freed(RESIDENT_BYTES, 7)
 
 
 async def test_unload_of_an_unloaded_model_frees_nothing() -> None:

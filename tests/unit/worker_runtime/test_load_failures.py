@@ -1,33 +1,18 @@
-"""Lack of memory is recognised in all the words that libraries have for it."""
+"""What a client learns of a load that failed."""
+
+import sys
 
 import pytest
 
+from protos.errors import BackendLoadFailed
 from worker_runtime.launcher import ExitReport
-from worker_runtime.load_failures import died_while_loading, raised_while_loading, smells_of_memory
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "OSError: [WinError 1455] The paging file is too small for this operation to complete",
-        "分頁檔太小，無法完成這項操作",
-        "页面文件太小，无法完成操作",
-        "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
-        "ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size 9",
-        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes",
-        "[Errno 12] Cannot allocate memory",
-        "terminate called after throwing an instance of 'std::bad_alloc'",
-    ],
+from worker_runtime.load_failures import (
+    died_while_loading,
+    explained,
+    out_of_memory,
+    raised_while_loading,
+    with_arithmetic,
 )
-def test_memory_is_smelled(text: str) -> None:
-    assert smells_of_memory(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["unknown model architecture: 'x'", "key not found: 14556", "invalid magic"]
-)
-def test_other_failures_are_not_memory(text: str) -> None:
-    assert not smells_of_memory(text)
 
 
 def test_suggestions_fit_the_backend() -> None:
@@ -36,7 +21,40 @@ def test_suggestions_fit_the_backend() -> None:
     assert any("MODEL_QUANTIZATION=4bit" in way for way in transformers.suggestions)
     assert any("COMPILE_MODEL=0" in way for way in transformers.suggestions)
     assert not any("4bit" in way for way in llama.suggestions)
-    assert transformers.metadata == {"backend": "transformers", "cause": "memory"}
+    assert transformers.metadata == {
+        "backend": "transformers",
+        "cause": "memory",
+        "reason": "memory",
+    }
+
+
+def test_the_page_file_is_spoken_of_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "16 GB" in out_of_memory("llama.cpp").suggestions[0]
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert not any("page file" in way for way in out_of_memory("llama.cpp").suggestions)
+
+
+def test_a_full_gpu_is_not_helped_by_a_page_file() -> None:
+    error = raised_while_loading("transformers", RuntimeError("CUDA out of memory."))
+    assert "on the GPU" in error.message
+    assert "GPU" in error.suggestions[0]
+
+
+def test_what_the_engine_noticed_gets_ways_out_on_this_side() -> None:
+    error = explained("llama.cpp", out_of_memory("", "page_file"))
+    assert error.suggestions
+    assert error.metadata["reason"] == "page_file"
+    other = explained("llama.cpp", BackendLoadFailed("bad layer", suggestions=("mend it",)))
+    assert (other.suggestions, other.metadata) == (("mend it",), {"backend": "llama.cpp"})
+
+
+def test_the_arithmetic_is_shown() -> None:
+    error = with_arithmetic(out_of_memory("x"), 3 << 30, 1 << 30, 2 << 30)
+    for number in ("3,072 MiB", "1,024 MiB are available", "hold 2,048 MiB"):
+        assert number in error.message
+    assert error.metadata["needed_bytes"] == str(3 << 30)
+    assert error.metadata["reason"] == "memory"
 
 
 def test_a_kill_that_nobody_here_sent_is_taken_for_the_kernels() -> None:

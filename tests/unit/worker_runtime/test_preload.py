@@ -42,4 +42,4 @@ async def test_a_preload_that_fails_does_not_end_the_worker() -> None:
     policy = LifecyclePolicy(memory_limit_bytes=1)
     async with Models(catalog, policy, launcher, clock, FakeProbe()) as models:
         await load_early(models, settings, default=False)
-        assert models.snapshot()[0].state is ModelState.FAILED
+        assert models.snapshot()[0].counters.load_failures == 1

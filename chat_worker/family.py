@@ -1,0 +1,46 @@
+"""Which model files hold the same model in other numbers: by what they say, else by their names."""
+
+import re
+
+import msgspec
+
+from worker_runtime.gguf_header import GgufHeader
+
+# How file names end that say in which numbers the weights are: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
+_QUANTIZATION = re.compile(
+    r"([-._](ud|i1|imat))?[-._](i?q\d\w*|tq\d_\d|mxfp4\w*|b?f(p)?(16|32)|gguf)$", re.IGNORECASE
+)
+_SEPARATORS = re.compile(r"[-_. ]+")
+_NAMES = ("general.basename", "general.size_label", "general.finetune")
+
+
+class Family(msgspec.Struct, frozen=True):
+    # Of a GGUF file; empty for other files, whose libraries have names of their own.
+    architecture: str = ""
+    # Base name, size and fine-tune as the file says them; empty if it does not.
+    said: tuple[str, ...] = ()
+    # The file's name without quantization.
+    stem: str = ""
+
+    def __contains__(self, other: "Family") -> bool:
+        if self.architecture and other.architecture and self.architecture != other.architecture:
+            return False
+        if self.said and other.said:
+            return self.said == other.said
+        return bool(self.stem) and self.stem == other.stem
+
+
+def family_of_gguf(model_id: str, header: GgufHeader) -> Family:
+    said = tuple(str(header.metadata.get(key, "")).casefold() for key in _NAMES)
+    # A base name without a size may be that of a whole series of models.
+    return Family(header.architecture, said if all(said[:2]) else (), _stem(model_id))
+
+
+def family_of_folder(name: str) -> Family:
+    return Family(stem=_stem(name))
+
+
+def _stem(name: str) -> str:
+    while (shorter := _QUANTIZATION.sub("", name)) != name:
+        name = shorter
+    return _SEPARATORS.sub("-", name).casefold()

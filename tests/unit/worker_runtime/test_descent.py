@@ -1,0 +1,205 @@
+"""Down the ladder: what happens after one way to load a model has failed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from protos.errors import BackendLoadFailed, ServingError
+from tests.unit.worker_runtime.entries import entry
+from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
+from worker_runtime.catalog import Catalog, Scan
+from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
+from worker_runtime.load_failures import out_of_memory
+from worker_runtime.memory.need import Need
+from worker_runtime.snapshot import ModelSnapshot, ModelState
+
+LIMIT_S = 100.0
+WANTED = entry("wanted")
+SHORTER = Rung(WANTED, Need(weights=50), ("context of 1,024 tokens instead of 2,048",))
+INSTEAD = Rung(entry("small"), Need(weights=20), ("served by small, a smaller file",))
+LADDER = [Rung(WANTED, Need(weights=100)), SHORTER, INSTEAD]
+
+pytestmark = pytest.mark.timeout(30)
+
+
+class World:
+    def __init__(self, rungs: list[Rung]) -> None:
+        self.rungs = rungs
+        self.clock = FakeClock()
+        self.launcher = FakeLauncher(auto=False)
+        self.notices: list[Waiting] = []
+        catalog = Catalog(lambda: Scan([WANTED], WANTED.id), ttl_s=1e9, clock=self.clock)
+        policy = LifecyclePolicy(load_timeout_s=LIMIT_S, idle_timeout_s=60)
+        self.models = Models(
+            catalog,
+            policy,
+            self.launcher,
+            self.clock,
+            FakeProbe(),
+            ladder=lambda entry: self.rungs,
+        )
+        self._tasks = asyncio.TaskGroup()
+
+    def model(self) -> ModelSnapshot:
+        return self.models.snapshot()[0]
+
+    async def use(self) -> tuple[str, tuple[str, ...]]:
+        async with self.models.lease("", on_wait=self.notices.append) as lease:
+            return lease.entry.id, lease.reductions
+
+    async def begin(self) -> asyncio.Task[tuple[str, tuple[str, ...]]]:
+        task = asyncio.create_task(self.use())
+        await settle()
+        return task
+
+    async def fail(self, error: ServingError) -> FakeEngine:
+        """The load under way fails; returns the engine that failed."""
+        engine = self.launcher.latest
+        engine.fail_load(error)
+        await settle()
+        return engine
+
+    @property
+    def n_loads(self) -> int:
+        return len(self.launcher.engines)
+
+
+@contextlib.asynccontextmanager
+async def world(rungs: list[Rung] | None = None) -> AsyncIterator[World]:
+    made = World(rungs or LADDER)
+    async with made.models:
+        yield made
+        await made.models.close(hurry=True)
+    assert not made.launcher.alive
+    assert made.models.n_booked == 0
+
+
+async def test_a_load_that_fails_for_memory_goes_on_smaller_and_the_waiters_with_it() -> None:
+    async with world() as made:
+        waiting = [await made.begin() for _ in range(3)]
+        failed = await made.fail(out_of_memory(""))
+        assert failed.exit is not None
+        assert not any(task.done() for task in waiting)
+        made.launcher.latest.finish_load()
+        assert await asyncio.gather(*waiting) == [("wanted", SHORTER.reductions)] * 3
+        assert (made.n_loads, made.model().counters.loads) == (2, 1)
+        assert made.model().counters.load_failures == 0
+
+
+async def test_waiters_hear_what_is_loaded_smaller() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory(""))
+        assert "loading smaller: context of 1,024" in made.notices[-1].load_stage
+        made.launcher.latest.on_progress(0.5, "weights")
+        assert made.notices[-1].load_stage.startswith("weights, loading smaller: ")
+        made.launcher.latest.finish_load()
+        await waiting
+
+
+async def test_another_model_in_its_place_is_named_everywhere() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory(""))
+        await made.fail(out_of_memory(""))
+        made.launcher.latest.finish_load()
+        assert await waiting == ("small", INSTEAD.reductions)
+        assert made.launcher.latest.entry.id == "small"
+        assert made.model().entry.id == "wanted"
+        assert (made.model().served_by, made.model().reductions) == ("small", INSTEAD.reductions)
+
+
+async def test_each_way_is_tried_once_and_then_the_lack_of_memory_is_told() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        for _ in LADDER:
+            await made.fail(out_of_memory(""))
+        with pytest.raises(BackendLoadFailed, match="not enough memory") as caught:
+            await waiting
+        assert made.n_loads == len(LADDER)
+        assert made.model().state is ModelState.FAILED
+        assert caught.value.metadata["needed_bytes"] == "20"
+        assert caught.value.metadata["available_bytes"] == str(8 << 30)
+
+
+async def test_ways_that_take_no_less_than_the_failed_one_are_passed_over() -> None:
+    as_large = msgspec.structs.replace(SHORTER, need=LADDER[0].need)
+    async with world([LADDER[0], as_large, INSTEAD]) as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory(""))
+        made.launcher.latest.finish_load()
+        assert (await waiting)[0] == "small"
+
+
+async def test_other_failures_are_not_answered_with_a_smaller_load() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.fail(BackendLoadFailed("bad layer"))
+        with pytest.raises(BackendLoadFailed, match="bad layer"):
+            await waiting
+        assert made.n_loads == 1
+
+
+async def test_what_one_backend_cannot_load_another_may() -> None:
+    other = msgspec.structs.replace(INSTEAD.entry, backend="llama.cpp")
+    gguf = Rung(other, Need(weights=200), INSTEAD.reductions)
+    async with world([*LADDER, gguf]) as made:
+        waiting = await made.begin()
+        await made.fail(BackendLoadFailed("the library is missing"))
+        assert made.launcher.latest.entry.backend == "llama.cpp"
+        made.launcher.latest.finish_load()
+        assert (await waiting)[0] == "small"
+
+
+async def test_a_full_page_file_gets_two_seconds_to_grow_and_one_more_try() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        failed = await made.fail(out_of_memory("", "page_file"))
+        assert failed.exit is not None
+        assert made.n_loads == 1
+        assert made.models.n_booked == 0
+        await made.clock.tick(2)
+        assert made.n_loads == 2
+        await made.fail(out_of_memory("", "page_file"))
+        assert made.n_loads == 3
+        made.launcher.latest.finish_load()
+        assert await waiting == ("wanted", SHORTER.reductions)
+
+
+async def test_nobody_waits_any_more_while_the_page_file_grows() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory("", "page_file"))
+        waiting.cancel()
+        await settle()
+        assert made.model().state is ModelState.UNLOADED
+        assert made.n_loads == 1
+
+
+async def test_all_ways_share_one_time_limit() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.clock.tick(LIMIT_S - 1)
+        await made.fail(out_of_memory(""))
+        await made.clock.tick(1)
+        with pytest.raises(BackendLoadFailed, match="longer than 100 s"):
+            await waiting
+        assert made.n_loads == 2
+
+
+async def test_the_next_load_begins_at_the_top_again() -> None:
+    async with world() as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory(""))
+        made.launcher.latest.finish_load()
+        await waiting
+        await settle()
+        await made.clock.tick(60)
+        assert made.model().reductions == ()
+        again = await made.begin()
+        made.launcher.latest.finish_load()
+        assert await again == ("wanted", ())

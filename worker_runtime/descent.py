@@ -1,0 +1,59 @@
+"""Down the ladder while one model is loaded: which ways are left after one has failed."""
+
+from collections.abc import Sequence
+
+from protos.errors import ServingError
+from worker_runtime.clock import Clock
+from worker_runtime.ladder import Rung
+from worker_runtime.load_failures import lacked_memory
+
+# Windows grows its page file while a program waits: the same load may work a moment later.
+PAGE_FILE_PAUSE_S = 2.0
+
+
+class Descent:
+    """
+    Args:
+        rungs: all ways, the wanted one first.
+        limit_s: for all of them together, from the first one's beginning.
+    """
+
+    def __init__(self, rungs: Sequence[Rung], clock: Clock, limit_s: float) -> None:
+        # The ways to choose from next; none once it is over.
+        self.rungs = rungs
+        # Why the latest failed.
+        self.error: ServingError | None = None
+        # To wait before the next.
+        self.pause_s = 0.0
+        self._clock = clock
+        self._limit_s = limit_s
+        self._deadline_s: float | None = None
+        self._left: Sequence[Rung] = ()
+        self._waited_for_page_file = False
+
+    def take(self, number: int) -> Rung:
+        """Choose one of `rungs`; there are none left unless `failed` says otherwise."""
+        if self._deadline_s is None:
+            self._deadline_s = self._clock.monotonic() + self._limit_s
+        self._left, self.rungs, self.pause_s = self.rungs[number:], (), 0.0
+        return self._left[0]
+
+    def left_s(self) -> float:
+        """Time for the way that was taken."""
+        assert self._deadline_s is not None, "asked after `take`"
+        return max(self._deadline_s - self._clock.monotonic(), 0.0)
+
+    def failed(self, error: ServingError) -> bool:
+        """The way that was taken failed; returns whether there is another to try."""
+        tried, *below = self._left
+        self.error = error
+        if not lacked_memory(error):
+            # What one backend cannot load at all another may.
+            self.rungs = [rung for rung in below if rung.entry.backend != tried.entry.backend]
+        elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:
+            self._waited_for_page_file = True
+            self.pause_s = PAGE_FILE_PAUSE_S
+            self.rungs = self._left
+        else:
+            self.rungs = [rung for rung in below if rung.need.total < tried.need.total]
+        return bool(self.rungs)

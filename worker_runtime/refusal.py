@@ -1,0 +1,88 @@
+"""The answer to a load that does not fit, with its arithmetic and the ways out."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from protos.errors import BackendLoadFailed
+from worker_runtime.memory.room import Room
+
+MIB = 1024**2
+MAX_HOLDERS = 10
+# Programs may end; a limit does not change by waiting.
+RETRY_S = 30.0
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """A model that holds memory now."""
+
+    model: str
+    bytes: int
+    pinned: bool = False
+
+
+def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> BackendLoadFailed:
+    """
+    Args:
+        room: in which not even the smallest of `needs` fits.
+        needs: bytes of each way to load the model, the wanted one first.
+    """
+    limit, least = room.limit_bytes, min(needs)
+    over_limit = limit is not None and least > limit
+    need = _mib(needs[0]) + (f" ({_mib(least)} at the least)" if least < needs[0] else "")
+    numbers = {"needed": needs[0], "least": least, "headroom": room.headroom_bytes}
+    numbers |= {"booked": sum(claim.booked_bytes for claim in room.claims)}
+    numbers |= {"others_booked": sum(claim.booked_bytes for claim in room.others)}
+    if limit is not None:
+        numbers["limit"] = limit
+    if room.available_bytes is not None:
+        numbers["available"] = room.available_bytes
+    pins = [holder.model for holder in holders if holder.pinned]
+    if over_limit:
+        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0)
+    elif pins:
+        cause, (reason, ways_out, retry_after_s) = "held_by_pins", _held_by_pins(pins)
+    else:
+        cause, (reason, ways_out, retry_after_s) = "machine_memory", _machine_memory(room)
+    held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
+    return BackendLoadFailed(
+        f"the model does not fit: it needs about {need}, and {reason}; "
+        f"models loaded now: {held or 'none'}",
+        retry_after_s=retry_after_s,
+        suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
+        metadata={
+            "cause": "memory",
+            "reason": cause,
+            "holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode(),
+        }
+        | {f"{name}_bytes": str(n_bytes) for name, n_bytes in numbers.items()},
+    )
+
+
+def _over_limit(limit_bytes: int) -> tuple[str, tuple[str, ...], float | None]:
+    said = f"all models of this worker together may take {_mib(limit_bytes)}"
+    raise_it = "raise MODEL_MEMORY_LIMIT_GB, or EMBEDDING_MEMORY_LIMIT_GB for embedding models"
+    return said, (raise_it,), None
+
+
+def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | None]:
+    said = f"pinned models hold the room for it ({', '.join(pins[:MAX_HOLDERS])})"
+    ways_out = tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_HOLDERS])
+    return said, ways_out, RETRY_S
+
+
+def _machine_memory(room: Room) -> tuple[str, tuple[str, ...], float | None]:
+    said = (
+        f"{_mib(room.available_bytes or 0)} are available, of which "
+        f"{_mib(room.headroom_bytes)} stay free for everything else"
+    )
+    ways_out = (
+        "close other programs",
+        "lower MAX_INPUT_TOKENS or LLAMA_CTX",
+        "load it all the same with MEMORY_CHECK=off",
+    )
+    return said, ways_out, RETRY_S
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / MIB:,.0f} MiB"
