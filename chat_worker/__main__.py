@@ -24,7 +24,7 @@ async def run(settings: ChatSettings) -> None:
             capability="chat",
             models=models,
             add_service=lambda server: add_ChatServiceServicer_to_server(servicer, server),
-            preload=[""] if settings.preload else [],
+            preload=settings.preload,
         )
 
 

@@ -17,7 +17,8 @@ from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
-from worker_runtime.server import load_early, local_models
+from worker_runtime.preload import load_early
+from worker_runtime.server import local_models
 
 ADDRESS = "in-process"
 
@@ -55,20 +56,19 @@ class LocalWorkers(Workers):
             control = WorkerControl(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
-            endpoint.status = control.status()
+            endpoint.hear(control.status())
             endpoint.serving = True
             async with asyncio.TaskGroup() as tasks:
-                loading = [tasks.create_task(load_early(models, ""))] if settings.preload else []
+                loading = tasks.create_task(load_early(models, settings, default=settings.preload))
                 try:
                     yield
                 finally:
                     endpoint.serving = False
-                    for task in loading:
-                        task.cancel()
+                    loading.cancel()
             await models.close()
 
     async def watch(self) -> None:
         """Keep the status true until cancelled."""
         asked = worker_pb2.WatchStatusRequest(interval_s=0.5)
         async for status in self._endpoint.worker.WatchStatus(asked):
-            self._endpoint.status = status
+            self._endpoint.hear(status)

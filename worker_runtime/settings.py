@@ -6,11 +6,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.profile import choose
@@ -117,6 +122,19 @@ class RuntimeSettings(BaseSettings):
         validation_alias="MODEL_UNLOAD_CHECK_INTERVAL",
         description="Kept for old configurations: unloading happens on time, nothing is polled.",
     )
+    preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="PRELOAD_MODELS",
+        description="Comma-separated ids of models to load at the start.",
+    )
+    pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias="PINNED_MODELS",
+        description=(
+            "Comma-separated ids of models to load at the start and to keep until they are "
+            "unloaded by hand."
+        ),
+    )
     max_loaded: int = Field(
         default=0,
         ge=0,
@@ -206,6 +224,13 @@ class RuntimeSettings(BaseSettings):
     @classmethod
     def _in_any_case(cls, value: object) -> object:
         return (value.strip().lower() or "auto") if isinstance(value, str) else value
+
+    @field_validator("preload_models", "pinned_models", mode="before")
+    @classmethod
+    def _ids(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @model_validator(mode="after")
     def _no_open_port(self) -> Self:
