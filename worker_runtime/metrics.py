@@ -16,6 +16,7 @@ COUNTERS: tuple[_Figure, ...] = (
     ("y26hkx_model_load_seconds", "Time spent loading", lambda s: s.counters.load_seconds_sum),
     ("y26hkx_model_crashes", "Crashes of a loaded model", lambda s: s.counters.crashes),
     ("y26hkx_model_unloads", "Unloads", lambda s: s.counters.unloads),
+    ("y26hkx_model_recycles", "Ended for leaking", lambda s: s.counters.recycles),
     ("y26hkx_model_requests", "Requests", lambda s: s.counters.requests),
     ("y26hkx_model_prompt_tokens", "Prompt tokens", lambda s: s.counters.prompt_tokens),
     ("y26hkx_model_cached_tokens", "Of them cached", lambda s: s.counters.cached_tokens),
@@ -25,7 +26,9 @@ COUNTERS: tuple[_Figure, ...] = (
 GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_leases", "Requests that use the model", lambda s: s.n_leases),
     ("y26hkx_model_waiting", "Requests that wait for it", lambda s: s.n_waiting),
-    ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.resident_bytes),
+    ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.memory.resident_bytes),
+    ("y26hkx_model_anonymous_bytes", "Of them anonymous", lambda s: s.memory.anonymous_bytes),
+    ("y26hkx_model_booked_bytes", "Booked for the model", lambda s: s.booked_bytes),
     ("y26hkx_model_loaded", "1 while loaded", lambda s: 1 if s.pid else 0),
 )
 

@@ -8,7 +8,8 @@ import msgspec
 import psutil
 
 from worker_runtime.memory import windows
-from worker_runtime.memory.cgroup import allowances
+from worker_runtime.memory.cgroup import allowances, pressure_files
+from worker_runtime.memory.pressure import Stall, read_stall
 from worker_runtime.memory.process_memory import ProcessMemory, process_memory
 
 
@@ -25,6 +26,9 @@ class MemoryProbe(Protocol):
 
     def process(self, pid: int) -> ProcessMemory:
         """What a process holds; all zero if there is none."""
+
+    def stall(self) -> Stall:
+        """How much of the last seconds programs waited for memory."""
 
 
 class SystemMemoryProbe:
@@ -53,6 +57,12 @@ class SystemMemoryProbe:
 
     def process(self, pid: int) -> ProcessMemory:
         return process_memory(pid)
+
+    def stall(self) -> Stall:
+        files = (self._root / "proc/pressure/memory", *pressure_files(self._root))
+        stalls = [read_stall(file) for file in files]
+        # A container at its own limit stalls while the machine is at ease.
+        return Stall(max(s.some for s in stalls), max(s.full for s in stalls))
 
 
 def _linux(root: Path) -> MachineMemory:

@@ -129,7 +129,8 @@ def test_exceptions_tell_what_ran_out_in_every_language(
     [
         (ExitReport(-9, "SIGKILL"), "killed"),
         (ExitReport(-9, "SIGKILL", wanted=True), None),
-        (ExitReport(137, oom_kills=1), "killed"),
+        (ExitReport(137), "killed"),
+        (ExitReport(-11, "SIGSEGV", oom_kills=1), None),
         (ExitReport(0xC0000017), "memory"),
         (ExitReport(0xC000012D), "page_file"),
         (ExitReport(0xC000012D - 2**32), "page_file"),
@@ -140,6 +141,12 @@ def test_exceptions_tell_what_ran_out_in_every_language(
 def test_the_end_of_a_process_tells_what_ran_out(report: ExitReport, lack: Lack | None) -> None:
     assert report.lack == lack
     assert died_while_loading("x", report).metadata.get("reason") == lack
+
+
+def test_a_kill_that_the_kernel_counted_is_certain() -> None:
+    assert str(ExitReport(-9, "SIGKILL", oom_kills=1)) == "signal 9 SIGKILL, out of memory"
+    assert str(ExitReport(-9, "SIGKILL")) == "signal 9 SIGKILL, perhaps out of memory"
+    assert str(ExitReport(-11, "SIGSEGV", oom_kills=1)) == "signal 11 SIGSEGV"
 
 
 def test_last_words_say_more_than_the_exit_code() -> None:
