@@ -18,6 +18,11 @@ class Allowance(msgspec.Struct, frozen=True):
     left_bytes: int
 
 
+class Group(msgspec.Struct, frozen=True):
+    is_v2: bool
+    folder: Path
+
+
 class _Mount(msgspec.Struct, frozen=True):
     is_v2: bool
     top: PurePosixPath
@@ -26,24 +31,19 @@ class _Mount(msgspec.Struct, frozen=True):
 
 
 def allowances(root: Path = Path("/")) -> Iterator[Allowance]:
-    """Of each group that has a limit.
-
-    Args:
-        root: where /proc and what is mounted are looked for.
-    """
-    for is_v2, folder in _groups(root):
-        found = (_v2 if is_v2 else _v1)(folder)
+    """Of each group that has a limit."""
+    for group in groups(root):
+        found = (_v2 if group.is_v2 else _v1)(group.folder)
         if found is not None and found.limit_bytes < UNLIMITED_BYTES:
             yield found
 
 
-def pressure_files(root: Path = Path("/")) -> Iterator[Path]:
-    """Each group's own pressure; the files exist only with cgroup v2 and PSI."""
-    return (folder / "memory.pressure" for is_v2, folder in _groups(root) if is_v2)
+def groups(root: Path = Path("/")) -> Iterator[Group]:
+    """This process's groups that account for memory, inner ones first; some may have no files.
 
-
-def _groups(root: Path) -> Iterator[tuple[bool, Path]]:
-    """(is it v2, its folder) of this process's groups that account for memory, inner ones first."""
+    Args:
+        root: where /proc and what is mounted are looked for.
+    """
     own = dict(_own_paths(root / "proc/self/cgroup"))
     for mount in _mounts(root):
         path = own.get(mount.is_v2)
@@ -54,8 +54,8 @@ def _groups(root: Path) -> Iterator[tuple[bool, Path]]:
         inner = path.relative_to(mount.top) if path.is_relative_to(mount.top) else PurePosixPath()
         if ".." in inner.parts:
             inner = PurePosixPath()
-        for group in (inner, *inner.parents):
-            yield mount.is_v2, mount.folder / group
+        for above in (inner, *inner.parents):
+            yield Group(mount.is_v2, mount.folder / above)
 
 
 def _own_paths(file: Path) -> Iterator[tuple[bool, PurePosixPath]]:

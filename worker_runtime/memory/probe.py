@@ -8,7 +8,7 @@ import msgspec
 import psutil
 
 from worker_runtime.memory import windows
-from worker_runtime.memory.cgroup import allowances, pressure_files
+from worker_runtime.memory.cgroup import allowances, groups
 from worker_runtime.memory.pressure import Stall, read_stall
 from worker_runtime.memory.process_memory import ProcessMemory, process_memory
 
@@ -59,8 +59,8 @@ class SystemMemoryProbe:
         return process_memory(pid)
 
     def stall(self) -> Stall:
-        files = (self._root / "proc/pressure/memory", *pressure_files(self._root))
-        stalls = [read_stall(file) for file in files]
+        own = (group.folder / "memory.pressure" for group in groups(self._root))
+        stalls = [read_stall(file) for file in (self._root / "proc/pressure/memory", *own)]
         # A container at its own limit stalls while the machine is at ease.
         return Stall(max(s.some for s in stalls), max(s.full for s in stalls))
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from worker_runtime.memory.cgroup import _groups, allowances
+from worker_runtime.memory.cgroup import allowances, groups
+from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.memory.probe import MachineMemory, SystemMemoryProbe
 
@@ -207,8 +208,33 @@ def test_a_container_at_its_own_limit_is_under_pressure_though_the_machine_is_no
     assert probe.stall() == Stall(0.2, 0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("docker with cgroup v2, its own namespace", "sys/fs/cgroup/memory.events"),
+        ("nested containers: the path leads out of the namespace", "sys/fs/cgroup/memory.events"),
+        (
+            "kubernetes: the pod's other container takes the pod's memory",
+            "sys/fs/cgroup/kubepods.slice/pod1.slice/cri-1.scope/memory.events",
+        ),
+        ("docker with cgroup v1", "sys/fs/cgroup/memory/memory.oom_control"),
+        (
+            "hybrid: memory by v1, v2 only for systemd",
+            "sys/fs/cgroup/memory/user.slice/memory.oom_control",
+        ),
+    ],
+)
+def test_the_kernels_kills_are_counted_in_the_innermost_group(
+    name: str, file: str, tmp_path: Path
+) -> None:
+    RECORDED[name][0].write(tmp_path)
+    assert oom_kills(tmp_path) == 0
+    _write(tmp_path / file, "under_oom 0\noom_kill 2\n")
+    assert oom_kills(tmp_path) == 2
+
+
 def test_a_real_group_with_a_limit_is_seen_from_inside() -> None:
-    limit = next((f for _, f in _groups(Path("/")) for f in _limit_files(f) if f.is_file()), None)
+    limit = next((f for group in groups() for f in _limit_files(group.folder) if f.is_file()), None)
     if limit is None:
         pytest.skip("no control group of this process accounts for memory")
     group = limit.parent / "y26hkx-test"
@@ -241,8 +267,8 @@ def test_a_real_group_with_a_limit_is_seen_from_inside() -> None:
     assert 60 * MIB <= before - after <= 80 * MIB
 
 
-def _limit_files(group: Path) -> tuple[Path, ...]:
-    return (group / "memory.max", group / "memory.limit_in_bytes")
+def _limit_files(folder: Path) -> tuple[Path, ...]:
+    return (folder / "memory.max", folder / "memory.limit_in_bytes")
 
 
 def test_this_machines_groups_are_read_without_a_fault() -> None:
