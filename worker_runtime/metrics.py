@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from worker_runtime.lifecycle import Models
+from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.snapshot import ModelSnapshot
 
 # Name, text, and where the figure is.
@@ -28,8 +29,15 @@ GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_waiting", "Requests that wait for it", lambda s: s.n_waiting),
     ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.memory.resident_bytes),
     ("y26hkx_model_anonymous_bytes", "Of them anonymous", lambda s: s.memory.anonymous_bytes),
+    ("y26hkx_model_mapped_bytes", "Of them of mapped files", lambda s: s.memory.mapped_bytes),
     ("y26hkx_model_booked_bytes", "Booked for the model", lambda s: s.booked_bytes),
     ("y26hkx_model_loaded", "1 while loaded", lambda s: 1 if s.pid else 0),
+)
+MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], float]], ...] = (
+    ("y26hkx_total_memory_bytes", "Memory there is", lambda r: r.machine.total_bytes),
+    ("y26hkx_available_memory_bytes", "Memory left", lambda r: r.machine.available_bytes),
+    ("y26hkx_memory_pressure_some", "Share of time some waited for it", lambda r: r.stalled_some),
+    ("y26hkx_memory_pressure_full", "Share of time all waited for it", lambda r: r.stalled_full),
 )
 
 # A loop that cannot answer in this time is worth an error on the page.
@@ -52,7 +60,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
     class ModelFigures(Collector):
         def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
             # On the page's thread; the models belong to the event loop.
-            snapshots = asyncio.run_coroutine_threadsafe(_snapshot(models), loop).result(SNAPSHOT_S)
+            looking = asyncio.run_coroutine_threadsafe(_look(models), loop)
+            snapshots, memory = looking.result(SNAPSHOT_S)
             for name, text, figure in COUNTERS:
                 counter = CounterMetricFamily(name, text, labels=("model",))
                 for snapshot in snapshots:
@@ -63,6 +72,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
                 for snapshot in snapshots:
                     gauge.add_metric((snapshot.entry.id,), figure(snapshot))
                 yield gauge
+            for name, text, told in MEMORY:
+                yield GaugeMetricFamily(name, text, value=told(memory))
 
     loop = asyncio.get_running_loop()
     registry = CollectorRegistry(auto_describe=False)
@@ -77,5 +88,6 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
         thread.join()
 
 
-async def _snapshot(models: Models) -> list[ModelSnapshot]:
-    return models.snapshot()
+async def _look(models: Models) -> tuple[list[ModelSnapshot], MemoryReading]:
+    snapshots = models.snapshot()
+    return snapshots, models.memory(snapshots)

@@ -1,4 +1,4 @@
-"""Memory as status shows it: cgroup limits, trend, leaks."""
+"""Memory as status shows it: trend, leaks, pressure."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 
 from tests.unit.worker_runtime.fakes import FakeClock, FakeProbe
-from worker_runtime.memory import probe as probe_module
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.pressure import PressureGate, Stall, read_stall
 from worker_runtime.memory.probe import SystemMemoryProbe
@@ -57,30 +56,6 @@ def test_the_real_probe_sees_this_machine_and_this_process() -> None:
     assert 0 < machine.available_bytes <= machine.total_bytes
     assert probe.resident_bytes(os.getpid()) > 10 * MIB
     assert probe.resident_bytes(2**22 + 12345) == 0
-
-
-def test_the_smallest_limit_of_the_cgroups_above_counts_without_page_cache(
-    tmp_path: Path,
-) -> None:
-    inner = tmp_path / "outer" / "inner"
-    inner.mkdir(parents=True)
-    for folder, limit, used, cache in ((inner.parent, "1000", 900, 300), (inner, "max", 5, 0)):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
-    found = list(probe_module._limits(tmp_path, "/outer/inner", probe_module._limit_v2))
-    assert found == [(1000, 600)]
-
-
-def test_cgroup_v1_limits_are_read_and_its_unlimited_is_none(tmp_path: Path) -> None:
-    group = tmp_path / "docker"
-    group.mkdir()
-    for folder, limit in ((tmp_path, 0x7FFFFFFFFFFFF000), (group, 2000)):
-        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
-        (folder / "memory.usage_in_bytes").write_text("1500\n")
-        (folder / "memory.stat").write_text("total_inactive_file 500\n")
-    found = list(probe_module._limits(tmp_path, "/docker", probe_module._limit_v1))
-    assert found == [(2000, 1000)]
 
 
 def test_watchers_share_one_sample_a_second() -> None:

@@ -1,13 +1,11 @@
 """Lack of memory is recognised in all the words that libraries have for it, and only there."""
 
 import errno
-from pathlib import Path
 
 import pytest
 
 from worker_runtime.launcher import ExitReport
 from worker_runtime.load_failures import died_while_loading
-from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory_signs import Lack, lack_of, lack_said
 
 PAGE_FILE = [
@@ -152,23 +150,3 @@ def test_a_kill_that_the_kernel_counted_is_certain() -> None:
 def test_last_words_say_more_than_the_exit_code() -> None:
     report = ExitReport(-6, "SIGABRT", last_words=("loading", "std::bad_alloc", "aborted"))
     assert died_while_loading("x", report).metadata["cause"] == "memory"
-
-
-@pytest.mark.parametrize(
-    ("groups", "place"), [("0::/", "."), ("0::/a/b", "a/b"), ("0::/../other", ".")]
-)
-def test_kills_are_counted_in_the_own_control_group(
-    tmp_path: Path, groups: str, place: str
-) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text(f"1:cpu:/\n{groups}\n")
-    (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    (tmp_path / place / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
-    assert oom_kills(tmp_path, own) == 2
-
-
-def test_without_control_groups_no_kill_is_counted(tmp_path: Path) -> None:
-    own = tmp_path / "cgroup"
-    assert oom_kills(tmp_path, own) == 0
-    own.write_text("0::/gone\n")
-    assert oom_kills(tmp_path, own) == 0
