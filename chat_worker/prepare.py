@@ -67,6 +67,9 @@ class Preparer:
             InvalidRequest: the request cannot work as sent.
         """
         self._check(request)
+        if request.constraint is not None:
+            # By itself, so that a refusal names the format and not a grammar of ours.
+            self._grammars.start(request.constraint)
         demanded = self._dialect.demanded(request)
         fitted = self._fit(request)
         form = self._dialect.reply_form(request, fitted.tokens)

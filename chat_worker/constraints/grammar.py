@@ -126,6 +126,17 @@ class Grammars:
         )
 
 
+def answer_schema(constraint: Constraint) -> dict[str, Any]:
+    """What an answer in JSON must follow.
+
+    Raises:
+        InvalidRequest: that is no JSON object itself.
+    """
+    if constraint.kind == "json_object":
+        return {"type": "object"}
+    return closed(_parsed(constraint.text, PARAMS[constraint.kind]))
+
+
 class _Vocabulary:
     """Our tokenizer as llguidance's wrapper wants it."""
 
@@ -150,10 +161,8 @@ def _grammar(constraint: Constraint, param: str) -> str:
             return LLMatcher.grammar_from_regex(constraint.text)
         case "grammar" | "tools":
             return LLMatcher.grammar_from_lark(constraint.text)
-        case "json_object":
-            return _json_grammar({"type": "object"})
-        case "json_schema":
-            return _json_grammar(closed(_parsed(constraint.text, param)))
+        case "json_object" | "json_schema":
+            return _json_grammar(answer_schema(constraint))
 
 
 def _json_grammar(schema: dict[str, Any]) -> str:
