@@ -11,7 +11,7 @@ import msgspec
 from chat_worker.family import Family, family_of_folder, family_of_gguf
 from chat_worker.messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
-from chat_worker.remote.models import remote_entries
+from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -65,8 +65,11 @@ class ModelScan:
         for path in self._library():
             if entry := self._entry(path):
                 self._add(entries, entry)
+        chosen_id = ""
         for remote in remote_entries(self._settings):
-            entries.setdefault(remote.id, remote)
+            if entries.setdefault(remote.id, remote) is remote and is_default(remote):
+                chosen_id = chosen_id or remote.id
+        main_id = chosen_id or main_id
         self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
         return Scan(list(entries.values()), self.default_id)
 
