@@ -162,6 +162,8 @@ class Started(Struct, tag="started"):
     cached_tokens: int
     trimmed_tokens: int = 0
     trimmed_messages: int = 0
+    # Arguments of the template that change nothing on this model.
+    ignored: list[str] = []
 
 
 class Candidate(Struct, array_like=True):

@@ -35,6 +35,7 @@ class Dialect:
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
+        self._template = template
         self._form = form_of(template, tokenizer.control_strings)
         self._takes_tools = takes_tools(template)
         self._thinks = reasoning.thinks(template)
@@ -133,6 +134,13 @@ class Dialect:
             end_tokens=self._tokenizer.end_tokens,
             answer=answer,
         )
+
+    def ignored(self, request: Generate) -> list[str]:
+        """Template arguments that ask for something and get nothing from this model."""
+        if self._thinks or not isinstance(request.input, Conversation):
+            return []
+        sent = request.input.template_kwargs
+        return [name for name, value in sent.items() if value and name not in self._template]
 
     def _mark(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_control=True)
