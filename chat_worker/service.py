@@ -133,6 +133,7 @@ class ModelScan:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
         model_id = _id(path)
+        print_ = fingerprint(path, size_bytes, mtime_ns, backend, _version(backend))
         return ModelEntry(
             id=model_id,
             capability="chat",
@@ -141,8 +142,10 @@ class ModelScan:
             size_bytes=size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=self._context(seen.context_length),
-            fingerprint=fingerprint(path, size_bytes, mtime_ns, backend, _version(backend)),
-            load_spec=wire.raw(self._spec(model_id, backend, path)),
+            fingerprint=print_,
+            load_spec=wire.raw(
+                msgspec.structs.replace(self._spec(model_id, backend, path), fingerprint=print_)
+            ),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
         )
@@ -177,6 +180,8 @@ class ModelScan:
             global_seed=settings.global_seed,
             speculate=settings.speculation,
             kv_type=settings.kv_type,
+            kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
+            kept_bytes=settings.kept_mb * 1024 * 1024,
             repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
             torch_dtype=settings.torch_dtype,
             quantization=settings.quantization,
