@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from chat_worker.engine.kept import SlotFiles
 from chat_worker.engine.runner import Runner
 from chat_worker.messages import Facts
 
@@ -48,3 +49,5 @@ class Backend:
     tokenizer: Tokenizer
     template: str | None
     facts: Facts
+    # Whether and how its slots are written to files.
+    slot_files: SlotFiles | None = None

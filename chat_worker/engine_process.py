@@ -8,12 +8,14 @@ import os
 import sys
 import time
 import traceback
+from pathlib import Path
 
 from jinja2 import TemplateError
 from msgspec import Raw
 
 from chat_worker import messages as m
 from chat_worker.backend import Backend
+from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.loop import Loop
 from chat_worker.engine.sequence import Sequence
 from chat_worker.prepare import Preparer
@@ -75,7 +77,8 @@ class _Model:
         self._scribe = Scribe(
             outbox, backend.tokenizer, dialect.marks, time.monotonic, self._end_sequences
         )
-        self.loop = Loop(backend.runner, self._scribe.write, self._die)
+        kept = _kept(spec, backend)
+        self.loop = Loop(backend.runner, self._scribe.write, self._die, kept=kept)
         self._scribe.start()
         self.loop.start()
 
@@ -146,6 +149,14 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
                 suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
                 metadata={"backend": spec.backend},
             )
+
+
+def _kept(spec: m.LoadSpec, backend: Backend) -> KeptPrefixes | None:
+    if not spec.kept_folder or backend.slot_files is None:
+        return None
+    # The fingerprint knows the library's version.
+    identity = f"{spec.fingerprint} {spec.kv_type}"
+    return KeptPrefixes(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
 
 
 def _template(backend: Backend) -> ChatTemplate | None:

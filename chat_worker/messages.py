@@ -33,6 +33,10 @@ class LoadSpec(Struct, kw_only=True):
     # Guess tokens that stand in the prompt already; the answers are the same.
     speculate: bool = True
     kv_type: Literal["f16", "q8_0"] = "f16"
+    # Where prefixes outlive the process; empty: nowhere. The fingerprint is the model's.
+    kept_folder: str = ""
+    kept_bytes: int = 0
+    fingerprint: str = ""
     repetition_penalty: float = 1.0  # where a request leaves it out
     # Of the transformers backend.
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
@@ -162,6 +166,8 @@ class Started(Struct, tag="started"):
     cached_tokens: int
     trimmed_tokens: int = 0
     trimmed_messages: int = 0
+    # Arguments of the template that change nothing on this model.
+    ignored: list[str] = []
 
 
 class Candidate(Struct, array_like=True):

@@ -40,6 +40,7 @@ class Prepared:
     fitted: Fitted
     form: ReplyForm
     echo: bytes  # the prompt as text, if it is to be repeated
+    ignored: list[str]  # template arguments of no effect
 
 
 class Preparer:
@@ -67,6 +68,9 @@ class Preparer:
             InvalidRequest: the request cannot work as sent.
         """
         self._check(request)
+        if request.constraint is not None:
+            # By itself, so that a refusal names the format and not a grammar of ours.
+            self._grammars.start(request.constraint)
         demanded = self._dialect.demanded(request)
         fitted = self._fit(request)
         form = self._dialect.reply_form(request, fitted.tokens)
@@ -97,7 +101,8 @@ class Preparer:
             for choice in range(request.n)
         ]
         pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
-        return Prepared(sequences, fitted, form, b"".join(pieces) if request.echo else b"")
+        echo = b"".join(pieces) if request.echo else b""
+        return Prepared(sequences, fitted, form, echo, self._dialect.ignored(request))
 
     def completed(self, conversation: Conversation) -> Conversation:
         """The conversation with what this server adds: its system prompt if there is none, and the

@@ -201,6 +201,7 @@ class Scribe:
                 cached_tokens=sequence.n_cached or 0,
                 trimmed_tokens=fitted.trimmed_tokens,
                 trimmed_messages=fitted.trimmed_messages,
+                ignored=call.prepared.ignored,
             ),
         )
 

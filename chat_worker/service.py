@@ -11,7 +11,7 @@ import msgspec
 from chat_worker.family import Family, family_of_folder, family_of_gguf
 from chat_worker.messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
-from chat_worker.remote.models import remote_entries
+from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -65,8 +65,11 @@ class ModelScan:
         for path in self._library():
             if entry := self._entry(path):
                 self._add(entries, entry)
+        chosen_id = ""
         for remote in remote_entries(self._settings):
-            entries.setdefault(remote.id, remote)
+            if entries.setdefault(remote.id, remote) is remote and is_default(remote):
+                chosen_id = chosen_id or remote.id
+        main_id = chosen_id or main_id
         self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
         return Scan(list(entries.values()), self.default_id)
 
@@ -130,6 +133,7 @@ class ModelScan:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
         model_id = _id(path)
+        print_ = fingerprint(path, size_bytes, mtime_ns, backend, _version(backend))
         return ModelEntry(
             id=model_id,
             capability="chat",
@@ -138,8 +142,10 @@ class ModelScan:
             size_bytes=size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=self._context(seen.context_length),
-            fingerprint=fingerprint(path, size_bytes, mtime_ns, backend, _version(backend)),
-            load_spec=wire.raw(self._spec(model_id, backend, path)),
+            fingerprint=print_,
+            load_spec=wire.raw(
+                msgspec.structs.replace(self._spec(model_id, backend, path), fingerprint=print_)
+            ),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
         )
@@ -174,6 +180,8 @@ class ModelScan:
             global_seed=settings.global_seed,
             speculate=settings.speculation,
             kv_type=settings.kv_type,
+            kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
+            kept_bytes=settings.kept_mb * 1024 * 1024,
             repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
             torch_dtype=settings.torch_dtype,
             quantization=settings.quantization,

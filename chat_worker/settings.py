@@ -229,6 +229,20 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_KV_TYPE",
         description="Numbers of the KV cache: f16, or q8_0, which takes half the memory.",
     )
+    kept_folder: Path | None = Field(
+        default=None,
+        validation_alias="KV_CACHE_DIR",
+        description=(
+            "Folder for the KV cache of conversations while their model is unloaded (GGUF files "
+            "only); empty: their next turn computes all of it again. The files tell what was said."
+        ),
+    )
+    kept_mb: int = Field(
+        default=1024,
+        ge=1,
+        validation_alias="KV_CACHE_MAX_MB",
+        description="Most megabytes in that folder; the least recently used files go.",
+    )
     speculation: bool = Field(
         default=True,
         validation_alias="SPECULATION",
@@ -258,6 +272,11 @@ class ChatSettings(RuntimeSettings):
     @property
     def fallback_names(self) -> list[str]:
         return [name.strip() for name in self.fallback_models.split(",") if name.strip()]
+
+    @field_validator("kept_folder", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("torch_dtype", mode="before")
     @classmethod

@@ -163,6 +163,7 @@ def _started(event: m.Started, entry: ModelEntry, reductions: Sequence[str]) -> 
         cached_tokens=event.cached_tokens,
         trimmed_tokens=event.trimmed_tokens,
         trimmed_messages=event.trimmed_messages,
+        ignored=event.ignored,
         reductions=reductions,
     )
 

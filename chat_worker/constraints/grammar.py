@@ -119,11 +119,24 @@ class Grammars:
     def _vocabulary(self) -> LLTokenizer:
         """Made by the first constrained request: it costs up to a second and tens of megabytes."""
         source = _Vocabulary(self._tokenizer)
-        return LLTokenizer(
+        built = LLTokenizer(
             llguidance.TokenizerWrapper(source),
             n_vocab=self._tokenizer.n_vocab,
             eos_token=sorted(self._tokenizer.end_tokens),
         )
+        source.tokens.clear()  # copied; the wrapper keeps `source` to encode with
+        return built
+
+
+def answer_schema(constraint: Constraint) -> dict[str, Any]:
+    """What an answer in JSON must follow.
+
+    Raises:
+        InvalidRequest: that is no JSON object itself.
+    """
+    if constraint.kind == "json_object":
+        return {"type": "object"}
+    return closed(_parsed(constraint.text, PARAMS[constraint.kind]))
 
 
 class _Vocabulary:
@@ -135,9 +148,12 @@ class _Vocabulary:
             raise BackendFailure("the model has no end token, so no grammar can end its answer")
         self.eos_token_id = min(tokenizer.end_tokens)
         self.bos_token_id = tokenizer.prefix[0] if tokenizer.prefix else None
-        self.tokens = [tokenizer.piece(i, show_control=True) for i in ids]
-        # Control tokens, which text never spells.
-        self.special_token_ids = [i for i in ids if self.tokens[i] and not tokenizer.piece(i)]
+        # Control tokens, which text never spells, are empty unless they are to be shown.
+        texts = [tokenizer.piece(i) for i in ids]
+        unseen = [i for i in ids if not texts[i]]
+        shown = {i: tokenizer.piece(i, show_control=True) for i in unseen}
+        self.special_token_ids = [i for i in unseen if shown[i]]
+        self.tokens = [text or shown[i] for i, text in enumerate(texts)]
         self._tokenizer = tokenizer
 
     def __call__(self, text: bytes) -> list[int]:
@@ -150,10 +166,8 @@ def _grammar(constraint: Constraint, param: str) -> str:
             return LLMatcher.grammar_from_regex(constraint.text)
         case "grammar" | "tools":
             return LLMatcher.grammar_from_lark(constraint.text)
-        case "json_object":
-            return _json_grammar({"type": "object"})
-        case "json_schema":
-            return _json_grammar(closed(_parsed(constraint.text, param)))
+        case "json_object" | "json_schema":
+            return _json_grammar(answer_schema(constraint))
 
 
 def _json_grammar(schema: dict[str, Any]) -> str:

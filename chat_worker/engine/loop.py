@@ -14,6 +14,8 @@ from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
+from chat_worker.engine.kept import KeptPrefixes
+from chat_worker.engine.recall import keep, recall
 from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
 from chat_worker.engine.sampling import DegenerateLogits, Row, Scored, score
 from chat_worker.engine.scheduler import Admission, Scheduler
@@ -84,6 +86,7 @@ class Loop:
     Args:
         emit: receives the reports of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if it dies of an unexpected error.
+        kept: prefixes that outlive the process, if any do.
     """
 
     def __init__(
@@ -92,12 +95,14 @@ class Loop:
         emit: Callable[[list[Report]], None],
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
+        kept: KeptPrefixes | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = Scheduler(runner.limits)
         self._emit = emit
         self._on_death = on_death
         self._clock = clock
+        self._kept = kept
         self._inbox: queue.SimpleQueue[Begin | End | None] = queue.SimpleQueue()
         self._reports: list[Report] = []
         self._positions: dict[Sequence, int] = {}
@@ -124,6 +129,8 @@ class Loop:
         try:
             while self._drain():
                 self._step()
+            if self._kept is not None:
+                keep(self._kept, self._scheduler, self._runner)
             self._runner.close()
         except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
             traceback.print_exc(file=sys.stderr)
@@ -142,6 +149,8 @@ class Loop:
             match command:
                 case Begin(sequences):
                     for sequence in sequences:
+                        if self._kept is not None:
+                            recall(self._kept, self._scheduler, self._runner, sequence)
                         self._scheduler.add(sequence)
                 case End(sequences):
                     for sequence in sequences:

@@ -97,6 +97,22 @@ class Slots:
         self._touch(slot)
         return Taken(slot.id, n_reused, ops)
 
+    def idle(self) -> list[Slot]:
+        """Slots that hold a prefix for later, the most recently used first."""
+        kept = [slot for slot in self._slots if slot.tokens and not slot.busy]
+        return sorted(kept, key=lambda slot: -slot.last_used)
+
+    def adopt(self, tokens: list[int], salt: str) -> tuple[int, list[CacheOp]] | None:
+        """An idle slot for tokens that come from elsewhere, once the operations are applied; None
+        if there is no room."""
+        if all(slot.busy for slot in self._slots) or not self.can_extend(len(tokens)):
+            return None
+        slot = self._victim(None)
+        ops = [*self._truncate(slot, 0), *self.make_room(len(tokens))]
+        slot.salt = salt
+        self.extend(slot.id, tokens)
+        return slot.id, ops
+
     def can_extend(self, n_tokens: int) -> bool:
         return n_tokens <= self.n_free_cells or n_tokens <= self.n_available_cells()
 

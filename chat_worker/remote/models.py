@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from chat_worker.remote.spec import RemoteModel, RemoteSpec
+from chat_worker.remote.spec import RemoteModel, RemoteSpec, spec_decoder
 from chat_worker.settings import DEFAULT_REMOTE_MODELS, ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
@@ -41,6 +41,10 @@ def remote_entries(settings: ChatSettings) -> Iterator[ModelEntry]:
             model_id = table.get("id")
             named = model_id if isinstance(model_id, str) and model_id else f"remote-{number}"
             yield _broken(path, named, str(error))
+
+
+def is_default(entry: ModelEntry) -> bool:
+    return not entry.broken and spec_decoder.decode(entry.load_spec).model.default
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ class RemoteModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     id: Text
     # Up to and with "/v1".
     base_url: str
+    # Serve requests that name no model; of several the first does.
+    default: bool = False
     # The other server's name for it; empty: the id.
     model: str = ""
     # The key: a file that holds it, or its name in REMOTE_API_KEYS.

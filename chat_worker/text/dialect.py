@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.grammar import answer_schema
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
@@ -13,7 +14,13 @@ from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyForm, schema_of
 from chat_worker.text.template import function_of
 from chat_worker.text.tool_calls.filter import MARKERS
-from chat_worker.text.tool_calls.forms import forced_calls, form_of, takes_tools, told
+from chat_worker.text.tool_calls.forms import (
+    calls_or_answer,
+    forced_calls,
+    form_of,
+    takes_tools,
+    told,
+)
 from protos.errors import InvalidRequest
 
 # Tokens at a prompt's end in which an opened thinking would be seen.
@@ -28,6 +35,7 @@ class Dialect:
 
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
+        self._template = template
         self._form = form_of(template, tokenizer.control_strings)
         self._takes_tools = takes_tools(template)
         self._thinks = reasoning.thinks(template)
@@ -66,15 +74,32 @@ class Dialect:
         )
 
     def demanded(self, request: Generate) -> Constraint | None:
-        """The grammar that the answer must follow: the request's own, or that of forced calls.
+        """The grammar that the answer must follow: the request's own, that of forced calls, or
+        one that leaves the choice between both to the model.
 
         Raises:
-            InvalidRequest: it has both, or a tool's parameters are no schema.
+            InvalidRequest: a call is forced and another format too, or what is to be followed
+                is no schema.
         """
-        conversation = request.input
-        if not isinstance(conversation, Conversation) or not conversation.must_call:
-            return request.constraint
-        if request.constraint is not None:
+        own, conversation = request.constraint, request.input
+        if not isinstance(conversation, Conversation) or not conversation.tools:
+            return own
+        if conversation.must_call:
+            return self._forced(own, conversation)
+        if own is None:
+            return None
+        if own.kind not in ("json_object", "json_schema"):
+            raise InvalidRequest(
+                f"a {own.kind} leaves no room for calls, but tools are offered",
+                param=own.kind,
+                suggestions=("let tool_choice be none", "use a response_format of json_schema"),
+            )
+        schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
+        grammar = calls_or_answer(self._form, schemas, answer_schema(own), parallel=parallel)
+        return Constraint("tools", grammar)
+
+    def _forced(self, own: Constraint | None, conversation: Conversation) -> Constraint:
+        if own is not None:
             raise InvalidRequest(
                 "tool_choice forces a call, so the answer cannot follow another format too",
                 param="tool_choice",
@@ -109,6 +134,13 @@ class Dialect:
             end_tokens=self._tokenizer.end_tokens,
             answer=answer,
         )
+
+    def ignored(self, request: Generate) -> list[str]:
+        """Template arguments that ask for something and get nothing from this model."""
+        if self._thinks or not isinstance(request.input, Conversation):
+            return []
+        sent = request.input.template_kwargs
+        return [name for name, value in sent.items() if value and name not in self._template]
 
     def _mark(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_control=True)

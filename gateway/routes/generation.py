@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from starlette.requests import Request
 
@@ -16,6 +16,10 @@ from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
+TEMPLATE_NAMES = {
+    name: f"chat_template_kwargs.{name}"
+    for name in ("enable_thinking", "thinking", "thinking_budget", "reasoning_effort")
+}
 
 
 class Call:
@@ -24,6 +28,7 @@ class Call:
     Args:
         body: its parsed body, for the fields that have no effect.
         ignored: more of these, from deeper inside.
+        names: what this API calls the template's arguments.
     """
 
     def __init__(
@@ -33,9 +38,11 @@ class Call:
         body: ApiModel,
         limits: TimeLimits,
         ignored: Iterable[str] = (),
+        names: Mapping[str, str] = TEMPLATE_NAMES,
     ) -> None:
         self._services = services
         self._began_s = time.perf_counter()
+        self._names = names
         self._ignored = {*ignored_fields(body), *ignored}
         self.context = context_of(request.scope)
         self.relay = Relay(services.pool.chat, self.context.request_id, limits, self._count)
@@ -45,7 +52,8 @@ class Call:
         """What the reply says about how it was served; known once the worker has started."""
         started = self.relay.started
         found = []
-        if ignored := sorted({*self._ignored, *started.ignored}):
+        unused = (self._names.get(name, name) for name in started.ignored)
+        if ignored := sorted({*self._ignored, *unused}):
             found.append((b"x-ignored-parameters", ", ".join(ignored).encode("latin-1", "replace")))
         if started.trimmed_tokens:
             found.append((b"x-trimmed-tokens", b"%d" % started.trimmed_tokens))

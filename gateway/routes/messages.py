@@ -20,6 +20,7 @@ from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
 
 router = APIRouter()
+NAMES = {"enable_thinking": "thinking", "thinking_budget": "thinking.budget_tokens"}
 
 
 @router.post("/v1/messages", openapi_extra=takes(MessagesRequest))
@@ -28,7 +29,7 @@ async def messages(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, MessagesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body))
+    call = Call(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     reply_id = f"msg_{secrets.token_hex(12)}"
     if not body.stream:

@@ -23,6 +23,7 @@ from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
+NAMES = {"reasoning_effort": "reasoning.effort"}
 
 
 @router.post("/v1/responses", openapi_extra=takes(ResponsesRequest))
@@ -31,7 +32,7 @@ async def responses(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body))
+    call = Call(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     reply = Reply(secrets.token_hex(24), body, services.chat_defaults)
     if not body.stream:

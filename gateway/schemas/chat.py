@@ -1,10 +1,17 @@
 """`POST /v1/chat/completions`."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.schemas.common import MAX_TOKENS, ApiModel, FreeJson, SamplingFields, at_most
+from gateway.schemas.common import (
+    MAX_TOKENS,
+    ApiModel,
+    FreeJson,
+    SamplingFields,
+    at_most,
+    refuse_moved,
+)
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
@@ -44,7 +51,7 @@ class ToolCall(ApiModel):
 
 
 class Message(ApiModel):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Annotated[str, Field(max_length=128)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
@@ -54,12 +61,16 @@ class Message(ApiModel):
     refusal: Text | None = None
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     audio: FreeJson | None = None
+    # How calls were written before there were tools; their results have the role "function".
     function_call: FunctionCall | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+        calls = self.tool_calls or self.function_call
+        if self.content is None and not (self.role == "assistant" and calls):
             raise ValueError("content is missing")
+        if self.role == "function" and not self.name:
+            raise ValueError("name is missing")
         return self
 
 
@@ -102,6 +113,24 @@ class ResponseFormat(ApiModel):
         return self
 
 
+# Parameters of other servers and of earlier times, and what there is instead.
+MOVED = {
+    "functions": "tools",
+    "function_call": "tool_choice",
+    "think": "chat_template_kwargs.enable_thinking",
+    "options": "its fields beside messages",
+    "format": "response_format",
+    "guided_json": "response_format of type json_schema",
+    "guided_regex": "regex",
+    "guided_grammar": "grammar",
+    "json_schema": "response_format of type json_schema",
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+    "repeat_penalty": "repetition_penalty",
+    "n_probs": "logprobs and top_logprobs",
+}
+
+
 class ChatRequest(SamplingFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
@@ -118,6 +147,12 @@ class ChatRequest(SamplingFields):
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
     verbosity: Annotated[str, Field(max_length=16)] | None = None
     prediction: FreeJson | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_of_this_api(cls, value: Any) -> Any:
+        refuse_moved(value, MOVED)
+        return value
 
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> Self:

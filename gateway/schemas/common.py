@@ -1,5 +1,6 @@
 """Fields that more than one endpoint takes."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
 
 from gateway.body import depth_of
 from gateway.schemas.keep_alive import KeepAlive
+from protos.errors import UnsupportedParameter
 
 MAX_JSON_DEPTH = 32
 MAX_FIELDS = 128
@@ -124,4 +126,18 @@ def ignored_fields(body: ApiModel) -> list[str]:
         given = getattr(body, name, None) is not None
         if given and not getattr(body, needed, None):
             found.append(name)
+    options: StreamOptions | None = getattr(body, "stream_options", None)
+    if options is not None and options.include_obfuscation:
+        found.append("stream_options.include_obfuscation")
     return sorted(found)
+
+
+def refuse_moved(value: Any, moved: Mapping[str, str]) -> None:
+    """Raises:
+    UnsupportedParameter: `value` has a parameter of another API; says what there is instead.
+    """
+    for name, instead in moved.items():
+        if isinstance(value, dict) and value.get(name) is not None:
+            raise UnsupportedParameter(
+                f"unknown parameter: {name}", param=name, suggestions=(f"use {instead}",)
+            )

@@ -11,6 +11,7 @@ from gateway.schemas.common import (
     FreeJson,
     SamplingFields,
     at_most,
+    refuse_moved,
 )
 from protos.errors import UnsupportedParameter
 
@@ -204,7 +205,7 @@ class ResponsesRequest(SamplingFields):
     @classmethod
     def _of_this_api(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            _refuse_moved(value)
+            refuse_moved(value, MOVED)
             _refuse_built_in_tools(value)
         return value
 
@@ -250,14 +251,6 @@ def without_effect(body: ResponsesRequest) -> set[str]:
         "top_logprobs": not body.wants_logprobs and body.top_logprobs,
     }
     return {name for name, sent in nested.items() if sent}
-
-
-def _refuse_moved(value: dict[str, Any]) -> None:
-    for name, where in MOVED.items():
-        if value.get(name) is not None:
-            raise UnsupportedParameter(
-                f"unknown parameter: {name}", param=name, suggestions=(f"use {where}",)
-            )
 
 
 def _refuse_built_in_tools(value: dict[str, Any]) -> None:

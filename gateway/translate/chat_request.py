@@ -2,7 +2,7 @@
 
 import json
 
-from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart, Tool
+from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart, Tool, ToolCall
 from gateway.translate.common import ChatDefaults, sampling, stop_strings
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
@@ -48,19 +48,29 @@ def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
 
 
 def message_of(message: Message, at: int) -> chat_pb2.Message:
+    calls = list(message.tool_calls or [])
+    if message.function_call is not None:
+        old = message.function_call
+        calls.append(ToolCall(id=_old_id(old.name), function=old))
+    is_result = message.role == "function"
     return chat_pb2.Message(
-        role=message.role,
+        role="tool" if is_result else message.role,
         content=_text(message, at),
         name=message.name or "",
         tool_calls=[
             chat_pb2.ToolCall(
                 id=call.id, name=call.function.name, arguments=call.function.arguments
             )
-            for call in message.tool_calls or []
+            for call in calls
         ],
-        tool_call_id=message.tool_call_id or "",
+        tool_call_id=_old_id(message.name or "") if is_result else message.tool_call_id or "",
         reasoning=message.reasoning_content or "",
     )
+
+
+def _old_id(name: str) -> str:
+    """Calls from before there were tools have no ids."""
+    return f"function_{name}"
 
 
 def tool_of(tool: Tool) -> chat_pb2.Tool:

@@ -306,3 +306,31 @@ async def test_reload_answers_in_the_old_servers_shape(gateway: RunningGateway) 
         "default_model": EMBED_ID,
         "ttl_seconds": 300,
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "name"),
+    [
+        ("chat/completions", {"messages": MESSAGES}, "chat_template_kwargs.thinking_budget"),
+        (
+            "messages",
+            {"model": CHAT_ID, "messages": MESSAGES, "max_tokens": 3},
+            "thinking.budget_tokens",
+        ),
+        ("responses", {"input": "hi"}, "thinking_budget"),
+    ],
+)
+async def test_what_the_model_cannot_use_is_named_as_the_client_wrote_it(
+    gateway: RunningGateway,
+    worker: ScriptedWorker,
+    path: str,
+    fields: dict[str, object],
+    name: str,
+) -> None:
+    async def ignores(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        yield started(ignored=["thinking_budget"])
+        yield finished(1)
+
+    worker.generate = ignores
+    reply = await gateway.http.post(f"/v1/{path}", json=fields)
+    assert reply.headers["x-ignored-parameters"] == name

@@ -108,6 +108,18 @@ def test_an_answer_follows_its_schema_plain_and_streamed(stack: RunningStack) ->
         jsonschema.validate(json.loads(text), CITY)
 
 
+def test_a_reply_calls_or_follows_the_schema_where_both_are_offered(stack: RunningStack) -> None:
+    format_ = {"type": "json_schema", "json_schema": {"name": "c", "schema": CITY, "strict": True}}
+    for seed in range(4):
+        reply = ask(stack, response_format=format_, tools=TOOLS, seed=seed, temperature=2)
+        message = reply.choices[0].message
+        if message.tool_calls:
+            assert reply.choices[0].finish_reason == "tool_calls"
+            assert message.content is None
+        else:
+            jsonschema.validate(json.loads(message.content), CITY)
+
+
 def test_the_sdk_parses_an_answer_into_a_type(stack: RunningStack) -> None:
     class Trip(pydantic.BaseModel):
         city: str = pydantic.Field(max_length=12)
@@ -146,6 +158,7 @@ def test_a_regex_and_a_grammar_hold_too(stack: RunningStack) -> None:
         ({"regex": "("}, "regex", "regex"),
         ({"grammar": "start: x"}, "grammar", "x"),
         ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "tool_choice", "format"),
+        ({"tools": TOOLS, "regex": "a"}, "regex", "no room for calls"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools", "same name"),
         (
             {

@@ -8,6 +8,7 @@ from typing import Any
 
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
+from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
 from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
 from chat_worker.engine.runner import Limits
@@ -59,7 +60,8 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         has_template=template is not None,
         description=_description(native, model),
     )
-    return Backend(LlamaRunner(native, model, context, limits), vocabulary, template, facts)
+    runner = LlamaRunner(native, model, context, limits)
+    return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
 
 
 def _native() -> Any:

@@ -1,4 +1,4 @@
-"""How a model is made to call: the grammar of forced calls, and tools for templates without them.
+"""How a model is made to call: the grammars of calls, and tools for templates without them.
 
 The Lark dialect is llguidance's (its docs/syntax.md): `%json {…}` inlines a JSON schema.
 """
@@ -47,17 +47,17 @@ def forced_calls(
         schemas: JSON schemas of the arguments, by tool name.
         only: the one tool that may be called; empty: any.
     """
-    before, between, after, key = form.value
     chosen = {name: schemas[name] for name in ([only] if only else schemas)}
-    lines = [f"call: {' | '.join(f'call{i}' for i in range(len(chosen)))}"]
-    for i, (name, schema) in enumerate(chosen.items()):
-        head = f'{{"name": {json.dumps(name)}, "{key}": '
-        lines.append(f'call{i}: {json.dumps(head)} arguments{i} "}}"')
-        lines.append(f"arguments{i}: %json {json.dumps(_compact(schema))}")
-    more = f" ({json.dumps(between)} call){{0,{MAX_FORCED_CALLS - 1}}}" if parallel else ""
-    around = [json.dumps(text) for text in (before, after)]
-    start = " ".join(part for part in (around[0], f"call{more}", around[1]) if part != '""')
-    return "\n".join([f"start: {start}", *lines])
+    return "\n".join(["start: calls", *_calls(form, chosen, parallel)])
+
+
+def calls_or_answer(
+    form: Form, schemas: Mapping[str, dict[str, Any]], answer: dict[str, Any], *, parallel: bool
+) -> str:
+    """A grammar of calls or of JSON that follows the schema `answer`: the model chooses."""
+    layout = answer | {"x-guidance": COMPACT}
+    rules = ["start: calls | answer", f"answer: %json {json.dumps(layout)}"]
+    return "\n".join([*rules, *_calls(form, schemas, parallel)])
 
 
 def told(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -69,6 +69,21 @@ def told(tools: Sequence[Mapping[str, Any]]) -> str:
         "To call one, answer with nothing but JSON of this form:\n"
         '[{"name": "<tool>", "arguments": {<arguments>}}]'
     )
+
+
+def _calls(form: Form, schemas: Mapping[str, dict[str, Any]], parallel: bool) -> list[str]:
+    """The rule `calls`, and those it needs."""
+    before, between, after, key = form.value
+    lines = [f"call: {' | '.join(f'call{i}' for i in range(len(schemas)))}"]
+    for i, (name, schema) in enumerate(schemas.items()):
+        # Cut as JSON is: the lexer is greedy, and an answer may begin with the same characters.
+        head = ("{", '"name"', ": ", json.dumps(name), ", ", f'"{key}"', ": ")
+        lines.append(f'call{i}: {" ".join(map(json.dumps, head))} arguments{i} "}}"')
+        lines.append(f"arguments{i}: %json {json.dumps(_compact(schema))}")
+    more = f" ({json.dumps(between)} call){{0,{MAX_FORCED_CALLS - 1}}}" if parallel else ""
+    around = [json.dumps(text) for text in (before, after)]
+    calls = " ".join(part for part in (around[0], f"call{more}", around[1]) if part != '""')
+    return [f"calls: {calls}", *lines]
 
 
 def _compact(schema: dict[str, Any]) -> dict[str, Any]:

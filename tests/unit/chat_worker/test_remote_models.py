@@ -89,3 +89,13 @@ def test_a_local_model_goes_before_a_remote_one_of_the_same_id(tmp_path: Path) -
     settings = ChatSettings(remote_models=path, models_dir=tmp_path, _env_file=None)
     backends = {entry.id: entry.backend for entry in ModelScan(settings)().entries}
     assert backends == {"far": "remote", GUIDE_ID: "llama.cpp"}
+
+
+def test_a_remote_model_is_the_default_where_its_table_says_so(tmp_path: Path) -> None:
+    (tmp_path / "remote.toml").write_text(
+        GOOD + GOOD.replace('"far"', '"chosen"') + "default = true\n"
+    )
+    settings = ChatSettings(
+        remote_models=tmp_path / "remote.toml", models_dir=tmp_path, _env_file=None
+    )
+    assert ModelScan(settings)().default_id == "chosen"

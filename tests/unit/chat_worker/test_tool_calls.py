@@ -12,7 +12,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.messages import Constraint
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.forms import Form, forced_calls, form_of
+from chat_worker.text.tool_calls.forms import Form, calls_or_answer, forced_calls, form_of
 from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Text
 from tests.unit.chat_worker.random_answers import answer
 
@@ -238,3 +238,30 @@ def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
         for index, name in enumerate(names):
             texts = [p.text for p in pieces if isinstance(p, CallArguments) and p.index == index]
             jsonschema.validate(json.loads("".join(texts)), schemas[name])
+
+
+@pytest.mark.parametrize("form", list(Form))
+def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
+    tokenizer: Tokenizer, form: Form
+) -> None:
+    schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING}
+    wanted = {
+        "type": "object",
+        "properties": {"sure": {"type": "boolean"}},
+        "required": ["sure"],
+        "additionalProperties": False,
+    }
+    grammar = calls_or_answer(form, schemas, wanted, parallel=True)
+    n_calls = n_answers = 0
+    for seed in range(16):
+        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
+        reader = ToolCallFilter(schemas)
+        pieces = reader.push(answer(tokenizer, constraint, seed)) + reader.flush()
+        begun = [piece for piece in pieces if isinstance(piece, CallBegun)]
+        text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
+        assert bool(text) is not bool(begun)
+        n_calls, n_answers = n_calls + bool(begun), n_answers + bool(text)
+        if text:
+            jsonschema.validate(json.loads(text), wanted)
+    assert n_calls
+    assert n_answers
