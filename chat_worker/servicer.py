@@ -24,6 +24,7 @@ from worker_runtime.waiting_room import Waiting
 Answer = TypeVar("Answer", m.Tokens, m.Text)
 # Quoted: the stubs make it generic, the library does not.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Unary: TypeAlias = pb.TokenizeTextRequest | pb.DetokenizeRequest | pb.ApplyTemplateRequest
 FIRST_GUESS_S = 5.0
 
 
@@ -72,8 +73,7 @@ class ChatServicer(ChatServiceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         body = to_generate(request)
-        keep_alive_s = request.keep_alive_s if request.HasField("keep_alive_s") else None
-        waiting = _LeaseWaiter(self._models, request.model, keep_alive_s)
+        waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
         with self._places.take():
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
@@ -86,20 +86,20 @@ class ChatServicer(ChatServiceServicer):
         self, request: pb.TokenizeTextRequest, context: Context
     ) -> pb.TokenizeTextResponse:
         body = m.Tokenize(request.text, request.add_special)
-        tokens = await self._unary(request.model, body, m.Tokens)
+        tokens = await self._unary(request, body, m.Tokens)
         return pb.TokenizeTextResponse(tokens=tokens.ids, pieces=tokens.pieces)
 
     async def Detokenize(  # noqa: N802
         self, request: pb.DetokenizeRequest, context: Context
     ) -> pb.DetokenizeResponse:
-        text = await self._unary(request.model, m.Detokenize(list(request.tokens)), m.Text)
+        text = await self._unary(request, m.Detokenize(list(request.tokens)), m.Text)
         return pb.DetokenizeResponse(text=text.text)
 
     async def ApplyTemplate(  # noqa: N802
         self, request: pb.ApplyTemplateRequest, context: Context
     ) -> pb.ApplyTemplateResponse:
         body = m.ApplyTemplate(to_conversation(request.conversation))
-        text = await self._unary(request.model, body, m.Text)
+        text = await self._unary(request, body, m.Text)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),
@@ -107,12 +107,17 @@ class ChatServicer(ChatServiceServicer):
             pieces=text.pieces,
         )
 
-    async def _unary(self, model: str, body: m.Request, expected: type[Answer]) -> Answer:
+    async def _unary(self, request: Unary, body: m.Request, expected: type[Answer]) -> Answer:
+        keep_alive_s = _keep_alive_s(request)
         with self._places.take():
-            async with self._models.lease(model) as lease:
+            async with self._models.lease(request.model, keep_alive_s=keep_alive_s) as lease:
                 answer = m.event_decoder.decode(await lease.engine.unary(body))
         assert isinstance(answer, expected), "each request has its one kind of answer"
         return answer
+
+
+def _keep_alive_s(request: pb.GenerateRequest | Unary) -> float | None:
+    return request.keep_alive_s if request.HasField("keep_alive_s") else None
 
 
 async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEvent, None]:
@@ -200,4 +205,5 @@ def _queued(waiting: Waiting) -> pb.Queued:
         reason=waiting.reason,
         estimated_wait_s=waiting.estimated_wait_s,
         load_fraction=waiting.load_fraction if waiting.reason == "load" else None,
+        stage=waiting.load_stage,
     )

@@ -22,7 +22,7 @@ async def run(settings: EmbedSettings) -> None:
             capability="embed",
             models=models,
             add_service=lambda server: add_EmbedServiceServicer_to_server(servicer, server),
-            preload=[""] if settings.preload else [],
+            preload=settings.preload,
         )
 
 

@@ -69,7 +69,8 @@ class EmbedServicer(EmbedServiceServicer):
     ) -> pb.TokenizeResponse:
         check_count(len(request.texts), self._max_inputs, "input")
         body = m.Tokenize(list(request.texts))
-        async with self._models.lease(self._choice.any(request.model)) as lease:
+        model = self._choice.any(request.model)
+        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
             answer = await _ask(lease, body, m.TokenLists)
         return pb.TokenizeResponse(tokens=[pb.TokenIdList(ids=ids) for ids in answer.ids])
 
@@ -83,7 +84,9 @@ class EmbedServicer(EmbedServiceServicer):
             return answer, lease.entry
 
 
-def _keep_alive_s(request: pb.EmbedRequest | pb.RerankRequest | pb.ScoreRequest) -> float | None:
+def _keep_alive_s(
+    request: pb.EmbedRequest | pb.RerankRequest | pb.ScoreRequest | pb.TokenizeRequest,
+) -> float | None:
     return request.keep_alive_s if request.HasField("keep_alive_s") else None
 
 

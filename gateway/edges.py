@@ -39,6 +39,7 @@ class RequestIdMiddleware:
         self._app = app
         self._drain = services.drain
         self._count_error = services.metrics.count_error
+        self._error_language = services.settings.error_language
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,6 +47,7 @@ class RequestIdMiddleware:
             return
         request_id = new_request_id(header(scope, b"x-request-id"))
         context = RequestContext(request_id, self._drain, self._count_error)
+        context.error_language = self._error_language
         scope[SCOPE_KEY] = context
         if self._drain.begun:
             context.headers.append((b"connection", b"close"))

@@ -7,7 +7,9 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
+from gateway.language import Language, language_of
 from gateway.request_context import context_of
+from gateway.translations.spoken import of_code, spoken
 from protos import errors
 from protos.errors import ServingError
 
@@ -45,24 +47,26 @@ def status_and_type(error: ServingError) -> tuple[int, str]:
     return next(_STATUS_AND_TYPE[t] for t in type(error).__mro__ if t in _STATUS_AND_TYPE)
 
 
-def envelope(error: ServingError, request_id: str) -> dict[str, Any]:
+def envelope(error: ServingError, request_id: str, language: Language = "en") -> dict[str, Any]:
     """The body of an error: OpenAI's four fields, the request's id, and the ways out."""
+    said = spoken(error, language)
     body: dict[str, Any] = {
-        "message": printable(error.message),
+        "message": printable(said.message),
         "type": status_and_type(error)[1],
         "param": printable(error.param) if error.param is not None else None,
         "code": error.code,
         "request_id": request_id,
     }
-    if error.suggestions:
-        body["suggestions"] = [printable(text) for text in error.suggestions]
+    if said.ways_out:
+        body["suggestions"] = [printable(text) for text in said.ways_out]
     body |= {k: printable(v) for k, v in error.metadata.items() if k not in body}
     return {"error": body}
 
 
 def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:
     """The envelope that the clients of this path know."""
-    return _in_form(envelope(error, context_of(scope).request_id), _status(error, scope), scope)
+    body = envelope(error, context_of(scope).request_id, language_of(scope))
+    return _in_form(body, _status(error, scope), scope)
 
 
 def speaks_anthropic(scope: Scope) -> bool:
@@ -79,7 +83,7 @@ def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
 
 def error_response(error: ServingError, scope: Scope) -> Response:
     status = _status(error, scope)
-    headers = {}
+    headers = _language_headers(scope)
     wait_s = math.inf if error.retry_after_s is None else error.retry_after_s
     if math.isfinite(wait_s):
         headers["retry-after"] = str(max(1, math.ceil(wait_s)))
@@ -95,17 +99,22 @@ def plain_error_response(
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same shape."""
     body = {
-        "message": message,
+        "message": of_code(code, message, language_of(scope)),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
         "request_id": context_of(scope).request_id,
     }
-    return json_response(_in_form({"error": body}, status, scope), status, headers)
+    more = (headers or {}) | _language_headers(scope)
+    return json_response(_in_form({"error": body}, status, scope), status, more)
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(body), status, headers, media_type="application/json")
+
+
+def _language_headers(scope: Scope) -> dict[str, str]:
+    return {"content-language": language_of(scope), "vary": "Accept-Language"}
 
 
 def _status(error: ServingError, scope: Scope) -> int:

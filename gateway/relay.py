@@ -6,6 +6,7 @@ from contextlib import aclosing
 
 from gateway.pool.calls import Generation, TimeLimits, started
 from gateway.pool.workers import Workers
+from gateway.translate.progress import SILENCE, progress_text
 from protos.y26hkx.v1 import chat_pb2
 
 Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
@@ -27,6 +28,8 @@ class Relay:
         self._limits = limits
         self._on_event = on_event
         self._current: Generation | None = None
+        # The id of the model that is asked for.
+        self._model = ""
         self.started = chat_pb2.Started()
 
     async def events(
@@ -45,15 +48,13 @@ class Relay:
         """What a waiting client is told."""
         generation = self._current
         if generation is None or generation.started is not None:
-            return "keep-alive"
-        queued = generation.queued
-        if queued.reason == "load":
-            return f"loading {queued.load_fraction:.0%}"
-        return f"queued, position {queued.position}"
+            return SILENCE
+        return progress_text(generation.queued, self._model)
 
     async def _all(
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
+        self._model = self._workers.known_id(request.model)
         async with started(
             self._workers, request, self._request_id, self._limits, self._watch
         ) as generation:

@@ -22,6 +22,7 @@ class RequestContext:
     count_error: called for each error that the client is told.
     client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
     cache_salt: separates prefix caches of keys; empty without keys.
+    error_language: "en", "zh-TW", or "auto": as the request asks.
     headers: added to the response, whatever it becomes.
     """
 
@@ -30,6 +31,7 @@ class RequestContext:
     count_error: Callable[[ServingError], None]
     client: str = ""
     cache_salt: str = ""
+    error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
 

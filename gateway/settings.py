@@ -1,7 +1,7 @@
 """The gateway's settings; the only place of this package that reads the environment."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -136,6 +136,20 @@ class GatewaySettings(BaseSettings):
         gt=0,
         validation_alias="SSE_COMMENT_INTERVAL_SECONDS",
         description="Seconds of silence after which a stream gets a comment.",
+    )
+    sse_progress_after_s: float = Field(
+        default=2.0,
+        ge=0,
+        validation_alias="SSE_PROGRESS_AFTER_SECONDS",
+        description=(
+            "Seconds after which a waiting stream is told how its load or queue goes; a failure "
+            "after that is an event in the stream, before that an HTTP status."
+        ),
+    )
+    error_language: Literal["auto", "en", "zh-TW"] = Field(
+        default="auto",
+        validation_alias="ERROR_LANGUAGE",
+        description="Language of error messages: en, zh-TW, or auto, as Accept-Language asks.",
     )
     drain_accept_s: float = Field(
         default=5.0,

@@ -2,11 +2,13 @@
 
 The response's head is held back until the first piece of the answer, so that an early failure
 keeps its HTTP status. If that takes long, the head goes out with a comment, because proxies cut
-silent connections; a failure after that is an `error` event, which SDKs raise.
+silent connections and people want to see how a load goes; a failure after that is an `error` event,
+which SDKs raise.
 """
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,8 +21,11 @@ from starlette.types import Receive, Scope, Send
 from gateway.errors import error_body, error_response
 from gateway.presence import gone
 from gateway.request_context import context_of
+from gateway.translate.progress import SILENCE
 from protos.errors import BackendFailure, NotReady, ServingError
 
+# Between two comments with news, such as how far a load is.
+NEWS_S = 0.5
 DONE = b"data: [DONE]\n\n"
 END = {"type": "http.response.body", "body": b"", "more_body": False}
 # In the scope: drops the connection with what it has not read; a close would wait for the reader.
@@ -46,10 +51,12 @@ def one_error(body: dict[str, Any]) -> Iterable[bytes]:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """In seconds: silence before a comment, and until a client that does not read is cut."""
+    """In seconds: silence before a comment, until a client that does not read is cut, and until
+    news of a queue or load are worth sending the head for."""
 
     comment_s: float
     write_stall_s: float
+    news_after_s: float = 2.0
 
 
 class EventStream(Response):
@@ -164,7 +171,12 @@ class EventStream(Response):
     async def _break_silence(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
         self._sent_s = loop.time()
+        told = SILENCE
         while True:
-            await asyncio.sleep(self._limits.comment_s / 4)
-            if loop.time() - self._sent_s >= self._limits.comment_s:
-                await self._put(send, f": {self._waiting()}\n\n".encode())
+            await asyncio.sleep(min(self._limits.comment_s / 4, NEWS_S))
+            silent_s, text = loop.time() - self._sent_s, self._waiting()
+            news = text not in (told, SILENCE)
+            patience_s = NEWS_S if self._head_sent else self._limits.news_after_s
+            if silent_s >= min(patience_s if news else math.inf, self._limits.comment_s):
+                told = text
+                await self._put(send, f": {text}\n\n".encode())

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chat_worker.expansion import as_told
 from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
@@ -16,7 +17,8 @@ from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
-from worker_runtime.server import load_early, local_models
+from worker_runtime.preload import load_early
+from worker_runtime.server import local_models
 
 ADDRESS = "in-process"
 
@@ -49,25 +51,24 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        ladder = ChatLadder(self._scan, settings)
+        ladder = as_told(ChatLadder(self._scan, settings), settings)
         async with local_models(settings, self._catalog, ladder) as models:
             control = WorkerControl(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
-            endpoint.status = control.status()
+            endpoint.hear(control.status())
             endpoint.serving = True
             async with asyncio.TaskGroup() as tasks:
-                loading = [tasks.create_task(load_early(models, ""))] if settings.preload else []
+                loading = tasks.create_task(load_early(models, settings, default=settings.preload))
                 try:
                     yield
                 finally:
                     endpoint.serving = False
-                    for task in loading:
-                        task.cancel()
+                    loading.cancel()
             await models.close()
 
     async def watch(self) -> None:
         """Keep the status true until cancelled."""
         asked = worker_pb2.WatchStatusRequest(interval_s=0.5)
         async for status in self._endpoint.worker.WatchStatus(asked):
-            self._endpoint.status = status
+            self._endpoint.hear(status)

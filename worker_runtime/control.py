@@ -98,7 +98,9 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
         self, request: worker_pb2.UnloadModelRequest, context: _Context
     ) -> worker_pb2.UnloadModelResponse:
         freed = await self._models.unload(request.model)
-        return worker_pb2.UnloadModelResponse(freed_bytes=freed)
+        return worker_pb2.UnloadModelResponse(
+            freed_bytes=freed.resident_bytes, regained_bytes=freed.regained_bytes
+        )
 
     async def RescanModels(  # noqa: N802
         self, request: worker_pb2.RescanModelsRequest, context: _Context
@@ -136,6 +138,7 @@ def _what_matters(status: worker_pb2.WorkerStatus) -> bytes:
     for model in calm.models:
         model.ClearField("idle_s")
         model.ClearField("retry_after_s")
+        model.ClearField("expires_in_s")
         model.resident_bytes //= MEMORY_STEP_BYTES
         model.memory.anonymous_bytes //= MEMORY_STEP_BYTES
         model.memory.mapped_bytes //= MEMORY_STEP_BYTES

@@ -65,7 +65,7 @@ class LoadedModel:
         self._keep_alive_s = idle_timeout_s
         # When the last lease ended, or the first of those held now began.
         self.turned_s = self.ready_s = clock.monotonic()
-        # Until it is unloaded by hand.
+        # Asked to stay until it is unloaded by hand, or a request names another time.
         self.is_pinned = False
         # When the process was last measured, and what it held.
         self._measured = (float("-inf"), ProcessMemory())
@@ -73,7 +73,7 @@ class LoadedModel:
     @property
     def idle_deadline_s(self) -> float | None:
         """When it is to be unloaded for idleness; None: not while things stay as they are."""
-        if self.n_leases or self._keep_alive_s is None:
+        if self.n_leases or self.is_pinned or self._keep_alive_s is None:
             return None
         return self.turned_s + self._keep_alive_s
 
@@ -89,11 +89,9 @@ class LoadedModel:
     def end_use(self, keep_alive_s: float | None) -> float:
         """Give one lease back; returns the seconds of use that end with it, if none is left."""
         self.n_leases -= 1
-        if keep_alive_s is None:
-            self._keep_alive_s = self._idle_timeout_s
-        else:
-            self._keep_alive_s = keep_alive_s if keep_alive_s >= 0 else None
-        self.is_pinned = keep_alive_s is not None and keep_alive_s < 0
+        if keep_alive_s is not None:
+            self.is_pinned = keep_alive_s < 0
+        self._keep_alive_s = self._idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()

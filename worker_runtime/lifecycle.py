@@ -26,6 +26,7 @@ from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.scheduler import Holdings, Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.take_down import Freed
 from worker_runtime.waiting_room import OnWait, Waiting
 
 __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
@@ -95,7 +96,8 @@ class Models:
 
         Args:
             keep_alive_s: how long it stays loaded after this lease if nobody else uses it; 0: not
-                at all, negative: for ever, None: the policy's idle timeout.
+                at all, negative: until it is unloaded by hand, None: the policy's idle timeout,
+                or for ever if an earlier one said so.
             on_wait: called (on the event loop; must neither block nor raise) at once and on each
                 change while the caller waits; not at all if the model is ready.
         Raises:
@@ -126,16 +128,16 @@ class Models:
 
         await self._owner(model).load(keep_alive_s, tell)
 
-    async def unload(self, model: str) -> int:
+    async def unload(self, model: str) -> Freed:
         """End `model`'s process once its leases end or the drain limit passes.
 
         Returns:
-            resident bytes of its process before it ended; 0 if it was not loaded.
+            what that gave back; nothing if it was not loaded.
         Raises:
             ModelNotFound: no such model.
         """
         owner = self._owners.get(self.catalog.resolve(model).id)
-        return 0 if owner is None else await owner.unload()
+        return Freed() if owner is None else await owner.unload()
 
     def rescan(self) -> list[ModelSnapshot]:
         """Look at the disk now; models that changed or went are unloaded once idle."""

@@ -39,6 +39,9 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
         created_s=entry.created_s,
         pid=snapshot.pid,
         freed_bytes=snapshot.freed_bytes,
+        pinned=snapshot.pinned,
+        expires_in_s=snapshot.expires_in_s,
+        load_stage=snapshot.load_stage,
         reductions=snapshot.reductions,
         served_by=snapshot.served_by,
         counters=worker_pb2.ModelCounters(

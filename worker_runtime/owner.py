@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from protos.errors import BackendFailure, NotReady, Overloaded, ServingError
+from protos.errors import BackendFailure, BackendLoadFailed, NotReady, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
@@ -29,7 +29,7 @@ from worker_runtime.scheduler import Booking, Scheduler
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
-from worker_runtime.take_down import take_down
+from worker_runtime.take_down import Freed, take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
 from worker_runtime.wire import WireError
 
@@ -59,15 +59,15 @@ class ModelOwner:
         self._standing = Standing(entry.id, self._room)
         self._counters = self._standing.counters
         self._loaded: LoadedModel | None = None
-        self._unloads: list[asyncio.Future[int]] = []
+        self._unloads: list[asyncio.Future[Freed]] = []
         # Whatever the owner task may have to act on.
         self._changes = Changes()
         # Until when the owner task sleeps while the model is idle.
         self._alarm_s: float | None = None
         self._closing = False
         self._hurry = False
-        # By the unload that goes on, or 0.
-        self._freed_now = 0
+        # By the unload that goes on.
+        self._freed_now = Freed()
         # What the latest load took.
         self._load_s = 0.0
         # For leases to end before the process is killed; None: as long as they take.
@@ -90,10 +90,10 @@ class ModelOwner:
         self._setbacks.forgive()
         self._release(await self._acquire(on_wait), keep_alive_s)
 
-    async def unload(self) -> int:
+    async def unload(self) -> Freed:
         if self._standing.state in (ModelState.UNLOADED, ModelState.FAILED):
-            return 0
-        freed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            return Freed()
+        freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
         self._drain_limit_s = self._policy.drain_s
         if self._loaded is not None:
@@ -150,7 +150,8 @@ class ModelOwner:
 
     @property
     def is_pinned(self) -> bool:
-        return self._loaded is not None and self._loaded.is_pinned
+        loaded = self._loaded
+        return loaded is not None and loaded.is_pinned and loaded.accepting
 
     def can_evict(self) -> bool:
         loaded = self._loaded
@@ -192,7 +193,7 @@ class ModelOwner:
             self._room.refuse(lambda: NotReady("the worker is shutting down", retry_after_s=5))
 
     async def _one_life(self) -> None:
-        entry, self._freed_now = self.entry, 0
+        entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
             descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
@@ -340,7 +341,7 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
-        self._standing.freed_bytes = self._freed_now = await take_down(
+        self._freed_now = await take_down(
             model,
             engine,
             self._probe,
@@ -348,6 +349,7 @@ class ModelOwner:
             at_once=self._hurry or loaded.n_leases > 0,
             enter=self._standing.enter,
         )
+        self._standing.freed_bytes = self._freed_now.resident_bytes
         self._counters.unloads += 1
 
     async def _drain_limit(self) -> None:
@@ -382,13 +384,18 @@ class ModelOwner:
         """It was not tried, so nothing speaks against trying at the next request."""
         log.warning("model %s is not loaded: %s", self.entry.id, error)
         self._counters.load_failures += 1
-        refused = WireError.of(error)
+        refused = WireError.of(self._with_backend(error))
         self._room.refuse(refused.error)
 
     def _load_failed(self, error: ServingError) -> None:
         log.warning("model %s could not be loaded: %s", self.entry.id, error)
         self._counters.load_failures += 1
-        self._setbacks.load_failed(error, self._clock.monotonic())
+        self._setbacks.load_failed(self._with_backend(error), self._clock.monotonic())
+
+    def _with_backend(self, error: ServingError) -> ServingError:
+        if isinstance(error, BackendLoadFailed):
+            error.metadata = {"backend": self.entry.backend} | error.metadata
+        return error
 
     def _wanted(self) -> bool:
         return len(self._room) > 0 and not self._closing

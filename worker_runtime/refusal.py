@@ -18,6 +18,7 @@ class Holder(msgspec.Struct, frozen=True):
 
     model: str
     bytes: int
+    pinned: bool = False
 
 
 def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> BackendLoadFailed:
@@ -36,10 +37,13 @@ def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> Back
         numbers["limit"] = limit
     if room.available_bytes is not None:
         numbers["available"] = room.available_bytes
+    pins = [holder.model for holder in holders if holder.pinned]
     if over_limit:
-        reason, ways_out, retry_after_s = _over_limit(limit or 0)
+        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0)
+    elif pins:
+        cause, (reason, ways_out, retry_after_s) = "held_by_pins", _held_by_pins(pins)
     else:
-        reason, ways_out, retry_after_s = _machine_memory(room)
+        cause, (reason, ways_out, retry_after_s) = "machine_memory", _machine_memory(room)
     held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
     return BackendLoadFailed(
         f"the model does not fit: it needs about {need}, and {reason}; "
@@ -48,7 +52,7 @@ def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> Back
         suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
         metadata={
             "cause": "memory",
-            "reason": "over_limit" if over_limit else "machine_memory",
+            "reason": cause,
             "holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode(),
         }
         | {f"{name}_bytes": str(n_bytes) for name, n_bytes in numbers.items()},
@@ -59,6 +63,12 @@ def _over_limit(limit_bytes: int) -> tuple[str, tuple[str, ...], float | None]:
     said = f"all models of this worker together may take {_mib(limit_bytes)}"
     raise_it = "raise MODEL_MEMORY_LIMIT_GB, or EMBEDDING_MEMORY_LIMIT_GB for embedding models"
     return said, (raise_it,), None
+
+
+def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | None]:
+    said = f"pinned models hold the room for it ({', '.join(pins[:MAX_HOLDERS])})"
+    ways_out = tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_HOLDERS])
+    return said, ways_out, RETRY_S
 
 
 def _machine_memory(room: Room) -> tuple[str, tuple[str, ...], float | None]:

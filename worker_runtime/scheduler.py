@@ -43,7 +43,7 @@ class Tenant(Protocol):
         """To stay until it is unloaded by hand."""
 
     def can_evict(self) -> bool:
-        """Ready, and nobody uses it or waits for it."""
+        """Ready, not pinned, and nobody uses it or waits for it."""
 
     def can_yield(self) -> bool:
         """Ready, and its turn is over, though it may be in use."""
@@ -197,13 +197,18 @@ class Scheduler:
             if self._way(request, room) is None:
                 self._requests.remove(request)
                 if not request.admitted.done():
-                    holders = [Holder(b.tenant.name, b.need_bytes) for b in self._held]
+                    holders = [
+                        Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned) for b in self._held
+                    ]
                     request.admitted.set_exception(refusal(room, request.needs, holders))
 
     def _way(self, request: _Request, room: Room) -> int | None:
         """The first way to load it that would fit if all that may go were gone, other workers'
         models too."""
-        gone = tuple(self._claim(b) for b in self._held if not b.tenant.is_pinned)
+        going = [b for b in self._held if not b.tenant.is_pinned]
+        if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
+            return None
+        gone = tuple(map(self._claim, going))
         possible = (i for i, n in enumerate(request.needs) if room.fits(n, gone + room.others))
         return next(possible, None)
 

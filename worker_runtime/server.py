@@ -14,7 +14,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from protos.errors import ServingError
 from protos.orphan import exit_when_orphaned
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime import logs
@@ -29,6 +28,7 @@ from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_fol
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
 from worker_runtime.metrics import metrics_page
+from worker_runtime.preload import load_early
 from worker_runtime.races import first_of
 from worker_runtime.settings import RuntimeSettings
 from worker_runtime.shutdown import StopRequests, stop_on_signals
@@ -82,14 +82,14 @@ async def serve(
     capability: Capability,
     models: Models,
     add_service: Callable[[grpc.aio.Server], None],
-    preload: Sequence[str] = (),
+    preload: bool = False,
     on_bound: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Serve `models` until a signal says stop; returns after draining and unloading.
 
     Args:
         add_service: adds the capability's servicer.
-        preload: models to load at once, "" for the default; a failure is only logged.
+        preload: load the default model at once, beside those that settings name.
         on_bound: called with the port once calls are taken.
     Raises:
         RuntimeError: the port is taken.
@@ -121,7 +121,12 @@ async def serve(
         if settings.exit_with_parent:
             exit_when_orphaned(settings.drain_s + FORCE_AFTER_DRAIN_S)
         release_start_up_memory()
-        await _serve_until_asked_to_stop(models, preload, requests)
+        loading = asyncio.create_task(load_early(models, settings, default=preload))
+        try:
+            await requests.first.wait()
+        finally:
+            loading.cancel()
+            await asyncio.wait({loading})
         log.info("draining: up to %.0f s for running calls", settings.drain_s)
         open_rpcs.draining.set()
         await health.enter_graceful_shutdown()
@@ -131,25 +136,6 @@ async def serve(
         await server.stop(LAST_WORDS_S)
         await _unload_all(models, requests)
         log.info("stopped")
-
-
-async def _serve_until_asked_to_stop(
-    models: Models, preload: Sequence[str], requests: StopRequests
-) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(load_early(models, model)) for model in preload]
-        await requests.first.wait()
-        for task in beside:
-            task.cancel()
-
-
-async def load_early(models: Models, model: str) -> None:
-    """Load a model ("" is the default one) before anyone asks; a failure is only logged."""
-    try:
-        await models.load(model)
-    except ServingError as error:
-        # The worker is of use without it: the next request tries again and is told.
-        log.warning("preloading %r failed: %s", model or "the default model", error)
 
 
 async def _unload_all(models: Models, requests: StopRequests) -> None:

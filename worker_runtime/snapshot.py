@@ -64,6 +64,10 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     # What the last unload gave back, measured; None before the first.
     freed_bytes: int | None = None
+    # Stays until it is unloaded by hand.
+    pinned: bool = False
+    # Seconds until it is unloaded for idleness; None while in use, pinned or unloaded.
+    expires_in_s: float | None = None
     # What the loaded one gave up to fit into memory, and its id if another model is in its place.
     reductions: tuple[str, ...] = ()
     served_by: str = ""

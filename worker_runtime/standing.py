@@ -92,6 +92,13 @@ class Standing:
             failure=setbacks.cause,
             retry_after_s=setbacks.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,
+            pinned=loaded is not None and loaded.is_pinned,
+            expires_in_s=_left_s(loaded, now_s),
             reductions=loaded.rung.reductions if loaded is not None else (),
             served_by="" if loaded is None or loaded.entry.id == entry.id else loaded.entry.id,
         )
+
+
+def _left_s(loaded: LoadedModel | None, now_s: float) -> float | None:
+    deadline_s = loaded.idle_deadline_s if loaded is not None else None
+    return None if deadline_s is None else max(deadline_s - now_s, 0.0)

@@ -3,11 +3,20 @@
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from worker_runtime.launcher import EngineProcess
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.snapshot import ModelState
 
 log = logging.getLogger(__name__)
+
+
+class Freed(msgspec.Struct, frozen=True):
+    # Resident bytes of the process before it ended; 0 if there was none.
+    resident_bytes: int = 0
+    # How much more the machine had available after than just before: others change that too.
+    regained_bytes: int = 0
 
 
 async def take_down(
@@ -18,8 +27,8 @@ async def take_down(
     *,
     at_once: bool,
     enter: Callable[[ModelState], None],
-) -> int:
-    """Stop `engine`; returns the resident bytes that its process held.
+) -> Freed:
+    """Stop `engine`; returns what that gave back, measured.
 
     Args:
         at_once: kill it, do not ask.
@@ -39,4 +48,4 @@ async def take_down(
         resident >> 20,
         regained >> 20,
     )
-    return resident
+    return Freed(resident, regained)

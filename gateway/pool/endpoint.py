@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -50,9 +52,26 @@ class Endpoint:
         self.address = address
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
+        self._heard_s = 0.0
         # Calls that the gateway has given to this worker and that have not ended.
         self.n_outstanding = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
+
+    def hear(self, status: worker_pb2.WorkerStatus) -> None:
+        self.status, self._heard_s = status, time.monotonic()
+
+    def models(self) -> Iterator[worker_pb2.Model]:
+        """Its models, with times that run on since it told them."""
+        age_s = time.monotonic() - self._heard_s
+        for told in self.status.models:
+            model = told
+            if told.HasField("idle_s"):
+                model = worker_pb2.Model()
+                model.CopyFrom(told)
+                model.idle_s += age_s
+                if model.HasField("expires_in_s"):
+                    model.expires_in_s = max(model.expires_in_s - age_s, 0.0)
+            yield model
 
     def lists(self, model: str) -> bool:
         folded = model.casefold()
@@ -126,7 +145,7 @@ class RemoteEndpoint(Endpoint):
             )
             try:
                 async for status in call:
-                    self.status = status
+                    self.hear(status)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     log.warning("worker %s: status: %s", self.address, error.code().name)

@@ -60,11 +60,24 @@ class Workers:
             )
         return pick([e for e in serving if e.lists(model)] or serving)
 
+    def known_id(self, model: str) -> str:
+        """`model` as its workers write it, "" being the default one; "" if none has it."""
+        folded = model.casefold()
+        return next(
+            (
+                known.id
+                for endpoint in self.serving
+                for known in endpoint.status.models
+                if (known.id.casefold() == folded if model else known.is_default)
+            ),
+            "",
+        )
+
     def models(self) -> dict[str, worker_pb2.Model]:
         """Every model by id; of one that several workers have, the one that is furthest along."""
         found: dict[str, worker_pb2.Model] = {}
         for endpoint in self.serving:
-            for model in endpoint.status.models:
+            for model in endpoint.models():
                 known = found.get(model.id)
                 if known is None or _progress(model) > _progress(known):
                     found[model.id] = model

@@ -45,9 +45,11 @@ async def ask(
     return response
 
 
-async def embed_tokens(request: Request, model: str, texts: Sequence[str]) -> list[list[int]]:
+async def embed_tokens(
+    request: Request, model: str, texts: Sequence[str], keep_alive_s: float | None
+) -> list[list[int]]:
     """Token ids of `texts` as an embedding model sees them, special tokens included."""
-    message = tokenize_request(model, texts)
+    message = tokenize_request(model, texts, keep_alive_s)
     response: embed_pb2.TokenizeResponse = await answer_from(
         request,
         services_of(request).pool.embed,

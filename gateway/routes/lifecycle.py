@@ -1,12 +1,14 @@
 """`POST /v1/models/load` and `POST /v1/models/unload`: models on request, not only on first use."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
 
 import grpc
+import orjson
 from fastapi import APIRouter
-from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,42 +17,61 @@ from gateway.errors import json_response, shorten
 from gateway.openapi import takes
 from gateway.pool.calls import serving_error
 from gateway.pool.endpoint import Endpoint
+from gateway.pool.loading import load_everywhere
 from gateway.presence import while_present
 from gateway.request_context import context_of
-from gateway.routes.models import state_name
+from gateway.routes.models import described, state_name
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
-from gateway.translate.common import keep_alive_seconds
+from gateway.sse import EventStream
+from gateway.translate.progress import SILENCE
 from protos.errors import ModelNotFound, NotReady
 from protos.y26hkx.v1 import worker_pb2
 
-T = TypeVar("T")
+# What a finished load tells of the model.
+FACTS = (
+    "backend",
+    "context_length",
+    "resident_bytes",
+    "memory",
+    "pinned",
+    "expires_in_seconds",
+    "reductions",
+    "served_by",
+)
 
 router = APIRouter()
 
 
 @router.post("/v1/models/load", openapi_extra=takes(LoadRequest))
 async def load_model(request: Request) -> Response:
-    """Load a model on every worker that has it; answers when it is ready or has failed."""
+    """Load a model on every worker that has it; answers when it is ready or has failed, or as
+    server-sent events meanwhile."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
-    message = worker_pb2.LoadModelRequest(
-        model=body.model, keep_alive_s=keep_alive_seconds(body.keep_alive)
-    )
     workers = _holders(services, body.model)
-    states = await while_present(request, _on_all(workers, _load, message, request))
-    return json_response({"model": body.model, "state": states[0], "n_workers": len(states)})
+    events = _load(request, workers, body)
+    if not body.stream:
+        return json_response(await while_present(request, _last(events)))
+    source = (orjson.dumps(event) async for event in events)
+    return EventStream(source, services.sse_limits, lambda: SILENCE, list)
 
 
 @router.post("/v1/models/unload", openapi_extra=takes(UnloadRequest))
 async def unload_model(request: Request) -> Response:
     """Unload a model everywhere, after its running requests; says what came back, measured."""
-    services = services_of(request)
     body = await parse(request, UnloadRequest)
+    workers = _holders(services_of(request), body.model)
     message = worker_pb2.UnloadModelRequest(model=body.model)
-    workers = _holders(services, body.model)
-    freed = await while_present(request, _on_all(workers, _unload, message, request))
-    return json_response({"model": body.model, "state": "unloaded", "freed_bytes": sum(freed)})
+    calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
+    freed = await while_present(request, _all(calls))
+    reply = {
+        "model": _own_id(workers[0], body.model),
+        "state": "unloaded",
+        "freed_bytes": sum(one.freed_bytes for one in freed),
+        "regained_bytes": sum(one.regained_bytes for one in freed),
+    }
+    return json_response(reply)
 
 
 def _holders(services: Services, model: str) -> list[Endpoint]:
@@ -63,39 +84,60 @@ def _holders(services: Services, model: str) -> list[Endpoint]:
     return found
 
 
-async def _on_all(
-    workers: list[Endpoint],
-    call: Callable[[Endpoint, Message, Any], Awaitable[T]],
-    message: Message,
-    request: Request,
-) -> list[T]:
-    """The results of `call` on each worker; the first failure counts."""
-    timeout_s = services_of(request).settings.stream_timeout_s
-    own_id = ("x-request-id", context_of(request.scope).request_id)
-    try:
-        return await asyncio.gather(
-            *(
-                call(
-                    worker, message, {"metadata": (*worker.metadata, own_id), "timeout": timeout_s}
-                )
-                for worker in workers
+async def _load(
+    request: Request, workers: list[Endpoint], body: LoadRequest
+) -> AsyncGenerator[dict[str, Any], None]:
+    """Progress, and at last what is loaded now."""
+    message = worker_pb2.LoadModelRequest(model=body.model, keep_alive_s=body.keep_alive)
+    began_s = time.perf_counter()
+    model = _own_id(workers[0], body.model)
+    progresses = load_everywhere(workers, message, lambda worker: _options(request, worker))
+    async with aclosing(progresses):
+        async for progress in progresses:
+            if progress.state != worker_pb2.MODEL_STATE_READY:
+                yield {
+                    "model": model,
+                    "state": state_name(progress.state),
+                    "fraction": round(progress.fraction, 3),
+                    "stage": progress.stage,
+                }
+    seconds = round(time.perf_counter() - began_s, 3)
+    (known,) = await _all(
+        [
+            workers[0].worker.ListModels(
+                worker_pb2.ListModelsRequest(), **_options(request, workers[0])
             )
-        )
+        ]
+    )
+    now = described(next(found for found in known.models if found.id == model))
+    facts = {name: now[name] for name in FACTS if name in now}
+    end = {"model": model, "state": "ready", "n_workers": len(workers), "seconds": seconds}
+    yield end | facts
+
+
+async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    async with aclosing(events):
+        async for event in events:
+            last = event
+    return last
+
+
+async def _all(calls: list[Any]) -> list[Any]:
+    """The replies; the first failure counts."""
+    try:
+        return await asyncio.gather(*calls)
     except grpc.aio.AioRpcError as error:
         raise serving_error(error) from None
 
 
-async def _load(worker: Endpoint, message: Message, options: Any) -> str:
-    state = worker_pb2.MODEL_STATE_UNSPECIFIED
-    call = worker.worker.LoadModel(message, **options)
-    try:
-        async for progress in call:
-            state = progress.state
-    finally:
-        call.cancel()
-    return state_name(state)
+def _options(request: Request, worker: Endpoint) -> dict[str, Any]:
+    own_id = ("x-request-id", context_of(request.scope).request_id)
+    timeout_s = services_of(request).settings.stream_timeout_s
+    return {"metadata": (*worker.metadata, own_id), "timeout": timeout_s}
 
 
-async def _unload(worker: Endpoint, message: Message, options: Any) -> int:
-    reply: worker_pb2.UnloadModelResponse = await worker.worker.UnloadModel(message, **options)
-    return reply.freed_bytes
+def _own_id(worker: Endpoint, model: str) -> str:
+    """The model's id as its worker writes it."""
+    folded = model.casefold()
+    return next(m.id for m in worker.status.models if m.id.casefold() == folded)

@@ -1,5 +1,6 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: what there is and how it is. Never loads anything."""
 
+import time
 from typing import Any
 
 from fastapi import APIRouter
@@ -38,22 +39,15 @@ def models_of(services: Services) -> dict[str, dict[str, Any]]:
     """OpenAI's model objects by id, with what is known of each here."""
     found: dict[str, dict[str, Any]] = {}
     for workers in (services.pool.chat, services.pool.embed):
-        found |= {model.id: _described(model) for model in workers.models().values()}
+        found |= {model.id: described(model) for model in workers.models().values()}
     if not services.pool.chat.serving:
         main = services.settings.main_model_id
         found.setdefault(main, _base(main, 0) | {"state": "unreachable", "capability": "chat"})
     return found
 
 
-def state_name(state: worker_pb2.ModelState.ValueType) -> str:
-    return worker_pb2.ModelState.Name(state).removeprefix("MODEL_STATE_").lower()
-
-
-def _base(model_id: str, created_s: int) -> dict[str, Any]:
-    return {"id": model_id, "object": "model", "created": created_s, "owned_by": "y26hkx"}
-
-
-def _described(model: worker_pb2.Model) -> dict[str, Any]:
+def described(model: worker_pb2.Model) -> dict[str, Any]:
+    """What is known of a model, as the API shows it."""
     described = _base(model.id, model.created_s) | {
         "capability": worker_pb2.Capability.Name(model.capability)
         .removeprefix("CAPABILITY_")
@@ -68,12 +62,32 @@ def _described(model: worker_pb2.Model) -> dict[str, Any]:
         "n_waiting": model.n_waiting,
         "loaded_at": model.loaded_at_s or None,
         "idle_seconds": model.idle_s if model.HasField("idle_s") else None,
+        "last_used": _last_used(model),
+        "expires_in_seconds": model.expires_in_s if model.HasField("expires_in_s") else None,
+        "pinned": model.pinned,
         "reductions": list(model.reductions),
         "served_by": model.served_by or None,
+        "memory": {field.name: value for field, value in model.memory.ListFields()},
         "freed_bytes": model.freed_bytes if model.HasField("freed_bytes") else None,
     }
     if model.state == worker_pb2.MODEL_STATE_LOADING:
-        described["load_fraction"] = model.load_fraction
+        described["load_fraction"] = round(model.load_fraction, 3)
+        described["load_stage"] = model.load_stage
     if model.failure:
         described["failure"] = model.failure
     return described
+
+
+def _last_used(model: worker_pb2.Model) -> float | None:
+    """Seconds since the epoch."""
+    if not model.n_leases and not model.HasField("idle_s"):
+        return None
+    return round(time.time() - model.idle_s, 3)
+
+
+def state_name(state: worker_pb2.ModelState.ValueType) -> str:
+    return worker_pb2.ModelState.Name(state).removeprefix("MODEL_STATE_").lower()
+
+
+def _base(model_id: str, created_s: int) -> dict[str, Any]:
+    return {"id": model_id, "object": "model", "created": created_s, "owned_by": "y26hkx"}

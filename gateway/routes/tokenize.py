@@ -46,7 +46,9 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
     body = await parse(request, DetokenizeRequest)
-    asked = chat_pb2.DetokenizeRequest(model=body.model or "", tokens=body.tokens)
+    asked = chat_pb2.DetokenizeRequest(
+        model=body.model or "", tokens=body.tokens, keep_alive_s=body.keep_alive
+    )
     found = await _ask(request, asked.model, lambda e, o: e.chat.Detokenize(asked, **o))
     # vLLM's name for it, and llama-server's.
     return json_response({"prompt": found.text, "content": found.text})
@@ -70,7 +72,7 @@ async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Re
             param="with_pieces" if body.with_pieces else "return_token_strs",
         )
     model = body.model or ""
-    (ids,) = await embed_tokens(request, model, [body.plain_text])
+    (ids,) = await embed_tokens(request, model, [body.plain_text], body.keep_alive)
     most = _context_length(services_of(request).pool.embed, model)
     return json_response(tokens_reply(body, ids, [], most))
 

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from gateway.body import depth_of
+from gateway.schemas.keep_alive import KeepAlive
 
 MAX_JSON_DEPTH = 32
 MAX_FIELDS = 128
@@ -31,13 +32,6 @@ StopString = Annotated[str, Field(min_length=1, max_length=256)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
 TokenId = Annotated[int, Field(ge=0, le=2**24)]
-
-
-# Seconds, or "5m"; 0 unloads after the request, negative never.
-KeepAlive = (
-    Annotated[float, Field(ge=-1, le=86400 * 365)]
-    | Annotated[str, Field(pattern=r"^-?\d{1,9}(\.\d{1,3})?(ms|s|m|h)?$")]
-)
 
 
 def at_most(n: int) -> BeforeValidator:

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel, KeepAlive, ModelId, TokenId
+from gateway.schemas.common import ApiModel, ModelId, TokenId
+from gateway.schemas.keep_alive import KeepAlive
 
 MAX_INPUTS = 2048
 Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel, KeepAlive
+from gateway.schemas.common import ApiModel
+from gateway.schemas.keep_alive import KeepAlive
 
 
 class UnloadRequest(ApiModel):
@@ -13,3 +14,4 @@ class UnloadRequest(ApiModel):
 
 class LoadRequest(UnloadRequest):
     keep_alive: KeepAlive | None = None
+    stream: bool | None = None

@@ -9,10 +9,10 @@ from gateway.schemas.common import (
     MAX_TOKENS,
     ApiModel,
     FreeJson,
-    KeepAlive,
     ModelId,
     StopString,
 )
+from gateway.schemas.keep_alive import KeepAlive
 from protos.errors import InvalidRequest
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -192,6 +192,7 @@ class CountTokensRequest(Cacheable):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     mcp_servers: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+    keep_alive: KeepAlive | None = None
     context_management: FreeJson | None = None
     speed: Word | None = None
     user_profile_id: Annotated[str, Field(max_length=512)] | None = None
@@ -215,7 +216,6 @@ class MessagesRequest(CountTokensRequest):
     temperature: Annotated[float, Field(ge=0, le=1)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
-    keep_alive: KeepAlive | None = None
     container: FreeJson | Word | None = None
     metadata: FreeJson | None = None
     service_tier: Word | None = None

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel, KeepAlive, ModelId
+from gateway.schemas.common import ApiModel, ModelId
 from gateway.schemas.embeddings import Text, Truncation
+from gateway.schemas.keep_alive import KeepAlive
 
 MAX_DOCUMENTS = 1000
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]

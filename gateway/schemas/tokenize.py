@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.schemas.chat import Message, Tool
 from gateway.schemas.common import ApiModel, ModelId, TokenId, at_most
+from gateway.schemas.keep_alive import KeepAlive
 
 Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]
 TemplateKwargs = Annotated[dict[str, str | bool | int | float], at_most(16)]
@@ -19,6 +20,7 @@ class TemplateRequest(ApiModel):
     model: ModelId | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+    keep_alive: KeepAlive | None = None
 
 
 class TokenizeRequest(ApiModel):
@@ -31,6 +33,7 @@ class TokenizeRequest(ApiModel):
     messages: Annotated[list[Message], Field(max_length=512, fail_fast=True)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+    keep_alive: KeepAlive | None = None
     # The tokens that begin every prompt of the model (BOS).
     add_special_tokens: bool | None = None
     add_special: bool | None = None
@@ -53,3 +56,4 @@ class TokenizeRequest(ApiModel):
 class DetokenizeRequest(ApiModel):
     tokens: Annotated[list[TokenId], Field(max_length=131_072, fail_fast=True)]
     model: ModelId | None = None
+    keep_alive: KeepAlive | None = None

@@ -1,13 +1,9 @@
 """Fields that several requests translate alike."""
 
-import re
 from dataclasses import dataclass
 
 from gateway.schemas.common import SamplingFields
 from protos.y26hkx.v1 import chat_pb2, common_pb2
-
-_DURATION = re.compile(r"(-?[\d.]+)(ms|s|m|h)?")
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, None: 1}
 
 
 @dataclass(frozen=True)
@@ -17,15 +13,6 @@ class ChatDefaults:
     temperature: float
     top_p: float
     max_tokens: int
-
-
-def keep_alive_seconds(value: float | str | None) -> float | None:
-    """`300`, `"5m"`, `0` or `-1` as seconds; negative is for ever."""
-    if value is None or not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value)
-    assert match is not None  # the schema's pattern is stricter
-    return float(match[1]) * _SECONDS[match[2]]
 
 
 def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:

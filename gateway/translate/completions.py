@@ -9,7 +9,6 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.translate.common import (
     FINISH_REASONS,
     ChatDefaults,
-    keep_alive_seconds,
     sampling,
     served_by,
     stop_strings,
@@ -54,7 +53,7 @@ def _request(
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
     if isinstance(prompt, str):

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from gateway.schemas.embeddings import EmbeddingRequest
-from gateway.translate.common import keep_alive_seconds
 from protos.y26hkx.v1 import embed_pb2
 
 FLOAT_BYTES = 4
@@ -31,7 +30,7 @@ def embed_request(body: EmbeddingRequest) -> embed_pb2.EmbedRequest:
         truncate=truncation(body.truncate),
         prompt_name=body.prompt_name or "",
         input_type=USES.get(body.input_type or "", ""),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
     )
 
 
@@ -50,8 +49,10 @@ def truncation(
     return embed_pb2.Truncate.Value(f"TRUNCATE_{given.upper()}")
 
 
-def tokenize_request(model: str, texts: Sequence[str]) -> embed_pb2.TokenizeRequest:
-    return embed_pb2.TokenizeRequest(model=model, texts=texts)
+def tokenize_request(
+    model: str, texts: Sequence[str], keep_alive_s: float | None
+) -> embed_pb2.TokenizeRequest:
+    return embed_pb2.TokenizeRequest(model=model, texts=texts, keep_alive_s=keep_alive_s)
 
 
 def _items(body: EmbeddingRequest) -> list[str | list[int]]:

@@ -18,7 +18,7 @@ from gateway.schemas.messages import (
     ToolUseBlock,
 )
 from gateway.translate.chat_request import MAX_SCHEMA_BYTES
-from gateway.translate.common import ChatDefaults, keep_alive_seconds
+from gateway.translate.common import ChatDefaults
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -58,14 +58,16 @@ def generate_request(
         stop=body.stop_sequences,
         n=1,
         constraint=_constraint(body),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
 
 
 def template_request(body: CountTokensRequest) -> chat_pb2.ApplyTemplateRequest:
     """Raises the same as `generate_request`."""
-    return chat_pb2.ApplyTemplateRequest(model=body.model, conversation=_conversation(body))
+    return chat_pb2.ApplyTemplateRequest(
+        model=body.model, conversation=_conversation(body), keep_alive_s=body.keep_alive
+    )
 
 
 def _conversation(body: CountTokensRequest) -> chat_pb2.Conversation:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
-from gateway.translate.common import keep_alive_seconds
 from gateway.translate.embeddings import truncation
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import embed_pb2
@@ -33,7 +32,7 @@ def rerank_request(body: RerankRequest, documents: list[str]) -> embed_pb2.Reran
         truncate=truncation(body.truncate, from_start=from_start),
         max_document_tokens=body.max_tokens_per_doc,
         raw_scores=bool(body.raw_scores),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
     )
 
 
@@ -78,7 +77,7 @@ def score_request(body: ScoreRequest) -> embed_pb2.ScoreRequest:
         documents=_several(body.text_2),
         truncate=truncation(body.truncate),
         raw_scores=bool(body.raw_scores),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
     )
 
 

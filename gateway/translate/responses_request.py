@@ -19,7 +19,7 @@ from gateway.schemas.responses import (
     ResponsesRequest,
 )
 from gateway.translate.chat_request import MAX_SCHEMA_BYTES
-from gateway.translate.common import ChatDefaults, keep_alive_seconds, sampling, stop_strings
+from gateway.translate.common import ChatDefaults, sampling, stop_strings
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -44,7 +44,7 @@ def generate_request(
         n=1,
         ignore_eos=bool(body.ignore_eos),
         constraint=_constraint(body),
-        keep_alive_s=keep_alive_seconds(body.keep_alive),
+        keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
     if body.wants_logprobs:

@@ -21,6 +21,7 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
             messages=[message_of(message, at) for at, message in enumerate(body.messages)],
             tools=[tool_of(tool) for tool in body.tools or []],
         ),
+        keep_alive_s=body.keep_alive,
     )
     if body.chat_template_kwargs:
         request.conversation.template_kwargs.update(body.chat_template_kwargs)
@@ -30,7 +31,10 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
 def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
     add_special = body.add_special if body.add_special_tokens is None else body.add_special_tokens
     return chat_pb2.TokenizeTextRequest(
-        model=body.model or "", text=body.plain_text, add_special=bool(add_special)
+        model=body.model or "",
+        text=body.plain_text,
+        add_special=bool(add_special),
+        keep_alive_s=body.keep_alive,
     )
 
 

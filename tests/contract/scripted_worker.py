@@ -53,6 +53,7 @@ class Call:
 
 Generate = Callable[[chat_pb2.GenerateRequest], AsyncIterator[chat_pb2.GenerateEvent]]
 Embed = Callable[[embed_pb2.EmbedRequest], Awaitable[embed_pb2.EmbedResponse]]
+Load = Callable[[worker_pb2.LoadModelRequest], AsyncIterator[worker_pb2.LoadProgress]]
 
 
 def queued(position: int, reason: str = "queue") -> chat_pb2.GenerateEvent:
@@ -103,6 +104,19 @@ async def row_numbers(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedRespons
     )
 
 
+def loading(fraction: float, stage: str) -> worker_pb2.LoadProgress:
+    state = worker_pb2.MODEL_STATE_LOADING
+    return worker_pb2.LoadProgress(state=state, fraction=fraction, stage=stage)
+
+
+async def load_in_two_steps(
+    request: worker_pb2.LoadModelRequest,
+) -> AsyncIterator[worker_pb2.LoadProgress]:
+    yield loading(0.1, "starting")
+    yield loading(0.5, "weights")
+    yield worker_pb2.LoadProgress(state=worker_pb2.MODEL_STATE_READY, fraction=1)
+
+
 def rising(n: int) -> list[float]:
     """Scores of n documents: the last is the best."""
     return [(index + 1) / n for index in range(n)]
@@ -113,6 +127,7 @@ class ScriptedWorker:
     Args:
         generate: what `Generate` answers; may raise ServingError.
         embed: what `Embed` answers; may raise ServingError.
+        load: what `LoadModel` tells; may raise ServingError.
         rescan_error: raised by `RescanModels` instead of an answer.
         score_error: raised by `Rerank` and `Score` instead of an answer.
         truncated: documents that those say were cut.
@@ -125,6 +140,7 @@ class ScriptedWorker:
         generate: Generate = count_up,
         embed: Embed = row_numbers,
         *,
+        load: Load = load_in_two_steps,
         rescan_error: ServingError | None = None,
         score_error: ServingError | None = None,
         truncated: Sequence[int] = (),
@@ -133,6 +149,9 @@ class ScriptedWorker:
     ) -> None:
         self.generate = generate
         self.embed = embed
+        self.load = load
+        # More of what its first chat model says of itself.
+        self.facts: dict[str, Any] = {}
         self.rescan_error = rescan_error
         self.score_error = score_error
         self.truncated = truncated
@@ -153,9 +172,9 @@ class ScriptedWorker:
         """Listen on loopback; the port."""
         server = self._server = grpc.aio.server(options=OPTIONS)
         self._stopping = asyncio.Event()
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(_Chat(self), server)  # type: ignore[abstract]
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(_Chat(self), server)
         embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(_Worker(self), server)  # type: ignore[abstract]
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(_Worker(self), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         await self.set_serving(True)
         self.port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -191,9 +210,9 @@ class ScriptedWorker:
             worker_pb2.Model(
                 id=model,
                 capability=worker_pb2.CAPABILITY_CHAT,
-                state=worker_pb2.MODEL_STATE_READY,
                 is_default=at == 0,
                 counters=worker_pb2.ModelCounters(loads=2, load_failures=1, load_seconds_sum=3),
+                **({"state": worker_pb2.MODEL_STATE_READY} | ({} if at else self.facts)),
             )
             for at, model in enumerate(self.chat_ids)
         ]
@@ -233,6 +252,18 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
     ) -> chat_pb2.ApplyTemplateResponse:
         self._worker._seen(request, context)
         return chat_pb2.ApplyTemplateResponse(prompt="prompt", n_tokens=PROMPT_TOKENS)
+
+    async def Tokenize(  # noqa: N802 - gRPC's name
+        self, request: chat_pb2.TokenizeTextRequest, context: Any
+    ) -> chat_pb2.TokenizeTextResponse:
+        self._worker._seen(request, context)
+        return chat_pb2.TokenizeTextResponse(tokens=range(PROMPT_TOKENS))
+
+    async def Detokenize(  # noqa: N802 - gRPC's name
+        self, request: chat_pb2.DetokenizeRequest, context: Any
+    ) -> chat_pb2.DetokenizeResponse:
+        self._worker._seen(request, context)
+        return chat_pb2.DetokenizeResponse(text="text")
 
 
 class _Embed(embed_pb2_grpc.EmbedServiceServicer):
@@ -308,6 +339,27 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
             worker_id="scripted", models=scripted.models(), memory=scripted.memory
         )
         await self._worker._stopping.wait()
+
+    async def ListModels(  # noqa: N802 - gRPC's name
+        self, request: worker_pb2.ListModelsRequest, context: Any
+    ) -> worker_pb2.ListModelsResponse:
+        return worker_pb2.ListModelsResponse(models=self._worker.models())
+
+    async def LoadModel(  # noqa: N802 - gRPC's name
+        self, request: worker_pb2.LoadModelRequest, context: Any
+    ) -> AsyncIterator[worker_pb2.LoadProgress]:
+        self._worker._seen(request, context)
+        try:
+            async for progress in self._worker.load(request):
+                yield progress
+        except ServingError as error:
+            await _abort(context, error)
+
+    async def UnloadModel(  # noqa: N802 - gRPC's name
+        self, request: worker_pb2.UnloadModelRequest, context: Any
+    ) -> worker_pb2.UnloadModelResponse:
+        self._worker._seen(request, context)
+        return worker_pb2.UnloadModelResponse(freed_bytes=100, regained_bytes=-5)
 
     async def RescanModels(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.RescanModelsRequest, context: Any

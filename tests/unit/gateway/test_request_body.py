@@ -11,11 +11,13 @@ from gateway.body import parse
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.keep_alive import MOST_S
+from gateway.schemas.lifecycle import LoadRequest
 from gateway.translate.chat_request import generate_request
-from gateway.translate.common import ChatDefaults, keep_alive_seconds
+from gateway.translate.common import ChatDefaults
 from gateway.translate.completions import generate_requests
 from gateway.translate.embeddings import embed_request
-from protos.errors import ServingError
+from protos.errors import InvalidRequest, ServingError
 
 DEFAULTS = ChatDefaults(0.7, 0.9, 512)
 FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, "input", "dimensions"]
@@ -83,10 +85,37 @@ async def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("given_", "seconds"),
-    [(None, None), (300.0, 300), ("5m", 300), ("250ms", 0.25), ("2h", 7200), ("-1", -1), (0.0, 0)],
+    [
+        (None, None),
+        (300, 300),
+        (2.5, 2.5),
+        ("300", 300),
+        ("300s", 300),
+        ("5m", 300),
+        ("250ms", 0.25),
+        ("1h30m", 5400),
+        ("1h0.5s", 3600.5),
+        ("999999999h", MOST_S),
+        (0, 0),
+        ("0", 0),
+        (-1, -1),
+        ("-1", -1),
+        ("-5m", -300),
+        (-7.5, -7.5),
+    ],
 )
 def test_keep_alive_is_read_in_its_units(given_: float | str | None, seconds: object) -> None:
-    assert keep_alive_seconds(given_) == seconds
+    assert LoadRequest.model_validate({"model": "m", "keep_alive": given_}).keep_alive == seconds
+
+
+@pytest.mark.parametrize(
+    "given_", ["", "soon", "5 m", "m", "--1", "1h-5m", "1e9", "5m3", "１", True, [], 1e12]
+)
+async def test_what_is_no_time_is_refused_as_keep_alive(given_: object) -> None:
+    body = orjson.dumps({"model": "m", "keep_alive": given_})
+    with pytest.raises(InvalidRequest) as caught:
+        await parse(request_with(body), LoadRequest)
+    assert caught.value.param == "keep_alive"
 
 
 HELLO = [{"role": "user", "content": "hi"}]

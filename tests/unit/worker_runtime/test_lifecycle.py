@@ -26,6 +26,7 @@ from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
 from worker_runtime.memory.need import Need
 from worker_runtime.snapshot import ModelSnapshot, ModelState
+from worker_runtime.take_down import Freed
 
 IDLE_S = 60.0
 
@@ -290,6 +291,40 @@ async def test_a_shorter_keep_alive_than_the_running_one_counts() -> None:
         assert made.state() is ModelState.UNLOADED
 
 
+async def test_a_pin_outlives_requests_that_name_no_time_and_ends_with_one_that_does() -> None:
+    async with world() as made:
+        await made.use(keep_alive_s=-1)
+        await made.use()
+        await made.clock.tick(IDLE_S * 10)
+        assert (made.model().pinned, made.model().expires_in_s) == (True, None)
+        await made.use(keep_alive_s=5)
+        assert (made.model().pinned, made.model().expires_in_s) == (False, 5)
+        await made.clock.tick(5)
+        assert made.state() is ModelState.UNLOADED
+        assert not made.model().pinned
+
+
+async def test_a_pinned_model_is_not_evicted_and_the_refusal_names_it() -> None:
+    async with world(max_loaded=1) as made:
+        await made.use("a", keep_alive_s=-1)
+        with pytest.raises(BackendLoadFailed, match=r"pinned models.*\(a\)") as caught:
+            await made.use("b")
+        assert caught.value.suggestions[0] == "unload a: POST /v1/models/unload"
+        assert caught.value.metadata["reason"] == "held_by_pins"
+        await made.models.unload("a")
+        await made.clock.tick(10)
+        assert await made.use("b")
+
+
+async def test_who_waits_for_a_model_in_use_is_told_when_that_is_pinned() -> None:
+    async with world(max_loaded=1) as made:
+        async with made.held("a"):
+            other = await waiter(made, "b")
+            await made.use("a", keep_alive_s=-1)
+        with pytest.raises(BackendLoadFailed, match="pinned"):
+            await other
+
+
 async def test_the_least_recently_used_idle_model_goes_when_there_are_too_many() -> None:
     async with world(max_loaded=2) as made:
         await made.use("a")
@@ -436,16 +471,27 @@ async def test_unload_waits_for_leases_and_reports_what_it_freed() -> None:
             assert made.state() is ModelState.DRAINING
             late = await waiter(made)
             assert not late.done()
-        assert await unloading == RESIDENT_BYTES
+        assert (await unloading).resident_bytes == RESIDENT_BYTES
         assert await late == 2
+
+
+async def test_an_unload_tells_how_much_more_the_machine_has_now() -> None:
+    async with world() as made:
+        await made.use()
+        made.launcher.latest.ignores_stop = True
+        unloading = asyncio.create_task(made.models.unload("a"))
+        await settle()
+        made.probe.available_bytes += 7
+        made.launcher.latest.kill()
+        assert await unloading == Freed(RESIDENT_BYTES, 7)
 
 
 async def test_unload_of_an_unloaded_model_frees_nothing() -> None:
     async with world() as made:
-        assert await made.models.unload("a") == 0
+        assert (await made.models.unload("a")).resident_bytes == 0
         await made.use()
-        assert await made.models.unload("a") == RESIDENT_BYTES
-        assert await made.models.unload("a") == 0
+        assert (await made.models.unload("a")).resident_bytes == RESIDENT_BYTES
+        assert (await made.models.unload("a")).resident_bytes == 0
 
 
 async def test_draining_ends_at_its_deadline_with_a_kill() -> None:
@@ -456,7 +502,7 @@ async def test_draining_ends_at_its_deadline_with_a_kill() -> None:
             await made.clock.tick(24)
             assert made.launcher.alive
             await made.clock.tick(1)
-            assert await unloading == RESIDENT_BYTES
+            assert (await unloading).resident_bytes == RESIDENT_BYTES
             assert not made.launcher.alive
         assert made.model().n_leases == 0
 

@@ -1,0 +1,31 @@
+"""What a waiting client is told in a comment, in words."""
+
+from protos.y26hkx.v1 import chat_pb2
+
+# When there is nothing to tell.
+SILENCE = "keep-alive"
+MOST = 80
+
+
+def progress_text(queued: chat_pb2.Queued, model: str) -> str:
+    """One line.
+
+    Args:
+        model: its id, "" if unknown.
+    """
+    if queued.reason == "load":
+        stage = f" ({plain(queued.stage)})" if queued.stage else ""
+        text = f"loading {plain(model) or 'the model'}: {queued.load_fraction:.0%}{stage}"
+        wait = "about {:.0f} s left"
+    elif queued.position:
+        text, wait = f"queued, position {queued.position}", "about {:.0f} s"
+    else:
+        return SILENCE
+    if queued.HasField("estimated_wait_s"):
+        text += ", " + wait.format(max(queued.estimated_wait_s, 1.0))
+    return text
+
+
+def plain(text: str) -> str:
+    """`text` as a piece of one line: what could end it, or hide, is replaced."""
+    return "".join(c if c.isprintable() else "?" for c in text[:MOST])

@@ -1,0 +1,81 @@
+"""An error's message and ways out in a language."""
+
+import contextlib
+import functools
+import re
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.language import Language
+from gateway.translations import zh_tw
+from protos.errors import ServingError
+
+MIB = 1024**2
+
+
+class Spoken(NamedTuple):
+    message: str
+    ways_out: tuple[str, ...]
+
+
+def spoken(error: ServingError, language: Language) -> Spoken:
+    """What has no translation stays English."""
+    if language == "en":
+        return Spoken(error.message, error.suggestions)
+    return Spoken(_message(error), tuple(map(way_out, error.suggestions)))
+
+
+def of_code(code: str, detail: str, language: Language) -> str:
+    """A message that says in English what exactly is wrong: names and values are English anyway."""
+    return detail if language == "en" else f"{zh_tw.CODES[code]}：{detail}"
+
+
+def way_out(english: str) -> str:
+    for pattern, translation in _ways_out():
+        if (match := pattern.fullmatch(english)) is not None:
+            return translation.format(*match.groups())
+    return english
+
+
+def _message(error: ServingError) -> str:
+    facts = error.metadata
+    reason = facts.get("reason") or facts.get("cause", "")
+    if reason not in zh_tw.REASONS:
+        return of_code(error.code, error.message, "zh-TW")
+    numbers = [
+        text.format(_mib(facts[name]))
+        for name, text in zh_tw.NUMBERS.items()
+        if facts.get(name, "").isdecimal()
+    ]
+    if holders := _holders(facts.get("holds", "")):
+        numbers.append(zh_tw.HOLDERS.format("、".join(holders)))
+    message = zh_tw.REASONS[reason]
+    return f"{message}：{'，'.join(numbers)}" if numbers else message
+
+
+def _holders(encoded: str) -> list[str]:
+    """Models that hold memory, each with its bytes and whether it is pinned."""
+    found: list[dict[str, Any]] = []
+    with contextlib.suppress(orjson.JSONDecodeError):
+        found = orjson.loads(encoded)
+    return [
+        f"{holder['model']} ({_mib(holder['bytes'])}"
+        + (f"，{zh_tw.PINNED})" if holder.get("pinned") else ")")
+        for holder in found
+    ]
+
+
+def _mib(n_bytes: str | int) -> str:
+    return f"{int(n_bytes) / MIB:,.0f} MiB"
+
+
+@functools.cache
+def _ways_out() -> list[tuple[re.Pattern[str], str]]:
+    """The ones that fix most of the text first."""
+    longest_first = sorted(zh_tw.WAYS_OUT.items(), key=lambda pair: -len(pair[0]))
+    exact_first = sorted(longest_first, key=lambda pair: "{}" in pair[0])
+    return [
+        (re.compile(re.escape(english).replace(r"\{\}", "(.+)"), re.DOTALL), translation)
+        for english, translation in exact_first
+    ]
