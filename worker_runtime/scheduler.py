@@ -178,7 +178,7 @@ class Scheduler:
         the whole machine stands still for want of memory."""
         with self._ledger.open() as self._others:
             lack = sum(page.wanted_bytes for page in self._others)
-        if self._gate.should_give_back:
+        if self._gate.take_turn():
             lack = max(lack, 1)
         lack -= sum(b.need_bytes for b in self._held if b.leaving)
         for booking in self._idle():

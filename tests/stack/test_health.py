@@ -1,8 +1,10 @@
 """What operators look at: health, models, metrics."""
 
+from typing import Any
+
 import httpx
 
-from tests.running_stack import GUIDE, MINILM, RunningStack
+from tests.running_stack import GUIDE, MINILM, RunningStack, wait_until
 
 
 def test_both_built_in_models_are_listed(stack: RunningStack) -> None:
@@ -68,3 +70,27 @@ def test_unknown_paths_and_methods_answer_in_shape(stack: RunningStack) -> None:
     ):
         assert reply.status_code == status
         assert reply.json()["error"]["request_id"] == reply.headers["x-request-id"]
+
+
+def test_memory_is_told_by_process_and_adds_up(stack: RunningStack) -> None:
+    stack.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
+    engines = {p.pid: p.memory_info().rss for p in stack.find("chat_worker.engine_process")}
+    wait_until(
+        (engines.keys() <= {p.get("pid") for p in _processes(stack)} for _ in iter(int, 1)),
+        10,
+        "the engines in /health/memory",
+    )
+    for process in _processes(stack):
+        if process.get("pid") in engines:
+            held = process["anonymous_bytes"] + process["mapped_bytes"]
+            assert held == process["resident_bytes"]
+            assert abs(held - engines[process["pid"]]) < 64 << 20
+            assert process["peak_bytes"] >= held - (1 << 20)
+    told = stack.http.get("/health/memory").json()
+    assert told["models"][GUIDE]["booked_bytes"] > 0
+    assert told["total_bytes"] >= told["available_bytes"] > 0
+
+
+def _processes(stack: RunningStack) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = stack.http.get("/health/memory").json()["processes"]
+    return found

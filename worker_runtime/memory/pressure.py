@@ -19,6 +19,8 @@ SOME_BEGINS, SOME_ENDS = 0.10, 0.05
 FULL_BEGINS, FULL_ENDS = 0.05, 0.01
 # How long full pressure must last before models are given back.
 SUSTAINED_S = 10.0
+# The figures lag behind: what the last model that went gave back shows only after a while.
+GIVE_BACK_EVERY_S = 5.0
 
 State = Literal["none", "some", "full"]
 
@@ -54,6 +56,7 @@ class PressureGate:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._full_since_s: float | None = None
+        self._last_turn_s = float("-inf")
         self.stall = Stall()
         self.state: State = "none"
 
@@ -77,6 +80,10 @@ class PressureGate:
     def may_load(self) -> bool:
         return self.state == "none"
 
-    @property
-    def should_give_back(self) -> bool:
-        return self.state == "full"
+    def take_turn(self) -> bool:
+        """Whether one model should be given back now; if so, the next is not for a while."""
+        now_s = self._clock.monotonic()
+        if self.state != "full" or now_s - self._last_turn_s < GIVE_BACK_EVERY_S:
+            return False
+        self._last_turn_s = now_s
+        return True

@@ -113,11 +113,22 @@ def test_nothing_is_loaded_while_some_wait_for_memory_and_the_bar_to_go_on_is_lo
 
 
 def test_models_are_given_back_only_under_full_pressure_that_lasts() -> None:
-    assert not gate_after([(0.2, 0.1)]).should_give_back
-    assert not gate_after([(0.2, 0.1), (0.2, 0.0), (0.2, 0.1)]).should_give_back
-    assert gate_after([(0.2, 0.1)] * 3).should_give_back
-    assert gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.02)]).should_give_back
-    assert not gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.005)]).should_give_back
+    assert not gate_after([(0.2, 0.1)]).take_turn()
+    assert not gate_after([(0.2, 0.1), (0.2, 0.0), (0.2, 0.1)]).take_turn()
+    assert gate_after([(0.2, 0.1)] * 3).take_turn()
+    assert gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.02)]).take_turn()
+    assert not gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.005)]).take_turn()
+
+
+def test_under_full_pressure_models_go_one_by_one_as_the_figures_lag() -> None:
+    clock = FakeClock()
+    gate = PressureGate(clock)
+    turns = []
+    for _ in range(22):
+        gate.note(Stall(0.5, 0.5))
+        turns.append(gate.take_turn())
+        clock.now_s += 1
+    assert [second for second, turn in enumerate(turns) if turn] == [10, 15, 20]
 
 
 def test_the_kernels_own_words_are_read(tmp_path: Path) -> None:
