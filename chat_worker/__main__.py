@@ -2,6 +2,7 @@
 
 import asyncio
 
+from chat_worker.expansion import as_told
 from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
@@ -15,7 +16,8 @@ from worker_runtime.server import local_models, serve
 async def run(settings: ChatSettings) -> None:
     scan = ModelScan(settings)
     catalog = Catalog(scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
-    async with local_models(settings, catalog, ChatLadder(scan, settings)) as models:
+    ladder = as_told(ChatLadder(scan, settings), settings)
+    async with local_models(settings, catalog, ladder) as models:
         servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,

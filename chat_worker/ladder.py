@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from chat_worker.backends.sizes import n_cells
 from chat_worker.messages import LoadSpec, spec_decoder
@@ -40,61 +40,78 @@ class ChatLadder:
     def __call__(self, entry: ModelEntry) -> Sequence[Rung]:
         if entry.backend not in BACKENDS:
             return as_it_is(entry)
-        wanted, *smaller = _ways(entry)
+        wanted, *smaller = self._ways(entry)
         if not self._settings.load_ladder:
             return (_rung(entry, wanted, wanted),)
-        instead = [rung for other, what in self._fallbacks(entry) for rung in _instead(other, what)]
+        instead = [rung for other in self._fallbacks(entry) for rung in self._instead(entry, other)]
         instead = _spread(instead, MAX_FALLBACKS)
         own = _spread([wanted, *smaller], MAX_RUNGS - len(instead))
         return [*(_rung(entry, spec, wanted) for spec in own), *instead]
 
-    def _fallbacks(self, entry: ModelEntry) -> Iterator[tuple[ModelEntry, str]]:
-        """What may serve in its place, and what that is: for the default model those that were
-        named, then smaller files of the same model, the largest first."""
+    def _ways(self, entry: ModelEntry) -> list[LoadSpec]:
+        """The wanted one, then each with one thing less."""
+        wanted = spec_decoder.decode(entry.load_spec)
+        ways = [wanted, *_smaller(wanted, entry.context_length)]
+        if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
+            ways.append(replace(ways[-1], kv_type="q8_0"))
+        return ways
+
+    def _fallbacks(self, entry: ModelEntry) -> list[ModelEntry]:
+        """What may serve in its place: for the default model those that were named, then smaller
+        files of the same model, the largest first."""
         near = self._scan.near(entry)
-        named = self._settings.fallback_names if entry.id == self._scan.default_id else []
-        for name in named:
+        found = self._named(near) if entry.id == self._scan.default_id else []
+        found += sorted(
+            (other for other in near if self._may_stand_in(entry, other)),
+            key=lambda other: -other.size_bytes,
+        )
+        return list({other.path: other for other in found}.values())
+
+    def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
+        found = []
+        for name in self._settings.fallback_names:
             place = (self._settings.models_dir / name).resolve()
-            found = [o for o in near if o.id == name or o.path.resolve() == place]
-            if not found:
+            meant = [other for other in near if other.id == name or other.path.resolve() == place]
+            if not meant:
                 log.warning("FALLBACK_MODELS names %r, which is no model here", name)
-            yield from ((other, "a smaller model") for other in found)
-        family = self._scan.family(entry)
-        for other in sorted(near, key=lambda o: -o.size_bytes):
-            is_smaller = other.size_bytes < entry.size_bytes
-            may_serve = other.backend == "llama.cpp" and (
-                is_smaller or other.backend != entry.backend
-            )
-            if may_serve and other.id not in named and self._scan.family(other) in family:
-                yield other, f"{'a smaller' if is_smaller else 'another'} file of the same model"
+            found += meant
+        return found
+
+    def _may_stand_in(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        is_less = other.backend != entry.backend or other.size_bytes < entry.size_bytes
+        return other.backend == "llama.cpp" and is_less and self._is_same(entry, other)
+
+    def _is_same(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        return self._scan.family(other) in self._scan.family(entry)
+
+    def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[Rung]:
+        """As it would be loaded itself, and as small as it gets."""
+        wanted, *smaller = self._ways(other)
+        said = f"served by {self._described(entry, other)}"
+        return [_rung(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+
+    def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
+        if other.id == entry.id:
+            return f"{other.path.name} through {other.backend}"
+        if not self._is_same(entry, other):
+            return f"{other.id}, named in FALLBACK_MODELS"
+        size = "a smaller" if other.size_bytes < entry.size_bytes else "another"
+        return f"{other.id}, {size} file of the same model"
 
 
-def _instead(other: ModelEntry, what: str) -> tuple[Rung, Rung]:
-    """As it would be loaded itself, and as small as it gets."""
-    wanted, *_, least = _ways(other)
-    served = f"served by {other.id}, {what}"
-    return _rung(other, wanted, wanted, served), _rung(other, least, wanted, served)
-
-
-def _ways(entry: ModelEntry) -> Iterator[LoadSpec]:
-    """The wanted one, then each with one thing less; what it gives up adds up."""
-    spec = spec_decoder.decode(entry.load_spec)
-    yield spec
-    is_llama = entry.backend == "llama.cpp"
-    if is_llama:
+def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
+    """`spec` with one thing less, then with one more; its precision excepted."""
+    if spec.backend == "llama.cpp":
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):
-            spec = msgspec.structs.replace(spec, n_ubatch=n_ubatch)
+            spec = replace(spec, n_ubatch=n_ubatch)
             yield spec
-    n_ctx = entry.context_length
-    for cells in _halved(n_cells(spec, n_ctx), n_ctx):
-        spec = msgspec.structs.replace(spec, n_cells=cells)
+    for cells in _halved(n_cells(spec, n_ctx), n_cells(replace(spec, n_cells=n_ctx), n_ctx)):
+        spec = replace(spec, n_cells=cells)
         yield spec
     for shorter in _halved(n_ctx, LEAST_CONTEXT):
         why = f"the model was loaded with a {_said_context(shorter, n_ctx)}, for lack of memory"
-        spec = msgspec.structs.replace(spec, n_ctx=shorter, n_cells=shorter, why_short=why)
+        spec = replace(spec, n_ctx=shorter, n_cells=shorter, why_short=why)
         yield spec
-    if is_llama and spec.kv_type != "q8_0":
-        yield msgspec.structs.replace(spec, kv_type="q8_0")
 
 
 def _halved(number: int, least: int) -> Iterator[int]:
@@ -104,7 +121,7 @@ def _halved(number: int, least: int) -> Iterator[int]:
 
 
 def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> Rung:
-    reduced = msgspec.structs.replace(entry, load_spec=wire.raw(spec))
+    reduced = replace(entry, load_spec=wire.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
     return Rung(reduced, _need(entry, spec), (*served, *said))
 

@@ -15,7 +15,7 @@ from chat_worker.remote.models import remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.gguf_header import read_gguf_header
+from worker_runtime.gguf_header import GgufHeader, read_gguf_header
 from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
     gguf_id,
@@ -34,6 +34,7 @@ TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
+Q8_BLOCK = 32
 FileState = tuple[tuple[str, int, int], ...]
 
 
@@ -43,6 +44,7 @@ class _Seen(msgspec.Struct, frozen=True):
     is_chat: bool
     context_length: int
     family: Family = Family()
+    takes_q8_cache: bool = False
     broken: str = ""
 
 
@@ -78,6 +80,9 @@ class ModelScan:
 
     def family(self, entry: ModelEntry) -> Family:
         return self._look(entry.path, _state(entry.path)).family
+
+    def takes_q8_cache(self, entry: ModelEntry) -> bool:
+        return self._look(entry.path, _state(entry.path)).takes_q8_cache
 
     def _main_models(self) -> Iterator[ModelEntry]:
         path = self._settings.model_path
@@ -194,7 +199,20 @@ def _look_at_gguf(first: Path) -> _Seen:
         is_chat and headers[0].vocabulary_size > 0,
         headers[0].context_length,
         family_of_gguf(gguf_id(first), headers[0]),
+        _takes_q8_cache(headers[0]),
     )
+
+
+def _takes_q8_cache(header: GgufHeader) -> bool:
+    """llama.cpp writes the keys and values of each head in blocks of 32 numbers then."""
+
+    def number(key: str) -> int:
+        value = header.metadata.get(f"{header.architecture}.{key}")
+        return value if isinstance(value, int) else 0
+
+    usual = number("embedding_length") // max(number("attention.head_count"), 1)
+    lengths = [number(f"attention.{part}_length") or usual for part in ("key", "value")]
+    return all(length and length % Q8_BLOCK == 0 for length in lengths)
 
 
 def _look_at_folder(folder: Path) -> _Seen:

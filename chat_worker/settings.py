@@ -153,6 +153,27 @@ class ChatSettings(RuntimeSettings):
             "weights are packed instead, which is faster."
         ),
     )
+    expansion_fp: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="MEMORY_EXPANSION_FP",
+        description=(
+            "Memory that a transformers model is taken to need, as a multiple of its files' size; "
+            "unset: computed."
+        ),
+    )
+    expansion_8bit: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="MEMORY_EXPANSION_8BIT",
+        description="The same with MODEL_QUANTIZATION=8bit.",
+    )
+    expansion_4bit: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="MEMORY_EXPANSION_4BIT",
+        description="The same with MODEL_QUANTIZATION=4bit.",
+    )
     low_cpu_mem_usage: bool = Field(
         default=True,
         validation_alias="LOW_CPU_MEM_USAGE",

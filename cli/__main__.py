@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if chosen.command == "serve":
         return _serve(chosen)
+    if chosen.command == "doctor":
+        from cli.doctor import doctor
+
+        return doctor({}, as_json=chosen.json)
     module, _ = SERVICES[chosen.command]
     if chosen.command == "simple":
         options = {"--host": chosen.host, "--port": chosen.port}
@@ -63,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--models-dir", help="folder with models (MODELS_DIR, ./models)")
     serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL, INFO)")
+    doctor = commands.add_parser(
+        "doctor", help="this machine, the settings chosen for it, which models fit, and risks"
+    )
+    doctor.add_argument("--json", action="store_true", help="for scripts")
     for name, (_, what) in SERVICES.items():
         service = commands.add_parser(name, help=what)
         if name == "simple":

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cli.liveness import grpc_health, http_status
 from cli.service import ServiceSpec
@@ -13,6 +13,8 @@ from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from cli.supervisor import Supervisor
 from protos.orphan import exit_when_orphaned
+from worker_runtime.machine import read_machine
+from worker_runtime.memory.profile import Choice, choose
 
 ANSWER_WITHIN_S = 5.0
 # What hangs longer than its own drain and this is killed.
@@ -39,8 +41,10 @@ def serve(options: Mapping[str, str]) -> int:
 
 
 async def _serve(settings: StackSettings, port: int, began: float) -> int:
-    supervisor = Supervisor(stages(settings, port))
-    for line in summary(settings, port):
+    machine = read_machine()
+    choices = choose(machine, settings.values)
+    supervisor = Supervisor(stages(settings, port, choices))
+    for line in summary(settings, port, machine, choices):
         supervisor.say(line)
 
     async def announce_ready() -> None:
@@ -52,12 +56,20 @@ async def _serve(settings: StackSettings, port: int, began: float) -> int:
     return await supervisor.run(announce_ready)
 
 
-def stages(settings: StackSettings, port: int) -> list[list[ServiceSpec]]:
-    """The services to run, by the order in which they are stopped."""
+def stages(
+    settings: StackSettings, port: int, choices: Sequence[Choice] = ()
+) -> list[list[ServiceSpec]]:
+    """The services to run, by the order in which they are stopped.
+
+    Args:
+        choices: handed to them as they were printed: what is available may have changed when a
+            service is started again.
+    """
     chosen = free_ports(2, "127.0.0.1")
     chat_port = settings.chat_port or chosen[0]
     embed_port = settings.embed_port or chosen[1]
-    shared = {
+    shared = {choice.name: choice.value for choice in choices if choice.source == "profile"}
+    shared |= {
         # Without it Python keeps what a service prints until its buffer is full.
         "PYTHONUNBUFFERED": "1",
         "EXIT_WITH_PARENT": "1",

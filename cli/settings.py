@@ -49,7 +49,7 @@ class StackSettings:
         """
         own = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
         inherited = {**own, **options}
-        values = {name.upper(): value for name, value in {**_dotenv(), **inherited}.items()}
+        values = {name.upper(): value for name, value in {**dotenv(), **inherited}.items()}
         return cls(
             inherited=inherited,
             values=values,
@@ -72,7 +72,8 @@ class StackSettings:
         return Path(self.values.get("MODELS_DIR", "models")).resolve()
 
 
-def _dotenv() -> dict[str, str]:
+def dotenv() -> dict[str, str]:
+    """What the .env file of this folder sets."""
     if not Path(".env").is_file():
         return {}
     # The parser that pydantic-settings uses in the services: a file means the same to all.

@@ -130,19 +130,50 @@ class _WorkerFigures(Collector):
             sum(m.counters.crashes for m in everything),
         )  # fmt: skip
         yield from self._per_worker()
+        yield from self._per_model()
 
     def _per_worker(self) -> Iterator[Metric]:
         available = GaugeMetricFamily(
             "y26hkx_available_memory_bytes", "Memory left, as a worker sees it", labels=["worker"]
         )
+        booked = GaugeMetricFamily(
+            "y26hkx_booked_memory_bytes", "Memory booked for models", labels=["worker"]
+        )
+        pressure = GaugeMetricFamily(
+            "y26hkx_memory_pressure_ratio",
+            "Share of the last ten seconds in which some, or all, waited for memory",
+            labels=["worker", "waiting"],
+        )
         queued = GaugeMetricFamily("y26hkx_queue_depth", "Requests that wait", labels=["worker"])
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
             for number, endpoint in enumerate(workers.endpoints):
                 name = f"{kind}-{number}"
-                available.add_metric([name], endpoint.status.memory.available_bytes)
+                memory = endpoint.status.memory
+                available.add_metric([name], memory.available_bytes)
+                booked.add_metric([name], memory.booked_bytes)
+                pressure.add_metric([name, "some"], memory.pressure_some)
+                pressure.add_metric([name, "full"], memory.pressure_full)
                 queued.add_metric([name], endpoint.status.queue_depth)
-        yield available
-        yield queued
+        yield from (available, booked, pressure, queued)
+
+    def _per_model(self) -> Iterator[Metric]:
+        anonymous = GaugeMetricFamily(
+            "y26hkx_model_anonymous_bytes",
+            "Memory of a model's process that only its end gives back",
+            labels=["worker", "model"],
+        )
+        mapped = GaugeMetricFamily(
+            "y26hkx_model_mapped_bytes",
+            "Resident pages of files that the process maps",
+            labels=["worker", "model"],
+        )
+        for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
+            for number, endpoint in enumerate(workers.endpoints):
+                for model in endpoint.status.models:
+                    labels = [f"{kind}-{number}", model.id]
+                    anonymous.add_metric(labels, model.memory.anonymous_bytes)
+                    mapped.add_metric(labels, model.memory.mapped_bytes)
+        yield from (anonymous, mapped)
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

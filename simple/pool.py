@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chat_worker.expansion import as_told
 from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
@@ -50,7 +51,7 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        ladder = ChatLadder(self._scan, settings)
+        ladder = as_told(ChatLadder(self._scan, settings), settings)
         async with local_models(settings, self._catalog, ladder) as models:
             control = WorkerControl(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))

@@ -12,7 +12,6 @@ from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.catalog import Capability
 from worker_runtime.lifecycle import Models
-from worker_runtime.memory.monitor import MemoryMonitor
 from worker_runtime.messages import CAPABILITIES, memory_message, model_message
 from worker_runtime.races import first_of
 
@@ -36,7 +35,6 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
         self._models = models
         self._capability = capability
         self._draining = draining
-        self._monitor = MemoryMonitor(models.probe, models.clock)
         self._worker_id = uuid.uuid4().hex[:12]
         self._version = _version()
         self._started_s = models.clock.monotonic()
@@ -112,12 +110,11 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
 
     def status(self) -> worker_pb2.WorkerStatus:
         snapshots = self._models.snapshot()
-        resident = {s.pid: s.resident_bytes for s in snapshots if s.pid}
         return worker_pb2.WorkerStatus(
             worker_id=self._worker_id,
             capability=CAPABILITIES[self._capability],
             models=map(model_message, snapshots),
-            memory=memory_message(self._monitor.reading(resident)),
+            memory=memory_message(self._models.memory(snapshots), self._models.holdings()),
             queue_depth=sum(s.n_waiting for s in snapshots),
             n_active=sum(s.n_leases for s in snapshots),
             draining=self._draining.is_set(),
@@ -135,11 +132,17 @@ def _what_matters(status: worker_pb2.WorkerStatus) -> bytes:
     memory.available_bytes //= MEMORY_STEP_BYTES
     memory.worker_resident_bytes //= MEMORY_STEP_BYTES
     memory.engines_resident_bytes //= MEMORY_STEP_BYTES
+    memory.anonymous_bytes //= MEMORY_STEP_BYTES
+    memory.mapped_bytes //= MEMORY_STEP_BYTES
+    memory.pressure_some = memory.pressure_full = 0
     for model in calm.models:
         model.ClearField("idle_s")
         model.ClearField("retry_after_s")
         model.ClearField("expires_in_s")
         model.resident_bytes //= MEMORY_STEP_BYTES
+        model.memory.anonymous_bytes //= MEMORY_STEP_BYTES
+        model.memory.mapped_bytes //= MEMORY_STEP_BYTES
+        model.memory.peak_bytes //= MEMORY_STEP_BYTES
     return calm.SerializeToString(deterministic=True)
 
 

@@ -47,9 +47,11 @@ class Descent:
         """The way that was taken failed; returns whether there is another to try."""
         tried, *below = self._left
         self.error = error
-        if not lacked_memory(error):
-            # What one backend cannot load at all another may.
-            self.rungs = [rung for rung in below if rung.entry.backend != tried.entry.backend]
+        if not self.left_s():
+            self.rungs = ()
+        elif not lacked_memory(error):
+            # What one backend cannot load at all, or not from this file, another may.
+            self.rungs = [rung for rung in below if rung.entry.path != tried.entry.path]
         elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:
             self._waited_for_page_file = True
             self.pause_s = PAGE_FILE_PAUSE_S

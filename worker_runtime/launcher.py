@@ -10,6 +10,9 @@ from worker_runtime.memory_signs import WINDOWS_STATUS, Lack
 if TYPE_CHECKING:
     from worker_runtime.catalog import ModelEntry
 
+# What a shell makes of SIGKILL.
+SHELL_SAYS_KILLED = 128 + 9
+
 OnProgress = Callable[[float, str], None]
 
 
@@ -26,7 +29,7 @@ class ExitReport(msgspec.Struct, frozen=True):
     peak_resident_bytes: int = 0
     # Latest lines of its stderr, for the log and for telling causes apart; never for a client.
     last_words: tuple[str, ...] = ()
-    # The kernel's out-of-memory killer was at work in this control group while the process ran.
+    # What the kernel's out-of-memory killer ended in this control group while the process ran.
     oom_kills: int = 0
 
     @property
@@ -34,7 +37,7 @@ class ExitReport(msgspec.Struct, frozen=True):
         """What ran out, as its end tells: nobody here sends SIGKILL, but the kernel does."""
         if self.wanted:
             return None
-        if self.signal == "SIGKILL" or self.oom_kills:
+        if self.signal == "SIGKILL" or self.code == SHELL_SAYS_KILLED:
             return "killed"
         return WINDOWS_STATUS.get(self.code & 0xFFFFFFFF)
 

@@ -6,9 +6,11 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
 from worker_runtime.launcher import EngineProcess
+from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.snapshot import Counters
 
-RESIDENT_SAMPLE_S = 1.0
+SAMPLE_S = 1.0
 
 
 class Lease:
@@ -57,6 +59,7 @@ class LoadedModel:
         # False once it is decided that it goes: nobody gets a lease any more.
         self.accepting = True
         self.n_leases = 0
+        self.n_requests = 0
         self._clock = clock
         self._idle_timeout_s = idle_timeout_s
         self._keep_alive_s = idle_timeout_s
@@ -64,8 +67,8 @@ class LoadedModel:
         self.turned_s = self.ready_s = clock.monotonic()
         # Asked to stay until it is unloaded by hand, or a request names another time.
         self.is_pinned = False
-        # When the process was last measured, and its resident bytes.
-        self._measured = (float("-inf"), 0)
+        # When the process was last measured, and what it held.
+        self._measured = (float("-inf"), ProcessMemory())
 
     @property
     def idle_deadline_s(self) -> float | None:
@@ -79,6 +82,7 @@ class LoadedModel:
 
     def begin_use(self) -> None:
         self.n_leases += 1
+        self.n_requests += 1
         if self.n_leases == 1:
             self.turned_s = self._clock.monotonic()
 
@@ -93,9 +97,9 @@ class LoadedModel:
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()
         return self.turned_s - began_s
 
-    def resident_bytes(self) -> int:
-        """Of its process, as it was at most `RESIDENT_SAMPLE_S` ago, however many ask."""
+    def memory(self, probe: MemoryProbe) -> ProcessMemory:
+        """Of its process, as it was at most `SAMPLE_S` ago, however many ask."""
         now_s = self._clock.monotonic()
-        if now_s - self._measured[0] >= RESIDENT_SAMPLE_S:
-            self._measured = (now_s, self.engine.resident_bytes())
+        if now_s - self._measured[0] >= SAMPLE_S:
+            self._measured = (now_s, probe.process(self.engine.pid))
         return self._measured[1]

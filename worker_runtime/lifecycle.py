@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Self
+from typing import Never, Self
 
 from protos.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
@@ -20,15 +20,20 @@ from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
 from worker_runtime.memory.ledger import Ledger, NoLedger
+from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.scheduler import Scheduler
+from worker_runtime.scheduler import Holdings, Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.take_down import Freed
 from worker_runtime.waiting_room import OnWait, Waiting
 
 __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
+
+
+# Also how soon another worker gets memory that only idle models here hold.
+WATCH_S = 3.0
 
 
 class Models:
@@ -55,9 +60,8 @@ class Models:
         self._policy = policy
         self._launcher = launcher
         self._ladder = ladder
-        self._ledger = ledger
-        self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock)
-        self._heeding: asyncio.Task[None] | None = None
+        self._monitor = MemoryMonitor(probe, clock)
+        self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -66,8 +70,7 @@ class Models:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        if self._ledger is not None:
-            self._heeding = self._tasks.create_task(self._scheduler.heed_others())
+        self._watching = self._tasks.create_task(self._watch())
         return self
 
     async def __aexit__(
@@ -77,8 +80,7 @@ class Models:
         trace: TracebackType | None,
     ) -> None:
         await self.close(hurry=error is not None)
-        if self._heeding is not None:
-            self._heeding.cancel()
+        self._watching.cancel()
         # Without the body's error, which the group would wrap: it goes on by itself.
         await self._tasks.__aexit__(None, None, None)
 
@@ -149,6 +151,14 @@ class Models:
         default = self.catalog.default_id
         return [self._snapshot_of(entry, is_default=entry.id == default) for entry in entries]
 
+    def memory(self, snapshots: list[ModelSnapshot]) -> MemoryReading:
+        """What this worker and its engines hold; at most once a second it is really measured."""
+        return self._monitor.reading(_engine_memory(s) for s in snapshots if s.pid)
+
+    def holdings(self) -> Holdings:
+        """What is booked, here and by the machine's other workers."""
+        return self._scheduler.holdings()
+
     @property
     def n_queued(self) -> int:
         """Loads that wait for memory."""
@@ -169,6 +179,17 @@ class Models:
         self._closing = True
         for owner in self._owners.values():
             owner.close(hurry=hurry)
+
+    async def _watch(self) -> Never:
+        """While models are loaded: give back what leaks, what the machine or others lack."""
+        while True:
+            await self._scheduler.until_in_use()
+            await self.clock.sleep(WATCH_S)
+            reading = self.memory(self.snapshot())
+            for owner in self._owners.values():
+                if owner.pid in reading.leaking_pids:
+                    owner.recycle()
+            self._scheduler.give_back()
 
     def _owner(self, model: str) -> ModelOwner:
         entry = self.catalog.resolve(model)
@@ -216,3 +237,13 @@ class Models:
             return owner.snapshot(is_default=is_default)
         state = ModelState.FAILED if entry.broken else ModelState.UNLOADED
         return ModelSnapshot(entry, is_default, state, Counters(), failure=entry.broken)
+
+
+def _engine_memory(snapshot: ModelSnapshot) -> EngineMemory:
+    return EngineMemory(
+        snapshot.pid,
+        snapshot.memory.anonymous_bytes,
+        snapshot.memory.mapped_bytes,
+        is_idle=snapshot.n_leases == 0,
+        n_requests=snapshot.requests_of_load,
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 _recent: deque[str] = deque(maxlen=50)
 _callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
-LEVEL_ERROR = 3
+LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 
 def load_native() -> Any:

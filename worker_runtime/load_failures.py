@@ -14,8 +14,18 @@ MIB = 1024**2
 _PAGE_FILE = (
     "enlarge the page file to 16 GB or more (System > Advanced > Performance > Virtual memory)"
 )
-_SMALLER = "use a smaller or a more strongly quantized GGUF file, such as Q4_K_M"
-_LLAMA = "use llama.cpp with a Q4_K_M GGUF file (MODEL_BACKEND=llama.cpp)"
+_LESS_BY_BACKEND = {
+    "llama.cpp": (
+        "use a smaller or a more strongly quantized GGUF file, such as Q4_K_M",
+        "lower MAX_INPUT_TOKENS",
+    ),
+    "transformers": (
+        "use llama.cpp with a Q4_K_M GGUF file (MODEL_BACKEND=llama.cpp)",
+        "load it in 4 bits (MODEL_QUANTIZATION=4bit)",
+        "switch compilation off (COMPILE_MODEL=0)",
+        "lower MAX_INPUT_TOKENS",
+    ),
+}
 
 
 def out_of_memory(backend: str, lack: Lack = "memory") -> BackendLoadFailed:
@@ -92,15 +102,7 @@ def _more_memory(backend: str, lack: Lack) -> tuple[str, ...]:
         room = _PAGE_FILE
     else:
         room = "close other programs or add swap space"
-    if backend != "transformers":
-        return room, _SMALLER, "lower MAX_INPUT_TOKENS"
-    return (
-        room,
-        _LLAMA,
-        "load it in 4 bits (MODEL_QUANTIZATION=4bit)",
-        "switch compilation off (COMPILE_MODEL=0)",
-        "lower MAX_INPUT_TOKENS",
-    )
+    return room, *_LESS_BY_BACKEND.get(backend, ("use a smaller model",))
 
 
 def _mib(n_bytes: int) -> str:

@@ -3,6 +3,8 @@
 from protos.y26hkx.v1 import worker_pb2
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.monitor import MemoryReading
+from worker_runtime.memory.need import Need
+from worker_runtime.scheduler import Holdings
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 CAPABILITIES: dict[Capability, "worker_pb2.Capability.ValueType"] = {
@@ -29,7 +31,8 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
         idle_s=snapshot.idle_s,
         n_leases=snapshot.n_leases,
         n_waiting=snapshot.n_waiting,
-        resident_bytes=snapshot.resident_bytes,
+        resident_bytes=snapshot.memory.resident_bytes,
+        memory=_model_memory(snapshot),
         load_fraction=snapshot.load_fraction,
         failure=snapshot.failure,
         retry_after_s=snapshot.retry_after_s,
@@ -56,7 +59,22 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
     )
 
 
-def memory_message(reading: MemoryReading) -> worker_pb2.Memory:
+def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
+    held, need = snapshot.memory, snapshot.need or Need()
+    return worker_pb2.ModelMemory(
+        estimated_bytes=need.total,
+        booked_bytes=snapshot.booked_bytes,
+        anonymous_bytes=held.anonymous_bytes,
+        mapped_bytes=held.mapped_bytes,
+        peak_bytes=held.peak_bytes,
+        weights_bytes=need.weights + need.mapped_weights,
+        kv_bytes=need.kv,
+        compute_bytes=need.compute,
+        caches_bytes=need.caches,
+    )
+
+
+def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Memory:
     return worker_pb2.Memory(
         total_bytes=reading.machine.total_bytes,
         available_bytes=reading.machine.available_bytes,
@@ -64,4 +82,13 @@ def memory_message(reading: MemoryReading) -> worker_pb2.Memory:
         engines_resident_bytes=reading.engines_bytes,
         trend=reading.trend,
         leak_detected=reading.leak_detected,
+        booked_bytes=holdings.booked_bytes,
+        limit_bytes=holdings.limit_bytes or 0,
+        others_booked_bytes=holdings.others_booked_bytes,
+        headroom_bytes=holdings.headroom_bytes,
+        anonymous_bytes=reading.anonymous_bytes,
+        mapped_bytes=reading.mapped_bytes,
+        pressure=reading.pressure,
+        pressure_some=reading.stalled_some,
+        pressure_full=reading.stalled_full,
     )

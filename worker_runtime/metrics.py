@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from worker_runtime.lifecycle import Models
+from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.snapshot import ModelSnapshot
 
 # Name, text, and where the figure is.
@@ -16,6 +17,7 @@ COUNTERS: tuple[_Figure, ...] = (
     ("y26hkx_model_load_seconds", "Time spent loading", lambda s: s.counters.load_seconds_sum),
     ("y26hkx_model_crashes", "Crashes of a loaded model", lambda s: s.counters.crashes),
     ("y26hkx_model_unloads", "Unloads", lambda s: s.counters.unloads),
+    ("y26hkx_model_recycles", "Ended for leaking", lambda s: s.counters.recycles),
     ("y26hkx_model_requests", "Requests", lambda s: s.counters.requests),
     ("y26hkx_model_prompt_tokens", "Prompt tokens", lambda s: s.counters.prompt_tokens),
     ("y26hkx_model_cached_tokens", "Of them cached", lambda s: s.counters.cached_tokens),
@@ -25,8 +27,17 @@ COUNTERS: tuple[_Figure, ...] = (
 GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_leases", "Requests that use the model", lambda s: s.n_leases),
     ("y26hkx_model_waiting", "Requests that wait for it", lambda s: s.n_waiting),
-    ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.resident_bytes),
+    ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.memory.resident_bytes),
+    ("y26hkx_model_anonymous_bytes", "Of them anonymous", lambda s: s.memory.anonymous_bytes),
+    ("y26hkx_model_mapped_bytes", "Of them of mapped files", lambda s: s.memory.mapped_bytes),
+    ("y26hkx_model_booked_bytes", "Booked for the model", lambda s: s.booked_bytes),
     ("y26hkx_model_loaded", "1 while loaded", lambda s: 1 if s.pid else 0),
+)
+MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], float]], ...] = (
+    ("y26hkx_total_memory_bytes", "Memory there is", lambda r: r.machine.total_bytes),
+    ("y26hkx_available_memory_bytes", "Memory left", lambda r: r.machine.available_bytes),
+    ("y26hkx_memory_pressure_some", "Share of time some waited for it", lambda r: r.stalled_some),
+    ("y26hkx_memory_pressure_full", "Share of time all waited for it", lambda r: r.stalled_full),
 )
 
 # A loop that cannot answer in this time is worth an error on the page.
@@ -49,7 +60,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
     class ModelFigures(Collector):
         def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
             # On the page's thread; the models belong to the event loop.
-            snapshots = asyncio.run_coroutine_threadsafe(_snapshot(models), loop).result(SNAPSHOT_S)
+            looking = asyncio.run_coroutine_threadsafe(_look(models), loop)
+            snapshots, memory = looking.result(SNAPSHOT_S)
             for name, text, figure in COUNTERS:
                 counter = CounterMetricFamily(name, text, labels=("model",))
                 for snapshot in snapshots:
@@ -60,6 +72,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
                 for snapshot in snapshots:
                     gauge.add_metric((snapshot.entry.id,), figure(snapshot))
                 yield gauge
+            for name, text, told in MEMORY:
+                yield GaugeMetricFamily(name, text, value=told(memory))
 
     loop = asyncio.get_running_loop()
     registry = CollectorRegistry(auto_describe=False)
@@ -74,5 +88,6 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
         thread.join()
 
 
-async def _snapshot(models: Models) -> list[ModelSnapshot]:
-    return models.snapshot()
+async def _look(models: Models) -> tuple[list[ModelSnapshot], MemoryReading]:
+    snapshots = models.snapshot()
+    return snapshots, models.memory(snapshots)

@@ -22,6 +22,7 @@ from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
 from worker_runtime.load_failures import lacked_memory, with_arithmetic
 from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
 from worker_runtime.scheduler import Booking, Scheduler
@@ -122,8 +123,15 @@ class ModelOwner:
 
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
         now_s = self._clock.monotonic()
+        loaded = self._loaded
         return self._standing.snapshot(
-            self.entry, self._loaded, self._setbacks, now_s, is_default=is_default
+            self.entry,
+            loaded,
+            self._setbacks,
+            now_s,
+            memory=ProcessMemory() if loaded is None else loaded.memory(self._probe),
+            booked_bytes=self._scheduler.booked_by(self),
+            is_default=is_default,
         )
 
     # For the scheduler.
@@ -157,6 +165,13 @@ class ModelOwner:
         # Never more time is spent on loading than on serving.
         turn_s = max(self._policy.turn_s, self._load_s)
         return self._clock.monotonic() - loaded.ready_s >= turn_s
+
+    def recycle(self) -> None:
+        """Its process leaks: end it while nobody uses it, the next request starts another."""
+        if self.can_evict():
+            log.warning("the process of model %s leaks: it is ended while idle", self.entry.id)
+            self._counters.recycles += 1
+            self.evict()
 
     def evict(self) -> None:
         assert self._loaded is not None

@@ -8,12 +8,13 @@ synchronous and sees one consistent state: ours, and through the ledger other wo
 
 import asyncio
 from collections.abc import Sequence
-from typing import Never, Protocol
+from typing import Protocol
 
 import msgspec
 
 from worker_runtime.clock import Clock
 from worker_runtime.memory.ledger import Entry, Ledger, Page
+from worker_runtime.memory.pressure import PressureGate
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.memory.room import Claim, Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
@@ -84,12 +85,18 @@ class _Request(msgspec.Struct):
 
 class Scheduler:
     def __init__(
-        self, policy: LifecyclePolicy, probe: MemoryProbe, ledger: Ledger, clock: Clock
+        self,
+        policy: LifecyclePolicy,
+        probe: MemoryProbe,
+        ledger: Ledger,
+        clock: Clock,
+        gate: PressureGate,
     ) -> None:
         self._policy = policy
         self._probe = probe
         self._ledger = ledger
         self._clock = clock
+        self._gate = gate
         self._held: list[Booking] = []
         self._requests: list[_Request] = []
         self._bookings = Changes()
@@ -129,6 +136,7 @@ class Scheduler:
         admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
         request = _Request(tenant, needs, admitted)
         self._requests.append(request)
+        self._bookings.notify()
         try:
             self.settle()
             while not admitted.done():
@@ -161,22 +169,23 @@ class Scheduler:
                 pass
             self._write(self._lack(self._requests[0]) if self._requests else 0)
 
-    async def heed_others(self) -> Never:
-        """Give idle models back whenever another worker of the machine lacks memory."""
-        while True:
-            await self._bookings.until(lambda: bool(self._held))
-            await self._clock.sleep(POLL_S)
-            self._give_back()
+    async def until_in_use(self) -> None:
+        """Return when a model holds memory, or wants some."""
+        await self._bookings.until(lambda: bool(self._held or self._requests))
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Evict idle models for what other workers of the machine lack, and one at a time while
+        the whole machine stands still for want of memory."""
         with self._ledger.open() as self._others:
             lack = sum(page.wanted_bytes for page in self._others)
-            lack -= sum(b.need_bytes for b in self._held if b.leaving)
-            for booking in self._idle():
-                if lack <= 0:
-                    break
-                lack -= booking.need_bytes
-                self._evict(booking)
+        if self._gate.should_give_back:
+            lack = max(lack, 1)
+        lack -= sum(b.need_bytes for b in self._held if b.leaving)
+        for booking in self._idle():
+            if lack <= 0:
+                break
+            lack -= booking.need_bytes
+            self._evict(booking)
 
     def _write(self, wanted_bytes: int) -> None:
         entries = tuple(Entry(b.tenant.name, b.need_bytes, b.tenant.pid) for b in self._held)
@@ -209,6 +218,8 @@ class Scheduler:
         rung = self._way(request, room)
         assert rung is not None, "hopeless requests were refused"
         need = request.needs[rung]
+        if not self._gate.may_load:
+            return False
         if not self._would_fit(need, room, []):
             self._make_way(need, room)
             return False

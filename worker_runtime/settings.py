@@ -4,13 +4,21 @@ environment. Each worker subclasses `RuntimeSettings` with its port and its own 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from worker_runtime.machine import read_machine
+from worker_runtime.memory.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
@@ -18,6 +26,25 @@ STRICT_REMAIN_GB = 1.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
+
+
+class ProfileSource(PydanticBaseSettingsSource):
+    """What fits this machine, for settings that nothing else sets."""
+
+    def __call__(self) -> dict[str, str]:
+        given = {name.upper(): str(value) for name, value in self._by_variable()}
+        choices = choose(read_machine(), given)
+        return {choice.name: choice.value for choice in choices if choice.source == "profile"}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
+        raise NotImplementedError("the choices are made together")
+
+    def _by_variable(self) -> Iterator[tuple[str, object]]:
+        """What goes before: settings of the environment by their variables, others by names."""
+        fields = self.settings_cls.model_fields
+        for name, value in self.current_state.items():
+            alias = fields[name].validation_alias if name in fields else name
+            yield str(alias), value
 
 
 class RuntimeSettings(BaseSettings):
@@ -48,6 +75,19 @@ class RuntimeSettings(BaseSettings):
         default="",
         validation_alias="WORKER_TOKEN",
         description="Shared token that every RPC must carry; empty (loopback only): not checked.",
+    )
+    profile: Literal["auto", "small", "medium", "large", "off"] = Field(
+        default="auto",
+        validation_alias="PROFILE",
+        description=(
+            "Settings that fit this machine, where nothing else sets them: small (less than 8 "
+            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: the plain defaults."
+        ),
+    )
+    auto_memory: bool = Field(
+        default=True,
+        validation_alias="AUTO_MEMORY_MANAGEMENT",
+        description="0: the same as PROFILE=off.",
     )
     models_dir: Path = Field(
         default=Path("./models"),
@@ -167,6 +207,23 @@ class RuntimeSettings(BaseSettings):
         validation_alias="LOG_LEVEL",
         description="DEBUG, INFO, WARNING or ERROR.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that knows a setting wins."""
+        return init_settings, env_settings, dotenv_settings, ProfileSource(settings_cls)
+
+    @field_validator("profile", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return (value.strip().lower() or "auto") if isinstance(value, str) else value
 
     @field_validator("preload_models", "pinned_models", mode="before")
     @classmethod

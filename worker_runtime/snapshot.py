@@ -5,6 +5,8 @@ import enum
 import msgspec
 
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.memory.need import Need
+from worker_runtime.memory.process_memory import ProcessMemory
 
 
 class ModelState(enum.Enum):
@@ -27,6 +29,7 @@ class Counters(msgspec.Struct):
     load_seconds_sum: float = 0.0
     crashes: int = 0
     unloads: int = 0
+    recycles: int = 0
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -50,7 +53,12 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     idle_s: float | None = None
     # 0 while unloaded.
     pid: int = 0
-    resident_bytes: int = 0
+    memory: ProcessMemory = ProcessMemory()
+    # Leases since the present load began.
+    requests_of_load: int = 0
+    # What it was computed to need, by part; None while unloaded.
+    need: Need | None = None
+    booked_bytes: int = 0
     # FAILED or broken on disk: why, and when a load is tried again.
     failure: str = ""
     retry_after_s: float | None = None

@@ -5,6 +5,7 @@ import logging
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.leases import LoadedModel
+from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.waiting_room import Waiting, WaitingRoom
@@ -67,6 +68,8 @@ class Standing:
         setbacks: Setbacks,
         now_s: float,
         *,
+        memory: ProcessMemory,
+        booked_bytes: int,
         is_default: bool,
     ) -> ModelSnapshot:
         in_use = loaded is not None and loaded.n_leases > 0
@@ -82,7 +85,10 @@ class Standing:
             loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
             idle_s=None if in_use or self.last_used_s is None else now_s - self.last_used_s,
             pid=loaded.engine.pid if loaded is not None else 0,
-            resident_bytes=loaded.resident_bytes() if loaded is not None else 0,
+            memory=memory,
+            requests_of_load=loaded.n_requests if loaded is not None else 0,
+            need=loaded.rung.need if loaded is not None else None,
+            booked_bytes=booked_bytes,
             failure=setbacks.cause,
             retry_after_s=setbacks.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,

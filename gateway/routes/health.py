@@ -2,19 +2,16 @@
 
 from typing import Any
 
-import psutil
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response
 from gateway.pool.workers import Workers
+from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
 from gateway.services import Services, services_of
 from protos.errors import NotReady
-
-GIB = 1024**3
-HIGH_MEMORY = 0.9
 
 router = APIRouter()
 
@@ -51,7 +48,7 @@ async def ready(request: Request) -> Response:
 
 @router.get("/health/memory")
 async def memory(request: Request) -> Response:
-    """The machine's memory and what this server uses of it."""
+    """The machine's memory and what each process and model of this server uses of it."""
     return json_response(memory_of(services_of(request)))
 
 
@@ -60,11 +57,7 @@ async def detailed(request: Request) -> Response:
     """Everything at a glance."""
     services = services_of(request)
     used = memory_of(services)
-    warnings = []
-    if used["current_usage_percent"] >= HIGH_MEMORY:
-        warnings.append("high_memory_usage")
-    if used["leak_detected"]:
-        warnings.append("memory_leak_detected")
+    warnings = warnings_of(used)
     body = {
         "status": "warning" if warnings else "healthy",
         "memory": used,
@@ -76,29 +69,6 @@ async def detailed(request: Request) -> Response:
         "warnings": warnings,
     }
     return json_response(body)
-
-
-def memory_of(services: Services) -> dict[str, Any]:
-    machine = psutil.virtual_memory()
-    statuses = [
-        endpoint.status.memory
-        for workers in (services.pool.chat, services.pool.embed)
-        for endpoint in workers.serving
-    ]
-    ours = psutil.Process().memory_info().rss
-    workers = sum(status.worker_resident_bytes for status in statuses)
-    engines = sum(status.engines_resident_bytes for status in statuses)
-    trends = {status.trend for status in statuses}
-    return {
-        "current_usage_percent": round(machine.percent / 100, 4),
-        "available_gb": round(machine.available / GIB, 3),
-        "process_memory_gb": round((ours + workers + engines) / GIB, 3),
-        "memory_trend": "increasing" if "increasing" in trends else "stable",
-        "leak_detected": any(status.leak_detected for status in statuses),
-        "gateway_bytes": ours,
-        "workers_bytes": workers,
-        "engines_bytes": engines,
-    }
 
 
 def _models(services: Services) -> dict[str, Any]:

@@ -132,6 +132,7 @@ class ScriptedWorker:
         score_error: raised by `Rerank` and `Score` instead of an answer.
         truncated: documents that those say were cut.
         chat_ids: chat models it lists.
+        memory: what its status says of it.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class ScriptedWorker:
         score_error: ServingError | None = None,
         truncated: Sequence[int] = (),
         chat_ids: tuple[str, ...] = (CHAT_ID,),
+        memory: worker_pb2.Memory | None = None,
     ) -> None:
         self.generate = generate
         self.embed = embed
@@ -154,6 +156,7 @@ class ScriptedWorker:
         self.score_error = score_error
         self.truncated = truncated
         self.chat_ids = chat_ids
+        self.memory = memory
         self.calls: list[Call] = []
         self.arrived = asyncio.Event()
         self.port = 0
@@ -331,7 +334,10 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
     async def WatchStatus(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.WatchStatusRequest, context: Any
     ) -> AsyncIterator[worker_pb2.WorkerStatus]:
-        yield worker_pb2.WorkerStatus(worker_id="scripted", models=self._worker.models())
+        scripted = self._worker
+        yield worker_pb2.WorkerStatus(
+            worker_id="scripted", models=scripted.models(), memory=scripted.memory
+        )
         await self._worker._stopping.wait()
 
     async def ListModels(  # noqa: N802 - gRPC's name

@@ -1,75 +1,113 @@
-"""This worker's memory over time: sampled at most once a second, however many watch.
+"""This worker's memory over time: what it holds, where that goes, and whether the machine suffers.
 
-Nothing is sampled while nobody looks.
+Sampled every few seconds while models are loaded, and at most once a second when somebody looks;
+an idle worker is not woken.
 """
 
-import itertools
 import os
 from collections import deque
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from worker_runtime.clock import Clock
+from worker_runtime.memory.leak import Floors
+from worker_runtime.memory.pressure import PressureGate, State
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 
 SAMPLE_S = 1.0
 KEPT_EVERY_S = 5.0
 TREND_S = 300.0
-LEAK_S = 600.0
-# A little fewer than the span holds, as samples come when somebody looks.
-KEPT_SAMPLES = int(LEAK_S / KEPT_EVERY_S * 0.8)
 # Smaller changes of the mean are noise.
 TREND_SHARE = 0.05
-LEAK_WINDOWS = 5
-LEAK_SHARE = 0.1
-LEAK_BYTES = 64 << 20
 
 Trend = Literal["stable", "increasing", "decreasing"]
+
+
+class EngineMemory(msgspec.Struct, frozen=True):
+    """Of one engine process, as a snapshot of its model has it.
+
+    Args:
+        n_requests: since the model was loaded.
+    """
+
+    pid: int
+    anonymous_bytes: int
+    mapped_bytes: int
+    is_idle: bool
+    n_requests: int
 
 
 class MemoryReading(msgspec.Struct, frozen=True):
     machine: MachineMemory
     worker_bytes: int
     engines_bytes: int
+    # Of all of them.
+    anonymous_bytes: int
+    mapped_bytes: int
     trend: Trend
-    leak_detected: bool
+    leaking_pids: frozenset[int]
+    pressure: State
+    # Shares of ten seconds in which some, and all, waited for memory.
+    stalled_some: float
+    stalled_full: float
 
-
-class _Sample(msgspec.Struct, frozen=True):
-    at_s: float
-    used_bytes: int
-    pids: frozenset[int]
+    @property
+    def leak_detected(self) -> bool:
+        return bool(self.leaking_pids)
 
 
 class MemoryMonitor:
     def __init__(self, probe: MemoryProbe, clock: Clock) -> None:
+        self.gate = PressureGate(clock)
         self._probe = probe
         self._clock = clock
-        self._history: deque[_Sample] = deque(maxlen=KEPT_SAMPLES)
+        # When, and anonymous bytes of worker and engines.
+        self._history: deque[tuple[float, int]] = deque(maxlen=int(TREND_S / KEPT_EVERY_S))
+        self._floors: dict[int, Floors] = {}
         self._latest: MemoryReading | None = None
         self._sampled_at_s = 0.0
 
-    def reading(self, resident_by_pid: dict[int, int]) -> MemoryReading:
-        """Memory now, or as it was less than `SAMPLE_S` ago.
-
-        Args:
-            resident_by_pid: of the engine processes.
-        """
+    def reading(self, engines: Iterable[EngineMemory]) -> MemoryReading:
+        """Memory now, or as it was less than `SAMPLE_S` ago."""
         now_s = self._clock.monotonic()
-        if self._latest is not None and now_s - self._sampled_at_s < SAMPLE_S:
-            return self._latest
-        self._sampled_at_s = now_s
-        worker, engines = self._probe.resident_bytes(os.getpid()), sum(resident_by_pid.values())
-        if not self._history or now_s - self._history[-1].at_s >= KEPT_EVERY_S:
-            self._history.append(_Sample(now_s, worker + engines, frozenset(resident_by_pid)))
-        self._latest = MemoryReading(
-            self._probe.machine(), worker, engines, self._trend(now_s), self._leaks(now_s)
-        )
+        if self._latest is None or now_s - self._sampled_at_s >= SAMPLE_S:
+            self._sampled_at_s = now_s
+            self._latest = self._sample(list(engines), now_s)
         return self._latest
 
+    def _sample(self, engines: list[EngineMemory], now_s: float) -> MemoryReading:
+        own = self._probe.process(os.getpid())
+        anonymous = sum(engine.anonymous_bytes for engine in engines)
+        mapped = sum(engine.mapped_bytes for engine in engines)
+        if not self._history or now_s - self._history[-1][0] >= KEPT_EVERY_S:
+            self._history.append((now_s, own.anonymous_bytes + anonymous))
+        self.gate.note(self._probe.stall())
+        self._note_floors(engines)
+        return MemoryReading(
+            machine=self._probe.machine(),
+            worker_bytes=own.resident_bytes,
+            engines_bytes=anonymous + mapped,
+            anonymous_bytes=own.anonymous_bytes + anonymous,
+            mapped_bytes=own.mapped_bytes + mapped,
+            trend=self._trend(now_s),
+            leaking_pids=frozenset(p for p, floors in self._floors.items() if floors.is_leaking),
+            pressure=self.gate.state,
+            stalled_some=self.gate.stall.some,
+            stalled_full=self.gate.stall.full,
+        )
+
+    def _note_floors(self, engines: list[EngineMemory]) -> None:
+        pids = {engine.pid for engine in engines}
+        self._floors = {pid: floors for pid, floors in self._floors.items() if pid in pids}
+        for engine in engines:
+            floors = self._floors.setdefault(engine.pid, Floors())
+            if engine.is_idle:
+                floors.note(engine.anonymous_bytes, engine.n_requests)
+
     def _trend(self, now_s: float) -> Trend:
-        used = [s.used_bytes for s in self._history if now_s - s.at_s <= TREND_S]
+        used = [n_bytes for at_s, n_bytes in self._history if now_s - at_s <= TREND_S]
         third = len(used) // 3
         if third == 0:
             return "stable"
@@ -77,16 +115,3 @@ class MemoryMonitor:
         if abs(after - before) <= before * TREND_SHARE:
             return "stable"
         return "increasing" if after > before else "decreasing"
-
-    def _leaks(self, now_s: float) -> bool:
-        """The floor of each of the last windows is above the one before, with the same engines."""
-        samples = [s for s in self._history if now_s - s.at_s <= LEAK_S]
-        if len(samples) < KEPT_SAMPLES or len({s.pids for s in samples}) != 1:
-            return False
-        n = len(samples) // LEAK_WINDOWS
-        floors = [
-            min(s.used_bytes for s in samples[i * n : (i + 1) * n]) for i in range(LEAK_WINDOWS)
-        ]
-        grows = all(later > earlier for earlier, later in itertools.pairwise(floors))
-        growth = floors[-1] - floors[0]
-        return grows and growth > max(floors[0] * LEAK_SHARE, LEAK_BYTES)

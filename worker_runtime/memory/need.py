@@ -13,6 +13,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         compute: buffers for one step.
         caches: what the model may keep of past work.
         process: interpreter, libraries, tokenizer.
+        loading: mapped while it loads, and given back then; not in the total.
         correction: what past loads of the same taught, over the sum of the rest; may be negative.
     """
 
@@ -23,7 +24,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     caches: int = 0
     process: int = 0
     correction: int = 0
+    loading: int = 0
 
     @property
     def total(self) -> int:
+        """What is to be booked."""
+        return self.peak - self.loading
+
+    @property
+    def peak(self) -> int:
         return sum(msgspec.structs.astuple(self))

@@ -1,24 +1,16 @@
-"""How much memory there is: of the machine, within this process's cgroup, of one process.
-
-Page cache counts as available (the kernel gives it up), so a cgroup's free memory is its limit
-minus what is used without inactive file pages.
-"""
+"""How much memory there is: of the machine, within this process's cgroup, of one process."""
 
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import psutil
 
+from worker_runtime.memory import windows
+from worker_runtime.memory.cgroup import allowances, groups
+from worker_runtime.memory.pressure import Stall, read_stall
 from worker_runtime.memory.process_memory import ProcessMemory, process_memory
-
-# cgroup v1 writes "no limit" as the largest page-aligned int64.
-UNLIMITED_BYTES = 1 << 60
-
-
-_ReadLimit = Callable[[Path], tuple[int, int] | None]
 
 
 class MachineMemory(msgspec.Struct, frozen=True):
@@ -35,17 +27,27 @@ class MemoryProbe(Protocol):
     def process(self, pid: int) -> ProcessMemory:
         """What a process holds; all zero if there is none."""
 
+    def stall(self) -> Stall:
+        """How much of the last seconds programs waited for memory."""
+
 
 class SystemMemoryProbe:
-    """The real one."""
+    """The real one.
+
+    Args:
+        root: on Linux, where /proc and /sys are.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
 
     def machine(self) -> MachineMemory:
+        if sys.platform == "linux":
+            return _linux(self._root)
+        if sys.platform == "win32":
+            return MachineMemory(*windows.total_and_available())
         memory = psutil.virtual_memory()
-        total, available = int(memory.total), int(memory.available)
-        for limit, used in _cgroup_limits():
-            total = min(total, limit)
-            available = min(available, max(limit - used, 0))
-        return MachineMemory(total, available)
+        return MachineMemory(int(memory.total), int(memory.available))
 
     def resident_bytes(self, pid: int) -> int:
         try:
@@ -56,59 +58,20 @@ class SystemMemoryProbe:
     def process(self, pid: int) -> ProcessMemory:
         return process_memory(pid)
 
-
-def _cgroup_limits() -> Iterator[tuple[int, int]]:
-    """(limit, bytes used without page cache) of each limited cgroup above this process."""
-    if sys.platform != "linux":
-        return
-    for line in _lines(Path("/proc/self/cgroup")):
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            yield from _limits(Path("/sys/fs/cgroup"), path, _limit_v2)
-        elif "memory" in controllers.split(","):
-            yield from _limits(Path("/sys/fs/cgroup/memory"), path, _limit_v1)
+    def stall(self) -> Stall:
+        own = (group.folder / "memory.pressure" for group in groups(self._root))
+        stalls = [read_stall(file) for file in (self._root / "proc/pressure/memory", *own)]
+        # A container at its own limit stalls while the machine is at ease.
+        return Stall(max(s.some for s in stalls), max(s.full for s in stalls))
 
 
-def _limits(root: Path, path: str, read: _ReadLimit) -> Iterator[tuple[int, int]]:
-    parts = [part for part in path.split("/") if part and part != ".."]
-    for depth in range(len(parts), -1, -1):
-        found = read(root.joinpath(*parts[:depth]))
-        if found is not None and found[0] < UNLIMITED_BYTES:
-            yield found
-
-
-def _limit_v2(group: Path) -> tuple[int, int] | None:
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    if limit is None or used is None:
-        return None
-    return limit, used - _stat(group, "inactive_file")
-
-
-def _limit_v1(group: Path) -> tuple[int, int] | None:
-    limit = _number(group / "memory.limit_in_bytes")
-    used = _number(group / "memory.usage_in_bytes")
-    if limit is None or used is None:
-        return None
-    return limit, used - _stat(group, "total_inactive_file")
-
-
-def _stat(group: Path, name: str) -> int:
-    for line in _lines(group / "memory.stat"):
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0
-
-
-def _number(path: Path) -> int | None:
-    """The number in a cgroup file; None if the file is missing or says "max"."""
-    text = "".join(_lines(path)).strip()
-    return int(text) if text.isdigit() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        # Not mounted, or of another cgroup namespace: then it limits nothing that we can see.
-        return []
+def _linux(root: Path) -> MachineMemory:
+    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    # Some containers' own /proc leaves out what the kernel believes to be available.
+    guess = kib["MemFree"] + kib.get("Cached", 0) + kib.get("Buffers", 0)
+    total, available = kib["MemTotal"] << 10, kib.get("MemAvailable", guess) << 10
+    for allowance in allowances(root):
+        total = min(total, allowance.limit_bytes)
+        available = min(available, allowance.left_bytes)
+    return MachineMemory(total, available)

@@ -14,6 +14,10 @@ class ProcessMemory(msgspec.Struct, frozen=True):
     mapped_bytes: int = 0
     peak_bytes: int = 0
 
+    @property
+    def resident_bytes(self) -> int:
+        return self.anonymous_bytes + self.mapped_bytes
+
 
 def process_memory(pid: int) -> ProcessMemory:
     """Of the process now; all zero if there is none."""

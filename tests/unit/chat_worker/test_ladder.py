@@ -1,6 +1,8 @@
 """What a chat model gives up, one thing after the other, so that it fits into memory."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +83,12 @@ def test_a_context_is_never_cut_below_1024_tokens_nor_raised(tmp_path: Path) -> 
     assert min(spec_of(rung.entry).n_ctx for rung in long) == 1024
     short = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=300)
     assert {spec_of(rung.entry).n_ctx for rung in short} == {300}
+
+
+def test_a_cache_in_8_bits_is_offered_where_heads_are_of_whole_blocks(library: Path) -> None:
+    assert {spec_of(rung.entry).kv_type for rung in rungs_of("tiny-Q4_K_M", library)} == {"f16"}
+    guide = rungs_of("qwen2-y26hkx-guide", library)
+    assert spec_of(guide[-1].entry).kv_type == "q8_0"
 
 
 def test_a_smaller_file_of_the_same_model_comes_last(library: Path) -> None:
@@ -175,3 +183,38 @@ def test_files_of_one_model_are_known_by_what_they_say_or_by_their_names(
 ) -> None:
     assert (one in other) is same
     assert (other in one) is same
+
+
+LOAD_WITHIN = """
+import resource, sys
+from pathlib import Path
+from chat_worker.backends.llama_cpp.load import load
+from chat_worker.messages import LoadSpec
+from protos.errors import BackendLoadFailed
+from worker_runtime.llama_native import load_native
+
+load_native()
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+most = pages * resource.getpagesize() + (300 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+spec = LoadSpec(backend="llama.cpp", path=sys.argv[1], n_cells=int(sys.argv[2]), n_parallel=1)
+try:
+    load(spec, lambda fraction: None)
+    print("loaded")
+except BackendLoadFailed as error:
+    print(error.metadata.get("cause", error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as only Linux does")
+@pytest.mark.parametrize(
+    ("cells", "outcome"),
+    [(1024, "loaded"), (300_000, "memory"), (4_000_000, "memory")],
+    ids=["fits", "compute buffers do not", "the cache does not"],
+)
+def test_what_llama_cpp_cannot_allocate_is_a_lack_of_memory(
+    tiny_gguf: Path, cells: int, outcome: str
+) -> None:
+    command = [sys.executable, "-c", LOAD_WITHIN, str(tiny_gguf), str(cells)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == [outcome]

@@ -109,3 +109,9 @@ def test_whatever_the_conversation_the_result_fits_or_is_refused(
     else:
         assert len(fitted.tokens) <= most
         assert len(fitted.tokens) + fitted.trimmed_tokens == len(encode(conversation))
+
+
+def test_a_refusal_says_why_less_fits_than_usual() -> None:
+    short = Bounds(5, on_overflow="refuse", why="the model was loaded with a shorter context")
+    with pytest.raises(ContextLengthExceeded, match="at most 5 fit: the model was loaded with a"):
+        fit_tokens([1] * 9, short)

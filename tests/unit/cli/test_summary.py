@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from cli.machine import GIB, Memory, from_meminfo, memory
+from cli.risks import risks
 from cli.serve import stages
 from cli.settings import SettingsError, StackSettings
-from cli.summary import risks, summary
+from cli.summary import summary
+from worker_runtime.machine import GIB, Machine
+from worker_runtime.memory.profile import choose
 
-ROOMY = Memory(32 * GIB, 30 * GIB, 32 * GIB)
-SMALL = Memory(4 * GIB, 3 * GIB, 8 * GIB)
+ROOMY = Machine(32 * GIB, 30 * GIB, 32 * GIB)
+SMALL = Machine(4 * GIB, 3 * GIB, 8 * GIB)
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +20,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def said(options: dict[str, str], found: Memory, system: str = "linux") -> str:
-    return "\n".join(risks(StackSettings.read(options), found, system))
+def said(options: dict[str, str], found: Machine, system: str = "linux") -> str:
+    return "\n".join(map(str, risks(StackSettings.read(options), found, system)))
+
+
+def summed_up(options: dict[str, str], machine: Machine) -> list[str]:
+    settings = StackSettings.read(options)
+    return list(summary(settings, 9, machine, choose(machine, settings.values)))
 
 
 def test_a_roomy_machine_with_defaults_has_no_risks() -> None:
@@ -27,8 +34,8 @@ def test_a_roomy_machine_with_defaults_has_no_risks() -> None:
 
 
 def test_a_missing_or_small_page_file_is_named() -> None:
-    assert "no swap" in said({}, Memory(32 * GIB, 30 * GIB, 0))
-    assert "1455" in said({}, Memory(32 * GIB, 30 * GIB, 4 * GIB), "win32")
+    assert "no swap" in said({}, Machine(32 * GIB, 30 * GIB, 0))
+    assert "1455" in said({}, Machine(32 * GIB, 30 * GIB, 4 * GIB), "win32")
     assert said({}, ROOMY, "win32") == ""
 
 
@@ -38,6 +45,8 @@ def test_heavy_settings_on_a_small_machine_are_named() -> None:
     assert "MODEL_QUANTIZATION=4bit" in found
     assert "MAX_INPUT_TOKENS=4096" in found
     assert "COMPILE_MODEL" in found
+    quantized = Machine(4 * GIB, 3 * GIB, 8 * GIB, quantizes=True)
+    assert said({"MODEL_BACKEND": "transformers"}, quantized) == ""
 
 
 def test_an_open_address_without_keys_is_named() -> None:
@@ -48,7 +57,7 @@ def test_an_open_address_without_keys_is_named() -> None:
 def test_the_summary_tells_the_address_and_no_secret() -> None:
     options = {"GATEWAY_PORT": "9", "API_KEYS": "canary-key", "WORKER_TOKEN": "canary-token"}
     settings = StackSettings.read(options)
-    text = "\n".join(summary(settings, 9))
+    text = "\n".join(summed_up(options, ROOMY))
     assert "http://127.0.0.1:9/v1" in text
     assert "canary" not in text + repr(settings) + repr(stages(settings, 9))
 
@@ -74,7 +83,22 @@ def test_workers_elsewhere_mean_none_here() -> None:
     assert [worker.name for worker in workers] == ["embed"]
 
 
-def test_meminfo_is_read_in_kib() -> None:
-    text = "MemTotal:  2048 kB\nMemAvailable: 1024 kB\nSwapTotal: 0 kB\nHugePages_Total: 0\n"
-    assert from_meminfo(text) == Memory(2 * 2**20, 2**20, 0)
-    assert memory().total_bytes != 0
+def test_a_containers_limit_and_strict_overcommit_are_named() -> None:
+    assert "2.0 of 32.0 GiB" in said({}, Machine(32 * GIB, GIB, GIB, limit_bytes=2 * GIB))
+    assert "overcommit" in said({}, Machine(32 * GIB, GIB, GIB, overcommit=2))
+
+
+def test_the_summary_has_a_line_for_each_choice_and_stays_short() -> None:
+    lines = summed_up({"MODEL_IDLE_TIMEOUT": "60", "MODEL_UNLOAD_ENABLED": "0"}, SMALL)
+    assert len(lines) <= 15
+    text = "\n".join(lines)
+    assert "profile          small" in text
+    assert "LLAMA_CTX=1536: 1,024 tokens of input" in text
+    assert "MODEL_IDLE_TIMEOUT=60: it is set; the profile has 1800" in text
+
+
+def test_services_are_given_what_the_summary_says() -> None:
+    settings = StackSettings.read({"MODEL_IDLE_TIMEOUT": "60"})
+    _, workers = stages(settings, 9, choose(SMALL, settings.values))
+    for worker in workers:
+        assert (worker.env["LLAMA_CTX"], worker.env["MODEL_IDLE_TIMEOUT"]) == ("1536", "60")

@@ -11,6 +11,7 @@ from protos.errors import WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.launcher import ExitReport, OnProgress
+from worker_runtime.memory.pressure import Stall
 from worker_runtime.memory.probe import MachineMemory
 from worker_runtime.memory.process_memory import ProcessMemory
 
@@ -59,7 +60,10 @@ class FakeProbe:
         return RESIDENT_BYTES
 
     def process(self, pid: int) -> ProcessMemory:
-        return ProcessMemory()
+        return ProcessMemory(RESIDENT_BYTES)
+
+    def stall(self) -> Stall:
+        return Stall()
 
 
 class FakeEngine:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -144,8 +145,8 @@ async def test_other_failures_are_not_answered_with_a_smaller_load() -> None:
         assert made.n_loads == 1
 
 
-async def test_what_one_backend_cannot_load_another_may() -> None:
-    other = msgspec.structs.replace(INSTEAD.entry, backend="llama.cpp")
+async def test_what_cannot_be_loaded_from_one_file_may_be_from_another() -> None:
+    other = msgspec.structs.replace(INSTEAD.entry, path=Path("small.gguf"), backend="llama.cpp")
     gguf = Rung(other, Need(weights=200), INSTEAD.reductions)
     async with world([*LADDER, gguf]) as made:
         waiting = await made.begin()
@@ -189,6 +190,7 @@ async def test_all_ways_share_one_time_limit() -> None:
         with pytest.raises(BackendLoadFailed, match="longer than 100 s"):
             await waiting
         assert made.n_loads == 2
+        assert made.model().counters.load_failures == 1
 
 
 async def test_the_next_load_begins_at_the_top_again() -> None:

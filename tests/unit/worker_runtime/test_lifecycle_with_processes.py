@@ -69,7 +69,7 @@ async def test_an_unload_gives_the_memory_back_and_reports_it() -> None:
     async with models_of(StubSpec(allocate_mib=150)) as models:
         await models.load("")
         snapshot = models.snapshot()[0]
-        assert snapshot.resident_bytes > 150 * MIB
+        assert snapshot.memory.resident_bytes > 150 * MIB
         freed = await models.unload("")
         assert freed.resident_bytes > 150 * MIB
         assert not psutil.pid_exists(snapshot.pid)

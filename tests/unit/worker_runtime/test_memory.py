@@ -1,31 +1,53 @@
-"""Memory as status shows it: cgroup limits, trend, leaks."""
+"""Memory as status shows it: trend, leaks, pressure."""
 
 import os
 from pathlib import Path
 
+import msgspec
+
 from tests.unit.worker_runtime.fakes import FakeClock, FakeProbe
-from worker_runtime.memory import probe as probe_module
-from worker_runtime.memory.monitor import MemoryMonitor
+from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
+from worker_runtime.memory.pressure import PressureGate, Stall, read_stall
 from worker_runtime.memory.probe import SystemMemoryProbe
+from worker_runtime.memory.process_memory import ProcessMemory
 
 MIB = 1 << 20
 
 
 class GrowingProbe(FakeProbe):
     worker_bytes = 100 * MIB
+    stalled = Stall()
 
-    def resident_bytes(self, pid: int) -> int:
-        return self.worker_bytes
+    def process(self, pid: int) -> ProcessMemory:
+        return ProcessMemory(self.worker_bytes)
+
+    def stall(self) -> Stall:
+        return self.stalled
 
 
-def watched(seconds: int, growth_bytes: int, *, engine_from_s: int = 0) -> MemoryMonitor:
+def engine(anonymous_bytes: int = 500 * MIB, n_requests: int = 0, **rest: int) -> EngineMemory:
+    mapped = rest.get("mapped_bytes", 0)
+    return EngineMemory(7, anonymous_bytes, mapped, is_idle=True, n_requests=n_requests)
+
+
+def watched(seconds: int, growth_bytes: int) -> MemoryMonitor:
     clock, probe = FakeClock(), GrowingProbe()
     monitor = MemoryMonitor(probe, clock)
-    for second in range(seconds):
+    for _ in range(seconds):
         clock.now_s += 1
         probe.worker_bytes += growth_bytes
-        monitor.reading({7: 500 * MIB} if second >= engine_from_s else {})
+        monitor.reading([engine()])
     return monitor
+
+
+def after_rounds(held: list[EngineMemory]) -> MemoryReading:
+    """The last reading, after the engine held these at its idle floors, one a round of work."""
+    clock = FakeClock()
+    monitor = MemoryMonitor(GrowingProbe(), clock)
+    for one in held:
+        clock.now_s += 5
+        reading = monitor.reading([one])
+    return reading
 
 
 def test_the_real_probe_sees_this_machine_and_this_process() -> None:
@@ -36,51 +58,75 @@ def test_the_real_probe_sees_this_machine_and_this_process() -> None:
     assert probe.resident_bytes(2**22 + 12345) == 0
 
 
-def test_the_smallest_limit_of_the_cgroups_above_counts_without_page_cache(
-    tmp_path: Path,
-) -> None:
-    inner = tmp_path / "outer" / "inner"
-    inner.mkdir(parents=True)
-    for folder, limit, used, cache in ((inner.parent, "1000", 900, 300), (inner, "max", 5, 0)):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text(f"{used}\n")
-        (folder / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
-    found = list(probe_module._limits(tmp_path, "/outer/inner", probe_module._limit_v2))
-    assert found == [(1000, 600)]
-
-
-def test_cgroup_v1_limits_are_read_and_its_unlimited_is_none(tmp_path: Path) -> None:
-    group = tmp_path / "docker"
-    group.mkdir()
-    for folder, limit in ((tmp_path, 0x7FFFFFFFFFFFF000), (group, 2000)):
-        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
-        (folder / "memory.usage_in_bytes").write_text("1500\n")
-        (folder / "memory.stat").write_text("total_inactive_file 500\n")
-    found = list(probe_module._limits(tmp_path, "/docker", probe_module._limit_v1))
-    assert found == [(2000, 1000)]
-
-
 def test_watchers_share_one_sample_a_second() -> None:
     clock, probe = FakeClock(), GrowingProbe()
     monitor = MemoryMonitor(probe, clock)
-    first = monitor.reading({})
+    first = monitor.reading([])
     probe.worker_bytes += MIB
-    assert monitor.reading({}) is first
+    assert monitor.reading([]) is first
     clock.now_s += 1
-    assert monitor.reading({}).worker_bytes == first.worker_bytes + MIB
+    assert monitor.reading([]).worker_bytes == first.worker_bytes + MIB
 
 
 def test_steady_memory_is_stable() -> None:
-    reading = watched(900, 0).reading({7: 500 * MIB})
+    reading = watched(900, 0).reading([engine()])
     assert (reading.trend, reading.leak_detected) == ("stable", False)
 
 
-def test_growing_memory_is_increasing_and_in_the_end_a_leak() -> None:
-    assert watched(300, MIB).reading({7: 500 * MIB}).trend == "increasing"
-    assert not watched(300, MIB).reading({7: 500 * MIB}).leak_detected
-    assert watched(900, MIB).reading({7: 500 * MIB}).leak_detected
+def test_growing_memory_is_increasing() -> None:
+    assert watched(300, MIB).reading([engine()]).trend == "increasing"
 
 
-def test_another_engine_is_no_leak() -> None:
-    monitor = watched(900, MIB, engine_from_s=600)
-    assert not monitor.reading({7: 500 * MIB}).leak_detected
+def test_anonymous_memory_that_grows_with_every_round_of_work_is_a_leak() -> None:
+    rounds = [engine((100 + 30 * i) * MIB, 16 * i) for i in range(1, 9)]
+    assert after_rounds(rounds).leaking_pids == {7}
+
+
+def test_growth_without_work_a_filled_cache_and_mapped_files_are_no_leak() -> None:
+    without_work = [engine((100 + 30 * i) * MIB, 16) for i in range(1, 9)]
+    cache = [engine(min(100 + 30 * i, 250) * MIB, 16 * i) for i in range(1, 9)]
+    mapped = [engine(100 * MIB, 16 * i, mapped_bytes=30 * i * MIB) for i in range(1, 9)]
+    for rounds in (without_work, cache, mapped):
+        assert not after_rounds(rounds).leak_detected
+
+
+def test_a_new_process_begins_without_a_past() -> None:
+    rounds = [engine((100 + 30 * i) * MIB, 16 * i) for i in range(1, 9)]
+    other = msgspec.structs.replace(rounds[-1], pid=8)
+    assert not after_rounds([*rounds, other]).leak_detected
+
+
+def gate_after(stalls: list[tuple[float, float]], step_s: float = 5.0) -> PressureGate:
+    clock = FakeClock()
+    gate = PressureGate(clock)
+    for some, full in stalls:
+        gate.note(Stall(some, full))
+        clock.now_s += step_s
+    return gate
+
+
+def test_nothing_is_loaded_while_some_wait_for_memory_and_the_bar_to_go_on_is_lower() -> None:
+    assert gate_after([(0.09, 0)]).may_load
+    assert not gate_after([(0.12, 0)]).may_load
+    assert not gate_after([(0.12, 0), (0.07, 0)]).may_load
+    assert gate_after([(0.12, 0), (0.04, 0)]).may_load
+
+
+def test_models_are_given_back_only_under_full_pressure_that_lasts() -> None:
+    assert not gate_after([(0.2, 0.1)]).should_give_back
+    assert not gate_after([(0.2, 0.1), (0.2, 0.0), (0.2, 0.1)]).should_give_back
+    assert gate_after([(0.2, 0.1)] * 3).should_give_back
+    assert gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.02)]).should_give_back
+    assert not gate_after([(0.2, 0.1)] * 3 + [(0.2, 0.005)]).should_give_back
+
+
+def test_the_kernels_own_words_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "memory"
+    file.write_text(
+        "some avg10=12.50 avg60=1.00 avg300=0.00 total=7\n"
+        "full avg10=3.25 avg60=0.00 avg300=0.00 total=5\n"
+    )
+    assert read_stall(file) == Stall(0.125, 0.0325)
+    assert read_stall(tmp_path / "missing") == Stall()
+    file.write_text("no such words\nsome avg10=x\n")
+    assert read_stall(file) == Stall()

@@ -1,13 +1,11 @@
 """Lack of memory is recognised in all the words that libraries have for it, and only there."""
 
 import errno
-from pathlib import Path
 
 import pytest
 
 from worker_runtime.launcher import ExitReport
 from worker_runtime.load_failures import died_while_loading
-from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory_signs import Lack, lack_of, lack_said
 
 PAGE_FILE = [
@@ -129,7 +127,8 @@ def test_exceptions_tell_what_ran_out_in_every_language(
     [
         (ExitReport(-9, "SIGKILL"), "killed"),
         (ExitReport(-9, "SIGKILL", wanted=True), None),
-        (ExitReport(137, oom_kills=1), "killed"),
+        (ExitReport(137), "killed"),
+        (ExitReport(-11, "SIGSEGV", oom_kills=1), None),
         (ExitReport(0xC0000017), "memory"),
         (ExitReport(0xC000012D), "page_file"),
         (ExitReport(0xC000012D - 2**32), "page_file"),
@@ -142,26 +141,12 @@ def test_the_end_of_a_process_tells_what_ran_out(report: ExitReport, lack: Lack 
     assert died_while_loading("x", report).metadata.get("reason") == lack
 
 
+def test_a_kill_that_the_kernel_counted_is_certain() -> None:
+    assert str(ExitReport(-9, "SIGKILL", oom_kills=1)) == "signal 9 SIGKILL, out of memory"
+    assert str(ExitReport(-9, "SIGKILL")) == "signal 9 SIGKILL, perhaps out of memory"
+    assert str(ExitReport(-11, "SIGSEGV", oom_kills=1)) == "signal 11 SIGSEGV"
+
+
 def test_last_words_say_more_than_the_exit_code() -> None:
     report = ExitReport(-6, "SIGABRT", last_words=("loading", "std::bad_alloc", "aborted"))
     assert died_while_loading("x", report).metadata["cause"] == "memory"
-
-
-@pytest.mark.parametrize(
-    ("groups", "place"), [("0::/", "."), ("0::/a/b", "a/b"), ("0::/../other", ".")]
-)
-def test_kills_are_counted_in_the_own_control_group(
-    tmp_path: Path, groups: str, place: str
-) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text(f"1:cpu:/\n{groups}\n")
-    (tmp_path / place).mkdir(parents=True, exist_ok=True)
-    (tmp_path / place / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
-    assert oom_kills(tmp_path, own) == 2
-
-
-def test_without_control_groups_no_kill_is_counted(tmp_path: Path) -> None:
-    own = tmp_path / "cgroup"
-    assert oom_kills(tmp_path, own) == 0
-    own.write_text("0::/gone\n")
-    assert oom_kills(tmp_path, own) == 0

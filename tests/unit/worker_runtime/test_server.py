@@ -316,6 +316,8 @@ async def test_the_metrics_page_shows_the_models(unused_tcp_port: int) -> None:
             page = (await client.get(f"http://127.0.0.1:{unused_tcp_port}/metrics")).text
         assert 'y26hkx_model_loads_total{model="stub"} 1.0' in page
         assert 'y26hkx_model_loaded{model="broken"} 0.0' in page
+        assert 'y26hkx_model_mapped_bytes{model="stub"}' in page
+        assert "\ny26hkx_available_memory_bytes " in page
 
 
 def test_off_loopback_a_token_is_required() -> None:

@@ -1,0 +1,168 @@
+"""`y26hkx doctor`: the machine, the settings chosen for it, which models fit, and all risks.
+
+It loads nothing and imports no model library; exit status 1 says that something certainly fails.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from chat_worker.settings import ChatSettings
+from cli import findings
+from cli.fits import Fit, fits
+from cli.hardware import Hardware, free_disk_bytes, hardware
+from cli.liveness import http_status
+from cli.risks import Risk, risks
+from cli.serve import OK, require_free
+from cli.settings import SettingsError, StackSettings, dotenv
+from cli.summary import choice_line, memory_line
+from embed_worker.settings import EmbedSettings
+from gateway.settings import GatewaySettings
+from worker_runtime.machine import GIB, Machine, read_machine
+from worker_runtime.memory.profile import Choice, choose, size_of
+
+ASK_WITHIN_S = 1.0
+T = TypeVar("T", bound=BaseSettings)
+SEVERITIES = ("failure", "warning", "info")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was found."""
+
+    machine: Machine
+    hardware: Hardware
+    free_disk_bytes: int
+    profile: str
+    choices: list[Choice]
+    models: list[Fit]
+    risks: list[Risk]
+
+    @property
+    def ok(self) -> bool:
+        return all(risk.severity != "failure" for risk in self.risks)
+
+
+def doctor(options: Mapping[str, str], *, as_json: bool) -> int:
+    """Look at everything and print it; the exit status."""
+    try:
+        settings = StackSettings.read(options)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    report = examine(settings)
+    text = as_text(report) if not as_json else [json.dumps(as_dict(report), indent=2)]
+    sys.stdout.writelines(f"{line}\n" for line in text)
+    return 0 if report.ok else 1
+
+
+def examine(settings: StackSettings) -> Report:
+    """This machine with these settings."""
+    machine = read_machine()
+    models, found = _of_services(settings, machine)
+    found += [*risks(settings, machine), *findings.python_version(), *_port(settings)]
+    found += findings.names(settings, dotenv())
+    return Report(
+        machine=machine,
+        hardware=hardware(),
+        free_disk_bytes=free_disk_bytes(settings.models_dir),
+        profile=size_of(machine, settings.values) or "off",
+        choices=choose(machine, settings.values),
+        models=models,
+        risks=sorted(dict.fromkeys(found), key=lambda risk: SEVERITIES.index(risk.severity)),
+    )
+
+
+def as_dict(report: Report) -> dict[str, object]:
+    """For scripts: keys stay."""
+    machine = asdict(report.machine) | {"memory_bytes": report.machine.memory_bytes}
+    machine["free_disk_bytes"] = report.free_disk_bytes
+    return {
+        "ok": report.ok,
+        "machine": machine | asdict(report.hardware),
+        "profile": {"size": report.profile, "choices": [asdict(c) for c in report.choices]},
+        "models": [asdict(model) for model in report.models],
+        "risks": [asdict(risk) for risk in report.risks],
+    }
+
+
+def as_text(report: Report) -> Iterator[str]:
+    """For people."""
+    machine, hard = report.machine, report.hardware
+    yield f"system     {hard.system}, Python {hard.python}"
+    yield f"processor  {hard.processor}: {machine.physical_cores} cores ({machine.cores} threads)"
+    yield f"           {' '.join(hard.features) or 'no features of note'}"
+    yield f"GPU        {'; '.join(hard.gpus) or 'none of NVIDIA'}"
+    yield f"memory     {memory_line(machine)}"
+    if machine.limit_bytes is not None:
+        yield f"           limited to {machine.limit_bytes / GIB:.1f} GiB by a container or group"
+    yield f"disk       {report.free_disk_bytes / GIB:.1f} GiB free for models"
+    yield f"profile    {report.profile} (PROFILE)"
+    for choice in report.choices:
+        yield f"           {choice_line(choice)}"
+    for model in report.models:
+        yield f"model      {_model_line(model)}"
+    for risk in report.risks:
+        yield f"{risk.severity:<10} {risk}"
+    yield "nothing stands in the way" if report.ok else "this will not work as it is"
+
+
+def _model_line(model: Fit) -> str:
+    default = f", default for {model.capability}" if model.is_default else ""
+    if model.broken:
+        return f"{model.id} ({model.backend}{default}): broken, {model.broken}"
+    given_up = f" ({', '.join(model.reductions)})" if model.reductions else ""
+    room = "" if model.room_bytes is None else f", has {max(model.room_bytes, 0) / GIB:.2f}"
+    need = f"needs {model.need_bytes / GIB:.2f} GiB{room}"
+    return f"{model.id} ({model.backend}{default}): {need}: {model.verdict}{given_up}"
+
+
+def _of_services(settings: StackSettings, machine: Machine) -> tuple[list[Fit], list[Risk]]:
+    """Models, and what is wrong with the services' settings or with what they need."""
+    gateway = _read(GatewaySettings)
+    chat, embed = _read(ChatSettings), _read(EmbedSettings)
+    refused = [error for error in (gateway, chat, embed) if isinstance(error, ValidationError)]
+    found = [risk for error in refused for risk in findings.invalid_settings(error)]
+    if not isinstance(chat, ChatSettings) or not isinstance(embed, EmbedSettings):
+        return [], found
+    models = fits(chat, embed, machine)
+    found += findings.packages(models)
+    found += findings.default_models(models, machine)
+    found += findings.main_model(chat, models)
+    found += findings.folders(settings, embed)
+    return models, found
+
+
+def _read(service: type[T]) -> T | ValidationError:
+    try:
+        # As in the stack: reached from this machine only. What else may reach it `risks` tells.
+        return service(host="127.0.0.1")
+    except ValidationError as error:
+        return error
+
+
+def _port(settings: StackSettings) -> Iterator[Risk]:
+    if not settings.port:
+        return
+    try:
+        require_free(settings.host, settings.port)
+    except SettingsError as error:
+        if _is_ours(settings):
+            where = f"{settings.reached_at}:{settings.port}"
+            yield Risk("already_serving", "info", f"{where} is served already", "see /health")
+        else:
+            yield Risk("port_taken", "failure", str(error), "set GATEWAY_PORT")
+
+
+def _is_ours(settings: StackSettings) -> bool:
+    ask = http_status(settings.reached_at, settings.port, "/health/live", ASK_WITHIN_S)
+    try:
+        return asyncio.run(ask) == OK
+    except (OSError, TimeoutError):
+        return False

@@ -1,0 +1,85 @@
+"""Which models there are, and whether each fits into the memory that is free now."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from chat_worker import service as chat
+from chat_worker.expansion import as_told
+from chat_worker.ladder import ChatLadder
+from chat_worker.settings import ChatSettings
+from embed_worker import service as embed
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import Scan
+from worker_runtime.ladder import Ladder, Rung, as_it_is
+from worker_runtime.machine import Machine
+from worker_runtime.memory.room import Room, default_headroom_bytes
+from worker_runtime.policy import LifecyclePolicy
+
+Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """
+    Args:
+        need_bytes: as it is; 0: broken.
+        least_bytes: with everything given up that can be.
+        room_bytes: what it could take now; None: the system does not say.
+        reductions: what is given up to fit now.
+    """
+
+    id: str
+    capability: str
+    backend: str
+    is_default: bool
+    size_bytes: int
+    need_bytes: int
+    least_bytes: int
+    room_bytes: int | None
+    verdict: Verdict
+    reductions: list[str]
+    broken: str
+
+
+def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
+    """Every model of the stack, as if no other was loaded."""
+    chat_scan, embed_scan = chat.ModelScan(chat_settings), embed.ModelScan(embed_settings)
+    ladder = as_told(ChatLadder(chat_scan, chat_settings), chat_settings)
+    return [
+        *_fits(chat_scan(), ladder, _room(chat_settings.policy(), machine)),
+        *_fits(embed_scan(), as_it_is, _room(embed_settings.policy(), machine)),
+    ]
+
+
+def _room(policy: LifecyclePolicy, machine: Machine) -> Room:
+    headroom = policy.min_remain_bytes
+    if headroom is None:
+        headroom = default_headroom_bytes(machine.memory_bytes or 0)
+    return Room(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
+
+
+def _fits(scan: Scan, ladder: Ladder, room: Room) -> Iterator[Fit]:
+    for entry in scan.entries:
+        rungs = () if entry.broken else ladder(entry)
+        taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
+        needs = [rung.need.total for rung in rungs] or [0]
+        yield Fit(
+            id=entry.id,
+            capability=entry.capability,
+            backend=entry.backend,
+            is_default=entry.id == scan.default_id,
+            size_bytes=entry.size_bytes,
+            need_bytes=needs[0],
+            least_bytes=min(needs),
+            room_bytes=room.free_bytes(),
+            verdict="broken" if entry.broken else _verdict(taken),
+            reductions=list(taken.reductions) if taken else [],
+            broken=entry.broken,
+        )
+
+
+def _verdict(taken: Rung | None) -> Verdict:
+    if taken is None:
+        return "does not fit"
+    return "fits reduced" if taken.reductions else "fits"

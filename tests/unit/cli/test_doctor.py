@@ -1,0 +1,181 @@
+"""What the doctor finds on this machine, with settings that are wrong in known ways."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chat_worker.settings import ChatSettings
+from cli import findings
+from cli.__main__ import main
+from cli.doctor import as_dict, as_text, examine
+from cli.fits import Fit, fits
+from cli.hardware import from_cpuinfo, hardware
+from cli.settings import StackSettings
+from embed_worker.settings import EmbedSettings
+from tests.running_stack import ROOT, free_port
+from worker_runtime.machine import GIB, Machine
+
+FREE = {"GATEWAY_PORT": "0"}
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONVERTED_MODELS_DIR", str(tmp_path / "converted"))
+
+
+def found(options: dict[str, str]) -> dict[str, str]:
+    """Severities by id."""
+    report = examine(StackSettings.read(FREE | options))
+    return {risk.id: risk.severity for risk in report.risks}
+
+
+def fit(**changes: object) -> Fit:
+    facts: dict[str, object] = {
+        "id": "some-model",
+        "capability": "chat",
+        "backend": "remote",
+        "is_default": True,
+        "size_bytes": GIB,
+        "need_bytes": 3 * GIB,
+        "least_bytes": 2 * GIB,
+        "room_bytes": 20 * GIB,
+        "verdict": "fits",
+        "reductions": [],
+        "broken": "",
+    }
+    return Fit(**facts | changes)  # type: ignore[arg-type]
+
+
+def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "0")
+    monkeypatch.setenv("API_KEYS", "canary")
+    assert main(["doctor", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert "canary" not in text
+    report = json.loads(text)
+    assert report.keys() == {"ok", "machine", "profile", "models", "risks"}
+    assert report["profile"].keys() == {"size", "choices"}
+    assert report["machine"].keys() >= {
+        *("total_bytes", "available_bytes", "memory_bytes", "limit_bytes", "swap_bytes"),
+        *("free_disk_bytes", "cores", "physical_cores", "quota_cores"),
+        *("overcommit", "system", "python", "processor", "features", "gpus", "quantizes"),
+    }
+    (guide,) = (m for m in report["models"] if m["id"] == "qwen2-y26hkx-guide")
+    assert guide["is_default"]
+    assert 0 < guide["size_bytes"] < guide["need_bytes"]
+    assert guide["verdict"] == "fits"
+    assert guide.keys() == Fit.__dataclass_fields__.keys()
+    for risk in report["risks"]:
+        assert risk.keys() == {"id", "severity", "message", "way_out"}
+
+
+def test_no_model_library_is_imported() -> None:
+    code = (
+        "import sys; from cli.doctor import examine; from cli.settings import StackSettings; "
+        "examine(StackSettings.read({})); "
+        "print(sorted({'torch', 'transformers', 'llama_cpp', 'openvino'} & sys.modules.keys()))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "[]"
+
+
+def test_names_that_are_nearly_ours_are_asked_about(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MODEL_PATHS=x\nSOMEBODY_ELSES=1\nCHAT_MEMORY=4g\n")
+    said = {risk.message: risk for risk in examine(StackSettings.read(FREE)).risks}
+    near = said["MODEL_PATHS is read by nobody here"]
+    assert (near.severity, near.way_out) == ("warning", "did you mean MODEL_PATH?")
+    assert said["SOMEBODY_ELSES in .env is read by nobody here"].severity == "info"
+    assert not any("CHAT_MEMORY" in message for message in said)
+
+
+def test_values_that_services_refuse_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CTX", "much")
+    monkeypatch.setenv("EMBEDDING_BACKEND", "none")
+    report = examine(StackSettings.read(FREE))
+    refused = [risk.message for risk in report.risks if risk.id == "invalid_setting"]
+    assert [message.partition(":")[0] for message in refused] == ["LLAMA_CTX", "EMBEDDING_BACKEND"]
+    assert not report.ok
+    assert "this will not work as it is" in as_text(report)
+
+
+def test_a_port_that_another_program_has_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = str(other.getsockname()[1])
+        assert found({"GATEWAY_PORT": port})["port_taken"] == "failure"
+
+
+def test_folders_that_miss_or_cannot_be_written_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert found({})["no_models_folder"] == "info"
+    assert found({"MODELS_DIR": "elsewhere"})["no_models_folder"] == "warning"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CONVERTED_MODELS_DIR", str(tmp_path / "file"))
+    assert found({})["unwritable_folder"] == "failure"
+
+
+def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_PATH", "gone.gguf")
+    assert found({})["main_model_missing"] == "warning"
+
+
+def test_a_default_model_that_can_never_fit_is_a_failure() -> None:
+    def severities(model: Fit, machine: Machine) -> list[str]:
+        return [risk.severity for risk in findings.default_models([model], machine)]
+
+    contained = Machine(32 * GIB, GIB, limit_bytes=GIB)
+    assert severities(fit(), contained) == ["failure"]
+    assert severities(fit(is_default=False), contained) == []
+    assert severities(fit(verdict="does not fit"), Machine(32 * GIB, GIB)) == ["warning"]
+    assert severities(fit(broken="no tensors"), Machine(32 * GIB)) == ["failure"]
+
+
+def test_models_are_compared_with_what_is_free_now_and_with_the_budgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def verdicts(machine: Machine) -> dict[str, str]:
+        return {f.id: f.verdict for f in fits(ChatSettings(), EmbedSettings(), machine)}
+
+    full = verdicts(Machine(8 * GIB, GIB // 2))
+    assert set(full.values()) == {"does not fit"}
+    roomy = verdicts(Machine(8 * GIB, 6 * GIB))
+    assert set(roomy.values()) == {"fits"}
+    monkeypatch.setenv("EMBEDDING_MEMORY_LIMIT_GB", "0.1")
+    assert set(verdicts(Machine(8 * GIB, 6 * GIB)).values()) == {"fits", "does not fit"}
+
+
+def test_packages_that_the_default_model_needs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(findings.PACKAGES, "remote", ("no_such_package",))
+    (risk,) = findings.packages([fit()])
+    assert (risk.severity, "no_such_package" in risk.message) == ("failure", True)
+    (risk,) = findings.packages([fit(capability="embed")])
+    assert risk.severity == "warning"
+    assert list(findings.packages([fit(backend="llama.cpp")])) == []
+
+
+def test_an_old_python_is_a_failure() -> None:
+    assert [risk.severity for risk in findings.python_version((3, 10))] == ["failure"]
+    assert list(findings.python_version()) == []
+
+
+def test_the_processor_is_read_as_linux_writes_it() -> None:
+    text = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 amx_bf16 fma\n\nflags: no\n"
+    assert from_cpuinfo(text) == ("Some CPU", ["avx2", "fma", "amx_bf16"])
+    assert from_cpuinfo("Features\t: fp asimd i8mm\n")[1] == ["asimd", "i8mm"]
+    assert hardware().processor
+
+
+def test_the_report_is_the_same_for_people_and_scripts() -> None:
+    report = examine(StackSettings.read(FREE))
+    text = "\n".join(as_text(report))
+    assert all(risk.message in text for risk in report.risks)
+    assert json.loads(json.dumps(as_dict(report)))["ok"] is report.ok

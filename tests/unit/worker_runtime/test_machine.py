@@ -1,0 +1,143 @@
+"""What is read of the machine, and what the profile makes of it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from chat_worker.settings import ChatSettings
+from embed_worker.settings import EmbedSettings
+from worker_runtime.machine import GIB, Machine, cores, from_meminfo, limits, read_machine
+from worker_runtime.memory.profile import choose, size_of
+
+
+def chosen(machine: Machine, **given: str) -> dict[str, str]:
+    return {choice.name: choice.value for choice in choose(machine, given)}
+
+
+def of_gib(total: float, **facts: object) -> Machine:
+    return Machine(int(total * GIB), int(total * GIB), 0, **facts)  # type: ignore[arg-type]
+
+
+def test_meminfo_is_read_in_kib() -> None:
+    text = "MemTotal:  2048 kB\nMemAvailable: 1024 kB\nSwapTotal: 0 kB\nHugePages_Total: 0\n"
+    assert from_meminfo(text) == (2 * 2**20, 2**20, 0)
+
+
+def test_this_machine_tells_its_memory_and_cores() -> None:
+    machine = read_machine()
+    assert machine.memory_bytes
+    assert machine.memory_bytes <= (machine.total_bytes or 0)
+    assert 1 <= machine.physical_cores <= machine.cores <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_tightest_limit_of_all_groups_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    own = tmp_path / "own"
+    own.write_text({1: "5:cpu,memory:/a/b\n", 2: "0::/a/b\n"}[version])
+    monkeypatch.setattr(limits, "OWN_GROUPS", own)
+    outer, inner = (
+        (
+            [tmp_path / kind / "a" for kind in ("memory", "cpu")]
+            if version == 1
+            else [tmp_path / "a"]
+        ),
+        "b",
+    )
+    for group in outer:
+        (group / inner).mkdir(parents=True)
+        for name, text in FILES[version].items():
+            (group / name).write_text(text)
+        for name in FILES[version]:
+            (group / inner / name).write_text({1: "-1", 2: "max 100000"}[version])
+    assert list(limits.memory(tmp_path)) == [(4 * GIB, GIB)]
+    assert limits.cores(tmp_path) == 1.5
+
+
+FILES = {
+    1: {
+        "memory.limit_in_bytes": str(4 * GIB),
+        "memory.usage_in_bytes": str(3 * GIB),
+        "memory.stat": f"cache 5\ntotal_inactive_file {2 * GIB}\n",
+        "cpu.cfs_quota_us": "150000\n",
+        "cpu.cfs_period_us": "100000\n",
+    },
+    2: {
+        "memory.max": str(4 * GIB),
+        "memory.current": str(3 * GIB),
+        "memory.stat": f"anon 5\ninactive_file {2 * GIB}\n",
+        "cpu.max": "150000 100000\n",
+    },
+}
+
+
+def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
+    for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{core}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings)
+    assert cores.physical([0, 1, 2, 3], tmp_path) == 2
+    assert cores.physical([0, 2], tmp_path) == 1
+    assert cores.physical([7, 8], tmp_path) == 2
+
+
+def test_small_and_large_machines_differ_from_the_plain_defaults() -> None:
+    assert chosen(of_gib(7.7)) == {"LLAMA_CTX": "1536", "MODEL_IDLE_TIMEOUT": "1800"}
+    assert chosen(of_gib(15.6)) == {}
+    assert chosen(of_gib(24)) == {"LLAMA_CTX": "4608", "MODEL_IDLE_TIMEOUT": "7200"}
+
+
+def test_a_containers_limit_counts_as_the_machines_memory() -> None:
+    assert size_of(of_gib(64, limit_bytes=4 * GIB), {}) == "small"
+
+
+def test_what_is_set_wins_and_is_shown_as_set() -> None:
+    by_name = {choice.name: choice for choice in choose(of_gib(4), {"LLAMA_CTX": "8192"})}
+    assert (by_name["LLAMA_CTX"].value, by_name["LLAMA_CTX"].source) == ("8192", "environment")
+    assert "1536" in by_name["LLAMA_CTX"].reason
+    assert "LLAMA_CTX" not in chosen(of_gib(4), MAX_INPUT_TOKENS="3000")
+
+
+@pytest.mark.parametrize("given", [{"PROFILE": "off"}, {"AUTO_MEMORY_MANAGEMENT": "0"}])
+def test_the_profile_can_be_turned_off(given: dict[str, str]) -> None:
+    assert choose(of_gib(4), given) == []
+
+
+def test_the_profile_can_be_named() -> None:
+    assert size_of(of_gib(4), {"PROFILE": "Large"}) == "large"
+    assert size_of(Machine(), {}) is None
+    assert size_of(Machine(), {"PROFILE": "small"}) == "small"
+
+
+def test_weights_are_quantized_only_where_that_can_be_done() -> None:
+    assert "MODEL_QUANTIZATION" not in chosen(of_gib(4))
+    (choice,) = (
+        choice
+        for choice in choose(of_gib(4), {"MODEL_BACKEND": "transformers"})
+        if choice.name == "MODEL_QUANTIZATION"
+    )
+    assert choice.value == "none"
+    assert "4bit is wanted" in choice.reason
+    assert chosen(of_gib(4, quantizes=True))["MODEL_QUANTIZATION"] == "4bit"
+    busy = Machine(16 * GIB, 6 * GIB, 0, quantizes=True)
+    assert chosen(busy)["MODEL_QUANTIZATION"] == "8bit"
+    assert "MODEL_QUANTIZATION" not in chosen(of_gib(16, quantizes=True))
+
+
+def test_threads_follow_a_containers_share_of_the_cores() -> None:
+    few = of_gib(16, cores=16, physical_cores=8, quota_cores=2.5)
+    assert chosen(few) == {"LLAMA_THREADS": "2", "TORCH_NUM_THREADS": "2"}
+    assert chosen(of_gib(16, cores=4, physical_cores=2, quota_cores=2.0)) == {}
+
+
+def test_a_worker_alone_has_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROFILE", "small")
+    assert ChatSettings().context_tokens == 1536
+    assert EmbedSettings().idle_timeout_s == 1800
+    assert ChatSettings(context_tokens=900).context_tokens == 900
+    monkeypatch.setenv("MODEL_IDLE_TIMEOUT", "60")
+    assert ChatSettings().idle_timeout_s == 60
+    monkeypatch.setenv("AUTO_MEMORY_MANAGEMENT", "0")
+    assert ChatSettings().context_tokens == 0

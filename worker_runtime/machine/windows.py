@@ -1,0 +1,60 @@
+"""Windows' own answers about memory and cores."""
+
+import ctypes
+from typing import Any
+
+PROCESSOR_CORE = 0
+
+
+def memory() -> tuple[int | None, int | None, int | None]:
+    """Total and available RAM, and the page file."""
+
+    class MemoryStatus(ctypes.Structure):
+        """MEMORYSTATUSEX."""
+
+        _fields_ = (
+            ("length", ctypes.c_uint32),
+            ("load_percent", ctypes.c_uint32),
+            ("total", ctypes.c_uint64),
+            ("available", ctypes.c_uint64),
+            ("total_page_file", ctypes.c_uint64),
+            ("available_page_file", ctypes.c_uint64),
+            ("total_virtual", ctypes.c_uint64),
+            ("available_virtual", ctypes.c_uint64),
+            ("available_extended_virtual", ctypes.c_uint64),
+        )
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
+    if not _kernel32().GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None, None, None
+    # What Windows calls the page file's total is the commit limit: RAM and page file together.
+    swap = max(0, int(status.total_page_file) - int(status.total))
+    # What may still be committed is the harder limit where the page file is small.
+    available = min(int(status.available), int(status.available_page_file))
+    return int(status.total), available, swap
+
+
+def physical_cores() -> int | None:
+    """Of the machine; None: Windows does not say."""
+
+    class Relation(ctypes.Structure):
+        """SYSTEM_LOGICAL_PROCESSOR_INFORMATION; its union is 16 bytes long."""
+
+        _fields_ = (
+            ("mask", ctypes.c_size_t),
+            ("kind", ctypes.c_int),
+            ("union", ctypes.c_uint64 * 2),
+        )
+
+    ask = _kernel32().GetLogicalProcessorInformation
+    length = ctypes.c_uint32(0)
+    # The first call only tells how long the answer is.
+    ask(None, ctypes.byref(length))
+    relations = (Relation * (length.value // ctypes.sizeof(Relation)))()
+    if not ask(relations, ctypes.byref(length)):
+        return None
+    return sum(relation.kind == PROCESSOR_CORE for relation in relations) or None
+
+
+def _kernel32() -> Any:
+    return getattr(ctypes, "windll").kernel32  # noqa: B009 - unknown to mypy off Windows

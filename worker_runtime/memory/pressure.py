@@ -1,0 +1,82 @@
+"""Whether programs of this machine wait for memory: Linux's pressure stall information (PSI).
+
+The kernel tells which share of the last ten seconds some task, or all of them at once, waited for
+memory. Long before anything is killed a machine under pressure is slow, so that no model should be
+loaded; under full pressure idle ones should go. See Documentation/accounting/psi.rst of the kernel.
+"""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from worker_runtime.clock import Clock
+
+SYSTEM_FILE = Path("/proc/pressure/memory")
+# Shares of ten seconds; the lower of two ends what the upper began, lest it flickers.
+SOME_BEGINS, SOME_ENDS = 0.10, 0.05
+FULL_BEGINS, FULL_ENDS = 0.05, 0.01
+# How long full pressure must last before models are given back.
+SUSTAINED_S = 10.0
+
+State = Literal["none", "some", "full"]
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """Shares of the last ten seconds, 0 to 1; zero where the system does not tell."""
+
+    some: float = 0.0
+    full: float = 0.0
+
+
+def read_stall(file: Path = SYSTEM_FILE) -> Stall:
+    """What the machine says now; nothing anywhere but on Linux with PSI."""
+    if sys.platform != "linux":
+        return Stall()
+    try:
+        lines = file.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return Stall()
+    return Stall(**{kind: share for kind, share in map(_share, lines) if kind in ("some", "full")})
+
+
+def _share(line: str) -> tuple[str, float]:
+    """Of "some avg10=1.25 avg60=0.50 avg300=0.10 total=123456"."""
+    kind, _, rest = line.partition(" avg10=")
+    number = rest.partition(" ")[0]
+    return kind, float(number) / 100 if number.replace(".", "", 1).isdigit() else 0.0
+
+
+class PressureGate:
+    """What a worker may do under pressure."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._full_since_s: float | None = None
+        self.stall = Stall()
+        self.state: State = "none"
+
+    def note(self, stall: Stall) -> None:
+        """Take in what the machine says; to be called every few seconds."""
+        self.stall = stall
+        full = stall.full >= (FULL_ENDS if self.state == "full" else FULL_BEGINS)
+        some = stall.some >= (SOME_BEGINS if self.state == "none" else SOME_ENDS)
+        now_s = self._clock.monotonic()
+        if not full:
+            self._full_since_s = None
+        elif self._full_since_s is None:
+            self._full_since_s = now_s
+        sustained = self._full_since_s is not None and now_s - self._full_since_s >= SUSTAINED_S
+        if full and (sustained or self.state == "full"):
+            self.state = "full"
+        else:
+            self.state = "some" if some or full else "none"
+
+    @property
+    def may_load(self) -> bool:
+        return self.state == "none"
+
+    @property
+    def should_give_back(self) -> bool:
+        return self.state == "full"
