@@ -127,18 +127,22 @@ def test_keep_alive_0_unloads_as_soon_as_the_request_is_over(
 
 
 def test_a_pin_holds_until_another_time_is_named(restless: RunningStack) -> None:
-    client = restless.openai()
-    client.embeddings.create(model=MINILM, input="hi", extra_body={"keep_alive": -1})
-    (pid,) = [process.pid for process in restless.find(ENCODER)]
-    # The chat model goes by its idle time, longer than which the pinned one has been idle then.
-    assert ask(restless).status_code == httpx.codes.OK
-    wait_until(gone(restless, CHAT_ENGINE), 15, "the idle one is gone")
-    client.embeddings.create(model=MINILM, input="hi")
-    shown = restless.http.get(f"/v1/models/{MINILM}").json()
-    assert (shown["state"], shown["pinned"], shown["expires_in_seconds"]) == ("ready", True, None)
-    assert [process.pid for process in restless.find(ENCODER)] == [pid]
-    client.embeddings.create(model=MINILM, input="hi", extra_body={"keep_alive": "500ms"})
-    wait_until(gone(restless, ENCODER), 15, "the unpinned one is gone")
+    with restless.openai() as client:
+        client.embeddings.create(model=MINILM, input="hi", extra_body={"keep_alive": -1})
+        (pid,) = [process.pid for process in restless.find(ENCODER)]
+        # The chat model goes by its idle time, longer than which the pinned one has been idle then.
+        assert ask(restless).status_code == httpx.codes.OK
+        wait_until(gone(restless, CHAT_ENGINE), 15, "the idle one is gone")
+        client.embeddings.create(model=MINILM, input="hi")
+        shown = restless.http.get(f"/v1/models/{MINILM}").json()
+        assert (shown["state"], shown["pinned"], shown["expires_in_seconds"]) == (
+            "ready",
+            True,
+            None,
+        )
+        assert [process.pid for process in restless.find(ENCODER)] == [pid]
+        client.embeddings.create(model=MINILM, input="hi", extra_body={"keep_alive": "500ms"})
+        wait_until(gone(restless, ENCODER), 15, "the unpinned one is gone")
 
 
 def test_a_load_is_told_step_by_step(patient: RunningStack) -> None:
