@@ -12,13 +12,12 @@ from msgspec.structs import replace
 
 from chat_worker.backends.sizes import n_cells
 from chat_worker.messages import LoadSpec, spec_decoder
+from chat_worker.need import need
 from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.ladder import Rung, as_it_is
-from worker_runtime.memory.estimate import estimate
-from worker_runtime.memory.need import Need
 
 LEAST_CONTEXT = 1024
 LEAST_MICRO_BATCH = 128
@@ -123,7 +122,7 @@ def _halved(number: int, least: int) -> Iterator[int]:
 def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> Rung:
     reduced = replace(entry, load_spec=wire.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
-    return Rung(reduced, _need(entry, spec), (*served, *said))
+    return Rung(reduced, need(spec), (*served, *said))
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
@@ -140,16 +139,6 @@ def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
 
 def _said_context(n_ctx: int, wanted: int) -> str:
     return f"context of {n_ctx:,} tokens instead of {wanted:,}"
-
-
-def _need(entry: ModelEntry, spec: LoadSpec) -> Need:
-    """A guess from the size of the weights: what is kept beside them goes by tokens."""
-    whole = estimate(entry)
-    beside = max(whole.weights - entry.size_bytes, 0)
-    share = n_cells(spec, min(spec.n_ctx, entry.context_length)) / (4 * LEAST_CONTEXT)
-    kv = int(beside * share * (0.53 if spec.kv_type == "q8_0" else 1))
-    compute = int(beside * spec.n_ubatch / 512)
-    return Need(weights=entry.size_bytes, kv=kv, compute=compute, process=whole.process)
 
 
 def _spread(items: list[T], most: int) -> list[T]:

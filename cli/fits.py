@@ -9,9 +9,10 @@ from chat_worker.expansion import as_told
 from chat_worker.ladder import ChatLadder
 from chat_worker.settings import ChatSettings
 from embed_worker import service as embed
+from embed_worker.need import ladder as embed_ladder
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
-from worker_runtime.ladder import Ladder, Rung, as_it_is
+from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.machine import Machine
 from worker_runtime.memory.room import Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
@@ -48,7 +49,7 @@ def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Ma
     ladder = as_told(ChatLadder(chat_scan, chat_settings), chat_settings)
     return [
         *_fits(chat_scan(), ladder, _room(chat_settings.policy(), machine)),
-        *_fits(embed_scan(), as_it_is, _room(embed_settings.policy(), machine)),
+        *_fits(embed_scan(), embed_ladder, _room(embed_settings.policy(), machine)),
     ]
 
 

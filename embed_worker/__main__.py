@@ -3,6 +3,7 @@
 import asyncio
 
 from embed_worker.choice import Choice
+from embed_worker.need import ladder
 from embed_worker.service import ModelScan
 from embed_worker.servicer import EmbedServicer
 from embed_worker.settings import EmbedSettings
@@ -15,7 +16,7 @@ from worker_runtime.server import local_models, serve
 async def run(settings: EmbedSettings) -> None:
     catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
     choice = Choice(catalog, fallback_to_default=settings.fallback_to_default)
-    async with local_models(settings, catalog) as models:
+    async with local_models(settings, catalog, ladder) as models:
         servicer = EmbedServicer(models, choice, max_inputs=settings.max_inputs)
         await serve(
             settings=settings,

@@ -159,7 +159,7 @@ async def test_other_routes_can_ask_for_an_embedding_models_tokens(
     async def tokens(request: Request) -> JSONResponse:
         listed = [embeds(services_of(request), name) for name in (EMBED_ID.upper(), "nope", "")]
         assert listed == [True, False, False]
-        return JSONResponse(await embed_tokens(request, EMBED_ID, ["ab", "c"]))
+        return JSONResponse(await embed_tokens(request, EMBED_ID, ["ab", "c"], None))
 
     app.add_route("/tokens", tokens, methods=["POST"])
     transport = httpx.ASGITransport(app)

@@ -58,7 +58,7 @@ def test_any_header_is_understood_somehow(accept_language: str) -> None:
 
 def test_every_way_out_in_the_code_has_a_translation() -> None:
     found = suggestions()
-    assert len(found) > 60, "the reader of the code still finds them"
+    assert len(found) > 50, "the reader of the code still finds them"
     assert [text for text in sorted(found) if not CHINESE.search(way_out(text))] == []
 
 

@@ -17,6 +17,7 @@ from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher,
 from worker_runtime.catalog import Catalog, Scan
 from worker_runtime.lifecycle import Lease, LifecyclePolicy, Models
 from worker_runtime.snapshot import ModelState
+from worker_runtime.take_down import Freed
 
 IDS = ("a", "b", "c")
 MAX_LOADED = 2
@@ -58,7 +59,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock, self.launcher = FakeClock(), FakeLauncher(auto=False)
         self.clients: list[Client] = []
-        self.unloads: list[asyncio.Task[int]] = []
+        self.unloads: list[asyncio.Task[Freed]] = []
         self.stack = AsyncExitStack()
         catalog = Catalog(lambda: Scan([entry(i) for i in IDS], "a"), ttl_s=1e9, clock=self.clock)
         self.models = Models(catalog, POLICY, self.launcher, self.clock, FakeProbe())

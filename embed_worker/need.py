@@ -1,0 +1,43 @@
+"""What an embedding model takes in memory, computed before it is loaded from the size of its
+weights. Constants were measured; `run.py bench estimate` shows how far they are off.
+"""
+
+from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
+from embed_worker.messages import LoadSpec, spec_decoder
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.ladder import Rung
+from worker_runtime.memory.need import Need
+
+MIB = 1 << 20
+# Interpreter and libraries with nothing loaded, measured on Linux x86-64.
+PROCESS_BYTES = {
+    OPENVINO: 105 * MIB,
+    LLAMA_CPP: 60 * MIB,
+    TORCH: 420 * MIB,
+    CROSS_ENCODER: 420 * MIB,
+}
+# Activations of one micro-batch: they grow little with the model, as batches are small. llama.cpp
+# reserves for attention over a whole batch.
+BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
+
+
+def ladder(entry: ModelEntry) -> tuple[Rung, ...]:
+    """The one way to load an embedding model: what it could give up is not worth having."""
+    spec = spec_decoder.decode(entry.load_spec)
+    return (Rung(entry, need(spec, entry.size_bytes)),)
+
+
+def need(spec: LoadSpec, size_bytes: int) -> Need:
+    """
+    Args:
+        size_bytes: of the weights on disk.
+    """
+    process, compute = PROCESS_BYTES[spec.backend], BATCH_BYTES[spec.backend]
+    if spec.backend == LLAMA_CPP:
+        return Need(mapped_weights=size_bytes, compute=compute, process=process)
+    if spec.backend != OPENVINO:
+        return Need(weights=size_bytes, compute=compute, process=process)
+    # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.
+    share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
+    weights = int(size_bytes * share)
+    return Need(weights=weights, compute=compute, process=process, loading=size_bytes)
