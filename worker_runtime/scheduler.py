@@ -209,8 +209,8 @@ class Scheduler:
         if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
             return None
         gone = tuple(map(self._claim, going))
-        possible = (i for i, n in enumerate(request.needs) if room.fits(n, gone + room.others))
-        return next(possible, None)
+        ways = enumerate(request.needs)
+        return next((i for i, n in ways if room.fits(n, gone, without_others=True)), None)
 
     def _admit(self, request: _Request) -> bool:
         """Book its memory if it is there; else make way for it."""

@@ -1,7 +1,7 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: what there is and how it is. Never loads anything."""
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -61,9 +61,9 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         "n_leases": model.n_leases,
         "n_waiting": model.n_waiting,
         "loaded_at": model.loaded_at_s or None,
-        "idle_seconds": model.idle_s if model.HasField("idle_s") else None,
+        "idle_seconds": _seconds(model, "idle_s"),
         "last_used": _last_used(model),
-        "expires_in_seconds": model.expires_in_s if model.HasField("expires_in_s") else None,
+        "expires_in_seconds": _seconds(model, "expires_in_s"),
         "pinned": model.pinned,
         "reductions": list(model.reductions),
         "served_by": model.served_by or None,
@@ -76,6 +76,10 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
     if model.failure:
         described["failure"] = model.failure
     return described
+
+
+def _seconds(model: worker_pb2.Model, field: Literal["idle_s", "expires_in_s"]) -> float | None:
+    return round(getattr(model, field), 3) if model.HasField(field) else None
 
 
 def _last_used(model: worker_pb2.Model) -> float | None:

@@ -46,12 +46,20 @@ def _message(error: ServingError) -> str:
     numbers = [
         text.format(_mib(facts[name]))
         for name, text in zh_tw.NUMBERS.items()
-        if facts.get(name, "").isdecimal()
+        if _tells(facts, name)
     ]
     if holders := _holders(facts.get("holds", "")):
         numbers.append(zh_tw.HOLDERS.format("、".join(holders)))
     message = zh_tw.REASONS[reason]
     return f"{message}：{'，'.join(numbers)}" if numbers else message
+
+
+def _tells(facts: dict[str, str], name: str) -> bool:
+    """Whether that number is there and says more than the others."""
+    if name == "least_bytes" and facts.get(name) == facts.get("needed_bytes"):
+        return False
+    n_bytes = facts.get(name, "")
+    return n_bytes.isdecimal() and (n_bytes != "0" or name == "available_bytes")
 
 
 def _holders(encoded: str) -> list[str]:

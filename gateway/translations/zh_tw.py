@@ -64,6 +64,7 @@ WAYS_OUT = {
         "改用較小或量化程度較高的 GGUF 檔，例如 Q4_K_M"
     ),
     "use a smaller or a more strongly quantized model": "改用較小或量化程度較高的模型",
+    "use a smaller model": "改用較小的模型",
     "lower MAX_INPUT_TOKENS": "調低 MAX_INPUT_TOKENS",
     "lower MAX_INPUT_TOKENS or LLAMA_CTX": "調低 MAX_INPUT_TOKENS 或 LLAMA_CTX",
     "load it all the same with MEMORY_CHECK=off": "設定 MEMORY_CHECK=off，仍然載入",

@@ -48,10 +48,16 @@ class Room(msgspec.Struct, frozen=True):
     claims: tuple[Claim, ...]
     others: tuple[Claim, ...] = ()
 
-    def free_bytes(self, gone: tuple[Claim, ...] = ()) -> int | None:
+    def free_bytes(
+        self, gone: tuple[Claim, ...] = (), *, without_others: bool = False
+    ) -> int | None:
         """What could be booked if the models of `gone` were not there; None: as much as you like.
 
         It may be negative.
+
+        Args:
+            gone: of this worker's claims.
+            without_others: as if other workers' models were not there either.
         """
         booked = sum(claim.booked_bytes for claim in self.claims)
         freed = sum(claim.booked_bytes for claim in gone)
@@ -59,9 +65,13 @@ class Room(msgspec.Struct, frozen=True):
         if self.available_bytes is None:
             return budget
         promised = sum(claim.promised_bytes for claim in (*self.claims, *self.others))
+        if without_others:
+            freed += sum(claim.booked_bytes for claim in self.others)
         machine = self.available_bytes - self.headroom_bytes - promised + freed
         return machine if budget is None else min(machine, budget)
 
-    def fits(self, need_bytes: int, gone: tuple[Claim, ...] = ()) -> bool:
-        free = self.free_bytes(gone)
+    def fits(
+        self, need_bytes: int, gone: tuple[Claim, ...] = (), *, without_others: bool = False
+    ) -> bool:
+        free = self.free_bytes(gone, without_others=without_others)
         return free is None or need_bytes <= free

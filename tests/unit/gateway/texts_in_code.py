@@ -78,15 +78,15 @@ class _Sources:
             case ast.Subscript(value=ast.Call(func=ast.Name(id=name)), slice=ast.Constant(int(at))):
                 returned = self._returned(name)
                 return [tuple_.elts[at] for tuple_ in returned if isinstance(tuple_, ast.Tuple)]
-            case ast.Call(func=ast.Attribute(value=table, attr="get")) | ast.Subscript(value=table):
+            case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[_, *defaults]):
+                return [table, *defaults]
+            case ast.Subscript(value=table):
                 return [table]
-            case ast.Dict(values=parts):
-                return parts
             case ast.IfExp(body=body, orelse=other):
                 return [body, other]
             case ast.GeneratorExp(elt=inner) | ast.Starred(value=inner):
                 return [inner]
-            case ast.Tuple(elts=parts) | ast.BoolOp(values=parts):
+            case ast.Tuple(elts=parts) | ast.BoolOp(values=parts) | ast.Dict(values=parts):
                 return parts
         return []
 
