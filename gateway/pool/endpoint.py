@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -59,6 +59,14 @@ class Endpoint:
 
     def hear(self, status: worker_pb2.WorkerStatus) -> None:
         self.status, self._heard_s = status, time.monotonic()
+
+    def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
+        """They are newer than the rest of the status."""
+        status = worker_pb2.WorkerStatus()
+        status.CopyFrom(self.status)
+        del status.models[:]
+        status.models.extend(models)
+        self.hear(status)
 
     def models(self) -> Iterator[worker_pb2.Model]:
         """Its models, with times that run on since it told them."""

@@ -65,6 +65,7 @@ async def unload_model(request: Request) -> Response:
     message = worker_pb2.UnloadModelRequest(model=body.model)
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
     freed = await while_present(request, _all(calls))
+    await _look_again(request, workers)
     reply = {
         "model": _own_id(workers[0], body.model),
         "state": "unloaded",
@@ -102,17 +103,19 @@ async def _load(
                     "stage": progress.stage,
                 }
     seconds = round(time.perf_counter() - began_s, 3)
-    (known,) = await _all(
-        [
-            workers[0].worker.ListModels(
-                worker_pb2.ListModelsRequest(), **_options(request, workers[0])
-            )
-        ]
-    )
-    now = described(next(found for found in known.models if found.id == model))
+    await _look_again(request, workers)
+    now = described(next(found for found in workers[0].models() if found.id == model))
     facts = {name: now[name] for name in FACTS if name in now}
     end = {"model": model, "state": "ready", "n_workers": len(workers), "seconds": seconds}
     yield end | facts
+
+
+async def _look_again(request: Request, workers: list[Endpoint]) -> None:
+    """Who looks at the models next sees what was done just now."""
+    asked = worker_pb2.ListModelsRequest()
+    known = await _all([w.worker.ListModels(asked, **_options(request, w)) for w in workers])
+    for worker, reply in zip(workers, known, strict=True):
+        worker.hear_models(reply.models)
 
 
 async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
