@@ -179,8 +179,8 @@ class EmbedSettings(RuntimeSettings):
         description="MiB of vectors kept per loaded model, the least recently used go first.",
     )
 
-    def engine_environment(self) -> dict[str, str]:
-        return super().engine_environment() | {
+    def engine_environment(self, backend: str) -> dict[str, str]:
+        return super().engine_environment(backend) | {
             "TRANSFORMERS_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }

@@ -10,7 +10,7 @@ import logging
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
@@ -40,12 +40,17 @@ class ProcessLauncher:
     """Starts `python -m entry.engine_module`.
 
     Args:
-        environment: variables added to this process's own (secrets are left out).
+        environment: variables for an entry's backend, added to this process's own (secrets are
+            left out).
     """
 
-    def __init__(self, probe: MemoryProbe, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        probe: MemoryProbe,
+        environment: Callable[[str], Mapping[str, str]] = lambda backend: {},
+    ) -> None:
         self._probe = probe
-        self._environment = dict(environment or {})
+        self._environment = environment
         self._job = JobObject()
 
     async def start(self, entry: ModelEntry) -> "ChildProcess":
@@ -56,7 +61,7 @@ class ProcessLauncher:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=engine_environment(self._environment),
+            env=engine_environment(self._environment(entry.backend)),
             limit=PIPE_BUFFER_BYTES,
         )
         try:

@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = as_it_is) -> Models:
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
-    launcher = ProcessLauncher(probe, settings.engine_environment())
+    launcher = ProcessLauncher(probe, settings.engine_environment)
     policy, ledger = settings.policy(), _ledger(settings)
     return Models(catalog, policy, launcher, SystemClock(), probe, ladder=ladder, ledger=ledger)
 

@@ -238,8 +238,9 @@ class RuntimeSettings(BaseSettings):
             raise ValueError(f"WORKER_HOST={self.host} is not loopback: WORKER_TOKEN is required")
         return self
 
-    def engine_environment(self) -> dict[str, str]:
-        """Variables for engine processes, over this process's own; workers add theirs."""
+    def engine_environment(self, backend: str) -> dict[str, str]:
+        """Variables for engine processes of `backend`, over this process's own; workers add
+        theirs."""
         return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def policy(self) -> LifecyclePolicy:

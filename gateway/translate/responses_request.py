@@ -52,6 +52,13 @@ def generate_request(
     return request
 
 
+def template_request(body: ResponsesRequest) -> chat_pb2.ApplyTemplateRequest:
+    """Raises the same as `generate_request`."""
+    return chat_pb2.ApplyTemplateRequest(
+        model=body.model or "", conversation=_conversation(body), keep_alive_s=body.keep_alive
+    )
+
+
 def param_name(param: str | None) -> str | None:
     """A field that the worker complains of, as this API calls it."""
     return None if param is None else NAMES.get(param.split("[")[0].split(".")[0], param)

@@ -56,6 +56,16 @@ def test_a_conversation_goes_on_with_the_items_of_the_reply(stack: RunningStack)
     assert second.usage.input_tokens_details.cached_tokens >= first.usage.input_tokens
 
 
+def test_input_tokens_are_counted_as_the_answer_counts_them(stack: RunningStack) -> None:
+    with stack.openai() as client:
+        counted = client.responses.input_tokens.count(model=GUIDE, input=QUESTION)
+        answered = client.responses.create(
+            model=GUIDE, input=QUESTION, temperature=0, max_output_tokens=1
+        )
+    assert answered.usage is not None
+    assert counted.input_tokens == answered.usage.input_tokens
+
+
 def test_logprobs_of_the_answer_come_with_their_tokens(stack: RunningStack) -> None:
     with stack.openai() as client:
         reply = client.responses.create(

@@ -25,9 +25,11 @@ def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-def reference(params: SamplingParams) -> NDArray[np.float64]:
+def reference(
+    params: SamplingParams, logits: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """The distribution that the parameters define, written plainly."""
-    p = softmax(LOGITS.astype(np.float64) / params.temperature)
+    p = softmax((LOGITS.astype(np.float64) if logits is None else logits) / params.temperature)
     if params.top_k:
         p[np.argsort(-p)[params.top_k :]] = 0
         p /= p.sum()
@@ -60,10 +62,51 @@ def test_ten_thousand_samples_have_the_distribution_of_the_parameters(
     )
     expected = reference(params) * N_DRAWS
     assert not counts[expected == 0].any()
+    assert_same_distribution(counts, expected)
+
+
+def assert_same_distribution(counts: NDArray[np.int64], expected: NDArray[np.float64]) -> None:
     common = expected >= 5
     chi = float(((counts - expected)[common] ** 2 / expected[common]).sum())
     freedom = max(int(common.sum()) - 1, 1)
     assert chi < freedom + SIGMAS * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        SamplingParams(repetition_penalty=1.6),
+        SamplingParams(frequency_penalty=0.9),
+        SamplingParams(presence_penalty=1.5),
+        SamplingParams(temperature=0.8, top_p=0.9, frequency_penalty=0.5),
+    ],
+)
+def test_ten_thousand_samples_have_the_distribution_that_the_penalties_leave(
+    params: SamplingParams,
+) -> None:
+    prompt, said = [0, 1, 2, 3, 40], [5, 5, 6]
+    counts = np.zeros(LOGITS.size, int)
+    for seed in range(N_DRAWS):
+        sampler = Sampler(SamplingParams(**{**vars(params), "seed": seed}), prompt)
+        for token in said:
+            forced = np.full(LOGITS.size, -1e9, np.float32)
+            forced[token] = 1e9
+            assert sampler.pick(forced) == token
+        counts[sampler.pick(LOGITS.copy())] += 1
+    expected = reference(params, penalised(params, prompt, said)) * N_DRAWS
+    assert not counts[expected == 0].any()
+    assert_same_distribution(counts, expected)
+
+
+def penalised(params: SamplingParams, prompt: list[int], said: list[int]) -> NDArray[np.float64]:
+    """As CTRL (Keskar et al., 2019) and OpenAI's API reference define the penalties."""
+    logits = LOGITS.astype(np.float64)
+    for token in {*prompt, *said}:
+        factor = params.repetition_penalty
+        logits[token] = logits[token] / factor if logits[token] > 0 else logits[token] * factor
+    for token in set(said):
+        logits[token] -= params.frequency_penalty * said.count(token) + params.presence_penalty
+    return logits
 
 
 def test_temperature_zero_takes_the_best_and_the_first_of_equals() -> None:

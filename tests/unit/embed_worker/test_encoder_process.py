@@ -35,7 +35,7 @@ def built_in(**chosen: object) -> ModelEntry:
 
 
 async def started(entry: ModelEntry) -> ChildProcess:
-    environment = EmbedSettings(_env_file=None).engine_environment()
+    environment = EmbedSettings(_env_file=None).engine_environment
     return await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
 
 
