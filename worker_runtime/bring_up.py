@@ -1,5 +1,6 @@
 """Starts a process and loads a model into it; whatever goes wrong, no process is left behind."""
 
+from collections.abc import Callable
 from typing import Never
 
 from protos.errors import BackendLoadFailed, WorkerLost
@@ -24,9 +25,12 @@ async def bring_up(
     policy: LifecyclePolicy,
     clock: Clock,
     on_progress: OnProgress,
+    on_start: Callable[[int], None],
 ) -> LoadedModel:
     """`rung` loaded in a process of its own. Cancelling ends the process.
 
+    Args:
+        on_start: told the process's id before it takes memory.
     Raises:
         ServingError: why it could not be loaded, for the client.
     """
@@ -40,9 +44,10 @@ async def bring_up(
     def tell(fraction: float, stage: str) -> None:
         on_progress(fraction, stage + smaller)
 
-    tell(0.0, "starting")
     loaded: LoadedModel | None = None
     try:
+        on_start(engine.pid)
+        tell(0.0, "starting")
         facts = await engine.load(entry.load_spec, tell)
         loaded = LoadedModel(rung, engine, facts, clock, policy.idle_timeout_s)
     except WorkerLost:

@@ -215,7 +215,7 @@ class ModelOwner:
             descent.rungs = ()
             return
         try:
-            loaded = await self._bring_up(descent.take(booking.rung), descent)
+            loaded = await self._bring_up(descent.take(booking.rung), descent, booking)
             if loaded is not None:
                 await self._live(loaded, entry)
         finally:
@@ -256,13 +256,18 @@ class ModelOwner:
             )
         return booking
 
-    async def _bring_up(self, rung: Rung, descent: Descent) -> LoadedModel | None:
+    async def _bring_up(self, rung: Rung, descent: Descent, booking: Booking) -> LoadedModel | None:
         self._standing.enter(ModelState.RESERVED)
         began_s = self._clock.monotonic()
         try:
             loaded = await first_of(
                 bring_up(
-                    rung, self._launcher, self._policy, self._clock, self._standing.on_progress
+                    rung,
+                    self._launcher,
+                    self._policy,
+                    self._clock,
+                    self._standing.on_progress,
+                    lambda pid: self._scheduler.begin(booking, pid),
                 ),
                 self._until_unwanted(),
                 load_limit(rung.entry, self._policy, self._clock, descent.left_s()),

@@ -32,10 +32,6 @@ class Tenant(Protocol):
     def name(self) -> str: ...
 
     @property
-    def pid(self) -> int:
-        """Of its process; 0 while there is none."""
-
-    @property
     def last_used_s(self) -> float: ...
 
     @property
@@ -59,6 +55,9 @@ class Booking:
     Args:
         rung: which of the ways to load it was booked, as an index.
     """
+
+    # Of the process that takes the memory; 0 before there is one.
+    pid = 0
 
     def __init__(self, tenant: Tenant, need_bytes: int, rung: int = 0) -> None:
         self.tenant = tenant
@@ -134,6 +133,8 @@ class Scheduler:
             BackendLoadFailed: none can fit, whatever of ours is given up.
         """
         admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
+        # Whoever reserves awaits it; if it has left meanwhile, a refusal is no news.
+        admitted.add_done_callback(lambda done: done.exception())
         request = _Request(tenant, needs, admitted)
         self._requests.append(request)
         self._bookings.notify()
@@ -152,6 +153,11 @@ class Scheduler:
             if request in self._requests:
                 self._requests.remove(request)
                 self.settle()
+
+    def begin(self, booking: Booking, pid: int) -> None:
+        """Process `pid` begins to take what was booked for it."""
+        booking.pid = pid
+        self.settle()
 
     def release(self, booking: Booking) -> None:
         self._held.remove(booking)
@@ -188,7 +194,7 @@ class Scheduler:
             self._evict(booking)
 
     def _write(self, wanted_bytes: int) -> None:
-        entries = tuple(Entry(b.tenant.name, b.need_bytes, b.tenant.pid) for b in self._held)
+        entries = tuple(Entry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
         self._ledger.write(entries, wanted_bytes)
 
     def _refuse_hopeless(self) -> None:
@@ -273,9 +279,10 @@ class Scheduler:
         booking.tenant.evict()
 
     def _claim(self, booking: Booking) -> Claim:
-        pid = booking.tenant.pid
-        taken = self._probe.process(pid).anonymous_bytes if pid else 0
-        return Claim(booking.need_bytes, taken)
+        return Claim(booking.need_bytes, self._taken_bytes(booking.pid))
+
+    def _taken_bytes(self, pid: int) -> int:
+        return self._probe.process(pid).anonymous_bytes if pid else 0
 
     def _room(self) -> Room:
         return Room(
@@ -286,10 +293,7 @@ class Scheduler:
             limit_bytes=self._policy.memory_limit_bytes,
             claims=tuple(map(self._claim, self._held)),
             others=tuple(
-                Claim(
-                    entry.booked_bytes,
-                    self._probe.process(entry.pid).anonymous_bytes if entry.pid else 0,
-                )
+                Claim(entry.booked_bytes, self._taken_bytes(entry.pid))
                 for page in self._others
                 for entry in page.entries
             ),

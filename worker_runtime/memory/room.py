@@ -28,6 +28,11 @@ class Claim(msgspec.Struct, frozen=True):
     taken_bytes: int = 0
 
     @property
+    def held_bytes(self) -> int:
+        """What the machine gets back when it goes; a process may take more than was booked."""
+        return max(self.booked_bytes, self.taken_bytes)
+
+    @property
     def promised_bytes(self) -> int:
         return max(self.booked_bytes - self.taken_bytes, 0)
 
@@ -60,13 +65,13 @@ class Room(msgspec.Struct, frozen=True):
             without_others: as if other workers' models were not there either.
         """
         booked = sum(claim.booked_bytes for claim in self.claims)
-        freed = sum(claim.booked_bytes for claim in gone)
-        budget = None if self.limit_bytes is None else self.limit_bytes - booked + freed
+        given_up = sum(claim.booked_bytes for claim in gone)
+        budget = None if self.limit_bytes is None else self.limit_bytes - booked + given_up
         if self.available_bytes is None:
             return budget
         promised = sum(claim.promised_bytes for claim in (*self.claims, *self.others))
-        if without_others:
-            freed += sum(claim.booked_bytes for claim in self.others)
+        leaving = (*gone, *self.others) if without_others else gone
+        freed = sum(claim.held_bytes for claim in leaving)
         machine = self.available_bytes - self.headroom_bytes - promised + freed
         return machine if budget is None else min(machine, budget)
 

@@ -16,6 +16,7 @@ from worker_runtime.memory.probe import MachineMemory
 from worker_runtime.memory.process_memory import ProcessMemory
 
 RESIDENT_BYTES = 100 << 20
+MAX_STEPS = 2000
 
 
 class FakeClock:
@@ -160,5 +161,9 @@ class FakeLauncher:
 
 async def settle() -> None:
     """Let every task run until all of them wait for something."""
-    for _ in range(50):
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    for _ in range(MAX_STEPS):
         await asyncio.sleep(0)
+        if not ready:
+            return
+    raise AssertionError("the tasks keep each other busy")

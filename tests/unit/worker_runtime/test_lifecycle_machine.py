@@ -1,53 +1,154 @@
-"""Any order of leases, releases, leaving waiters, crashes, failures, unloads and time keeps the
-lifecycle's promises."""
+"""Any order of leases, releases, leaving waiters, crashes, failures, unloads, time and of what the
+machine's other programs and workers do keeps the lifecycle's promises."""
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from protos.errors import BackendLoadFailed, ServingError
 from tests.unit.worker_runtime.entries import entry
-from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
-from worker_runtime.catalog import Catalog, Scan
-from worker_runtime.lifecycle import Lease, LifecyclePolicy, Models
-from worker_runtime.snapshot import ModelState
-from worker_runtime.take_down import Freed
-
-IDS = ("a", "b", "c")
-MAX_LOADED = 2
-POLICY = LifecyclePolicy(
-    idle_timeout_s=60, max_loaded=MAX_LOADED, queue_wait_s=30, drain_s=20, max_waiting=4
+from tests.unit.worker_runtime.fake_machine import (
+    GIB,
+    HEADROOM_BYTES,
+    TOTAL_BYTES,
+    FakeMachine,
+    MachineEngine,
+    MachineLauncher,
+    MachineLedger,
 )
-PROCESS_STATES = {ModelState.READY, ModelState.DRAINING, ModelState.UNLOADING}
+from tests.unit.worker_runtime.fakes import settle
+from worker_runtime.catalog import Catalog, ModelEntry, Scan
+from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle import Lease, LifecyclePolicy, Models, Waiting
+from worker_runtime.load_failures import out_of_memory
+from worker_runtime.memory.need import Need
+from worker_runtime.memory.pressure import Stall
+from worker_runtime.snapshot import ModelSnapshot, ModelState
+
+SIZES = {"a": 2 * GIB, "b": 3 * GIB, "c": 4 * GIB, "d": 3 * GIB, "e": 5 * GIB}
+# By the number of the worker that serves them.
+MODELS = ("abc", "de")
+SHARE_OF_SMALLER = 2
+POLICY = LifecyclePolicy(
+    idle_timeout_s=60,
+    min_remain_bytes=HEADROOM_BYTES,
+    queue_wait_s=30,
+    drain_s=20,
+    load_timeout_s=60,
+    max_waiting=4,
+    backoff_most_s=20,
+)
+# Waits for memory, for a load, for another's drain and stop, for a pause.
+MOST_WAIT_S = 2 * (POLICY.queue_wait_s + POLICY.drain_s) + POLICY.load_timeout_s + 30
+LOADING = {ModelState.RESERVED, ModelState.LOADING}
+REFUSALS = {"over_limit", "machine_memory", "held_by_pins"}
+AT_REST = {ModelState.UNLOADED, ModelState.FAILED, ModelState.READY}
+
+models_ = st.sampled_from("".join(MODELS))
+keep_alives = st.sampled_from([None, None, None, 0.0, 5.0, -1.0])
+choices = st.integers(0, 99)
+
+
+def smaller(model: ModelEntry) -> ModelEntry:
+    return msgspec.structs.replace(model, size_bytes=model.size_bytes // SHARE_OF_SMALLER)
+
+
+def ladder(model: ModelEntry) -> tuple[Rung, ...]:
+    less = smaller(model)
+    return (
+        Rung(model, Need(weights=model.size_bytes)),
+        Rung(less, Need(weights=less.size_bytes), ("half of it",)),
+    )
+
+
+class Worker:
+    """One worker process: its models, until it is closed."""
+
+    def __init__(self, number: int, machine: FakeMachine, policy: LifecyclePolicy) -> None:
+        self.policy = policy
+        self.entries = {model: entry(model, size_bytes=SIZES[model]) for model in MODELS[number]}
+        self.clients: list[Client] = []
+        self.unloads: list[asyncio.Task[Any]] = []
+        # Models that may be ended while they work: somebody asked for it.
+        self.going: set[str] = set()
+        # Models whose files went: those end unseen, even when the files came back.
+        self.gone: set[str] = set()
+        self.launcher = MachineLauncher(machine, self._may_stop)
+        catalog = Catalog(lambda: Scan(list(self.entries.values())), ttl_s=1e9, clock=machine.clock)
+        self.models = Models(
+            catalog,
+            policy,
+            self.launcher,
+            machine.clock,
+            machine,
+            ladder=ladder,
+            ledger=MachineLedger(machine, number),
+        )
+        self._closing = asyncio.Event()
+        self._hurry = False
+        # One task holds the models open: their task group belongs to it.
+        self.open = asyncio.create_task(self._hold_open())
+
+    async def _hold_open(self) -> None:
+        async with self.models:
+            await self._closing.wait()
+            await self.models.close(hurry=self._hurry)
+
+    def close(self, *, hurry: bool) -> None:
+        self.going.update(self.entries)
+        self._hurry = hurry
+        self._closing.set()
+
+    def _may_stop(self, engine: MachineEngine) -> bool:
+        leases = (client.lease for client in self.clients)
+        in_use = any(lease is not None and lease.engine is engine for lease in leases)
+        return not in_use or engine.entry.id in self.going
 
 
 class Client:
     """One request: waits for its lease, holds it until told to release."""
 
-    def __init__(self, models: Models, model: str, keep_alive_s: float | None) -> None:
+    def __init__(self, worker: Worker, model: str, keep_alive_s: float | None) -> None:
         self.model = model
         self.lease: Lease | None = None
         self.error: ServingError | None = None
+        self.heard: Waiting | None = None
+        self.since_s = worker.models.clock.monotonic()
         self._release = asyncio.Event()
-        self.task = asyncio.create_task(self._run(models, keep_alive_s))
+        self.task = asyncio.create_task(self._run(worker.models, keep_alive_s))
 
     async def _run(self, models: Models, keep_alive_s: float | None) -> None:
         try:
-            async with models.lease(self.model, keep_alive_s=keep_alive_s) as lease:
-                engine = lease.engine
-                assert engine.exit is None, "a lease on a dead process"
+            async with models.lease(
+                self.model, keep_alive_s=keep_alive_s, on_wait=self._hear
+            ) as lease:
+                assert lease.engine.exit is None, "a lease on a dead process"
                 self.lease = lease
                 await self._release.wait()
         except ServingError as error:
             self.error = error
         finally:
             self.lease = None
+
+    def _hear(self, waiting: Waiting) -> None:
+        self.heard = waiting
+
+    @property
+    def waits(self) -> bool:
+        return not self.task.done() and self.lease is None
 
     def release(self) -> None:
         self._release.set()
@@ -57,189 +158,393 @@ class LifecycleMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.clock, self.launcher = FakeClock(), FakeLauncher(auto=False)
-        self.clients: list[Client] = []
-        self.unloads: list[asyncio.Task[Freed]] = []
-        self.stack = AsyncExitStack()
-        catalog = Catalog(lambda: Scan([entry(i) for i in IDS], "a"), ttl_s=1e9, clock=self.clock)
-        self.models = Models(catalog, POLICY, self.launcher, self.clock, FakeProbe())
-        # One task holds the models open: their task group belongs to it.
-        self.closing = asyncio.Event()
-        self.open = self.loop.create_task(self._hold_open())
-        self.run(settle())
+        self.machine = FakeMachine()
+        self.workers: list[Worker] = []
+        # Whose errors were looked at: what they say is true of that moment.
+        self.judged: set[Client] = set()
 
-    async def _hold_open(self) -> None:
-        async with self.models:
-            await self.closing.wait()
+    @initialize(
+        limit=st.sampled_from([None, 4 * GIB, 6 * GIB]), max_loaded=st.sampled_from([0, 0, 1, 2])
+    )
+    def start(self, limit: int | None, max_loaded: int) -> None:
+        policy = msgspec.structs.replace(POLICY, memory_limit_bytes=limit, max_loaded=max_loaded)
+
+        def begin() -> None:
+            for number, its_policy in enumerate((policy, POLICY)):
+                self.workers.append(Worker(number, self.machine, its_policy))
+
+        self.do(begin)
+
+    def do(self, *steps: Callable[[], object]) -> None:
+        async def run() -> None:
+            for step in steps:
+                step()
+                await settle()
+
+        self.run(run())
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
     def teardown(self) -> None:
-        async def close() -> None:
-            for engine in self.launcher.engines:
-                engine.ignores_stop = False
-                if engine.n_stops:
-                    engine.kill()
-            self.closing.set()
-            for client in self.clients:
-                client.release()
-            await settle()
-            await self.clock.tick(1000)
-            await asyncio.gather(*(client.task for client in self.clients), *self.unloads)
-            await self.open
-
         try:
-            self.run(close())
-            assert not self.launcher.alive, "a process is left behind"
-            assert not self.models.n_booked, "memory is booked for nothing"
+            if self.workers:
+                self.run(self._end())
+            assert not self.machine.alive, "a process is left behind"
+            assert not self.machine.entries(), "memory is booked for nothing"
+            assert not self.machine.faults, self.machine.faults
         finally:
+            left = asyncio.all_tasks(self.loop)
+            for task in left:
+                task.cancel()
+            if left:
+                self.loop.run_until_complete(asyncio.wait(left))
             self.loop.close()
 
-    @property
-    def loading(self) -> list[FakeEngine]:
-        return [engine for engine in self.launcher.alive if not engine.loading.done()]
+    async def _end(self) -> None:
+        """All goes well again: each worker serves once more, and ends."""
+        self.machine.others_bytes, self.machine.stalled = 0, Stall()
+        for worker in self.workers:
+            worker.launcher.start_error = None
+            for client in worker.clients:
+                client.release()
+        for worker in self.workers:
+            await self._serves_again(worker)
+        for worker in self.workers:
+            worker.close(hurry=False)
+        await settle()
+        await self.machine.clock.tick(2 * POLICY.stop_grace_s)
+        for worker in self.workers:
+            await asyncio.gather(*(c.task for c in worker.clients), *worker.unloads)
+            await worker.open
 
-    @property
-    def waiting(self) -> list[Client]:
-        return [c for c in self.clients if not c.task.done() and c.lease is None]
-
-    @property
-    def holding(self) -> list[Client]:
-        return [c for c in self.clients if c.lease is not None]
-
-    @rule(model=st.sampled_from(IDS), keep_alive_s=st.sampled_from([None, None, 0.0, 5.0, -1.0]))
-    def ask(self, model: str, keep_alive_s: float | None) -> None:
-        async def step() -> None:
-            self.clients.append(Client(self.models, model, keep_alive_s))
+    async def _serves_again(self, worker: Worker) -> None:
+        model = next(iter(worker.entries), None)
+        if model is None:
+            return
+        for _ in range(100):
+            worker.going.update(worker.entries)
+            for pinned in worker.entries:
+                worker.unloads.append(asyncio.create_task(worker.models.unload(pinned)))
             await settle()
+            last = Client(worker, model, None)
+            last.release()
+            while not last.task.done():
+                for engine in self.loading:
+                    engine.finish_load()
+                await self.machine.clock.tick(1)
+            if last.error is None:
+                return
+        raise AssertionError(f"{model} is never served again: {last.error}")
 
-        self.run(step())
+    # What the rules choose from.
+
+    @property
+    def clients(self) -> list[tuple[Worker, Client]]:
+        return [(worker, client) for worker in self.workers for client in worker.clients]
+
+    @property
+    def waiting(self) -> list[tuple[Worker, Client]]:
+        return [(worker, client) for worker, client in self.clients if client.waits]
+
+    @property
+    def holding(self) -> list[tuple[Worker, Client]]:
+        return [(worker, client) for worker, client in self.clients if client.lease is not None]
+
+    @property
+    def loading(self) -> list[MachineEngine]:
+        return [engine for engine in self.machine.alive if not engine.loading.done()]
+
+    def worker_of(self, model: str) -> Worker:
+        return self.workers[next(n for n, models in enumerate(MODELS) if model in models)]
+
+    # Clients.
+
+    @rule(model=models_, keep_alive_s=keep_alives, n=st.sampled_from([1, 1, 1, 2, 5]))
+    def ask(self, model: str, keep_alive_s: float | None, n: int) -> None:
+        worker = self.worker_of(model)
+        self.do(
+            lambda: worker.clients.extend(Client(worker, model, keep_alive_s) for _ in range(n))
+        )
+
+    @rule(first=models_, second=models_)
+    def ask_for_two_at_once(self, first: str, second: str) -> None:
+        def both() -> None:
+            for model in (first, second):
+                worker = self.worker_of(model)
+                worker.clients.append(Client(worker, model, None))
+
+        self.do(both)
+
+    @rule(model=models_, stays=st.booleans())
+    def use(self, model: str, stays: bool) -> None:
+        """Ask, and let everything load that wants to."""
+        worker = self.worker_of(model)
+        client: list[Client] = []
+        self.do(lambda: client.append(Client(worker, model, None)), *[self._loads_end] * 3)
+        worker.clients.extend(client)
+        if not stays:
+            self.do(client[0].release)
+
+    def _loads_end(self) -> None:
+        for engine in self.loading:
+            engine.finish_load()
 
     @precondition(lambda self: self.holding)
-    @rule(choice=st.integers(0, 99))
+    @rule(choice=choices)
     def release(self, choice: int) -> None:
-        async def step() -> None:
-            self.holding[choice % len(self.holding)].release()
-            await settle()
+        self.do(self.holding[choice % len(self.holding)][1].release)
 
-        self.run(step())
+    @precondition(lambda self: self.holding)
+    @rule()
+    def release_all(self) -> None:
+        self.do(*(client.release for _, client in self.holding))
 
     @precondition(lambda self: self.waiting)
-    @rule(choice=st.integers(0, 99), n_steps=st.integers(0, 3))
-    def leave(self, choice: int, n_steps: int) -> None:
-        async def step() -> None:
-            for _ in range(n_steps):
-                await asyncio.sleep(0)
-            client = self.waiting[choice % len(self.waiting)]
-            client.task.cancel()
-            await asyncio.wait({client.task})
-            self.clients.remove(client)
-            await settle()
+    @rule(choice=choices, n_steps=st.integers(0, 3))
+    def a_waiter_leaves(self, choice: int, n_steps: int) -> None:
+        self.run(self._leave(*self.waiting[choice % len(self.waiting)], n_steps))
 
-        self.run(step())
+    @precondition(lambda self: self.holding)
+    @rule(choice=choices)
+    def a_holder_leaves(self, choice: int) -> None:
+        self.run(self._leave(*self.holding[choice % len(self.holding)], 0))
 
-    @precondition(lambda self: self.loading)
-    @rule(choice=st.integers(0, 99), at_once=st.booleans())
-    def finish_load(self, choice: int, at_once: bool) -> None:
-        async def step() -> None:
-            self.loading[choice % len(self.loading)].finish_load()
-            if at_once and self.waiting:
-                await asyncio.sleep(0)
-                client = self.waiting[0] if self.waiting else self.clients[0]
-                client.task.cancel()
-                await asyncio.wait({client.task})
-                self.clients.remove(client)
-            await settle()
+    async def _leave(self, worker: Worker, client: Client, n_steps: int) -> None:
+        for _ in range(n_steps):
+            await asyncio.sleep(0)
+        client.task.cancel()
+        await asyncio.wait({client.task})
+        worker.clients.remove(client)
+        await settle()
 
-        self.run(step())
+    # Engines.
 
     @precondition(lambda self: self.loading)
-    @rule(choice=st.integers(0, 99))
-    def fail_load(self, choice: int) -> None:
-        async def step() -> None:
-            engine = self.loading[choice % len(self.loading)]
-            engine.fail_load(BackendLoadFailed("no"))
-            await settle()
+    @rule(choice=choices, fraction=st.sampled_from([0.2, 0.5, 0.9]))
+    def a_load_goes_on(self, choice: int, fraction: float) -> None:
+        engine = self.loading[choice % len(self.loading)]
+        self.do(lambda: engine.progress(fraction))
 
-        self.run(step())
+    @precondition(lambda self: self.loading)
+    @rule(choice=choices)
+    def a_load_ends(self, choice: int) -> None:
+        self.do(self.loading[choice % len(self.loading)].finish_load)
 
-    @precondition(lambda self: self.launcher.alive)
-    @rule(choice=st.integers(0, 99))
-    def crash(self, choice: int) -> None:
-        async def step() -> None:
-            alive = self.launcher.alive
-            alive[choice % len(alive)].die()
-            await settle()
+    @precondition(lambda self: self.loading)
+    @rule()
+    def all_loads_end(self) -> None:
+        self.do(self._loads_end)
 
-        self.run(step())
+    @precondition(lambda self: self.loading and self.waiting)
+    @rule(choice=choices, n_steps=st.integers(0, 4))
+    def a_load_ends_as_a_waiter_leaves(self, choice: int, n_steps: int) -> None:
+        self.loading[choice % len(self.loading)].finish_load()
+        self.run(self._leave(*self.waiting[choice % len(self.waiting)], n_steps))
 
-    @precondition(lambda self: self.launcher.alive)
-    @rule(choice=st.integers(0, 99))
-    def stop_is_slow(self, choice: int) -> None:
-        self.launcher.alive[choice % len(self.launcher.alive)].ignores_stop = True
+    @precondition(lambda self: self.loading)
+    @rule(choice=choices, lack=st.sampled_from(["memory", "page_file", ""]))
+    def a_load_fails(self, choice: int, lack: Any) -> None:
+        error = out_of_memory("stub", lack) if lack else BackendLoadFailed("bad layer")
+        engine = self.loading[choice % len(self.loading)]
+        self.do(lambda: engine.fail_load(error))
+
+    @precondition(lambda self: self.machine.alive)
+    @rule(choice=choices, signal_name=st.sampled_from(["SIGKILL", "SIGSEGV"]))
+    def an_engine_dies(self, choice: int, signal_name: str) -> None:
+        engine = self.machine.alive[choice % len(self.machine.alive)]
+        self.do(lambda: engine.die(signal_name))
+
+    @precondition(lambda self: self.machine.alive)
+    @rule()
+    def the_kernel_kills_the_largest(self) -> None:
+        self.do(max(self.machine.alive, key=lambda engine: engine.taken_bytes).die)
+
+    @precondition(lambda self: self.machine.alive)
+    @rule(choice=choices)
+    def an_engine_leaks(self, choice: int) -> None:
+        self.machine.alive[choice % len(self.machine.alive)].taken_bytes += GIB
+
+    @precondition(lambda self: self.machine.alive)
+    @rule(choice=choices)
+    def an_engine_ignores_the_stop(self, choice: int) -> None:
+        self.machine.alive[choice % len(self.machine.alive)].ignores_stop = True
 
     @rule()
     def slow_stops_end(self) -> None:
-        async def step() -> None:
-            for engine in self.launcher.alive:
-                if engine.n_stops:
-                    engine.kill()
-            await settle()
+        stopping = [engine for engine in self.machine.alive if engine.n_stops]
+        self.do(*(engine.kill for engine in stopping))
 
-        self.run(step())
+    @rule(number=st.sampled_from([0, 1]), works=st.sampled_from([True, True, False]))
+    def processes_cannot_be_started(self, number: int, works: bool) -> None:
+        error = None if works else OSError(12, "Cannot allocate memory")
+        self.workers[number].launcher.start_error = error
 
-    @rule(delta_s=st.sampled_from([0.5, 3.0, 10.0, 35.0, 70.0]))
-    def tick(self, delta_s: float) -> None:
-        self.run(self.clock.tick(delta_s))
+    # The machine.
 
-    @rule(model=st.sampled_from(IDS))
+    @rule(n_bytes=st.sampled_from([0, 2 * GIB, 4 * GIB, 8 * GIB]))
+    def other_programs_hold(self, n_bytes: int) -> None:
+        self.machine.others_bytes = n_bytes
+
+    @rule(full=st.sampled_from([0.0, 0.0, 0.5]), some=st.sampled_from([0.0, 0.5]))
+    def memory_is_waited_for(self, full: float, some: float) -> None:
+        self.machine.stalled = Stall(some, full)
+
+    @rule(delta_s=st.sampled_from([0.5, 1.0, 3.0, 10.0, 35.0, 70.0]))
+    def time_passes(self, delta_s: float) -> None:
+        self.run(self.machine.clock.tick(delta_s))
+
+    # People.
+
+    @rule(model=models_)
     def unload(self, model: str) -> None:
-        async def step() -> None:
-            self.unloads.append(asyncio.create_task(self.models.unload(model)))
+        worker = self.worker_of(model)
+        if model not in worker.entries:
+            return
+        worker.going.add(model)
+        work = worker.models.unload(model)
+        self.do(lambda: worker.unloads.append(self.loop.create_task(work)))
+
+    @rule(model=models_, keep_alive_s=keep_alives)
+    def load(self, model: str, keep_alive_s: float | None) -> None:
+        worker = self.worker_of(model)
+
+        async def by_hand() -> ServingError | None:
+            try:
+                await worker.models.load(model, keep_alive_s=keep_alive_s)
+            except ServingError as error:
+                return error
+            return None
+
+        self.do(lambda: worker.unloads.append(self.loop.create_task(by_hand())))
+
+    @rule(model=models_, version=st.integers(0, 3))
+    def files_change(self, model: str, version: int) -> None:
+        """Or go, or come back."""
+        worker = self.worker_of(model)
+        worker.going.add(model)
+        fingerprint = f"fp_{version:016}"
+        worker.entries[model] = entry(model, size_bytes=SIZES[model], fingerprint=fingerprint)
+        if not version:
+            del worker.entries[model]
+            worker.gone.add(model)
+        self.do(worker.models.rescan)
+
+    @rule(number=st.sampled_from([0, 1]), hurry=st.booleans())
+    def a_worker_restarts(self, number: int, hurry: bool) -> None:
+        old = self.workers[number]
+
+        def renew() -> None:
+            self.workers[number] = Worker(number, self.machine, old.policy)
+
+        async def restart() -> None:
+            old.close(hurry=hurry)
+            await self.machine.clock.tick(POLICY.drain_s + 2 * POLICY.stop_grace_s)
+            await settle()
+            assert all(client.task.done() for client in old.clients if client.waits)
+            for client in old.clients:
+                client.release()
+            await asyncio.gather(*(c.task for c in old.clients), *old.unloads, old.open)
+            renew()
             await settle()
 
-        self.run(step())
+        self.run(restart())
+
+    # What always holds.
+
+    def snapshots(self) -> list[tuple[Worker, ModelSnapshot]]:
+        return [
+            (worker, snapshot)
+            for worker in self.workers
+            for snapshot in worker.models.snapshot()
+            if snapshot.entry.id not in worker.gone
+        ]
+
+    @invariant()
+    def nothing_was_noticed_on_the_way(self) -> None:
+        assert not self.machine.faults, self.machine.faults
+
+    @invariant()
+    def no_more_is_booked_than_allowed(self) -> None:
+        for worker in self.workers:
+            holdings, policy = worker.models.holdings(), worker.policy
+            assert holdings.booked_bytes <= (policy.memory_limit_bytes or TOTAL_BYTES)
+            assert worker.models.n_booked <= (policy.max_loaded or len(SIZES))
+
+    @invariant()
+    def the_ledger_says_what_is_booked(self) -> None:
+        for number, worker in enumerate(self.workers):
+            page = self.machine.pages.get(number)
+            written = page.entries if page is not None else ()
+            assert sum(e.booked_bytes for e in written) == worker.models.holdings().booked_bytes
+        booked = {entry.model: entry.booked_bytes for entry in self.machine.entries()}
+        for _, snapshot in self.snapshots():
+            assert booked.get(snapshot.entry.id, 0) == snapshot.booked_bytes
+
+    @invariant()
+    def each_process_belongs_to_one_booked_model(self) -> None:
+        booked = Counter(entry.model for entry in self.machine.entries())
+        alive = Counter(engine.entry.id for engine in self.machine.alive)
+        assert alive <= booked
+        gone = set().union(*(worker.gone for worker in self.workers))
+        assert all(n == 1 or model in gone for model, n in alive.items())
 
     @invariant()
     def leases_are_on_ready_models_and_counted(self) -> None:
-        for snapshot in self.models.snapshot():
-            held = [c for c in self.holding if c.model == snapshot.entry.id]
-            if snapshot.state in PROCESS_STATES:
-                alive = [c for c in held if c.lease is not None and c.lease.engine.exit is None]
-                assert snapshot.n_leases >= len(alive)
-            else:
-                assert all(c.lease is None or c.lease.engine.exit is not None for c in held)
+        for worker, snapshot in self.snapshots():
+            held = [c.lease for c in worker.clients if c.model == snapshot.entry.id and c.lease]
+            alive = [lease for lease in held if lease.engine.exit is None]
+            assert snapshot.n_leases >= len(alive)
+            assert not alive or snapshot.state not in LOADING
 
     @invariant()
     def no_waiter_is_lost(self) -> None:
-        for snapshot in self.models.snapshot():
-            waiting = [c for c in self.waiting if c.model == snapshot.entry.id]
-            assert snapshot.n_waiting == len(waiting)
-            idle = {ModelState.UNLOADED, ModelState.FAILED, ModelState.READY}
-            assert not (waiting and snapshot.state in idle), "waits for a model that does nothing"
+        now_s = self.machine.clock.monotonic()
+        for worker, snapshot in self.snapshots():
+            waiting = [c for c in worker.clients if c.waits and c.model == snapshot.entry.id]
+            assert snapshot.n_waiting >= len(waiting)
+            assert not (waiting and snapshot.state in AT_REST), "waits for what does nothing"
+            for client in waiting:
+                assert now_s - client.since_s <= MOST_WAIT_S, f"waits in {snapshot.state}"
 
     @invariant()
-    def never_more_processes_than_allowed(self) -> None:
-        assert len(self.launcher.alive) <= MAX_LOADED
+    def who_waits_knows_what_for(self) -> None:
+        for worker, snapshot in self.snapshots():
+            reason = "load" if snapshot.state in LOADING else "queue"
+            heard = [c.heard for c in worker.clients if c.waits and c.model == snapshot.entry.id]
+            assert {waiting.reason for waiting in heard if waiting} <= {reason}
+            places = [waiting.position for waiting in heard if waiting]
+            assert None not in heard
+            assert places == sorted(set(places)), "two have the same place"
 
     @invariant()
-    def one_process_a_model(self) -> None:
-        alive = [engine.entry.id for engine in self.launcher.alive]
-        assert len(alive) == len(set(alive))
+    def only_what_is_true_is_said(self) -> None:
+        for worker, client in self.clients:
+            if not client.task.done() or client.task.cancelled():
+                continue
+            assert client.task.exception() is None
+            if client.error is not None and client not in self.judged:
+                self.judged.add(client)
+                assert "failed to manage" not in client.error.message
+                if client.error.metadata.get("reason") in REFUSALS:
+                    assert not self._could_fit(worker, client.model), client.error
 
-    @invariant()
-    def only_serving_errors_reach_clients(self) -> None:
-        for client in self.clients:
-            if client.task.done() and not client.task.cancelled():
-                assert client.task.exception() is None
+    def _could_fit(self, worker: Worker, model: str) -> bool:
+        """Whether there would be room if all that may go were gone."""
+        pinned = [s for s in worker.models.snapshot() if s.pinned]
+        kept = sum(max(s.booked_bytes, self.machine.process(s.pid).anonymous_bytes) for s in pinned)
+        machine = TOTAL_BYTES - HEADROOM_BYTES - self.machine.others_bytes - kept
+        budget = (worker.policy.memory_limit_bytes or TOTAL_BYTES) - kept
+        in_count = not worker.policy.max_loaded or len(pinned) < worker.policy.max_loaded
+        return in_count and SIZES[model] // SHARE_OF_SMALLER <= min(machine, budget)
 
 
 TestLifecycle = LifecycleMachine.TestCase
 TestLifecycle.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=2000,
+    stateful_step_count=25,
     deadline=None,
+    derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-TestLifecycle.pytestmark = [pytest.mark.timeout(120)]  # type: ignore[attr-defined]
+TestLifecycle.pytestmark = [pytest.mark.timeout(180)]  # type: ignore[attr-defined]
