@@ -11,6 +11,7 @@ BENCHMARKS = {
     "transformers": "output tokens/s of the transformers backend beside generate",
     "prefix": "time to first token of a second turn over a long history",
     "idle": "memory of the stack with nothing loaded, and after an unload",
+    "pressure": "two models by turns where memory takes one, and one where it takes none",
     "unload": "memory that unloads give back, over 20 cycles of each backend",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
