@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 SERVICES = {
     "simple": ("simple", "chat and health in one process, without embeddings (SIMPLE_PORT, 8002)"),
@@ -28,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cli.doctor import doctor
 
         return doctor({}, as_json=chosen.json)
+    if chosen.command == "estimate":
+        from cli.estimate import OPTIONS, estimate
+
+        wanted = {name: getattr(chosen, name) for name in OPTIONS}
+        wanted = {name: value for name, value in wanted.items() if value is not None}
+        return estimate(chosen.path, wanted, as_json=chosen.json)
     module, _ = SERVICES[chosen.command]
     if chosen.command == "simple":
         options = {"--host": chosen.host, "--port": chosen.port}
@@ -71,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="this machine, the settings chosen for it, which models fit, and risks"
     )
     doctor.add_argument("--json", action="store_true", help="for scripts")
+    _add_estimate(commands)
     for name, (_, what) in SERVICES.items():
         service = commands.add_parser(name, help=what)
         if name == "simple":
@@ -78,6 +86,20 @@ def _parser() -> argparse.ArgumentParser:
             service.add_argument("--port", type=int, help="port to listen on (SIMPLE_PORT, 8002)")
     commands.add_parser("version", help="this version")
     return parser
+
+
+def _add_estimate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    estimate = commands.add_parser(
+        "estimate", help="what a model would take in memory, and whether it fits now"
+    )
+    estimate.add_argument("path", type=Path, help="a GGUF file, or a model's folder")
+    estimate.add_argument("--ctx", type=int, help="context of one request in tokens (LLAMA_CTX)")
+    estimate.add_argument("--slots", type=int, help="requests at a time (MAX_CONCURRENT_REQUESTS)")
+    estimate.add_argument("--ubatch", type=int, help="tokens computed at a time (LLAMA_UBATCH)")
+    estimate.add_argument("--dtype", help="of transformers models (TORCH_DTYPE)")
+    estimate.add_argument("--kv-type", help="f16 or q8_0 (LLAMA_KV_TYPE)")
+    estimate.add_argument("--quantization", help="4bit, 8bit or none (MODEL_QUANTIZATION)")
+    estimate.add_argument("--json", action="store_true", help="for scripts")
 
 
 def _version() -> str:

@@ -48,12 +48,12 @@ def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Ma
     chat_scan, embed_scan = chat.ModelScan(chat_settings), embed.ModelScan(embed_settings)
     ladder = as_told(ChatLadder(chat_scan, chat_settings), chat_settings)
     return [
-        *_fits(chat_scan(), ladder, _room(chat_settings.policy(), machine)),
-        *_fits(embed_scan(), embed_ladder, _room(embed_settings.policy(), machine)),
+        *_fits(chat_scan(), ladder, room_of(chat_settings.policy(), machine)),
+        *_fits(embed_scan(), embed_ladder, room_of(embed_settings.policy(), machine)),
     ]
 
 
-def _room(policy: LifecyclePolicy, machine: Machine) -> Room:
+def room_of(policy: LifecyclePolicy, machine: Machine) -> Room:
     headroom = policy.min_remain_bytes
     if headroom is None:
         headroom = default_headroom_bytes(machine.memory_bytes or 0)

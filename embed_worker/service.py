@@ -57,6 +57,12 @@ class ModelScan:
                 entries[model_id] = self._entry(model_id, path)
         return Scan(list(entries.values()), self._default_id(entries))
 
+    def entry_at(self, path: Path) -> ModelEntry | None:
+        """The model at `path`, wherever that is; None: there is none."""
+        if path in gguf_models(path.parent):
+            return self._entry(gguf_id(path), path)
+        return self._entry(path.name, path) if path.is_dir() and _is_model(path) else None
+
     def _models(self) -> Iterator[tuple[str, Path]]:
         """Ids and places; an id that comes again is not used, so a user's model goes first."""
         folder = self._settings.models_dir / "embedding"

@@ -15,6 +15,7 @@ from embed_worker.translate import (
     to_rerank_response,
     to_score_response,
 )
+from protos.errors import WorkerLost
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
 from worker_runtime.catalog import ModelEntry
@@ -44,10 +45,9 @@ class EmbedServicer(EmbedServiceServicer):
         check_count(len(request.inputs), self._max_inputs, "input")
         body = to_embed(request)
         model = self._choice.embedder(request.model)
-        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
-            answer = await _ask(lease, body, m.Vectors)
-            lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
-            return to_embed_response(answer, lease.entry)
+        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
+        lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
+        return to_embed_response(answer, lease.entry)
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context
@@ -70,27 +70,43 @@ class EmbedServicer(EmbedServiceServicer):
         check_count(len(request.texts), self._max_inputs, "input")
         body = m.Tokenize(list(request.texts))
         model = self._choice.any(request.model)
-        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
-            answer = await _ask(lease, body, m.TokenLists)
+        _, answer = await self._ask(model, _keep_alive_s(request), body, m.TokenLists)
         return pb.TokenizeResponse(tokens=[pb.TokenIdList(ids=ids) for ids in answer.ids])
 
     async def _score(
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score
     ) -> tuple[m.Scores, ModelEntry]:
         model = self._choice.reranker(request.model)
-        async with self._models.lease(model, keep_alive_s=_keep_alive_s(request)) as lease:
-            answer = await _ask(lease, body, m.Scores)
-            lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
-            return answer, lease.entry
+        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Scores)
+        lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
+        return answer, lease.entry
+
+    async def _ask(
+        self, model: str, keep_alive_s: float | None, body: m.Request, expected: type[Answer]
+    ) -> tuple[Lease, Answer]:
+        """The encoder's answer, and the lease it was given under, which has ended."""
+        try:
+            return await self._ask_once(model, keep_alive_s, body, expected)
+        except WorkerLost:
+            # The answer is the same every time, so who asked need not know. Once: a text that
+            # kills each process that it meets must not kill them for ever.
+            return await self._ask_once(model, keep_alive_s, body, expected)
+
+    async def _ask_once(
+        self, model: str, keep_alive_s: float | None, body: m.Request, expected: type[Answer]
+    ) -> tuple[Lease, Answer]:
+        async with self._models.lease(model, keep_alive_s=keep_alive_s) as lease:
+            try:
+                answer = m.event_decoder.decode(await lease.engine.unary(body))
+            except WorkerLost:
+                # Until it is known to be dead the next lease would be on the same process.
+                await lease.engine.wait()
+                raise
+        assert isinstance(answer, expected), "each request has its one kind of answer"
+        return lease, answer
 
 
 def _keep_alive_s(
     request: pb.EmbedRequest | pb.RerankRequest | pb.ScoreRequest | pb.TokenizeRequest,
 ) -> float | None:
     return request.keep_alive_s if request.HasField("keep_alive_s") else None
-
-
-async def _ask(lease: Lease, body: m.Request, expected: type[Answer]) -> Answer:
-    answer = m.event_decoder.decode(await lease.engine.unary(body))
-    assert isinstance(answer, expected), "each request has its one kind of answer"
-    return answer

@@ -1,0 +1,214 @@
+"""`y26hkx estimate PATH`: what a model would take in memory, part by part, and whether it fits now.
+
+It reads headers only: nothing is loaded, no model library is imported. A load books the same.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+from pydantic import ValidationError
+
+from chat_worker.ladder import ChatLadder
+from chat_worker.messages import LoadSpec, spec_decoder
+from chat_worker.need import need as chat_need
+from chat_worker.service import ModelScan as ChatScan
+from chat_worker.settings import ChatSettings
+from cli.fits import room_of
+from embed_worker.need import need as embed_need
+from embed_worker.service import ModelScan as EmbedScan
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.gguf_header import read_gguf_header
+from worker_runtime.ladder import Rung
+from worker_runtime.machine import read_machine
+from worker_runtime.memory.need import Need
+from worker_runtime.memory.room import Room
+from worker_runtime.model_folders import (
+    gguf_models,
+    is_cross_encoder_folder,
+    is_sentence_transformers_folder,
+    read_causal_lm,
+)
+
+MIB = 1 << 20
+CONTEXT_STEP = 256
+# Fields of `ChatSettings` by option.
+OPTIONS = {
+    "ctx": "context_tokens",
+    "slots": "parallel",
+    "ubatch": "micro_batch_tokens",
+    "dtype": "torch_dtype",
+    "kv_type": "kv_type",
+    "quantization": "quantization",
+}
+PARTS = {
+    "mapped_weights": "weights, mapped from the file",
+    "weights": "weights, in memory of their own",
+    "kv": "KV cache",
+    "compute": "computing",
+    "caches": "caches",
+    "process": "process and libraries",
+    "correction": "learnt from past loads",
+}
+
+
+class EstimateError(Exception):
+    """There is nothing to estimate; the message says why."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """
+    Args:
+        parts: bytes by name, those that are zero left out.
+        loading_bytes: on top of the total while it loads; the system takes them back if need be.
+        room_bytes: what could be booked now; None: the system does not say.
+        fits_reduced: what would be given up to fit, where only a smaller way fits.
+        largest_context: tokens of one request with which it would fit now; None: no chat model.
+    """
+
+    path: str
+    capability: str
+    backend: str
+    context_length: int
+    parts: dict[str, int]
+    total_bytes: int
+    loading_bytes: int
+    available_bytes: int | None
+    headroom_bytes: int
+    room_bytes: int | None
+    fits: bool
+    fits_reduced: list[str]
+    largest_context: int | None
+
+
+def estimate(path: Path, options: Mapping[str, object], *, as_json: bool) -> int:
+    """Print it; the exit status: 1 if there is no model at `path` or an option means nothing."""
+    try:
+        found = _estimate(path, {OPTIONS[name]: value for name, value in options.items()})
+    except EstimateError as error:
+        sys.stderr.write(f"y26hkx estimate: {error}\n")
+        return 1
+    lines = [json.dumps(asdict(found), indent=2)] if as_json else _lines(found)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
+    if not path.exists():
+        raise EstimateError(f"{path} does not exist")
+    try:
+        settings = ChatSettings(model_path=path, backend=_backend(path), **fields)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise EstimateError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    scan = ChatScan(settings)
+    here = (e for e in scan().entries if path in (e.path, e.path.parent))
+    entry = next(here, None)
+    if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
+        return _of_embedder(path)
+    _refuse_broken(entry)
+    rungs = ChatLadder(scan, settings)(entry)
+    room = room_of(settings.policy(), read_machine())
+    spec = spec_decoder.decode(entry.load_spec)
+    largest = None if entry.backend == "remote" else _largest_context(spec, entry, room)
+    return _described(entry, rungs, room, largest)
+
+
+def _backend(path: Path) -> str:
+    """Where a model's file lies as well as its folder, the one that was named."""
+    return "transformers" if path.is_dir() and not gguf_models(path) else ""
+
+
+def _of_embedder(path: Path) -> Estimate:
+    settings = EmbedSettings()
+    entry = EmbedScan(settings).entry_at(path)
+    if entry is None:
+        raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
+    _refuse_broken(entry)
+    need = embed_need(
+        settings.load_spec(backend=entry.backend, path=str(path), model_id=entry.id),
+        entry.size_bytes,
+    )
+    room = room_of(settings.policy(), read_machine())
+    return _described(entry, [Rung(entry, need)], room, None)
+
+
+def _refuse_broken(entry: ModelEntry) -> None:
+    if entry.broken:
+        raise EstimateError(f"{entry.path} cannot be loaded: {entry.broken}")
+
+
+def _described(
+    entry: ModelEntry, rungs: Sequence[Rung], room: Room, largest: int | None
+) -> Estimate:
+    need = rungs[0].need
+    taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
+    return Estimate(
+        path=str(entry.path),
+        capability=entry.capability,
+        backend=entry.backend,
+        context_length=entry.context_length,
+        parts=_parts(need),
+        total_bytes=need.total,
+        loading_bytes=need.loading,
+        available_bytes=room.available_bytes,
+        headroom_bytes=room.headroom_bytes,
+        room_bytes=room.free_bytes(),
+        fits=taken is rungs[0],
+        fits_reduced=[] if taken is None else list(taken.reductions),
+        largest_context=largest,
+    )
+
+
+def _parts(need: Need) -> dict[str, int]:
+    return {name: getattr(need, name) for name in PARTS if getattr(need, name)}
+
+
+def _largest_context(spec: LoadSpec, entry: ModelEntry, room: Room) -> int:
+    """By halving between nothing and what the model was trained for: need grows with context."""
+
+    def fits(steps: int) -> bool:
+        wanted = msgspec.structs.replace(spec, n_ctx=steps * CONTEXT_STEP, n_cells=0)
+        return room.fits(chat_need(wanted).total)
+
+    low, high = 0, _trained_tokens(entry) // CONTEXT_STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low * CONTEXT_STEP
+
+
+def _trained_tokens(entry: ModelEntry) -> int:
+    path = entry.path
+    read = read_causal_lm if path.is_dir() else read_gguf_header
+    return read(path).context_length or entry.context_length
+
+
+def _lines(found: Estimate) -> Iterator[str]:
+    context = f", context of {found.context_length:,} tokens" if found.context_length else ""
+    yield f"{found.path}: {found.capability} model for {found.backend}{context}"
+    for name, n_bytes in found.parts.items():
+        yield f"{PARTS[name]:<34}{_mib(n_bytes):>14}"
+    yield f"{'needed':<34}{_mib(found.total_bytes):>14}"
+    if found.loading_bytes:
+        yield f"{'while it loads, besides':<34}{_mib(found.loading_bytes):>14}"
+    if found.available_bytes is not None:
+        yield f"{'available now':<34}{_mib(found.available_bytes):>14}"
+        yield f"{'of that stays free':<34}{_mib(found.headroom_bytes):>14}"
+    if found.fits:
+        yield "it fits"
+    elif found.fits_reduced:
+        yield f"it fits reduced: {'; '.join(found.fits_reduced)}"
+    else:
+        yield "it does not fit"
+    if found.largest_context is not None:
+        yield f"largest context of a request that fits: {found.largest_context:,} tokens"
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / MIB:,.0f} MiB"
