@@ -1,7 +1,7 @@
 """What models are thought to take in memory beside what their processes really took.
 
-Models of many shapes are made, loaded in an engine process, and fill their whole cache at once with
-prompts and a few tokens of answer. Counted is all that is resident, pages of files too.
+Models of many shapes are made, loaded in an engine process, and fill their contexts with prompts and
+a few tokens of answer. Counted is the most that was resident, pages of files too.
 
     python3 run.py bench estimate                  # all, some minutes
     python3 run.py bench estimate --only qwen      # those whose names contain it
@@ -22,6 +22,7 @@ from benchmarks.make_shapes import Model, write_file, write_folder
 from benchmarks.report import bar, say, table
 from chat_worker import messages as m
 from chat_worker.need import need
+from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.child import ChildProcess, ProcessLauncher
@@ -68,18 +69,18 @@ CASES = (
     Case("qwen untied", QWEN_UNTIED, "Q8_0"),
     Case("llama mha", LLAMA_MHA, "F16"),
     Case("llama gqa", LLAMA_GQA, "Q4_0"),
-    Case("llama gqa, long", LLAMA_GQA, "Q4_K_M", {"n_ctx": 8192, "n_parallel": 2}),
-    Case("small tied, one slot", SMALL, "Q8_0", {"n_ctx": 1024, "n_parallel": 1}),
+    Case("small tied, long", SMALL, "Q4_K_M", {"n_ctx": 4096, "n_parallel": 4}),
+    Case("small tied, one slot", SMALL, "Q8_0", {"n_parallel": 1}),
     Case("qwen3", QWEN3, "Q6_K", {"kv_type": "q8_0"}),
     Case("gemma2", GEMMA2, "Q4_K_M"),
     Case("gemma3", GEMMA3, "Q8_0", {"n_ubatch": 128}),
-    Case("qwen tied", QWEN, "bfloat16", {"n_ctx": 1024}),
+    Case("qwen tied", QWEN, "bfloat16"),
     Case("qwen untied", QWEN_UNTIED, "bfloat16"),
     Case("qwen untied, f32", QWEN_UNTIED, "bfloat16", {"torch_dtype": "float32"}),
     Case("llama mha", LLAMA_MHA, "float16"),
-    Case("small tied", SMALL, "float32", {"n_ctx": 1024}),
-    Case("qwen3", QWEN3, "bfloat16", {"n_ctx": 1024}),
-    Case("gemma2", GEMMA2, "bfloat16", {"n_ctx": 1024}),
+    Case("small tied", SMALL, "float32"),
+    Case("qwen3", QWEN3, "bfloat16"),
+    Case("gemma2", GEMMA2, "bfloat16"),
     Case("gemma3", GEMMA3, "bfloat16"),
     Case("mistral", MISTRAL, "bfloat16"),
 )
@@ -117,19 +118,21 @@ def found(case: Case, folder: Path) -> Found:
         folder.mkdir(parents=True, exist_ok=True)
         write = write_file if case.is_file else write_folder
         write(path, case.model, case.form)
-    plain: dict[str, object] = {"n_ctx": 2048, "n_parallel": 4}
+    plain: dict[str, object] = {"n_ctx": 1024, "n_parallel": 4}
     spec = m.LoadSpec(backend=backend, path=str(path), **plain | case.changed)  # type: ignore[arg-type]
     return asyncio.run(_measured(spec))
 
 
 async def _measured(spec: m.LoadSpec) -> Found:
     probe = SystemMemoryProbe()
-    engine = await ProcessLauncher(probe).start(_entry(spec))
+    environment = ChatSettings(_env_file=None).engine_environment
+    engine = await ProcessLauncher(probe, environment).start(_entry(spec))
     try:
         facts = m.facts_decoder.decode(await engine.load(wire.raw(spec), lambda *_: None))
         loading = probe.process(engine.pid)
-        # As many as the cache holds: each with a context of its own.
-        n_prompts = min(facts.n_parallel, facts.n_cells // facts.n_ctx)
+        # What llama.cpp has for its cache it has from the start; torch needs it all filled.
+        is_llama = spec.backend == "llama.cpp"
+        n_prompts = 1 if is_llama else min(facts.n_parallel, facts.n_cells // facts.n_ctx)
         async with asyncio.TaskGroup() as calls:
             for number in range(n_prompts):
                 calls.create_task(_fill(engine, facts, number))
