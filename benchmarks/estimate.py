@@ -1,7 +1,7 @@
 """What models are thought to take in memory beside what their processes really took.
 
-Models of many shapes are made, loaded in an engine process, and fill their contexts with prompts and
-a few tokens of answer. Counted is the most that was resident, pages of files too.
+Models of many shapes are made, loaded in an engine process, and fill their contexts with prompts
+and a few tokens of answer. Counted is the most that was resident, pages of files too.
 
     python3 run.py bench estimate                  # all, some minutes
     python3 run.py bench estimate --only qwen      # those whose names contain it
@@ -69,7 +69,7 @@ CASES = (
     Case("qwen untied", QWEN_UNTIED, "Q8_0"),
     Case("llama mha", LLAMA_MHA, "F16"),
     Case("llama gqa", LLAMA_GQA, "Q4_0"),
-    Case("small tied, long", SMALL, "Q4_K_M", {"n_ctx": 4096, "n_parallel": 4}),
+    Case("small tied, long", SMALL, "Q4_K_M", {"n_ctx": 8192, "n_parallel": 1}),
     Case("small tied, one slot", SMALL, "Q8_0", {"n_parallel": 1}),
     Case("qwen3", QWEN3, "Q6_K", {"kv_type": "q8_0"}),
     Case("gemma2", GEMMA2, "Q4_K_M"),
