@@ -35,6 +35,13 @@ POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX sig
 pytestmark = pytest.mark.timeout(60)
 
 
+@pytest.fixture(autouse=True)
+def _memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives start-up memory back in a process of its own. In this one it would collect and
+    trim what the native libraries of other tests have left."""
+    monkeypatch.setattr("worker_runtime.server.release_start_up_memory", lambda: None)
+
+
 class StubChat(chat_pb2_grpc.ChatServiceServicer):
     """Chat whose every method misbehaves in its own way."""
 
