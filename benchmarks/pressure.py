@@ -1,7 +1,7 @@
 """Two models by turns where memory takes one of them, and one where it takes none.
 
-Nothing may fail in the first case, and nothing be killed: who asks waits for its turn. In the second
-each request is told at once why, and the processes live on.
+Nothing may fail in the first case, and nothing be killed: who asks waits for its turn. In the
+second each request is told at once why, and the processes live on.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def take_turns(stack: RunningStack, seconds: float) -> list[Answer]:
     until_s = time.monotonic() + seconds
 
     def client(number: int) -> list[Answer]:
-        answers = []
+        answers: list[Answer] = []
         while time.monotonic() < until_s:
             answers.append(ask(stack, MODELS[(number + len(answers)) % len(MODELS)]))
         return answers
