@@ -13,6 +13,7 @@ BENCHMARKS = {
     "idle": "memory of the stack with nothing loaded, and after an unload",
     "pressure": "two models by turns where memory takes one, and one where it takes none",
     "unload": "memory that unloads give back, over 20 cycles of each backend",
+    "estimate": "memory that models are thought to take beside what they took",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
 }

@@ -159,7 +159,7 @@ def write_gguf(path: Path, shape: Shape, seed: int) -> None:
     writer.add_layer_norm_rms_eps(EPS)
     writer.add_rope_freq_base(ROPE_BASE)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    _add_vocabulary(writer, train_tokenizer(shape), shape.n_vocab)
+    add_vocabulary(writer, train_tokenizer(shape), shape.n_vocab)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, shape.n_layers)
     for name, values in tensors(shape, seed):
         mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -223,7 +223,7 @@ def write_safetensors(folder: Path, shape: Shape, seed: int) -> None:
     _said(folder)
 
 
-def _add_vocabulary(writer: Any, tokenizer: Tokenizer, n_vocab: int) -> None:
+def add_vocabulary(writer: Any, tokenizer: Tokenizer, n_vocab: int) -> None:
     import gguf
 
     model = json.loads(tokenizer.to_str())["model"]

@@ -1,29 +1,14 @@
 """The embedding worker's settings; the only place of this package that reads the environment."""
 
-import os
-import sys
 from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field
 
 from embed_worker.messages import LoadSpec
-from worker_runtime.settings import RuntimeSettings
+from worker_runtime.settings import RuntimeSettings, cache_folder
 
 MIB = 1024**2
-
-
-def _cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
-    environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    home = Path(os.path.expanduser("~"))
-    if sys.platform == "win32":
-        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "y26hkx" / "converted"
 
 
 class EmbedSettings(RuntimeSettings):
@@ -90,7 +75,7 @@ class EmbedSettings(RuntimeSettings):
         ),
     )
     converted_dir: Path = Field(
-        default_factory=_cache_folder,
+        default_factory=lambda: cache_folder() / "converted",
         validation_alias="CONVERTED_MODELS_DIR",
         description="Folder for models converted for OpenVINO; unset: in the user's cache folder.",
     )

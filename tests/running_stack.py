@@ -41,7 +41,8 @@ class RunningStack:
         self.log = log
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._env = env
+        # What one test's loads teach must not change another's bookings.
+        self._env = {"MEMORY_LEARNT_DIR": str(log.parent), **env}
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.base_url, timeout=120)
 

@@ -7,6 +7,7 @@ import msgspec
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.memory.estimate import estimate
 from worker_runtime.memory.need import Need
+from worker_runtime.memory.process_memory import ProcessMemory
 
 
 class Rung(msgspec.Struct, frozen=True):
@@ -18,8 +19,14 @@ class Rung(msgspec.Struct, frozen=True):
 
 
 Ladder = Callable[[ModelEntry], Sequence[Rung]]
+# Told what the process of a rung holds, after its load and before its end.
+OnMeasured = Callable[[Rung, ProcessMemory], None]
 
 
 def as_it_is(entry: ModelEntry) -> Sequence[Rung]:
     """The ladder of a model that can give nothing up."""
     return (Rung(entry, estimate(entry)),)
+
+
+def not_measured(rung: Rung, held: ProcessMemory) -> None:
+    """For whoever learns nothing."""

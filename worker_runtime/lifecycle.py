@@ -16,7 +16,7 @@ from typing import Never, Self
 from protos.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
-from worker_runtime.ladder import Ladder, as_it_is
+from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
 from worker_runtime.memory.ledger import Ledger, NoLedger
@@ -40,6 +40,7 @@ class Models:
     """
     Args:
         ladder: the ways to load a model, with the memory that each takes.
+        on_measured: called on the event loop; must neither block for long nor raise.
         ledger: what all workers of this machine have booked; None: there is no other.
     """
 
@@ -52,6 +53,7 @@ class Models:
         probe: MemoryProbe,
         *,
         ladder: Ladder = as_it_is,
+        on_measured: OnMeasured = not_measured,
         ledger: Ledger | None = None,
     ) -> None:
         self.catalog = catalog
@@ -60,6 +62,7 @@ class Models:
         self._policy = policy
         self._launcher = launcher
         self._ladder = ladder
+        self._on_measured = on_measured
         self._monitor = MemoryMonitor(probe, clock)
         self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
         self._owners: dict[str, ModelOwner] = {}
@@ -210,6 +213,7 @@ class Models:
             self.probe,
             self._scheduler,
             self._ladder,
+            self._on_measured,
         )
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")

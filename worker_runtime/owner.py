@@ -17,7 +17,7 @@ from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.descent import Descent
-from worker_runtime.ladder import Ladder, Rung
+from worker_runtime.ladder import Ladder, OnMeasured, Rung
 from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
 from worker_runtime.load_failures import lacked_memory, with_arithmetic
@@ -46,6 +46,7 @@ class ModelOwner:
         probe: MemoryProbe,
         scheduler: Scheduler,
         ladder: Ladder,
+        on_measured: OnMeasured,
     ) -> None:
         self.entry = entry
         self._policy = policy
@@ -54,6 +55,7 @@ class ModelOwner:
         self._probe = probe
         self._scheduler = scheduler
         self._ladder = ladder
+        self._on_measured = on_measured
         self._setbacks = Setbacks(policy)
         self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
         self._standing = Standing(entry.id, self._room)
@@ -306,6 +308,7 @@ class ModelOwner:
                 self._setbacks.loaded()
                 self._room.grant(loaded)
                 self._standing.enter(ModelState.READY)
+                self._on_measured(loaded.rung, self._probe.process(loaded.engine.pid))
                 if self._unloads or self.entry is not entry:
                     loaded.accepting = False
                 self._scheduler.settle()
@@ -346,6 +349,7 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
+        self._on_measured(loaded.rung, self._probe.process(engine.pid))
         self._freed_now = await take_down(
             model,
             engine,

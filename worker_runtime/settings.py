@@ -4,6 +4,7 @@ environment. Each worker subclasses `RuntimeSettings` with its port and its own 
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -26,6 +27,19 @@ STRICT_REMAIN_GB = 1.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
+
+
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again."""
+    environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    home = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    else:
+        base = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "y26hkx"
 
 
 class ProfileSource(PydanticBaseSettingsSource):
@@ -171,6 +185,14 @@ class RuntimeSettings(BaseSettings):
         description=(
             "Folder in which the workers of one machine tell each other what they have booked; "
             "unset: one of this user's in the system's folder for temporary files."
+        ),
+    )
+    learnt_dir: Path = Field(
+        default_factory=cache_folder,
+        validation_alias="MEMORY_LEARNT_DIR",
+        description=(
+            "Folder for what loads taught about the memory that models take; unset: the user's "
+            "cache folder."
         ),
     )
     max_waiting: int = Field(

@@ -29,8 +29,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def total(self) -> int:
         """What is to be booked."""
-        return self.peak - self.loading
+        parts: tuple[int, ...] = msgspec.structs.astuple(self)
+        return sum(parts) - self.loading
 
     @property
     def peak(self) -> int:
-        return sum(msgspec.structs.astuple(self))
+        """The most at any time: what is only used later is not there yet while it loads."""
+        return self.total + max(self.loading - self.kv - self.compute - self.caches, 0)
