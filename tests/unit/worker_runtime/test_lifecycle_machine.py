@@ -547,4 +547,4 @@ TestLifecycle.settings = settings(
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
-TestLifecycle.pytestmark = [pytest.mark.timeout(180)]  # type: ignore[attr-defined]
+TestLifecycle.pytestmark = [pytest.mark.timeout(600)]  # type: ignore[attr-defined]
