@@ -1,7 +1,7 @@
 """Two models by turns where memory takes one of them, and one where it takes none.
 
-Nothing may fail in the first case, and nothing be killed: who asks waits its turn. In the second
-each request is told at once why, and the processes live on.
+Nothing may fail in the first case, and nothing be killed: who asks waits for its turn. In the
+second each request is told at once why, and the processes live on.
 """
 
 import argparse

@@ -84,9 +84,10 @@ class FolderLedger:
     def open(self) -> Iterator[tuple[Page, ...]]:
         try:
             self._lock.acquire(timeout=LOCK_S, poll_interval=0.001)
-        except filelock.Timeout:
-            # Better a moment without the lock than a worker that hangs with its neighbour.
-            log.warning("the memory ledger's lock is held by a process that does not go on")
+        except OSError as error:
+            # Better a moment without the lock than a worker that hangs with its neighbour, whose
+            # process does not go on, or that fails with a full disk.
+            log.warning("the memory ledger could not be locked: %s", error)
         try:
             yield tuple(self._pages())
         finally:
@@ -97,9 +98,14 @@ class FolderLedger:
         if page == self._written:
             return
         fresh = self._own.with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode(page))
-        fresh.replace(self._own)
-        self._written = page
+        try:
+            fresh.write_bytes(msgspec.json.encode(page))
+            fresh.replace(self._own)
+        except OSError as error:
+            # Models are served all the same; the next change tries again.
+            log.warning("the memory ledger could not be written: %s", error)
+        else:
+            self._written = page
 
     def _pages(self) -> Iterator[Page]:
         for path in self._folder.glob("*.json"):
