@@ -1,7 +1,7 @@
 """Makes random-weight models of Qwen2.5-0.5B's shape, so that speed can be measured offline.
 
-    .venv/bin/python benchmarks/make_qwen_shape.py            # GGUF: f16, Q8_0, Q4_K_M
-    .venv/bin/python benchmarks/make_qwen_shape.py --safetensors
+    python3 run.py bench make-model                  # GGUF: f16, Q8_0, Q4_K_M
+    python3 run.py bench make-model --safetensors
 
 Speed does not depend on the values of the weights. The vocabulary is byte-level BPE, trained here
 on the help texts of Python's standard library and filled up with unreachable tokens to Qwen's
@@ -77,12 +77,12 @@ QWEN_05B = Shape()
 TINY = Shape("tiny", 2, 64, 4, 2, 128, 1_024, 2_048, 700, 0.25)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run.py bench make-model", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--safetensors", action="store_true", help="write a transformers folder")
     parser.add_argument("--seed", type=int, default=20_26)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(argv)
     chosen.out.mkdir(parents=True, exist_ok=True)
     shape = QWEN_05B
     if chosen.safetensors:
@@ -92,6 +92,7 @@ def main() -> None:
         write_gguf(f16, shape, chosen.seed)
         for label in ("Q8_0", "Q4_K_M"):
             quantize(f16, chosen.out / f"{shape.name}-{label}.gguf", label)
+    return 0
 
 
 def train_tokenizer(shape: Shape) -> Tokenizer:
@@ -247,7 +248,3 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer, n_vocab: int) -> None:
 def _said(path: Path) -> None:
     size = sum(f.stat().st_size for f in path.rglob("*")) if path.is_dir() else path.stat().st_size
     print(f"{path}: {size / 1e6:.0f} MB")  # noqa: T201 - a script's output
-
-
-if __name__ == "__main__":
-    main()
