@@ -53,6 +53,11 @@ class Item:
         )
 
     @property
+    def size(self) -> int:
+        """How many tokens that is."""
+        return self.n_tokens + len(self.guess)
+
+    @property
     def completes(self) -> bool:
         """True if after it the sequence's next token can be sampled."""
         return self.start + self.n_tokens == len(self.sequence.tokens)
@@ -79,6 +84,7 @@ class Limits:
         n_rows: logits rows of one step.
         can_truncate: False if a cached state can only be continued or dropped (recurrent
             models); then nothing is forked either.
+        n_tile: prompts are computed best in multiples of so many tokens.
     """
 
     n_parallel: int
@@ -89,6 +95,7 @@ class Limits:
     n_rows: int
     n_vocab: int
     can_truncate: bool = True
+    n_tile: int = 1
 
 
 class RunFailed(Exception):

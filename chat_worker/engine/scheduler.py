@@ -1,9 +1,8 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
 Each step: one token for every decoding sequence, then prompt chunks, as many tokens as keep the
-step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their
-tokens find cells; when cells run out the newest sequence goes back to the queue's front, to be
-computed again.
+step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their tokens find cells;
+when cells run out the newest sequence goes back to the queue's front, to be computed again.
 """
 
 from collections import deque
@@ -14,13 +13,17 @@ from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
-# A cancellation or a new request waits at most about this long.
+# A cancellation, a new request or the next token waits at most about this long; so many times as
+# long while nobody waits for a next token: larger chunks cost less.
 TARGET_STEP_S = 0.4
+ALONE = 2
 # The first chunk ever is small: nothing is known of the model's speed.
-FIRST_CHUNK_TOKENS = 64
+FIRST_CHUNK_TOKENS = 32
 MIN_CHUNK_TOKENS = 32
-# One part of so many of a chunk is the oldest prompt's, however long it is.
-OLDEST_SHARE = 4
+# One chunk of so many is the oldest prompt's, however long it is.
+OLDEST_TURN = 4
+# A chunk may be larger than what fits the step by this part of a tile.
+TILE_GRACE = 0.2
 # Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
@@ -46,6 +49,7 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, limits.n_batch))
+        self._n_chunks = 0
         self._ops: list[CacheOp] = []
         self._costs = Costs()
 
@@ -207,19 +211,21 @@ class Scheduler:
 
         One prompt after the other costs less than a little of each, and those that are done
         decode along with the chunks of the others, which is cheaper than by themselves. The oldest
-        always gets a share, lest short prompts that keep coming starve a long one.
+        has its turn, lest short prompts that keep coming starve a long one.
         """
         prefilling = [s for s in self._running if s.n_pending > 1]
+        if not prefilling:
+            return []
         n_decoding = len(self._decoding())
-        budget = min(n_batch, int(self._chunk_tokens))
+        wanted = self._chunk_tokens if n_decoding else self._chunk_tokens * ALONE
+        budget = min(n_batch, self._whole_tiles(wanted))
         if self.slots.n_free_cells < budget + n_decoding:
             budget = min(budget, self.slots.n_available_cells() - n_decoding)
+        self._n_chunks += 1
+        oldest = prefilling[0] if self._n_chunks % OLDEST_TURN == 0 else None
         items: list[Item] = []
-        left_out = prefilling[:1]
-        for sequence in sorted(prefilling, key=lambda s: s.n_pending):
-            if sequence in left_out:
-                left_out = []
-            share = min(sequence.n_pending, budget - (budget // OLDEST_SHARE if left_out else 0))
+        for sequence in sorted(prefilling, key=lambda s: (s is not oldest, s.n_pending)):
+            share = min(sequence.n_pending, budget)
             if sequence.n_unscored:
                 share = min(share, n_rows)
             if share < 1 or n_rows < 1:
@@ -228,6 +234,12 @@ class Scheduler:
             budget -= share
             n_rows -= items[-1].n_rows
         return items
+
+    def _whole_tiles(self, n_tokens: float) -> int:
+        """`n_tokens` in whole tiles of the backend, where there is nearly one."""
+        tile = self._limits.n_tile
+        n_tiles = int(n_tokens / tile + TILE_GRACE)
+        return n_tiles * tile if n_tiles else int(n_tokens)
 
     def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
         assert sequence.slot is not None, "a running sequence has a slot"

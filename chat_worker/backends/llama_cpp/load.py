@@ -22,6 +22,7 @@ NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
 N_SPARE_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+ATTENTION_TILE_TOKENS = 64  # ggml_fa_tile_config::Q; for caches in f16 on processors
 
 
 def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
@@ -48,6 +49,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_rows=n_rows,
         n_vocab=vocabulary.n_vocab,
         can_truncate=not is_recurrent,
+        n_tile=_tile(native, spec),
     )
     template = _template(native, model)
     facts = Facts(
@@ -124,6 +126,12 @@ def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, 
         native.llama_model_free(model)
         raise _failure(f"the context of model {spec.model_id} could not be made", ())
     return context
+
+
+def _tile(native: Any, spec: LoadSpec) -> int:
+    if spec.kv_type == "q8_0" or native.llama_supports_gpu_offload():
+        return 1
+    return ATTENTION_TILE_TOKENS
 
 
 def _failure(message: str, ways_out: tuple[str, ...]) -> BackendLoadFailed:

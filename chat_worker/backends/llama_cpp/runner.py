@@ -1,6 +1,8 @@
-"""Fills llama.cpp's batch from a plan, decodes it, and hands out the logits rows."""
+"""Fills llama.cpp's batches from a plan, decodes them, and hands out the logits rows."""
 
 import ctypes
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -40,11 +42,13 @@ class LlamaRunner:
                 self._native.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def run(self, items: list[Item]) -> list[Row]:
-        wanted = self._batch.fill(items)
-        code = self._native.llama_decode(self._context, self._batch.struct)
-        if code:
-            raise RunFailed(f"llama_decode returned {code}")
-        return [self._row(index) for index in wanted]
+        rows: dict[Item, list[Row]] = {}
+        *first, last = apart(items, self._limits.n_tile)
+        for batch in first:
+            # The next batch overwrites these rows.
+            rows |= {item: [row.copy() for row in own] for item, own in self._decode(batch)}
+        rows |= dict(self._decode(last))
+        return [row for item in items for row in rows[item]]
 
     def length(self, slot: int) -> int:
         return int(self._native.llama_memory_seq_pos_max(self._memory, slot)) + 1
@@ -52,6 +56,14 @@ class LlamaRunner:
     def close(self) -> None:
         self._native.llama_free(self._context)
         self._native.llama_model_free(self._model)
+
+    def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
+        wanted = iter(self._batch.fill(items))
+        code = self._native.llama_decode(self._context, self._batch.struct)
+        if code:
+            raise RunFailed(f"llama_decode returned {code}")
+        for item in items:
+            yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
 
     def _row(self, index: int) -> Row:
         pointer = self._native.llama_get_logits_ith(self._context, index)
@@ -61,6 +73,29 @@ class LlamaRunner:
         block = (ctypes.c_float * self._limits.n_vocab).from_address(address)
         row: Row = np.ctypeslib.as_array(block)
         return row
+
+
+def apart(items: list[Item], n_tile: int) -> list[list[Item]]:
+    """The batches to compute the items in.
+
+    From `n_tile` tokens on, llama.cpp's attention takes the tokens of a batch in tiles, and all of a
+    tile attend to the cells of each sequence in it. So whole tiles of one sequence go by themselves,
+    and what is shorter goes together, as long as it makes no tile.
+    """
+    if n_tile <= 1:
+        return [items]
+    long = [[item] for item in items if item.size >= n_tile]
+    short: list[list[Item]] = []
+    room = 0
+    for item in items:
+        if item.size >= n_tile:
+            continue
+        if item.size > room:
+            short.append([])
+            room = n_tile - 1
+        short[-1].append(item)
+        room -= item.size
+    return long + short
 
 
 class _Batch:

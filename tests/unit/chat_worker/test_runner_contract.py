@@ -89,6 +89,18 @@ def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: Runner) -> No
         runner.apply(Truncate(6, 0))
 
 
+def test_rows_come_in_the_order_of_the_items_however_long_each_is(runner: Runner) -> None:
+    # Longer than a tile of llama.cpp's attention, so that it is computed apart from the others.
+    prompts = [prompt(1, 5), prompt(2, 70), prompt(3, 8), prompt(4, 66)]
+    alone = []
+    for tokens in prompts:
+        alone.append(compute(runner, tokens, 0))
+        runner.apply(Truncate(0, 0))
+    items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
+    for one, other in zip(alone, runner.run(items), strict=True):
+        assert np.abs(one - other).max() < TOLERANCE
+
+
 def test_chunked_prompts_give_the_logits_of_whole_ones(runner: Runner) -> None:
     tokens = prompt(1, 40)
     whole = compute(runner, tokens, 0)
