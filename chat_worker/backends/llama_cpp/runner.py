@@ -78,9 +78,9 @@ class LlamaRunner:
 def apart(items: list[Item], n_tile: int) -> list[list[Item]]:
     """The batches to compute the items in.
 
-    From `n_tile` tokens on, llama.cpp's attention takes the tokens of a batch in tiles, and all of a
-    tile attend to the cells of each sequence in it. So whole tiles of one sequence go by themselves,
-    and what is shorter goes together, as long as it makes no tile.
+    From `n_tile` tokens on, llama.cpp's attention takes the tokens of a batch in tiles, and all
+    of a tile attend to the cells of each sequence in it. So whole tiles of one sequence go by
+    themselves, and what is shorter goes together, as long as it makes no tile.
     """
     if n_tile <= 1:
         return [items]

@@ -11,7 +11,7 @@ from chat_worker.engine.runner import Fork, Item, Runner, Truncate
 from chat_worker.engine.sampling import Row, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.messages import LoadSpec
-from tests.unit.chat_worker.fake_runner import FakeRunner
+from tests.unit.chat_worker.fake_runner import FakeRunner, limits
 
 N_NEW = 24
 TOLERANCE = 1e-3
@@ -39,7 +39,7 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
         case "transformers":
             made = transformers_runner(request.getfixturevalue("tiny_folder"))
         case _:
-            made = FakeRunner()
+            made = FakeRunner(limits(n_batch=256))
     yield made
     made.close()
 
