@@ -95,7 +95,7 @@ def test_chunks_grow_until_a_step_takes_about_its_target_and_shrink_when_it_take
     if beside:
         # One token is always pending: as if it were decoding.
         scheduler.add(sequence([5]))
-    sizes = []
+    sizes: list[int] = []
     for seconds_per_token in [0.0005] * 8 + [0.01] * 8:
         plan, _ = scheduler.schedule()
         (n_tokens,) = (item.n_tokens for item in plan.items if item.sequence is long)
@@ -110,7 +110,7 @@ def test_chunks_grow_until_a_step_takes_about_its_target_and_shrink_when_it_take
 def test_chunks_are_whole_tiles_of_the_backend() -> None:
     scheduler = Scheduler(limits(n_batch=512, n_cells=16384, n_ctx=16384, n_tile=64))
     scheduler.add(sequence([3] * 300))
-    sizes = []
+    sizes: list[int] = []
     while not sizes or sum(sizes) < 300:
         plan, _ = scheduler.schedule()
         sizes.append(plan.items[0].n_tokens)
