@@ -35,7 +35,7 @@ from chat_worker.messages import (
     TokenLogprob,
 )
 from chat_worker.prepare import Prepared
-from chat_worker.text.reply import Reply, ReplyForm
+from chat_worker.text.reply import Part, Reply, ReplyForm
 from protos.errors import BackendFailure, ServingError
 from worker_runtime.engine_host import Outbox
 
@@ -266,12 +266,18 @@ class Scribe:
     def _send_deltas_of(self, call: _Call, now: float) -> None:
         for index, choice in enumerate(call.choices):
             if choice.is_due(now):
-                new = choice.reply.take()
-                delta = Delta(
-                    index, new.text, choice.n_unsent, choice.logprobs, new.reasoning, new.calls
-                )
-                choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
-                self._outbox.event(call.id, delta)
+                # Log-probabilities may come before their text, which is held back.
+                for part in choice.reply.take() or [Part()]:
+                    delta = Delta(
+                        index,
+                        part.text,
+                        choice.n_unsent,
+                        choice.logprobs,
+                        part.reasoning,
+                        part.calls,
+                    )
+                    choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
+                    self._outbox.event(call.id, delta)
 
     def _fail(self, call_id: int, error: ServingError) -> None:
         self._calls.pop(call_id, None)

@@ -69,6 +69,7 @@ class Dialect:
             stops=request.stop,
             schemas=_schemas(request.input.tools),
             parallel_calls=_parallel(request.input),
+            forced_calls=request.input.must_call,
             thinks=self._thinks,
             begins_thinking=self._thinks and self._has_opened(prompt),
         )

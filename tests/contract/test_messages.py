@@ -164,21 +164,6 @@ async def test_a_stream_opens_and_closes_each_block_before_the_next(
     assert found[-2]["usage"]["output_tokens"] == len(THINKS_AND_CALLS)
 
 
-@pytest.mark.parametrize("stream", [False, True])
-async def test_pieces_that_waited_together_stay_in_their_blocks(
-    client: AsyncAnthropic, worker: ScriptedWorker, stream: bool
-) -> None:
-    worker.generate = says(
-        calls((0, "call_a", "weather", '{"city"')),
-        calls((0, "", "", ': "Taipei"}'), (1, "call_b", "weather", "{}"), text="Then"),
-    )
-    async with client.messages.stream(**BODY) as events:
-        streamed = await events.get_final_message()
-    message = streamed if stream else await client.messages.create(**BODY)
-    assert [block.type for block in message.content] == ["tool_use", "text", "tool_use"]
-    assert shown(message)[0]["input"] == {"city": "Taipei"}
-
-
 async def test_arguments_that_were_cut_are_an_empty_object(
     client: AsyncAnthropic, worker: ScriptedWorker
 ) -> None:

@@ -185,6 +185,7 @@ def test_what_cannot_be_held_is_a_400_that_says_where(
 def test_a_call_that_runs_out_of_tokens_ends_with_length(stack: RunningStack) -> None:
     reply = ask(stack, tools=TOOLS, tool_choice="required", max_tokens=3)
     assert reply.choices[0].finish_reason == "length"
+    assert not reply.choices[0].message.content
 
 
 def test_the_sdk_raises_bad_request_for_a_bad_schema(stack: RunningStack) -> None:
