@@ -177,7 +177,8 @@ class Candidate(Struct, array_like=True):
 
 
 class TokenLogprob(Struct, array_like=True):
-    """Log-probabilities are of the model's own distribution, before any sampling parameter."""
+    """Log-probabilities are of the model's own distribution, before any sampling parameter; the
+    first token of a repeated prompt has none, which is NaN."""
 
     chosen: Candidate
     top: list[Candidate] = []

@@ -6,6 +6,7 @@ anyone sees (`FRAME_S`) travel together, and so do those that pile up while the 
 slowly. Nothing waits for a timer: what is held goes out with the next token.
 """
 
+import math
 import queue
 import sys
 import threading
@@ -181,8 +182,8 @@ class Scribe:
                 choice.logprobs += [self._logprob(scored) for scored in scores]
             case Token(sequence, token, scored):
                 self._token(call, choice, sequence, token, scored)
-            case Ended(sequence, reason):
-                self._ended(call, choice, sequence, reason)
+            case Ended(sequence, reason, scored):
+                self._ended(call, choice, sequence, reason, scored)
             case Failed():
                 self._end_sequences(call.prepared.sequences)
                 self._fail(call.id, BackendFailure("the model failed on this request"))
@@ -193,6 +194,9 @@ class Scribe:
         call.started = True
         for choice in call.choices:
             choice.reply.prepend(call.prepared.echo.decode("utf-8", "replace"))
+            if sequence.score_prompt:
+                # Nothing came before the first token that could make it likely.
+                choice.logprobs.append(self._logprob(Scored(sequence.tokens[0], math.nan)))
         fitted = call.prepared.fitted
         self._outbox.event(
             call.id,
@@ -220,9 +224,18 @@ class Scribe:
             self._end_sequences([sequence])
             self._end_choice(call, choice, sequence, "stop")
 
-    def _ended(self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason) -> None:
+    def _ended(
+        self,
+        call: _Call,
+        choice: _Choice,
+        sequence: Sequence,
+        reason: EndReason,
+        scored: Scored | None,
+    ) -> None:
         if choice.end is not None:
             return
+        if scored is not None:
+            choice.logprobs.append(self._logprob(scored))
         choice.reply.flush()
         self._end_choice(call, choice, sequence, reason)
 

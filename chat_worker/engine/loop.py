@@ -54,8 +54,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
+    """`scored` is of the end token, where the prompt is scored too: who adds up log-probabilities
+    counts on one for each token chosen."""
+
     sequence: Sequence
     reason: EndReason
+    scored: Scored | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +260,11 @@ class Loop:
         token = sequence.sampler.pick(row)
         if not sequence.n_generated:
             sequence.first_token_s = self._clock()
+        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         if token in sequence.end_tokens:
-            self._end(sequence, "stop")
+            self._end(sequence, "stop", scored if sequence.score_prompt else None)
             return None
         sequence.tokens.append(token)
-        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         self._reports.append(Token(sequence, token, scored))
         if sequence.sampler.is_complete:
             self._end(sequence, "stop")
@@ -270,9 +274,9 @@ class Loop:
             return None
         return token
 
-    def _end(self, sequence: Sequence, reason: EndReason) -> None:
+    def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
         self._scheduler.remove(sequence)
-        self._reports.append(Ended(sequence, reason))
+        self._reports.append(Ended(sequence, reason, scored))
 
     def _report_admissions(self, admissions: list[Admission]) -> None:
         for admission in admissions:

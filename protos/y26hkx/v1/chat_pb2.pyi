@@ -653,6 +653,7 @@ class Candidate(_message.Message):
     text: _builtins.bytes
     """The token's bytes; not always whole UTF-8."""
     logprob: _builtins.float
+    """NaN: none, as of the first token of a repeated prompt."""
     def __init__(
         self,
         *,
