@@ -47,7 +47,10 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
         InvalidRequest: a role, a template argument or a tool that must be called is not known.
     """
     choice = conversation.tool_choice
-    tools = [m.Tool(t.name, t.description, t.parameters_json or "{}") for t in conversation.tools]
+    tools = [
+        m.Tool(t.name, t.description, t.parameters_json or "{}", t.strict)
+        for t in conversation.tools
+    ]
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("two tools have the same name", param="tools")

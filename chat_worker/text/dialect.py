@@ -1,5 +1,6 @@
 """How one model writes tool calls and thinking, and what follows from that for a request."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,11 +138,24 @@ class Dialect:
         )
 
     def ignored(self, request: Generate) -> list[str]:
-        """Template arguments that ask for something and get nothing from this model."""
-        if self._thinks or not isinstance(request.input, Conversation):
+        """What asks for something and gets nothing from this model: arguments of its template, and
+        `strict` of tools where no grammar holds the calls."""
+        conversation = request.input
+        if not isinstance(conversation, Conversation):
             return []
-        sent = request.input.template_kwargs
-        return [name for name, value in sent.items() if value and name not in self._template]
+        found = [n for n, v in conversation.template_kwargs.items() if not self._has_effect(n, v)]
+        held = conversation.must_call or request.constraint is not None
+        if not held and any(tool.strict for tool in conversation.tools):
+            found.append("strict")
+        return found
+
+    def _has_effect(self, name: str, value: str | bool | int | float) -> bool:
+        if re.search(rf"\b{name}\b", self._template):
+            return True
+        if self._thinks:
+            return name == "thinking_budget"
+        # Whoever never thinks does as one asks who wants no thinking.
+        return not value
 
     def _mark(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_control=True)

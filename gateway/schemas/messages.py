@@ -11,6 +11,7 @@ from gateway.schemas.common import (
     FreeJson,
     ModelId,
     StopString,
+    one_of_kinds,
 )
 from gateway.schemas.keep_alive import KeepAlive
 from protos.errors import InvalidRequest
@@ -45,19 +46,6 @@ NO_EFFECT = frozenset(
 )
 
 
-def _of_kind(*known: str) -> Discriminator:
-    """Chooses the union's member for the value's type, else the one for others.
-
-    No tag is spelled like a field: in a complaint's path one could not tell them apart.
-    """
-
-    def kind(value: Any) -> str:
-        named = value.get("type") if isinstance(value, dict) else None
-        return f"{named}_block" if named in known else "other_block"
-
-    return Discriminator(kind)
-
-
 class Cacheable(ApiModel):
     """Where a client may ask for its prefix to be cached, as happens here unasked."""
 
@@ -88,7 +76,7 @@ class ToolUseBlock(Cacheable):
 
 ResultPart = Annotated[
     Annotated[TextBlock, Tag("text_block")] | Annotated[OtherBlock, Tag("other_block")],
-    _of_kind("text"),
+    one_of_kinds("block", "text"),
 ]
 
 
@@ -120,7 +108,7 @@ Block = Annotated[
     | Annotated[ThinkingBlock, Tag("thinking_block")]
     | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
     | Annotated[OtherBlock, Tag("other_block")],
-    _of_kind("text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
+    one_of_kinds("block", "text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
 ]
 
 

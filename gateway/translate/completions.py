@@ -143,7 +143,8 @@ class Completion:
         self.total.cached_tokens += counts.cached_tokens
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
-        return orjson.dumps(self._base | {"choices": [choice]})
+        usage_field = {"usage": None} if self._with_usage else {}
+        return orjson.dumps(self._base | {"choices": [choice]} | usage_field)
 
     def _choice(
         self, number: int, text: str, logprobs: dict[str, Any] | None, reason: str | None

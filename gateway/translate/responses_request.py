@@ -19,13 +19,12 @@ from gateway.schemas.responses import (
     ResponsesRequest,
 )
 from gateway.translate.chat_request import MAX_SCHEMA_BYTES
-from gateway.translate.common import ChatDefaults, sampling, stop_strings
+from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 # What clients of this API call the contract's fields.
 NAMES = {"messages": "input", "response_format": "text.format", "max_tokens": "max_output_tokens"}
-NO_THINKING = ("none", "minimal")
 
 
 def generate_request(
@@ -79,10 +78,7 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
         parallel_tool_calls=body.parallel_tool_calls,
     )
     effort = body.reasoning.effort if body.reasoning else None
-    if effort in NO_THINKING:
-        conversation.template_kwargs["enable_thinking"] = False
-    elif effort is not None:
-        conversation.template_kwargs["reasoning_effort"] = effort
+    conversation.template_kwargs.update(effort_kwargs(effort))
     return conversation
 
 

@@ -93,7 +93,7 @@ def test_the_chosen_token_is_among_the_likeliest_told(stack: RunningStack, n_top
 
 
 def test_a_stream_tells_the_same_log_probabilities(stack: RunningStack) -> None:
-    fields = {"prompt": "Hello", "max_tokens": 6, "logprobs": 1, "echo": True}
+    fields: dict[str, Any] = {"prompt": "Hello", "max_tokens": 6, "logprobs": 1, "echo": True}
     plain = complete(stack, **fields)["choices"][0]
     with stack.openai() as client:
         chunks = list(client.completions.create(model=GUIDE, temperature=0, stream=True, **fields))
