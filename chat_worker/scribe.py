@@ -37,7 +37,7 @@ from chat_worker.messages import (
 )
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part, Reply, ReplyForm
-from protos.errors import BackendFailure, ServingError
+from protos.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox
 
 # The first tokens travel alone, so that an answer is seen to begin; then 20 deltas a second do.
@@ -184,9 +184,9 @@ class Scribe:
                 self._token(call, choice, sequence, token, scored)
             case Ended(sequence, reason, scored):
                 self._ended(call, choice, sequence, reason, scored)
-            case Failed():
+            case Failed(by_constraint=by_constraint):
                 self._end_sequences(call.prepared.sequences)
-                self._fail(call.id, BackendFailure("the model failed on this request"))
+                self._fail(call.id, _failure(by_constraint))
 
     def _admitted(self, call: _Call, sequence: Sequence) -> None:
         if call.started:
@@ -303,3 +303,12 @@ class Scribe:
         return TokenLogprob(
             candidate(scored.token, scored.logprob), [candidate(*pair) for pair in scored.top]
         )
+
+
+def _failure(by_constraint: bool) -> ServingError:
+    if by_constraint:
+        return InvalidRequest(
+            "the format cannot be followed: its grammar leads nowhere, or grew too complex",
+            suggestions=("make it simpler", "bound what repeats"),
+        )
+    return BackendFailure("the model failed on this request")

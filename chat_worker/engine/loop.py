@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.recall import keep, recall
 from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
-from chat_worker.engine.sampling import DegenerateLogits, Row, Scored, score
+from chat_worker.engine.sampling import (
+    ConstraintFailed,
+    DegenerateLogits,
+    Row,
+    Scored,
+    score,
+)
 from chat_worker.engine.scheduler import Admission, Scheduler
 from chat_worker.engine.sequence import EndReason, Sequence
 
@@ -64,7 +70,10 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """`by_constraint`: its grammar could not go on; else the model could not."""
+
     sequence: Sequence
+    by_constraint: bool = False
 
 
 Report = Waiting | Admitted | PromptScored | Token | Ended | Failed
@@ -201,9 +210,9 @@ class Loop:
                 self._undo([item])
                 self._fail(item.sequence)
 
-    def _fail(self, sequence: Sequence) -> None:
+    def _fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
         self._scheduler.forget(sequence)
-        self._reports.append(Failed(sequence))
+        self._reports.append(Failed(sequence, by_constraint))
 
     def _take_rows(self, items: list[Item], rows: Rows[Row]) -> None:
         at = 0
@@ -217,20 +226,21 @@ class Loop:
 
     def _choose(self, item: Item, rows: Rows[Row]) -> None:
         """Sample from row after row, as long as the guess agrees."""
-        n_right, is_broken = 0, False
+        n_right = 0
+        broken: Exception | None = None
         for row, guessed in zip(rows, (*item.guess, None), strict=True):
             try:
                 token = self._sample(item.sequence, row)
-            except DegenerateLogits:
-                is_broken = True
+            except (DegenerateLogits, ConstraintFailed) as error:
+                broken = error
                 break
             if token is None or token != guessed:
                 break
             n_right += 1
         if item.guess:
             self._scheduler.settle(item, n_right)
-        if is_broken:
-            self._fail(item.sequence)
+        if broken is not None:
+            self._fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
 
     def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
         sequence = item.sequence
@@ -252,6 +262,7 @@ class Loop:
 
         Raises:
             DegenerateLogits: there is none to choose.
+            ConstraintFailed: none that the constraint allows.
         """
         if len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")

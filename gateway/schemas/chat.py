@@ -54,6 +54,8 @@ Content = Text | Annotated[list[Part], Field(max_length=64, fail_fast=True)]
 class FunctionCall(ApiModel):
     name: Name
     arguments: Annotated[str, Field(max_length=262_144)]
+    # What SDKs made of the arguments; nothing to say.
+    parsed_arguments: Any = None
 
 
 class ToolCall(ApiModel):
@@ -76,6 +78,7 @@ class Message(ApiModel):
     refusal: Text | None = None
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     audio: FreeJson | None = None
+    parsed: Any = None
     # How calls were written before there were tools; their results have the role "function".
     function_call: FunctionCall | None = None
 

@@ -14,7 +14,7 @@ from gateway.schemas.common import (
     one_of_kinds,
 )
 from gateway.schemas.keep_alive import KeepAlive
-from protos.errors import InvalidRequest
+from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
 ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]
@@ -181,10 +181,23 @@ class CountTokensRequest(Cacheable):
     output_config: OutputConfig | None = None
     mcp_servers: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     keep_alive: KeepAlive | None = None
+    # Known, and refused so that SDKs send the whole conversation instead: nothing is kept here.
+    thread: FreeJson | None = None
     context_management: FreeJson | None = None
     speed: Word | None = None
     user_profile_id: Annotated[str, Field(max_length=512)] | None = None
     workspace_id: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _needs_no_memory(self) -> Self:
+        if self.thread is not None:
+            raise UnsupportedParameter(
+                "thread is not supported: this server is stateless and keeps no conversations",
+                param="thread",
+                suggestions=("send the whole conversation in messages",),
+                metadata={"error_code": "thread_unsupported_request"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _thinks_within_a_budget(self) -> Self:

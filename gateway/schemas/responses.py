@@ -30,6 +30,7 @@ class TextPart(ApiModel):
     text: Text
     # What SDKs send back from an earlier reply; nothing to say.
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+    parsed: Any = None
     logprobs: Annotated[list[FreeJson], Field(max_length=MAX_TOKENS)] | None = None
     # Accepted, of no effect here: what is the same is found in the cache unasked.
     prompt_cache_breakpoint: FreeJson | None = None
@@ -71,6 +72,8 @@ class FunctionCall(ApiModel):
     call_id: CallId
     name: Name
     arguments: Annotated[str, Field(max_length=262_144)]
+    # What SDKs made of the arguments; nothing to say.
+    parsed_arguments: Any = None
     id: ItemId | None = None
     status: Status = None
 

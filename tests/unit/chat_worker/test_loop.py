@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from chat_worker.engine.loop import Admitted, Ended, Failed, Loop, Report, Token, Waiting
 from chat_worker.engine.runner import Item
-from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sampling import ConstraintFailed, Row, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, continuation, limits
 
@@ -95,6 +95,34 @@ def test_a_failing_sequence_fails_alone() -> None:
     assert Failed(poison) in reports
     assert tokens_of(reports, good) == continuation([6, 6], 6)
     assert tokens_of(reports_after, after) == continuation([5, 5], 4)
+
+
+class DeadEnd:
+    """A constraint that cannot go on after two tokens."""
+
+    is_complete = False
+
+    def __init__(self) -> None:
+        self._n_left = 2
+
+    def mask(self, logits: Row) -> None:
+        if not self._n_left:
+            raise ConstraintFailed
+        self._n_left -= 1
+
+    def accept(self, token: int) -> None:
+        pass
+
+
+def test_a_grammar_that_leads_nowhere_fails_its_own_sequence_only() -> None:
+    lost, good = sequence([5, 5], n_new=6), sequence([6, 6], n_new=6)
+    lost.sampler = Sampler(SamplingParams(temperature=0), [5, 5], constraint=DeadEnd())
+    with running(FakeRunner()) as observed:
+        observed.loop.begin([good, lost])
+        reports = observed.until_ended(2)
+        assert not observed.died.is_set()
+    assert Failed(lost, by_constraint=True) in reports
+    assert tokens_of(reports, good) == continuation([6, 6], 6)
 
 
 def test_a_step_that_fails_once_fails_nobody() -> None:
