@@ -23,6 +23,7 @@ router = APIRouter()
 NAMES = {
     "enable_thinking": "thinking",
     "thinking_budget": "thinking.budget_tokens",
+    "response_format": "output_config.format",
     "strict": "tools.strict",
 }
 

@@ -25,7 +25,11 @@ from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
-NAMES = {"reasoning_effort": "reasoning.effort", "strict": "tools.strict"}
+NAMES = {
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "strict": "tools.strict",
+}
 
 
 @router.post("/v1/responses", openapi_extra=takes(ResponsesRequest))

@@ -108,9 +108,7 @@ WAYS_OUT = {
     "use another keyword that llguidance supports": "改用 llguidance 支援的其他關鍵字",
     "make it simpler": "簡化它",
     "bound what repeats": "限制重複的次數",
-    "let tool_choice be auto": "將 tool_choice 設為 auto",
     "let tool_choice be none": "將 tool_choice 設為 none",
-    "leave response_format out": "不要指定 response_format",
     "offer it as a function and run it yourself": "以函式形式提供，並自行執行",
     "offer a tool with an input_schema, and run it yourself": (
         "提供具有 input_schema 的工具，並自行執行"

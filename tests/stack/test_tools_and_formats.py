@@ -157,7 +157,7 @@ def test_a_regex_and_a_grammar_hold_too(stack: RunningStack) -> None:
         ),
         ({"regex": "("}, "regex", "regex"),
         ({"grammar": "start: x"}, "grammar", "x"),
-        ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "tool_choice", "format"),
+        ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "regex", "no room"),
         ({"tools": TOOLS, "regex": "a"}, "regex", "no room for calls"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools", "same name"),
         (

@@ -5,6 +5,7 @@ import pytest
 from chat_worker.backend import Tokenizer
 from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
 from chat_worker.text.dialect import Dialect
+from protos.errors import InvalidRequest
 
 PLAIN = "{{ messages }}"
 THINKS = "{% if enable_thinking %}<think>{% endif %}</think>"
@@ -45,3 +46,18 @@ def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> 
     assert dialect.ignored(asked()) == ["strict"]
     assert dialect.ignored(asked(must_call=True)) == []
     assert dialect.ignored(asked(constraint=Constraint("json_object"))) == []
+    # A forced call leaves no text that could have a format.
+    both = asked(must_call=True, constraint=Constraint("json_object"))
+    assert dialect.ignored(both) == ["response_format"]
+    demanded = dialect.demanded(both)
+    assert demanded is not None
+    assert demanded.kind == "tools"
+
+
+@pytest.mark.parametrize("must_call", [False, True])
+def test_a_regex_leaves_no_room_for_calls(tokenizer: Tokenizer, must_call: bool) -> None:
+    talk = Conversation([Message("user", "hi")], tools=[STRICT], must_call=must_call)
+    with pytest.raises(InvalidRequest):
+        Dialect(tokenizer, PLAIN).demanded(
+            Generate(input=talk, constraint=Constraint("regex", "a"))
+        )
