@@ -8,11 +8,11 @@ from gateway.schemas.common import (
     MAX_TOKENS,
     ApiModel,
     FreeJson,
-    SamplingFields,
     at_most,
     one_of_kinds,
     refuse_moved,
 )
+from gateway.schemas.formats import FormatFields
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
@@ -74,6 +74,7 @@ class Message(ApiModel):
     tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
     tool_call_id: Annotated[str, Field(max_length=128)] | None = None
     reasoning_content: Text | None = None
+    reasoning: Text | None = None  # vLLM's name for it
     # What SDKs send back from an earlier reply; nothing to say.
     refusal: Text | None = None
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
@@ -135,33 +136,6 @@ ToolChoice = Annotated[
 ]
 
 
-class JsonSchema(ApiModel):
-    name: Annotated[str, Field(max_length=64)] | None = None
-    description: Annotated[str, Field(max_length=16_384)] | None = None
-    schema_: Annotated[FreeJson | None, Field(alias="schema")] = None
-    strict: bool | None = None
-
-
-class ResponseFormat(ApiModel):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-    # How llama.cpp's clients give a json_object a schema.
-    schema_: Annotated[FreeJson | None, Field(alias="schema")] = None
-
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> Self:
-        if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("type json_schema, and no other, needs json_schema")
-        if self.schema_ is not None and self.type != "json_object":
-            raise ValueError("schema beside type is for type json_object only")
-        return self
-
-    @property
-    def schema_wanted(self) -> dict[str, Any] | None:
-        """None: any object."""
-        return self.schema_ if self.json_schema is None else self.json_schema.schema_ or {}
-
-
 # Parameters of other servers and of earlier times, and what there is instead.
 MOVED = {
     "functions": "tools",
@@ -182,7 +156,7 @@ MOVED = {
 }
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(FormatFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
@@ -190,9 +164,6 @@ class ChatRequest(SamplingFields):
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    regex: Annotated[str, Field(max_length=32_768)] | None = None
-    grammar: Annotated[str, Field(max_length=32_768)] | None = None
     chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=4)] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None

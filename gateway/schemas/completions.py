@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.schemas.common import MAX_TOKENS, SamplingFields, TokenId
+from gateway.schemas.common import MAX_TOKENS, TokenId
+from gateway.schemas.formats import FormatFields
 
 MAX_PROMPTS = 128
 Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]
@@ -12,7 +13,7 @@ Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]
 Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=131_072, fail_fast=True)]
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(FormatFields):
     prompt: (
         Prompt
         | Tokens

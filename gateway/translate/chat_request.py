@@ -13,10 +13,9 @@ from gateway.schemas.chat import (
     ToolCall,
 )
 from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.formats import constraint
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
-
-MAX_SCHEMA_BYTES = 32 * 1024
 
 
 def generate_request(
@@ -34,7 +33,7 @@ def generate_request(
         stop=stop_strings(body),
         n=body.n or 1,
         ignore_eos=bool(body.ignore_eos),
-        constraint=_constraint(body),
+        constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
@@ -80,7 +79,7 @@ def message_of(message: Message, at: int) -> chat_pb2.Message:
             for call in calls
         ],
         tool_call_id=_old_id(message.name or "") if is_result else message.tool_call_id or "",
-        reasoning=message.reasoning_content or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
     )
 
 
@@ -133,27 +132,3 @@ def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
     if choice != "none" and not names:
         raise InvalidRequest("tool_choice needs tools", param="tool_choice")
     return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
-
-
-def _constraint(body: ChatRequest) -> chat_pb2.Constraint | None:
-    asked = [name for name, value in (("regex", body.regex), ("grammar", body.grammar)) if value]
-    formatted = body.response_format is not None and body.response_format.type != "text"
-    if len(asked) + formatted > 1:
-        raise InvalidRequest(
-            "only one of response_format, regex and grammar can be used", param=asked[0]
-        )
-    if body.regex:
-        return chat_pb2.Constraint(regex=body.regex)
-    if body.grammar:
-        return chat_pb2.Constraint(grammar=body.grammar)
-    if not formatted or body.response_format is None:
-        return None
-    wanted = body.response_format.schema_wanted
-    if wanted is None:
-        return chat_pb2.Constraint(json_object=True)
-    schema = json.dumps(wanted)
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB", param="response_format"
-        )
-    return chat_pb2.Constraint(json_schema=schema)

@@ -18,6 +18,7 @@ from gateway.translate.common import (
     token_text,
     usage,
 )
+from gateway.translate.formats import constraint
 from protos.errors import UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -56,6 +57,7 @@ def _request(
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
+        constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )

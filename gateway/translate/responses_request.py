@@ -18,8 +18,8 @@ from gateway.schemas.responses import (
     RefusalPart,
     ResponsesRequest,
 )
-from gateway.translate.chat_request import MAX_SCHEMA_BYTES
 from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.formats import schema_constraint
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -189,9 +189,4 @@ def _constraint(body: ResponsesRequest) -> chat_pb2.Constraint | None:
         return None
     if wanted.type == "json_object":
         return chat_pb2.Constraint(json_object=True)
-    schema = json.dumps(wanted.schema_)
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB", param="text.format.schema"
-        )
-    return chat_pb2.Constraint(json_schema=schema)
+    return schema_constraint(wanted.schema_ or {}, "text.format.schema")

@@ -151,13 +151,15 @@ async def test_messages_as_harnesses_and_sdks_write_them_are_taken(
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
         {"role": "assistant", "content": None, "refusal": "Never."},
         {"role": "assistant", "content": None, "reasoning_content": "Hm"},
+        {"role": "assistant", "content": "So.", "reasoning": "Hm"},
         {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"a": 1}}]},
     ]
     reply = await ask(gateway, {"messages": history})
     assert reply.status_code == 200, reply.text
     assert reply.headers["x-ignored-parameters"] == "cache_control"
     sent = worker.calls[-1].request.conversation.messages
-    assert [message.content for message in sent] == ["hi", "No.", "Never.", "", "x"]
+    assert [message.content for message in sent] == ["hi", "No.", "Never.", "", "So.", "x"]
+    assert [message.reasoning for message in sent[3:5]] == ["Hm", "Hm"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Bare prompts through the whole stack, scored as lm-evaluation-harness does it."""
 
 import math
+import re
 from typing import Any
 
 import httpx
@@ -111,3 +112,21 @@ def test_a_long_list_of_prompts_is_answered_in_order(stack: RunningStack) -> Non
     assert [text.startswith(one) for text, one in zip(texts, prompts, strict=True)] == [True] * 80
     assert [choice["index"] for choice in reply["choices"]] == list(range(80))
     assert reply["usage"]["completion_tokens"] == 80
+
+
+@pytest.mark.parametrize(
+    ("fields", "form"),
+    [
+        ({"regex": "[A-Z]{2}-[0-9]{3}"}, "[A-Z]{2}-[0-9]{3}"),
+        ({"grammar": 'start: "yes" | "no"'}, "yes|no"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 42}}}},
+            "42",
+        ),
+    ],
+)
+def test_a_bare_prompts_answer_is_held_to_a_format_too(
+    stack: RunningStack, fields: dict[str, Any], form: str
+) -> None:
+    reply = complete(stack, prompt="Say it: ", max_tokens=20, **fields)
+    assert re.fullmatch(form, reply["choices"][0]["text"])
