@@ -75,8 +75,8 @@ class Message(ApiModel):
     tool_call_id: Annotated[str, Field(max_length=128)] | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None  # vLLM's name for it
-    # What SDKs send back from an earlier reply; nothing to say.
     refusal: Text | None = None
+    # What SDKs send back from an earlier reply; nothing to say.
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     audio: FreeJson | None = None
     parsed: Any = None
@@ -85,7 +85,8 @@ class Message(ApiModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        other = self.tool_calls or self.function_call or self.reasoning_content or self.refusal
+        thought = self.reasoning_content or self.reasoning
+        other = self.tool_calls or self.function_call or self.refusal or thought
         if self.content is None and not (self.role == "assistant" and other):
             raise ValueError("content is missing")
         if self.role == "function" and not self.name:
