@@ -16,6 +16,15 @@ from dataclasses import dataclass
 
 from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.recall import keep, recall
+from chat_worker.engine.reports import (
+    Admitted,
+    Ended,
+    Failed,
+    PromptScored,
+    Report,
+    Token,
+    Waiting,
+)
 from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
 from chat_worker.engine.sampling import (
     ConstraintFailed,
@@ -26,57 +35,6 @@ from chat_worker.engine.sampling import (
 )
 from chat_worker.engine.scheduler import Admission, Scheduler
 from chat_worker.engine.sequence import EndReason, Sequence
-
-# Reports of the loop, in the order in which things happened.
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The request is `position`th in the queue, 1 being next."""
-
-    sequence: Sequence
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    sequence: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class PromptScored:
-    """Log-probabilities of prompt tokens, in order; the first token of a prompt has none."""
-
-    sequence: Sequence
-    scores: list[Scored]
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    sequence: Sequence
-    token: int
-    scored: Scored | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """`scored` is of the end token, where the prompt is scored too: who adds up log-probabilities
-    counts on one for each token chosen."""
-
-    sequence: Sequence
-    reason: EndReason
-    scored: Scored | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """`by_constraint`: its grammar could not go on; else the model could not."""
-
-    sequence: Sequence
-    by_constraint: bool = False
-
-
-Report = Waiting | Admitted | PromptScored | Token | Ended | Failed
 
 # Commands to the loop.
 

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chat_worker.engine.loop import Admitted, Ended, Failed, Loop, Report, Token, Waiting
+from chat_worker.engine.loop import Loop
+from chat_worker.engine.reports import Admitted, Ended, Failed, Report, Token, Waiting
 from chat_worker.engine.runner import Item
 from chat_worker.engine.sampling import ConstraintFailed, Row, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
@@ -194,7 +195,7 @@ def test_an_idle_loop_runs_nothing_and_closing_frees_the_runner() -> None:
 
 
 def test_prompt_tokens_are_scored_once_each_even_in_chunks() -> None:
-    from chat_worker.engine.loop import PromptScored
+    from chat_worker.engine.reports import PromptScored
 
     prompt = [i % 50 for i in range(100)]
     one = sequence(prompt, n_new=1, n_top=2)
