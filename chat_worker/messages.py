@@ -81,6 +81,7 @@ class Tool(Struct):
     name: str
     description: str = ""
     parameters: str = "{}"  # JSON schema of the arguments, as JSON text
+    strict: bool = False  # the arguments must follow the schema
 
 
 class Conversation(Struct, tag="conversation"):
@@ -166,7 +167,7 @@ class Started(Struct, tag="started"):
     cached_tokens: int
     trimmed_tokens: int = 0
     trimmed_messages: int = 0
-    # Arguments of the template that change nothing on this model.
+    # Arguments of the template and properties of tools that change nothing here.
     ignored: list[str] = []
 
 
@@ -177,7 +178,8 @@ class Candidate(Struct, array_like=True):
 
 
 class TokenLogprob(Struct, array_like=True):
-    """Log-probabilities are of the model's own distribution, before any sampling parameter."""
+    """Log-probabilities are of the model's own distribution, before any sampling parameter; the
+    first token of a repeated prompt has none, which is NaN."""
 
     chosen: Candidate
     top: list[Candidate] = []

@@ -40,7 +40,7 @@ class Prepared:
     fitted: Fitted
     form: ReplyForm
     echo: bytes  # the prompt as text, if it is to be repeated
-    ignored: list[str]  # template arguments of no effect
+    ignored: list[str]  # what was asked for and has no effect
 
 
 class Preparer:

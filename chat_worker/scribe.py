@@ -2,19 +2,20 @@
 
 Each delta on its way to the client takes processor time from the model, on a small machine a good
 part of what its token took. So after the first tokens of an answer, those that come faster than
-anyone sees (`FRAME_S`) travel together, and so do those that pile up while the worker reads
-slowly. Nothing waits for a timer: what is held goes out with the next token.
+anyone sees (`open_calls.FRAME_S`) travel together, and so do those that pile up while the worker
+reads slowly. Nothing waits for a timer: what is held goes out with the next token.
 """
 
+import math
 import queue
 import sys
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from chat_worker.backend import Tokenizer
-from chat_worker.engine.loop import (
+from chat_worker.engine.reports import (
     Admitted,
     Ended,
     Failed,
@@ -34,47 +35,16 @@ from chat_worker.messages import (
     Started,
     TokenLogprob,
 )
+from chat_worker.open_calls import Call, Choice
 from chat_worker.prepare import Prepared
-from chat_worker.text.reply import Reply, ReplyForm
-from protos.errors import BackendFailure, ServingError
+from chat_worker.text.reply import Part
+from protos.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox
-
-# The first tokens travel alone, so that an answer is seen to begin; then 20 deltas a second do.
-N_ALONE = 8
-FRAME_S = 1 / 20
-
-
-class _Choice:
-    """What is known of one choice's reply."""
-
-    def __init__(self, form: ReplyForm) -> None:
-        self.reply = Reply(form)
-        self.shows_marks = bool(form.schemas) or form.thinks
-        self.n_tokens = 0
-        self.end: ChoiceEnd | None = None
-        # What the next delta will carry beside what the reply has read.
-        self.n_unsent = 0
-        self.logprobs: list[TokenLogprob] = []
-        self.sent_s = 0.0
-
-    def is_due(self, now: float) -> bool:
-        if not (self.reply.unsent or self.logprobs):
-            return False
-        return self.n_tokens <= N_ALONE or self.end is not None or now - self.sent_s >= FRAME_S
-
-
-@dataclass(eq=False)
-class _Call:
-    id: int
-    prepared: Prepared
-    choices: list[_Choice]
-    started: bool = False
-    finished_sequences: list[Sequence] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Open:
-    call: _Call
+    call: Call
 
 
 @dataclass(frozen=True)
@@ -109,7 +79,7 @@ class Scribe:
         self._clock = clock
         self._end_sequences = end_sequences
         self._inbox: queue.SimpleQueue[list[Report] | _Open | _Abandon | _Die] = queue.SimpleQueue()
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._thread = threading.Thread(target=self._main, name="scribe", daemon=True)
 
     def start(self) -> None:
@@ -117,8 +87,8 @@ class Scribe:
 
     def open(self, call_id: int, prepared: Prepared) -> None:
         """Expect reports for this call. Called before its sequences begin."""
-        choices = [_Choice(prepared.form) for _ in prepared.sequences]
-        self._inbox.put(_Open(_Call(call_id, prepared, choices)))
+        choices = [Choice(prepared.form) for _ in prepared.sequences]
+        self._inbox.put(_Open(Call(call_id, prepared, choices)))
 
     def abandon(self, call_id: int) -> None:
         """Nobody reads this call's answer any more: end its sequences. Unknown ids are ignored."""
@@ -169,7 +139,7 @@ class Scribe:
         if call is not None:
             self._end_sequences(call.prepared.sequences)
 
-    def _note(self, call: _Call, report: Report) -> None:
+    def _note(self, call: Call, report: Report) -> None:
         choice = call.choices[report.sequence.choice]
         match report:
             case Waiting(position=position):
@@ -181,18 +151,21 @@ class Scribe:
                 choice.logprobs += [self._logprob(scored) for scored in scores]
             case Token(sequence, token, scored):
                 self._token(call, choice, sequence, token, scored)
-            case Ended(sequence, reason):
-                self._ended(call, choice, sequence, reason)
-            case Failed():
+            case Ended(sequence, reason, scored):
+                self._ended(call, choice, sequence, reason, scored)
+            case Failed(by_constraint=by_constraint):
                 self._end_sequences(call.prepared.sequences)
-                self._fail(call.id, BackendFailure("the model failed on this request"))
+                self._fail(call.id, _failure(by_constraint))
 
-    def _admitted(self, call: _Call, sequence: Sequence) -> None:
+    def _admitted(self, call: Call, sequence: Sequence) -> None:
         if call.started:
             return
         call.started = True
         for choice in call.choices:
             choice.reply.prepend(call.prepared.echo.decode("utf-8", "replace"))
+            if sequence.score_prompt:
+                # Nothing came before the first token that could make it likely.
+                choice.logprobs.append(self._logprob(Scored(sequence.tokens[0], math.nan)))
         fitted = call.prepared.fitted
         self._outbox.event(
             call.id,
@@ -206,7 +179,7 @@ class Scribe:
         )
 
     def _token(
-        self, call: _Call, choice: _Choice, sequence: Sequence, token: int, scored: Scored | None
+        self, call: Call, choice: Choice, sequence: Sequence, token: int, scored: Scored | None
     ) -> None:
         if choice.end is not None:
             return  # computed before the loop learnt of the end
@@ -220,14 +193,23 @@ class Scribe:
             self._end_sequences([sequence])
             self._end_choice(call, choice, sequence, "stop")
 
-    def _ended(self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason) -> None:
+    def _ended(
+        self,
+        call: Call,
+        choice: Choice,
+        sequence: Sequence,
+        reason: EndReason,
+        scored: Scored | None,
+    ) -> None:
         if choice.end is not None:
             return
+        if scored is not None:
+            choice.logprobs.append(self._logprob(scored))
         choice.reply.flush()
         self._end_choice(call, choice, sequence, reason)
 
     def _end_choice(
-        self, call: _Call, choice: _Choice, sequence: Sequence, reason: EndReason
+        self, call: Call, choice: Choice, sequence: Sequence, reason: EndReason
     ) -> None:
         stop = choice.reply.stop_sequence
         ended = reason if stop is None else "stop"
@@ -241,7 +223,7 @@ class Scribe:
         self._outbox.ended(call.id)
         del self._calls[call.id]
 
-    def _finished(self, call: _Call) -> Finished:
+    def _finished(self, call: Call) -> Finished:
         first = call.prepared.sequences[0]
         now = self._clock()
         first_token_s = min(
@@ -263,15 +245,21 @@ class Scribe:
         for call in self._calls.values():
             self._send_deltas_of(call, now)
 
-    def _send_deltas_of(self, call: _Call, now: float) -> None:
+    def _send_deltas_of(self, call: Call, now: float) -> None:
         for index, choice in enumerate(call.choices):
             if choice.is_due(now):
-                new = choice.reply.take()
-                delta = Delta(
-                    index, new.text, choice.n_unsent, choice.logprobs, new.reasoning, new.calls
-                )
-                choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
-                self._outbox.event(call.id, delta)
+                # Log-probabilities may come before their text, which is held back.
+                for part in choice.reply.take() or [Part()]:
+                    delta = Delta(
+                        index,
+                        part.text,
+                        choice.n_unsent,
+                        choice.logprobs,
+                        part.reasoning,
+                        part.calls,
+                    )
+                    choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
+                    self._outbox.event(call.id, delta)
 
     def _fail(self, call_id: int, error: ServingError) -> None:
         self._calls.pop(call_id, None)
@@ -284,3 +272,12 @@ class Scribe:
         return TokenLogprob(
             candidate(scored.token, scored.logprob), [candidate(*pair) for pair in scored.top]
         )
+
+
+def _failure(by_constraint: bool) -> ServingError:
+    if by_constraint:
+        return InvalidRequest(
+            "the format cannot be followed: its grammar leads nowhere, or grew too complex",
+            suggestions=("make it simpler", "bound what repeats"),
+        )
+    return BackendFailure("the model failed on this request")

@@ -47,7 +47,10 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
         InvalidRequest: a role, a template argument or a tool that must be called is not known.
     """
     choice = conversation.tool_choice
-    tools = [m.Tool(t.name, t.description, t.parameters_json or "{}") for t in conversation.tools]
+    tools = [
+        m.Tool(t.name, t.description, t.parameters_json or "{}", t.strict)
+        for t in conversation.tools
+    ]
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise InvalidRequest("two tools have the same name", param="tools")
@@ -69,7 +72,10 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
 def to_events(
     batch: Iterable[m.Event], entry: ModelEntry, reductions: Sequence[str] = ()
 ) -> list[pb.GenerateEvent]:
-    """The stream's messages for events that wait together: deltas of a choice are packed."""
+    """The stream's messages for events that wait together: deltas of a choice are packed.
+
+    A delta is thinking, then text, then calls: what came in another order stays apart.
+    """
     packed: list[pb.GenerateEvent] = []
     deltas: dict[int, pb.Delta] = {}
     for event in batch:
@@ -78,7 +84,7 @@ def to_events(
             packed.append(_event(event, entry, reductions))
             continue
         earlier = deltas.get(event.choice)
-        if earlier is not None:
+        if earlier is not None and _follows(event, earlier):
             earlier.MergeFrom(_delta(event, earlier))
         else:
             packed.append(pb.GenerateEvent(delta=_delta(event)))
@@ -186,6 +192,13 @@ def _delta(event: m.Delta, earlier: pb.Delta | None = None) -> pb.Delta:
             for one in event.logprobs
         ],
     )
+
+
+def _follows(delta: m.Delta, earlier: pb.Delta) -> bool:
+    """Whether all that `delta` says comes after all that `earlier` does also when they are one."""
+    if delta.reasoning and earlier.text:
+        return False
+    return not (earlier.tool_calls and (delta.reasoning or delta.text))
 
 
 def _candidate(candidate: m.Candidate) -> pb.Candidate:

@@ -131,6 +131,9 @@ def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:
     request_id = error.pop("request_id")
     other = "api_error" if status >= 500 else "invalid_request_error"
     error["type"] = _ANTHROPIC_TYPES.get(status, other)
+    if code := error.pop("error_code", None):
+        # What its SDKs act on.
+        error["details"] = {"error_code": code}
     return {"type": "error", "error": error, "request_id": request_id}
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import llguidance
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from numpy.typing import NDArray
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.schemas import closed
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.sampling import ConstraintFailed, Row
 from chat_worker.messages import Constraint
 from protos.errors import BackendFailure, InvalidRequest
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 MAX_GRAMMAR_CHARS = 128 * 1024
 MAX_KEPT_GRAMMARS = 32
 MAX_PLACES = 500
+# llguidance's word for a state in which no token is allowed.
+DEAD_END = "NoExtension"
 # About 20 ms to build a lexer, 15 ms and 3 ms for a mask (llguidance's own figures).
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
@@ -68,18 +71,30 @@ class GrammarConstraint:
         return self._matcher.is_stopped()
 
     def mask(self, logits: Row) -> None:
-        words = self._words
-        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
-        forbidden = np.unpackbits(
-            (~words).view(np.uint8), count=self._n_vocab, bitorder="little"
-        ).view(np.bool_)
-        np.putmask(logits, forbidden, -np.inf)
+        np.putmask(logits, self._forbidden(), -np.inf)
 
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
-            raise RuntimeError(
-                f"llguidance refused a token it allowed: {self._matcher.get_error()}"
-            )
+            raise ConstraintFailed(self._matcher.get_error())
+
+    def rehearse(self) -> None:
+        """Go two steps as an answer might, to find out what cannot be followed before one begins.
+
+        Raises:
+            ConstraintFailed: it leads nowhere or is too complex.
+        """
+        self.accept(int(self._forbidden().argmin()))
+        if not self.is_complete:
+            self._forbidden()
+
+    def _forbidden(self) -> NDArray[np.bool_]:
+        words = self._words
+        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
+        if self._matcher.is_error():
+            # The mask of a dead end allows the end, as if the answer were complete.
+            raise ConstraintFailed(self._matcher.get_error())
+        bits = np.unpackbits((~words).view(np.uint8), count=self._n_vocab, bitorder="little")
+        return bits.view(np.bool_)
 
 
 class Grammars:
@@ -109,10 +124,17 @@ class Grammars:
             matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
             if matcher.is_error():
                 raise _refusal(constraint, param, matcher.get_error())
+            try:
+                self._begin(matcher).rehearse()
+            except ConstraintFailed as error:
+                raise _refusal(constraint, param, str(error)) from error
             self._kept[grammar] = matcher
             if len(self._kept) > MAX_KEPT_GRAMMARS:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(grammar)
+        return self._begin(matcher)
+
+    def _begin(self, matcher: LLMatcher) -> GrammarConstraint:
         return GrammarConstraint(matcher.deep_copy(), self._tokenizer.n_vocab)
 
     @cached_property
@@ -185,7 +207,7 @@ def _parsed(text: str, param: str) -> dict[str, Any]:
 
 
 def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
-    reason = reason.split("\n")[0][:200]
+    reason = _in_short(reason)
     if constraint.kind != "json_schema":
         return InvalidRequest(f"the {constraint.kind} cannot be enforced: {reason}", param=param)
     try:
@@ -197,6 +219,15 @@ def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
         param=param,
         suggestions=("leave that keyword out", "use another keyword that llguidance supports"),
     )
+
+
+def _in_short(complaint: str) -> str:
+    """One line of it: what is wrong with a regular expression comes last, drawings of it before."""
+    if DEAD_END in complaint:
+        return "nothing satisfies it"
+    lines = complaint.split("\n")
+    found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (found[-1] if found else lines[0])[:200]
 
 
 def _culprit(schema: dict[str, Any], reason: str) -> tuple[str, str]:
@@ -213,7 +244,7 @@ def _culprit(schema: dict[str, Any], reason: str) -> tuple[str, str]:
             complaint = LLMatcher.validate_grammar(_json_grammar(inner), limits=LIMITS)
             # A reference is to the root, which the inner schema has not got.
             if complaint and "$ref" not in json.dumps(inner):
-                place, reason = f"{place}/{name}", complaint.split("\n")[0][:200]
+                place, reason = f"{place}/{name}", _in_short(complaint)
                 schema, found = inner, True
                 break
     return place[:200], reason

@@ -16,54 +16,25 @@ from dataclasses import dataclass
 
 from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.recall import keep, recall
+from chat_worker.engine.reports import (
+    Admitted,
+    Ended,
+    Failed,
+    PromptScored,
+    Report,
+    Token,
+    Waiting,
+)
 from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
-from chat_worker.engine.sampling import DegenerateLogits, Row, Scored, score
+from chat_worker.engine.sampling import (
+    ConstraintFailed,
+    DegenerateLogits,
+    Row,
+    Scored,
+    score,
+)
 from chat_worker.engine.scheduler import Admission, Scheduler
 from chat_worker.engine.sequence import EndReason, Sequence
-
-# Reports of the loop, in the order in which things happened.
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """The request is `position`th in the queue, 1 being next."""
-
-    sequence: Sequence
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    sequence: Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class PromptScored:
-    """Log-probabilities of prompt tokens, in order; the first token of a prompt has none."""
-
-    sequence: Sequence
-    scores: list[Scored]
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    sequence: Sequence
-    token: int
-    scored: Scored | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    sequence: Sequence
-    reason: EndReason
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    sequence: Sequence
-
-
-Report = Waiting | Admitted | PromptScored | Token | Ended | Failed
 
 # Commands to the loop.
 
@@ -197,9 +168,9 @@ class Loop:
                 self._undo([item])
                 self._fail(item.sequence)
 
-    def _fail(self, sequence: Sequence) -> None:
+    def _fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
         self._scheduler.forget(sequence)
-        self._reports.append(Failed(sequence))
+        self._reports.append(Failed(sequence, by_constraint))
 
     def _take_rows(self, items: list[Item], rows: Rows[Row]) -> None:
         at = 0
@@ -213,20 +184,21 @@ class Loop:
 
     def _choose(self, item: Item, rows: Rows[Row]) -> None:
         """Sample from row after row, as long as the guess agrees."""
-        n_right, is_broken = 0, False
+        n_right = 0
+        broken: Exception | None = None
         for row, guessed in zip(rows, (*item.guess, None), strict=True):
             try:
                 token = self._sample(item.sequence, row)
-            except DegenerateLogits:
-                is_broken = True
+            except (DegenerateLogits, ConstraintFailed) as error:
+                broken = error
                 break
             if token is None or token != guessed:
                 break
             n_right += 1
         if item.guess:
             self._scheduler.settle(item, n_right)
-        if is_broken:
-            self._fail(item.sequence)
+        if broken is not None:
+            self._fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
 
     def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
         sequence = item.sequence
@@ -248,6 +220,7 @@ class Loop:
 
         Raises:
             DegenerateLogits: there is none to choose.
+            ConstraintFailed: none that the constraint allows.
         """
         if len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")
@@ -256,11 +229,11 @@ class Loop:
         token = sequence.sampler.pick(row)
         if not sequence.n_generated:
             sequence.first_token_s = self._clock()
+        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         if token in sequence.end_tokens:
-            self._end(sequence, "stop")
+            self._end(sequence, "stop", scored if sequence.score_prompt else None)
             return None
         sequence.tokens.append(token)
-        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
         self._reports.append(Token(sequence, token, scored))
         if sequence.sampler.is_complete:
             self._end(sequence, "stop")
@@ -270,9 +243,9 @@ class Loop:
             return None
         return token
 
-    def _end(self, sequence: Sequence, reason: EndReason) -> None:
+    def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
         self._scheduler.remove(sequence)
-        self._reports.append(Ended(sequence, reason))
+        self._reports.append(Ended(sequence, reason, scored))
 
     def _report_admissions(self, admissions: list[Admission]) -> None:
         for admission in admissions:

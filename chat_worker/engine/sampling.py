@@ -51,8 +51,12 @@ class DegenerateLogits(Exception):
     """The model returned NaN or nothing finite for a token."""
 
 
+class ConstraintFailed(Exception):
+    """A grammar came to an end that it does not allow, or grew beyond what it may cost."""
+
+
 class Constraint(Protocol):
-    """What one sequence may go on with, token by token."""
+    """What one sequence may go on with, token by token. Both steps may raise `ConstraintFailed`."""
 
     @property
     def is_complete(self) -> bool:
@@ -95,6 +99,7 @@ class Sampler:
             logits: (n_vocab,) float32; may be overwritten.
         Raises:
             DegenerateLogits: no finite maximum.
+            ConstraintFailed: the constraint cannot go on.
         """
         self._adjust(logits)
         if self._constraint is not None:

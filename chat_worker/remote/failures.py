@@ -17,6 +17,8 @@ from protos.errors import ServingError
 MAX_MESSAGE = 300
 MAX_RETRY_S = 3600.0
 CONNECT_AGAIN_S = 5.0
+# llama-server's type of an error whose code is but the status.
+TOO_LONG = "exceed_context_size_error"
 
 _STATUSES: dict[int, tuple[type[ServingError], str]] = {
     401: (errors.BackendFailure, "the remote server refuses this server's key"),
@@ -44,6 +46,7 @@ class Said(Struct):
     message: str = ""
     code: str | int | None = None
     param: str | None = None
+    type: str | None = None
 
 
 class _Envelope(Struct):
@@ -95,6 +98,8 @@ def unreachable(error: httpx.TransportError) -> ServingError:
 
 def _invalid(said: Said) -> ServingError:
     kind = errors.error_type(said.code) if isinstance(said.code, str) else errors.InvalidRequest
+    if said.type == TOO_LONG:
+        kind = errors.ContextLengthExceeded
     if not issubclass(kind, errors.InvalidRequest):
         kind = errors.InvalidRequest
     why = _printable(said.message) or "it does not say why"

@@ -58,8 +58,12 @@ def _limits(request: m.Generate) -> dict[str, Any]:
 
 
 def _template(conversation: m.Conversation) -> dict[str, Any]:
-    kwargs = conversation.template_kwargs
-    return {"chat_template_kwargs": kwargs} if kwargs else {}
+    kwargs = dict(conversation.template_kwargs)
+    # OpenAI's own field for it, which clouds know too.
+    fields = (
+        {"reasoning_effort": effort} if (effort := kwargs.pop("reasoning_effort", None)) else {}
+    )
+    return fields | ({"chat_template_kwargs": kwargs} if kwargs else {})
 
 
 def _tools(conversation: m.Conversation) -> dict[str, Any]:
@@ -82,6 +86,8 @@ def _tool(tool: m.Tool) -> dict[str, Any]:
         "description": tool.description,
         "parameters": _json(tool.parameters, "tools"),
     }
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

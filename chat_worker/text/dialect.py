@@ -1,5 +1,6 @@
 """How one model writes tool calls and thinking, and what follows from that for a request."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,7 @@ class Dialect:
             stops=request.stop,
             schemas=_schemas(request.input.tools),
             parallel_calls=_parallel(request.input),
+            forced_calls=request.input.must_call,
             thinks=self._thinks,
             begins_thinking=self._thinks and self._has_opened(prompt),
         )
@@ -78,33 +80,27 @@ class Dialect:
         one that leaves the choice between both to the model.
 
         Raises:
-            InvalidRequest: a call is forced and another format too, or what is to be followed
-                is no schema.
+            InvalidRequest: a format leaves no room for calls, or what is to be followed is no
+                schema.
         """
         own, conversation = request.constraint, request.input
         if not isinstance(conversation, Conversation) or not conversation.tools:
             return own
-        if conversation.must_call:
-            return self._forced(own, conversation)
-        if own is None:
-            return None
-        if own.kind not in ("json_object", "json_schema"):
+        if own is not None and own.kind not in ("json_object", "json_schema"):
             raise InvalidRequest(
                 f"a {own.kind} leaves no room for calls, but tools are offered",
                 param=own.kind,
                 suggestions=("let tool_choice be none", "use a response_format of json_schema"),
             )
+        if conversation.must_call:
+            return self._forced(conversation)
+        if own is None:
+            return None
         schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
         grammar = calls_or_answer(self._form, schemas, answer_schema(own), parallel=parallel)
         return Constraint("tools", grammar)
 
-    def _forced(self, own: Constraint | None, conversation: Conversation) -> Constraint:
-        if own is not None:
-            raise InvalidRequest(
-                "tool_choice forces a call, so the answer cannot follow another format too",
-                param="tool_choice",
-                suggestions=("let tool_choice be auto", "leave response_format out"),
-            )
+    def _forced(self, conversation: Conversation) -> Constraint:
         grammar = forced_calls(
             self._form,
             _schemas(conversation.tools),
@@ -136,11 +132,26 @@ class Dialect:
         )
 
     def ignored(self, request: Generate) -> list[str]:
-        """Template arguments that ask for something and get nothing from this model."""
-        if self._thinks or not isinstance(request.input, Conversation):
+        """What asks for something and gets nothing from this model: arguments of its template,
+        `strict` of tools where no grammar holds the calls, the format of a text that never comes.
+        """
+        conversation = request.input
+        if not isinstance(conversation, Conversation):
             return []
-        sent = request.input.template_kwargs
-        return [name for name, value in sent.items() if value and name not in self._template]
+        found = [n for n, v in conversation.template_kwargs.items() if not self._has_effect(n, v)]
+        if conversation.must_call:
+            return found + (["response_format"] if request.constraint is not None else [])
+        if request.constraint is None and any(tool.strict for tool in conversation.tools):
+            found.append("strict")
+        return found
+
+    def _has_effect(self, name: str, value: str | bool | int | float) -> bool:
+        if re.search(rf"\b{name}\b", self._template):
+            return True
+        if self._thinks:
+            return name == "thinking_budget"
+        # Whoever never thinks does as one asks who wants no thinking.
+        return not value
 
     def _mark(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_control=True)

@@ -26,26 +26,25 @@ class ReplyForm:
     Args:
         stops: strings that end it.
         schemas: of the offered tools' arguments, by name; empty: no calls are looked for.
+        forced_calls: it is nothing but calls, so that what is cut off is no text.
         thinks: the model thinks before it answers; `begins_thinking`: the prompt opened that.
     """
 
     stops: Sequence[str] = ()
     schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     parallel_calls: bool = True
+    forced_calls: bool = False
     thinks: bool = False
     begins_thinking: bool = False
 
 
 @dataclass
-class Unsent:
-    """What has been read and not been taken yet."""
+class Part:
+    """Some of a reply: thinking, then text, then calls, in which order its reader takes them."""
 
     text: str = ""
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.text or self.reasoning or self.calls)
 
     def add_arguments(self, index: int, text: str) -> None:
         last = self.calls[-1] if self.calls else None
@@ -62,11 +61,14 @@ class Reply:
             ReasoningFilter(begins_inside=form.begins_thinking) if form.thinks else None
         )
         self._calls = (
-            ToolCallFilter(form.schemas, parallel=form.parallel_calls) if form.schemas else None
+            ToolCallFilter(form.schemas, parallel=form.parallel_calls, forced=form.forced_calls)
+            if form.schemas
+            else None
         )
         self._stops = StopFilter(form.stops)
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
-        self.unsent = Unsent()
+        # What has been read and not been taken yet.
+        self.unsent: list[Part] = []
         self.n_reasoning_tokens = 0
 
     @property
@@ -87,7 +89,7 @@ class Reply:
 
     def prepend(self, text: str) -> None:
         """Text that comes before the first token, such as a prompt that is repeated."""
-        self.unsent.text += text
+        self._say(text)
 
     def push(self, piece: bytes) -> None:
         """Read one token."""
@@ -98,7 +100,7 @@ class Reply:
         was_thinking = self._reasoning.is_thinking
         split = self._reasoning.push(text)
         self.n_reasoning_tokens += was_thinking or self._reasoning.is_thinking
-        self.unsent.reasoning += split.reasoning
+        self._think(split.reasoning)
         self._answer(split.text)
 
     def flush(self) -> None:
@@ -106,22 +108,22 @@ class Reply:
         text = self._detokenizer.flush()
         if self._reasoning is not None:
             split, rest = self._reasoning.push(text), self._reasoning.flush()
-            self.unsent.reasoning += split.reasoning + rest.reasoning
+            self._think(split.reasoning + rest.reasoning)
             text = split.text + rest.text
         self._answer(text)
         if self._calls is not None:
             self._take(self._calls.flush())
-        self.unsent.text += self._stops.flush()
+        self._say(self._stops.flush())
 
-    def take(self) -> Unsent:
-        taken, self.unsent = self.unsent, Unsent()
+    def take(self) -> list[Part]:
+        taken, self.unsent = self.unsent, []
         return taken
 
     def _answer(self, text: str) -> None:
         if not text:
             return
         if self._calls is None:
-            self.unsent.text += self._stops.push(text)
+            self._say(self._stops.push(text))
         else:
             self._take(self._calls.push(text))
 
@@ -129,13 +131,32 @@ class Reply:
         for piece in pieces:
             match piece:
                 case Text(text):
-                    self.unsent.text += self._stops.push(text)
+                    self._say(self._stops.push(text))
                 case CallBegun(index, name):
                     # A stop string is not looked for across a call.
-                    self.unsent.text += self._stops.flush()
-                    self.unsent.calls.append(CallPiece(index, self._make_id(), name))
+                    self._say(self._stops.flush())
+                    self._last().calls.append(CallPiece(index, self._make_id(), name))
                 case CallArguments(index, text):
-                    self.unsent.add_arguments(index, text)
+                    self._last().add_arguments(index, text)
+
+    def _think(self, text: str) -> None:
+        if text:
+            last = self._last()
+            if last.text or last.calls:
+                self.unsent.append(last := Part())
+            last.reasoning += text
+
+    def _say(self, text: str) -> None:
+        if text:
+            last = self._last()
+            if last.calls:
+                self.unsent.append(last := Part())
+            last.text += text
+
+    def _last(self) -> Part:
+        if not self.unsent:
+            self.unsent.append(Part())
+        return self.unsent[-1]
 
 
 def schema_of(parameters: str) -> dict[str, Any]:

@@ -144,7 +144,8 @@ def function_of(tool: Tool) -> dict[str, Any]:
 
 
 def _parsed(arguments: str) -> Any:
+    """As an object, which templates take apart: an empty one for nothing, text if it is no JSON."""
     try:
-        return json.loads(arguments)
+        return json.loads(arguments.strip() or "{}")
     except (ValueError, RecursionError):
         return arguments

@@ -9,22 +9,27 @@ from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.presence import while_present
 from gateway.routes.generation import Call, new_id
-from gateway.schemas.chat import ChatRequest
+from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
 from gateway.sse import EventStream
 from gateway.translate.chat_reply import ChatChunks, collect
 from gateway.translate.chat_request import generate_request
 
 router = APIRouter()
+NAMES = {
+    name: f"chat_template_kwargs.{name}"
+    for name in ("enable_thinking", "thinking", "thinking_budget")
+} | {"strict": "tools.function.strict"}
 
 
 @router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest))
+@router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events."""
     services = services_of(request)
     body = await parse(request, ChatRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits)
+    call = Call(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     logprobs = bool(body.logprobs)
     if not body.stream:

@@ -23,8 +23,12 @@ from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
 
+# So that a list of prompts does not take a worker's whole queue.
+PROMPTS_AT_ONCE = 8
+
 
 @router.post("/v1/completions", openapi_extra=takes(CompletionRequest))
+@router.post("/completions", include_in_schema=False)
 async def completions(request: Request) -> Response:
     """Continue one or more bare prompts, whole or as server-sent events."""
     services = services_of(request)
@@ -36,7 +40,6 @@ async def completions(request: Request) -> Response:
         new_id("cmpl"),
         body.n or 1,
         logprobs=body.logprobs is not None,
-        echo=bool(body.echo),
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
     if body.stream:
@@ -49,10 +52,16 @@ async def completions(request: Request) -> Response:
 async def _all(
     relay: Relay, messages: list[chat_pb2.GenerateRequest]
 ) -> list[list[chat_pb2.GenerateEvent]]:
-    """Every prompt at once; the first failure ends the others."""
+    """The replies to all prompts, a few at a time; the first failure ends the others."""
+    places = asyncio.Semaphore(PROMPTS_AT_ONCE)
+
+    async def collect(message: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
+        async with places:
+            return await relay.collect(message)
+
     try:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(relay.collect(message)) for message in messages]
+            running = [tasks.create_task(collect(message)) for message in messages]
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     return [task.result() for task in running]

@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from starlette.requests import Request
 
@@ -16,10 +17,6 @@ from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
-TEMPLATE_NAMES = {
-    name: f"chat_template_kwargs.{name}"
-    for name in ("enable_thinking", "thinking", "thinking_budget", "reasoning_effort")
-}
 
 
 class Call:
@@ -28,7 +25,7 @@ class Call:
     Args:
         body: its parsed body, for the fields that have no effect.
         ignored: more of these, from deeper inside.
-        names: what this API calls the template's arguments.
+        names: what this API calls what a worker may say that it ignores.
     """
 
     def __init__(
@@ -38,7 +35,7 @@ class Call:
         body: ApiModel,
         limits: TimeLimits,
         ignored: Iterable[str] = (),
-        names: Mapping[str, str] = TEMPLATE_NAMES,
+        names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._services = services
         self._began_s = time.perf_counter()

@@ -20,7 +20,12 @@ from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
 
 router = APIRouter()
-NAMES = {"enable_thinking": "thinking", "thinking_budget": "thinking.budget_tokens"}
+NAMES = {
+    "enable_thinking": "thinking",
+    "thinking_budget": "thinking.budget_tokens",
+    "response_format": "output_config.format",
+    "strict": "tools.strict",
+}
 
 
 @router.post("/v1/messages", openapi_extra=takes(MessagesRequest))

@@ -25,10 +25,15 @@ from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
-NAMES = {"reasoning_effort": "reasoning.effort"}
+NAMES = {
+    "reasoning_effort": "reasoning.effort",
+    "response_format": "text.format",
+    "strict": "tools.strict",
+}
 
 
 @router.post("/v1/responses", openapi_extra=takes(ResponsesRequest))
+@router.post("/responses", include_in_schema=False)
 async def responses(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events; nothing is stored."""
     services = services_of(request)

@@ -2,16 +2,17 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, Tag, model_validator
 
 from gateway.schemas.common import (
     MAX_TOKENS,
     ApiModel,
     FreeJson,
-    SamplingFields,
     at_most,
+    one_of_kinds,
     refuse_moved,
 )
+from gateway.schemas.formats import FormatFields
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
@@ -22,25 +23,39 @@ Text = Annotated[str, Field(max_length=MAX_TEXT)]
 class TextPart(ApiModel):
     type: Literal["text"]
     text: Text
+    # Accepted, of no effect here: what is the same is found in the cache unasked.
+    cache_control: FreeJson | None = None
+    prompt_cache_breakpoint: FreeJson | None = None
+
+
+class RefusalPart(ApiModel):
+    """Of an assistant's earlier message."""
+
+    type: Literal["refusal"]
+    refusal: Text
 
 
 class OtherPart(ApiModel):
-    """Images, audio and files: known, and refused until a model here can see or hear."""
+    """Images, audio, files: refused by their type until a model here can see or hear."""
 
-    type: Literal["image_url", "input_audio", "file", "refusal"]
-    image_url: FreeJson | Text | None = None
-    input_audio: FreeJson | None = None
-    file: FreeJson | None = None
-    refusal: Text | None = None
+    model_config = ConfigDict(extra="ignore")
+    type: Annotated[str, Field(max_length=64)]
 
 
-Part = Annotated[TextPart | OtherPart, Field(discriminator="type")]
+Part = Annotated[
+    Annotated[TextPart, Tag("text_part")]
+    | Annotated[RefusalPart, Tag("refusal_part")]
+    | Annotated[OtherPart, Tag("other_part")],
+    one_of_kinds("part", "text", "refusal"),
+]
 Content = Text | Annotated[list[Part], Field(max_length=64, fail_fast=True)]
 
 
 class FunctionCall(ApiModel):
     name: Name
     arguments: Annotated[str, Field(max_length=262_144)]
+    # What SDKs made of the arguments; nothing to say.
+    parsed_arguments: Any = None
 
 
 class ToolCall(ApiModel):
@@ -51,23 +66,28 @@ class ToolCall(ApiModel):
 
 
 class Message(ApiModel):
+    # Evaluation harnesses say so of each message.
+    type: Literal["text", "message"] | None = None
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Annotated[str, Field(max_length=128)] | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
     tool_call_id: Annotated[str, Field(max_length=128)] | None = None
     reasoning_content: Text | None = None
-    # What SDKs send back from an earlier reply; nothing to say.
+    reasoning: Text | None = None  # vLLM's name for it
     refusal: Text | None = None
+    # What SDKs send back from an earlier reply; nothing to say.
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     audio: FreeJson | None = None
+    parsed: Any = None
     # How calls were written before there were tools; their results have the role "function".
     function_call: FunctionCall | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        calls = self.tool_calls or self.function_call
-        if self.content is None and not (self.role == "assistant" and calls):
+        thought = self.reasoning_content or self.reasoning
+        other = self.tool_calls or self.function_call or self.refusal or thought
+        if self.content is None and not (self.role == "assistant" and other):
             raise ValueError("content is missing")
         if self.role == "function" and not self.name:
             raise ValueError("name is missing")
@@ -95,22 +115,26 @@ class NamedTool(ApiModel):
     function: NamedFunction
 
 
-class JsonSchema(ApiModel):
-    name: Annotated[str, Field(max_length=64)]
-    description: Annotated[str, Field(max_length=16_384)] | None = None
-    schema_: Annotated[FreeJson | None, Field(alias="schema")] = None
-    strict: bool | None = None
+class ToolNames(ApiModel):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=128)]
 
 
-class ResponseFormat(ApiModel):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+class AllowedTools(ApiModel):
+    type: Literal["allowed_tools"]
+    allowed_tools: ToolNames
 
-    @model_validator(mode="after")
-    def _has_its_schema(self) -> Self:
-        if self.type == "json_schema" and self.json_schema is None:
-            raise ValueError("json_schema is missing")
-        return self
+    @property
+    def names(self) -> set[str]:
+        return {tool.function.name for tool in self.allowed_tools.tools}
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word_choice")]
+    | Annotated[NamedTool, Tag("function_choice")]
+    | Annotated[AllowedTools, Tag("allowed_tools_choice")],
+    one_of_kinds("choice", "function", "allowed_tools", other="word"),
+]
 
 
 # Parameters of other servers and of earlier times, and what there is instead.
@@ -121,8 +145,10 @@ MOVED = {
     "options": "its fields beside messages",
     "format": "response_format",
     "guided_json": "response_format of type json_schema",
+    "guided_choice": "regex",
     "guided_regex": "regex",
     "guided_grammar": "grammar",
+    "structured_outputs": "response_format, regex or grammar",
     "json_schema": "response_format of type json_schema",
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
@@ -131,17 +157,14 @@ MOVED = {
 }
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(FormatFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    response_format: ResponseFormat | None = None
-    regex: Annotated[str, Field(max_length=32_768)] | None = None
-    grammar: Annotated[str, Field(max_length=32_768)] | None = None
     chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=4)] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
@@ -159,3 +182,15 @@ class ChatRequest(SamplingFields):
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
         return self
+
+
+def without_effect(body: ChatRequest) -> set[str]:
+    """Names of fields of this API alone that the client set and that change nothing."""
+    contents = (m.content for m in body.messages if isinstance(m.content, list))
+    parts = [part for content in contents for part in content if isinstance(part, TextPart)]
+    found = {
+        n for n in ("cache_control", "prompt_cache_breakpoint") if any(getattr(p, n) for p in parts)
+    }
+    if body.max_tokens is not None and body.max_completion_tokens is not None:
+        found.add("max_tokens")
+    return found

@@ -1,20 +1,21 @@
 """Fields that more than one endpoint takes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     model_validator,
 )
 
 from gateway.body import depth_of
 from gateway.schemas.keep_alive import KeepAlive
-from protos.errors import UnsupportedParameter
+from protos.errors import InvalidRequest, UnsupportedParameter
 
 MAX_JSON_DEPTH = 32
 MAX_FIELDS = 128
@@ -47,6 +48,22 @@ def at_most(n: int) -> BeforeValidator:
     return BeforeValidator(few)
 
 
+def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
+    """Chooses the union's member by the value's type: its tag is that and `what`.
+
+    No tag is spelled like a field: in a complaint's path one could not tell them apart.
+
+    Args:
+        other: instead of a type that is not `known`.
+    """
+
+    def kind(value: Any) -> str:
+        named = value.get("type") if isinstance(value, dict) else None
+        return f"{named if named in known else other}_{what}"
+
+    return Discriminator(kind)
+
+
 class ApiModel(BaseModel):
     """Strict types (`true` is no number), and a field nobody knows is refused by name."""
 
@@ -57,10 +74,13 @@ class ApiModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
         # 150,000 unknown fields would hold the event loop for a second.
-        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+        if len(value) > MAX_FIELDS:
             raise ValueError(f"has {len(value)} fields; at most {MAX_FIELDS} are taken")
-        return value
+        # null asks for nothing, also under a name that nobody knows: SDKs send back whole objects.
+        return {k: v for k, v in value.items() if v is not None or k in cls.model_fields}
 
 
 class StreamOptions(ApiModel):
@@ -95,7 +115,14 @@ class SamplingFields(ApiModel):
     service_tier: Annotated[str, Field(max_length=64)] | None = None
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_options: FreeJson | None = None
     prompt_cache_retention: Annotated[str, Field(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _streams_what_has_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+        return self
 
 
 NO_EFFECT = (
@@ -105,8 +132,8 @@ NO_EFFECT = (
     "service_tier",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
-    "reasoning_effort",
     "verbosity",
     "prediction",
     "priority",
@@ -114,18 +141,12 @@ NO_EFFECT = (
 )
 
 
-# Of no effect without the other.
-NEEDS = {"parallel_tool_calls": "tools", "stream_options": "stream"}
-
-
 def ignored_fields(body: ApiModel) -> list[str]:
     """Names of fields that the client set and that change nothing, for the response header."""
     sent = body.model_fields_set - body.echoed
     found = [n for n in NO_EFFECT if n in sent and getattr(body, n)]
-    for name, needed in NEEDS.items():
-        given = getattr(body, name, None) is not None
-        if given and not getattr(body, needed, None):
-            found.append(name)
+    if getattr(body, "parallel_tool_calls", None) is not None and not getattr(body, "tools", None):
+        found.append("parallel_tool_calls")
     options: StreamOptions | None = getattr(body, "stream_options", None)
     if options is not None and options.include_obfuscation:
         found.append("stream_options.include_obfuscation")

@@ -4,20 +4,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.schemas.common import SamplingFields, TokenId
+from gateway.schemas.common import MAX_TOKENS, TokenId
+from gateway.schemas.formats import FormatFields
 
+MAX_PROMPTS = 128
 Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]
 # fail_fast: as in embeddings.
 Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=131_072, fail_fast=True)]
 
 
-class CompletionRequest(SamplingFields):
+class CompletionRequest(FormatFields):
     prompt: (
         Prompt
         | Tokens
-        | Annotated[list[Prompt], Field(min_length=1, max_length=16, fail_fast=True)]
-        | Annotated[list[Tokens], Field(min_length=1, max_length=16, fail_fast=True)]
+        | Annotated[list[Prompt], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
+        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_PROMPTS, fail_fast=True)]
     )
+    # 0: only the prompt is read, and with echo and logprobs scored.
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=8)] | None = None

@@ -11,9 +11,10 @@ from gateway.schemas.common import (
     FreeJson,
     ModelId,
     StopString,
+    one_of_kinds,
 )
 from gateway.schemas.keep_alive import KeepAlive
-from protos.errors import InvalidRequest
+from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
 ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]
@@ -43,19 +44,6 @@ NO_EFFECT = frozenset(
         "workspace_id",
     }
 )
-
-
-def _of_kind(*known: str) -> Discriminator:
-    """Chooses the union's member for the value's type, else the one for others.
-
-    No tag is spelled like a field: in a complaint's path one could not tell them apart.
-    """
-
-    def kind(value: Any) -> str:
-        named = value.get("type") if isinstance(value, dict) else None
-        return f"{named}_block" if named in known else "other_block"
-
-    return Discriminator(kind)
 
 
 class Cacheable(ApiModel):
@@ -88,7 +76,7 @@ class ToolUseBlock(Cacheable):
 
 ResultPart = Annotated[
     Annotated[TextBlock, Tag("text_block")] | Annotated[OtherBlock, Tag("other_block")],
-    _of_kind("text"),
+    one_of_kinds("block", "text"),
 ]
 
 
@@ -120,7 +108,7 @@ Block = Annotated[
     | Annotated[ThinkingBlock, Tag("thinking_block")]
     | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
     | Annotated[OtherBlock, Tag("other_block")],
-    _of_kind("text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
+    one_of_kinds("block", "text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
 ]
 
 
@@ -193,10 +181,23 @@ class CountTokensRequest(Cacheable):
     output_config: OutputConfig | None = None
     mcp_servers: Annotated[list[FreeJson], Field(max_length=64)] | None = None
     keep_alive: KeepAlive | None = None
+    # Known, and refused so that SDKs send the whole conversation instead: nothing is kept here.
+    thread: FreeJson | None = None
     context_management: FreeJson | None = None
     speed: Word | None = None
     user_profile_id: Annotated[str, Field(max_length=512)] | None = None
     workspace_id: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _needs_no_memory(self) -> Self:
+        if self.thread is not None:
+            raise UnsupportedParameter(
+                "thread is not supported: this server is stateless and keeps no conversations",
+                param="thread",
+                suggestions=("send the whole conversation in messages",),
+                metadata={"error_code": "thread_unsupported_request"},
+            )
+        return self
 
     @model_validator(mode="after")
     def _thinks_within_a_budget(self) -> Self:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from gateway.schemas.chat import MAX_TEXT, Name, Text
 from gateway.schemas.common import (
@@ -11,6 +11,7 @@ from gateway.schemas.common import (
     FreeJson,
     SamplingFields,
     at_most,
+    one_of_kinds,
     refuse_moved,
 )
 from protos.errors import UnsupportedParameter
@@ -29,7 +30,10 @@ class TextPart(ApiModel):
     text: Text
     # What SDKs send back from an earlier reply; nothing to say.
     annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+    parsed: Any = None
     logprobs: Annotated[list[FreeJson], Field(max_length=MAX_TOKENS)] | None = None
+    # Accepted, of no effect here: what is the same is found in the cache unasked.
+    prompt_cache_breakpoint: FreeJson | None = None
 
 
 class RefusalPart(ApiModel):
@@ -38,19 +42,19 @@ class RefusalPart(ApiModel):
 
 
 class OtherPart(ApiModel):
-    """Images, audio and files: known, and refused until a model here can see or hear."""
+    """Images, audio, files: refused by their type until a model here can see or hear."""
 
-    type: Literal["input_image", "input_file", "input_audio"]
-    detail: Label | None = None
-    image_url: Text | None = None
-    file_id: Label | None = None
-    file_url: Text | None = None
-    file_data: Text | None = None
-    filename: Label | None = None
-    input_audio: FreeJson | None = None
+    model_config = ConfigDict(extra="ignore")
+    type: Annotated[str, Field(max_length=64)]
 
 
-Part = Annotated[TextPart | RefusalPart | OtherPart, Field(discriminator="type")]
+Part = Annotated[
+    Annotated[TextPart, Tag("input_text_part")]
+    | Annotated[TextPart, Tag("output_text_part")]
+    | Annotated[RefusalPart, Tag("refusal_part")]
+    | Annotated[OtherPart, Tag("other_part")],
+    one_of_kinds("part", "input_text", "output_text", "refusal"),
+]
 Content = Text | Annotated[list[Part], Field(max_length=64, fail_fast=True)]
 
 
@@ -68,6 +72,8 @@ class FunctionCall(ApiModel):
     call_id: CallId
     name: Name
     arguments: Annotated[str, Field(max_length=262_144)]
+    # What SDKs made of the arguments; nothing to say.
+    parsed_arguments: Any = None
     id: ItemId | None = None
     status: Status = None
 
@@ -244,6 +250,7 @@ def without_effect(body: ResponsesRequest) -> set[str]:
     """Names of fields of this API alone that the client set and that change nothing."""
     text, reasoning = body.text or TextOptions(), body.reasoning or ReasoningOptions()
     nested = {
+        "prompt_cache_breakpoint": _has_breakpoint(body.input),
         "text.verbosity": text.verbosity,
         "reasoning.summary": reasoning.summary or reasoning.generate_summary,
         "max_tool_calls": body.max_tool_calls,
@@ -251,6 +258,13 @@ def without_effect(body: ResponsesRequest) -> set[str]:
         "top_logprobs": not body.wants_logprobs and body.top_logprobs,
     }
     return {name for name, sent in nested.items() if sent}
+
+
+def _has_breakpoint(items: str | list[Item]) -> bool:
+    messages = (item for item in items if isinstance(item, Message)) if items else ()
+    contents = (item.content for item in messages if isinstance(item.content, list))
+    parts = (part for content in contents for part in content)
+    return any(isinstance(part, TextPart) and part.prompt_cache_breakpoint for part in parts)
 
 
 def _refuse_built_in_tools(value: dict[str, Any]) -> None:

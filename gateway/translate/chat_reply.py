@@ -94,7 +94,7 @@ class ChatChunks:
         self._n = n
         self._logprobs = logprobs
         self._with_usage = with_usage
-        self._prefix = b""
+        self._prefix = self._last_prefix = b""
 
     def of(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
         match event.WhichOneof("event"):
@@ -110,6 +110,9 @@ class ChatChunks:
         base |= served_by(started)
         # Everything up to "choices" is the same in every chunk.
         self._prefix = orjson.dumps(base)[:-1]
+        if self._with_usage:
+            # As OpenAI has it: every chunk has the field, the last one alone has the numbers.
+            self._last_prefix, self._prefix = self._prefix, self._prefix + b',"usage":null'
         for number in range(self._n):
             yield self._chunk(number, {"role": "assistant", "content": ""})
 
@@ -133,7 +136,7 @@ class ChatChunks:
             yield self._chunk(end.choice, {}, FINISH_REASONS[end.reason])
         if self._with_usage:
             tail = orjson.dumps({"choices": [], "usage": usage(finished.usage)})
-            yield self._prefix + b"," + tail[1:]
+            yield self._last_prefix + b"," + tail[1:]
 
     def _chunk(
         self,

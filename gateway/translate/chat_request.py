@@ -2,12 +2,20 @@
 
 import json
 
-from gateway.schemas.chat import ChatRequest, Message, NamedTool, OtherPart, Tool, ToolCall
-from gateway.translate.common import ChatDefaults, sampling, stop_strings
+from gateway.schemas.chat import (
+    AllowedTools,
+    ChatRequest,
+    Message,
+    NamedTool,
+    OtherPart,
+    RefusalPart,
+    Tool,
+    ToolCall,
+)
+from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.formats import constraint
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
-
-MAX_SCHEMA_BYTES = 32 * 1024
 
 
 def generate_request(
@@ -25,7 +33,7 @@ def generate_request(
         stop=stop_strings(body),
         n=body.n or 1,
         ignore_eos=bool(body.ignore_eos),
-        constraint=_constraint(body),
+        constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
@@ -38,13 +46,20 @@ def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
     messages = [message_of(message, at) for at, message in enumerate(body.messages)]
     conversation = chat_pb2.Conversation(
         messages=messages,
-        tools=[tool_of(tool) for tool in body.tools or []],
+        tools=[tool_of(tool) for tool in _offered(body)],
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
     )
-    if body.chat_template_kwargs:
-        conversation.template_kwargs.update(body.chat_template_kwargs)
+    conversation.template_kwargs.update(effort_kwargs(body.reasoning_effort))
+    conversation.template_kwargs.update(body.chat_template_kwargs or {})
     return conversation
+
+
+def _offered(body: ChatRequest) -> list[Tool]:
+    choice, tools = body.tool_choice, body.tools or []
+    if not isinstance(choice, AllowedTools):
+        return tools
+    return [tool for tool in tools if tool.function.name in choice.names]
 
 
 def message_of(message: Message, at: int) -> chat_pb2.Message:
@@ -64,7 +79,7 @@ def message_of(message: Message, at: int) -> chat_pb2.Message:
             for call in calls
         ],
         tool_call_id=_old_id(message.name or "") if is_result else message.tool_call_id or "",
-        reasoning=message.reasoning_content or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
     )
 
 
@@ -84,7 +99,7 @@ def tool_of(tool: Tool) -> chat_pb2.Tool:
 
 def _text(message: Message, at: int) -> str:
     if message.content is None or isinstance(message.content, str):
-        return message.content or ""
+        return message.content or message.refusal or ""
     pieces = []
     for number, part in enumerate(message.content):
         if isinstance(part, OtherPart):
@@ -93,7 +108,7 @@ def _text(message: Message, at: int) -> str:
                 param=f"messages[{at}].content[{number}].type",
                 suggestions=("send the content as text",),
             )
-        pieces.append(part.text)
+        pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
 
 
@@ -108,30 +123,12 @@ def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
                 "tool_choice names a tool that is not in tools", param="tool_choice"
             )
         return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.function.name)
+    if isinstance(choice, AllowedTools):
+        if not choice.names <= names:
+            raise InvalidRequest(
+                "tool_choice allows a tool that is not in tools", param="tool_choice"
+            )
+        choice = choice.allowed_tools.mode
     if choice != "none" and not names:
         raise InvalidRequest("tool_choice needs tools", param="tool_choice")
     return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
-
-
-def _constraint(body: ChatRequest) -> chat_pb2.Constraint | None:
-    asked = [name for name, value in (("regex", body.regex), ("grammar", body.grammar)) if value]
-    formatted = body.response_format is not None and body.response_format.type != "text"
-    if len(asked) + formatted > 1:
-        raise InvalidRequest(
-            "only one of response_format, regex and grammar can be used", param=asked[0]
-        )
-    if body.regex:
-        return chat_pb2.Constraint(regex=body.regex)
-    if body.grammar:
-        return chat_pb2.Constraint(grammar=body.grammar)
-    if not formatted or body.response_format is None:
-        return None
-    if body.response_format.json_schema is None:
-        return chat_pb2.Constraint(json_object=True)
-    schema = json.dumps(body.response_format.json_schema.schema_ or {})
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB",
-            param="response_format.json_schema.schema",
-        )
-    return chat_pb2.Constraint(json_schema=schema)

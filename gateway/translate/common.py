@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from gateway.schemas.common import SamplingFields
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
+NO_THINKING = ("none", "minimal")
+
 
 @dataclass(frozen=True)
 class ChatDefaults:
@@ -33,6 +35,15 @@ def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:
 
 def stop_strings(body: SamplingFields) -> list[str]:
     return [body.stop] if isinstance(body.stop, str) else body.stop or []
+
+
+def effort_kwargs(effort: str | None) -> dict[str, str | bool]:
+    """What an effort of reasoning means to a model's template."""
+    if effort is None:
+        return {}
+    if effort in NO_THINKING:
+        return {"enable_thinking": False}
+    return {"reasoning_effort": effort}
 
 
 def usage(counts: common_pb2.Usage) -> dict[str, object]:

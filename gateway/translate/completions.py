@@ -1,6 +1,9 @@
 """`POST /v1/completions` to and from the same Generate stream: one call per prompt."""
 
+import codecs
+import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -15,6 +18,7 @@ from gateway.translate.common import (
     token_text,
     usage,
 )
+from gateway.translate.formats import constraint
 from protos.errors import UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -47,12 +51,13 @@ def _request(
     request = chat_pb2.GenerateRequest(
         model=body.model or "",
         sampling=sampling(body, defaults),
-        max_tokens=body.max_tokens or defaults.max_tokens,
+        max_tokens=defaults.max_tokens if body.max_tokens is None else body.max_tokens,
         stop=stop_strings(body),
         n=body.n or 1,
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
+        constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
@@ -66,9 +71,7 @@ def _request(
 class Completion:
     """One reply, of one call per prompt; choice numbers go on from prompt to prompt."""
 
-    def __init__(
-        self, reply_id: str, n: int, *, logprobs: bool, echo: bool, with_usage: bool
-    ) -> None:
+    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
         self._base: dict[str, Any] = {
             "id": reply_id,
             "object": "text_completion",
@@ -76,9 +79,8 @@ class Completion:
         }
         self._n = n
         self._logprobs = logprobs
-        self._echo = echo
         self._with_usage = with_usage
-        self._offsets: dict[int, int] = {}
+        self._offsets: dict[int, _Offset] = {}
         self.total = common_pb2.Usage()
 
     def chunks(self, event: chat_pb2.GenerateEvent, prompt: int) -> list[bytes]:
@@ -89,7 +91,7 @@ class Completion:
             case "delta":
                 delta = event.delta
                 number = prompt * self._n + delta.choice
-                logprobs = self._logprobs_of(number, list(delta.logprobs), delta.text)
+                logprobs = self._logprobs_of(number, delta.logprobs)
                 return [self._chunk(self._choice(number, delta.text, logprobs, None))]
             case "finished":
                 self._count(event.finished.usage)
@@ -130,7 +132,7 @@ class Completion:
                         }
             for number in text:
                 at = prompt * self._n + number
-                logprobs = self._logprobs_of(at, scored[number], text[number])
+                logprobs = self._logprobs_of(at, scored[number])
                 choices.append(self._choice(at, text[number], logprobs, reasons[number]))
         return self._base | {"choices": choices, "usage": usage(self.total)}
 
@@ -143,7 +145,8 @@ class Completion:
         self.total.cached_tokens += counts.cached_tokens
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
-        return orjson.dumps(self._base | {"choices": [choice]})
+        usage_field = {"usage": None} if self._with_usage else {}
+        return orjson.dumps(self._base | {"choices": [choice]} | usage_field)
 
     def _choice(
         self, number: int, text: str, logprobs: dict[str, Any] | None, reason: str | None
@@ -151,25 +154,43 @@ class Completion:
         return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
     def _logprobs_of(
-        self, number: int, items: list[chat_pb2.TokenLogprob], text: str
+        self, number: int, items: Iterable[chat_pb2.TokenLogprob]
     ) -> dict[str, Any] | None:
         if not self._logprobs:
             return None
-        tokens = [token_text(item.chosen) for item in items]
-        logprobs: list[float | None] = [item.chosen.logprob for item in items]
-        top = [{token_text(c): c.logprob for c in item.top} or None for item in items]
-        if self._echo and number not in self._offsets:
-            # An echoed prompt's first token has no probability: nothing came before it.
-            tokens.insert(0, text.removesuffix("".join(tokens)))
-            logprobs.insert(0, None)
-            top.insert(0, None)
-        offsets = []
-        for token in tokens:
-            offsets.append(self._offsets.get(number, 0))
-            self._offsets[number] = offsets[-1] + len(token)
-        return {
-            "tokens": tokens,
-            "token_logprobs": logprobs,
-            "top_logprobs": top,
-            "text_offset": offsets,
+        offset = self._offsets.setdefault(number, _Offset())
+        found: dict[str, list[Any]] = {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
         }
+        for item in items:
+            has_one = not math.isnan(item.chosen.logprob)
+            found["tokens"].append(token_text(item.chosen))
+            found["token_logprobs"].append(item.chosen.logprob if has_one else None)
+            found["top_logprobs"].append(_by_text(item) if has_one else None)
+            found["text_offset"].append(offset.before(item.chosen.text))
+        return found
+
+
+class _Offset:
+    """Where in a text its tokens begin, which may end in the middle of a character."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._n_chars = 0
+
+    def before(self, token: bytes) -> int:
+        at = self._n_chars
+        self._n_chars += len(self._decoder.decode(token))
+        return at
+
+
+def _by_text(item: chat_pb2.TokenLogprob) -> dict[str, float]:
+    """The likeliest tokens and the chosen one, which may not be among them. Of tokens that look the
+    same, as pieces of a character do, the likeliest is told."""
+    found: dict[str, float] = {}
+    for candidate in (*item.top, item.chosen):
+        found.setdefault(token_text(candidate), candidate.logprob)
+    return found

@@ -39,7 +39,7 @@ def collect(reply_id: str, events: list[chat_pb2.GenerateEvent]) -> dict[str, An
             case "started":
                 reply = _message(reply_id, event.started)
             case "delta":
-                for piece in _pieces(event.delta, blocks[-1][0].of if blocks else None):
+                for piece in _pieces(event.delta):
                     if not blocks or piece.of != blocks[-1][0].of:
                         blocks.append((piece, []))
                     blocks[-1][1].append(piece.text)
@@ -60,7 +60,7 @@ class MessageEvents:
     def of(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
         match event.WhichOneof("event"):
             case "delta":
-                for piece in _pieces(event.delta, self._open):
+                for piece in _pieces(event.delta):
                     yield from self._said(piece)
             case "started":
                 yield _event("message_start", message=_message(self._reply_id, event.started))
@@ -93,13 +93,11 @@ class MessageEvents:
         return _event("content_block_delta", index=self._index, delta=delta)
 
 
-def _pieces(delta: chat_pb2.Delta, going_on: int | None) -> list[_Piece]:
+def _pieces(delta: chat_pb2.Delta) -> list[_Piece]:
     found = [_Piece(THINKING, delta.reasoning)] if delta.reasoning else []
     if delta.text:
         found.append(_Piece(TEXT, delta.text))
-    found += [_Piece(p.index, p.arguments, p.id, p.name) for p in delta.tool_calls]
-    # Deltas that waited together come as one: what belongs to the open block was said first.
-    return sorted(found, key=lambda piece: piece.of != going_on)
+    return found + [_Piece(p.index, p.arguments, p.id, p.name) for p in delta.tool_calls]
 
 
 def _block(first: _Piece, signature: str, text: str) -> dict[str, Any]:

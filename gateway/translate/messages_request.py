@@ -17,8 +17,8 @@ from gateway.schemas.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from gateway.translate.chat_request import MAX_SCHEMA_BYTES
 from gateway.translate.common import ChatDefaults
+from gateway.translate.formats import schema_constraint
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -220,10 +220,4 @@ def _tool_choice(choice: ToolChoice, names: set[str]) -> chat_pb2.ToolChoice:
 def _constraint(body: MessagesRequest) -> chat_pb2.Constraint | None:
     if body.output_config is None or body.output_config.format is None:
         return None
-    schema = json.dumps(body.output_config.format.schema_)
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB",
-            param="output_config.format.schema",
-        )
-    return chat_pb2.Constraint(json_schema=schema)
+    return schema_constraint(body.output_config.format.schema_, "output_config.format.schema")

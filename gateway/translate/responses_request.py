@@ -18,14 +18,13 @@ from gateway.schemas.responses import (
     RefusalPart,
     ResponsesRequest,
 )
-from gateway.translate.chat_request import MAX_SCHEMA_BYTES
-from gateway.translate.common import ChatDefaults, sampling, stop_strings
+from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.formats import schema_constraint
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 # What clients of this API call the contract's fields.
 NAMES = {"messages": "input", "response_format": "text.format", "max_tokens": "max_output_tokens"}
-NO_THINKING = ("none", "minimal")
 
 
 def generate_request(
@@ -79,10 +78,7 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
         parallel_tool_calls=body.parallel_tool_calls,
     )
     effort = body.reasoning.effort if body.reasoning else None
-    if effort in NO_THINKING:
-        conversation.template_kwargs["enable_thinking"] = False
-    elif effort is not None:
-        conversation.template_kwargs["reasoning_effort"] = effort
+    conversation.template_kwargs.update(effort_kwargs(effort))
     return conversation
 
 
@@ -193,9 +189,4 @@ def _constraint(body: ResponsesRequest) -> chat_pb2.Constraint | None:
         return None
     if wanted.type == "json_object":
         return chat_pb2.Constraint(json_object=True)
-    schema = json.dumps(wanted.schema_)
-    if len(schema) > MAX_SCHEMA_BYTES:
-        raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB", param="text.format.schema"
-        )
-    return chat_pb2.Constraint(json_schema=schema)
+    return schema_constraint(wanted.schema_ or {}, "text.format.schema")

@@ -30,10 +30,13 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
 
 def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
     add_special = body.add_special if body.add_special_tokens is None else body.add_special_tokens
+    if add_special is None:
+        # As in vLLM, whose name for a text is `prompt`; llama-server, with `content`, adds none.
+        add_special = body.prompt is not None
     return chat_pb2.TokenizeTextRequest(
         model=body.model or "",
         text=body.plain_text,
-        add_special=bool(add_special),
+        add_special=add_special,
         keep_alive_s=body.keep_alive,
     )
 
@@ -46,10 +49,18 @@ def tokens_reply(
     texts = [piece.decode("utf-8", "replace") for piece in pieces]
     if body.with_pieces:
         reply["tokens"] = [
-            {"id": token, "piece": text} for token, text in zip(ids, texts, strict=True)
+            {"id": token, "piece": _piece(piece)} for token, piece in zip(ids, pieces, strict=True)
         ]
     else:
         reply["tokens"] = list(ids)
     if body.return_token_strs:
         reply["token_strs"] = texts
     return reply
+
+
+def _piece(piece: bytes) -> str | list[int]:
+    """The bytes themselves where they are only a part of a character."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)

@@ -91,6 +91,7 @@ WAYS_OUT = {
     "send less": "減少送出的內容",
     'let the oldest items go: truncation "auto"': '允許捨棄最舊的項目：truncation 設為 "auto"',
     "send the whole conversation in input": "在 input 中送出完整對話",
+    "send the whole conversation in messages": "在 messages 中送出完整對話",
     "send the item itself": "直接送出該項目本身",
     "send the content as text": "以文字送出內容",
     "send the prompt as a string": "以字串送出提示",
@@ -105,9 +106,9 @@ WAYS_OUT = {
     "use a model that declares truncate_dim": "改用宣告了 truncate_dim 的模型",
     "leave that keyword out": "移除該關鍵字",
     "use another keyword that llguidance supports": "改用 llguidance 支援的其他關鍵字",
-    "let tool_choice be auto": "將 tool_choice 設為 auto",
+    "make it simpler": "簡化它",
+    "bound what repeats": "限制重複的次數",
     "let tool_choice be none": "將 tool_choice 設為 none",
-    "leave response_format out": "不要指定 response_format",
     "offer it as a function and run it yourself": "以函式形式提供，並自行執行",
     "offer a tool with an input_schema, and run it yourself": (
         "提供具有 input_schema 的工具，並自行執行"

@@ -29,6 +29,21 @@ for await (const chunk of await client.chat.completions.create({ ...chat, stream
 }
 const helper = client.chat.completions.stream({ ...chat, tools: [tool], tool_choice: "required" });
 const called = await helper.finalChatCompletion();
+let nRun = 0;
+const runnable = {
+  ...tool,
+  function: { ...tool.function, parse: JSON.parse, function: () => `sunny ${(nRun += 1)}` },
+};
+const forced = { type: "function", function: { name: "weather" } };
+const runner = client.chat.completions.runTools(
+  { ...chat, tools: [runnable], tool_choice: forced },
+  { maxChatCompletions: 1 },
+);
+await runner.done();
+const responding = client.responses.stream({ model: chat.model, input: "What is Y26HKX?" });
+const kinds = [];
+for await (const event of responding) kinds.push(event.type);
+const responded = await responding.finalResponse();
 const vectors = await client.embeddings.create({ model: "all-MiniLM-L6-v2", input: ["a", "b"] });
 const models = [];
 for await (const model of client.models.list()) models.push(model.id);
@@ -42,6 +57,8 @@ console.log(
   JSON.stringify({
     plain: plain.choices[0].message.content,
     streamed,
+    nRun,
+    responded: { text: responded.output_text, first: kinds[0], last: kinds.at(-1) },
     calls: called.choices[0].message.tool_calls,
     dimensions: vectors.data.map((one) => one.embedding.length),
     models,

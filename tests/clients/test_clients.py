@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, Field, SecretStr
 
@@ -41,7 +42,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "openai_client.mjs"
 
 
-def test_the_npm_sdk_chats_streams_calls_tools_and_embeds(
+def test_the_npm_sdk_chats_streams_runs_tools_responds_and_embeds(
     stack: RunningStack, script: Path
 ) -> None:
     assert NODE is not None
@@ -58,6 +59,9 @@ def test_the_npm_sdk_chats_streams_calls_tools_and_embeds(
     for call in got["calls"]:
         assert call["function"]["name"] == "weather"
         assert set(json.loads(call["function"]["arguments"])) == {"city"}
+    assert got["nRun"] == 1
+    assert "Y26HKX" in got["responded"].pop("text")
+    assert got["responded"] == {"first": "response.created", "last": "response.completed"}
     assert got["dimensions"] == [384, 384]
     assert {GUIDE, MINILM} <= set(got["models"])
     assert got["refused"] == {"name": "BadRequestError", "status": 400, "param": "temperature"}
@@ -91,17 +95,27 @@ class City(BaseModel):
     is_big: bool
 
 
+@pytest.mark.parametrize("responses", [False, True])
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
-def test_langchain_gets_structured_output(stack: RunningStack, method: Any) -> None:
-    model = langchain(stack, max_completion_tokens=200)
+def test_langchain_gets_structured_output(
+    stack: RunningStack, method: Any, responses: bool
+) -> None:
+    model = langchain(stack, max_completion_tokens=200, use_responses_api=responses)
     found = model.with_structured_output(City, method=method).invoke("Name a city.")
     assert isinstance(found, City)
 
 
-def test_langchain_binds_tools(stack: RunningStack) -> None:
-    bound = langchain(stack, max_completion_tokens=200).bind_tools([City], tool_choice="any")
-    reply = bound.invoke("Name a city.")
-    assert [call["name"] for call in reply.tool_calls][:1] == ["City"]
+@pytest.mark.parametrize("responses", [False, True])
+def test_langchain_binds_tools_and_goes_on_with_their_results(
+    stack: RunningStack, responses: bool
+) -> None:
+    model = langchain(stack, max_completion_tokens=200, use_responses_api=responses)
+    question = HumanMessage("Name a city.")
+    bound = model.bind_tools([City], tool_choice="any", parallel_tool_calls=False)
+    reply = bound.invoke([question])
+    assert [call["name"] for call in reply.tool_calls] == ["City"]
+    result = ToolMessage("noted", tool_call_id=reply.tool_calls[0]["id"])
+    assert model.bind_tools([City]).invoke([question, reply, result]).content
 
 
 def test_langchain_embeds(stack: RunningStack) -> None:

@@ -4,11 +4,20 @@ from typing import Any
 
 import pytest
 
+from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
 from tests.contract.scripted_worker import ScriptedWorker
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+OTHER_TOOL = {"type": "function", "function": {"name": "g"}}
+ALLOWED = {
+    "type": "allowed_tools",
+    "allowed_tools": {
+        "mode": "required",
+        "tools": [{"type": "function", "function": {"name": "f"}}],
+    },
+}
 HONOURED: list[dict[str, Any]] = [
     {"frequency_penalty": 1},
     {"presence_penalty": 1},
@@ -32,6 +41,12 @@ HONOURED: list[dict[str, Any]] = [
     {"ignore_eos": True},
     {"keep_alive": "5m"},
     {"chat_template_kwargs": {"enable_thinking": False}},
+    {"reasoning_effort": "low"},
+    {"reasoning_effort": "none"},
+    {"response_format": {"type": "json_object", "schema": {"const": 1}}},
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1}}}},
+    {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}},
+    {"tools": [*TOOLS, OTHER_TOOL], "tool_choice": ALLOWED},
 ]
 WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"metadata": {"a": "b"}},
@@ -39,7 +54,7 @@ WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"prediction": {"type": "content", "content": "x"}},
     {"prompt_cache_key": "k"},
     {"prompt_cache_retention": "24h"},
-    {"reasoning_effort": "low"},
+    {"prompt_cache_options": {"mode": "explicit"}},
     {"safety_identifier": "s"},
     {"service_tier": "flex"},
     {"store": True},
@@ -55,6 +70,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"think": True}, "enable_thinking"),
     ({"options": {"num_ctx": 5}}, "beside messages"),
     ({"format": "json"}, "response_format"),
+    ({"structured_outputs": {"choice": ["a"]}}, "regex"),
+    ({"response_format": {"type": "text", "json_schema": {"name": "x"}}}, "json_schema"),
+    ({"response_format": {"type": "text", "schema": {}}}, "json_object"),
+    ({"stream_options": {"include_usage": True}}, "stream"),
+    ({"tool_choice": "auto"}, "tools"),
+    ({"tool_choice": ALLOWED}, "tools"),
+    ({"tool_choice": {}}, ""),
+    ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, ""),
     ({"guided_json": {}}, "response_format"),
     ({"guided_regex": "a"}, "regex"),
     ({"json_schema": {}}, "response_format"),
@@ -93,6 +116,69 @@ async def test_what_changes_nothing_is_named(
 ) -> None:
     reply = await ask(gateway, fields)
     assert reply.headers["x-ignored-parameters"] == ", ".join(fields)
+
+
+async def test_the_older_name_of_a_limit_gives_way_to_the_newer_and_is_named(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    reply = await ask(gateway, {"max_tokens": 9, "max_completion_tokens": 3})
+    assert reply.headers["x-ignored-parameters"] == "max_tokens"
+    assert worker.calls[-1].request.max_tokens == 3
+
+
+async def test_only_allowed_tools_are_shown_to_the_model(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    await ask(gateway, {"tools": [*TOOLS, OTHER_TOOL], "tool_choice": ALLOWED})
+    conversation = worker.calls[-1].request.conversation
+    assert [tool.name for tool in conversation.tools] == ["f"]
+    assert conversation.tool_choice.mode == chat_pb2.ToolChoice.MODE_REQUIRED
+
+
+async def test_null_asks_for_nothing_whatever_its_name(gateway: RunningGateway) -> None:
+    message = MESSAGES[0] | {"audio": None, "provider_specific_fields": None}
+    fields = {"functions": None, "function_call": None, "audio": None, "anything": None}
+    reply = await ask(gateway, {"messages": [message]} | fields)
+    assert reply.status_code == 200, reply.text
+    assert "x-ignored-parameters" not in reply.headers
+
+
+async def test_messages_as_harnesses_and_sdks_write_them_are_taken(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    history = [
+        {"role": "user", "content": "hi", "type": "text"},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        {"role": "assistant", "content": None, "refusal": "Never."},
+        {"role": "assistant", "content": None, "reasoning_content": "Hm"},
+        {"role": "assistant", "content": "So.", "reasoning": "Hm"},
+        {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"a": 1}}]},
+    ]
+    reply = await ask(gateway, {"messages": history})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["x-ignored-parameters"] == "cache_control"
+    sent = worker.calls[-1].request.conversation.messages
+    assert [message.content for message in sent] == ["hi", "No.", "Never.", "", "So.", "x"]
+    assert [message.reasoning for message in sent[3:5]] == ["Hm", "Hm"]
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "text", "text": "x", "foo": 1}, "messages[0].content[0].foo"),
+        ({"type": "text", "text": 5}, "messages[0].content[0].text"),
+        ({"type": "refusal"}, "messages[0].content[0].refusal"),
+        ({"type": "image_url", "image_url": {"url": "x"}}, "messages[0].content[0].type"),
+        ({"type": "video_url", "video_url": {"url": "x"}}, "messages[0].content[0].type"),
+        ({"text": "x"}, "messages[0].content[0].type"),
+    ],
+)
+async def test_a_wrong_part_is_named_by_its_place(
+    gateway: RunningGateway, part: dict[str, Any], param: str
+) -> None:
+    reply = await ask(gateway, {"messages": [{"role": "user", "content": [part]}]})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == param
 
 
 async def test_obfuscation_that_is_asked_for_is_named(gateway: RunningGateway) -> None:

@@ -122,6 +122,40 @@ async def test_the_sdks_beta_client_is_served_too(client: AsyncAnthropic) -> Non
     assert message.content[0].type == "text"
 
 
+async def test_the_sdks_tool_runner_goes_on_without_a_thread(
+    client: AsyncAnthropic, worker: ScriptedWorker
+) -> None:
+    @anthropic.beta_async_tool
+    async def weather(city: str) -> str:
+        """Tell the weather.
+
+        Args:
+            city: where
+        """
+        return f"sun over {city}"
+
+    call = says(calls((0, "call_a", "weather", '{"city": "Bern"}')), reason="REASON_TOOL_CALLS")
+    end = says(delta("Sunny."))
+
+    def calls_then_ends(
+        request: chat_pb2.GenerateRequest,
+    ) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        has_result = request.conversation.messages[-1].role == "tool"
+        return (end if has_result else call)(request)
+
+    worker.generate = calls_then_ends
+    runner = client.beta.messages.tool_runner(
+        model=CHAT_ID,
+        max_tokens=9,
+        messages=[{"role": "user", "content": "hi"}],
+        tools=[weather],
+    )
+    last = await runner.until_done()
+    assert [block.text for block in last.content if block.type == "text"] == ["Sunny."]
+    *_, result = worker.calls[-1].request.conversation.messages
+    assert (result.role, result.content) == ("tool", "sun over Bern")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_thinking_text_and_calls_are_blocks_of_their_own(
     client: AsyncAnthropic, worker: ScriptedWorker, stream: bool
@@ -162,21 +196,6 @@ async def test_a_stream_opens_and_closes_each_block_before_the_next(
     assert set(indexes) == set(range(len(BLOCKS)))
     assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert found[-2]["usage"]["output_tokens"] == len(THINKS_AND_CALLS)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_pieces_that_waited_together_stay_in_their_blocks(
-    client: AsyncAnthropic, worker: ScriptedWorker, stream: bool
-) -> None:
-    worker.generate = says(
-        calls((0, "call_a", "weather", '{"city"')),
-        calls((0, "", "", ': "Taipei"}'), (1, "call_b", "weather", "{}"), text="Then"),
-    )
-    async with client.messages.stream(**BODY) as events:
-        streamed = await events.get_final_message()
-    message = streamed if stream else await client.messages.create(**BODY)
-    assert [block.type for block in message.content] == ["tool_use", "text", "tool_use"]
-    assert shown(message)[0]["input"] == {"city": "Taipei"}
 
 
 async def test_arguments_that_were_cut_are_an_empty_object(

@@ -234,6 +234,17 @@ async def test_a_tool_loop_sends_the_models_own_items_back(
     ]
 
 
+async def test_items_that_were_dumped_with_what_the_sdk_parsed_are_taken_back(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    worker.generate = THINK_SPEAK_CALL
+    async with sdk(gateway) as client:
+        first = await client.responses.parse(model=CHAT_ID, input="hi", tools=[WEATHER, TIME])
+        items: Any = [{"role": "user", "content": "hi"}, *(o.model_dump() for o in first.output)]
+        await client.responses.create(model=CHAT_ID, input=items, tools=[WEATHER, TIME])
+    assert len(worker.calls[-1].request.conversation.messages[-1].tool_calls) == 2
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_logprobs_come_when_they_are_asked_for(
     gateway: RunningGateway, worker: ScriptedWorker, stream: bool

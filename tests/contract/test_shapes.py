@@ -60,6 +60,15 @@ async def test_the_openai_sdk_chats_plain_and_streamed(gateway: RunningGateway) 
     await asyncio.to_thread(use_sdk)
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+async def test_a_base_url_without_v1_is_served_too(gateway: RunningGateway, path: str) -> None:
+    body = {"chat/completions": {"messages": MESSAGES}, "responses": {"input": "x"}}.get(
+        path, {"prompt": "x"}
+    )
+    replies = [await gateway.http.post(f"{base}/{path}", json=body) for base in ("", "/v1")]
+    assert [reply.status_code for reply in replies] == [200, 200]
+
+
 async def test_the_openai_sdk_embeds_completes_and_lists(gateway: RunningGateway) -> None:
     def use_sdk() -> None:
         with openai.OpenAI(base_url=f"{gateway.base_url}/v1", api_key="any") as client:

@@ -29,6 +29,15 @@ def test_a_text_survives_the_way_to_tokens_and_back(stack: RunningStack, field: 
     assert back == {"prompt": text, "content": text}
 
 
+def test_pieces_of_a_character_are_told_as_bytes(stack: RunningStack) -> None:
+    text = "媽 🤗 ok"
+    tokens = post(stack, "/tokenize", content=text, with_pieces=True)["tokens"]
+    pieces = [token["piece"] for token in tokens]
+    assert any(isinstance(piece, list) for piece in pieces)
+    raw = b"".join(p.encode() if isinstance(p, str) else bytes(p) for p in pieces)
+    assert raw.decode() == text
+
+
 def test_a_conversation_has_the_tokens_that_a_completion_is_charged_for(
     stack: RunningStack,
 ) -> None:

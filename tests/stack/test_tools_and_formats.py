@@ -157,7 +157,7 @@ def test_a_regex_and_a_grammar_hold_too(stack: RunningStack) -> None:
         ),
         ({"regex": "("}, "regex", "regex"),
         ({"grammar": "start: x"}, "grammar", "x"),
-        ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "tool_choice", "format"),
+        ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "regex", "no room"),
         ({"tools": TOOLS, "regex": "a"}, "regex", "no room for calls"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools", "same name"),
         (
@@ -182,9 +182,31 @@ def test_what_cannot_be_held_is_a_400_that_says_where(
     assert said in reply.json()["error"]["message"]
 
 
+NOWHERE = 'start: "abcdefghijkl" never\nnever: never "b"'
+
+
+def test_an_answer_whose_grammar_leads_nowhere_is_a_400_and_harms_nobody(
+    stack: RunningStack,
+) -> None:
+    def process() -> Any:
+        return stack.http.get(f"/v1/models/{GUIDE}").json()["loaded_at"]
+
+    ask(stack, max_tokens=1)
+    before = process()
+    body = {"messages": QUESTION, "grammar": NOWHERE}
+    reply = stack.http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == httpx.codes.BAD_REQUEST, reply.text
+    streamed = stack.http.post("/v1/chat/completions", json=body | {"stream": True})
+    assert "leads nowhere" in streamed.text
+    assert "[DONE]" not in streamed.text
+    assert ask(stack, max_tokens=4).choices[0].finish_reason == "length"
+    assert process() == before
+
+
 def test_a_call_that_runs_out_of_tokens_ends_with_length(stack: RunningStack) -> None:
     reply = ask(stack, tools=TOOLS, tool_choice="required", max_tokens=3)
     assert reply.choices[0].finish_reason == "length"
+    assert not reply.choices[0].message.content
 
 
 def test_the_sdk_raises_bad_request_for_a_bad_schema(stack: RunningStack) -> None:

@@ -29,11 +29,19 @@ class ToolCallFilter:
     Args:
         schemas: JSON schemas of the offered tools' arguments, by name.
         parallel: False: only the first call counts, and nothing after it.
+        forced: a grammar leaves no room for text, so the beginning of a call is never any.
     """
 
-    def __init__(self, schemas: Mapping[str, dict[str, Any]], *, parallel: bool = True) -> None:
+    def __init__(
+        self,
+        schemas: Mapping[str, dict[str, Any]],
+        *,
+        parallel: bool = True,
+        forced: bool = False,
+    ) -> None:
         self._schemas = schemas
         self._parallel = parallel
+        self._forced = forced
         self._out: list[Piece] = []
         self._state = self._at_start
         # Text that may be the beginning of something.
@@ -64,7 +72,7 @@ class ToolCallFilter:
 
     def flush(self) -> list[Piece]:
         """The reply has ended: what was no call after all is text."""
-        if self._reader is None or not self._reader.name:
+        if not self._forced and (self._reader is None or not self._reader.name):
             self._say("".join(self._raw))
             if self._state is not self._between:
                 self._say(self._held)

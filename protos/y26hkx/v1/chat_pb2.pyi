@@ -552,6 +552,8 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class Delta(_message.Message):
+    """More of a choice: reasoning, then text, then calls; what came in another order is in the next."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CHOICE_FIELD_NUMBER: _builtins.int
@@ -651,6 +653,7 @@ class Candidate(_message.Message):
     text: _builtins.bytes
     """The token's bytes; not always whole UTF-8."""
     logprob: _builtins.float
+    """NaN: none, as of the first token of a repeated prompt."""
     def __init__(
         self,
         *,

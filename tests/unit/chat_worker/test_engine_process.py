@@ -1,5 +1,6 @@
 """The engine process as the worker sees it: messages on a pipe, a tiny model behind them."""
 
+import math
 import os
 import signal
 import sys
@@ -114,7 +115,9 @@ def test_echo_repeats_the_prompt_and_scores_it(engine: EnginePipe) -> None:
     events, _ = engine.ask(question("", input=prompt, echo=True, top_logprobs=0, max_tokens=0))
     assert text_of(events) == prompt.text
     scored = [one for e in events if isinstance(e, m.Delta) for one in e.logprobs]
-    assert len(scored) == n_prompt - 1
+    assert len(scored) == n_prompt
+    assert b"".join(one.chosen.text for one in scored).decode() == prompt.text
+    assert [math.isnan(one.chosen.logprob) for one in scored] == [True] + [False] * (n_prompt - 1)
     assert isinstance(events[0], m.Started)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
+from chat_worker.engine.sampling import ConstraintFailed
 from chat_worker.messages import Constraint
 from protos.errors import InvalidRequest
 from tests.unit.chat_worker.random_answers import answer
@@ -77,6 +78,10 @@ def test_answers_of_one_grammar_do_not_share_their_state(
         ("regex", "(" * 60_000, "regex"),
         ("regex", "a" * 200_000, "longer than"),
         ("grammar", "start: missing", "missing"),
+        ("regex", "(?=a)b", "look-around"),
+        ("regex", r"[^\s\S]", "nothing satisfies it"),
+        ("regex", "((a{99}){99}){99}", "too many expressions"),
+        ("grammar", "start: start", "nothing satisfies it"),
         ("grammar", "", "Empty"),
     ],
 )
@@ -87,6 +92,14 @@ def test_what_cannot_be_enforced_is_refused_with_its_place(
         grammars.start(Constraint(kind, text))  # type: ignore[arg-type]
     assert caught.value.param in ("response_format", "regex", "grammar")
     assert len(caught.value.message) < 600
+
+
+def test_a_dead_end_in_mid_answer_is_no_complete_answer(
+    tokenizer: Tokenizer, grammars: Grammars
+) -> None:
+    nowhere = 'start: "abcdefghijkl" never\nnever: never "b"'
+    with pytest.raises(ConstraintFailed):
+        answer(tokenizer, grammars.start(Constraint("grammar", nowhere)), 0)
 
 
 def test_ten_thousand_grammars_do_not_pile_up(grammars: Grammars) -> None:

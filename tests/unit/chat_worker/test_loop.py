@@ -5,9 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chat_worker.engine.loop import Admitted, Ended, Failed, Loop, Report, Token, Waiting
+from chat_worker.engine.loop import Loop
+from chat_worker.engine.reports import Admitted, Ended, Failed, Report, Token, Waiting
 from chat_worker.engine.runner import Item
-from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sampling import ConstraintFailed, Row, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, continuation, limits
 
@@ -97,6 +98,34 @@ def test_a_failing_sequence_fails_alone() -> None:
     assert tokens_of(reports_after, after) == continuation([5, 5], 4)
 
 
+class DeadEnd:
+    """A constraint that cannot go on after two tokens."""
+
+    is_complete = False
+
+    def __init__(self) -> None:
+        self._n_left = 2
+
+    def mask(self, logits: Row) -> None:
+        if not self._n_left:
+            raise ConstraintFailed
+        self._n_left -= 1
+
+    def accept(self, token: int) -> None:
+        pass
+
+
+def test_a_grammar_that_leads_nowhere_fails_its_own_sequence_only() -> None:
+    lost, good = sequence([5, 5], n_new=6), sequence([6, 6], n_new=6)
+    lost.sampler = Sampler(SamplingParams(temperature=0), [5, 5], constraint=DeadEnd())
+    with running(FakeRunner()) as observed:
+        observed.loop.begin([good, lost])
+        reports = observed.until_ended(2)
+        assert not observed.died.is_set()
+    assert Failed(lost, by_constraint=True) in reports
+    assert tokens_of(reports, good) == continuation([6, 6], 6)
+
+
 def test_a_step_that_fails_once_fails_nobody() -> None:
     failed: list[int] = []
 
@@ -166,7 +195,7 @@ def test_an_idle_loop_runs_nothing_and_closing_frees_the_runner() -> None:
 
 
 def test_prompt_tokens_are_scored_once_each_even_in_chunks() -> None:
-    from chat_worker.engine.loop import PromptScored
+    from chat_worker.engine.reports import PromptScored
 
     prompt = [i % 50 for i in range(100)]
     one = sequence(prompt, n_new=1, n_top=2)

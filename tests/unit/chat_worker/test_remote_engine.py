@@ -220,6 +220,14 @@ def test_what_the_server_says_about_the_request_is_passed_on_within_bounds(
     assert len(error.message) < 350
 
 
+def test_llama_servers_words_for_too_long_an_input_are_known(
+    engine: EnginePipe, upstream: ScriptedUpstream
+) -> None:
+    said_so = {"message": "too long", "code": 400, "type": "exceed_context_size_error"}
+    upstream.play(body=sse({"error": said_so}, done=False)[6:], status=400)
+    assert failure(engine).code == "context_length_exceeded"
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b'{"error": 5}', b'{"error": "no"}', b"\xff"])
 def test_a_refusal_in_no_known_form_is_still_a_refusal(
     engine: EnginePipe, upstream: ScriptedUpstream, body: bytes

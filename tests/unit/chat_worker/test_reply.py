@@ -40,12 +40,12 @@ def read(form: ReplyForm, pieces: list[bytes]) -> tuple[str, str, list[str], str
     found = []
     for piece in pieces:
         reply.push(piece)
-        found.append(reply.take())
+        found += reply.take()
         if reply.is_complete:
             break
     else:
         reply.flush()
-        found.append(reply.take())
+        found += reply.take()
     calls = [call for one in found for call in one.calls]
     return (
         "".join(one.reasoning for one in found),
@@ -78,3 +78,17 @@ def test_thinking_tokens_are_counted_with_their_marks() -> None:
     for piece in (b"<think>", b"a", b" b", b"</think>", b"\n", b"c"):
         reply.push(piece)
     assert reply.n_reasoning_tokens == 4
+
+
+def test_what_is_said_after_a_call_comes_after_it() -> None:
+    reply = Reply(ReplyForm(schemas=SCHEMAS), make_id=lambda: "call_0")
+    reply.push(b'Look: <tool_call>{"name": "now", "arguments": {}}</tool_call> So it is.')
+    reply.flush()
+    parts = [(part.text, len(part.calls)) for part in reply.take()]
+    assert [(text.strip(), n_calls) for text, n_calls in parts] == [("Look:", 1), ("So it is.", 0)]
+
+
+@pytest.mark.parametrize("cut", ["[", '[{"name": "no', '[{"name": "now", "arguments": {}}, {"na'])
+def test_the_beginning_of_a_forced_call_is_no_text(cut: str) -> None:
+    _, text, calls, _ = read(ReplyForm(schemas=SCHEMAS, forced_calls=True), [cut.encode()])
+    assert (text, calls) == ("", ["now"] if "}" in cut else [])

@@ -31,6 +31,13 @@ def test_tojson_keeps_unicode_and_html_as_transformers_does() -> None:
     assert render("{{ messages[0].content | tojson }}", [Message("user", "<é>&'")]) == '"<é>&\'"'
 
 
+@pytest.mark.parametrize(("written", "seen"), [("", "{}"), ("{}", "{}"), ("no JSON", '"no JSON"')])
+def test_arguments_that_are_no_object_reach_the_template_too(written: str, seen: str) -> None:
+    source = "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+    called = Message("assistant", tool_calls=[ToolCall("1", "f", written)])
+    assert ChatTemplate(source, {}).render(Conversation([called])) == seen
+
+
 def test_arguments_of_tool_calls_reach_the_template_as_objects() -> None:
     call = ToolCall("1", "add", '{"a": 1}')
     messages = [Message("assistant", "", tool_calls=[call])]

@@ -143,3 +143,19 @@ def test_deltas_that_wait_together_are_packed_by_choice_and_lose_nothing() -> No
     assert finished.finished.choices[0].stop_sequence == "END"
     assert not finished.finished.choices[1].HasField("stop_sequence")
     assert finished.finished.usage.completion_tokens == 4
+
+
+def test_deltas_are_packed_only_as_far_as_their_order_is_kept() -> None:
+    call = m.CallPiece(0, "call_a", "weather", "{")
+    batch: list[m.Event] = [
+        m.Delta(0, "", 1, reasoning="Hm"),
+        m.Delta(0, "So: ", 1),
+        m.Delta(0, "", 1, calls=[call]),
+        m.Delta(0, "", 1, calls=[m.CallPiece(0, arguments="}")]),
+        m.Delta(0, "Then", 1),
+        m.Delta(0, "", 1, reasoning="Hm again"),
+    ]
+    first, second, third = (event.delta for event in to_events(batch, ENTRY))
+    assert (first.reasoning, first.text, first.n_tokens) == ("Hm", "So: ", 4)
+    assert [piece.arguments for piece in first.tool_calls] == ["{", "}"]
+    assert (second.text, third.reasoning) == ("Then", "Hm again")
