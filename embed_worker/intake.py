@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.tokens import Tokenized
+from embed_worker.engine.cache import Cache
 from embed_worker.engine.call import Call, Row
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
@@ -29,10 +30,13 @@ from worker_runtime.engine_host import Outbox
 
 
 class Intake:
-    def __init__(self, model: LoadedModel, spec: LoadSpec, queue: Queue, outbox: Outbox) -> None:
+    def __init__(
+        self, model: LoadedModel, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
+    ) -> None:
         self._model = model
         self._spec = spec
         self._queue = queue
+        self._cache = cache
         self._outbox = outbox
 
     def submit(self, call_id: int, body: Raw) -> None:
@@ -69,6 +73,7 @@ class Intake:
                 truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
                 ignored=ignored,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, found.rows, vectors)
@@ -93,6 +98,7 @@ class Intake:
                 n_tokens=call.n_tokens,
                 truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, found.rows, scores)
@@ -118,6 +124,7 @@ class Intake:
                 n_tokens=call.n_tokens,
                 truncated=documents.truncated,
                 n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, [*queries.rows, *documents.rows], scores)

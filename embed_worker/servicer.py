@@ -47,6 +47,7 @@ class EmbedServicer(EmbedServiceServicer):
         model = self._choice.embedder(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
         lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
+        lease.count_caches(answer.caches)
         return to_embed_response(answer, lease.entry)
 
     async def Rerank(  # noqa: N802
@@ -79,6 +80,7 @@ class EmbedServicer(EmbedServiceServicer):
         model = self._choice.reranker(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Scores)
         lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
+        lease.count_caches(answer.caches)
         return answer, lease.entry
 
     async def _ask(
