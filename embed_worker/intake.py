@@ -49,8 +49,8 @@ class Intake:
                     self._compare(call_id, request)
                 case Score() as request:
                     self._score(call_id, request)
-                case Tokenize(texts):
-                    self._answer(call_id, TokenLists(self._model.tokens.ids(texts)))
+                case Tokenize() as request:
+                    self._tokenize(call_id, request)
         except ServingError as error:
             self._outbox.ended(call_id, error)
 
@@ -128,6 +128,12 @@ class Intake:
             )
 
         self._begin(call_id, [*queries.rows, *documents.rows], scores)
+
+    def _tokenize(self, call_id: int, request: Tokenize) -> None:
+        tokens = self._model.tokens
+        ids = tokens.ids(request.texts, add_special=request.add_special)
+        pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
+        self._answer(call_id, TokenLists(ids, pieces))
 
     def _begin(self, call_id: int, rows: list[Row], event: Callable[[Call], Event]) -> None:
         call = Call(

@@ -62,7 +62,7 @@ class Facts(Struct, kw_only=True):
 
 
 class Embed(Struct, tag="embed", kw_only=True):
-    """Vectors for texts or token ids (without special tokens); answered by `Vectors`."""
+    """Vectors for texts or token ids; answered by `Vectors`."""
 
     inputs: list[str | list[int]]
     truncate: Truncate = "end"
@@ -85,6 +85,8 @@ class Tokenize(Struct, tag="tokenize"):
     """Token ids of texts as the model sees them, uncut; answered by `TokenLists`."""
 
     texts: list[str]
+    add_special: bool = True  # the tokens that the model puts around every text
+    with_pieces: bool = False
 
 
 Request = Embed | Score | Tokenize
@@ -115,6 +117,7 @@ class Scores(Struct, tag="scores", kw_only=True):
 
 class TokenLists(Struct, tag="tokens"):
     ids: list[list[int]]
+    pieces: list[list[str]] = []  # as the vocabulary spells them, where they were asked for
 
 
 Event = Vectors | Scores | TokenLists

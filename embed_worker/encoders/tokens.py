@@ -59,6 +59,8 @@ class Tokenization:
         """Rows for `inputs`, each after `prompt`.
 
         Args:
+            inputs: texts, or token ids: with the model's special tokens around them, as `ids` gives
+                them, or without.
             max_text_tokens: keep this many of each input at most.
         Raises:
             InvalidRequest: an input is empty or has ids that the model does not know.
@@ -87,9 +89,16 @@ class Tokenization:
             rows.append(Row(ids, len(self._before) + n_prompt if prompt else 0))
         return Tokenized(rows, truncated)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of `texts` as the model sees them, uncut."""
-        return [[*self._before, *content, *self._after] for content in self._contents(texts, "")]
+    def ids(self, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
+        """Token ids of `texts` as the model sees them, uncut, or without what it puts around."""
+        contents = self._contents(texts, "")
+        if not add_special:
+            return contents
+        return [[*self._before, *content, *self._after] for content in contents]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each of `ids` as the vocabulary spells it."""
+        return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def _contents(self, inputs: Sequence[str | list[int]], prompt: str) -> list[list[int]]:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
@@ -100,9 +109,17 @@ class Tokenization:
         by_text = dict(zip(texts, encoded, strict=True))
         prompt_ids = self._content(prompt) if prompt else []
         return [
-            by_text[given] if isinstance(given, str) else prompt_ids + self._checked(index, given)
+            by_text[given]
+            if isinstance(given, str)
+            else prompt_ids + self._bare(self._checked(index, given))
             for index, given in enumerate(inputs)
         ]
+
+    def _bare(self, ids: list[int]) -> list[int]:
+        """`ids` without the special tokens around them; no text becomes those by itself."""
+        n_before, end = len(self._before), len(ids) - len(self._after)
+        framed = n_before <= end and ids[:n_before] == self._before and ids[end:] == self._after
+        return ids[n_before:end] if framed else ids
 
     def _content(self, text: str) -> list[int]:
         return self._encode([text])[0]
@@ -123,7 +140,8 @@ class Tokenization:
                 param=param,
                 suggestions=(
                     "send the text: other models' token ids mean nothing to this one",
-                    "take the ids from this model's tokenizer",
+                    "take the ids from /tokenize",
+                    "in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)",
                 ),
             )
         return ids

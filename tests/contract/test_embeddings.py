@@ -12,10 +12,10 @@ from gateway.app import create_app
 from gateway.routes.embedder import embed_tokens, embeds
 from gateway.services import services_of
 from gateway.settings import GatewaySettings
-from protos.errors import ContextLengthExceeded
+from protos.errors import ContextLengthExceeded, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.running_gateway import RunningGateway, until
-from tests.contract.scripted_worker import EMBED, EMBED_ID, ScriptedWorker, row_numbers
+from tests.contract.scripted_worker import CHAT_ID, EMBED, EMBED_ID, ScriptedWorker, row_numbers
 from tests.contract.test_bad_input import check_shape
 
 EMBEDDINGS = "/v1/embeddings"
@@ -64,6 +64,39 @@ async def test_truncation_can_be_a_word_or_a_yes_or_no(
 ) -> None:
     await post(gateway, truncate=given)
     assert worker.calls[-1].request.truncate == expected
+
+
+async def test_texts_and_token_ids_can_stand_side_by_side(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    reply = await post(gateway, input=["a", [5, 6], "b"], modality="text")
+    assert len(reply.json()["data"]) == 3
+    assert list(worker.calls[-1].request.inputs) == [
+        embed_pb2.EmbedInput(text="a"),
+        embed_pb2.EmbedInput(tokens=embed_pb2.TokenIdList(ids=[5, 6])),
+        embed_pb2.EmbedInput(text="b"),
+    ]
+
+
+async def test_the_route_is_also_where_infinitys_and_llama_servers_clients_look(
+    gateway: RunningGateway,
+) -> None:
+    reply = await gateway.http.post("/embeddings", json={"input": ["a", "b"]})
+    assert len(reply.json()["data"]) == 2
+
+
+async def test_a_chat_model_is_said_to_be_one(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    async def refuse(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        raise ModelNotFound("the model does not exist", param="model")
+
+    worker.embed = refuse
+    asked = {"input": "a", "model": CHAT_ID}
+    error = check_shape(await gateway.http.post(EMBEDDINGS, json=asked), 400)
+    assert error["param"] == "model"
+    assert "chats" in error["message"]
+    check_shape(await gateway.http.post(EMBEDDINGS, json=asked | {"model": "other"}), 404)
 
 
 async def test_what_has_no_effect_and_what_was_cut_is_named(
@@ -141,6 +174,12 @@ async def test_the_openai_sdk_sees_a_workers_refusal_with_the_input_at_fault(
         ({"input": [[]]}, "input[0]"),
         ({"input": [["a"]]}, "input[0][0]"),
         ({"input": {"text": "a"}}, "input"),
+        ({"input": ["a", 5]}, "input[1]"),
+        ({"input": [5, "a"]}, "input[1]"),
+        ({"input": [[1], "a", [True]]}, "input[2][0]"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": None}, "input"),
+        ({"modality": "image"}, "modality"),
     ],
     ids=lambda value: repr(value)[:50],
 )
@@ -159,7 +198,8 @@ async def test_other_routes_can_ask_for_an_embedding_models_tokens(
     async def tokens(request: Request) -> JSONResponse:
         listed = [embeds(services_of(request), name) for name in (EMBED_ID.upper(), "nope", "")]
         assert listed == [True, False, False]
-        return JSONResponse(await embed_tokens(request, EMBED_ID, ["ab", "c"], None))
+        message = embed_pb2.TokenizeRequest(model=EMBED_ID, texts=["ab", "c"])
+        return JSONResponse([list(found.ids) for found in await embed_tokens(request, message)])
 
     app.add_route("/tokens", tokens, methods=["POST"])
     transport = httpx.ASGITransport(app)

@@ -60,6 +60,18 @@ class Engine:
         return wire.raw(self._answer)
 
 
+FACTS = m.Facts(
+    backend="openvino",
+    device="cpu",
+    dimension=2,
+    max_tokens=8,
+    n_vocab=9,
+    batch_tokens=64,
+    precision="bf16, int8 weights",
+    cosine=0.5,
+)
+
+
 class LoadedModels:
     """`Models` with every model loaded."""
 
@@ -71,7 +83,8 @@ class LoadedModels:
     @asynccontextmanager
     async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
         self.keep_alive_s = keep_alive_s
-        yield Lease(CATALOG.resolve(model), cast(Any, self._engine), wire.raw(None), self.counts)
+        entry = CATALOG.resolve(model)
+        yield Lease(entry, cast(Any, self._engine), wire.raw(FACTS), self.counts)
 
 
 VECTORS = m.Vectors(
@@ -123,6 +136,7 @@ async def test_the_reply_names_the_served_model_the_usage_and_the_cut_inputs() -
     made, models, _ = servicer()
     reply = await made.Embed(pb.EmbedRequest(inputs=[text("a"), text("b")]), CONTEXT)
     assert (reply.model.id, reply.model.fingerprint) == ("one", "fp_0123456789abcdef")
+    assert (reply.model.precision, reply.model.cosine) == ("bf16, int8 weights", 0.5)
     assert (list(reply.token_counts), list(reply.truncated)) == ([3, 4], [1])
     assert (reply.usage.prompt_tokens, reply.usage.cached_tokens) == (7, 3)
     assert reply.vectors == bytes(16)

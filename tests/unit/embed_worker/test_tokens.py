@@ -63,6 +63,22 @@ def test_a_prompt_goes_before_token_ids_too() -> None:
     assert list(row.ids) == [CLS, QUERY, A, B, SEP]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([CLS, A, SEP], [CLS, A, SEP]),
+        ([CLS, A], [CLS, CLS, A, SEP]),
+        ([CLS], [CLS, CLS, SEP]),
+        ([CLS, SEP], [CLS, SEP]),
+    ],
+)
+def test_special_tokens_around_token_ids_are_not_doubled(
+    given: list[int], expected: list[int]
+) -> None:
+    (row,) = tokens().rows([given]).rows
+    assert list(row.ids) == expected
+
+
 def test_a_prompt_that_fills_the_model_leaves_no_more_than_it_takes() -> None:
     (row,) = tokens(max_tokens=3).rows(["a b"], prompt="query: ", truncate="start").rows
     assert list(row.ids) == [CLS, QUERY, SEP]
