@@ -1,8 +1,10 @@
 """Embedding requests beyond OpenAI's minimum: what reaches the worker, and what replies say."""
 
 import asyncio
+import base64
 
 import httpx
+import numpy as np
 import openai
 import pytest
 from starlette.requests import Request
@@ -137,6 +139,27 @@ async def test_2048_cut_inputs_are_named_in_a_header_that_clients_take(
     reply = await post(gateway, input=["a"] * 2048)
     assert len(reply.json()["truncated"]) == 2048
     assert len(reply.headers["x-truncated-inputs"]) < 8000
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+async def test_the_largest_request_for_long_vectors_is_answered_whole(
+    gateway: RunningGateway, worker: ScriptedWorker, encoding: str
+) -> None:
+    length, texts = 1024, [f"text {number}" for number in range(2048)]
+    rows = np.random.default_rng(1).standard_normal((len(texts), length), dtype=np.float32)
+
+    async def long(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        assert [given.text for given in request.inputs] == texts
+        return embed_pb2.EmbedResponse(model=EMBED, vectors=rows.tobytes(), dimension=length)
+
+    worker.embed = long
+    data = (await post(gateway, input=texts, encoding_format=encoding)).json()["data"]
+    assert [row["index"] for row in data] == list(range(len(texts)))
+    if encoding == "base64":
+        found = [np.frombuffer(base64.b64decode(row["embedding"]), "<f4") for row in data]
+    else:
+        found = [np.array(row["embedding"], np.float32) for row in data]
+    np.testing.assert_array_equal(np.stack(found), rows)
 
 
 async def test_the_openai_sdk_sees_a_workers_refusal_with_the_input_at_fault(
