@@ -127,6 +127,20 @@ async def test_a_reply_names_the_models_fingerprint_and_no_cut_where_there_is_no
     assert not {"x-truncated-inputs", "x-ignored-parameters"} & set(reply.headers)
 
 
+async def test_a_reply_says_what_the_model_computes_in_and_how_exact_that_is(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    async def rounded(request: embed_pb2.EmbedRequest) -> embed_pb2.EmbedResponse:
+        reply = await row_numbers(request)
+        reply.model.precision, reply.model.cosine = "bf16, int8 weights", 0.9987
+        return reply
+
+    worker.embed = rounded
+    reply = await post(gateway)
+    said = "bf16, int8 weights; cosine to float32 0.998700"
+    assert reply.headers["x-model-precision"] == said
+
+
 async def test_2048_cut_inputs_are_named_in_a_header_that_clients_take(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
