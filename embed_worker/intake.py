@@ -61,7 +61,12 @@ class Intake:
             raise InvalidRequest("there is no input", param="input")
         self._queue.check_room(len(request.inputs))
         prompt, ignored = self._prompt(request)
-        found = self._model.tokens.rows(request.inputs, prompt=prompt, truncate=request.truncate)
+        found = self._model.tokens.rows(
+            request.inputs,
+            prompt=prompt,
+            truncate=request.truncate,
+            max_tokens=request.max_tokens,
+        )
 
         def vectors(call: Call) -> Vectors:
             whole = keep == call.dimension

@@ -69,6 +69,7 @@ class Embed(Struct, tag="embed", kw_only=True):
     prompt_name: str = ""  # empty: the model's default prompt, if it has one
     input_type: str = ""  # what the inputs are for: the model's own prompt for that
     dimensions: int | None = None  # keep this many and renormalise; None: all
+    max_tokens: int | None = None  # of each input, special tokens counted; None: the model's
 
 
 class Score(Struct, tag="score", kw_only=True):

@@ -34,6 +34,7 @@ def to_embed(request: pb.EmbedRequest) -> m.Embed:
         prompt_name=request.prompt_name,
         input_type=request.input_type,
         dimensions=request.dimensions if request.HasField("dimensions") else None,
+        max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
     )
 
 

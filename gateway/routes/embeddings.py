@@ -33,6 +33,7 @@ async def embeddings(request: Request) -> Response:
         request,
         message.model,
         lambda endpoint, options: endpoint.embed.Embed(message, **options),
+        {"max_tokens": "truncate_prompt_tokens"},
     )
     return Response(
         await _joined(reply_parts(response, body.encoding_format or "float")),

@@ -38,6 +38,8 @@ class EmbeddingRequest(ApiModel):
     input_type: InputType | None = None
     prompt_name: Annotated[str, Field(max_length=64)] | None = None
     truncate: Truncation | None = None
+    # vLLM's: tokens of each input at most; -1: as many as the model takes.
+    truncate_prompt_tokens: Annotated[int, Field(ge=1, le=2**20)] | Literal[-1] | None = None
     # What infinity's clients say of every text.
     modality: Literal["text"] | None = None
     keep_alive: KeepAlive | None = None

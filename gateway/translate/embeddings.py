@@ -33,6 +33,7 @@ def embed_request(body: EmbeddingRequest) -> embed_pb2.EmbedRequest:
         prompt_name=body.prompt_name or "",
         input_type=USES.get(body.input_type or "", ""),
         keep_alive_s=body.keep_alive,
+        max_tokens=None if body.truncate_prompt_tokens == -1 else body.truncate_prompt_tokens,
     )
 
 

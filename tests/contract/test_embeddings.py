@@ -101,6 +101,15 @@ async def test_a_chat_model_is_said_to_be_one(
     check_shape(await gateway.http.post(EMBEDDINGS, json=asked | {"model": "other"}), 404)
 
 
+@pytest.mark.parametrize(("given", "expected"), [(10, 10), (-1, None), (None, None)])
+async def test_inputs_can_be_cut_to_a_number_of_tokens_as_in_vllm(
+    gateway: RunningGateway, worker: ScriptedWorker, given: int | None, expected: int | None
+) -> None:
+    await post(gateway, truncate_prompt_tokens=given)
+    request = worker.calls[-1].request
+    assert (request.max_tokens if request.HasField("max_tokens") else None) == expected
+
+
 async def test_what_has_no_effect_and_what_was_cut_is_named(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
@@ -217,6 +226,8 @@ async def test_the_openai_sdk_sees_a_workers_refusal_with_the_input_at_fault(
         ({"input": ["a", ""]}, "input[1]"),
         ({"input": None}, "input"),
         ({"modality": "image"}, "modality"),
+        ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
     ],
     ids=lambda value: repr(value)[:50],
 )

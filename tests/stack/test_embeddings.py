@@ -152,6 +152,16 @@ def test_cut_inputs_are_named_in_body_and_header(stack: RunningStack) -> None:
     assert reply.headers["x-model-fingerprint"] == reply.json()["system_fingerprint"]
 
 
+def test_inputs_are_cut_to_the_tokens_that_are_asked_for(stack: RunningStack) -> None:
+    reply = embed(stack, [LONG, "a"], truncate_prompt_tokens=10)
+    assert reply["usage"] == {"prompt_tokens": 13, "total_tokens": 13}
+    assert reply["truncated"] == [0]
+    body = {"input": "a", "truncate_prompt_tokens": 257}
+    refused = stack.http.post("/v1/embeddings", json=body)
+    assert refused.status_code == httpx.codes.BAD_REQUEST
+    assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
+
+
 def test_a_long_input_that_may_not_be_cut_is_refused_with_both_numbers(
     stack: RunningStack,
 ) -> None:

@@ -102,6 +102,7 @@ class EmbedRequest(_message.Message):
     PROMPT_NAME_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     INPUT_TYPE_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the worker's default model."""
     dimensions: _builtins.int
@@ -113,6 +114,10 @@ class EmbedRequest(_message.Message):
     input_type: _builtins.str
     """What the inputs are for: "query", "document", "classification", "clustering". The model's own
     prompt of that name is used where it has one; prompt_name goes first.
+    """
+    max_tokens: _builtins.int
+    """Keep this many tokens of each input at most, special ones counted; unset: as many as the model
+    takes.
     """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbedInput]: ...
@@ -126,19 +131,24 @@ class EmbedRequest(_message.Message):
         prompt_name: _builtins.str = ...,
         keep_alive_s: _builtins.float | None = ...,
         input_type: _builtins.str = ...,
+        max_tokens: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "dimensions", b"dimensions", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "dimensions", b"dimensions", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "dimensions", b"dimensions", "input_type", b"input_type", "inputs", b"inputs", "keep_alive_s", b"keep_alive_s", "model", b"model", "prompt_name", b"prompt_name", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions", "_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "dimensions", b"dimensions", "input_type", b"input_type", "inputs", b"inputs", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "model", b"model", "prompt_name", b"prompt_name", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dimensions: _TypeAlias = _typing.Literal["dimensions"]  # noqa: Y015
     _WhichOneofArgType__dimensions: _TypeAlias = _typing.Literal["_dimensions", b"_dimensions"]  # noqa: Y015
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dimensions) -> _WhichOneofReturnType__dimensions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
 
