@@ -25,6 +25,8 @@ MAX_BATCH = 256
 # A vector's use is noted when the last note is older.
 NOTE_AFTER_S = 300.0
 FLUSH_S = 2.0
+# All rows are counted for it.
+MEASURE_S = 10.0
 
 
 class DiskCache:
@@ -58,6 +60,7 @@ class DiskCache:
         self._pending: queue.Queue[StoredVector | bytes | None] = queue.Queue(MAX_PENDING)
         self._counts = CacheCounts()
         self._counting = threading.Lock()
+        self._measure_again_s = 0.0
         self._writing = threading.Thread(target=self._write_all, name="disk cache", daemon=True)
         self._writing.start()
 
@@ -108,7 +111,7 @@ class DiskCache:
 
     def _write_all(self) -> None:
         self._writer.forget(self._clock() - self._ttl_s)
-        self._measure(0)
+        self._count(0)
         while (items := self._next_items()) is not None:
             if self._reader.is_damaged or self._writer.is_damaged:
                 self._writer.replace()
@@ -116,7 +119,7 @@ class DiskCache:
                 self._was_replaced.set()
             fresh = [item for item in items if isinstance(item, StoredVector)]
             used = [item for item in items if isinstance(item, bytes)]
-            self._measure(self._writer.write(fresh, used, self._clock()))
+            self._count(self._writer.write(fresh, used, self._clock()))
         self._writer.close()
 
     def _next_items(self) -> list[StoredVector | bytes] | None:
@@ -132,10 +135,14 @@ class DiskCache:
             self._pending.put(None)
         return items or None
 
-    def _measure(self, n_evicted: int) -> None:
-        size = self._writer.size()
+    def _count(self, n_evicted: int) -> None:
         with self._counting:
             self._counts.evictions += n_evicted
+        if time.monotonic() < self._measure_again_s:
+            return
+        size = self._writer.size()
+        self._measure_again_s = time.monotonic() + MEASURE_S
+        with self._counting:
             self._counts.n_bytes, self._counts.n_entries = size.n_bytes, size.n_entries
 
 

@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ REST_S = 30.0
 KEYS_AT_ONCE = 500
 # What a row takes beside its vector, about: key, times, indexes.
 ROW_BYTES = 160
+PORTIONS = 4
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 T = TypeVar("T")
@@ -98,18 +99,19 @@ class VectorFile:
         """Store `fresh` and note that `used` were used; returns how many went for lack of room."""
 
         def store(connection: sqlite3.Connection) -> int:
+            n_evicted = 0
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                # Doubled: where a page takes one row but not two, half of it stays empty.
-                wanted = sum(2 * len(row.vector) + ROW_BYTES for row in fresh)
-                n_evicted = _make_room(connection, self._max_bytes - wanted)
-                connection.executemany(
-                    "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (row.key, row.vector, zlib.crc32(row.vector), row.computed_s, row.used_s)
-                        for row in fresh
-                    ],
-                )
+                for rows in self._portions(fresh):
+                    wanted = sum(_most_bytes(row) for row in rows)
+                    n_evicted += _make_room(connection, self._max_bytes - wanted)
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
+                        [
+                            (r.key, r.vector, zlib.crc32(r.vector), r.computed_s, r.used_s)
+                            for r in rows
+                        ],
+                    )
                 connection.executemany(
                     "UPDATE vectors SET used_s = ? WHERE key = ?", [(used_s, key) for key in used]
                 )
@@ -160,6 +162,13 @@ class VectorFile:
             self._connection.close()
             self._connection = None
 
+    def _portions(self, rows: Sequence[StoredVector]) -> Iterator[Sequence[StoredVector]]:
+        """Few enough at a time that making room for them leaves most of what is stored."""
+        longest = max((_most_bytes(row) for row in rows), default=1)
+        n_rows = max(self._max_bytes // PORTIONS // longest, 1)
+        for at in range(0, max(len(rows), 1), n_rows):
+            yield rows[at : at + n_rows]
+
     def _is_sound(self) -> bool:
         try:
             return bool(self._open().execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
@@ -204,6 +213,11 @@ class VectorFile:
             connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
             connection.executescript(SCHEMA)
         return self._connection
+
+
+def _most_bytes(row: StoredVector) -> int:
+    # Doubled: where a page takes one row but not two, half of it stays empty.
+    return 2 * len(row.vector) + ROW_BYTES
 
 
 def _make_room(connection: sqlite3.Connection, most_bytes: int) -> int:

@@ -110,6 +110,15 @@ def test_the_file_stays_within_its_bytes_and_the_least_recently_used_go(tmp_path
     kept.close()
 
 
+def test_long_vectors_all_at_once_stay_within_its_bytes_too(tmp_path: Path) -> None:
+    file = VectorFile(tmp_path, MIB)
+    rows = [StoredVector(b"%d" % i, bytes(16_384), 0.0, float(i)) for i in range(256)]
+    assert file.write(rows, [], 0.0) > 0
+    assert 0 < file.size().n_bytes <= MIB
+    assert file.read([b"255", b"0"]) == rows[-1:]
+    file.close()
+
+
 def test_a_smaller_limit_shrinks_the_file(tmp_path: Path) -> None:
     rows = [StoredVector(b"%d" % i, bytes(1_536), 0.0, float(i)) for i in range(600)]
     large = VectorFile(tmp_path, 2 * MIB)
