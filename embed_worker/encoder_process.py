@@ -8,14 +8,15 @@ import os
 import sys
 import threading
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Raw
 
 from embed_worker.encoders.converted import NotConvertible
 from embed_worker.encoders.loaded import LoadedModel
-from embed_worker.engine.cache import VectorCache
-from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.cache import Cache, VectorCache
+from embed_worker.engine.call import FLOAT_BYTES, TOKEN_TYPE, Row
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
@@ -36,6 +37,7 @@ class EncoderProcess:
         self._outbox = outbox
         self._queue: Queue | None = None
         self._intake: Intake | None = None
+        self._close: Callable[[], None] = lambda: None
 
     def load(self, spec: Raw) -> Facts:
         wanted = spec_decoder.decode(spec)
@@ -44,14 +46,15 @@ class EncoderProcess:
         self._outbox.progress(0.9, "warming up")
         _warm_up(model)
         batch_tokens = wanted.batch_tokens or model.batch_tokens
+        cache = self._cache(wanted, model)
         queue = Queue(
             batch_tokens=batch_tokens,
             batch_rows=wanted.max_batch_rows,
             max_tokens=wanted.max_queued_tokens,
             max_inputs=wanted.max_queued_inputs,
-            cache=VectorCache(wanted.cache_bytes, wanted.cache_ttl_s),
+            cache=cache,
         )
-        self._queue, self._intake = queue, Intake(model, wanted, queue, self._outbox)
+        self._queue, self._intake = queue, Intake(model, wanted, queue, cache, self._outbox)
         threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=model.backend,
@@ -75,7 +78,23 @@ class EncoderProcess:
             self._queue.cancel(call_id)
 
     def close(self) -> None:
-        """Nothing to release: the process ends."""
+        self._close()
+
+    def _cache(self, wanted: LoadSpec, model: LoadedModel) -> Cache:
+        memory = VectorCache(wanted.cache_bytes, wanted.cache_ttl_s)
+        if not wanted.cache_dir:
+            return memory
+        from embed_worker.disk_cache import DiskCache, TwoTierCache
+
+        disk = DiskCache(
+            Path(wanted.cache_dir),
+            "\0".join((wanted.fingerprint, model.backend, model.device, model.precision)),
+            vector_bytes=model.runner.dimension * FLOAT_BYTES,
+            max_bytes=wanted.cache_dir_bytes,
+            ttl_s=wanted.cache_ttl_s,
+        )
+        self._close = disk.close
+        return TwoTierCache(memory, disk)
 
 
 def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:

@@ -4,11 +4,13 @@ Runs on the front thread, which tokenizes on arrival; the model thread sees toke
 """
 
 from collections.abc import Callable
+from typing import cast
 
 from msgspec import Raw
 
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.tokens import Tokenized
+from embed_worker.engine.cache import Cache
 from embed_worker.engine.call import Call, Row
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
@@ -29,10 +31,13 @@ from worker_runtime.engine_host import Outbox
 
 
 class Intake:
-    def __init__(self, model: LoadedModel, spec: LoadSpec, queue: Queue, outbox: Outbox) -> None:
+    def __init__(
+        self, model: LoadedModel, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
+    ) -> None:
         self._model = model
         self._spec = spec
         self._queue = queue
+        self._cache = cache
         self._outbox = outbox
 
     def submit(self, call_id: int, body: Raw) -> None:
@@ -45,8 +50,8 @@ class Intake:
                     self._compare(call_id, request)
                 case Score() as request:
                     self._score(call_id, request)
-                case Tokenize(texts):
-                    self._answer(call_id, TokenLists(self._model.tokens.ids(texts)))
+                case Tokenize() as request:
+                    self._tokenize(call_id, request)
         except ServingError as error:
             self._outbox.ended(call_id, error)
 
@@ -56,12 +61,18 @@ class Intake:
             raise InvalidRequest("there is no input", param="input")
         self._queue.check_room(len(request.inputs))
         prompt, ignored = self._prompt(request)
-        found = self._model.tokens.rows(request.inputs, prompt=prompt, truncate=request.truncate)
+        found = self._model.tokens.rows(
+            request.inputs,
+            prompt=prompt,
+            truncate=request.truncate,
+            max_tokens=request.max_tokens,
+        )
 
         def vectors(call: Call) -> Vectors:
             whole = keep == call.dimension
             return Vectors(
-                vectors=bytes(call.vectors)
+                # Written from where it lies: msgspec takes any buffer.
+                vectors=cast(bytes, call.vectors)
                 if whole
                 else shorten(call.vectors, call.dimension, keep),
                 dimension=keep,
@@ -69,6 +80,7 @@ class Intake:
                 truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
                 ignored=ignored,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, found.rows, vectors)
@@ -93,6 +105,7 @@ class Intake:
                 n_tokens=call.n_tokens,
                 truncated=found.truncated,
                 n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, found.rows, scores)
@@ -118,9 +131,16 @@ class Intake:
                 n_tokens=call.n_tokens,
                 truncated=documents.truncated,
                 n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
             )
 
         self._begin(call_id, [*queries.rows, *documents.rows], scores)
+
+    def _tokenize(self, call_id: int, request: Tokenize) -> None:
+        tokens = self._model.tokens
+        ids = tokens.ids(request.texts, add_special=request.add_special)
+        pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
+        self._answer(call_id, TokenLists(ids, pieces))
 
     def _begin(self, call_id: int, rows: list[Row], event: Callable[[Call], Event]) -> None:
         call = Call(

@@ -10,6 +10,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from worker_runtime.cache_counts import CacheCounts
+
 Truncate = Literal["end", "start", "none"]
 # Of one text in llama.cpp: its buffers for attention grow with the square of a batch, and a batch
 # has to hold the longest text.
@@ -24,6 +26,7 @@ class LoadSpec(Struct, kw_only=True):
     may_fall_back: bool = False
     path: str
     model_id: str = ""
+    fingerprint: str = ""
     precision: str = "auto"  # of OpenVINO: "auto", "f32", "bf16", "int8"
     converted_dir: str = ""  # where models converted for OpenVINO are kept
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
@@ -34,6 +37,8 @@ class LoadSpec(Struct, kw_only=True):
     max_queued_inputs: int = 16_384
     cache_bytes: int = 0  # of vectors kept; 0: no cache
     cache_ttl_s: float = 3_600.0
+    cache_dir: str = ""  # where vectors are kept on disk too; empty: nowhere
+    cache_dir_bytes: int = 0  # of all models' vectors there
     default_dimensions: int = 0  # of vectors, for requests that name none; 0: all
     may_shorten: bool = True  # whether requests may ask for fewer dimensions
 
@@ -57,13 +62,14 @@ class Facts(Struct, kw_only=True):
 
 
 class Embed(Struct, tag="embed", kw_only=True):
-    """Vectors for texts or token ids (without special tokens); answered by `Vectors`."""
+    """Vectors for texts or token ids; answered by `Vectors`."""
 
     inputs: list[str | list[int]]
     truncate: Truncate = "end"
     prompt_name: str = ""  # empty: the model's default prompt, if it has one
     input_type: str = ""  # what the inputs are for: the model's own prompt for that
     dimensions: int | None = None  # keep this many and renormalise; None: all
+    max_tokens: int | None = None  # of each input, special tokens counted; None: the model's
 
 
 class Score(Struct, tag="score", kw_only=True):
@@ -80,6 +86,8 @@ class Tokenize(Struct, tag="tokenize"):
     """Token ids of texts as the model sees them, uncut; answered by `TokenLists`."""
 
     texts: list[str]
+    add_special: bool = True  # the tokens that the model puts around every text
+    with_pieces: bool = False
 
 
 Request = Embed | Score | Tokenize
@@ -94,6 +102,7 @@ class Vectors(Struct, tag="vectors", kw_only=True):
     truncated: list[int]  # indices of the inputs that were cut
     n_cached_tokens: int = 0  # of inputs whose vectors were cached
     ignored: list[str] = []  # request fields that have no effect on this model
+    caches: dict[str, CacheCounts] = {}  # what they did since the last answer, by place
 
 
 class Scores(Struct, tag="scores", kw_only=True):
@@ -104,10 +113,12 @@ class Scores(Struct, tag="scores", kw_only=True):
     n_tokens: int
     truncated: list[int]  # indices of the documents that were cut
     n_cached_tokens: int = 0  # of rows that were computed before
+    caches: dict[str, CacheCounts] = {}  # as in `Vectors`
 
 
 class TokenLists(Struct, tag="tokens"):
     ids: list[list[int]]
+    pieces: list[list[str]] = []  # as the vocabulary spells them, where they were asked for
 
 
 Event = Vectors | Scores | TokenLists

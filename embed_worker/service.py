@@ -94,8 +94,13 @@ class ModelScan:
         mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
         # Vectors differ in their last digits between all of these.
         version = f"{library.version(backend)} {self._settings.precision}"
+        found = fingerprint(path, size_bytes, mtime_ns, backend, version)
         spec = self._settings.load_spec(
-            backend=backend, path=str(path), model_id=model_id, truncate_dim=seen.truncate_dim
+            backend=backend,
+            path=str(path),
+            model_id=model_id,
+            fingerprint=found,
+            truncate_dim=seen.truncate_dim,
         )
         return ModelEntry(
             id=model_id,
@@ -105,7 +110,7 @@ class ModelScan:
             size_bytes=seen.size_bytes,
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
-            fingerprint=fingerprint(path, size_bytes, mtime_ns, backend, version),
+            fingerprint=found,
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,

@@ -14,11 +14,12 @@ from embed_worker.translate import (
     to_embed_response,
     to_rerank_response,
     to_score_response,
+    to_tokenize,
+    to_tokenize_response,
 )
 from protos.errors import WorkerLost
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
-from worker_runtime.catalog import ModelEntry
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
 
@@ -47,15 +48,16 @@ class EmbedServicer(EmbedServiceServicer):
         model = self._choice.embedder(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
         lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
-        return to_embed_response(answer, lease.entry)
+        lease.count_caches(answer.caches)
+        return to_embed_response(answer, lease)
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context
     ) -> pb.RerankResponse:
         check_count(len(request.documents), self._max_inputs, "documents")
-        answer, entry = await self._score(request, reranked(request))
+        answer, lease = await self._score(request, reranked(request))
         top_n = request.top_n if request.HasField("top_n") else len(answer.scores)
-        return to_rerank_response(answer, entry, top_n)
+        return to_rerank_response(answer, lease, top_n)
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
@@ -68,18 +70,20 @@ class EmbedServicer(EmbedServiceServicer):
         self, request: pb.TokenizeRequest, context: Context
     ) -> pb.TokenizeResponse:
         check_count(len(request.texts), self._max_inputs, "input")
-        body = m.Tokenize(list(request.texts))
         model = self._choice.any(request.model)
-        _, answer = await self._ask(model, _keep_alive_s(request), body, m.TokenLists)
-        return pb.TokenizeResponse(tokens=[pb.TokenIdList(ids=ids) for ids in answer.ids])
+        _, answer = await self._ask(
+            model, _keep_alive_s(request), to_tokenize(request), m.TokenLists
+        )
+        return to_tokenize_response(answer)
 
     async def _score(
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score
-    ) -> tuple[m.Scores, ModelEntry]:
+    ) -> tuple[m.Scores, Lease]:
         model = self._choice.reranker(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Scores)
         lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
-        return answer, lease.entry
+        lease.count_caches(answer.caches)
+        return answer, lease
 
     async def _ask(
         self, model: str, keep_alive_s: float | None, body: m.Request, expected: type[Answer]

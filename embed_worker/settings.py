@@ -163,6 +163,20 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="EMBEDDING_CACHE_MB",
         description="MiB of vectors kept per loaded model, the least recently used go first.",
     )
+    cache_dir: str = Field(
+        default="",
+        validation_alias="EMBEDDING_CACHE_DIR",
+        description=(
+            "Folder on a local disk for vectors that outlast their model's process, shared by all "
+            "workers; empty: they are kept in memory only."
+        ),
+    )
+    cache_dir_mb: int = Field(
+        default=256,
+        ge=1,
+        validation_alias="EMBEDDING_CACHE_DIR_MB",
+        description="Most MiB in that folder; the least recently used vectors go.",
+    )
 
     def engine_environment(self, backend: str) -> dict[str, str]:
         return super().engine_environment(backend) | {
@@ -171,7 +185,13 @@ class EmbedSettings(RuntimeSettings):
         }
 
     def load_spec(
-        self, *, backend: str, path: str, model_id: str, truncate_dim: int = 0
+        self,
+        *,
+        backend: str,
+        path: str,
+        model_id: str,
+        fingerprint: str = "",
+        truncate_dim: int = 0,
     ) -> LoadSpec:
         """What an encoder process is told to load, and how.
 
@@ -184,6 +204,7 @@ class EmbedSettings(RuntimeSettings):
             may_fall_back=self.backend != backend,
             path=path,
             model_id=model_id,
+            fingerprint=fingerprint,
             precision=self.precision,
             converted_dir=str(self.converted_dir),
             device=self.device,
@@ -194,6 +215,8 @@ class EmbedSettings(RuntimeSettings):
             max_queued_inputs=self.max_queued_inputs,
             cache_bytes=self.cache_mb * MIB if self.cache_enabled else 0,
             cache_ttl_s=self.cache_ttl_s,
+            cache_dir=self.cache_dir if self.cache_enabled else "",
+            cache_dir_bytes=self.cache_dir_mb * MIB,
             default_dimensions=truncate_dim,
             may_shorten=self.dimensions == "any" or truncate_dim > 0 or model_id in listed,
         )

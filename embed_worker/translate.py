@@ -1,10 +1,12 @@
 """Between protobuf and the encoder process's messages: pure functions."""
 
+import math
+
 from embed_worker import messages as m
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime.catalog import ModelEntry
+from worker_runtime.leases import Lease
 
 TRUNCATE: dict[int, m.Truncate] = {
     embed_pb2.TRUNCATE_UNSPECIFIED: "end",
@@ -32,12 +34,13 @@ def to_embed(request: pb.EmbedRequest) -> m.Embed:
         prompt_name=request.prompt_name,
         input_type=request.input_type,
         dimensions=request.dimensions if request.HasField("dimensions") else None,
+        max_tokens=request.max_tokens if request.HasField("max_tokens") else None,
     )
 
 
-def to_embed_response(answer: m.Vectors, entry: ModelEntry) -> pb.EmbedResponse:
+def to_embed_response(answer: m.Vectors, lease: Lease) -> pb.EmbedResponse:
     return pb.EmbedResponse(
-        model=_served(entry),
+        model=_served(lease),
         vectors=answer.vectors,
         dimension=answer.dimension,
         token_counts=answer.token_counts,
@@ -62,11 +65,11 @@ def reranked(request: pb.RerankRequest) -> m.Score:
     )
 
 
-def to_rerank_response(answer: m.Scores, entry: ModelEntry, top_n: int) -> pb.RerankResponse:
+def to_rerank_response(answer: m.Scores, lease: Lease, top_n: int) -> pb.RerankResponse:
     scores = answer.scores
     best = sorted(range(len(scores)), key=lambda index: -scores[index])[:top_n]
     return pb.RerankResponse(
-        model=_served(entry),
+        model=_served(lease),
         results=[pb.RankedDocument(index=index, score=scores[index]) for index in best],
         method=answer.method,
         usage=_usage(answer),
@@ -83,13 +86,28 @@ def scored(request: pb.ScoreRequest) -> m.Score:
     )
 
 
-def to_score_response(answer: m.Scores, entry: ModelEntry) -> pb.ScoreResponse:
+def to_score_response(answer: m.Scores, lease: Lease) -> pb.ScoreResponse:
     return pb.ScoreResponse(
-        model=_served(entry),
+        model=_served(lease),
         scores=answer.scores,
         method=answer.method,
         usage=_usage(answer),
         truncated=answer.truncated,
+    )
+
+
+def to_tokenize(request: pb.TokenizeRequest) -> m.Tokenize:
+    add_special = request.add_special_tokens if request.HasField("add_special_tokens") else True
+    return m.Tokenize(list(request.texts), add_special=add_special, with_pieces=request.with_pieces)
+
+
+def to_tokenize_response(answer: m.TokenLists) -> pb.TokenizeResponse:
+    pieces = answer.pieces or [[]] * len(answer.ids)
+    return pb.TokenizeResponse(
+        tokens=[
+            pb.TokenizedText(ids=ids, pieces=spelled)
+            for ids, spelled in zip(answer.ids, pieces, strict=True)
+        ]
     )
 
 
@@ -112,5 +130,13 @@ def _to_truncate(value: int) -> m.Truncate:
     return TRUNCATE[value]
 
 
-def _served(entry: ModelEntry) -> common_pb2.ServedModel:
-    return common_pb2.ServedModel(id=entry.id, backend=entry.backend, fingerprint=entry.fingerprint)
+def _served(lease: Lease) -> common_pb2.ServedModel:
+    entry, facts = lease.entry, m.facts_decoder.decode(lease.facts)
+    is_measured = facts.precision and not math.isnan(facts.cosine)
+    return common_pb2.ServedModel(
+        id=entry.id,
+        backend=facts.backend,
+        fingerprint=entry.fingerprint,
+        precision=facts.precision,
+        cosine=facts.cosine if is_measured else None,
+    )

@@ -27,7 +27,7 @@ from protos.errors import (
 
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
-LARGE_BODIES = ("/embeddings", "/rerank", "/score")
+LARGE_BODIES = ("/embeddings", "/rerank", "/reranking", "/score")
 
 log = logging.getLogger(__name__)
 

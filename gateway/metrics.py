@@ -131,6 +131,7 @@ class _WorkerFigures(Collector):
         )  # fmt: skip
         yield from self._per_worker()
         yield from self._per_model()
+        yield from self._caches()
 
     def _per_worker(self) -> Iterator[Metric]:
         available = GaugeMetricFamily(
@@ -174,6 +175,26 @@ class _WorkerFigures(Collector):
                     anonymous.add_metric(labels, model.memory.anonymous_bytes)
                     mapped.add_metric(labels, model.memory.mapped_bytes)
         yield from (anonymous, mapped)
+
+    def _caches(self) -> Iterator[Metric]:
+        labels = ["worker", "model", "place"]
+        name = "y26hkx_embedding_cache"
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
+            "hits": CounterMetricFamily(f"{name}_hits", "Vectors found", labels=labels),
+            "misses": CounterMetricFamily(f"{name}_misses", "Vectors not found", labels=labels),
+            "evictions": CounterMetricFamily(
+                f"{name}_evictions", "Vectors that made room", labels=labels
+            ),
+            "bytes": GaugeMetricFamily(f"{name}_bytes", "Bytes of what is kept", labels=labels),
+            "entries": GaugeMetricFamily(f"{name}_entries", "Vectors that are kept", labels=labels),
+        }
+        for number, endpoint in enumerate(self._pool.embed.endpoints):
+            for model in endpoint.status.models:
+                for cache in model.caches:
+                    for field, family in families.items():
+                        value = getattr(cache, field)
+                        family.add_metric([f"embed-{number}", model.id, cache.place], value)
+        yield from families.values()
 
 
 def _gauge(name: str, help_: str, value: float) -> GaugeMetricFamily:

@@ -11,7 +11,16 @@ from protos.errors import ServingError
 
 SCOPE_KEY = "y26hkx"
 # What these begin is counted, limited, and refused while draining.
-API_PATHS = ("/v1/", "/v2/", "/rerank", "/tokenize", "/detokenize", "/apply-template")
+API_PATHS = (
+    "/v1/",
+    "/v2/",
+    "/embeddings",
+    "/rerank",
+    "/score",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

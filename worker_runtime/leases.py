@@ -1,7 +1,10 @@
 """What a caller of the lifecycle holds: a lease on a loaded model."""
 
+from collections.abc import Mapping
+
 import msgspec
 
+from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
@@ -38,6 +41,11 @@ class Lease:
         self._counters.prompt_tokens += prompt
         self._counters.cached_tokens += cached
         self._counters.completion_tokens += completion
+
+    def count_caches(self, told: Mapping[str, CacheCounts]) -> None:
+        """Add what the engine told of its caches."""
+        for place, counts in told.items():
+            self._counters.caches.setdefault(place, CacheCounts()).add(counts)
 
 
 class LoadedModel:

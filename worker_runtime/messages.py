@@ -1,6 +1,7 @@
 """Snapshots as protobuf messages: the only place where the two meet."""
 
 from protos.y26hkx.v1 import worker_pb2
+from worker_runtime.cache_counts import IN_PROCESS
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.memory.need import Need
@@ -56,7 +57,22 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
             completion_tokens=counters.completion_tokens,
             busy_seconds_sum=counters.busy_seconds_sum,
         ),
+        caches=_caches(snapshot),
     )
+
+
+def _caches(snapshot: ModelSnapshot) -> list[worker_pb2.CacheCounts]:
+    return [
+        worker_pb2.CacheCounts(
+            place=place,
+            hits=counts.hits,
+            misses=counts.misses,
+            evictions=counts.evictions,
+            bytes=counts.n_bytes if snapshot.pid or place != IN_PROCESS else 0,
+            entries=counts.n_entries if snapshot.pid or place != IN_PROCESS else 0,
+        )
+        for place, counts in snapshot.counters.caches.items()
+    ]
 
 
 def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:

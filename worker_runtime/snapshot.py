@@ -4,6 +4,7 @@ import enum
 
 import msgspec
 
+from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.process_memory import ProcessMemory
@@ -34,6 +35,8 @@ class Counters(msgspec.Struct):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    # By the place where results of past work are kept; none where nothing is.
+    caches: dict[str, CacheCounts] = {}
     busy_seconds_sum: float = 0.0
 
 

@@ -22,6 +22,10 @@ class LlamaTokenization(Tokenization):
         self.max_tokens = max_tokens
         self.n_vocab = int(native.llama_vocab_n_tokens(self._vocab))
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        texts = (self._native.llama_vocab_get_text(self._vocab, token) for token in ids)
+        return [text.decode("utf-8", "replace") for text in texts]
+
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [self._ids(text, add_special=False) for text in texts]
 

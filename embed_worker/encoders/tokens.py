@@ -54,27 +54,32 @@ class Tokenization:
         *,
         prompt: str = "",
         truncate: Truncate = "end",
+        max_tokens: int | None = None,
         max_text_tokens: int | None = None,
     ) -> Tokenized:
         """Rows for `inputs`, each after `prompt`.
 
         Args:
+            inputs: texts, or token ids: with the model's special tokens around them, as `ids` gives
+                them, or without.
+            max_tokens: of each row, special tokens counted; None: as many as the model takes.
             max_text_tokens: keep this many of each input at most.
         Raises:
-            InvalidRequest: an input is empty or has ids that the model does not know.
+            InvalidRequest: an input is empty or has ids that the model does not know, or
+                `max_tokens` is more than the model takes or less than its special tokens need.
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
         """
         contents = self._contents(inputs, prompt)
         n_prompt = len(self._content(prompt)) if prompt else 0
         truncated: list[int] = []
         rows: list[Row] = []
-        room = self.max_tokens - len(self._before) - len(self._after)
+        room = self._room(max_tokens)
         for index, whole in enumerate(contents):
             content = whole if max_text_tokens is None else whole[: n_prompt + max_text_tokens]
             kept = content
             if len(content) > room:
                 if truncate == "none":
-                    raise self._too_long(index, len(content))
+                    raise self._too_long(index, len(content), room)
                 kept = content[:room]
                 if truncate == "start":
                     n_head = min(n_prompt, room)
@@ -87,9 +92,16 @@ class Tokenization:
             rows.append(Row(ids, len(self._before) + n_prompt if prompt else 0))
         return Tokenized(rows, truncated)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of `texts` as the model sees them, uncut."""
-        return [[*self._before, *content, *self._after] for content in self._contents(texts, "")]
+    def ids(self, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
+        """Token ids of `texts` as the model sees them, uncut, or without what it puts around."""
+        contents = self._contents(texts, "")
+        if not add_special:
+            return contents
+        return [[*self._before, *content, *self._after] for content in contents]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each of `ids` as the vocabulary spells it."""
+        return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def _contents(self, inputs: Sequence[str | list[int]], prompt: str) -> list[list[int]]:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
@@ -100,9 +112,17 @@ class Tokenization:
         by_text = dict(zip(texts, encoded, strict=True))
         prompt_ids = self._content(prompt) if prompt else []
         return [
-            by_text[given] if isinstance(given, str) else prompt_ids + self._checked(index, given)
+            by_text[given]
+            if isinstance(given, str)
+            else prompt_ids + self._bare(self._checked(index, given))
             for index, given in enumerate(inputs)
         ]
+
+    def _bare(self, ids: list[int]) -> list[int]:
+        """`ids` without the special tokens around them; no text becomes those by itself."""
+        n_before, end = len(self._before), len(ids) - len(self._after)
+        framed = n_before <= end and ids[:n_before] == self._before and ids[end:] == self._after
+        return ids[n_before:end] if framed else ids
 
     def _content(self, text: str) -> list[int]:
         return self._encode([text])[0]
@@ -123,18 +143,34 @@ class Tokenization:
                 param=param,
                 suggestions=(
                     "send the text: other models' token ids mean nothing to this one",
-                    "take the ids from this model's tokenizer",
+                    "take the ids from /tokenize",
+                    "in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)",
                 ),
             )
         return ids
 
-    def _too_long(self, index: int, n_content: int) -> ContextLengthExceeded:
-        n_tokens = n_content + len(self._before) + len(self._after)
+    @property
+    def _n_around(self) -> int:
+        return len(self._before) + len(self._after)
+
+    def _room(self, max_tokens: int | None) -> int:
+        """Tokens of a row beside the special ones."""
+        most = self.max_tokens if max_tokens is None else max_tokens
+        if not self._n_around < most <= self.max_tokens:
+            raise InvalidRequest(
+                f"inputs were to be cut to {most} tokens; {self._n_around + 1} to "
+                f"{self.max_tokens} are possible",
+                param="max_tokens",
+            )
+        return most - self._n_around
+
+    def _too_long(self, index: int, n_content: int, room: int) -> ContextLengthExceeded:
+        n_tokens, most = n_content + self._n_around, room + self._n_around
         return ContextLengthExceeded(
-            f"the input has {n_tokens} tokens, the model takes {self.max_tokens}",
+            f"the input has {n_tokens} tokens, the model takes {most}",
             param=f"input[{index}]",
             suggestions=("shorten or split the input", "let it be cut: truncate end or start"),
-            metadata={"tokens": str(n_tokens), "max_tokens": str(self.max_tokens)},
+            metadata={"tokens": str(n_tokens), "max_tokens": str(most)},
         )
 
 

@@ -1,31 +1,36 @@
 """Vectors of texts that were computed before, the least recently used forgotten first.
 
 Keys are token ids, prompt included, so that equal texts match however they were sent. A process
-holds one model, so a vector cannot outlive the model that made it.
+holds one model, so a vector in its memory cannot outlive the model that made it.
 """
 
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
-import msgspec
+from worker_runtime.cache_counts import IN_PROCESS, CacheCounts
 
 Key = tuple[int, bytes]
 # A key's and a value's objects, beside their contents; measured on CPython 3.11.
 ITEM_BYTES = 350
 
 
-class CacheCounts(msgspec.Struct):
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-    # Contents and bookkeeping, now.
-    n_bytes: int = 0
+class Cache(Protocol):
+    """Read by the front thread, written to by the model thread."""
+
+    def find(self, keys: Iterable[Key]) -> dict[Key, bytes]:
+        """The vectors that are kept, of those that `keys` name."""
+
+    def put(self, key: Key, vector: bytes) -> None: ...
+
+    def take_counts(self) -> Mapping[str, CacheCounts]:
+        """What happened since it was last asked, by the place where vectors are kept."""
 
 
 class VectorCache:
-    """Used by the front thread and the model thread.
+    """In memory.
 
     Args:
         max_bytes: of keys, vectors and bookkeeping; 0 keeps nothing.
@@ -43,35 +48,52 @@ class VectorCache:
         self._items: OrderedDict[Key, tuple[bytes, float]] = OrderedDict()
         self.counts = CacheCounts()
 
-    def get(self, key: Key) -> bytes | None:
+    def find(self, keys: Iterable[Key]) -> dict[Key, bytes]:
+        found = {}
         with self._lock:
-            found = self._items.get(key)
-            if found is not None and self._clock() - found[1] >= self._ttl_s:
-                self._remove(key)
-                found = None
-            if found is None:
-                self.counts.misses += 1
-                return None
-            self._items.move_to_end(key)
-            self.counts.hits += 1
-            return found[0]
+            for key in keys:
+                if (vector := self._get(key)) is not None:
+                    found[key] = vector
+        return found
 
-    def put(self, key: Key, vector: bytes) -> None:
+    def put(self, key: Key, vector: bytes, *, age_s: float = 0.0) -> None:
+        """
+        Args:
+            age_s: how long ago it was computed.
+        """
         size = _size(key, vector)
         if size > self._max_bytes:
             return
         with self._lock:
             if key in self._items:
                 self._remove(key)
-            self._items[key] = (vector, self._clock())
+            self._items[key] = (vector, self._clock() - age_s)
             self.counts.n_bytes += size
             while self.counts.n_bytes > self._max_bytes:
                 self._remove(next(iter(self._items)))
                 self.counts.evictions += 1
+            self.counts.n_entries = len(self._items)
+
+    def take_counts(self) -> dict[str, CacheCounts]:
+        with self._lock:
+            return {IN_PROCESS: self.counts.take()}
+
+    def _get(self, key: Key) -> bytes | None:
+        kept = self._items.get(key)
+        if kept is not None and self._clock() - kept[1] >= self._ttl_s:
+            self._remove(key)
+            kept = None
+        if kept is None:
+            self.counts.misses += 1
+            return None
+        self._items.move_to_end(key)
+        self.counts.hits += 1
+        return kept[0]
 
     def _remove(self, key: Key) -> None:
         vector, _ = self._items.pop(key)
         self.counts.n_bytes -= _size(key, vector)
+        self.counts.n_entries = len(self._items)
 
 
 def _size(key: Key, vector: bytes) -> int:

@@ -9,7 +9,7 @@ Calls come and go on the front thread while the model thread takes and finishes 
 import threading
 
 from embed_worker.engine.batcher import pack
-from embed_worker.engine.cache import Key, VectorCache
+from embed_worker.engine.cache import Cache, Key
 from embed_worker.engine.call import Call
 from embed_worker.engine.entry import Entry, State
 from embed_worker.engine.lane import Lane
@@ -40,7 +40,7 @@ class Queue:
         batch_rows: int,
         max_tokens: int,
         max_inputs: int,
-        cache: VectorCache,
+        cache: Cache,
     ) -> None:
         self._cache = cache
         self._batch_tokens = batch_tokens
@@ -79,13 +79,13 @@ class Queue:
 
         A call whose rows are all cached is done at once.
         """
-        with self._changed:
-            missing = self._put_cached(call)
-            if missing:
-                self._add(call, missing)
-                self._changed.notify()
+        missing = self._put_cached(call)
         if not missing:
             call.on_done(call)
+            return
+        with self._changed:
+            self._add(call, missing)
+            self._changed.notify()
 
     def cancel(self, call_id: int) -> None:
         """Forget a call; what only it wanted is not computed. Unknown ids are ignored."""
@@ -160,16 +160,12 @@ class Queue:
         places: dict[Key, list[int]] = {}
         for index, row in enumerate(call.rows):
             places.setdefault(row.key, []).append(index)
-        missing: dict[Key, list[int]] = {}
-        for key, indices in places.items():
-            vector = self._cache.get(key)
-            if vector is None:
-                missing[key] = indices
-                continue
-            for index in indices:
+        cached = self._cache.find(places)
+        for key, vector in cached.items():
+            for index in places.pop(key):
                 call.put(index, vector)
                 call.n_cached_tokens += len(call.rows[index].ids)
-        return missing
+        return places
 
     def _add(self, call: Call, missing: dict[Key, list[int]]) -> None:
         is_interactive = call.n_tokens <= self._batch_tokens

@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from gateway.errors import shorten
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.unary import answer_from
 from gateway.schemas.common import ApiModel, ignored_fields
 from gateway.services import Services, services_of
-from gateway.translate.embeddings import tokenize_request
-from protos.errors import InvalidRequest
+from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 
 # Clients take 8 KiB of a header line; the body names all.
@@ -32,8 +32,13 @@ async def ask(
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
         names: what the client calls the contract's fields.
     """
+    services = services_of(request)
     try:
-        response = await answer_from(request, services_of(request).pool.embed, model, send)
+        response = await answer_from(request, services.pool.embed, model, send)
+    except ModelNotFound:
+        if model and any(endpoint.lists(model) for endpoint in services.pool.chat.serving):
+            raise _chats(model) from None
+        raise
     except InvalidRequest as error:
         for name, theirs in (names or {}).items():
             if error.param is not None and error.param.startswith(name):
@@ -41,22 +46,32 @@ async def ask(
                 break
         raise
     usage = common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens)
-    services_of(request).metrics.count_tokens(usage)
+    services.metrics.count_tokens(usage)
     return response
 
 
+def _chats(model: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"the model {shorten(model)!r} chats; it makes no vectors",
+        param="model",
+        suggestions=(
+            "ask a chat endpoint, such as /v1/chat/completions",
+            "use an embedding model",
+        ),
+    )
+
+
 async def embed_tokens(
-    request: Request, model: str, texts: Sequence[str], keep_alive_s: float | None
-) -> list[list[int]]:
-    """Token ids of `texts` as an embedding model sees them, special tokens included."""
-    message = tokenize_request(model, texts, keep_alive_s)
+    request: Request, message: embed_pb2.TokenizeRequest
+) -> Sequence[embed_pb2.TokenizedText]:
+    """The tokens of each text, as an embedding model sees them."""
     response: embed_pb2.TokenizeResponse = await answer_from(
         request,
         services_of(request).pool.embed,
-        model,
+        message.model,
         lambda endpoint, options: endpoint.embed.Tokenize(message, **options),
     )
-    return [list(tokens.ids) for tokens in response.tokens]
+    return response.tokens
 
 
 def embeds(services: Services, model: str) -> bool:
@@ -75,6 +90,10 @@ def headers(
         ignored: fields that have no effect on this model.
     """
     found = {"x-model-fingerprint": response.model.fingerprint}
+    if precision := response.model.precision:
+        measured = response.model.HasField("cosine")
+        cosine = f"; cosine to float32 {response.model.cosine:.6f}" if measured else ""
+        found["x-model-precision"] = f"{precision}{cosine}"
     if names := sorted({*ignored_fields(body), *ignored}):
         found["x-ignored-parameters"] = ", ".join(names)
     if response.truncated:

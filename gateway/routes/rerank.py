@@ -1,4 +1,4 @@
-"""`POST /v1/rerank`, also where other servers have it, and `POST /v1/score`."""
+"""`POST /v1/rerank` and `POST /v1/score`, also where other servers have them."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -23,6 +23,8 @@ from gateway.translate.rerank import (
 router = APIRouter()
 
 
+@router.post("/reranking", openapi_extra=takes(RerankRequest))
+@router.post("/v1/reranking", openapi_extra=takes(RerankRequest))
 @router.post("/rerank", openapi_extra=takes(RerankRequest))
 @router.post("/v2/rerank", openapi_extra=takes(RerankRequest))
 @router.post("/v1/rerank", openapi_extra=takes(RerankRequest))
@@ -41,6 +43,7 @@ async def rerank(request: Request) -> Response:
     return json_response(reply, headers=headers(response, body))
 
 
+@router.post("/score", openapi_extra=takes(ScoreRequest))
 @router.post("/v1/score", openapi_extra=takes(ScoreRequest))
 async def score(request: Request) -> Response:
     """How well texts answer others, pair by pair."""

@@ -16,7 +16,12 @@ from gateway.routes.embedder import embed_tokens, embeds
 from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import services_of
-from gateway.translate.tokenize import template_request, tokenize_request, tokens_reply
+from gateway.translate.tokenize import (
+    embed_tokenize_request,
+    template_request,
+    tokenize_request,
+    tokens_reply,
+)
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
@@ -63,18 +68,14 @@ async def apply_template(request: Request) -> Response:
 
 
 async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Response:
-    """An embedding model's tokens, special ones included: that is how it always sees a text."""
+    """An embedding model's tokens; special ones too, unless the client wants none."""
     if body.messages is not None:
         raise InvalidRequest("an embedding model takes no messages", param="messages")
-    if body.with_pieces or body.return_token_strs:
-        raise InvalidRequest(
-            "the tokens' texts are known of chat models only",
-            param="with_pieces" if body.with_pieces else "return_token_strs",
-        )
-    model = body.model or ""
-    (ids,) = await embed_tokens(request, model, [body.plain_text], body.keep_alive)
-    most = _context_length(services_of(request).pool.embed, model)
-    return json_response(tokens_reply(body, ids, [], most))
+    message = embed_tokenize_request(body)
+    (found,) = await embed_tokens(request, message)
+    most = _context_length(services_of(request).pool.embed, message.model)
+    pieces = [piece.encode() for piece in found.pieces]
+    return json_response(tokens_reply(body, found.ids, pieces, most))
 
 
 def _context_length(workers: Workers, model: str) -> int:

@@ -25,11 +25,11 @@ Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536, fail_fa
 
 
 class EmbeddingRequest(ApiModel):
+    # One input or several, each a text or token ids.
     input: (
         Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
         | Tokens
-        | Annotated[list[Tokens], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
+        | Annotated[list[Text | Tokens], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
     )
     model: ModelId | None = None
     encoding_format: Literal["float", "base64"] | None = None
@@ -38,4 +38,8 @@ class EmbeddingRequest(ApiModel):
     input_type: InputType | None = None
     prompt_name: Annotated[str, Field(max_length=64)] | None = None
     truncate: Truncation | None = None
+    # vLLM's: tokens of each input at most; -1: as many as the model takes.
+    truncate_prompt_tokens: Annotated[int, Field(ge=1, le=2**20)] | Literal[-1] | None = None
+    # What infinity's clients say of every text.
+    modality: Literal["text"] | None = None
     keep_alive: KeepAlive | None = None

@@ -2,17 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from gateway.schemas.common import ApiModel, ModelId
-from gateway.schemas.embeddings import Text, Truncation
+from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
+from protos.errors import InvalidRequest
 
-MAX_DOCUMENTS = 1000
+MAX_DOCUMENTS = MAX_INPUTS
+FIRST = ("text_1", "queries", "data_1")
+SECOND = ("text_2", "documents", "items", "data_2")
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
 
 
 class Document(ApiModel):
+    """Ranked by its text; what else it carries comes back with it."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str | int | float | bool | None]
+
     text: Text
 
 
@@ -35,6 +43,7 @@ class RerankRequest(ApiModel):
     return_documents: bool | None = None
     return_text: bool | None = None
     raw_scores: bool | None = None
+    use_activation: bool | None = None
     max_tokens_per_doc: Annotated[int, Field(ge=1, le=2**20)] | None = None
     truncate: Truncation | None = None
     truncation_direction: Literal["left", "Left", "right", "Right"] | None = None
@@ -48,14 +57,31 @@ class RerankRequest(ApiModel):
 
 
 class ScoreRequest(ApiModel):
-    """vLLM's fields."""
+    """vLLM's fields; the texts of either side have several names there."""
 
-    text_1: Text | Texts
-    text_2: Text | Texts
+    text_1: Text | Texts | None = None
+    queries: Text | Texts | None = None
+    data_1: Text | Texts | None = None
+    text_2: Text | Texts | None = None
+    documents: Text | Texts | None = None
+    items: Text | Texts | None = None
+    data_2: Text | Texts | None = None
     model: ModelId | None = None
     raw_scores: bool | None = None
+    use_activation: bool | None = None
     truncate: Truncation | None = None
     keep_alive: KeepAlive | None = None
     # Accepted, of no effect here.
     priority: Annotated[int, Field(ge=0, le=999)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
+
+    def side(self, names: tuple[str, ...]) -> tuple[str, str | list[str]]:
+        """The name that the client used, and the texts.
+
+        Raises:
+            InvalidRequest: none of `names` was given, or several.
+        """
+        given = [(n, texts) for n in names if (texts := getattr(self, n)) is not None]
+        if len(given) != 1:
+            raise InvalidRequest(f"exactly one of {', '.join(names)} is needed", param=names[0])
+        return given[0]

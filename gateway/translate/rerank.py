@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.schemas.rerank import RerankRequest, ScoreRequest
+from gateway.schemas.rerank import FIRST, SECOND, RerankRequest, ScoreRequest
 from gateway.translate.embeddings import truncation
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import embed_pb2
@@ -31,7 +31,7 @@ def rerank_request(body: RerankRequest, documents: list[str]) -> embed_pb2.Reran
         top_n=body.top_n,
         truncate=truncation(body.truncate, from_start=from_start),
         max_document_tokens=body.max_tokens_per_doc,
-        raw_scores=bool(body.raw_scores),
+        raw_scores=_is_raw(body),
         keep_alive_s=body.keep_alive,
     )
 
@@ -58,7 +58,7 @@ def rerank_reply(
         "object": "list",
         "results": [
             {"index": found.index, "relevance_score": found.score}
-            | ({"document": {"text": documents[found.index]}} if with_text else {})
+            | ({"document": _document(body, found.index)} if with_text else {})
             for found in response.results
         ],
         "meta": {
@@ -73,22 +73,23 @@ def rerank_reply(
 def score_request(body: ScoreRequest) -> embed_pb2.ScoreRequest:
     return embed_pb2.ScoreRequest(
         model=body.model or "",
-        queries=_several(body.text_1),
-        documents=_several(body.text_2),
+        queries=_several(body.side(FIRST)[1]),
+        documents=_several(body.side(SECOND)[1]),
         truncate=truncation(body.truncate),
-        raw_scores=bool(body.raw_scores),
+        raw_scores=_is_raw(body),
         keep_alive_s=body.keep_alive,
     )
 
 
 def score_names(body: ScoreRequest) -> dict[str, str]:
     """What the client calls the contract's fields."""
-    alone = {
-        f"{theirs}[0]": ours
-        for theirs, ours in (("queries", "text_1"), ("documents", "text_2"))
-        if isinstance(getattr(body, ours), str)
-    }
-    return alone | {"queries": "text_1", "documents": "text_2"}
+    names: dict[str, str] = {}
+    for theirs, side in (("queries", FIRST), ("documents", SECOND)):
+        ours, texts = body.side(side)
+        if isinstance(texts, str):
+            names[f"{theirs}[0]"] = ours
+        names[theirs] = ours
+    return names
 
 
 def score_reply(response: embed_pb2.ScoreResponse, reply_id: str) -> dict[str, Any]:
@@ -97,6 +98,15 @@ def score_reply(response: embed_pb2.ScoreResponse, reply_id: str) -> dict[str, A
         for index, score in enumerate(response.scores)
     ]
     return {"id": reply_id, "object": "list", "data": data} | _served(response)
+
+
+def _is_raw(body: RerankRequest | ScoreRequest) -> bool:
+    return bool(body.raw_scores) or body.use_activation is False
+
+
+def _document(body: RerankRequest, index: int) -> dict[str, Any]:
+    given = (body.documents or [])[index]
+    return {"text": given} if isinstance(given, str) else given.model_dump()
 
 
 def _several(given: str | list[str]) -> list[str]:

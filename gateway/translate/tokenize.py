@@ -6,7 +6,7 @@ from typing import Any
 from gateway.schemas.tokenize import TemplateRequest, TokenizeRequest
 from gateway.translate.chat_request import message_of, tool_of
 from protos.errors import InvalidRequest
-from protos.y26hkx.v1 import chat_pb2
+from protos.y26hkx.v1 import chat_pb2, embed_pb2
 
 
 def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyTemplateRequest:
@@ -29,7 +29,7 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
 
 
 def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
-    add_special = body.add_special if body.add_special_tokens is None else body.add_special_tokens
+    add_special = _add_special(body)
     if add_special is None:
         # As in vLLM, whose name for a text is `prompt`; llama-server, with `content`, adds none.
         add_special = body.prompt is not None
@@ -39,6 +39,20 @@ def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
         add_special=add_special,
         keep_alive_s=body.keep_alive,
     )
+
+
+def embed_tokenize_request(body: TokenizeRequest) -> embed_pb2.TokenizeRequest:
+    return embed_pb2.TokenizeRequest(
+        model=body.model or "",
+        texts=[body.plain_text],
+        add_special_tokens=_add_special(body),
+        with_pieces=bool(body.with_pieces or body.return_token_strs),
+        keep_alive_s=body.keep_alive,
+    )
+
+
+def _add_special(body: TokenizeRequest) -> bool | None:
+    return body.add_special if body.add_special_tokens is None else body.add_special_tokens
 
 
 def tokens_reply(

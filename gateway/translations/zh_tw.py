@@ -101,7 +101,13 @@ WAYS_OUT = {
     "send the text: other models' token ids mean nothing to this one": (
         "直接送出文字：其他模型的 token id 不適用於這個模型"
     ),
-    "take the ids from this model's tokenizer": "使用這個模型的 tokenizer 產生的 id",
+    "take the ids from /tokenize": "使用 /tokenize 回傳的 id",
+    "in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)": (
+        "在 LangChain 中使用 OpenAIEmbeddings(check_embedding_ctx_length=False)"
+    ),
+    "ask a chat endpoint, such as /v1/chat/completions": (
+        "改用聊天端點，例如 /v1/chat/completions"
+    ),
     "leave dimensions out": "不要指定 dimensions",
     "use a model that declares truncate_dim": "改用宣告了 truncate_dim 的模型",
     "leave that keyword out": "移除該關鍵字",

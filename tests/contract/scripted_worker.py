@@ -319,8 +319,8 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         self, request: embed_pb2.TokenizeRequest, context: Any
     ) -> embed_pb2.TokenizeResponse:
         self._worker._seen(request, context)
-        lists = [embed_pb2.TokenIdList(ids=range(len(text))) for text in request.texts]
-        return embed_pb2.TokenizeResponse(tokens=lists)
+        found = [embed_pb2.TokenizedText(ids=range(len(text))) for text in request.texts]
+        return embed_pb2.TokenizeResponse(tokens=found)
 
     async def _fail(self, context: Any) -> None:
         if self._worker.score_error is not None:

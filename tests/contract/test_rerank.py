@@ -74,12 +74,30 @@ async def test_a_reply_has_jinas_fields_and_says_how_and_by_what_it_ranked(
     assert "x-truncated-inputs" not in reply.headers
 
 
+async def test_a_document_comes_back_with_all_that_it_carries(gateway: RunningGateway) -> None:
+    documents = [{"text": "a"}, {"text": "b", "id": 7, "title": "B"}]
+    reply = await post(gateway, RERANK, query="q", documents=documents, return_documents=True)
+    assert reply.json()["results"][0]["document"] == documents[1]
+
+
+@pytest.mark.parametrize("path", [RERANK, SCORE])
+@pytest.mark.parametrize(("use_activation", "raw"), [(True, False), (False, True), (None, False)])
+async def test_scores_without_their_activation_are_raw(
+    gateway: RunningGateway, worker: ScriptedWorker, path: str, use_activation: object, raw: bool
+) -> None:
+    fields = ASKED if path == RERANK else {"text_1": "q", "text_2": "a"}
+    await post(gateway, path, **fields, use_activation=use_activation)
+    assert worker.calls[-1].request.raw_scores is raw
+
+
 async def test_documents_come_back_only_when_they_are_asked_for(gateway: RunningGateway) -> None:
     (best, *_) = (await post(gateway, RERANK, **ASKED)).json()["results"]
     assert set(best) == {"index", "relevance_score"}
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+@pytest.mark.parametrize(
+    "path", ["/rerank", "/v1/rerank", "/v2/rerank", "/reranking", "/v1/reranking"]
+)
 async def test_the_route_is_where_every_client_looks_for_it(
     gateway: RunningGateway, path: str
 ) -> None:
@@ -88,7 +106,7 @@ async def test_the_route_is_where_every_client_looks_for_it(
 
 async def test_every_path_of_it_counts_against_the_rate_limit(worker: ScriptedWorker) -> None:
     async with running_gateway([worker], rate_limit="2/minute") as gateway:
-        paths = ("/rerank", "/v1/rerank", "/v2/rerank")
+        paths = ("/reranking", "/v1/rerank", "/v2/rerank")
         replies = [await gateway.http.post(path, json=ASKED) for path in paths]
     assert [reply.status_code for reply in replies] == [200, 200, 429]
 
@@ -168,6 +186,17 @@ async def test_scores_come_pair_by_pair(
     assert body["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
 
 
+@pytest.mark.parametrize("path", ["/score", "/v1/score"])
+@pytest.mark.parametrize("first", ["text_1", "queries", "data_1"])
+@pytest.mark.parametrize("second", ["text_2", "documents", "items", "data_2"])
+async def test_either_side_has_every_name_that_it_has_elsewhere(
+    gateway: RunningGateway, worker: ScriptedWorker, path: str, first: str, second: str
+) -> None:
+    await post(gateway, path, **{first: "q", second: ["a", "b"]})
+    request = worker.calls[-1].request
+    assert (list(request.queries), list(request.documents)) == (["q"], ["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "workers_param", "param"),
     [
@@ -178,6 +207,7 @@ async def test_scores_come_pair_by_pair(
         (SCORE, {"text_1": "q", "text_2": ["a"]}, "documents[0]", "text_2[0]"),
         (SCORE, {"text_1": ["q"], "text_2": "a"}, "queries", "text_1"),
         (SCORE, {"text_1": ["q"], "text_2": "a"}, "model", "model"),
+        (SCORE, {"queries": "q", "items": ["a"]}, "documents[0]", "items[0]"),
     ],
 )
 async def test_a_workers_complaint_names_the_field_as_the_client_spelled_it(
@@ -206,7 +236,7 @@ async def test_a_workers_complaint_names_the_field_as_the_client_spelled_it(
         (RERANK, {"query": "q", "documents": ["a", ""]}, "documents[1]"),
         (RERANK, {"query": "q", "documents": ["a", 5]}, "documents[1]"),
         (RERANK, {"query": "q", "documents": [{"image": "x"}]}, "documents[0].text"),
-        (RERANK, {"query": "q", "documents": [{"text": "x", "title": "y"}]}, "documents[0].title"),
+        (RERANK, {"query": "q", "documents": [{"text": "x", "a": {}}]}, "documents[0].a"),
         (RERANK, {"query": "q", "documents": ["a"] * (MAX_DOCUMENTS + 1)}, "documents"),
         (RERANK, {"query": "q", "texts": ["a"] * (MAX_DOCUMENTS + 1)}, "texts"),
         (RERANK, {"query": "q", "texts": [{"text": "a"}]}, "texts[0]"),
@@ -220,6 +250,7 @@ async def test_a_workers_complaint_names_the_field_as_the_client_spelled_it(
         (RERANK, ASKED | {"frobnicate": 1}, "frobnicate"),
         (SCORE, {}, "text_1"),
         (SCORE, {"text_1": "a"}, "text_2"),
+        (SCORE, {"text_1": "a", "text_2": "b", "queries": "a"}, "text_1"),
         (SCORE, {"text_1": "", "text_2": "b"}, "text_1"),
         (SCORE, {"text_1": "a", "text_2": []}, "text_2"),
         (SCORE, {"text_1": "a", "text_2": ["b", ""]}, "text_2[1]"),

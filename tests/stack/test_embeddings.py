@@ -114,6 +114,21 @@ def test_the_openai_sdk_sends_every_kind_of_input(stack: RunningStack, given: An
     assert reply.usage.prompt_tokens == reply.usage.total_tokens == 4
 
 
+def test_mteb_and_llama_index_ask_as_they_do(stack: RunningStack) -> None:
+    texts = [f"line {number}\nand one more" for number in range(100)]
+    with stack.openai() as client:
+        # mteb's OpenAI wrapper: floats, the model's own length, which it calls embed_dim.
+        of_mteb = client.embeddings.create(
+            input=texts, model=MINILM, encoding_format="float", dimensions=384
+        )
+        # LlamaIndex's OpenAIEmbedding: no line breaks, and what else the SDK chooses.
+        flat = [text.replace("\n", " ") for text in texts]
+        of_llama_index = client.embeddings.create(input=flat, model=MINILM)
+    for ours, theirs in zip(of_mteb.data, of_llama_index.data, strict=True):
+        # A line break is white space to this model.
+        assert cosine(ours.embedding, theirs.embedding) > 0.9999
+
+
 def test_fewer_dimensions_are_the_first_ones_made_unit_length(stack: RunningStack) -> None:
     (whole,) = rows(embed(stack, ["hello world"]))
     with stack.openai() as client:
@@ -135,6 +150,16 @@ def test_cut_inputs_are_named_in_body_and_header(stack: RunningStack) -> None:
     assert reply.json()["truncated"] == [1, 3]
     assert reply.headers["x-truncated-inputs"] == "1, 3"
     assert reply.headers["x-model-fingerprint"] == reply.json()["system_fingerprint"]
+
+
+def test_inputs_are_cut_to_the_tokens_that_are_asked_for(stack: RunningStack) -> None:
+    reply = embed(stack, [LONG, "a"], truncate_prompt_tokens=10)
+    assert reply["usage"] == {"prompt_tokens": 13, "total_tokens": 13}
+    assert reply["truncated"] == [0]
+    body = {"input": "a", "truncate_prompt_tokens": 257}
+    refused = stack.http.post("/v1/embeddings", json=body)
+    assert refused.status_code == httpx.codes.BAD_REQUEST
+    assert refused.json()["error"]["param"] == "truncate_prompt_tokens"
 
 
 def test_a_long_input_that_may_not_be_cut_is_refused_with_both_numbers(

@@ -55,6 +55,19 @@ def test_an_embedding_models_tokens_are_those_it_is_charged_for(stack: RunningSt
     tokens = post(stack, "/tokenize", model=MINILM, prompt="a small machine")
     reply = post(stack, "/v1/embeddings", model=MINILM, input="a small machine")
     assert tokens["count"] == reply["usage"]["prompt_tokens"]
+    again = post(stack, "/v1/embeddings", model=MINILM, input=tokens["tokens"])
+    assert again["usage"] == reply["usage"]
+    assert again["data"] == reply["data"]
+
+
+def test_an_embedding_models_tokens_have_texts_and_can_do_without_special_ones(
+    stack: RunningStack,
+) -> None:
+    whole = post(stack, "/tokenize", model=MINILM, prompt="hello world", return_token_strs=True)
+    assert whole["token_strs"] == ["[CLS]", "hello", "world", "[SEP]"]
+    asked: dict[str, Any] = {"model": MINILM, "content": "hello world", "add_special": False}
+    bare = post(stack, "/tokenize", **asked, with_pieces=True)
+    assert bare["tokens"] == [{"id": 7592, "piece": "hello"}, {"id": 2088, "piece": "world"}]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +77,6 @@ def test_an_embedding_models_tokens_are_those_it_is_charged_for(stack: RunningSt
         ("/tokenize", {"prompt": "a", "content": "b"}, None),
         ("/tokenize", {"messages": []}, "messages"),
         ("/tokenize", {"prompt": 5}, "prompt"),
-        ("/tokenize", {"prompt": "a", "model": MINILM, "with_pieces": True}, "with_pieces"),
         ("/tokenize", {"messages": MESSAGES, "model": MINILM}, "messages"),
         ("/tokenize", {"prompt": "a", "unknown": 1}, "unknown"),
         ("/detokenize", {"tokens": [2**24]}, "tokens"),

@@ -57,22 +57,34 @@ class ServedModel(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     backend: _builtins.str
     """Backend that ran it: "llama.cpp", "transformers", "sentence-transformers"."""
     fingerprint: _builtins.str
     """Changes when weights, backend or version change: "fp_<16 hex digits>"."""
+    precision: _builtins.str
+    """Of an embedding model's arithmetic: "f32", "bf16", "bf16, int8 weights"; empty: that of its file."""
+    cosine: _builtins.float
+    """The smallest cosine of its vectors to those of torch in float32, measured on a few texts; unset
+    where it computes as the file says, or where that was not measured.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         backend: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        cosine: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "cosine", b"cosine"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "fingerprint", b"fingerprint", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "backend", b"backend", "cosine", b"cosine", "fingerprint", b"fingerprint", "id", b"id", "precision", b"precision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
 
 Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015

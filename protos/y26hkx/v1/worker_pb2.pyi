@@ -96,6 +96,7 @@ class Model(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
     LOAD_STAGE_FIELD_NUMBER: _builtins.int
+    CACHES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     capability: Global___Capability.ValueType
     backend: _builtins.str
@@ -146,6 +147,10 @@ class Model(_message.Message):
     def reductions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What this load had to give up to fit ("context of 1,024 tokens instead of 2,560")."""
 
+    @_builtins.property
+    def caches(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheCounts]:
+        """Finished work that is kept to be given out again."""
+
     def __init__(
         self,
         *,
@@ -174,10 +179,11 @@ class Model(_message.Message):
         pinned: _builtins.bool = ...,
         expires_in_s: _builtins.float | None = ...,
         load_stage: _builtins.str = ...,
+        caches: _abc.Iterable[Global___CacheCounts] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "caches", b"caches", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
     _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015
@@ -197,6 +203,43 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_s) -> _WhichOneofReturnType__retry_after_s | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class CacheCounts(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    MISSES_FIELD_NUMBER: _builtins.int
+    EVICTIONS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """"memory" or "disk"."""
+    hits: _builtins.int
+    """Sums over the worker process's life."""
+    misses: _builtins.int
+    evictions: _builtins.int
+    bytes: _builtins.int
+    """Kept now; in memory nothing is while the model is unloaded."""
+    entries: _builtins.int
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        hits: _builtins.int = ...,
+        misses: _builtins.int = ...,
+        evictions: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        entries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entries", b"entries", "evictions", b"evictions", "hits", b"hits", "misses", b"misses", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheCounts: _TypeAlias = CacheCounts  # noqa: Y015
 
 @_typing.final
 class ModelMemory(_message.Message):

@@ -104,6 +104,13 @@ async def score(engine: ChildProcess, request: m.Score) -> m.Scores:
     return answer
 
 
+async def tokenized(engine: ChildProcess, text: str) -> m.TokenLists:
+    async with asyncio.timeout(BOUND_S):
+        answer = m.event_decoder.decode(await engine.unary(m.Tokenize([text])))
+    assert isinstance(answer, m.TokenLists)
+    return answer
+
+
 def rows(answer: m.Vectors) -> NDArray[np.float32]:
     return np.frombuffer(answer.vectors, dtype="<f4").reshape(-1, answer.dimension)
 
@@ -140,9 +147,11 @@ async def test_token_ids_give_the_vector_of_their_text(
 ) -> None:
     text = "token ids are taken as they are"
     ids = reference.ids(text)
-    answer = await embed(engine, m.Embed(inputs=[ids, text]))
-    np.testing.assert_array_equal(rows(answer)[0], rows(answer)[1])
-    assert answer.token_counts == [len(ids) + 2] * 2
+    (framed,) = (await tokenized(engine, text)).ids
+    answer = await embed(engine, m.Embed(inputs=[ids, framed, text]))
+    assert len(framed) == len(ids) + 2
+    np.testing.assert_array_equal(rows(answer)[:2], rows(answer)[[2, 2]])
+    assert answer.token_counts == [len(framed)] * 3
 
 
 async def test_token_ids_outside_the_vocabulary_are_refused(engine: ChildProcess) -> None:
@@ -152,9 +161,7 @@ async def test_token_ids_outside_the_vocabulary_are_refused(engine: ChildProcess
 
 
 async def test_special_tokens_that_a_user_types_are_plain_text(engine: ChildProcess) -> None:
-    answer = m.event_decoder.decode(await engine.unary(m.Tokenize(["[SEP][CLS]"])))
-    assert isinstance(answer, m.TokenLists)
-    ((first, *inside, last),) = answer.ids
+    ((first, *inside, last),) = (await tokenized(engine, "[SEP][CLS]")).ids
     assert (first, last) == (101, 102)
     assert not {101, 102} & set(inside)
 

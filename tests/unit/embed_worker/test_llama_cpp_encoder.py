@@ -70,6 +70,14 @@ def test_special_tokens_that_a_user_types_are_plain_text(loaded: LoadedModel) ->
     assert not {101, 102} & set(inside)
 
 
+def test_tokens_have_texts_and_can_do_without_special_ones(loaded: LoadedModel) -> None:
+    ((first, *inside, last),) = loaded.tokens.ids(["hello world"])
+    assert loaded.tokens.ids(["hello world"], add_special=False) == [inside]
+    pieces = loaded.tokens.pieces([first, *inside, last])
+    assert (pieces[0], pieces[-1]) == ("[CLS]", "[SEP]")
+    assert ["hello" in pieces[1], "world" in pieces[2]] == [True, True]
+
+
 def test_token_ids_outside_the_vocabulary_are_refused(loaded: LoadedModel) -> None:
     with pytest.raises(InvalidRequest, match="30522"):
         loaded.tokens.rows([[30_522]])

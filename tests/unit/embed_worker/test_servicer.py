@@ -16,6 +16,7 @@ from embed_worker.servicer import EmbedServicer
 from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2 as pb
 from worker_runtime import wire
+from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
 from worker_runtime.leases import Lease
@@ -59,6 +60,18 @@ class Engine:
         return wire.raw(self._answer)
 
 
+FACTS = m.Facts(
+    backend="openvino",
+    device="cpu",
+    dimension=2,
+    max_tokens=8,
+    n_vocab=9,
+    batch_tokens=64,
+    precision="bf16, int8 weights",
+    cosine=0.5,
+)
+
+
 class LoadedModels:
     """`Models` with every model loaded."""
 
@@ -70,11 +83,17 @@ class LoadedModels:
     @asynccontextmanager
     async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
         self.keep_alive_s = keep_alive_s
-        yield Lease(CATALOG.resolve(model), cast(Any, self._engine), wire.raw(None), self.counts)
+        entry = CATALOG.resolve(model)
+        yield Lease(entry, cast(Any, self._engine), wire.raw(FACTS), self.counts)
 
 
 VECTORS = m.Vectors(
-    vectors=bytes(16), dimension=2, token_counts=[3, 4], truncated=[1], n_cached_tokens=3
+    vectors=bytes(16),
+    dimension=2,
+    token_counts=[3, 4],
+    truncated=[1],
+    n_cached_tokens=3,
+    caches={"memory": CacheCounts(hits=1, misses=2, n_bytes=8, n_entries=1)},
 )
 
 
@@ -117,10 +136,19 @@ async def test_the_reply_names_the_served_model_the_usage_and_the_cut_inputs() -
     made, models, _ = servicer()
     reply = await made.Embed(pb.EmbedRequest(inputs=[text("a"), text("b")]), CONTEXT)
     assert (reply.model.id, reply.model.fingerprint) == ("one", "fp_0123456789abcdef")
+    assert (reply.model.precision, reply.model.cosine) == ("bf16, int8 weights", 0.5)
     assert (list(reply.token_counts), list(reply.truncated)) == ([3, 4], [1])
     assert (reply.usage.prompt_tokens, reply.usage.cached_tokens) == (7, 3)
     assert reply.vectors == bytes(16)
-    assert models.counts == Counters(prompt_tokens=7, cached_tokens=3)
+    assert (models.counts.prompt_tokens, models.counts.cached_tokens) == (7, 3)
+
+
+async def test_what_caches_did_is_summed_and_what_they_hold_is_the_latest() -> None:
+    made, models, _ = servicer()
+    for _ in range(2):
+        await made.Embed(pb.EmbedRequest(inputs=[text("a")]), CONTEXT)
+    counts = CacheCounts(hits=2, misses=4, n_bytes=8, n_entries=1)
+    assert models.counts.caches == {"memory": counts}
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -63,6 +63,35 @@ def test_a_prompt_goes_before_token_ids_too() -> None:
     assert list(row.ids) == [CLS, QUERY, A, B, SEP]
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([CLS, A, SEP], [CLS, A, SEP]),
+        ([CLS, A], [CLS, CLS, A, SEP]),
+        ([CLS], [CLS, CLS, SEP]),
+        ([CLS, SEP], [CLS, SEP]),
+    ],
+)
+def test_special_tokens_around_token_ids_are_not_doubled(
+    given: list[int], expected: list[int]
+) -> None:
+    (row,) = tokens().rows([given]).rows
+    assert list(row.ids) == expected
+
+
+def test_rows_can_be_cut_shorter_than_the_model_takes() -> None:
+    found = tokens().rows(["a b c", "a"], max_tokens=4)
+    assert [list(row.ids) for row in found.rows] == [[CLS, A, B, SEP], [CLS, A, SEP]]
+    assert found.truncated == [0]
+
+
+@pytest.mark.parametrize("most", [0, 2, 6])
+def test_rows_are_cut_to_no_length_that_cannot_be(most: int) -> None:
+    with pytest.raises(InvalidRequest, match="3 to 5") as refused:
+        tokens().rows(["a"], max_tokens=most)
+    assert refused.value.param == "max_tokens"
+
+
 def test_a_prompt_that_fills_the_model_leaves_no_more_than_it_takes() -> None:
     (row,) = tokens(max_tokens=3).rows(["a b"], prompt="query: ", truncate="start").rows
     assert list(row.ids) == [CLS, QUERY, SEP]
