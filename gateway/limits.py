@@ -79,7 +79,7 @@ class LimitsMiddleware:
         try:
             await self._count(context)
         except RateLimited as error:
-            context.count_error(error)
+            context.note_error(error)
             await error_response(error, scope)(scope, receive, send)
             return
         self._in_flight[context.client] += 1

@@ -35,6 +35,7 @@ _KIND_OF: dict[type[ServingError], str] = {
     errors.InvalidRequest: "validation",
     errors.ModelNotFound: "validation",
     errors.AuthenticationFailed: "validation",
+    errors.PermissionDenied: "validation",
     errors.RateLimited: "overload",
     errors.Overloaded: "overload",
     errors.NotReady: "unavailable",

@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.access_log import note_refusal
 from gateway.drain import Drain
 from gateway.edges import MAX_HEAD_BYTES
 from gateway.errors import envelope
@@ -139,6 +140,8 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
     def _refuse(self, status: int, error: ServingError) -> None:
         request_id = new_request_id(None)
+        if self.settings.access_log:
+            note_refusal(request_id, self._address, status, error)
         body = orjson.dumps(envelope(error, request_id))
         head = [
             ("content-type", "application/json"),

@@ -180,7 +180,17 @@ class GatewaySettings(BaseSettings):
     cors_origins: str = Field(
         default="",
         validation_alias="CORS_ORIGINS",
-        description="Comma-separated origins that browsers may call from; empty: none.",
+        description=(
+            "Comma-separated origins of web pages that may call, * for all. Where no key is asked "
+            "for, pages of this machine and of installed programs always may."
+        ),
+    )
+    access_log: bool = Field(
+        default=True,
+        validation_alias="ACCESS_LOG",
+        description=(
+            "Log a line for each request: its id, client, route, status and time, never its text."
+        ),
     )
     log_level: str = Field(
         default="INFO", validation_alias="LOG_LEVEL", description="Python logging level."

@@ -201,13 +201,3 @@ async def test_the_workers_token_goes_with_every_call(worker: ScriptedWorker) ->
         await gateway.http.post(CHAT, json=BODY)
         await gateway.http.post("/v1/embeddings", json={"input": "x"})
     assert [call.metadata["authorization"] for call in worker.calls] == ["Bearer t0k"] * 2
-
-
-async def test_web_pages_may_call_only_where_that_is_set(worker: ScriptedWorker) -> None:
-    asks = {"origin": "https://ui.example", "access-control-request-method": "POST"}
-    async with running_gateway([worker]) as closed:
-        reply = await closed.http.post(CHAT, json=BODY, headers=asks)
-        assert "access-control-allow-origin" not in reply.headers
-    async with running_gateway([worker], cors_origins="https://ui.example", api_keys=KEY) as opened:
-        reply = await opened.http.options(CHAT, headers=asks)
-        assert reply.headers["access-control-allow-origin"] == "https://ui.example"

@@ -29,6 +29,7 @@ STATUS = {
     "request_too_large": 413,
     # A worker that refuses the gateway's token is no fault of the client's key.
     "invalid_api_key": 500,
+    "permission_denied": 403,
     "rate_limit_exceeded": 429,
     "model_not_found": 404,
     "overloaded": 429,

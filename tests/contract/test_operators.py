@@ -110,3 +110,19 @@ async def test_the_api_describes_itself(gateway: RunningGateway) -> None:
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     name = schema["$ref"].rpartition("/")[2]
     assert "messages" in described["components"]["schemas"][name]["properties"]
+
+
+def test_a_gateway_without_any_worker_in_its_settings_is_never_ready() -> None:
+    app = create_app(GatewaySettings(_env_file=None, chat_workers="", embed_workers=""))
+    reply = TestClient(app).get("/health/ready")
+    assert reply.status_code == 503
+    assert "CHAT_WORKERS" in reply.json()["error"]["message"]
+
+
+async def test_monitors_may_ask_for_the_head_only(gateway: RunningGateway) -> None:
+    for path in ("/health", "/health/live", "/metrics", "/v1/models"):
+        reply = await gateway.http.head(path)
+        assert reply.status_code == 200
+        assert int(reply.headers["content-length"]) > 0
+        assert reply.content == b""
+    assert (await gateway.http.head("/v1/chat/completions")).status_code == 405
