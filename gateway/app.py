@@ -75,6 +75,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with services.pool.watching():
             yield
+        if services.rate_limit is not None:
+            await services.rate_limit.close()
 
     app = FastAPI(
         title="Y26HKX",
@@ -97,7 +99,7 @@ def create_app(
     app.add_middleware(HeadMiddleware)
     app.add_middleware(CountMiddleware, services=services)
     app.add_middleware(BoundsMiddleware, settings=settings)
-    app.add_middleware(LimitsMiddleware, settings=settings)
+    app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
     app.add_middleware(PagesMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
@@ -115,6 +117,7 @@ def make_pool(settings: GatewaySettings) -> Pool:
         split_list(settings.chat_workers),
         split_list(settings.embed_workers),
         settings.worker_token.get_secret_value(),
+        settings.certificates(),
     )
 
 

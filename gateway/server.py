@@ -18,9 +18,10 @@ from gateway.drain import Drain
 from gateway.edges import MAX_HEAD_BYTES
 from gateway.errors import envelope
 from gateway.request_context import new_request_id
-from gateway.settings import LOOPBACK, GatewaySettings
+from gateway.settings import GatewaySettings
 from gateway.sse import ABORT_KEY
 from protos.errors import InvalidRequest, Overloaded, ServingError
+from protos.loopback import is_loopback
 
 IDLE_TIMEOUT_S = 75
 # SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
@@ -59,7 +60,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self.idle[self] = None
         self._wait_for_head()
         crowded = (
-            self._address not in LOOPBACK
+            not is_loopback(self._address)
             and self.per_address[self._address] > self.settings.max_connections_per_address
         )
         full = len(self.connections) > self.settings.max_connections
