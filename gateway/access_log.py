@@ -14,6 +14,7 @@ from protos.errors import ServingError
 
 # What nginx writes for a client that left before it was answered.
 CLIENT_LEFT = 499
+BAD_REQUEST = 400
 LOOKS = ("/health", "/metrics")
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class AccessLogMiddleware:
 
 def note_refusal(request_id: str, address: str, status: int, error: ServingError) -> None:
     """A connection that is closed before anything on it was a request."""
-    log.info(
+    log.log(
+        # A flood of idle connections must not become one of lines.
+        logging.INFO if status == BAD_REQUEST else logging.DEBUG,
         "id=%s client=address:%s method=- route=- status=%d error=%s",
         request_id,
         address or "unknown",
