@@ -76,7 +76,7 @@ class SharedSettings(BaseSettings):
 
     @field_validator("log_level", mode="before")
     @classmethod
-    def _in_any_case(cls, value: Any) -> Any:
+    def _level_in_any_case(cls, value: Any) -> Any:
         return value.strip().upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")

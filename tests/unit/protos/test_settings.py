@@ -7,7 +7,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from chat_worker.settings import ChatSettings
+from embed_worker.settings import EmbedSettings
+from gateway.settings import GatewaySettings
 from protos.loopback import is_loopback
+from protos.settings import SharedSettings
 from tests.running_stack import KEPT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,3 +71,11 @@ def test_a_wrong_setting_is_a_line_that_names_it_not_a_traceback(
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert variable in line
+
+
+@pytest.mark.parametrize("settings", [GatewaySettings, ChatSettings, EmbedSettings])
+def test_log_levels_are_taken_in_any_case(
+    settings: type[SharedSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "warning")
+    assert settings(_env_file=None).log_level == "WARNING"
