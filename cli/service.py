@@ -38,13 +38,13 @@ class WatchPolicy:
     Args:
         every_s: time between two questions while it answers.
         again_s: time until it is asked again when it did not.
-        silent_s: it is killed when it has been asked in vain for so long.
+        silent_s: it is killed when its last answer is this long ago.
         first_within_s: time for the first answer: a slow start is no hang.
     """
 
     every_s: float = 5.0
     again_s: float = 0.5
-    silent_s: float = 10.0
+    silent_s: float = 15.0
     first_within_s: float = 120.0
 
 
@@ -147,18 +147,14 @@ class Service:
             return
         policy = self._watch_policy
         limit_s, again_s = policy.first_within_s, LOOK_AGAIN_S
-        # When it was first asked in vain: time in which nobody asked, because the machine slept,
-        # is no silence.
-        silent_since: float | None = None
-        while silent_since is None or time.monotonic() - silent_since < limit_s:
-            asked = time.monotonic()
+        last_answer = time.monotonic()
+        while time.monotonic() - last_answer < limit_s:
             try:
                 await self.spec.answers()
             except (OSError, TimeoutError):
-                silent_since = asked if silent_since is None else silent_since
                 await asyncio.sleep(again_s)
             else:
-                silent_since = None
+                last_answer = time.monotonic()
                 limit_s, again_s = policy.silent_s, policy.again_s
                 self.has_answered.set()
                 await asyncio.sleep(policy.every_s)

@@ -149,24 +149,6 @@ def test_a_service_that_no_longer_answers_is_killed_and_started_again(
     assert stack.stop() == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="stops the supervisor by a POSIX signal")
-def test_no_service_is_killed_for_time_in_which_nobody_asked(
-    start: Callable[..., StubStack],
-) -> None:
-    stack = start()
-    stack.until_up()
-    stack.until(lambda: bool(stack.pids("left", "answered")), "left has answered")
-    supervisor = psutil.Process(stack.process.pid)
-    supervisor.suspend()
-    time.sleep(4)  # as when a laptop sleeps: longer than a service may be silent
-    supervisor.resume()
-    psutil.Process(stack.pids("right")[0]).kill()
-    stack.until(lambda: len(stack.pids("right")) == 2, "the supervisor is at work again")
-    assert "does not answer" not in stack.output()
-    assert [len(stack.pids(name)) for name in ("front", "left")] == [1, 1]
-    assert stack.stop() == 0
-
-
 def test_a_service_that_never_answers_is_killed_too(start: Callable[..., StubStack]) -> None:
     stack = start(left="mute")
     stack.until(lambda: len(stack.pids("left")) > 1, "left was started again")
