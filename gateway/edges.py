@@ -6,7 +6,7 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import error_response, id_headers
+from gateway.errors import error_response, id_headers, shorten
 from gateway.request_context import (
     API_PATHS,
     SCOPE_KEY,
@@ -171,6 +171,8 @@ def _check_head(scope: Scope, limit: int) -> None:
         raise InvalidRequest(f"header fields of more than {MAX_HEAD_BYTES} bytes")
     if b"content-length" in names and b"transfer-encoding" in names:
         raise InvalidRequest("both Content-Length and Transfer-Encoding")
+    if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
+        raise InvalidRequest(f"bodies are not taken in the coding {shorten(str(coding))}")
     if names.count(b"authorization") > 1:
         raise InvalidRequest("more than one Authorization header")
     length = header(scope, b"content-length")

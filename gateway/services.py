@@ -16,7 +16,7 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
-        self.metrics = Metrics(pool)
+        self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
         self.drain = Drain()
         rate = settings.rate
         self.rate_limit = RateLimit(rate, settings.rate_limit_storage) if rate else None

@@ -186,6 +186,17 @@ class GatewaySettings(SharedSettings):
             "for, pages of this machine and of installed programs always may."
         ),
     )
+    detailed_metrics: bool = Field(
+        default=True,
+        validation_alias="ENABLE_DETAILED_METRICS",
+        description="Metrics of each model's process too, not of workers and sums only.",
+    )
+    metrics_interval_s: float = Field(
+        default=60.0,
+        gt=0,
+        validation_alias="METRICS_COLLECTION_INTERVAL",
+        description="Kept for old configurations: figures are as new as the page that shows them.",
+    )
     access_log: bool = Field(
         default=True,
         validation_alias="ACCESS_LOG",

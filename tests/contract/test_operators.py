@@ -1,5 +1,8 @@
 """What operators and the earlier server's dashboards look at, with and without workers."""
 
+import re
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -8,6 +11,8 @@ from gateway.settings import GatewaySettings
 from tests.contract.running_gateway import RunningGateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
 from tests.earlier_server import OLD_MEMORY, OLD_METRICS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("with_lifespan", [False, True])
@@ -103,3 +108,14 @@ async def test_monitors_may_ask_for_the_head_only(gateway: RunningGateway) -> No
         assert int(reply.headers["content-length"]) > 0
         assert reply.content == b""
     assert (await gateway.http.head("/v1/chat/completions")).status_code == 405
+
+
+def test_every_metric_is_documented_and_those_of_models_can_be_left_out() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = TestClient(create_app(GatewaySettings(_env_file=None))).get("/metrics").text
+    names = re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)
+    assert [name for name in names if f"`{name}" not in text] == []
+    without = GatewaySettings(_env_file=None, detailed_metrics=False)
+    short = TestClient(create_app(without)).get("/metrics").text
+    assert "y26hkx_model_anonymous_bytes" in names
+    assert "y26hkx_model_anonymous_bytes" not in short
