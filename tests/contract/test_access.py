@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from starlette.routing import Route
 
 from gateway.settings import GatewaySettings
+from protos import errors
 from protos.y26hkx.v1 import chat_pb2
+from tests.contract.failures import raising
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import ScriptedWorker, count_up
 
@@ -124,6 +126,12 @@ async def test_a_key_appears_in_no_log_reply_or_metric(
     for body in (BODY, {"messages": 5}, BODY | {"stream": True}):
         reply = await locked.http.post(CHAT, json=body, headers=BEARER)
         seen += reply.text + str(reply.headers)
+    wrong = await locked.http.post(CHAT, json=BODY, headers={"x-api-key": f"{KEY}-wrong"})
+    assert wrong.status_code == 401
+    worker.generate = raising(errors.BackendFailure("broken"))
+    broken = await locked.http.post(CHAT, json=BODY, headers=BEARER)
+    assert broken.status_code == 500
+    seen += wrong.text + broken.text + str(wrong.headers) + str(broken.headers)
     seen += (await locked.http.get("/metrics", headers=BEARER)).text
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpcore", "httpx"))]
     assert KEY not in seen + "\n".join(ours)

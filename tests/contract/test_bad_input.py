@@ -165,7 +165,13 @@ async def test_ten_thousand_mistakes_are_told_as_one(gateway: RunningGateway) ->
 
 # JSON texts that are wrong almost everywhere.
 ODD_VALUES = ("-1", "1" + "0" * 400, "true", '{"a":1}')
-MINIMAL = {"messages": [HELLO], "input": "a", "prompt": "a", "query": "a", "documents": ["a"]}
+MINIMAL: dict[str, Any] = {
+    "messages": [HELLO],
+    "input": "a",
+    "prompt": "a",
+    "query": "a",
+    "documents": ["a"],
+}
 MINIMAL |= {"text_1": "a", "text_2": "a", "tokens": [1], "max_tokens": 1, "model": ""}
 
 
