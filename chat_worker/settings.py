@@ -278,11 +278,6 @@ class ChatSettings(RuntimeSettings):
     def fallback_names(self) -> list[str]:
         return [name.strip() for name in self.fallback_models.split(",") if name.strip()]
 
-    @field_validator("kept_folder", mode="before")
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
-
     @field_validator("torch_dtype", mode="before")
     @classmethod
     def _known_dtype(cls, value: object) -> object:

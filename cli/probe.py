@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from cli.liveness import grpc_health, http_status
+from cli.settings import SettingsError, StackSettings
 
 OK = 200
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     try:
         reason = asyncio.run(_ask(chosen))
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, SettingsError) as error:
         reason = f"{type(error).__name__}: {error}"
     if reason:
         sys.stderr.write(f"{chosen.service} is not healthy: {reason}\n")
@@ -36,7 +37,8 @@ async def _ask(chosen: argparse.Namespace) -> str:
     if chosen.service == "gateway":
         status = await http_status(chosen.host, chosen.port, chosen.path, chosen.timeout)
         return "" if status == OK else f"HTTP {status}"
-    health = await grpc_health(chosen.host, chosen.port, chosen.timeout)
+    certificates = StackSettings.read({}).worker_certificates
+    health = await grpc_health(chosen.host, chosen.port, chosen.timeout, certificates)
     return "" if health.is_serving else "NOT_SERVING"
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cli.settings import LOOPBACK, StackSettings, is_on
+from cli.settings import StackSettings, is_on
+from protos.loopback import is_loopback
 from worker_runtime.machine import GIB, STRICT, Machine
 from worker_runtime.memory.profile import choose
 
@@ -52,7 +53,7 @@ def has_keys(settings: StackSettings) -> bool:
 
 
 def _exposure(settings: StackSettings) -> Iterator[Risk]:
-    if settings.host not in LOOPBACK and not has_keys(settings):
+    if not is_loopback(settings.host) and not has_keys(settings):
         yield Risk(
             "exposed_without_keys",
             "failure",

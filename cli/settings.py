@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from protos.loopback import is_loopback
+
+CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
 
 
 class SettingsError(Exception):
@@ -66,6 +68,17 @@ class StackSettings:
     def reached_at(self) -> str:
         """The host under which this machine reaches the gateway."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+
+    @property
+    def worker_certificates(self) -> tuple[str, str, str] | None:
+        """Files of authority, certificate and key, where a worker of this machine wants to see
+        them: off loopback."""
+        host = self.values.get("WORKER_HOST", "127.0.0.1")
+        files = [self.values.get(name, "") for name in CERTIFICATE_FILES]
+        if is_loopback(host) or not all(files):
+            return None
+        authority, certificate, key = files
+        return authority, certificate, key
 
     @property
     def models_dir(self) -> Path:

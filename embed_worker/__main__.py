@@ -7,6 +7,7 @@ from embed_worker.need import ladder
 from embed_worker.service import ModelScan
 from embed_worker.servicer import EmbedServicer
 from embed_worker.settings import EmbedSettings
+from protos.settings import read_or_exit
 from protos.y26hkx.v1.embed_pb2_grpc import add_EmbedServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
@@ -28,7 +29,7 @@ async def run(settings: EmbedSettings) -> None:
 
 
 def main() -> None:
-    asyncio.run(run(EmbedSettings()))
+    asyncio.run(run(read_or_exit(EmbedSettings, "embedding worker")))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import sys
-
-from pydantic import ValidationError
 
 from gateway.app import create_app
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
 from protos.orphan import exit_when_orphaned
+from protos.settings import read_or_exit
 
 
 async def run(settings: GatewaySettings) -> None:
@@ -20,20 +18,13 @@ async def run(settings: GatewaySettings) -> None:
     await server.serve()
 
 
-def main() -> int:
-    try:
-        settings = GatewaySettings()
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            sys.stderr.write(f"gateway: {place or 'settings'}: {problem['msg']}\n")
-        return 2
+def main() -> None:
+    settings = read_or_exit(GatewaySettings, "gateway")
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     asyncio.run(run(settings))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

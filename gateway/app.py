@@ -1,21 +1,22 @@
 """The ASGI application: layers around routes. `create_app(settings, pool)`."""
 
 import functools
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from types import ModuleType
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.access_log import AccessLogMiddleware
 from gateway.auth import AuthMiddleware, Keys
-from gateway.edges import BoundsMiddleware, CountMiddleware, RequestIdMiddleware
+from gateway.edges import BoundsMiddleware, CountMiddleware, HeadMiddleware, RequestIdMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.limits import LimitsMiddleware
 from gateway.openapi import describe
+from gateway.pages import PagesMiddleware
 from gateway.pool import Pool
 from gateway.request_context import context_of
 from gateway.routes import (
@@ -59,8 +60,6 @@ BODIES = (
     UnloadRequest,
 )
 
-log = logging.getLogger(__name__)
-
 
 def create_app(
     settings: GatewaySettings | None = None,
@@ -76,6 +75,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with services.pool.watching():
             yield
+        if services.rate_limit is not None:
+            await services.rate_limit.close()
 
     app = FastAPI(
         title="Y26HKX",
@@ -95,20 +96,20 @@ def create_app(
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the outermost.
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(CountMiddleware, services=services)
     app.add_middleware(BoundsMiddleware, settings=settings)
-    app.add_middleware(LimitsMiddleware, settings=settings)
+    app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=split_list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["x-request-id"],
-        )
+    app.add_middleware(PagesMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
+    if settings.access_log:
+        app.add_middleware(AccessLogMiddleware, paths=_paths(modules))
     return app
+
+
+def _paths(modules: Sequence[ModuleType]) -> list[str]:
+    return [route.path for module in modules for route in module.router.routes]
 
 
 def make_pool(settings: GatewaySettings) -> Pool:
@@ -116,14 +117,13 @@ def make_pool(settings: GatewaySettings) -> Pool:
         split_list(settings.chat_workers),
         split_list(settings.embed_workers),
         settings.worker_token.get_secret_value(),
+        settings.certificates(),
     )
 
 
 async def _serving_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServingError)
-    context = context_of(request.scope)
-    context.count_error(error)
-    log.info("request %s: %s", context.request_id, error.code)
+    context_of(request.scope).note_error(error)
     return error_response(error, request.scope)
 
 

@@ -67,7 +67,7 @@ class AuthMiddleware:
             try:
                 self._admit(scope)
             except (AuthenticationFailed, InvalidRequest) as error:
-                context_of(scope).count_error(error)
+                context_of(scope).note_error(error)
                 refusal = error_response(error, scope)
                 await refusal(scope, receive, send)
                 return
@@ -82,16 +82,11 @@ class AuthMiddleware:
         if digest is not None:
             context.client = f"key:{digest.hex()[:16]}"
             context.cache_salt = digest.hex()[:32]
-        elif scope["path"] not in OPEN_PATHS and not _is_preflight(scope):
+        elif scope["path"] not in OPEN_PATHS:
             raise AuthenticationFailed(
                 "a valid API key is needed",
                 suggestions=("send it as Authorization: Bearer <key>, or as x-api-key: <key>",),
             )
-
-
-def _is_preflight(scope: Scope) -> bool:
-    """A browser asks without a key whether it may ask; it gets headers only."""
-    return scope["method"] == "OPTIONS" and header(scope, b"origin") is not None
 
 
 def _offered(scope: Scope) -> str:

@@ -6,7 +6,7 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.errors import error_response, id_headers
+from gateway.errors import error_response, id_headers, shorten
 from gateway.request_context import (
     API_PATHS,
     SCOPE_KEY,
@@ -67,7 +67,7 @@ class RequestIdMiddleware:
         except ServingError as error:
             if begun:
                 raise
-            self._count_error(error)
+            context.note_error(error)
             await error_response(error, scope)(scope, receive, send_with_id)
         except Exception:
             # The gateway's outermost loop: no client ever gets a traceback or a silent close.
@@ -75,8 +75,20 @@ class RequestIdMiddleware:
             if begun:
                 raise
             unexpected = BackendFailure("the gateway failed; the log has the request's id")
-            self._count_error(unexpected)
+            context.note_error(unexpected)
             await error_response(unexpected, scope)(scope, receive, send_with_id)
+
+
+class HeadMiddleware:
+    """Answers HEAD as GET, whose body the server then leaves out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = dict(scope, method="GET")
+        await self._app(scope, receive, send)
 
 
 class CountMiddleware:
@@ -110,7 +122,7 @@ class BoundsMiddleware:
             _check_head(scope, limit)
         except InvalidRequest as error:
             context = context_of(scope)
-            context.count_error(error)
+            context.note_error(error)
             refusal = error_response(error, scope)
             if not isinstance(error, RequestTooLarge):
                 # Who can say where the next request begins? A large body's end is known, and
@@ -159,6 +171,8 @@ def _check_head(scope: Scope, limit: int) -> None:
         raise InvalidRequest(f"header fields of more than {MAX_HEAD_BYTES} bytes")
     if b"content-length" in names and b"transfer-encoding" in names:
         raise InvalidRequest("both Content-Length and Transfer-Encoding")
+    if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
+        raise InvalidRequest(f"bodies are not taken in the coding {shorten(str(coding))}")
     if names.count(b"authorization") > 1:
         raise InvalidRequest("more than one Authorization header")
     length = header(scope, b"content-length")

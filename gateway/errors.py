@@ -22,6 +22,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.RequestTooLarge: (413, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.AuthenticationFailed: (401, "authentication_error"),
+    errors.PermissionDenied: (403, "permission_error"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
@@ -35,6 +36,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
 }
 _ANTHROPIC_TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
     429: "rate_limit_error",

@@ -35,6 +35,7 @@ _KIND_OF: dict[type[ServingError], str] = {
     errors.InvalidRequest: "validation",
     errors.ModelNotFound: "validation",
     errors.AuthenticationFailed: "validation",
+    errors.PermissionDenied: "validation",
     errors.RateLimited: "overload",
     errors.Overloaded: "overload",
     errors.NotReady: "unavailable",
@@ -44,7 +45,7 @@ _KIND_OF: dict[type[ServingError], str] = {
 
 
 class Metrics:
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, *, detailed: bool = True) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
         self.requests = Counter("y26hkx_requests", "API requests", registry=registry)
@@ -67,7 +68,7 @@ class Metrics:
             "y26hkx_completion_tokens", "Completion tokens", registry=registry
         )
         self._total = Counter("y26hkx_total_tokens", "All tokens", registry=registry)
-        registry.register(_WorkerFigures(pool))
+        registry.register(_WorkerFigures(pool, detailed))
 
     def count_error(self, error: ServingError) -> None:
         kind = next((_KIND_OF[t] for t in type(error).__mro__ if t in _KIND_OF), "internal")
@@ -88,8 +89,9 @@ class Metrics:
 
 
 class _WorkerFigures(Collector):
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, detailed: bool) -> None:
         self._pool = pool
+        self._detailed = detailed
 
     def describe(self) -> list[Metric]:
         return []
@@ -158,6 +160,8 @@ class _WorkerFigures(Collector):
         yield from (available, booked, pressure, queued)
 
     def _per_model(self) -> Iterator[Metric]:
+        if not self._detailed:
+            return
         anonymous = GaugeMetricFamily(
             "y26hkx_model_anonymous_bytes",
             "Memory of a model's process that only its end gives back",

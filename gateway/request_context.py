@@ -28,20 +28,27 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 class RequestContext:
     """Args:
     request_id: in every response, error and log line.
-    count_error: called for each error that the client is told.
+    on_error: called for each error that the client is told.
     client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
     cache_salt: separates prefix caches of keys; empty without keys.
     error_language: "en", "zh-TW", or "auto": as the request asks.
     headers: added to the response, whatever it becomes.
+    error_code: of the latest error that the client was told; empty: none.
     """
 
     request_id: str
     drain: Drain
-    count_error: Callable[[ServingError], None]
+    on_error: Callable[[ServingError], None]
     client: str = ""
     cache_salt: str = ""
     error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    error_code: str = ""
+
+    def note_error(self, error: ServingError) -> None:
+        """The client is told of it."""
+        self.error_code = error.code
+        self.on_error(error)
 
 
 def new_request_id(offered: str | None) -> str:

@@ -13,15 +13,19 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway.access_log import note_refusal
 from gateway.drain import Drain
 from gateway.edges import MAX_HEAD_BYTES
 from gateway.errors import envelope
+from gateway.open_files import fit_connections
 from gateway.request_context import new_request_id
-from gateway.settings import LOOPBACK, GatewaySettings
+from gateway.settings import GatewaySettings
 from gateway.sse import ABORT_KEY
 from protos.errors import InvalidRequest, Overloaded, ServingError
+from protos.loopback import is_loopback
 
 IDLE_TIMEOUT_S = 75
+BACKLOG = 1024
 # SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -34,6 +38,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
     """One connection."""
 
     settings: GatewaySettings
+    most_connections: int
     per_address: Counter[str]
     # Connections without a request, the one that is idle longest first.
     idle: dict["BoundedProtocol", None]
@@ -58,10 +63,10 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self.idle[self] = None
         self._wait_for_head()
         crowded = (
-            self._address not in LOOPBACK
+            not is_loopback(self._address)
             and self.per_address[self._address] > self.settings.max_connections_per_address
         )
-        full = len(self.connections) > self.settings.max_connections
+        full = len(self.connections) > self.most_connections
         if crowded or (full and not self._make_room()):
             self._refuse(503, Overloaded("too many connections", retry_after_s=1))
 
@@ -139,6 +144,8 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
     def _refuse(self, status: int, error: ServingError) -> None:
         request_id = new_request_id(None)
+        if self.settings.access_log:
+            note_refusal(request_id, self._address, status, error)
         body = orjson.dumps(envelope(error, request_id))
         head = [
             ("content-type", "application/json"),
@@ -157,7 +164,13 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
     """Runs the app and owns the signals: the first drains, the second ends."""
 
     def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
-        bounds = {"settings": settings, "per_address": Counter(), "idle": {}}
+        most, backlog = fit_connections(settings.max_connections, BACKLOG)
+        bounds = {
+            "settings": settings,
+            "most_connections": most,
+            "per_address": Counter(),
+            "idle": {},
+        }
         super().__init__(
             uvicorn.Config(
                 app,
@@ -174,7 +187,7 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
                 # Or any local client could claim another address by X-Forwarded-For.
                 proxy_headers=False,
                 log_config=None,
-                backlog=1024,
+                backlog=backlog,
             )
         )
         self._settings = settings

@@ -6,6 +6,7 @@ from gateway.drain import Drain
 from gateway.metrics import Metrics
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
+from gateway.rate_limit import RateLimit
 from gateway.settings import GatewaySettings
 from gateway.sse import StreamLimits
 from gateway.translate.common import ChatDefaults
@@ -15,8 +16,10 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
-        self.metrics = Metrics(pool)
+        self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
         self.drain = Drain()
+        rate = settings.rate
+        self.rate_limit = RateLimit(rate, settings.rate_limit_storage) if rate else None
         self.chat_defaults = ChatDefaults(
             settings.default_temperature, settings.default_top_p, settings.default_max_tokens
         )

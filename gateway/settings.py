@@ -3,21 +3,22 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from limits import parse
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+from gateway.rate_limit import shared_storage
+from protos.loopback import is_loopback
+from protos.settings import WAY_OUT, SharedSettings
+
 MIB = 1024 * 1024
+MAX_PORT = 65535
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
+NO_RATE = "none"
 
 
-class GatewaySettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
-    )
-
+class GatewaySettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="GATEWAY_HOST",
@@ -60,14 +61,14 @@ class GatewaySettings(BaseSettings):
         default=None,
         validation_alias="RATE_LIMIT",
         description=(
-            'Requests per key or address and window, such as "60/minute"; empty: none. '
+            'Requests per key or address and window, such as "60/minute", or "none". '
             "Unset: none on loopback, 600/minute elsewhere."
         ),
     )
     rate_limit_storage: str = Field(
         default="",
         validation_alias="RATE_LIMIT_STORAGE",
-        description='Shared counters, such as "async+redis://host:6379"; empty: in this process.',
+        description='Counters that gateways share, such as "redis://host:6379"; empty: none.',
     )
     max_in_flight_per_key: int | None = Field(
         default=None,
@@ -180,37 +181,92 @@ class GatewaySettings(BaseSettings):
     cors_origins: str = Field(
         default="",
         validation_alias="CORS_ORIGINS",
-        description="Comma-separated origins that browsers may call from; empty: none.",
+        description=(
+            "Comma-separated origins of web pages that may call, * for all. Where no key is asked "
+            "for, pages of this machine and of installed programs always may."
+        ),
     )
-    log_level: str = Field(
-        default="INFO", validation_alias="LOG_LEVEL", description="Python logging level."
+    detailed_metrics: bool = Field(
+        default=True,
+        validation_alias="ENABLE_DETAILED_METRICS",
+        description="Metrics of each model's process too, not of workers and sums only.",
+    )
+    metrics_interval_s: float = Field(
+        default=60.0,
+        gt=0,
+        validation_alias="METRICS_COLLECTION_INTERVAL",
+        description="Kept for old configurations: figures are as new as the page that shows them.",
+    )
+    access_log: bool = Field(
+        default=True,
+        validation_alias="ACCESS_LOG",
+        description=(
+            "Log a line for each request: its id, client, route, status and time, never its text."
+        ),
     )
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:
-        if self.host not in LOOPBACK and not self.has_keys:
+        if not is_loopback(self.host) and not self.has_keys:
             raise ValueError(
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
         return self
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value and value.lower() != NO_RATE:
+            parse(value)
+        return value
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _can_be_shared(cls, value: str) -> str:
+        if value:
+            shared_storage(value)
+        return value
+
+    @field_validator("chat_workers", "embed_workers")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for target in split_list(value):
+            port = target.rpartition(":")[2]
+            if not host_of(target) or not port.isdecimal() or int(port) > MAX_PORT:
+                raise ValueError(f"{target} is not host:port")
+        return value
+
+    @model_validator(mode="after")
+    def _no_open_way_to_workers(self) -> Self:
+        targets = {"CHAT_WORKERS": self.chat_workers, "EMBED_WORKERS": self.embed_workers}
+        for name, value in targets.items():
+            for target in split_list(value):
+                if not is_loopback(host_of(target)) and not self.trusts_others:
+                    raise ValueError(f"{name}: {target} may be another machine: {WAY_OUT}")
+        return self
+
     @property
     def rate(self) -> str:
         """The rate limit in force; empty: none."""
-        if self.rate_limit is not None:
-            return self.rate_limit
-        return "" if self.host in LOOPBACK else OPEN_RATE
+        if self.rate_limit:
+            return "" if self.rate_limit.lower() == NO_RATE else self.rate_limit
+        return "" if is_loopback(self.host) else OPEN_RATE
 
     @property
     def most_at_once(self) -> int:
         """Requests that one key may have in flight; 0: no limit."""
         if self.max_in_flight_per_key is not None:
             return self.max_in_flight_per_key
-        return 0 if self.host in LOOPBACK else OPEN_IN_FLIGHT
+        return 0 if is_loopback(self.host) else OPEN_IN_FLIGHT
 
     @property
     def has_keys(self) -> bool:
         return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
+
+
+def host_of(target: str) -> str:
+    """The name or address in "host:port"."""
+    return target.rpartition(":")[0].strip("[]")
 
 
 def split_list(value: str) -> list[str]:

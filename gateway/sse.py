@@ -143,7 +143,7 @@ class EventStream(Response):
 
     async def _fail(self, error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
         """A broken stream ends with an error event: never silently, never with [DONE]."""
-        context_of(scope).count_error(error)
+        context_of(scope).note_error(error)
         if not self._head_sent:
             await error_response(error, scope)(scope, receive, send)
             return

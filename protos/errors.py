@@ -6,6 +6,7 @@
     │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
     │   └── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
+    ├── PermissionDenied            PERMISSION_DENIED    not from there
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
     ├── ModelNotFound               NOT_FOUND            no such model
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
@@ -75,6 +76,11 @@ class RequestTooLarge(InvalidRequest):
 class AuthenticationFailed(ServingError):
     code = "invalid_api_key"
     grpc_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServingError):
+    code = "permission_denied"
+    grpc_status = "PERMISSION_DENIED"
 
 
 class RateLimited(ServingError):

@@ -5,6 +5,7 @@ import asyncio
 import sys
 
 from gateway.server import GatewayServer
+from protos.settings import read_or_exit
 from simple.app import create_simple_app
 from simple.settings import SimpleSettings
 from worker_runtime import logs
@@ -23,7 +24,7 @@ def main() -> int:
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    settings = SimpleSettings(**given)
+    settings = read_or_exit(SimpleSettings, "simple server", **given)
     logs.configure(settings.log_level)
     asyncio.run(run(settings))
     return 0

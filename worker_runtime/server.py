@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from protos.loopback import is_loopback
 from protos.orphan import exit_when_orphaned
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime import logs
@@ -123,7 +124,7 @@ async def serve(
     for service in services:
         await health.set(service, health_pb2.HealthCheckResponse.SERVING)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    port = server.add_insecure_port(f"{host}:{settings.port}")
+    port = _listen(server, f"{host}:{settings.port}", settings)
     with stop_on_signals(requests), metrics_page(settings.host, settings.metrics_port, models):
         await server.start()
         log.info("%s worker listens on %s:%d", capability, host, port)
@@ -146,6 +147,16 @@ async def serve(
         await server.stop(LAST_WORDS_S)
         await _unload_all(models, requests)
         log.info("stopped")
+
+
+def _listen(server: grpc.aio.Server, address: str, settings: RuntimeSettings) -> int:
+    """The port; off loopback both sides show certificates, where there are any."""
+    certificates = settings.certificates()
+    if certificates is None or is_loopback(settings.host):
+        return server.add_insecure_port(address)
+    authority, chain, key = certificates
+    shown = grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=True)
+    return server.add_secure_port(address, shown)
 
 
 async def _unload_all(models: Models, requests: StopRequests) -> None:

@@ -15,16 +15,16 @@ from pydantic_settings import (
     BaseSettings,
     NoDecode,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
 )
 
+from protos.loopback import is_loopback
+from protos.settings import WAY_OUT, SharedSettings
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
 STRICT_REMAIN_GB = 1.0
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
@@ -61,11 +61,7 @@ class ProfileSource(PydanticBaseSettingsSource):
             yield str(alias), value
 
 
-class RuntimeSettings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
-    )
-
+class RuntimeSettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",
@@ -224,11 +220,6 @@ class RuntimeSettings(BaseSettings):
         validation_alias="EXIT_WITH_PARENT",
         description="Drain and exit when the process that started this one is gone.",
     )
-    log_level: str = Field(
-        default="INFO",
-        validation_alias="LOG_LEVEL",
-        description="DEBUG, INFO, WARNING or ERROR.",
-    )
 
     @classmethod
     def settings_customise_sources(
@@ -256,8 +247,10 @@ class RuntimeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_open_port(self) -> Self:
-        if self.host not in LOOPBACK and not self.token:
+        if not is_loopback(self.host) and not self.token:
             raise ValueError(f"WORKER_HOST={self.host} is not loopback: WORKER_TOKEN is required")
+        if not is_loopback(self.host) and not self.trusts_others:
+            raise ValueError(f"WORKER_HOST={self.host} is open to others: {WAY_OUT}")
         return self
 
     def engine_environment(self, backend: str) -> dict[str, str]:

@@ -5,14 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.pool.workers import Workers
+from protos.settings import Certificates
 
 
 class Pool:
     """The chat and the embedding workers of one gateway."""
 
-    def __init__(self, chat: list[str], embed: list[str], token: str) -> None:
-        self.chat = Workers(chat, token)
-        self.embed = Workers(embed, token)
+    def __init__(
+        self,
+        chat: list[str],
+        embed: list[str],
+        token: str,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self.chat = Workers(chat, token, certificates)
+        self.embed = Workers(embed, token, certificates)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

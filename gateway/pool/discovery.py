@@ -7,26 +7,31 @@ import asyncio
 import logging
 import socket
 
+from gateway.settings import host_of
+
 log = logging.getLogger(__name__)
 
 RESOLVE_INTERVAL_S = 3.0
 
 
-async def resolve(target: str) -> set[str]:
-    """All "address:port" that "name:port" stands for; empty if the name is unknown now."""
-    host, _, port = target.rpartition(":")
-    host = host.strip("[]")
+async def resolve(target: str) -> dict[str, str]:
+    """All "address:port" that "name:port" stands for, each with the name; empty if the name is
+    unknown now."""
+    host, port = host_of(target), target.rpartition(":")[2]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         log.debug("the name %s does not resolve now", host)
-        return set()
-    return {_join(str(address[0]), int(address[1])) for *_, address in found}
+        return {}
+    return {_join(str(address[0]), int(address[1])): host for *_, address in found}
 
 
-async def resolve_all(targets: list[str]) -> set[str]:
-    groups = await asyncio.gather(*(resolve(target) for target in targets))
-    return set().union(*groups)
+async def resolve_all(targets: list[str]) -> dict[str, str]:
+    """What all `targets` stand for."""
+    names: dict[str, str] = {}
+    for found in await asyncio.gather(*(resolve(target) for target in targets)):
+        names |= found
+    return names
 
 
 def _join(address: str, port: int) -> str:

@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from protos.settings import Certificates
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -86,21 +87,38 @@ class Endpoint:
         return not model or any(known.id.casefold() == folded for known in self.status.models)
 
 
+class Tls(NamedTuple):
+    certificates: Certificates
+    # As it is configured: the channel goes to one of the addresses behind it.
+    name: str
+
+
+def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    if tls is None:
+        return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    authority, chain, key = tls.certificates
+    shown = grpc.ssl_channel_credentials(authority, key, chain)
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", tls.name)]
+    return grpc.aio.secure_channel(address, shown, options=options)
+
+
 class RemoteEndpoint(Endpoint):
     """A worker behind a socket.
 
     Args:
         address: "host:port".
         token: sent with every call but health checks; empty: none.
+        tls: what this side shows and which name the other has to prove; None: no TLS.
     """
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, tls: Tls | None = None) -> None:
         super().__init__(address)
-        self.channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.channel = _channel(address, tls)
         self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.embed = embed_pb2_grpc.EmbedServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
+        self._told = ""
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
 
     async def watch(self) -> None:
@@ -118,6 +136,14 @@ class RemoteEndpoint(Endpoint):
         if serving != self.serving:
             log.info("worker %s is %s", self.address, "serving" if serving else "not serving")
         self.serving = serving
+        if serving:
+            self._told = ""
+
+    def _tell(self, reason: str) -> None:
+        """Why it cannot be reached, once: a wrong certificate looks like a worker that starts."""
+        if reason != self._told:
+            log.info("worker %s cannot be reached: %s", self.address, reason)
+            self._told = reason
 
     async def _watch_health(self) -> None:
         """Changes, the moment they happen."""
@@ -126,8 +152,9 @@ class RemoteEndpoint(Endpoint):
             try:
                 async for reply in call:
                     self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
-            except grpc.aio.AioRpcError:
+            except grpc.aio.AioRpcError as error:
                 self._mark(False)
+                self._tell(error.details() or error.code().name)
             finally:
                 call.cancel()
             self._mark(False)

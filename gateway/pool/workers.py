@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
-from gateway.pool.endpoint import Endpoint, RemoteEndpoint
+from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
 from protos.errors import NotReady
+from protos.loopback import is_loopback
+from protos.settings import Certificates
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]
@@ -14,11 +16,16 @@ Pick = Callable[[Sequence[Endpoint]], Endpoint]
 class Workers:
     """Args:
     targets: "name:port" each, as configured.
+    token: sent with every call; empty: none.
+    certificates: shown to workers on other machines; None: those are called without TLS.
     """
 
-    def __init__(self, targets: list[str], token: str) -> None:
+    def __init__(
+        self, targets: list[str], token: str, certificates: Certificates | None = None
+    ) -> None:
         self.targets = targets
         self._token = token
+        self._certificates = certificates
         self._endpoints: dict[str, RemoteEndpoint] = {}
 
     async def watch(self) -> None:
@@ -27,15 +34,21 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 found = await resolve_all(self.targets)
-                for address in found - self._endpoints.keys():
-                    endpoint = self._endpoints[address] = RemoteEndpoint(address, self._token)
+                for address in found.keys() - self._endpoints.keys():
+                    endpoint = self._connect(address, found[address])
+                    self._endpoints[address] = endpoint
                     watching[address] = tasks.create_task(endpoint.watch())
-                for address in self._endpoints.keys() - found:
+                for address in self._endpoints.keys() - found.keys():
                     # A name may fail to resolve for a moment; a serving worker is kept.
                     if not self._endpoints[address].serving:
                         watching.pop(address).cancel()
                         del self._endpoints[address]
                 await asyncio.sleep(RESOLVE_INTERVAL_S)
+
+    def _connect(self, address: str, name: str) -> RemoteEndpoint:
+        if self._certificates is None or is_loopback(name):
+            return RemoteEndpoint(address, self._token)
+        return RemoteEndpoint(address, self._token, Tls(self._certificates, name))
 
     @property
     def endpoints(self) -> list[Endpoint]:

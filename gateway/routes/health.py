@@ -32,15 +32,15 @@ async def live(request: Request) -> Response:
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """200 when every configured kind of worker has one that serves, and nothing drains."""
+    """200 when each kind of worker that is configured has one that serves, and nothing drains."""
     services = services_of(request)
-    missing = [
-        kind
-        for kind, workers in (("chat", services.pool.chat), ("embed", services.pool.embed))
-        if workers.targets and not workers.serving
-    ]
+    kinds = {"chat": services.pool.chat, "embed": services.pool.embed}
+    configured = {kind: workers for kind, workers in kinds.items() if workers.targets}
+    missing = [kind for kind, workers in configured.items() if not workers.serving]
     if services.drain.begun:
         raise NotReady("the server is shutting down", retry_after_s=5)
+    if not configured:
+        raise NotReady("no worker is configured: set CHAT_WORKERS or EMBED_WORKERS")
     if missing:
         raise NotReady(f"no worker serves {' and '.join(missing)} yet", retry_after_s=1)
     return json_response({"status": "ready"})

@@ -9,6 +9,7 @@ CODES = {
     "unsupported_parameter": "不支援的參數",
     "request_too_large": "請求內容過大",
     "invalid_api_key": "API 金鑰遺漏或不正確",
+    "permission_denied": "不允許這個來源的呼叫",
     "rate_limit_exceeded": "請求過於頻繁，請稍後再試",
     "model_not_found": "找不到指定的模型",
     "overloaded": "伺服器忙碌中，請稍後再試",
@@ -81,6 +82,7 @@ WAYS_OUT = {
     "send it as Authorization: Bearer <key>, or as x-api-key: <key>": (
         "以 Authorization: Bearer <key> 或 x-api-key: <key> 送出金鑰"
     ),
+    "list it in CORS_ORIGINS": "將該來源加入 CORS_ORIGINS",
     "known are: {}": "可用的參數：{}",
     "shorten the input": "縮短輸入",
     "shorten or split the input": "縮短或分割輸入",

@@ -163,6 +163,45 @@ async def test_ten_thousand_mistakes_are_told_as_one(gateway: RunningGateway) ->
     check_shape(await gateway.http.post(EMBED, json={"input": [True] * 1_000_000}), 400)
 
 
+# JSON texts that are wrong almost everywhere.
+ODD_VALUES = ("-1", "1" + "0" * 400, "true", '{"a":1}')
+MINIMAL: dict[str, Any] = {
+    "messages": [HELLO],
+    "input": "a",
+    "prompt": "a",
+    "query": "a",
+    "documents": ["a"],
+}
+MINIMAL |= {"text_1": "a", "text_2": "a", "tokens": [1], "max_tokens": 1, "model": ""}
+
+
+async def test_no_value_in_any_field_of_any_route_is_an_internal_error(
+    gateway: RunningGateway,
+) -> None:
+    described = (await gateway.http.get("/openapi.json")).json()
+    n_fields = 0
+    for path, methods in described["paths"].items():
+        body = methods.get("post", {}).get("requestBody")
+        if body is None:
+            continue
+        reference = body["content"]["application/json"]["schema"]["$ref"]
+        fields = described["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
+        minimal = {k: json.dumps(v) for k, v in MINIMAL.items() if k in fields}
+        for field in fields:
+            n_fields += 1
+            for value in ODD_VALUES:
+                members = (minimal | {field: value}).items()
+                content = "{" + ",".join(f'"{name}":{text}' for name, text in members) + "}"
+                reply = await gateway.http.post(path, content=content)
+                assert reply.status_code in (200, 400, 404), (path, field, value, reply.text)
+    assert n_fields > 150
+
+
+async def test_a_compressed_body_is_refused_for_what_it_is(gateway: RunningGateway) -> None:
+    reply = await gateway.http.post(EMBED, content=b"x", headers={"content-encoding": "gzip"})
+    assert "gzip" in check_shape(reply, 400)["message"]
+
+
 @pytest.mark.parametrize("path", [CHAT, EMBED])
 async def test_a_body_of_64_mb_is_a_413(gateway: RunningGateway, path: str) -> None:
     body = b'{"input": "' + b"x" * (64 << 20) + b'"}'

@@ -57,7 +57,7 @@ async def test_a_load_without_memory_is_told_in_the_language_asked_for(
     assert error["suggestions"] == ["關閉其他程式", "改用模型 small"]
     assert error["needed_bytes"] == str(2000 << 20)
     assert reply.headers["content-language"] == "zh-TW"
-    assert reply.headers["vary"] == "Accept-Language"
+    assert "Accept-Language" in reply.headers["vary"]
     english = await gateway.http.post(CHAT, json=BODY)
     assert english.json()["error"]["message"] == NO_MEMORY.message
     assert english.headers["content-language"] == "en"

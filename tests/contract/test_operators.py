@@ -1,5 +1,8 @@
 """What operators and the earlier server's dashboards look at, with and without workers."""
 
+import re
+from pathlib import Path
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -7,30 +10,9 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from tests.contract.running_gateway import RunningGateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.earlier_server import OLD_MEMORY, OLD_METRICS
 
-OLD_MEMORY = {
-    "current_usage_percent",
-    "available_gb",
-    "process_memory_gb",
-    "memory_trend",
-    "leak_detected",
-}
-OLD_METRICS = (
-    "y26hkx_requests_total",
-    "y26hkx_chat_requests_total",
-    "y26hkx_embeddings_requests_total",
-    "y26hkx_errors_total",
-    "y26hkx_chat_latency_sum_seconds",
-    "y26hkx_chat_latency_max_seconds",
-    "y26hkx_model_loaded_timestamp",
-    "y26hkx_prompt_tokens_total",
-    "y26hkx_completion_tokens_total",
-    "y26hkx_total_tokens_total",
-    "y26hkx_backend_load_failures_total",
-    "y26hkx_embedding_model_load_seconds_sum",
-    "y26hkx_embedding_model_load_seconds_count",
-    "y26hkx_active_embedding_models",
-)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("with_lifespan", [False, True])
@@ -110,3 +92,30 @@ async def test_the_api_describes_itself(gateway: RunningGateway) -> None:
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     name = schema["$ref"].rpartition("/")[2]
     assert "messages" in described["components"]["schemas"][name]["properties"]
+
+
+def test_a_gateway_without_any_worker_in_its_settings_is_never_ready() -> None:
+    app = create_app(GatewaySettings(_env_file=None, chat_workers="", embed_workers=""))
+    reply = TestClient(app).get("/health/ready")
+    assert reply.status_code == 503
+    assert "CHAT_WORKERS" in reply.json()["error"]["message"]
+
+
+async def test_monitors_may_ask_for_the_head_only(gateway: RunningGateway) -> None:
+    for path in ("/health", "/health/live", "/metrics", "/v1/models"):
+        reply = await gateway.http.head(path)
+        assert reply.status_code == 200
+        assert int(reply.headers["content-length"]) > 0
+        assert reply.content == b""
+    assert (await gateway.http.head("/v1/chat/completions")).status_code == 405
+
+
+def test_every_metric_is_documented_and_those_of_models_can_be_left_out() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    page = TestClient(create_app(GatewaySettings(_env_file=None))).get("/metrics").text
+    names = re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)
+    assert [name for name in names if f"`{name}" not in text] == []
+    without = GatewaySettings(_env_file=None, detailed_metrics=False)
+    short = TestClient(create_app(without)).get("/metrics").text
+    assert "y26hkx_model_anonymous_bytes" in names
+    assert "y26hkx_model_anonymous_bytes" not in short

@@ -83,6 +83,7 @@ def test_workers_can_be_scaled_and_are_reached_only_from_inside(
     assert not {"ports", "container_name"} & set(service)
     assert service["networks"] == ["workers"]
     assert compose["networks"]["workers"] == {"internal": True}
+    assert service["environment"]["WORKER_TRUSTED_NETWORK"] == "1"
     # What comes from the host cannot be changed; a named volume is the workers' own.
     mounted = [volume for volume in service["volumes"] if volume.startswith(".")]
     assert mounted

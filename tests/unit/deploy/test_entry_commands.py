@@ -79,9 +79,15 @@ def test_a_service_starts_alone_answers_its_probe_and_ends_when_asked(
 
 
 @pytest.mark.parametrize(
-    ("service", "missing"), [("gateway", "API_KEYS"), ("chat_worker", "WORKER_TOKEN")]
+    ("service", "missing"),
+    [
+        ("gateway", "API_KEYS"),
+        ("gateway", "WORKER_TRUSTED_NETWORK"),
+        ("chat_worker", "WORKER_TOKEN"),
+        ("chat_worker", "WORKER_TRUSTED_NETWORK"),
+    ],
 )
-def test_no_service_listens_to_others_without_its_secret(service: str, missing: str) -> None:
+def test_no_service_meets_others_without_its_secret_and_trust(service: str, missing: str) -> None:
     env = environment(service, 0) | {"GATEWAY_HOST": "0.0.0.0", "WORKER_HOST": "0.0.0.0"}
     env[missing] = ""
     refused = subprocess.run(

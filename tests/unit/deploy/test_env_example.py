@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import AliasChoices
@@ -44,6 +45,24 @@ def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
 def test_nothing_is_documented_that_does_not_exist() -> None:
     known = {name for settings in EVERY_SETTINGS for names in variables(settings) for name in names}
     assert documented() - known == NOT_OF_A_SERVICE
+
+
+@pytest.mark.parametrize("settings", EVERY_SETTINGS)
+def test_every_line_of_it_sets_the_default(
+    settings: type[BaseSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in documented():
+        monkeypatch.delenv(name, raising=False)
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    everything = tmp_path / "env"
+    everything.write_text(re.sub(r"^#(?=[A-Z0-9_]+=)", "", text, flags=re.MULTILINE))
+    # What fits this machine is no default.
+    off: Any = {"profile": "off"} if "profile" in settings.model_fields else {}
+    default = settings(_env_file=None, **off)
+    found = settings(_env_file=everything, **off)
+    for name in settings.model_fields:
+        # An empty text may be what "nothing" looks like.
+        assert (getattr(found, name) or None) == (getattr(default, name) or None), name
 
 
 def test_the_example_sets_nothing() -> None:

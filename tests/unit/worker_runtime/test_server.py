@@ -327,7 +327,9 @@ async def test_the_metrics_page_shows_the_models(unused_tcp_port: int) -> None:
         assert "\ny26hkx_available_memory_bytes " in page
 
 
-def test_off_loopback_a_token_is_required() -> None:
+def test_off_loopback_a_token_and_trust_are_required() -> None:
     with pytest.raises(ValueError, match="WORKER_TOKEN is required"):
-        RuntimeSettings(host="0.0.0.0", token="")
-    assert RuntimeSettings(host="0.0.0.0", token="t").port == 0
+        RuntimeSettings(host="0.0.0.0", token="", trusted_network=True)
+    with pytest.raises(ValueError, match="WORKER_TLS_CERT"):
+        RuntimeSettings(host="0.0.0.0", token="t")
+    assert RuntimeSettings(host="0.0.0.0", token="t", trusted_network=True).port == 0

@@ -1,0 +1,95 @@
+"""Requests per client and window: counted here, or in a storage that gateways share.
+
+Inference goes on when that storage is slow, gone or read-only: this process counts by itself then.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from limits import RateLimitItem, parse
+from limits.aio.storage import MovingWindowSupport, RedisStorage, Storage
+from limits.aio.storage.redis.redispy import RedispyBridge
+from limits.aio.strategies import MovingWindowRateLimiter as SharedLimiter
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import MemoryStorage, storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+
+# What a request waits for the shared storage.
+SHARED_BUDGET_S = 0.05
+# After it failed, so that not every request pays the budget.
+SHARED_PAUSE_S = 5.0
+CLOCK_JUMP_S = 2.0
+ASYNC = "async+"
+
+log = logging.getLogger(__name__)
+
+
+class RateLimit:
+    """
+    Args:
+        rate: such as "60/minute".
+        storage_uri: such as "redis://host:6379"; empty: counts stay in this process.
+    Raises:
+        ValueError: `rate` or `storage_uri` means nothing.
+    """
+
+    def __init__(self, rate: str, storage_uri: str) -> None:
+        self.item: RateLimitItem = parse(rate)
+        self._local = MovingWindowRateLimiter(MemoryStorage())
+        self._storage = shared_storage(storage_uri) if storage_uri else None
+        self._shared = SharedLimiter(self._storage) if self._storage is not None else None
+        self._shared_again_s = 0.0
+        self._clocks_differ_s = time.time() - time.monotonic()
+
+    async def hit(self, client: str) -> tuple[bool, int, float]:
+        """Whether it is allowed, how many are left, and when the window resets (epoch seconds)."""
+        now_s = time.monotonic()
+        if self._shared is not None and now_s >= self._shared_again_s:
+            try:
+                async with asyncio.timeout(SHARED_BUDGET_S):
+                    allowed = await self._shared.hit(self.item, client)
+                    window = await self._shared.get_window_stats(self.item, client)
+                    return allowed, window.remaining, window.reset_time
+            except (TimeoutError, OSError, StorageError) as error:
+                self._shared_again_s = now_s + SHARED_PAUSE_S
+                log.warning("the rate limit storage fails, counting locally: %r", error)
+        self._forget_after_clock_jump()
+        allowed = self._local.hit(self.item, client)
+        local = self._local.get_window_stats(self.item, client)
+        return allowed, local.remaining, local.reset_time
+
+    async def close(self) -> None:
+        """Let go of the shared storage's connections."""
+        # The library itself has no way to.
+        bridge = self._storage.bridge if isinstance(self._storage, RedisStorage) else None
+        if isinstance(bridge, RedispyBridge):
+            client: Any = bridge.get_connection()
+            await client.aclose()
+
+    def _forget_after_clock_jump(self) -> None:
+        """The library counts by the wall clock: set back a day, it would refuse for a day."""
+        differ_s = time.time() - time.monotonic()
+        if abs(differ_s - self._clocks_differ_s) > CLOCK_JUMP_S:
+            self._local.storage.reset()
+        self._clocks_differ_s = differ_s
+
+
+def shared_storage(uri: str) -> Storage:
+    """A storage that gateways share; nothing is connected yet.
+
+    Raises:
+        ValueError: it is none that can be used here.
+    """
+    if not uri.startswith(ASYNC):
+        uri = ASYNC + uri
+    # Of the clients that the library takes, redis-py is the one in the extra `redis`.
+    options = {"implementation": "redispy"} if uri.startswith(f"{ASYNC}redis") else {}
+    try:
+        storage = storage_from_string(uri, wrap_exceptions=True, **options)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(storage, Storage) or not isinstance(storage, MovingWindowSupport):
+        raise ValueError("it cannot count in moving windows, as redis:// can")
+    return storage
