@@ -328,10 +328,12 @@ class ModelOwner:
     async def _serve(self, loaded: LoadedModel) -> None:
         """Return when the model has to go."""
         while loaded.accepting and loaded.engine.exit is None and not self._closing:
-            self._alarm_s = loaded.idle_deadline_s
-            if self._alarm_s is not None and self._alarm_s <= self._clock.monotonic():
+            idle_until_s = loaded.idle_deadline_s
+            if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
                 return
+            loaded.shed()
+            self._alarm_s = loaded.alarm_s
             await self._changes.or_at(self._alarm_s, self._clock)
 
     async def _take_down(self, loaded: LoadedModel) -> None:
@@ -383,8 +385,8 @@ class ModelOwner:
         self._standing.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
             return
-        deadline = loaded.idle_deadline_s
-        sooner = deadline is not None and (self._alarm_s is None or deadline < self._alarm_s)
+        alarm_s = loaded.alarm_s
+        sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
         if sooner or not loaded.accepting:
             self._changes.notify()
         self._scheduler.settle()

@@ -79,6 +79,7 @@ class FakeEngine:
         self.ended: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
         self.ignores_stop = False
         self.n_stops = 0
+        self.n_sheds = 0
 
     @property
     def pid(self) -> int:
@@ -112,6 +113,9 @@ class FakeEngine:
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
         self.on_progress = on_progress
         return await asyncio.shield(self.loading)
+
+    def shed(self) -> None:
+        self.n_sheds += 1
 
     async def stop(self, grace_s: float) -> ExitReport:
         self.n_stops += 1

@@ -86,3 +86,42 @@ async def test_a_pin_outlives_requests_that_name_no_time_and_ends_with_one_that_
         await made.clock.tick(5)
         assert made.state() is ModelState.UNLOADED
         assert not made.model().pinned
+
+
+async def test_an_idle_model_gives_its_caches_back_before_it_goes() -> None:
+    async with world(shed_after_s=IDLE_S / 2) as made:
+        await made.use()
+        engine = made.launcher.latest
+        await made.clock.tick(IDLE_S / 2 - 1)
+        assert engine.n_sheds == 0
+        await made.clock.tick(1)
+        assert (engine.n_sheds, made.state()) == (1, ModelState.READY)
+        await made.clock.tick(IDLE_S / 2)
+        assert (engine.n_sheds, made.state()) == (1, ModelState.UNLOADED)
+
+
+async def test_a_pinned_model_gives_its_caches_back_once_after_each_use() -> None:
+    async with world(shed_after_s=10) as made:
+        for n_used in (1, 2):
+            await made.use(keep_alive_s=-1)
+            await made.clock.tick(IDLE_S)
+            assert made.launcher.latest.n_sheds == n_used
+
+
+async def test_a_model_in_use_keeps_its_caches() -> None:
+    async with world(shed_after_s=10) as made:
+        async with made.held():
+            await made.clock.tick(IDLE_S)
+        await made.clock.tick(9)
+        assert made.launcher.latest.n_sheds == 0
+
+
+@pytest.mark.parametrize("shed_after_s", [None, 2 * IDLE_S])
+async def test_caches_go_with_the_model_where_nothing_says_earlier(
+    shed_after_s: float | None,
+) -> None:
+    async with world(shed_after_s=shed_after_s) as made:
+        await made.use()
+        await made.clock.tick(IDLE_S)
+        assert made.launcher.latest.n_sheds == 0
+        assert made.state() is ModelState.UNLOADED
