@@ -12,13 +12,11 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from chat_worker.ladder import ChatLadder
 from chat_worker.messages import LoadSpec, spec_decoder
 from chat_worker.need import need as chat_need
 from chat_worker.service import ModelScan as ChatScan
 from chat_worker.settings import ChatSettings
-from cli.fits import room_of
-from embed_worker.need import need as embed_need
+from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
@@ -112,7 +110,7 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
     if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
         return _of_embedder(path)
     _refuse_broken(entry)
-    rungs = ChatLadder(scan, settings)(entry)
+    rungs = chat_ladder(scan, settings)(entry)
     room = room_of(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, room)
@@ -130,12 +128,8 @@ def _of_embedder(path: Path) -> Estimate:
     if entry is None:
         raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
     _refuse_broken(entry)
-    need = embed_need(
-        settings.load_spec(backend=entry.backend, path=str(path), model_id=entry.id),
-        entry.size_bytes,
-    )
-    room = room_of(settings.policy(), read_machine())
-    return _described(entry, [Rung(entry, need)], room, None)
+    rungs = embed_ladder(settings)(entry)
+    return _described(entry, rungs, room_of(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:

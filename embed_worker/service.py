@@ -1,6 +1,7 @@
 """Which embedding models there are: looks at the models folder and at the built-in one."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,11 @@ class ModelScan:
         # Vectors differ in their last digits between all of these.
         version = f"{library.version(backend)} {self._settings.precision}"
         spec = self._settings.load_spec(
-            backend=backend, path=str(path), model_id=model_id, truncate_dim=seen.truncate_dim
+            backend=backend,
+            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            path=os.path.abspath(path),
+            model_id=model_id,
+            truncate_dim=seen.truncate_dim,
         )
         return ModelEntry(
             id=model_id,
