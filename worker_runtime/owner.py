@@ -249,14 +249,16 @@ class ModelOwner:
                 self._refused(error)
             return None
         if booking is None and self._wanted():
-            wait_s = self._policy.queue_wait_s
-            self._room.refuse(
-                lambda: Overloaded(
-                    f"other models are in use and hold the memory for more than {wait_s:.0f} s",
-                    retry_after_s=wait_s,
-                )
-            )
+            self._room.refuse(self._waited_too_long)
         return booking
+
+    def _waited_too_long(self) -> Overloaded:
+        wait_s = self._policy.queue_wait_s
+        if self._scheduler.is_held_back:
+            why = "programs of this machine wait for memory, so that no model is loaded"
+        else:
+            why = "other models are in use and hold the memory"
+        return Overloaded(f"{why} for more than {wait_s:.0f} s", retry_after_s=wait_s)
 
     async def _bring_up(self, rung: Rung, descent: Descent, booking: Booking) -> LoadedModel | None:
         self._standing.enter(ModelState.RESERVED)

@@ -111,6 +111,11 @@ class Scheduler:
         return len(self._held)
 
     @property
+    def is_held_back(self) -> bool:
+        """Nothing is loaded now, as programs of this machine wait for memory."""
+        return not self._gate.may_load
+
+    @property
     def booked_bytes(self) -> int:
         return sum(booking.need_bytes for booking in self._held)
 
@@ -169,6 +174,8 @@ class Scheduler:
         if not self._requests:
             self._write(0)
             return
+        # Nobody may have looked since the last model went.
+        self._gate.note(self._probe.stall())
         with self._ledger.open() as self._others:
             self._refuse_hopeless()
             while self._requests and self._admit(self._requests[0]):

@@ -53,6 +53,7 @@ class FakeClock:
 class FakeProbe:
     def __init__(self, available_bytes: int = 8 << 30) -> None:
         self.available_bytes = available_bytes
+        self.stalled = Stall()
 
     def machine(self) -> MachineMemory:
         return MachineMemory(16 << 30, self.available_bytes)
@@ -64,7 +65,7 @@ class FakeProbe:
         return ProcessMemory(RESIDENT_BYTES)
 
     def stall(self) -> Stall:
-        return Stall()
+        return self.stalled
 
 
 class FakeEngine:

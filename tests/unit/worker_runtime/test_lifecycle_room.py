@@ -11,6 +11,7 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from tests.unit.worker_runtime.world import waiter, world
+from worker_runtime.memory.pressure import Stall
 from worker_runtime.snapshot import ModelState
 
 pytestmark = pytest.mark.timeout(30)
@@ -105,3 +106,30 @@ async def test_waiting_for_memory_ends_with_overloaded() -> None:
         with pytest.raises(Overloaded):
             await other
         assert made.state("b") is ModelState.UNLOADED
+
+
+async def test_nothing_is_loaded_while_the_machine_waits_for_memory_and_who_asks_is_told() -> None:
+    async with world(queue_wait_s=30.0) as made:
+        made.probe.stalled = Stall(some=0.5)
+        refused = await waiter(made)
+        await made.clock.tick(30)
+        with pytest.raises(Overloaded, match="wait for memory"):
+            await refused
+        assert not made.launcher.engines
+        served = await waiter(made)
+        made.probe.stalled = Stall()
+        await made.clock.tick(2)
+        assert await served
+
+
+async def test_idle_models_are_given_back_one_by_one_while_the_machine_stands_still() -> None:
+    async with world(idle_timeout_s=None) as made:
+        for model in "abc":
+            await made.use(model)
+            await made.clock.tick(1)
+        made.probe.stalled = Stall(some=1.0, full=0.5)
+        async with made.held("b"):
+            await made.clock.tick(16)
+            assert [engine.entry.id for engine in made.launcher.alive] == ["b", "c"]
+            await made.clock.tick(30)
+            assert [engine.entry.id for engine in made.launcher.alive] == ["b"]
