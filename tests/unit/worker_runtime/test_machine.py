@@ -84,9 +84,49 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
 
 
 def test_small_and_large_machines_differ_from_the_plain_defaults() -> None:
-    assert chosen(of_gib(7.7)) == {"LLAMA_CTX": "1536", "MODEL_IDLE_TIMEOUT": "1800"}
-    assert chosen(of_gib(15.6)) == {}
-    assert chosen(of_gib(24)) == {"LLAMA_CTX": "4608", "MODEL_IDLE_TIMEOUT": "7200"}
+    medium = {
+        "LLAMA_CTX": "2560",
+        "MAX_CONCURRENT_REQUESTS": "4",
+        "LLAMA_UBATCH": "512",
+        "MAX_BATCH_SIZE": "32",
+        "LLAMA_THREADS": "0",
+        "TORCH_NUM_THREADS": "0",
+        "MODEL_QUANTIZATION": "none",
+        "MODEL_IDLE_TIMEOUT": "3600",
+    }
+    small = {
+        "LLAMA_CTX": "1536",
+        "MAX_CONCURRENT_REQUESTS": "2",
+        "LLAMA_UBATCH": "256",
+        "MAX_BATCH_SIZE": "16",
+        "MODEL_IDLE_TIMEOUT": "1800",
+    }
+    assert chosen(of_gib(7.7)) == medium | small
+    assert chosen(of_gib(15.6)) == medium
+    large = {"LLAMA_CTX": "4608", "MODEL_IDLE_TIMEOUT": "7200"}
+    assert chosen(of_gib(24)) == medium | large
+
+
+@pytest.mark.parametrize("size", ["small", "medium", "large"])
+def test_every_choice_has_a_reason_and_yields_to_what_is_set(size: str) -> None:
+    choices = choose(of_gib(8), {"PROFILE": size})
+    assert all(choice.reason and choice.source == "profile" for choice in choices)
+    given = {choice.name: f"{choice.value}7" for choice in choices} | {"PROFILE": size}
+    again = choose(of_gib(8), given)
+    assert {choice.name: choice.value for choice in again} | {"PROFILE": size} == given
+    assert {choice.source for choice in again} == {"environment"}
+
+
+def test_the_plain_defaults_are_those_of_a_medium_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(profile: str) -> list[dict[str, object]]:
+        monkeypatch.setenv("PROFILE", profile)
+        chat, embed = ChatSettings(_env_file=None), EmbedSettings(_env_file=None)
+        chosen = {"profile", "context_tokens"}
+        return [settings.model_dump(exclude=chosen) for settings in (chat, embed)] + [
+            {"request_tokens": chat.request_tokens}
+        ]
+
+    assert of("medium") == of("off")
 
 
 def test_a_containers_limit_counts_as_the_machines_memory() -> None:
@@ -112,24 +152,20 @@ def test_the_profile_can_be_named() -> None:
 
 
 def test_weights_are_quantized_only_where_that_can_be_done() -> None:
-    assert "MODEL_QUANTIZATION" not in chosen(of_gib(4))
-    (choice,) = (
-        choice
-        for choice in choose(of_gib(4), {"MODEL_BACKEND": "transformers"})
-        if choice.name == "MODEL_QUANTIZATION"
-    )
-    assert choice.value == "none"
-    assert "4bit is wanted" in choice.reason
+    by_name = {choice.name: choice for choice in choose(of_gib(4), {})}
+    assert by_name["MODEL_QUANTIZATION"].value == "none"
+    assert "4bit is wanted" in by_name["MODEL_QUANTIZATION"].reason
     assert chosen(of_gib(4, quantizes=True))["MODEL_QUANTIZATION"] == "4bit"
     busy = Machine(16 * GIB, 6 * GIB, 0, quantizes=True)
     assert chosen(busy)["MODEL_QUANTIZATION"] == "8bit"
-    assert "MODEL_QUANTIZATION" not in chosen(of_gib(16, quantizes=True))
+    assert chosen(of_gib(16, quantizes=True))["MODEL_QUANTIZATION"] == "none"
 
 
 def test_threads_follow_a_containers_share_of_the_cores() -> None:
     few = of_gib(16, cores=16, physical_cores=8, quota_cores=2.5)
-    assert chosen(few) == {"LLAMA_THREADS": "2", "TORCH_NUM_THREADS": "2"}
-    assert chosen(of_gib(16, cores=4, physical_cores=2, quota_cores=2.0)) == {}
+    assert (chosen(few)["LLAMA_THREADS"], chosen(few)["TORCH_NUM_THREADS"]) == ("2", "2")
+    enough = of_gib(16, cores=4, physical_cores=2, quota_cores=2.0)
+    assert chosen(enough)["LLAMA_THREADS"] == "0"
 
 
 def test_a_worker_alone_has_the_same_profile(monkeypatch: pytest.MonkeyPatch) -> None:
