@@ -9,12 +9,13 @@ keeps it while it is used or fresh, and takes it down.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from protos.errors import BackendFailure, BackendLoadFailed, NotReady, Overloaded, ServingError
+from worker_runtime.booking import Booking
 from worker_runtime.bring_up import bring_up, load_limit
-from worker_runtime.catalog import ModelEntry
+from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.descent import Descent
 from worker_runtime.ladder import Ladder, OnMeasured, Rung
@@ -25,7 +26,7 @@ from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
-from worker_runtime.scheduler import Booking, Scheduler
+from worker_runtime.scheduler import Scheduler
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
@@ -47,6 +48,7 @@ class ModelOwner:
         scheduler: Scheduler,
         ladder: Ladder,
         on_measured: OnMeasured,
+        instead: Callable[[ModelEntry], Sequence[str]],
     ) -> None:
         self.entry = entry
         self._policy = policy
@@ -56,6 +58,7 @@ class ModelOwner:
         self._scheduler = scheduler
         self._ladder = ladder
         self._on_measured = on_measured
+        self._instead = instead
         self._setbacks = Setbacks(policy)
         self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
         self._standing = Standing(entry.id, self._room)
@@ -141,6 +144,10 @@ class ModelOwner:
     @property
     def name(self) -> str:
         return self.entry.id
+
+    @property
+    def capability(self) -> Capability:
+        return self.entry.capability
 
     @property
     def pid(self) -> int:
@@ -299,8 +306,8 @@ class ModelOwner:
         if not lacked_memory(error):
             return error
         available_bytes = self._probe.machine().available_bytes
-        held_bytes = self._scheduler.booked_bytes - rung.need.total
-        return with_arithmetic(error, rung.need.total, available_bytes, held_bytes)
+        others = self._scheduler.holders(without=self)
+        return with_arithmetic(error, rung.need.total, available_bytes, others)
 
     async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:
@@ -395,6 +402,8 @@ class ModelOwner:
 
     def _refused(self, error: ServingError) -> None:
         """It was not tried, so nothing speaks against trying at the next request."""
+        fitting = (f"use the model {model}" for model in self._instead(self.entry))
+        error.suggestions = (*error.suggestions, *fitting)
         log.warning("model %s is not loaded: %s", self.entry.id, error)
         self._counters.load_failures += 1
         refused = WireError.of(self._with_backend(error))

@@ -1,5 +1,6 @@
 """Who makes room for whom, and who is refused."""
 
+import msgspec
 import pytest
 
 from protos.errors import (
@@ -11,6 +12,7 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from tests.unit.worker_runtime.world import waiter, world
+from worker_runtime.catalog import Capability
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.snapshot import ModelState
 
@@ -87,6 +89,32 @@ async def test_a_model_over_the_whole_budget_is_refused_with_the_arithmetic() ->
     async with world(entries=[entry("a", size_bytes=2 << 30)], memory_limit_bytes=1 << 30) as made:
         with pytest.raises(BackendLoadFailed, match=r"2,048 MiB.*1,024 MiB"):
             await made.use()
+
+
+@pytest.mark.parametrize(
+    ("capability", "limit"),
+    [("chat", "MODEL_MEMORY_LIMIT_GB"), ("embed", "EMBEDDING_MEMORY_LIMIT_GB")],
+)
+async def test_a_refusal_names_the_own_limit_and_smaller_models_that_fit(
+    capability: Capability, limit: str
+) -> None:
+    sizes = {"big": 900, "small": 40, "smaller": 20, "other": 30, "broken": 10}
+    entries = [
+        msgspec.structs.replace(
+            entry(model, size_bytes=size << 20),
+            capability="embed" if model == "other" else "chat",
+            broken="cut" if model == "broken" else "",
+        )
+        for model, size in sizes.items()
+    ]
+    if capability == "embed":
+        entries = [msgspec.structs.replace(e, capability="embed") for e in entries[:3]]
+    async with world(entries=entries, memory_limit_bytes=800 << 20) as made:
+        with pytest.raises(BackendLoadFailed) as caught:
+            await made.use("big")
+    first, *rest = caught.value.suggestions
+    assert first == f"raise {limit}"
+    assert rest[-2:] == ["use the model small", "use the model smaller"]
 
 
 async def test_a_load_that_would_leave_too_little_is_refused_with_the_arithmetic() -> None:
