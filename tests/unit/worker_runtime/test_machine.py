@@ -1,13 +1,15 @@
 """What is read of the machine, and what the profile makes of it."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from chat_worker.settings import ChatSettings
 from embed_worker.settings import EmbedSettings
-from worker_runtime.machine import GIB, Machine, cores, from_meminfo, limits, read_machine
+from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine
+from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.profile import choose, size_of
 
 
@@ -31,46 +33,39 @@ def test_this_machine_tells_its_memory_and_cores() -> None:
     assert 1 <= machine.physical_cores <= machine.cores <= (os.cpu_count() or 1)
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_tightest_limit_of_all_groups_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
-) -> None:
-    own = tmp_path / "own"
-    own.write_text({1: "5:cpu,memory:/a/b\n", 2: "0::/a/b\n"}[version])
-    monkeypatch.setattr(limits, "OWN_GROUPS", own)
-    outer, inner = (
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+@pytest.mark.parametrize(
+    ("own", "mount", "files"),
+    [
         (
-            [tmp_path / kind / "a" for kind in ("memory", "cpu")]
-            if version == 1
-            else [tmp_path / "a"]
+            "5:cpuacct,cpu:/a/b\n0::/\n",
+            "cgroup cgroup rw,cpu,cpuacct",
+            {"cpu.cfs_quota_us": "{}\n", "cpu.cfs_period_us": "100000\n"},
         ),
-        "b",
-    )
-    for group in outer:
-        (group / inner).mkdir(parents=True)
-        for name, text in FILES[version].items():
-            (group / name).write_text(text)
-        for name in FILES[version]:
-            (group / inner / name).write_text({1: "-1", 2: "max 100000"}[version])
-    assert list(limits.memory(tmp_path)) == [(4 * GIB, GIB)]
-    assert limits.cores(tmp_path) == 1.5
+        ("0::/a/b\n", "cgroup2 cgroup rw", {"cpu.max": "{} 100000\n"}),
+    ],
+    ids=["v1", "v2"],
+)
+def test_the_least_time_that_a_group_above_gives_counts(
+    tmp_path: Path, own: str, mount: str, files: dict[str, str]
+) -> None:
+    process, group = tmp_path / "proc/self", tmp_path / "sys/fs/cgroup"
+    process.mkdir(parents=True)
+    (process / "cgroup").write_text(own)
+    (process / "mountinfo").write_text(f"30 23 0:26 / /sys/fs/cgroup rw - {mount}\n")
+    (group / "a/b").mkdir(parents=True)
+    assert cores.quota(tmp_path) is None
+    for folder, quota in (("a", "150000"), ("a/b", "250000")):
+        for name, text in files.items():
+            (group / folder / name).write_text(text.format(quota))
+    assert cores.quota(tmp_path) == 1.5
 
 
-FILES = {
-    1: {
-        "memory.limit_in_bytes": str(4 * GIB),
-        "memory.usage_in_bytes": str(3 * GIB),
-        "memory.stat": f"cache 5\ntotal_inactive_file {2 * GIB}\n",
-        "cpu.cfs_quota_us": "150000\n",
-        "cpu.cfs_period_us": "100000\n",
-    },
-    2: {
-        "memory.max": str(4 * GIB),
-        "memory.current": str(3 * GIB),
-        "memory.stat": f"anon 5\ninactive_file {2 * GIB}\n",
-        "cpu.max": "150000 100000\n",
-    },
-}
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+def test_the_start_and_the_workers_see_the_same_memory() -> None:
+    machine, probed = read_machine(), SystemMemoryProbe().machine()
+    assert machine.memory_bytes == probed.total_bytes
+    assert machine.available_bytes == pytest.approx(probed.available_bytes, rel=0.2)
 
 
 def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
