@@ -28,6 +28,7 @@ from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.scheduler import Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.surroundings import Surroundings
 from worker_runtime.take_down import Freed
 from worker_runtime.waiting_room import OnWait, Waiting
 
@@ -63,12 +64,11 @@ class Models:
         self.catalog = catalog
         self.clock = clock
         self.probe = probe
-        self._policy = policy
-        self._launcher = launcher
-        self._ladder = ladder
-        self._on_measured = on_measured
         self._monitor = MemoryMonitor(probe, clock)
         self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
+        self._around = Surroundings(
+            policy, launcher, clock, probe, self._scheduler, ladder, on_measured, self._instead_of
+        )
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -209,17 +209,7 @@ class Models:
     def _start_owner(self, entry: ModelEntry) -> ModelOwner:
         if self._closing:
             raise NotReady("the worker is shutting down", retry_after_s=5)
-        owner = ModelOwner(
-            entry,
-            self._policy,
-            self._launcher,
-            self.clock,
-            self.probe,
-            self._scheduler,
-            self._ladder,
-            self._on_measured,
-            self._instead_of,
-        )
+        owner = ModelOwner(entry, self._around)
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
         self._running.add(task)
