@@ -1,6 +1,8 @@
 """What an embedding model takes in memory, computed before it is loaded from the size of its
-weights. Constants were measured; `run.py bench estimate` shows how far they are off.
+weights and of its vector cache. Constants were measured, and a test compares them.
 """
+
+from msgspec.structs import replace
 
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.messages import LoadSpec, spec_decoder
@@ -32,12 +34,15 @@ def need(spec: LoadSpec, size_bytes: int) -> Need:
     Args:
         size_bytes: of the weights on disk.
     """
-    process, compute = PROCESS_BYTES[spec.backend], BATCH_BYTES[spec.backend]
+    plain = Need(
+        compute=BATCH_BYTES[spec.backend],
+        caches=spec.cache_bytes,
+        process=PROCESS_BYTES[spec.backend],
+    )
     if spec.backend == LLAMA_CPP:
-        return Need(mapped_weights=size_bytes, compute=compute, process=process)
+        return replace(plain, mapped_weights=size_bytes)
     if spec.backend != OPENVINO:
-        return Need(weights=size_bytes, compute=compute, process=process)
+        return replace(plain, weights=size_bytes)
     # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.
     share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
-    weights = int(size_bytes * share)
-    return Need(weights=weights, compute=compute, process=process, loading=size_bytes)
+    return replace(plain, weights=int(size_bytes * share), loading=size_bytes)
