@@ -63,7 +63,9 @@ class Estimate:
     """
     Args:
         parts: bytes by name, those that are zero left out.
-        loading_bytes: on top of the total while it loads; the system takes them back if need be.
+        total_bytes: what is booked for it.
+        peak_bytes: resident at the most, while it loads or works: pages of the file that it is
+            loaded from are on top of the total; the system takes those back if need be.
         room_bytes: what could be booked now; None: the system does not say.
         fits_reduced: what would be given up to fit, where only a smaller way fits.
         largest_context: tokens of one request with which it would fit now; None: no chat model.
@@ -75,7 +77,7 @@ class Estimate:
     context_length: int
     parts: dict[str, int]
     total_bytes: int
-    loading_bytes: int
+    peak_bytes: int
     available_bytes: int | None
     headroom_bytes: int
     room_bytes: int | None
@@ -149,7 +151,7 @@ def _described(
         context_length=entry.context_length,
         parts=_parts(need),
         total_bytes=need.total,
-        loading_bytes=need.loading,
+        peak_bytes=need.peak,
         available_bytes=room.available_bytes,
         headroom_bytes=room.headroom_bytes,
         room_bytes=room.free_bytes(),
@@ -189,8 +191,8 @@ def _lines(found: Estimate) -> Iterator[str]:
     for name, n_bytes in found.parts.items():
         yield f"{PARTS[name]:<34}{_mib(n_bytes):>14}"
     yield f"{'needed':<34}{_mib(found.total_bytes):>14}"
-    if found.loading_bytes:
-        yield f"{'while it loads, besides':<34}{_mib(found.loading_bytes):>14}"
+    if found.peak_bytes > found.total_bytes:
+        yield f"{'at most, with the file it loads':<34}{_mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:
         yield f"{'available now':<34}{_mib(found.available_bytes):>14}"
         yield f"{'of that stays free':<34}{_mib(found.headroom_bytes):>14}"

@@ -62,7 +62,8 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
 def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
     held, need = snapshot.memory, snapshot.need or Need()
     return worker_pb2.ModelMemory(
-        estimated_bytes=need.total,
+        # At the most, as `peak_bytes` is.
+        estimated_bytes=need.peak,
         booked_bytes=snapshot.booked_bytes,
         anonymous_bytes=held.anonymous_bytes,
         mapped_bytes=held.mapped_bytes,
