@@ -43,6 +43,7 @@ SMALL = Model("llama", 12, 768, 12, 12, 2048, 32_000, tied=True)
 QWEN3 = Model("qwen3", 16, 768, 12, 4, 2304, 151_936, tied=True, head=128)
 GEMMA2 = Model("gemma2", 14, 1024, 8, 4, 4096, 64_000, tied=True, head=128, window=512)
 GEMMA3 = Model("gemma3_text", 12, 640, 4, 1, 2048, 152_000, tied=True, head=256, window=512)
+LARGE = Model("llama", 22, 2048, 16, 4, 5632, 32_000)
 MISTRAL = Model("mistral", 12, 1024, 16, 4, 3584, 32_000, window=1024)
 
 
@@ -74,7 +75,9 @@ CASES = (
     Case("qwen3", QWEN3, "Q6_K", {"kv_type": "q8_0"}),
     Case("gemma2", GEMMA2, "Q4_K_M"),
     Case("gemma3", GEMMA3, "Q8_0", {"n_ubatch": 128}),
+    Case("large gqa", LARGE, "Q8_0"),
     Case("qwen tied", QWEN, "bfloat16"),
+    Case("qwen tied, f32", QWEN, "bfloat16", {"torch_dtype": "float32"}),
     Case("qwen untied", QWEN_UNTIED, "bfloat16"),
     Case("qwen untied, f32", QWEN_UNTIED, "bfloat16", {"torch_dtype": "float32"}),
     Case("llama mha", LLAMA_MHA, "float16"),
@@ -83,6 +86,7 @@ CASES = (
     Case("gemma2", GEMMA2, "bfloat16"),
     Case("gemma3", GEMMA3, "bfloat16"),
     Case("mistral", MISTRAL, "bfloat16"),
+    Case("large gqa", LARGE, "bfloat16"),
 )
 
 

@@ -31,6 +31,11 @@ NO_ROOM_GB = 0.01
 
 
 class Answer(msgspec.Struct, frozen=True):
+    """
+    Args:
+        status: of HTTP; 0: no answer came.
+    """
+
     status: int
     seconds: float
     error: dict[str, object]
@@ -56,7 +61,10 @@ def ask(stack: RunningStack, model: str) -> Answer:
     turn = {"role": "user", "content": "What is Y26HKX?"}
     body = {"model": model, "messages": [turn], "max_tokens": 16}
     began_s = time.perf_counter()
-    reply = stack.http.post("/v1/chat/completions", json=body)
+    try:
+        reply = stack.http.post("/v1/chat/completions", json=body)
+    except httpx.TransportError as error:
+        return Answer(0, time.perf_counter() - began_s, {"message": type(error).__name__})
     took_s = time.perf_counter() - began_s
     ok = reply.status_code == httpx.codes.OK
     return Answer(reply.status_code, took_s, {} if ok else reply.json()["error"])

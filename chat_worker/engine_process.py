@@ -58,6 +58,10 @@ class ChatEngine:
         if self._model is not None:
             self._model.cancel(call_id)
 
+    def shed(self) -> None:
+        if self._model is not None:
+            self._model.loop.shed()
+
     def close(self) -> None:
         if self._model is not None:
             self._model.loop.close(CLOSE_TIMEOUT_S)

@@ -2,6 +2,7 @@
 the list of models on other servers."""
 
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,7 +166,8 @@ class ModelScan:
         is_torch = backend == "transformers"
         return LoadSpec(
             backend=backend,
-            path=str(path),
+            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            path=os.path.abspath(path),
             model_id=model_id,
             n_ctx=settings.request_tokens,
             n_cells=settings.cache_tokens,

@@ -21,7 +21,7 @@ from cli.liveness import http_status
 from cli.risks import Risk, risks
 from cli.serve import OK, require_free
 from cli.settings import SettingsError, StackSettings, dotenv
-from cli.summary import choice_line, memory_line
+from cli.summary import choice_line, cores_line, memory_line
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from worker_runtime.machine import GIB, Machine, read_machine
@@ -96,7 +96,7 @@ def as_text(report: Report) -> Iterator[str]:
     """For people."""
     machine, hard = report.machine, report.hardware
     yield f"system     {hard.system}, Python {hard.python}"
-    yield f"processor  {hard.processor}: {machine.physical_cores} cores ({machine.cores} threads)"
+    yield f"processor  {hard.processor}: {cores_line(machine)}"
     yield f"           {' '.join(hard.features) or 'no features of note'}"
     yield f"GPU        {'; '.join(hard.gpus) or 'none of NVIDIA'}"
     yield f"memory     {memory_line(machine)}"

@@ -12,13 +12,11 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from chat_worker.ladder import ChatLadder
 from chat_worker.messages import LoadSpec, spec_decoder
 from chat_worker.need import need as chat_need
 from chat_worker.service import ModelScan as ChatScan
 from chat_worker.settings import ChatSettings
-from cli.fits import room_of
-from embed_worker.need import need as embed_need
+from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
@@ -65,7 +63,9 @@ class Estimate:
     """
     Args:
         parts: bytes by name, those that are zero left out.
-        loading_bytes: on top of the total while it loads; the system takes them back if need be.
+        total_bytes: what is booked for it.
+        peak_bytes: resident at the most, while it loads or works: pages of the file that it is
+            loaded from are on top of the total; the system takes those back if need be.
         room_bytes: what could be booked now; None: the system does not say.
         fits_reduced: what would be given up to fit, where only a smaller way fits.
         largest_context: tokens of one request with which it would fit now; None: no chat model.
@@ -77,7 +77,7 @@ class Estimate:
     context_length: int
     parts: dict[str, int]
     total_bytes: int
-    loading_bytes: int
+    peak_bytes: int
     available_bytes: int | None
     headroom_bytes: int
     room_bytes: int | None
@@ -112,7 +112,7 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
     if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
         return _of_embedder(path)
     _refuse_broken(entry)
-    rungs = ChatLadder(scan, settings)(entry)
+    rungs = chat_ladder(scan, settings)(entry)
     room = room_of(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, room)
@@ -130,12 +130,8 @@ def _of_embedder(path: Path) -> Estimate:
     if entry is None:
         raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
     _refuse_broken(entry)
-    need = embed_need(
-        settings.load_spec(backend=entry.backend, path=str(path), model_id=entry.id),
-        entry.size_bytes,
-    )
-    room = room_of(settings.policy(), read_machine())
-    return _described(entry, [Rung(entry, need)], room, None)
+    rungs = embed_ladder(settings)(entry)
+    return _described(entry, rungs, room_of(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:
@@ -155,7 +151,7 @@ def _described(
         context_length=entry.context_length,
         parts=_parts(need),
         total_bytes=need.total,
-        loading_bytes=need.loading,
+        peak_bytes=need.peak,
         available_bytes=room.available_bytes,
         headroom_bytes=room.headroom_bytes,
         room_bytes=room.free_bytes(),
@@ -195,8 +191,8 @@ def _lines(found: Estimate) -> Iterator[str]:
     for name, n_bytes in found.parts.items():
         yield f"{PARTS[name]:<34}{_mib(n_bytes):>14}"
     yield f"{'needed':<34}{_mib(found.total_bytes):>14}"
-    if found.loading_bytes:
-        yield f"{'while it loads, besides':<34}{_mib(found.loading_bytes):>14}"
+    if found.peak_bytes > found.total_bytes:
+        yield f"{'at most, with the file it loads':<34}{_mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:
         yield f"{'available now':<34}{_mib(found.available_bytes):>14}"
         yield f"{'of that stays free':<34}{_mib(found.headroom_bytes):>14}"

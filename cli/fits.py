@@ -8,14 +8,16 @@ from chat_worker import service as chat
 from chat_worker.expansion import as_told
 from chat_worker.ladder import ChatLadder
 from chat_worker.settings import ChatSettings
+from embed_worker import need as embed_need
 from embed_worker import service as embed
-from embed_worker.need import ladder as embed_ladder
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.machine import Machine
+from worker_runtime.memory.learnt import FILE, Learnt
 from worker_runtime.memory.room import Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.settings import RuntimeSettings
 
 Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
 
@@ -46,11 +48,25 @@ class Fit:
 def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
     """Every model of the stack, as if no other was loaded."""
     chat_scan, embed_scan = chat.ModelScan(chat_settings), embed.ModelScan(embed_settings)
-    ladder = as_told(ChatLadder(chat_scan, chat_settings), chat_settings)
+    chats, embeds = chat_ladder(chat_scan, chat_settings), embed_ladder(embed_settings)
     return [
-        *_fits(chat_scan(), ladder, room_of(chat_settings.policy(), machine)),
-        *_fits(embed_scan(), embed_ladder, room_of(embed_settings.policy(), machine)),
+        *_fits(chat_scan(), chats, room_of(chat_settings.policy(), machine)),
+        *_fits(embed_scan(), embeds, room_of(embed_settings.policy(), machine)),
     ]
+
+
+def chat_ladder(scan: chat.ModelScan, settings: ChatSettings) -> Ladder:
+    """What the chat worker books."""
+    return _corrected(as_told(ChatLadder(scan, settings), settings), settings)
+
+
+def embed_ladder(settings: EmbedSettings) -> Ladder:
+    """What the embedding worker books."""
+    return _corrected(embed_need.ladder, settings)
+
+
+def _corrected(ladder: Ladder, settings: RuntimeSettings) -> Ladder:
+    return Learnt(settings.learnt_dir / FILE).corrected(ladder)
 
 
 def room_of(policy: LifecyclePolicy, machine: Machine) -> Room:

@@ -2,15 +2,13 @@
 
 import platform
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker_runtime.machine.gpus import gpus
+
 CPUINFO = Path("/proc/cpuinfo")
-NVIDIA = Path("/proc/driver/nvidia/gpus")
-NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-ASK_WITHIN_S = 2.0
 # What llama.cpp, torch and OpenVINO are much faster with.
 FEATURES = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_bf16", "amx_bf16")
 ARM_FEATURES = ("asimd", "asimddp", "bf16", "i8mm", "sve")
@@ -37,7 +35,7 @@ def hardware() -> Hardware:
     """This machine's."""
     said = from_cpuinfo(CPUINFO.read_text(encoding="utf-8")) if CPUINFO.is_file() else None
     name, features = said or (platform.processor() or platform.machine(), _windows_features())
-    return Hardware(platform.platform(), sys.version.split()[0], name, features, _gpus())
+    return Hardware(platform.platform(), sys.version.split()[0], name, features, gpus())
 
 
 def from_cpuinfo(text: str) -> tuple[str, list[str]]:
@@ -67,24 +65,3 @@ def _windows_features() -> list[str]:
 
     present = ctypes.windll.kernel32.IsProcessorFeaturePresent
     return [feature for feature, number in WINDOWS_FEATURES.items() if present(number)]
-
-
-def _gpus() -> list[str]:
-    if shutil.which(NVIDIA_SMI[0]):
-        try:
-            said = subprocess.run(
-                NVIDIA_SMI, capture_output=True, text=True, timeout=ASK_WITHIN_S, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            # Its driver is missing or hangs: then nothing here can use the GPU either.
-            return []
-        return said.stdout.strip().splitlines()
-    if not NVIDIA.is_dir():
-        return []
-    texts = [path.read_text(encoding="utf-8") for path in sorted(NVIDIA.glob("*/information"))]
-    return [
-        line.partition(":")[2].strip()
-        for text in texts
-        for line in text.splitlines()
-        if line.startswith("Model:")
-    ]

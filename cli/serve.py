@@ -14,6 +14,7 @@ from cli.summary import summary
 from cli.supervisor import Supervisor
 from protos.orphan import exit_when_orphaned
 from worker_runtime.machine import read_machine
+from worker_runtime.machine.gpus import gpus
 from worker_runtime.memory.profile import Choice, choose
 
 ANSWER_WITHIN_S = 5.0
@@ -44,7 +45,7 @@ async def _serve(settings: StackSettings, port: int, began: float) -> int:
     machine = read_machine()
     choices = choose(machine, settings.values)
     supervisor = Supervisor(stages(settings, port, choices))
-    for line in summary(settings, port, machine, choices):
+    for line in summary(settings, port, machine, choices, gpus()):
         supervisor.say(line)
 
     async def announce_ready() -> None:

@@ -50,6 +50,8 @@ class WatchPolicy:
 
 # How soon a process that is starting is asked again.
 LOOK_AGAIN_S = 0.1
+# More time than that did not pass in asking: the machine slept, or all of us were stopped.
+LONGEST_QUESTION_S = 6.0
 
 
 class NeverStarted(Exception):
@@ -146,16 +148,16 @@ class Service:
         if self.spec.answers is None:
             return
         policy = self._watch_policy
-        limit_s, again_s = policy.first_within_s, LOOK_AGAIN_S
-        last_answer = time.monotonic()
-        while time.monotonic() - last_answer < limit_s:
+        silent_s, limit_s, again_s = 0.0, policy.first_within_s, LOOK_AGAIN_S
+        while silent_s < limit_s:
+            asked = time.monotonic()
             try:
                 await self.spec.answers()
             except (OSError, TimeoutError):
                 await asyncio.sleep(again_s)
+                silent_s += min(time.monotonic() - asked, LONGEST_QUESTION_S)
             else:
-                last_answer = time.monotonic()
-                limit_s, again_s = policy.silent_s, policy.again_s
+                silent_s, limit_s, again_s = policy.every_s, policy.silent_s, policy.again_s
                 self.has_answered.set()
                 await asyncio.sleep(policy.every_s)
         self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")

@@ -11,11 +11,16 @@ DOCS = "README.md, docs/faq.md; /docs of the running server for the API"
 
 
 def summary(
-    settings: StackSettings, port: int, machine: Machine, choices: Sequence[Choice]
+    settings: StackSettings,
+    port: int,
+    machine: Machine,
+    choices: Sequence[Choice],
+    gpus: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines to print."""
     yield f"OpenAI base URL  http://{settings.reached_at}:{port}/v1  (listening on {settings.host})"
     yield f"models           {settings.models_dir}"
+    yield f"processor        {cores_line(machine)}; GPU {'; '.join(gpus) or 'none of NVIDIA'}"
     yield f"memory           {memory_line(machine)}"
     yield f"API keys         {'set' if has_keys(settings) else 'none: any local program may ask'}"
     yield f"profile          {size_of(machine, settings.values) or 'off'} (PROFILE)"
@@ -35,6 +40,10 @@ def summary(
 
 def choice_line(choice: Choice) -> str:
     return f"{choice.name}={choice.value}: {choice.reason}"
+
+
+def cores_line(machine: Machine) -> str:
+    return f"{machine.physical_cores} cores ({machine.cores} threads)"
 
 
 def memory_line(machine: Machine) -> str:

@@ -77,6 +77,10 @@ class EncoderProcess:
         if self._queue is not None:
             self._queue.cancel(call_id)
 
+    def shed(self) -> None:
+        if self._queue is not None:
+            self._queue.shed()
+
     def close(self) -> None:
         self._close()
 

@@ -1,5 +1,5 @@
 """What an embedding model takes in memory, computed before it is loaded from the size of its
-weights. Constants were measured; `run.py bench estimate` shows how far they are off.
+weights and of its vector cache. Constants were measured, and a test compares them.
 """
 
 from msgspec.structs import replace
@@ -34,15 +34,15 @@ def need(spec: LoadSpec, size_bytes: int) -> Need:
     Args:
         size_bytes: of the weights on disk.
     """
-    whole = Need(
+    plain = Need(
         compute=BATCH_BYTES[spec.backend],
         caches=spec.cache_bytes,
         process=PROCESS_BYTES[spec.backend],
     )
     if spec.backend == LLAMA_CPP:
-        return replace(whole, mapped_weights=size_bytes)
+        return replace(plain, mapped_weights=size_bytes)
     if spec.backend != OPENVINO:
-        return replace(whole, weights=size_bytes)
+        return replace(plain, weights=size_bytes)
     # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.
     share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
-    return replace(whole, weights=int(size_bytes * share), loading=size_bytes)
+    return replace(plain, weights=int(size_bytes * share), loading=size_bytes)

@@ -1,6 +1,7 @@
 """Which embedding models there are: looks at the models folder and at the built-in one."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,7 +98,8 @@ class ModelScan:
         found = fingerprint(path, size_bytes, mtime_ns, backend, version)
         spec = self._settings.load_spec(
             backend=backend,
-            path=str(path),
+            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            path=os.path.abspath(path),
             model_id=model_id,
             fingerprint=found,
             truncate_dim=seen.truncate_dim,

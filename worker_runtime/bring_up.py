@@ -49,7 +49,7 @@ async def bring_up(
         on_start(engine.pid)
         tell(0.0, "starting")
         facts = await engine.load(entry.load_spec, tell)
-        loaded = LoadedModel(rung, engine, facts, clock, policy.idle_timeout_s)
+        loaded = LoadedModel(rung, engine, facts, clock, policy)
     except WorkerLost:
         raise died_while_loading(entry.backend, await engine.wait()) from None
     except BackendLoadFailed as error:

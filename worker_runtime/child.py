@@ -131,6 +131,9 @@ class ChildProcess:
         self.resident_bytes()
         return facts
 
+    def shed(self) -> None:
+        self._post(wire.Shed())
+
     async def stop(self, grace_s: float) -> ExitReport:
         self._wanted = True
         self._post(wire.Stop())

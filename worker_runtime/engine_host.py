@@ -81,6 +81,9 @@ class Engine(Protocol):
     def cancel(self, call_id: int) -> None:
         """Stop a call within one step; unknown ids are ignored."""
 
+    def shed(self) -> None:
+        """Give back the memory of what is kept of past work; no call is open."""
+
     def close(self) -> None:
         """Release what the operating system would not release by itself."""
 
@@ -115,6 +118,8 @@ def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> 
                 engine.submit(call_id, body)
             case wire.Cancel(id=call_id):
                 engine.cancel(call_id)
+            case wire.Shed():
+                engine.shed()
             case wire.Stop():
                 break
     engine.close()

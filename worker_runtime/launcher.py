@@ -86,6 +86,9 @@ class EngineProcess(Protocol):
             WorkerLost: the process died meanwhile; see `exit`.
         """
 
+    def shed(self) -> None:
+        """Let it give back what it keeps of past work; only while no call is open."""
+
     async def stop(self, grace_s: float) -> ExitReport:
         """Ask it to exit, insist after `grace_s`, kill it after as long again."""
 

@@ -11,6 +11,7 @@ from worker_runtime.ladder import Rung
 from worker_runtime.launcher import EngineProcess
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.snapshot import Counters
 
 SAMPLE_S = 1.0
@@ -57,7 +58,7 @@ class LoadedModel:
         engine: EngineProcess,
         facts: msgspec.Raw,
         clock: Clock,
-        idle_timeout_s: float | None,
+        policy: LifecyclePolicy,
     ) -> None:
         self.rung = rung
         self.entry = rung.entry
@@ -69,12 +70,14 @@ class LoadedModel:
         self.n_leases = 0
         self.n_requests = 0
         self._clock = clock
-        self._idle_timeout_s = idle_timeout_s
-        self._keep_alive_s = idle_timeout_s
+        self._policy = policy
+        self._keep_alive_s = policy.idle_timeout_s
         # When the last lease ended, or the first of those held now began.
         self.turned_s = self.ready_s = clock.monotonic()
         # Asked to stay until it is unloaded by hand, or a request names another time.
         self.is_pinned = False
+        # Its caches were given back since it was last used.
+        self._has_shed = False
         # When the process was last measured, and what it held.
         self._measured = (float("-inf"), ProcessMemory())
 
@@ -85,12 +88,33 @@ class LoadedModel:
             return None
         return self.turned_s + self._keep_alive_s
 
+    @property
+    def shed_deadline_s(self) -> float | None:
+        """When it is to give its caches back, also if it is pinned; None: not as things are."""
+        if self.n_leases or self._has_shed or self._policy.shed_after_s is None:
+            return None
+        return self.turned_s + self._policy.shed_after_s
+
+    @property
+    def alarm_s(self) -> float | None:
+        """When its owner has to do something next; None: when somebody comes or goes."""
+        deadlines = (self.idle_deadline_s, self.shed_deadline_s)
+        return min((at_s for at_s in deadlines if at_s is not None), default=None)
+
+    def shed(self) -> None:
+        """Give its caches back, if it is time."""
+        deadline_s = self.shed_deadline_s
+        if deadline_s is not None and deadline_s <= self._clock.monotonic():
+            self._has_shed = True
+            self.engine.shed()
+
     def lease(self, counters: Counters) -> Lease:
         return Lease(self.entry, self.engine, self.facts, counters, self.rung.reductions)
 
     def begin_use(self) -> None:
         self.n_leases += 1
         self.n_requests += 1
+        self._has_shed = False
         if self.n_leases == 1:
             self.turned_s = self._clock.monotonic()
 
@@ -99,7 +123,7 @@ class LoadedModel:
         self.n_leases -= 1
         if keep_alive_s is not None:
             self.is_pinned = keep_alive_s < 0
-        self._keep_alive_s = self._idle_timeout_s if keep_alive_s is None else keep_alive_s
+        self._keep_alive_s = self._policy.idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()

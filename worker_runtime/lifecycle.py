@@ -14,18 +14,21 @@ from types import TracebackType
 from typing import Never, Self
 
 from protos.errors import NotReady
+from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
+from worker_runtime.memory.estimate import estimate
 from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.scheduler import Holdings, Scheduler
+from worker_runtime.scheduler import Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.surroundings import Surroundings
 from worker_runtime.take_down import Freed
 from worker_runtime.waiting_room import OnWait, Waiting
 
@@ -34,6 +37,8 @@ __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
 
 # Also how soon another worker gets memory that only idle models here hold.
 WATCH_S = 3.0
+# Models to name where one does not fit.
+MAX_INSTEAD = 3
 
 
 class Models:
@@ -59,12 +64,11 @@ class Models:
         self.catalog = catalog
         self.clock = clock
         self.probe = probe
-        self._policy = policy
-        self._launcher = launcher
-        self._ladder = ladder
-        self._on_measured = on_measured
         self._monitor = MemoryMonitor(probe, clock)
         self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
+        self._around = Surroundings(
+            policy, launcher, clock, probe, self._scheduler, ladder, on_measured, self._instead_of
+        )
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -205,21 +209,24 @@ class Models:
     def _start_owner(self, entry: ModelEntry) -> ModelOwner:
         if self._closing:
             raise NotReady("the worker is shutting down", retry_after_s=5)
-        owner = ModelOwner(
-            entry,
-            self._policy,
-            self._launcher,
-            self.clock,
-            self.probe,
-            self._scheduler,
-            self._ladder,
-            self._on_measured,
-        )
+        owner = ModelOwner(entry, self._around)
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return owner
+
+    def _instead_of(self, entry: ModelEntry) -> list[str]:
+        """Ids of a few models of its kind that would fit where it does not, the largest first."""
+        others = [
+            other
+            for other in self.catalog.entries()
+            if other.capability == entry.capability
+            and not other.broken
+            and other.size_bytes < entry.size_bytes
+            and self._scheduler.could_fit(estimate(other).total)
+        ]
+        return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
 
     def _compare(self, entries: list[ModelEntry]) -> None:
         """Tell the owners what a new scan changed."""

@@ -5,10 +5,12 @@ reads those. The texts themselves go to the log, never to a client.
 """
 
 import sys
+from collections.abc import Sequence
 
 from protos.errors import BackendLoadFailed, ServingError
 from worker_runtime.launcher import ExitReport
 from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
+from worker_runtime.refusal import Holder, metadata_of, said_of
 
 MIB = 1024**2
 _PAGE_FILE = (
@@ -44,16 +46,18 @@ def lacked_memory(error: ServingError) -> bool:
 
 
 def with_arithmetic(
-    error: ServingError, need_bytes: int, available_bytes: int, held_bytes: int
+    error: ServingError, need_bytes: int, available_bytes: int, holders: Sequence[Holder]
 ) -> ServingError:
-    """`error` with what the load needed, what there was, and what this worker's models hold."""
-    numbers = {"needed": need_bytes, "available": available_bytes, "held": held_bytes}
-    held = f", other models of this worker hold {_mib(held_bytes)}" if held_bytes else ""
+    """`error` with what the load needed, what there was, and what other models hold."""
+    numbers = {"needed": need_bytes, "available": available_bytes}
+    numbers |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
         f"{error.message}; it needs about {_mib(need_bytes)}, {_mib(available_bytes)} are "
-        f"available{held}",
+        f"available; {said_of(holders)}",
         suggestions=error.suggestions,
-        metadata=error.metadata | {f"{name}_bytes": str(n) for name, n in numbers.items()},
+        metadata=error.metadata
+        | {f"{name}_bytes": str(n) for name, n in numbers.items()}
+        | metadata_of(holders),
     )
 
 

@@ -1,11 +1,11 @@
 """Snapshots as protobuf messages: the only place where the two meet."""
 
 from protos.y26hkx.v1 import worker_pb2
+from worker_runtime.booking import Holdings
 from worker_runtime.cache_counts import IN_PROCESS
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.memory.need import Need
-from worker_runtime.scheduler import Holdings
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 CAPABILITIES: dict[Capability, "worker_pb2.Capability.ValueType"] = {
@@ -78,7 +78,8 @@ def _caches(snapshot: ModelSnapshot) -> list[worker_pb2.CacheCounts]:
 def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
     held, need = snapshot.memory, snapshot.need or Need()
     return worker_pb2.ModelMemory(
-        estimated_bytes=need.total,
+        # At the most, as `peak_bytes` is.
+        estimated_bytes=need.peak,
         booked_bytes=snapshot.booked_bytes,
         anonymous_bytes=held.anonymous_bytes,
         mapped_bytes=held.mapped_bytes,

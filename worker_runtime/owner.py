@@ -12,54 +12,33 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from protos.errors import BackendFailure, BackendLoadFailed, NotReady, Overloaded, ServingError
-from worker_runtime.bring_up import bring_up, load_limit
-from worker_runtime.catalog import ModelEntry
-from worker_runtime.clock import Clock
+from protos.errors import BackendFailure, NotReady
+from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
-from worker_runtime.ladder import Ladder, OnMeasured, Rung
-from worker_runtime.launcher import Launcher
 from worker_runtime.leases import Lease, LoadedModel
-from worker_runtime.load_failures import lacked_memory, with_arithmetic
-from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.loading import Loading
 from worker_runtime.memory.process_memory import ProcessMemory
-from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
-from worker_runtime.scheduler import Booking, Scheduler
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 from worker_runtime.standing import Standing
+from worker_runtime.surroundings import Surroundings
 from worker_runtime.take_down import Freed, take_down
 from worker_runtime.waiting_room import OnWait, WaitingRoom
-from worker_runtime.wire import WireError
 
 log = logging.getLogger(__name__)
 
 
 class ModelOwner:
-    def __init__(
-        self,
-        entry: ModelEntry,
-        policy: LifecyclePolicy,
-        launcher: Launcher,
-        clock: Clock,
-        probe: MemoryProbe,
-        scheduler: Scheduler,
-        ladder: Ladder,
-        on_measured: OnMeasured,
-    ) -> None:
+    def __init__(self, entry: ModelEntry, around: Surroundings) -> None:
         self.entry = entry
-        self._policy = policy
-        self._launcher = launcher
-        self._clock = clock
-        self._probe = probe
-        self._scheduler = scheduler
-        self._ladder = ladder
-        self._on_measured = on_measured
-        self._setbacks = Setbacks(policy)
-        self._room = WaitingRoom(policy.max_waiting, self._on_room_change)
+        self._around = around
+        self._policy, self._clock = around.policy, around.clock
+        self._setbacks = Setbacks(around.policy)
+        self._room = WaitingRoom(around.policy.max_waiting, self._on_room_change)
         self._standing = Standing(entry.id, self._room)
         self._counters = self._standing.counters
+        self._loading = Loading(self, around, self._room, self._standing, self._setbacks)
         self._loaded: LoadedModel | None = None
         self._unloads: list[asyncio.Future[Freed]] = []
         # Whatever the owner task may have to act on.
@@ -70,10 +49,8 @@ class ModelOwner:
         self._hurry = False
         # By the unload that goes on.
         self._freed_now = Freed()
-        # What the latest load took.
-        self._load_s = 0.0
         # For leases to end before the process is killed; None: as long as they take.
-        self._drain_limit_s: float | None = policy.drain_s
+        self._drain_limit_s: float | None = around.policy.drain_s
 
     # For callers.
 
@@ -105,7 +82,8 @@ class ModelOwner:
 
     def replace(self, entry: ModelEntry) -> None:
         """The files changed: what is loaded serves its leases to their end, then goes."""
-        self.entry, self._setbacks = entry, Setbacks(self._policy)
+        self.entry = entry
+        self._setbacks.forget()
         if self._standing.state is ModelState.FAILED:
             self._standing.enter(ModelState.UNLOADED)
         if self._loaded is not None:
@@ -131,8 +109,8 @@ class ModelOwner:
             loaded,
             self._setbacks,
             now_s,
-            memory=ProcessMemory() if loaded is None else loaded.memory(self._probe),
-            booked_bytes=self._scheduler.booked_by(self),
+            memory=ProcessMemory() if loaded is None else loaded.memory(self._around.probe),
+            booked_bytes=self._around.scheduler.booked_by(self),
             is_default=is_default,
         )
 
@@ -141,6 +119,10 @@ class ModelOwner:
     @property
     def name(self) -> str:
         return self.entry.id
+
+    @property
+    def capability(self) -> Capability:
+        return self.entry.capability
 
     @property
     def pid(self) -> int:
@@ -165,7 +147,7 @@ class ModelOwner:
         if loaded is None or not loaded.accepting or loaded.is_pinned:
             return False
         # Never more time is spent on loading than on serving.
-        turn_s = max(self._policy.turn_s, self._load_s)
+        turn_s = max(self._policy.turn_s, self._loading.took_s)
         return self._clock.monotonic() - loaded.ready_s >= turn_s
 
     def recycle(self) -> None:
@@ -188,7 +170,7 @@ class ModelOwner:
         try:
             while not self._closing:
                 await self._changes.until(lambda: len(self._room) > 0 or self._closing)
-                if self._wanted():
+                if self.wanted():
                     await self._one_life()
         finally:
             self._closing = True
@@ -198,30 +180,30 @@ class ModelOwner:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            descent = Descent(self._ladder(entry), self._clock, self._policy.load_timeout_s)
-            while descent.rungs and self._wanted():
+            descent = Descent(self._around.ladder(entry), self._clock, self._policy.load_timeout_s)
+            while descent.rungs and self.wanted():
                 await self._attempt(descent, entry)
-                await first_of(self._clock.sleep(descent.pause_s), self._until_unwanted())
+                await first_of(self._clock.sleep(descent.pause_s), self.until_unwanted())
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
-            self._load_failed(BackendFailure("the worker failed to manage the model"))
+            self._loading.failed(BackendFailure("the worker failed to manage the model"))
         finally:
             self._loaded = None
             self._end_life()
 
     async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""
-        booking = await self._book(descent)
+        booking = await self._loading.book(descent)
         if booking is None:
             descent.rungs = ()
             return
         try:
-            loaded = await self._bring_up(descent.take(booking.rung), descent, booking)
+            loaded = await self._loading.bring_up(descent, booking)
             if loaded is not None:
                 await self._live(loaded, entry)
         finally:
-            self._scheduler.release(booking)
+            self._around.scheduler.release(booking)
 
     def _end_life(self) -> None:
         failed = bool(self._setbacks.cause)
@@ -233,73 +215,6 @@ class ModelOwner:
                 freed.set_result(self._freed_now)
         self._unloads.clear()
 
-    async def _book(self, descent: Descent) -> Booking | None:
-        self._standing.enter(ModelState.QUEUED)
-        try:
-            booking = await first_of(
-                self._scheduler.reserve(self, [rung.need.total for rung in descent.rungs]),
-                self._until_unwanted(),
-                self._clock.sleep(self._policy.queue_wait_s),
-            )
-        except ServingError as error:
-            if descent.error is not None:
-                # Why it failed says more than that a smaller one does not fit either.
-                self._load_failed(descent.error)
-            else:
-                self._refused(error)
-            return None
-        if booking is None and self._wanted():
-            wait_s = self._policy.queue_wait_s
-            self._room.refuse(
-                lambda: Overloaded(
-                    f"other models are in use and hold the memory for more than {wait_s:.0f} s",
-                    retry_after_s=wait_s,
-                )
-            )
-        return booking
-
-    async def _bring_up(self, rung: Rung, descent: Descent, booking: Booking) -> LoadedModel | None:
-        self._standing.enter(ModelState.RESERVED)
-        began_s = self._clock.monotonic()
-        try:
-            loaded = await first_of(
-                bring_up(
-                    rung,
-                    self._launcher,
-                    self._policy,
-                    self._clock,
-                    self._standing.on_progress,
-                    lambda pid: self._scheduler.begin(booking, pid),
-                ),
-                self._until_unwanted(),
-                load_limit(rung.entry, self._policy, self._clock, descent.left_s()),
-            )
-        except ServingError as error:
-            failure = self._explained(error, rung)
-            if descent.failed(failure):
-                log.warning("model %s: %s: trying to load it smaller", rung.entry.id, failure)
-            else:
-                self._load_failed(failure)
-            return None
-        if loaded is None:
-            log.info("nobody waits for model %s any more: its load is abandoned", self.entry.id)
-            return None
-        took_s = self._clock.monotonic() - began_s
-        self._counters.loads += 1
-        self._counters.load_seconds_sum += took_s
-        self._load_s = took_s
-        log.info("model %s is loaded (%.1f s, pid %d)", rung.entry.id, took_s, loaded.engine.pid)
-        if rung.reductions:
-            log.warning("model %s is reduced: %s", self.entry.id, "; ".join(rung.reductions))
-        return loaded
-
-    def _explained(self, error: ServingError, rung: Rung) -> ServingError:
-        if not lacked_memory(error):
-            return error
-        available_bytes = self._probe.machine().available_bytes
-        held_bytes = self._scheduler.booked_bytes - rung.need.total
-        return with_arithmetic(error, rung.need.total, available_bytes, held_bytes)
-
     async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -308,10 +223,10 @@ class ModelOwner:
                 self._setbacks.loaded()
                 self._room.grant(loaded)
                 self._standing.enter(ModelState.READY)
-                self._on_measured(loaded.rung, self._probe.process(loaded.engine.pid))
+                self._measure(loaded)
                 if self._unloads or self.entry is not entry:
                     loaded.accepting = False
-                self._scheduler.settle()
+                self._around.scheduler.settle()
                 await self._serve(loaded)
                 loaded.accepting = False
                 await self._take_down(loaded)
@@ -321,6 +236,9 @@ class ModelOwner:
             if loaded.engine.exit is None:
                 loaded.engine.kill()
 
+    def _measure(self, loaded: LoadedModel) -> None:
+        self._around.on_measured(loaded.rung, self._around.probe.process(loaded.engine.pid))
+
     async def _notice_exit(self, loaded: LoadedModel) -> None:
         await loaded.engine.wait()
         self._changes.notify()
@@ -328,10 +246,12 @@ class ModelOwner:
     async def _serve(self, loaded: LoadedModel) -> None:
         """Return when the model has to go."""
         while loaded.accepting and loaded.engine.exit is None and not self._closing:
-            self._alarm_s = loaded.idle_deadline_s
-            if self._alarm_s is not None and self._alarm_s <= self._clock.monotonic():
+            idle_until_s = loaded.idle_deadline_s
+            if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
                 return
+            loaded.shed()
+            self._alarm_s = loaded.alarm_s
             await self._changes.or_at(self._alarm_s, self._clock)
 
     async def _take_down(self, loaded: LoadedModel) -> None:
@@ -349,11 +269,11 @@ class ModelOwner:
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
-        self._on_measured(loaded.rung, self._probe.process(engine.pid))
+        self._measure(loaded)
         self._freed_now = await take_down(
             model,
             engine,
-            self._probe,
+            self._around.probe,
             self._policy.stop_grace_s,
             at_once=self._hurry or loaded.n_leases > 0,
             enter=self._standing.enter,
@@ -383,34 +303,17 @@ class ModelOwner:
         self._standing.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
             return
-        deadline = loaded.idle_deadline_s
-        sooner = deadline is not None and (self._alarm_s is None or deadline < self._alarm_s)
+        alarm_s = loaded.alarm_s
+        sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
         if sooner or not loaded.accepting:
             self._changes.notify()
-        self._scheduler.settle()
+        self._around.scheduler.settle()
 
-    def _refused(self, error: ServingError) -> None:
-        """It was not tried, so nothing speaks against trying at the next request."""
-        log.warning("model %s is not loaded: %s", self.entry.id, error)
-        self._counters.load_failures += 1
-        refused = WireError.of(self._with_backend(error))
-        self._room.refuse(refused.error)
-
-    def _load_failed(self, error: ServingError) -> None:
-        log.warning("model %s could not be loaded: %s", self.entry.id, error)
-        self._counters.load_failures += 1
-        self._setbacks.load_failed(self._with_backend(error), self._clock.monotonic())
-
-    def _with_backend(self, error: ServingError) -> ServingError:
-        if isinstance(error, BackendLoadFailed):
-            error.metadata = {"backend": self.entry.backend} | error.metadata
-        return error
-
-    def _wanted(self) -> bool:
+    def wanted(self) -> bool:
         return len(self._room) > 0 and not self._closing
 
-    async def _until_unwanted(self) -> None:
-        await self._changes.until(lambda: not self._wanted())
+    async def until_unwanted(self) -> None:
+        await self._changes.until(lambda: not self.wanted())
 
     def _on_room_change(self) -> None:
         self._standing.announce()

@@ -6,6 +6,8 @@ import msgspec
 class LifecyclePolicy(msgspec.Struct, frozen=True):
     # Seconds after the last lease until a model is unloaded; None: never.
     idle_timeout_s: float | None = 3600.0
+    # Seconds after the last lease until a model gives its caches back; None: never before it goes.
+    shed_after_s: float | None = 900.0
     # Models loaded or loading at once; 0: as many as the memory takes.
     max_loaded: int = 0
     # Sum of the estimates of all loaded models; None: no limit of our own.

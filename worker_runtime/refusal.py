@@ -5,12 +5,17 @@ from collections.abc import Sequence
 import msgspec
 
 from protos.errors import BackendLoadFailed
+from worker_runtime.catalog import Capability
 from worker_runtime.memory.room import Room
 
 MIB = 1024**2
 MAX_HOLDERS = 10
 # Programs may end; a limit does not change by waiting.
 RETRY_S = 30.0
+LIMITS: dict[Capability, str] = {
+    "chat": "raise MODEL_MEMORY_LIMIT_GB",
+    "embed": "raise EMBEDDING_MEMORY_LIMIT_GB",
+}
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -21,11 +26,14 @@ class Holder(msgspec.Struct, frozen=True):
     pinned: bool = False
 
 
-def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> BackendLoadFailed:
+def refusal(
+    room: Room, needs: Sequence[int], holders: Sequence[Holder], capability: Capability
+) -> BackendLoadFailed:
     """
     Args:
         room: in which not even the smallest of `needs` fits.
         needs: bytes of each way to load the model, the wanted one first.
+        capability: of the model.
     """
     limit, least = room.limit_bytes, min(needs)
     over_limit = limit is not None and least > limit
@@ -39,30 +47,43 @@ def refusal(room: Room, needs: Sequence[int], holders: Sequence[Holder]) -> Back
         numbers["available"] = room.available_bytes
     pins = [holder.model for holder in holders if holder.pinned]
     if over_limit:
-        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0)
+        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0, capability)
     elif pins:
         cause, (reason, ways_out, retry_after_s) = "held_by_pins", _held_by_pins(pins)
     else:
-        cause, (reason, ways_out, retry_after_s) = "machine_memory", _machine_memory(room)
-    held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
+        # Where there are smaller ways, a shorter context was among them.
+        may_shorten = capability == "chat" and len(needs) == 1
+        cause, (reason, ways_out, retry_after_s) = (
+            "machine_memory",
+            _machine_memory(room, may_shorten=may_shorten),
+        )
     return BackendLoadFailed(
-        f"the model does not fit: it needs about {need}, and {reason}; "
-        f"models loaded now: {held or 'none'}",
+        f"the model does not fit: it needs about {need}, and {reason}; {said_of(holders)}",
         retry_after_s=retry_after_s,
         suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
         metadata={
             "cause": "memory",
             "reason": cause,
-            "holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode(),
         }
+        | metadata_of(holders)
         | {f"{name}_bytes": str(n_bytes) for name, n_bytes in numbers.items()},
     )
 
 
-def _over_limit(limit_bytes: int) -> tuple[str, tuple[str, ...], float | None]:
+def said_of(holders: Sequence[Holder]) -> str:
+    held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
+    return f"models loaded now: {held or 'none'}"
+
+
+def metadata_of(holders: Sequence[Holder]) -> dict[str, str]:
+    return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
+
+
+def _over_limit(
+    limit_bytes: int, capability: Capability
+) -> tuple[str, tuple[str, ...], float | None]:
     said = f"all models of this worker together may take {_mib(limit_bytes)}"
-    raise_it = "raise MODEL_MEMORY_LIMIT_GB, or EMBEDDING_MEMORY_LIMIT_GB for embedding models"
-    return said, (raise_it,), None
+    return said, (LIMITS[capability],), None
 
 
 def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | None]:
@@ -71,14 +92,14 @@ def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | No
     return said, ways_out, RETRY_S
 
 
-def _machine_memory(room: Room) -> tuple[str, tuple[str, ...], float | None]:
+def _machine_memory(room: Room, *, may_shorten: bool) -> tuple[str, tuple[str, ...], float | None]:
     said = (
         f"{_mib(room.available_bytes or 0)} are available, of which "
         f"{_mib(room.headroom_bytes)} stay free for everything else"
     )
     ways_out = (
         "close other programs",
-        "lower MAX_INPUT_TOKENS or LLAMA_CTX",
+        *(("lower MAX_INPUT_TOKENS or LLAMA_CTX",) if may_shorten else ()),
         "load it all the same with MEMORY_CHECK=off",
     )
     return said, ways_out, RETRY_S

@@ -8,10 +8,10 @@ synchronous and sees one consistent state: ours, and through the ledger other wo
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
+from worker_runtime.booking import Booking, Holdings, Tenant
 from worker_runtime.clock import Clock
 from worker_runtime.memory.ledger import Entry, Ledger, Page
 from worker_runtime.memory.pressure import PressureGate
@@ -23,56 +23,6 @@ from worker_runtime.refusal import Holder, refusal
 
 # How often a request that waits looks again: other programs and workers come and go unannounced.
 POLL_S = 1.0
-
-
-class Tenant(Protocol):
-    """What the scheduler needs to know of a model that holds, or wants, memory."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def last_used_s(self) -> float: ...
-
-    @property
-    def is_pinned(self) -> bool:
-        """To stay until it is unloaded by hand."""
-
-    def can_evict(self) -> bool:
-        """Ready, not pinned, and nobody uses it or waits for it."""
-
-    def can_yield(self) -> bool:
-        """Ready, and its turn is over, though it may be in use."""
-
-    def evict(self) -> None:
-        """Begin to unload once its leases end; only after `can_evict` or `can_yield`. The booking
-        is released when it is done."""
-
-
-class Booking:
-    """Memory held for one model, from before its load until its process is gone.
-
-    Args:
-        rung: which of the ways to load it was booked, as an index.
-    """
-
-    # Of the process that takes the memory; 0 before there is one.
-    pid = 0
-
-    def __init__(self, tenant: Tenant, need_bytes: int, rung: int = 0) -> None:
-        self.tenant = tenant
-        self.need_bytes = need_bytes
-        self.rung = rung
-        self.leaving = False
-
-
-class Holdings(msgspec.Struct, frozen=True):
-    """What is booked on this machine, and within which bounds; in bytes."""
-
-    booked_bytes: int
-    limit_bytes: int | None
-    others_booked_bytes: int
-    headroom_bytes: int
 
 
 class _Request(msgspec.Struct):
@@ -111,11 +61,28 @@ class Scheduler:
         return len(self._held)
 
     @property
+    def is_held_back(self) -> bool:
+        """Nothing is loaded now, as programs of this machine wait for memory."""
+        return not self._gate.may_load
+
+    @property
     def booked_bytes(self) -> int:
         return sum(booking.need_bytes for booking in self._held)
 
     def booked_by(self, tenant: Tenant) -> int:
         return sum(b.need_bytes for b in self._held if b.tenant is tenant)
+
+    def holders(self, without: Tenant | None = None) -> list[Holder]:
+        """Who holds memory now, but for one."""
+        return [
+            Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned)
+            for b in self._held
+            if b.tenant is not without
+        ]
+
+    def could_fit(self, need_bytes: int) -> bool:
+        """Whether there would be room for so much if all that may go were gone."""
+        return self._way([need_bytes], self._room()) is not None
 
     def holdings(self) -> Holdings:
         others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
@@ -169,6 +136,8 @@ class Scheduler:
         if not self._requests:
             self._write(0)
             return
+        # Nobody may have looked since the last model went.
+        self._gate.note(self._probe.stall())
         with self._ledger.open() as self._others:
             self._refuse_hopeless()
             while self._requests and self._admit(self._requests[0]):
@@ -200,28 +169,28 @@ class Scheduler:
     def _refuse_hopeless(self) -> None:
         room = self._room()
         for request in list(self._requests):
-            if self._way(request, room) is None:
+            if self._way(request.needs, room) is None:
                 self._requests.remove(request)
                 if not request.admitted.done():
-                    holders = [
-                        Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned) for b in self._held
-                    ]
-                    request.admitted.set_exception(refusal(room, request.needs, holders))
+                    capability = request.tenant.capability
+                    refused = refusal(room, request.needs, self.holders(), capability)
+                    request.admitted.set_exception(refused)
 
-    def _way(self, request: _Request, room: Room) -> int | None:
-        """The first way to load it that would fit if all that may go were gone, other workers'
+    def _way(self, needs: Sequence[int], room: Room) -> int | None:
+        """The first of the ways that would fit if all that may go were gone, other workers'
         models too."""
         going = [b for b in self._held if not b.tenant.is_pinned]
         if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
             return None
         gone = tuple(map(self._claim, going))
-        ways = enumerate(request.needs)
-        return next((i for i, n in ways if room.fits(n, gone, without_others=True)), None)
+        return next(
+            (i for i, n in enumerate(needs) if room.fits(n, gone, without_others=True)), None
+        )
 
     def _admit(self, request: _Request) -> bool:
         """Book its memory if it is there; else make way for it."""
         room = self._room()
-        rung = self._way(request, room)
+        rung = self._way(request.needs, room)
         assert rung is not None, "hopeless requests were refused"
         need = request.needs[rung]
         if not self._gate.may_load:
@@ -240,7 +209,7 @@ class Scheduler:
     def _lack(self, request: _Request) -> int:
         """Bytes of the machine's memory that are missing even when all that leave are gone."""
         room = msgspec.structs.replace(self._room(), limit_bytes=None)
-        rung = self._way(request, room) or 0
+        rung = self._way(request.needs, room) or 0
         free = room.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
         return 0 if free is None else max(request.needs[rung] - free, 0)
 

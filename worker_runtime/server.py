@@ -25,7 +25,7 @@ from worker_runtime.control import WorkerControl
 from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
-from worker_runtime.memory.learnt import Learnt
+from worker_runtime.memory import learnt
 from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
@@ -65,15 +65,15 @@ def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = a
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment)
-    learnt = Learnt(settings.learnt_dir / "memory.json")
+    lessons = learnt.Learnt(settings.learnt_dir / learnt.FILE)
     return Models(
         catalog,
         settings.policy(),
         launcher,
         SystemClock(),
         probe,
-        ladder=learnt.corrected(ladder),
-        on_measured=learnt.note,
+        ladder=lessons.corrected(ladder),
+        on_measured=lessons.note,
         ledger=_ledger(settings),
     )
 

@@ -54,6 +54,12 @@ class Setbacks:
                 BackendLoadFailed(f"the model's process crashed {count}, last with {how}")
             )
 
+    def forget(self) -> None:
+        """It is another model now."""
+        self._failure, self._retry_at_s = None, 0.0
+        self._delay_s = self._policy.backoff_first_s
+        self._crashes.clear()
+
     def forgive(self) -> None:
         """Somebody asks for a load by hand: perhaps the cause is gone."""
         self._retry_at_s = 0.0

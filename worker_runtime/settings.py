@@ -126,6 +126,16 @@ class RuntimeSettings(SharedSettings):
         validation_alias="MODEL_IDLE_TIMEOUT",
         description="Seconds after its last request until a model is unloaded.",
     )
+    shed_after_s: float = Field(
+        default=900.0,
+        ge=0,
+        validation_alias="IDLE_CACHE_SECONDS",
+        description=(
+            "Seconds after its last request until an idle model, loaded as it is, gives its caches "
+            "back: conversations, which KV_CACHE_DIR keeps, and vectors; 0: not before it is "
+            "unloaded."
+        ),
+    )
     unload_check_interval_s: float = Field(
         default=600.0,
         gt=0,
@@ -265,6 +275,7 @@ class RuntimeSettings(SharedSettings):
             remain = STRICT_REMAIN_GB
         return LifecyclePolicy(
             idle_timeout_s=self.idle_timeout_s if self.unload_enabled else None,
+            shed_after_s=self.shed_after_s or None,
             max_loaded=self.max_loaded,
             memory_limit_bytes=(
                 None if self.memory_limit_gb is None else int(self.memory_limit_gb * GIB)

@@ -71,11 +71,16 @@ class Cancel(Struct, tag="cancel"):
     id: int
 
 
+class Shed(Struct, tag="shed"):
+    """Give back what is kept of past work; sent while no call is open. The next calls go on as
+    ever, and may take longer."""
+
+
 class Stop(Struct, tag="stop"):
     """Exit now, normally with code 0. Closing the pipe means the same."""
 
 
-Command = Load | Submit | Cancel | Stop
+Command = Load | Submit | Cancel | Shed | Stop
 
 # Engine to worker.
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 from chat_worker.engine.kept import KeptPrefixes
-from chat_worker.engine.recall import keep, recall
+from chat_worker.engine.recall import keep, recall, shed
 from chat_worker.engine.reports import (
     Admitted,
     Ended,
@@ -51,8 +51,13 @@ class End:
     sequences: list[Sequence]
 
 
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """Give the cache's memory back, once nothing runs; the next `Begin` takes that back."""
+
+
 class Loop:
-    """Runs sequences until it is closed. `begin`, `end` and `close` may be called from anywhere.
+    """Runs sequences until it is closed. All but its thread's own may be called from anywhere.
 
     Args:
         emit: receives the reports of each step; called on the loop's thread, must not block.
@@ -74,7 +79,8 @@ class Loop:
         self._on_death = on_death
         self._clock = clock
         self._kept = kept
-        self._inbox: queue.SimpleQueue[Begin | End | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Begin | End | Shed | None] = queue.SimpleQueue()
+        self._is_to_shed = False
         self._reports: list[Report] = []
         self._positions: dict[Sequence, int] = {}
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
@@ -90,6 +96,9 @@ class Loop:
 
     def end(self, sequences: list[Sequence]) -> None:
         self._inbox.put(End(sequences))
+
+    def shed(self) -> None:
+        self._inbox.put(Shed())
 
     def close(self, timeout_s: float) -> None:
         """Stop after the current step and free the model."""
@@ -119,20 +128,29 @@ class Loop:
         for command in commands:
             match command:
                 case Begin(sequences):
-                    for sequence in sequences:
-                        if self._kept is not None:
-                            recall(self._kept, self._scheduler, self._runner, sequence)
-                        self._scheduler.add(sequence)
+                    self._queue(sequences)
                 case End(sequences):
                     for sequence in sequences:
                         self._scheduler.remove(sequence)
+                case Shed():
+                    self._is_to_shed = True
                 case None:
                     return False
         return True
 
+    def _queue(self, sequences: list[Sequence]) -> None:
+        self._is_to_shed = False
+        for sequence in sequences:
+            if self._kept is not None:
+                recall(self._kept, self._scheduler, self._runner, sequence)
+            self._scheduler.add(sequence)
+
     def _rest(self) -> None:
         for op in self._scheduler.pending_ops():
             self._runner.apply(op)
+        if self._is_to_shed:
+            self._is_to_shed = False
+            shed(self._kept, self._scheduler, self._runner)
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _step(self) -> None:

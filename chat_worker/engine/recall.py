@@ -1,4 +1,4 @@
-"""Brings a sequence's prefix back from disk before it is queued; saves what slots hold at the end.
+"""Brings a sequence's prefix back from disk before it is queued; saves slots before they go.
 
 Runs on the engine's thread, between steps.
 """
@@ -34,6 +34,15 @@ def keep(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner) -> None:
     """Save the idle slots, the most recently used first."""
     _apply(scheduler.pending_ops(), runner)
     kept.save((slot.id, slot.tokens, slot.salt) for slot in scheduler.slots.idle())
+
+
+def shed(kept: KeptPrefixes | None, scheduler: Scheduler, runner: Runner) -> None:
+    """Give the memory of all slots back, while nothing runs; what they hold goes to disk first."""
+    if kept is not None:
+        keep(kept, scheduler, runner)
+    for slot in scheduler.slots.idle():
+        _apply(scheduler.slots.drop(slot.id), runner)
+    runner.shed()
 
 
 def _apply(ops: Iterable[CacheOp], runner: Runner) -> None:

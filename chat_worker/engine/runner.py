@@ -129,5 +129,8 @@ class Runner(Protocol):
     def length(self, slot: int) -> int:
         """Tokens the slot really holds."""
 
+    def shed(self) -> None:
+        """Give back what the cache takes; no slot holds anything. The next `run` takes it again."""
+
     def close(self) -> None:
         """Free native memory."""

@@ -51,6 +51,9 @@ class PluginEngine:
         if self._calls is not None:
             self._calls.cancel(call_id)
 
+    def shed(self) -> None:
+        """What a stranger's backend keeps is its own."""
+
     def close(self) -> None:
         """The end of the process releases everything."""
 

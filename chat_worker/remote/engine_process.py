@@ -46,6 +46,9 @@ class RemoteEngine:
         if self._calls is not None:
             self._loop.call_soon_threadsafe(self._calls.cancel, call_id)
 
+    def shed(self) -> None:
+        """Nothing is kept here."""
+
     def close(self) -> None:
         """The end of the process closes its connections."""
 

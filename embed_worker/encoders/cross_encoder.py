@@ -92,6 +92,9 @@ class CrossEncoderRunner:
             raise BatchFailed("a score is not finite")
         return np.ascontiguousarray(scores).data.cast("B")
 
+    def shed(self) -> None:
+        """A batch's buffers go with the batch."""
+
     @torch.inference_mode()
     def _scores(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         batch = padded(rows, pad_id=self._pad_id, on_left=self._pads_left)

@@ -80,6 +80,9 @@ class LlamaRunner:
             raise BatchFailed("a vector is not finite")
         return unit(vectors).data.cast("B")
 
+    def shed(self) -> None:
+        """The context's buffers are as large as the next batch needs."""
+
     def _parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """As many at a time as the context has room for."""
         part: list[Row] = []

@@ -184,6 +184,9 @@ class OpenVinoRunner:
             raise BatchFailed("a vector is not finite")
         return vectors.data.cast("B")
 
+    def shed(self) -> None:
+        self._model.graph.release_memory()
+
     def fastest_batch(self, max_tokens: int) -> int:
         """The least of the budgets that are about as fast as any: short requests wait less."""
         width = min(TRY_TOKENS, max_tokens)

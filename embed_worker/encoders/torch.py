@@ -101,6 +101,9 @@ class TorchRunner:
             raise BatchFailed("a vector is not finite")
         return np.ascontiguousarray(vectors).data.cast("B")
 
+    def shed(self) -> None:
+        """A batch's buffers go with the batch."""
+
     def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
         """Neighbours whose prompts the pooling can leave out together."""
         if self.pools_prompt:

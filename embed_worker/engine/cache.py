@@ -90,6 +90,11 @@ class VectorCache:
         self.counts.hits += 1
         return kept[0]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+            self.counts.n_bytes = 0
+
     def _remove(self, key: Key) -> None:
         vector, _ = self._items.pop(key)
         self.counts.n_bytes -= _size(key, vector)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from embed_worker.engine.entry import Entry
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed, Runner
+from worker_runtime.memory.trim import return_freed_memory
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,10 @@ def run_engine(
 ) -> None:
     """Run until the queue is closed and empty."""
     while (batch := queue.take()) is not None:
+        if not batch:
+            runner.shed()
+            return_freed_memory()
+            continue
         began_s = clock()
         _encode(queue, runner, batch)
         queue.ran(sum(entry.n_tokens for entry in batch), clock() - began_s)

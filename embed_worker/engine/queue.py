@@ -55,6 +55,7 @@ class Queue:
         self._n_overtakes = 0
         self._tokens_per_s = FIRST_GUESS_TOKENS_PER_S
         self._closed = False
+        self._is_to_shed = False
         self.n_tokens = 0
         self.n_entries = 0
 
@@ -96,9 +97,13 @@ class Queue:
                     self._leave(entry)
 
     def take(self) -> list[Entry] | None:
-        """The next micro-batch, as soon as anything waits; None once the queue is closed."""
+        """The next micro-batch, as soon as anything waits; None once the queue is closed, and an
+        empty one if the model is to shed its buffers."""
         with self._changed:
             while (lane := self._next_lane()) is None:
+                if self._is_to_shed:
+                    self._is_to_shed = False
+                    return []
                 if self._closed:
                     return None
                 self._changed.wait()
@@ -141,6 +146,14 @@ class Queue:
         now = n_tokens / max(duration_s, 1e-6)
         with self._changed:
             self._tokens_per_s += (now - self._tokens_per_s) * (1 - SPEED_MEMORY)
+
+    def shed(self) -> None:
+        """Forget the vectors of past texts, and let the model thread give memory back once nothing
+        waits."""
+        self._cache.clear()
+        with self._changed:
+            self._is_to_shed = True
+            self._changed.notify()
 
     def close(self) -> None:
         """Let the model thread end once nothing waits."""

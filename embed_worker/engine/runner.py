@@ -23,3 +23,6 @@ class Runner(Protocol):
         Raises:
             BatchFailed: the library failed, or a vector is not finite.
         """
+
+    def shed(self) -> None:
+        """Give back buffers that the next batch can make again."""

@@ -69,9 +69,8 @@ WAYS_OUT = {
     "lower MAX_INPUT_TOKENS": "調低 MAX_INPUT_TOKENS",
     "lower MAX_INPUT_TOKENS or LLAMA_CTX": "調低 MAX_INPUT_TOKENS 或 LLAMA_CTX",
     "load it all the same with MEMORY_CHECK=off": "設定 MEMORY_CHECK=off，仍然載入",
-    "raise MODEL_MEMORY_LIMIT_GB, or EMBEDDING_MEMORY_LIMIT_GB for embedding models": (
-        "調高 MODEL_MEMORY_LIMIT_GB；嵌入模型則調高 EMBEDDING_MEMORY_LIMIT_GB"
-    ),
+    "raise MODEL_MEMORY_LIMIT_GB": "調高 MODEL_MEMORY_LIMIT_GB",
+    "raise EMBEDDING_MEMORY_LIMIT_GB": "調高 EMBEDDING_MEMORY_LIMIT_GB",
     "unload {}: POST /v1/models/unload": "卸載 {}：POST /v1/models/unload",
     "use the model {}": "改用模型 {}",
     "download the model's files again": "重新下載模型檔案",

@@ -22,10 +22,14 @@ def restless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]
 
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """Unloads nothing by itself; tells waiting streams of a load as soon as it knows."""
+    """Unloads nothing by itself, but gives caches back; tells waiting streams of a load at once."""
     log = tmp_path_factory.mktemp("patient") / "stack.log"
     with RunningStack(
-        log, SSE_PROGRESS_AFTER_SECONDS="0", SSE_COMMENT_INTERVAL_SECONDS="0.05"
+        log,
+        SSE_PROGRESS_AFTER_SECONDS="0",
+        SSE_COMMENT_INTERVAL_SECONDS="0.05",
+        IDLE_CACHE_SECONDS="1",
+        KV_CACHE_DIR=str(log.parent / "kept"),
     ) as running:
         yield running
 
@@ -166,3 +170,27 @@ def test_a_waiting_stream_hears_of_the_load(patient: RunningStack) -> None:
         lines = list(reply.iter_lines())
     assert any(line.startswith(f": loading {GUIDE}: ") for line in lines)
     assert "data: [DONE]" in lines
+
+
+def held(stack: RunningStack, model: str) -> int:
+    memory = stack.models()[model]["memory"]
+    assert isinstance(memory, dict)
+    return int(memory["anonymous_bytes"])
+
+
+def test_an_idle_model_gives_its_caches_back_and_goes_on_from_disk(patient: RunningStack) -> None:
+    turn = {"role": "user", "content": "How do I pull a bigger model? " * 8}
+    body = {"messages": [turn], "max_tokens": 4, "temperature": 0}
+    first = patient.http.post("/v1/chat/completions", json=body).json()
+    loaded = patient.http.post("/v1/models/load", json={"model": GUIDE}).json()
+    full = loaded["memory"]["anonymous_bytes"]
+    wait_until(
+        (held(patient, GUIDE) < full - loaded["memory"]["kv_bytes"] for _ in iter(int, 1)),
+        15,
+        "the cache's memory is back",
+    )
+    assert patient.models()[GUIDE]["state"] == "ready"
+    again = patient.http.post("/v1/chat/completions", json=body).json()
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 32
+    assert again["choices"][0]["message"] == first["choices"][0]["message"]
+    assert len(patient.find(CHAT_ENGINE)) == 1

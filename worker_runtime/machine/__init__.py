@@ -10,7 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker_runtime.machine import cores, limits
+from worker_runtime.machine import cores
+from worker_runtime.memory.cgroup import allowances
 
 GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
@@ -53,17 +54,17 @@ class Machine:
 def read_machine() -> Machine:
     """This machine now."""
     total, available, swap = _memory()
-    limited = list(limits.memory())
+    groups = list(allowances())
     usable = cores.usable()
     return Machine(
         total_bytes=total,
-        available_bytes=_least(available, *(max(limit - used, 0) for limit, used in limited)),
+        available_bytes=_least(available, *(group.left_bytes for group in groups)),
         swap_bytes=swap,
-        limit_bytes=_least(*(limit for limit, _ in limited)),
+        limit_bytes=_least(*(group.limit_bytes for group in groups)),
         cores=len(usable),
         physical_cores=cores.physical(usable),
-        quota_cores=limits.cores(),
-        overcommit=limits.number(OVERCOMMIT),
+        quota_cores=cores.quota(),
+        overcommit=_overcommit(),
         quantizes=all(map(importlib.util.find_spec, QUANTIZING)),
     )
 
@@ -72,7 +73,18 @@ def from_meminfo(text: str) -> tuple[int | None, int | None, int | None]:
     """Total, available and swap from what Linux writes in /proc/meminfo, in KiB."""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     sizes = {name: int(value.split()[0]) * 1024 for name, value in fields.items()}
-    return sizes.get("MemTotal"), sizes.get("MemAvailable"), sizes.get("SwapTotal")
+    # Old kernels, and some containers' own /proc, leave out what is believed to be available.
+    parts = [sizes.get(name, 0) for name in ("MemFree", "Cached", "Buffers")]
+    available = sizes.get("MemAvailable", sum(parts) if any(parts) else None)
+    return sizes.get("MemTotal"), available, sizes.get("SwapTotal")
+
+
+def _overcommit() -> int | None:
+    try:
+        return int(OVERCOMMIT.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        # Not Linux, or a container that hides it.
+        return None
 
 
 def _memory() -> tuple[int | None, int | None, int | None]:

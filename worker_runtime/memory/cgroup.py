@@ -1,4 +1,5 @@
-"""What the control groups above this process leave it of the machine's memory (Linux).
+"""What the control groups above this process leave it of the machine's memory (Linux); standard
+library only, as the supervisor asks, too.
 
 Every group from the process's own up to the one that is mounted counts: a service's limit may be
 its slice's, a container's its pod's. Page cache is not counted as used, as the kernel gives it up.
@@ -6,27 +7,26 @@ its slice's, a container's its pod's. Page cache is not counted as used, as the 
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-import msgspec
+from typing import NamedTuple
 
 # cgroup v1 writes "no limit" as the largest page-aligned int64.
 UNLIMITED_BYTES = 1 << 60
 
 
-class Allowance(msgspec.Struct, frozen=True):
+class Allowance(NamedTuple):
     limit_bytes: int
     left_bytes: int
 
 
-class Group(msgspec.Struct, frozen=True):
+class Group(NamedTuple):
     is_v2: bool
     folder: Path
 
 
-class _Mount(msgspec.Struct, frozen=True):
+class _Mount(NamedTuple):
     is_v2: bool
+    # The group that is seen at `folder`.
     top: PurePosixPath
-    """The group that is seen at `folder`."""
     folder: Path
 
 
@@ -38,14 +38,14 @@ def allowances(root: Path = Path("/")) -> Iterator[Allowance]:
             yield found
 
 
-def groups(root: Path = Path("/")) -> Iterator[Group]:
-    """This process's groups that account for memory, inner ones first; some may have no files.
+def groups(root: Path = Path("/"), controller: str = "memory") -> Iterator[Group]:
+    """This process's groups for a controller, inner ones first; some may have no files.
 
     Args:
         root: where /proc and what is mounted are looked for.
     """
-    own = dict(_own_paths(root / "proc/self/cgroup"))
-    for mount in _mounts(root):
+    own = dict(_own_paths(root / "proc/self/cgroup", controller))
+    for mount in _mounts(root, controller):
         path = own.get(mount.is_v2)
         if path is None:
             continue
@@ -58,21 +58,21 @@ def groups(root: Path = Path("/")) -> Iterator[Group]:
             yield Group(mount.is_v2, mount.folder / above)
 
 
-def _own_paths(file: Path) -> Iterator[tuple[bool, PurePosixPath]]:
+def _own_paths(file: Path, controller: str) -> Iterator[tuple[bool, PurePosixPath]]:
     for line in _lines(file):
         _, controllers, path = line.split(":", 2)
-        if controllers == "" or "memory" in controllers.split(","):
+        if controllers == "" or controller in controllers.split(","):
             yield controllers == "", PurePosixPath(path)
 
 
-def _mounts(root: Path) -> Iterator[_Mount]:
+def _mounts(root: Path, controller: str) -> Iterator[_Mount]:
     """Lines are "36 35 0:28 /top /folder rw - cgroup2 source options", see proc(5)."""
     seen = set()
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         kind, _, options = after.partition(" ")
         if kind == "cgroup2" or (
-            kind == "cgroup" and "memory" in options.split(" ")[-1].split(",")
+            kind == "cgroup" and controller in options.split(" ")[-1].split(",")
         ):
             top, folder = before.split(" ")[3:5]
             # The same may be mounted twice, as in a container that is given the host's.

@@ -19,6 +19,7 @@ from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.process_memory import ProcessMemory
 
+FILE = "memory.json"
 MAX_LESSONS = 512
 MAX_FILE_BYTES = 64 * 1024
 LOCK_S = 0.2

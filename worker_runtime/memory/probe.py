@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from worker_runtime.memory import windows
+from worker_runtime.machine import from_meminfo, windows
 from worker_runtime.memory.cgroup import allowances, groups
 from worker_runtime.memory.pressure import Stall, read_stall
 from worker_runtime.memory.process_memory import ProcessMemory, process_memory
@@ -45,7 +45,9 @@ class SystemMemoryProbe:
         if sys.platform == "linux":
             return _linux(self._root)
         if sys.platform == "win32":
-            return MachineMemory(*windows.total_and_available())
+            total, available, _ = windows.memory()
+            if total is not None and available is not None:
+                return MachineMemory(total, available)
         memory = psutil.virtual_memory()
         return MachineMemory(int(memory.total), int(memory.available))
 
@@ -66,12 +68,9 @@ class SystemMemoryProbe:
 
 
 def _linux(root: Path) -> MachineMemory:
-    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    # Some containers' own /proc leaves out what the kernel believes to be available.
-    guess = kib["MemFree"] + kib.get("Cached", 0) + kib.get("Buffers", 0)
-    total, available = kib["MemTotal"] << 10, kib.get("MemAvailable", guess) << 10
-    for allowance in allowances(root):
-        total = min(total, allowance.limit_bytes)
-        available = min(available, allowance.left_bytes)
-    return MachineMemory(total, available)
+    total, available, _ = from_meminfo((root / "proc/meminfo").read_text(encoding="ascii"))
+    groups_above = list(allowances(root))
+    return MachineMemory(
+        min([total or 0, *(group.limit_bytes for group in groups_above)]),
+        min([available or 0, *(group.left_bytes for group in groups_above)]),
+    )

@@ -1,13 +1,11 @@
 """Settings that fit this machine, each with its reason; a variable that is set always wins.
 
-    small    less than 8 GiB    shorter context, models leave sooner
+    small    less than 8 GiB    shorter context, fewer at a time, models leave sooner
     medium   up to 16 GiB       the plain defaults
     large    more               longer context, models stay longer
 
-The sizes of the earlier server's start scripts, with its input limits as contexts. Not chosen, as
-others decide it better: threads, which are the physical cores; fixed budgets, where each load is
-compared with what is free at that moment; smaller buffers, to which a load that does not fit falls
-back.
+The sizes of the earlier server's start scripts, with its input limits as contexts. Fixed budgets
+are not chosen: each load is compared with what is free at that moment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,8 +24,12 @@ LARGE_ABOVE = 16 * GIB
 FOUR_BITS_BELOW = 4 * GIB
 EIGHT_BITS_BELOW = 8 * GIB
 ANSWER_TOKENS = 512
-INPUT_TOKENS: dict[Size, int] = {"small": 1024, "large": 4096}
-IDLE_S: dict[Size, int] = {"small": 1800, "large": 7200}
+INPUT_TOKENS: dict[Size, int] = {"small": 1024, "medium": 2048, "large": 4096}
+IDLE_S: dict[Size, int] = {"small": 1800, "medium": 3600, "large": 7200}
+SLOTS: dict[Size, int] = {"small": 2, "medium": 4, "large": 4}
+# Tokens that a chat model computes at a time, and texts that an encoder does.
+MICRO_BATCH: dict[Size, int] = {"small": 256, "medium": 512, "large": 512}
+BATCH_TEXTS: dict[Size, int] = {"small": 16, "medium": 32, "large": 32}
 OFF = frozenset({"0", "false", "no", "off"})
 
 
@@ -58,7 +60,7 @@ def size_of(machine: Machine, given: Mapping[str, str]) -> Size | None:
 
 
 def choose(machine: Machine, given: Mapping[str, str]) -> list[Choice]:
-    """What differs from the plain defaults on this machine.
+    """What suits this machine, the plain defaults where these do.
 
     Args:
         given: variables that are set, by their upper-case names.
@@ -70,9 +72,10 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[Choice]:
         _yielding_to(given, name, value, reason)
         for name, value, reason in (
             *_context(size, given),
-            *_idle(size),
-            *_quantization(machine, size, given),
+            *_at_a_time(size),
             *_threads(machine),
+            *_quantization(machine, size),
+            *_idle(size),
         )
     ]
 
@@ -88,44 +91,49 @@ def _yielding_to(given: Mapping[str, str], name: str, value: str, reason: str) -
 
 def _context(size: Size, given: Mapping[str, str]) -> Iterator[_Wish]:
     # A limit on the input that somebody set makes the context, too.
-    if size in INPUT_TOKENS and "MAX_INPUT_TOKENS" not in given:
+    if "MAX_INPUT_TOKENS" not in given:
         tokens = INPUT_TOKENS[size]
         reason = f"{tokens:,} tokens of input and {ANSWER_TOKENS} of answer for each request"
         yield "LLAMA_CTX", str(tokens + ANSWER_TOKENS), reason
 
 
-def _idle(size: Size) -> Iterator[_Wish]:
-    if size in IDLE_S:
-        minutes = IDLE_S[size] // 60
-        why = "memory is scarce" if size == "small" else "memory is plentiful"
-        yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), f"{why}: unload after {minutes} idle minutes"
+def _at_a_time(size: Size) -> Iterator[_Wish]:
+    slots, tokens, texts = SLOTS[size], MICRO_BATCH[size], BATCH_TEXTS[size]
+    yield "MAX_CONCURRENT_REQUESTS", str(slots), f"room in the KV cache for {slots} contexts"
+    yield "LLAMA_UBATCH", str(tokens), f"buffers for {tokens} tokens of a prompt at a time"
+    yield "MAX_BATCH_SIZE", str(texts), f"buffers for {texts} texts to embed at a time"
 
 
-def _quantization(machine: Machine, size: Size, given: Mapping[str, str]) -> Iterator[_Wish]:
+def _threads(machine: Machine) -> Iterator[_Wish]:
+    quota, physical = machine.quota_cores, machine.physical_cores
+    if quota is not None and quota < physical:
+        threads = max(1, int(quota))
+        reason = f"the container may take the time of {quota:g} of {physical} cores"
+    else:
+        threads, reason = 0, f"one for each of {physical} physical cores"
+    yield "LLAMA_THREADS", str(threads), reason
+    yield "TORCH_NUM_THREADS", str(threads), reason
+
+
+def _quantization(machine: Machine, size: Size) -> Iterator[_Wish]:
     bits = _bits(machine, size)
-    if bits is None or machine.available_bytes is None:
-        return
-    available = f"{machine.available_bytes / GIB:.1f} GiB are free for transformers models"
-    if machine.quantizes:
+    available = f"{(machine.available_bytes or 0) / GIB:.1f} GiB are free for transformers models"
+    if bits == "none" or machine.quantizes:
         yield "MODEL_QUANTIZATION", bits, available
-    elif given.get("MODEL_BACKEND", "").strip().lower() == "transformers":
+    else:
         # What cannot be done would make each load fail.
         reason = f"{bits} is wanted, bitsandbytes is not installed: a Q4_K_M GGUF is the better way"
         yield "MODEL_QUANTIZATION", "none", reason
 
 
-def _bits(machine: Machine, size: Size) -> str | None:
-    available = machine.available_bytes or 0
-    if size == "small" or available < FOUR_BITS_BELOW:
+def _bits(machine: Machine, size: Size) -> str:
+    available = machine.available_bytes
+    if size == "small" or (available is not None and available < FOUR_BITS_BELOW):
         return "4bit"
-    return "8bit" if available < EIGHT_BITS_BELOW else None
+    return "8bit" if available is not None and available < EIGHT_BITS_BELOW else "none"
 
 
-def _threads(machine: Machine) -> Iterator[_Wish]:
-    quota = machine.quota_cores
-    if quota is None or quota >= machine.physical_cores:
-        return
-    threads = max(1, int(quota))
-    reason = f"the container may take the time of {quota:g} of {machine.physical_cores} cores"
-    yield "LLAMA_THREADS", str(threads), reason
-    yield "TORCH_NUM_THREADS", str(threads), reason
+def _idle(size: Size) -> Iterator[_Wish]:
+    minutes = IDLE_S[size] // 60
+    reason = f"unload after {minutes} idle minutes on a {size} machine"
+    yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), reason

@@ -1,4 +1,4 @@
-"""Gives back what imports and start-up took and do not need any more: some MB of a worker's 50."""
+"""Gives back memory that nobody uses: of start-up, and of caches that were dropped."""
 
 import ctypes
 import gc
@@ -6,9 +6,15 @@ import sys
 
 
 def release_start_up_memory() -> None:
+    """What imports took and do not need any more: some MB of a worker's 50."""
     gc.collect()
     # What lives now lives for good: later collections need not look at it.
     gc.freeze()
+    return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Hand what the allocator keeps for later to the system."""
     if sys.platform == "linux":
         # Absent from other C libraries than glibc, whose allocators give back by themselves.
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

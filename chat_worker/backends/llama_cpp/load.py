@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_worker.backend import Backend
+from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
@@ -43,9 +44,9 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     limits = Limits(
         n_parallel=spec.n_parallel,
         n_slots=n_slots,
-        n_cells=int(native.llama_n_ctx(context)),
+        n_cells=int(native.llama_n_ctx(context.handle)),
         n_ctx=n_ctx,
-        n_batch=int(native.llama_n_batch(context)),
+        n_batch=int(native.llama_n_batch(context.handle)),
         n_rows=n_rows,
         n_vocab=vocabulary.n_vocab,
         can_truncate=not is_recurrent,
@@ -104,7 +105,9 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
     return model
 
 
-def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, n_rows: int) -> Any:
+def _context(
+    native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, n_rows: int
+) -> LlamaContext:
     params = native.llama_context_default_params()
     params.n_ctx = cells
     params.n_batch = min(spec.n_batch, cells)
@@ -121,11 +124,11 @@ def _context(native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, 
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
     # One pool of cells, so that slots share prefixes and short requests leave room to long ones.
     params.kv_unified = True
-    context = native.llama_init_from_model(model, params)
-    if not context:
+    handle = native.llama_init_from_model(model, params)
+    if not handle:
         native.llama_model_free(model)
         raise _failure(f"the context of model {spec.model_id} could not be made", ())
-    return context
+    return LlamaContext(native, model, params, handle)
 
 
 def _tile(native: Any, spec: LoadSpec) -> int:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
 from chat_worker.engine.sampling import Row
+from worker_runtime.memory.trim import return_freed_memory
 
 
 class LlamaRunner:
@@ -20,11 +22,10 @@ class LlamaRunner:
         model, context: owned from here on; freed by `close`.
     """
 
-    def __init__(self, native: Any, model: Any, context: Any, limits: Limits) -> None:
+    def __init__(self, native: Any, model: Any, context: LlamaContext, limits: Limits) -> None:
         self._native = native
         self._model = model
         self._context = context
-        self._memory = native.llama_get_memory(context)
         self._batch = _Batch(native, limits.n_batch)
         self._limits = limits
 
@@ -35,11 +36,13 @@ class LlamaRunner:
     def apply(self, op: CacheOp) -> None:
         match op:
             case Truncate(slot, length):
+                if not self._context.is_there:
+                    return
                 start = length if length else -1
-                if not self._native.llama_memory_seq_rm(self._memory, slot, start, -1):
+                if not self._native.llama_memory_seq_rm(self._context.memory, slot, start, -1):
                     raise RuntimeError(f"llama.cpp did not cut slot {slot} to {length} tokens")
             case Fork(source, target, length):
-                self._native.llama_memory_seq_cp(self._memory, source, target, 0, length)
+                self._native.llama_memory_seq_cp(self._context.memory, source, target, 0, length)
 
     def run(self, items: list[Item]) -> list[Row]:
         rows: dict[Item, list[Row]] = {}
@@ -51,22 +54,28 @@ class LlamaRunner:
         return [row for item in items for row in rows[item]]
 
     def length(self, slot: int) -> int:
-        return int(self._native.llama_memory_seq_pos_max(self._memory, slot)) + 1
+        if not self._context.is_there:
+            return 0
+        return int(self._native.llama_memory_seq_pos_max(self._context.memory, slot)) + 1
+
+    def shed(self) -> None:
+        self._context.free()
+        return_freed_memory()
 
     def close(self) -> None:
-        self._native.llama_free(self._context)
+        self._context.free()
         self._native.llama_model_free(self._model)
 
     def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
         wanted = iter(self._batch.fill(items))
-        code = self._native.llama_decode(self._context, self._batch.struct)
+        code = self._native.llama_decode(self._context.handle, self._batch.struct)
         if code:
             raise RunFailed(f"llama_decode returned {code}")
         for item in items:
             yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
 
     def _row(self, index: int) -> Row:
-        pointer = self._native.llama_get_logits_ith(self._context, index)
+        pointer = self._native.llama_get_logits_ith(self._context.handle, index)
         if not pointer:
             raise RunFailed(f"llama.cpp has no logits for token {index} of the batch")
         address = ctypes.addressof(pointer.contents)

@@ -52,7 +52,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
     model = _model(spec, folder, config)
     on_progress(0.7, "preparing weights")
     expected = plain_logits(model)
-    _prepare(model, spec)
+    _prepare(model, spec, config.dtype)
     limits = _limits(spec, config, len(expected))
     runner = TransformersRunner(model, limits, torch.get_num_threads())
     on_progress(0.9, "comparing with the plain model")
@@ -148,10 +148,10 @@ def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def _prepare(model: Any, spec: LoadSpec) -> None:
+def _prepare(model: Any, spec: LoadSpec, stored: torch.dtype | None) -> None:
     """Let the model attend to our slots, and make it fast."""
     if precision.device().type == "cpu" and spec.quantization == "none":
-        pack_linears(model)
+        pack_linears(model, stored)
     AttentionInterface.register(
         ATTENTION, torch.compiler.disable(attend) if _compiles(spec) else attend
     )

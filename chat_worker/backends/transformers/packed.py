@@ -25,13 +25,24 @@ class PackedLinear(nn.Module):
 
 
 @torch.inference_mode()
-def pack_linears(model: nn.Module) -> None:
-    """Replace the linear layers of a model on the CPU."""
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Linear and can_pack(child.weight.dtype):
-                setattr(parent, name, PackedLinear(child))
-    # What is left moves into memory of its own: as parts of the mapped file it would keep all of
-    # the file's pages.
+def pack_linears(model: nn.Module, stored: torch.dtype | None) -> None:
+    """Replace the linear layers of a model on the CPU.
+
+    One at a time: nothing here may hold on to a layer that was replaced, or all weights are there
+    twice.
+
+    Args:
+        stored: what the model's file has; parameters in other numbers were converted from it. None:
+            unknown.
+    """
+    for parent in [module for module in model.modules() if not _is_packable(module)]:
+        for name in [name for name, child in parent.named_children() if _is_packable(child)]:
+            setattr(parent, name, PackedLinear(getattr(parent, name)))
     for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
+        # A part of the mapped file would keep all of the file's pages.
+        if stored in (None, parameter.dtype):
+            parameter.data = parameter.data.clone()
+
+
+def _is_packable(module: nn.Module) -> bool:
+    return type(module) is nn.Linear and can_pack(module.weight.dtype)

@@ -7,6 +7,7 @@ import torch
 from chat_worker.backends.transformers.cache import Packing, Slot, Span
 from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
 from chat_worker.engine.sampling import Row
+from worker_runtime.memory.trim import return_freed_memory
 
 
 class TransformersRunner:
@@ -53,6 +54,10 @@ class TransformersRunner:
     def cache_bytes(self) -> int:
         """Memory of all slots."""
         return sum(slot.n_bytes for slot in self._slots)
+
+    def shed(self) -> None:
+        # Slots gave theirs back when they were cut.
+        return_freed_memory()
 
     def close(self) -> None:
         self._slots.clear()

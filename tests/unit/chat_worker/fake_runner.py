@@ -58,6 +58,7 @@ class FakeRunner:
         self.steps: list[list[Item]] = []
         self.n_computed = 0
         self.is_closed = False
+        self.n_sheds = 0
         self._fails = fails
         self._before_run = before_run
         self._says = says
@@ -91,6 +92,10 @@ class FakeRunner:
 
     def length(self, slot: int) -> int:
         return len(self.held[slot])
+
+    def shed(self) -> None:
+        assert not any(self.held), "what slots hold would be lost"
+        self.n_sheds += 1
 
     def close(self) -> None:
         self.is_closed = True

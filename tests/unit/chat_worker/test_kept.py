@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from chat_worker import messages as m
 from chat_worker.engine.kept import MAGIC, SUFFIX
+from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
 from worker_runtime import wire
+from worker_runtime.memory.process_memory import process_memory
 
 TURN = "tell me a long story " * 8
 GREEDY = m.Sampling(temperature=0)
@@ -60,6 +63,23 @@ def test_the_second_turn_after_a_reload_finds_the_first_and_says_the_same(
         assert ask(pipe, TURN, first, "go on", salt="fresh") == (second, 0)
     # What the conversation was a turn earlier is not kept beside it.
     assert len(files(tmp_path)) == 2
+
+
+def test_an_idle_engine_sheds_conversations_to_disk_and_goes_on_from_there(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    with loaded(tiny_gguf, tmp_path, n_cells=32_768) as pipe:
+        first, _ = ask(pipe, TURN)
+        before = process_memory(pipe.process.pid).anonymous_bytes
+        pipe.send(wire.Shed())
+        wait_until(
+            (process_memory(pipe.process.pid).anonymous_bytes < before * 0.9 for _ in count()),
+            EXIT_WITHIN_S,
+            "the cache's memory is given back",
+        )
+        assert len(files(tmp_path)) == 1
+        _, n_cached = ask(pipe, TURN, first, "go on")
+        assert n_cached > len(TURN.split())
 
 
 def test_nobody_else_reads_a_conversation(tiny_gguf: Path, tmp_path: Path) -> None:

@@ -194,6 +194,34 @@ def test_an_idle_loop_runs_nothing_and_closing_frees_the_runner() -> None:
     assert runner.is_closed
 
 
+def test_what_slots_hold_is_shed_once_nothing_runs_and_computed_anew() -> None:
+    runner = FakeRunner()
+    first, second = sequence([1, 2, 3], n_new=30), sequence([1, 2, 3])
+    with running(runner) as observed:
+        observed.loop.begin([first])
+        observed.loop.shed()
+        observed.until_ended(1)
+        observed.loop.begin([second])
+        observed.until_ended(1)
+    assert second.n_cached == 0
+    assert runner.n_sheds == 1
+
+
+def test_a_sequence_that_comes_before_it_happens_keeps_the_cache() -> None:
+    first, second = sequence([1, 2, 3]), sequence([1, 2, 3])
+
+    def come_in_the_middle(items: list[Item]) -> None:
+        if len(runner.steps) == 1:
+            observed.loop.shed()
+            observed.loop.begin([second])
+
+    runner = FakeRunner(before_run=come_in_the_middle)
+    with running(runner) as observed:
+        observed.loop.begin([first])
+        observed.until_ended(2)
+    assert runner.n_sheds == 0
+
+
 def test_prompt_tokens_are_scored_once_each_even_in_chunks() -> None:
     from chat_worker.engine.reports import PromptScored
 

@@ -147,6 +147,17 @@ def test_an_emptied_slot_has_no_length(runner: Runner) -> None:
     assert runner.length(0) == 0
 
 
+def test_what_was_shed_is_computed_again_to_the_same(runner: Runner) -> None:
+    tokens = prompt(3, 20)
+    before = greedy(runner, tokens, 0)
+    runner.apply(Truncate(0, 0))
+    runner.shed()
+    assert runner.length(0) == 0
+    runner.apply(Truncate(0, 0))
+    runner.shed()
+    assert greedy(runner, tokens, 1) == before
+
+
 @pytest.fixture(scope="module")
 def plain_greedy(tiny_gguf: Path) -> Callable[[list[int]], list[int]]:
     """A loop over llama.cpp's own one-sequence calls: the reference."""

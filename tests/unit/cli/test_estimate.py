@@ -1,11 +1,17 @@
 """`y26hkx estimate`: what it prints of models, and what it says where there is none."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from chat_worker.ladder import ChatLadder
+from chat_worker.service import ModelScan
+from chat_worker.settings import ChatSettings
 from cli.__main__ import main
+from worker_runtime.memory.learnt import FILE, Learnt
+from worker_runtime.memory.process_memory import ProcessMemory
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = ROOT / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
@@ -49,6 +55,24 @@ def test_a_folder_is_estimated_for_transformers_in_the_wanted_numbers(
     narrow = printed(capsys, str(GUIDE_FOLDER), "--dtype", "bfloat16")
     assert wide["backend"] == narrow["backend"] == "transformers"
     assert parts(wide)["weights"] == parts(narrow)["weights"] * 2
+
+
+def test_what_a_worker_learnt_of_a_model_is_part_of_its_estimate(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "models" / "some.gguf"
+    model.parent.mkdir()
+    shutil.copy(GUIDE, model)
+    monkeypatch.setenv("MEMORY_LEARNT_DIR", str(tmp_path))
+    settings = ChatSettings(models_dir=model.parent)
+    scan = ModelScan(settings)
+    entry = next(entry for entry in scan().entries if entry.id == "some")
+    rung, *_ = ChatLadder(scan, settings)(entry)
+    Learnt(tmp_path / FILE).note(rung, ProcessMemory(2 * rung.need.total))
+    monkeypatch.chdir(tmp_path)
+    found = printed(capsys, "models/some.gguf")
+    assert parts(found)["correction"] == rung.need.total
+    assert found["total_bytes"] == 2 * rung.need.total
 
 
 @pytest.mark.parametrize(

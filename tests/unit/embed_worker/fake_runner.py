@@ -25,9 +25,13 @@ class FakeRunner:
 
     def __init__(self) -> None:
         self.batches: list[list[Row]] = []
+        self.n_sheds = 0
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
         self.batches.append(list(rows))
         if any(POISON in row.ids for row in rows):
             raise BatchFailed
         return memoryview(b"".join(struct.pack("<2f", *vector(row)) for row in rows))
+
+    def shed(self) -> None:
+        self.n_sheds += 1

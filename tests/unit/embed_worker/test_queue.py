@@ -217,6 +217,20 @@ def test_a_call_with_some_cached_texts_computes_only_the_others() -> None:
     assert caller.done[2] == [(4.0, 1.0), (3.0, 2.0)]
 
 
+def test_what_is_shed_is_computed_anew_and_only_once_nothing_waits() -> None:
+    waiting = queue(cache_bytes=10_000)
+    caller = Caller(waiting)
+    caller.call(1, [row(1, 2)])
+    finish(waiting, taken(waiting))
+    caller.call(2, [row(3)])
+    waiting.shed()
+    caller.call(3, [row(1, 2)])
+    runner = drain(waiting)
+    assert (runner.n_sheds, sum(map(len, runner.batches))) == (1, 2)
+    assert caller.done[3] == caller.done[1]
+    waiting.check_idle()
+
+
 def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
     waiting = queue(max_inputs=2)
     Caller(waiting).call(1, [row(1), row(2)])

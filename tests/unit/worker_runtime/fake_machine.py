@@ -86,22 +86,26 @@ class MachineLedger:
             self._machine.faults.append(f"memory was booked that is not there: {entries}")
 
 
+Asked = Callable[["MachineEngine"], bool]
+
+
 class MachineLauncher:
     """
     Args:
-        may_stop: whether an engine may be ended now, for the machine's faults.
+        may_stop, is_in_use: whether an engine may be ended now, and whether somebody has a lease
+            on it, for the machine's faults.
     """
 
-    def __init__(self, machine: FakeMachine, may_stop: Callable[["MachineEngine"], bool]) -> None:
+    def __init__(self, machine: FakeMachine, may_stop: Asked, is_in_use: Asked) -> None:
         self._machine = machine
-        self._may_stop = may_stop
+        self._asked = (may_stop, is_in_use)
         self.start_error: OSError | None = None
 
     async def start(self, entry: ModelEntry) -> "MachineEngine":
         await asyncio.sleep(0)
         if self.start_error is not None:
             raise self.start_error
-        engine = MachineEngine(len(self._machine.engines) + 1, entry, self._machine, self._may_stop)
+        engine = MachineEngine(len(self._machine.engines) + 1, entry, self._machine, *self._asked)
         self._machine.engines.append(engine)
         return engine
 
@@ -114,12 +118,14 @@ class MachineEngine(FakeEngine):
         pid: int,
         entry: ModelEntry,
         machine: FakeMachine,
-        may_stop: Callable[["MachineEngine"], bool],
+        may_stop: Asked,
+        is_in_use: Asked,
     ) -> None:
         super().__init__(pid, entry)
         self.taken_bytes = 0
         self._machine = machine
         self._may_stop = may_stop
+        self._is_in_use = is_in_use
 
     def progress(self, fraction: float) -> None:
         self.taken_bytes = int(self.entry.size_bytes * fraction)
@@ -128,6 +134,11 @@ class MachineEngine(FakeEngine):
     def finish_load(self) -> None:
         self.taken_bytes = self.entry.size_bytes
         super().finish_load()
+
+    def shed(self) -> None:
+        super().shed()
+        if self._is_in_use(self):
+            self._machine.faults.append(f"{self.entry.id} was to drop what it works with")
 
     async def stop(self, grace_s: float) -> ExitReport:
         self.n_stops += 1

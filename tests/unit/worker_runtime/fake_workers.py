@@ -26,6 +26,7 @@ MODELS = ("abc", "de")
 SHARE_OF_SMALLER = 2
 POLICY = LifecyclePolicy(
     idle_timeout_s=60,
+    shed_after_s=8,
     min_remain_bytes=HEADROOM_BYTES,
     queue_wait_s=30,
     drain_s=20,
@@ -59,7 +60,7 @@ class Worker:
         self.going: set[str] = set()
         # Models whose files went: those end unseen, even when the files came back.
         self.gone: set[str] = set()
-        self.launcher = MachineLauncher(machine, self._may_stop)
+        self.launcher = MachineLauncher(machine, self._may_stop, self._is_in_use)
         catalog = Catalog(lambda: Scan(list(self.entries.values())), ttl_s=1e9, clock=machine.clock)
         self.models = Models(
             catalog,
@@ -86,9 +87,11 @@ class Worker:
         self._closing.set()
 
     def _may_stop(self, engine: MachineEngine) -> bool:
+        return not self._is_in_use(engine) or engine.entry.id in self.going
+
+    def _is_in_use(self, engine: MachineEngine) -> bool:
         leases = (client.lease for client in self.clients)
-        in_use = any(lease is not None and lease.engine is engine for lease in leases)
-        return not in_use or engine.entry.id in self.going
+        return any(lease is not None and lease.engine is engine for lease in leases)
 
 
 class Client:

@@ -53,6 +53,7 @@ class FakeClock:
 class FakeProbe:
     def __init__(self, available_bytes: int = 8 << 30) -> None:
         self.available_bytes = available_bytes
+        self.stalled = Stall()
 
     def machine(self) -> MachineMemory:
         return MachineMemory(16 << 30, self.available_bytes)
@@ -64,7 +65,7 @@ class FakeProbe:
         return ProcessMemory(RESIDENT_BYTES)
 
     def stall(self) -> Stall:
-        return Stall()
+        return self.stalled
 
 
 class FakeEngine:
@@ -79,6 +80,7 @@ class FakeEngine:
         self.ended: asyncio.Future[ExitReport] = asyncio.get_running_loop().create_future()
         self.ignores_stop = False
         self.n_stops = 0
+        self.n_sheds = 0
 
     @property
     def pid(self) -> int:
@@ -112,6 +114,9 @@ class FakeEngine:
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
         self.on_progress = on_progress
         return await asyncio.shield(self.loading)
+
+    def shed(self) -> None:
+        self.n_sheds += 1
 
     async def stop(self, grace_s: float) -> ExitReport:
         self.n_stops += 1

@@ -101,6 +101,9 @@ class StubEngine:
     def cancel(self, call_id: int) -> None:
         self._cancelled.append(call_id)
 
+    def shed(self) -> None:
+        self._memory = b""
+
     def close(self) -> None:
         while self._spec.ignore_stop:
             time.sleep(60)

@@ -75,6 +75,15 @@ async def test_a_loaded_engine_answers_and_stops_with_code_zero() -> None:
         assert engine.resident_bytes() == 0
 
 
+async def test_an_engine_that_sheds_holds_less_and_answers_on() -> None:
+    async with loaded(StubSpec(allocate_mib=64)) as engine:
+        before = engine.resident_bytes()
+        engine.shed()
+        # It reads the pipe in order.
+        await engine.unary(StubCall())
+        assert before - engine.resident_bytes() > 60 << 20
+
+
 async def test_an_error_of_the_engine_reaches_its_caller_after_the_events() -> None:
     async with loaded() as engine:
         failing = engine.call(StubCall(2, fail=True))

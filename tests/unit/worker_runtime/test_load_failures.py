@@ -13,6 +13,7 @@ from worker_runtime.load_failures import (
     raised_while_loading,
     with_arithmetic,
 )
+from worker_runtime.refusal import Holder
 
 
 def test_suggestions_fit_the_backend() -> None:
@@ -50,8 +51,9 @@ def test_what_the_engine_noticed_gets_ways_out_on_this_side() -> None:
 
 
 def test_the_arithmetic_is_shown() -> None:
-    error = with_arithmetic(out_of_memory("x"), 3 << 30, 1 << 30, 2 << 30)
-    for number in ("3,072 MiB", "1,024 MiB are available", "hold 2,048 MiB"):
+    holders = [Holder("other", 2 << 30)]
+    error = with_arithmetic(out_of_memory("x"), 3 << 30, 1 << 30, holders)
+    for number in ("3,072 MiB", "1,024 MiB are available", "loaded now: other (2,048 MiB)"):
         assert number in error.message
     assert error.metadata["needed_bytes"] == str(3 << 30)
     assert error.metadata["reason"] == "memory"
