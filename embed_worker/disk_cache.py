@@ -167,5 +167,8 @@ class TwoTierCache:
         self._memory.put(key, vector)
         self._disk.put(key, vector)
 
+    def clear(self) -> None:
+        self._memory.clear()
+
     def take_counts(self) -> dict[str, CacheCounts]:
         return self._memory.take_counts() | {DISK: self._disk.take_counts()}

@@ -25,6 +25,9 @@ class Cache(Protocol):
 
     def put(self, key: Key, vector: bytes) -> None: ...
 
+    def clear(self) -> None:
+        """Forget what is kept in memory; what is on disk stays."""
+
     def take_counts(self) -> Mapping[str, CacheCounts]:
         """What happened since it was last asked, by the place where vectors are kept."""
 
@@ -78,6 +81,11 @@ class VectorCache:
         with self._lock:
             return {IN_PROCESS: self.counts.take()}
 
+    def clear(self) -> None:
+        with self._lock:
+            self._items.clear()
+            self.counts.n_bytes = self.counts.n_entries = 0
+
     def _get(self, key: Key) -> bytes | None:
         kept = self._items.get(key)
         if kept is not None and self._clock() - kept[1] >= self._ttl_s:
@@ -89,11 +97,6 @@ class VectorCache:
         self._items.move_to_end(key)
         self.counts.hits += 1
         return kept[0]
-
-    def clear(self) -> None:
-        with self._lock:
-            self._items.clear()
-            self.counts.n_bytes = 0
 
     def _remove(self, key: Key) -> None:
         vector, _ = self._items.pop(key)
