@@ -32,6 +32,9 @@ MAX_LINE_BYTES = 8192
 # From the end of its pipe to the exit of a process.
 EXIT_GRACE_S = 2.0
 LAST_WORDS = 40
+# A process with calls that reports nothing and leaves so many pings unanswered is ended.
+PING_EVERY_S = 5.0
+MOST_UNANSWERED = 6
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +45,17 @@ class ProcessLauncher:
     Args:
         environment: variables for an entry's backend, added to this process's own (secrets are
             left out).
+        ping_every_s: time between two questions to a process with calls whether it runs.
     """
 
     def __init__(
         self,
         probe: MemoryProbe,
         environment: Callable[[str], Mapping[str, str]] = lambda backend: {},
+        ping_every_s: float = PING_EVERY_S,
     ) -> None:
         self._probe = probe
+        self._ping_every_s = ping_every_s
         self._environment = environment
         self._job = JobObject()
 
@@ -69,13 +75,19 @@ class ProcessLauncher:
         except OSError:
             # It ends by itself when its stdin closes; only a hang in native code is not covered.
             log.warning("process %d was not added to the job object", process.pid, exc_info=True)
-        return ChildProcess(process, entry.id, self._probe)
+        return ChildProcess(process, entry.id, self._probe, self._ping_every_s)
 
 
 class ChildProcess:
     """An engine process and the pipe to it; see `EngineProcess` for what callers use."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str, probe: MemoryProbe) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        name: str,
+        probe: MemoryProbe,
+        ping_every_s: float,
+    ) -> None:
         self._process = process
         self._name = name
         self._probe = probe
@@ -86,6 +98,8 @@ class ChildProcess:
         self._on_progress: OnProgress = lambda fraction, stage: None
         self._peak_resident_bytes = 0
         self._wanted = False
+        self._ping_every_s = ping_every_s
+        self._has_reported = False
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
@@ -178,17 +192,34 @@ class ChildProcess:
 
     async def _watch(self) -> ExitReport:
         relaying = asyncio.create_task(self._relay_stderr(), name=f"stderr of {self._name}")
+        guarding = asyncio.create_task(self._guard(), name=f"guard of {self._name}")
         try:
             await self._read_reports()
+            guarding.cancel()
             await self._outlast(EXIT_GRACE_S)
             # What it wrote last explains its end; a grandchild may keep the pipe open for ever.
             await asyncio.wait({relaying}, timeout=EXIT_GRACE_S)
         finally:
+            guarding.cancel()
             relaying.cancel()
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             self._exit = await self._report_exit()
         return self._exit
+
+    async def _guard(self) -> None:
+        """End a process that is stopped, or stuck where it does not even answer a ping."""
+        n_unanswered = 0
+        while n_unanswered < MOST_UNANSWERED:
+            self._has_reported = False
+            if self._calls:
+                self._post(wire.Ping())
+            await asyncio.sleep(self._ping_every_s)
+            # Questions count, not seconds: the whole machine may have slept.
+            n_unanswered = n_unanswered + 1 if self._calls and not self._has_reported else 0
+        log.warning("engine %s does not answer: ending it", self._name)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _read_reports(self) -> None:
         assert self._process.stdout is not None
@@ -202,7 +233,10 @@ class ChildProcess:
             self._process.kill()
 
     def _dispatch(self, report: wire.Report) -> None:
+        self._has_reported = True
         match report:
+            case wire.Pong():
+                pass
             case wire.Event():
                 if not self._calls.event(report):
                     self._post(wire.Cancel(report.id))

@@ -57,6 +57,9 @@ class Outbox:
     def load_failed(self, error: ServingError) -> None:
         self._send(wire.LoadFailed(wire.WireError.of(error)))
 
+    def pong(self) -> None:
+        self._send(wire.Pong())
+
     def _send(self, report: wire.Report) -> None:
         data = wire.frame(report)
         with self._lock:
@@ -94,8 +97,8 @@ def host_engine(build: Callable[[Outbox], Engine]) -> None:
     _volunteer_for_oom_kill()
     code = 1
     try:
-        inbox = _Inbox(commands)
-        _run(build, Outbox(reports), inbox)
+        outbox = Outbox(reports)
+        _run(build, outbox, _Inbox(commands, outbox.pong))
         code = 0
     except BrokenPipeError:
         # The worker is gone: nobody is left to be told.
@@ -142,11 +145,16 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) ->
 
 
 class _Inbox:
-    """Commands for the main thread, read off the pipe by a thread of their own."""
+    """Commands for the main thread, read off the pipe by a thread of their own.
 
-    def __init__(self, commands: BinaryIO) -> None:
+    Args:
+        pong: answers the worker that asks whether this process runs.
+    """
+
+    def __init__(self, commands: BinaryIO, pong: Callable[[], None]) -> None:
         self.loaded = threading.Event()
         self._commands = commands
+        self._pong = pong
         self._queue: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
         threading.Thread(target=self._read_all, name="pipe reader", daemon=True).start()
 
@@ -156,6 +164,9 @@ class _Inbox:
     def _read_all(self) -> None:
         try:
             while (command := _read(self._commands)) is not None:
+                if isinstance(command, wire.Ping):
+                    self._pong()
+                    continue
                 self._queue.put(command)
                 if isinstance(command, wire.Stop):
                     break

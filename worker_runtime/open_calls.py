@@ -69,6 +69,9 @@ class OpenCalls:
         self._calls: dict[int, OpenCall] = {}
         self._next_id = 1
 
+    def __len__(self) -> int:
+        return len(self._calls)
+
     def open(self) -> tuple[int, OpenCall]:
         call_id, self._next_id = self._next_id, self._next_id + 1
         self._calls[call_id] = OpenCall()

@@ -76,11 +76,15 @@ class Shed(Struct, tag="shed"):
     ever, and may take longer."""
 
 
+class Ping(Struct, tag="ping"):
+    """Answer with a `Pong` at once, whatever is computed meanwhile."""
+
+
 class Stop(Struct, tag="stop"):
     """Exit now, normally with code 0. Closing the pipe means the same."""
 
 
-Command = Load | Submit | Cancel | Shed | Stop
+Command = Load | Submit | Cancel | Shed | Ping | Stop
 
 # Engine to worker.
 
@@ -116,7 +120,11 @@ class Ended(Struct, tag="ended"):
     error: WireError | None = None
 
 
-Report = Progress | Loaded | LoadFailed | Event | Ended
+class Pong(Struct, tag="pong"):
+    """The process runs."""
+
+
+Report = Progress | Loaded | LoadFailed | Event | Ended | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -16,7 +16,7 @@ from protos.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerL
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubFacts, StubSpec
 from worker_runtime import open_calls, wire
-from worker_runtime.child import ChildProcess, ProcessLauncher
+from worker_runtime.child import PING_EVERY_S, ChildProcess, ProcessLauncher
 from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 30
@@ -30,8 +30,10 @@ def nothing(fraction: float, stage: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def started(spec: StubSpec | None = None) -> AsyncIterator[ChildProcess]:
-    launcher = ProcessLauncher(SystemMemoryProbe())
+async def started(
+    spec: StubSpec | None = None, ping_every_s: float = PING_EVERY_S
+) -> AsyncIterator[ChildProcess]:
+    launcher = ProcessLauncher(SystemMemoryProbe(), ping_every_s=ping_every_s)
     async with asyncio.timeout(BOUND_S):
         engine = await launcher.start(entry(spec=spec))
         try:
@@ -42,8 +44,10 @@ async def started(spec: StubSpec | None = None) -> AsyncIterator[ChildProcess]:
 
 
 @contextlib.asynccontextmanager
-async def loaded(spec: StubSpec | None = None) -> AsyncIterator[ChildProcess]:
-    async with started(spec) as engine:
+async def loaded(
+    spec: StubSpec | None = None, ping_every_s: float = PING_EVERY_S
+) -> AsyncIterator[ChildProcess]:
+    async with started(spec, ping_every_s) as engine:
         await engine.load(wire.raw(spec or StubSpec()), nothing)
         yield engine
 
@@ -137,6 +141,24 @@ async def test_a_killed_process_fails_every_open_call_with_the_signal() -> None:
         assert engine.exit.lack == "killed"
         with pytest.raises(WorkerLost):
             await engine.unary(StubCall())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+async def test_a_stopped_process_is_ended_so_that_its_calls_fail_and_the_next_load_works() -> None:
+    async with loaded(ping_every_s=0.1) as engine:
+        call = engine.call(StubCall(never_end=True))
+        await anext(call)
+        os.kill(engine.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerLost):
+            await anext(call)
+        assert engine.exit is not None
+
+
+async def test_a_process_that_computes_for_long_answers_pings_and_lives() -> None:
+    async with loaded(ping_every_s=0.02) as engine:
+        # Silent for ten times as long as a process may be that does not answer.
+        numbers = [event(body).number async for body in engine.call(StubCall(2, event_s=1.2))]
+        assert numbers == [0, 1]
 
 
 async def test_an_engine_that_exits_by_itself_is_lost_with_its_code() -> None:
