@@ -62,18 +62,21 @@ def _in_llama(spec: LoadSpec, shape: Shape, cells: int) -> Need:
 def _in_torch(spec: LoadSpec, shape: Shape, cells: int) -> Need:
     stored = shape.n_bytes / shape.n_values if shape.n_values else 2
     n_bytes = DTYPE_BYTES.get(spec.torch_dtype, stored)
+    own_output = 0.0
     if spec.quantization == "none":
         # Packed for the processor, an output layer that is the embedding too becomes its own.
-        tied = shape.table_values if shape.is_tied else 0
-        weights = (shape.n_values + tied) * n_bytes
+        own_output = shape.table_values * n_bytes if shape.is_tied else 0.0
+        weights = shape.n_values * n_bytes + own_output
     else:
         rest = shape.n_values - shape.table_values
         weights = shape.table_values * n_bytes + rest * QUANTIZED_BYTES[spec.quantization]
+    # Converted weights have left the file when they are packed; others are its pages until then.
+    gone = own_output if n_bytes != stored else 0.0
     step = STEP_TOKENS * (2 * shape.ffn + 6 * shape.hidden) + spec.n_parallel * shape.n_vocab
     return Need(
         weights=int(weights),
         kv=int(cells * shape.kv_values * n_bytes),
         compute=4 * step,
         process=TORCH_PROCESS_BYTES + TOKEN_BYTES * shape.n_vocab,
-        loading=shape.n_bytes,
+        loading=max(shape.n_bytes - int(gone), 0),
     )
