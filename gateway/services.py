@@ -9,7 +9,7 @@ from gateway.pool.calls import TimeLimits
 from gateway.rate_limit import RateLimit
 from gateway.settings import GatewaySettings
 from gateway.sse import StreamLimits
-from gateway.translate.common import ChatDefaults
+from gateway.translate.sampling import ChatDefaults
 
 
 class Services:

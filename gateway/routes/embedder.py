@@ -8,7 +8,8 @@ from starlette.requests import Request
 from gateway.errors import shorten
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.unary import answer_from
-from gateway.schemas.common import ApiModel, ignored_fields
+from gateway.schemas.base import ApiModel
+from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services, services_of
 from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import common_pb2, embed_pb2

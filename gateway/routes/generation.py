@@ -11,7 +11,8 @@ from starlette.requests import Request
 from gateway.pool.calls import TimeLimits
 from gateway.relay import Relay
 from gateway.request_context import context_of
-from gateway.schemas.common import ApiModel, ignored_fields
+from gateway.schemas.base import ApiModel
+from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services
 from protos.y26hkx.v1 import chat_pb2
 

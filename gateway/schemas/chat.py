@@ -4,15 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, Tag, model_validator
 
-from gateway.schemas.common import (
-    MAX_TOKENS,
-    ApiModel,
-    FreeJson,
-    at_most,
-    one_of_kinds,
-    refuse_moved,
-)
+from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
 from gateway.schemas.formats import FormatFields
+from gateway.schemas.sampling import MAX_TOKENS
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.schemas.common import MAX_TOKENS, TokenId
+from gateway.schemas.base import TokenId
 from gateway.schemas.formats import FormatFields
+from gateway.schemas.sampling import MAX_TOKENS
 
 MAX_PROMPTS = 128
 Prompt = Annotated[str, Field(max_length=2 * 1024 * 1024)]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel, ModelId, TokenId
+from gateway.schemas.base import ApiModel, ModelId, TokenId
 from gateway.schemas.keep_alive import KeepAlive
 
 MAX_INPUTS = 2048

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gateway.schemas.common import ApiModel, FreeJson, SamplingFields
+from gateway.schemas.base import ApiModel, FreeJson
+from gateway.schemas.sampling import SamplingFields
 
 
 class JsonSchema(ApiModel):

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gateway.schemas.common import ApiModel
+from gateway.schemas.base import ApiModel
 from gateway.schemas.keep_alive import KeepAlive
 
 

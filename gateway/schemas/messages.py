@@ -4,16 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds
 from gateway.schemas.chat import Text
-from gateway.schemas.common import (
-    MAX_TOKENS,
-    ApiModel,
-    FreeJson,
-    ModelId,
-    StopString,
-    one_of_kinds,
-)
 from gateway.schemas.keep_alive import KeepAlive
+from gateway.schemas.sampling import MAX_TOKENS, StopString
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.common import ApiModel, ModelId
+from gateway.schemas.base import ApiModel, ModelId
 from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
 from protos.errors import InvalidRequest

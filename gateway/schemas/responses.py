@@ -4,16 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
 from gateway.schemas.chat import MAX_TEXT, Name, Text
-from gateway.schemas.common import (
-    MAX_TOKENS,
-    ApiModel,
-    FreeJson,
-    SamplingFields,
-    at_most,
-    one_of_kinds,
-    refuse_moved,
-)
+from gateway.schemas.sampling import MAX_TOKENS, SamplingFields
 from protos.errors import UnsupportedParameter
 
 LOGPROBS = "message.output_text.logprobs"

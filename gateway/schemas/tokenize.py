@@ -4,8 +4,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from gateway.schemas.base import ApiModel, ModelId, TokenId, at_most
 from gateway.schemas.chat import Message, Tool
-from gateway.schemas.common import ApiModel, ModelId, TokenId, at_most
 from gateway.schemas.keep_alive import KeepAlive
 
 Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.translate.common import FINISH_REASONS, served_by, token_text, usage
+from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
 from protos.y26hkx.v1 import chat_pb2
 
 _TEXT_HEAD = b',"choices":[{"index":%d,"delta":{"content":'

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.translate.common import reduced
+from gateway.translate.reply_parts import reduced
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 STOP_REASONS = {

@@ -17,8 +17,8 @@ from gateway.schemas.messages import (
     ToolResultBlock,
     ToolUseBlock,
 )
-from gateway.translate.common import ChatDefaults
 from gateway.translate.formats import schema_constraint
+from gateway.translate.sampling import ChatDefaults
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 

@@ -15,8 +15,9 @@ from gateway.schemas.responses import (
     TextFormat,
     TextOptions,
 )
-from gateway.translate.common import ChatDefaults, served_by
+from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
+from gateway.translate.sampling import ChatDefaults
 from protos.errors import ContextLengthExceeded
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 

@@ -18,8 +18,8 @@ from gateway.schemas.responses import (
     RefusalPart,
     ResponsesRequest,
 )
-from gateway.translate.common import ChatDefaults, effort_kwargs, sampling, stop_strings
 from gateway.translate.formats import schema_constraint
+from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 

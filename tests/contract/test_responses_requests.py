@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.schemas.responses import ResponsesRequest, without_effect
-from gateway.translate.common import ChatDefaults
 from gateway.translate.responses_reply import Reply
 from gateway.translate.responses_request import generate_request
+from gateway.translate.sampling import ChatDefaults
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, TIME, WEATHER

@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from gateway.body import parse
 from gateway.schemas.messages import MessagesRequest, without_effect
-from gateway.translate.common import ChatDefaults
 from gateway.translate.messages_request import generate_request
+from gateway.translate.sampling import ChatDefaults
 from protos.errors import ServingError
 
 DEFAULTS = ChatDefaults(0.7, 0.9, 512)

@@ -14,9 +14,9 @@ from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.keep_alive import MOST_S
 from gateway.schemas.lifecycle import LoadRequest
 from gateway.translate.chat_request import generate_request
-from gateway.translate.common import ChatDefaults
 from gateway.translate.completions import generate_requests
 from gateway.translate.embeddings import embed_request
+from gateway.translate.sampling import ChatDefaults
 from protos.errors import InvalidRequest, ServingError
 
 DEFAULTS = ChatDefaults(0.7, 0.9, 512)

@@ -1,0 +1,91 @@
+"""What all request bodies are made of: strict models, and types that several fields have."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    model_validator,
+)
+
+from gateway.body import depth_of
+from protos.errors import UnsupportedParameter
+
+MAX_JSON_DEPTH = 32
+
+MAX_FIELDS = 128
+
+
+def _shallow(value: Any) -> Any:
+    if depth_of(value, MAX_JSON_DEPTH) > MAX_JSON_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+    return value
+
+
+FreeJson = Annotated[dict[str, Any], AfterValidator(_shallow)]
+
+ModelId = Annotated[str, Field(max_length=256)]
+
+TokenId = Annotated[int, Field(ge=0, le=2**24)]
+
+
+def at_most(n: int) -> BeforeValidator:
+    """Bounds a mapping before its entries are looked at: each wrong one costs a complaint."""
+
+    def few(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > n:
+            raise ValueError(f"has {len(value)} entries; at most {n} are taken")
+        return value
+
+    return BeforeValidator(few)
+
+
+def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
+    """Chooses the union's member by the value's type: its tag is that and `what`.
+
+    No tag is spelled like a field: in a complaint's path one could not tell them apart.
+
+    Args:
+        other: instead of a type that is not `known`.
+    """
+
+    def kind(value: Any) -> str:
+        named = value.get("type") if isinstance(value, dict) else None
+        return f"{named if named in known else other}_{what}"
+
+    return Discriminator(kind)
+
+
+class ApiModel(BaseModel):
+    """Strict types (`true` is no number), and a field nobody knows is refused by name."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    # Fields that the reply repeats: that is their effect.
+    echoed: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        # 150,000 unknown fields would hold the event loop for a second.
+        if len(value) > MAX_FIELDS:
+            raise ValueError(f"has {len(value)} fields; at most {MAX_FIELDS} are taken")
+        # null asks for nothing, also under a name that nobody knows: SDKs send back whole objects.
+        return {k: v for k, v in value.items() if v is not None or k in cls.model_fields}
+
+
+def refuse_moved(value: Any, moved: Mapping[str, str]) -> None:
+    """Raises:
+    UnsupportedParameter: `value` has a parameter of another API; says what there is instead.
+    """
+    for name, instead in moved.items():
+        if isinstance(value, dict) and value.get(name) is not None:
+            raise UnsupportedParameter(
+                f"unknown parameter: {name}", param=name, suggestions=(f"use {instead}",)
+            )

@@ -1,0 +1,64 @@
+"""How tokens are chosen: fields that chat and completions share."""
+
+from typing import Annotated, Self
+
+from pydantic import (
+    Field,
+    model_validator,
+)
+
+from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most
+from gateway.schemas.keep_alive import KeepAlive
+from protos.errors import InvalidRequest
+
+MAX_TOKENS = 2**20
+
+MAX_SEED = 2**63 - 1
+
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
+
+
+class StreamOptions(ApiModel):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class SamplingFields(ApiModel):
+    """How tokens are chosen. Unset fields take the server's defaults."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
+    logit_bias: Annotated[dict[TokenKey, Bias], at_most(300)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    ignore_eos: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    model: ModelId | None = None
+    keep_alive: KeepAlive | None = None
+    # Accepted, of no effect here; named in the response header x-ignored-parameters.
+    user: Annotated[str, Field(max_length=512)] | None = None
+    store: bool | None = None
+    metadata: FreeJson | None = None
+    service_tier: Annotated[str, Field(max_length=64)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_options: FreeJson | None = None
+    prompt_cache_retention: Annotated[str, Field(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _streams_what_has_stream_options(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+        return self

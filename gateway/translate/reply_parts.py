@@ -1,0 +1,42 @@
+"""What several kinds of replies tell alike: who answered, what it cost, why it ended."""
+
+from protos.y26hkx.v1 import chat_pb2, common_pb2
+
+
+def usage(counts: common_pb2.Usage) -> dict[str, object]:
+    """OpenAI's usage object."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.prompt_tokens + counts.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": counts.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": counts.reasoning_tokens},
+    }
+
+
+def served_by(started: chat_pb2.Started) -> dict[str, object]:
+    """Which model answers, `trimmed` if it did not see the whole input, and what it had to give up
+    to fit into memory."""
+    found: dict[str, object] = {
+        "model": started.model.id,
+        "system_fingerprint": started.model.fingerprint,
+    }
+    if started.trimmed_tokens:
+        found["trimmed"] = True
+    return found | reduced(started)
+
+
+def reduced(started: chat_pb2.Started) -> dict[str, object]:
+    return {"reduced": list(started.reductions)} if started.reductions else {}
+
+
+FINISH_REASONS = {
+    chat_pb2.ChoiceEnd.REASON_UNSPECIFIED: "stop",
+    chat_pb2.ChoiceEnd.REASON_STOP: "stop",
+    chat_pb2.ChoiceEnd.REASON_LENGTH: "length",
+    chat_pb2.ChoiceEnd.REASON_TOOL_CALLS: "tool_calls",
+}
+
+
+def token_text(candidate: chat_pb2.Candidate) -> str:
+    return candidate.text.decode("utf-8", "replace")

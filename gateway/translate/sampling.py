@@ -1,0 +1,46 @@
+"""How tokens are chosen, from a request's fields and the server's defaults."""
+
+from dataclasses import dataclass
+
+from gateway.schemas.sampling import SamplingFields
+from protos.y26hkx.v1 import chat_pb2
+
+NO_THINKING = ("none", "minimal")
+
+
+@dataclass(frozen=True)
+class ChatDefaults:
+    """What a request means that leaves these out."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:
+    bias = {int(token): value for token, value in (body.logit_bias or {}).items()}
+    return chat_pb2.Sampling(
+        temperature=defaults.temperature if body.temperature is None else body.temperature,
+        top_p=defaults.top_p if body.top_p is None else body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        # Negative seeds are seeds too.
+        seed=None if body.seed is None else body.seed % 2**64,
+        logit_bias=bias,
+    )
+
+
+def stop_strings(body: SamplingFields) -> list[str]:
+    return [body.stop] if isinstance(body.stop, str) else body.stop or []
+
+
+def effort_kwargs(effort: str | None) -> dict[str, str | bool]:
+    """What an effort of reasoning means to a model's template."""
+    if effort is None:
+        return {}
+    if effort in NO_THINKING:
+        return {"enable_thinking": False}
+    return {"reasoning_effort": effort}
