@@ -56,11 +56,17 @@ def _serve(settings: Settings, arguments: list[str]) -> int:
 
 
 def _test(settings: Settings, arguments: list[str]) -> int:
-    return _in_development(settings, ["pytest", *arguments])
+    from bootstrap.environment import DEVELOPMENT, ensure
+    from bootstrap.testing import test
+
+    return test(ensure(settings, DEVELOPMENT), arguments, settings.variables)
 
 
 def _bench(settings: Settings, arguments: list[str]) -> int:
-    return _in_development(settings, ["benchmarks", *arguments])
+    from bootstrap.environment import DEVELOPMENT, ensure
+
+    python = ensure(settings, DEVELOPMENT)
+    return _become([python, "-m", "benchmarks", *arguments], settings.variables)
 
 
 def _check(settings: Settings, _: list[str]) -> int:
@@ -82,13 +88,6 @@ def _lock(settings: Settings, arguments: list[str]) -> int:
 
     relock(settings, upgrade="--upgrade" in arguments)
     return 0
-
-
-def _in_development(settings: Settings, module: list[str]) -> int:
-    from bootstrap.environment import DEVELOPMENT, ensure
-
-    python = ensure(settings, DEVELOPMENT)
-    return _become([python, "-m", *module], settings.variables)
 
 
 def _become(command: Sequence[str | Path], variables: Mapping[str, str]) -> int:
