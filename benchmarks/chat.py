@@ -172,7 +172,7 @@ def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench chat", description=__doc__)
     parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
     arguments = parser.parse_args(argv)
