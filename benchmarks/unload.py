@@ -43,7 +43,8 @@ class Cycle(msgspec.Struct, frozen=True):
 
 
 def cycle(stack: RunningStack, model: str) -> Cycle:
-    """Load, use and unload `model` once."""
+    """Load, use and unload `model` once, from an unloaded state."""
+    _post(stack, "/v1/models/unload", model=model)
     before = _total(stack)
     _post(stack, "/v1/models/load", model=model)
     if model == MINILM:
