@@ -56,24 +56,20 @@ def _serve(settings: Settings, arguments: list[str]) -> int:
 
 
 def _test(settings: Settings, arguments: list[str]) -> int:
-    from bootstrap.environment import DEVELOPMENT, ensure
     from bootstrap.testing import test
 
-    return test(ensure(settings, DEVELOPMENT), arguments, settings.variables)
+    return test(_development_python(settings), arguments, settings.variables)
 
 
 def _bench(settings: Settings, arguments: list[str]) -> int:
-    from bootstrap.environment import DEVELOPMENT, ensure
-
-    python = ensure(settings, DEVELOPMENT)
+    python = _development_python(settings)
     return _become([python, "-m", "benchmarks", *arguments], settings.variables)
 
 
 def _check(settings: Settings, _: list[str]) -> int:
     from bootstrap.check import check
-    from bootstrap.environment import DEVELOPMENT, ensure
 
-    return check(ensure(settings, DEVELOPMENT), settings.variables)
+    return check(_development_python(settings), settings.variables)
 
 
 def _setup(settings: Settings, arguments: list[str]) -> int:
@@ -88,6 +84,12 @@ def _lock(settings: Settings, arguments: list[str]) -> int:
 
     relock(settings, upgrade="--upgrade" in arguments)
     return 0
+
+
+def _development_python(settings: Settings) -> Path:
+    from bootstrap.environment import DEVELOPMENT, ensure
+
+    return ensure(settings, DEVELOPMENT)
 
 
 def _become(command: Sequence[str | Path], variables: Mapping[str, str]) -> int:
