@@ -12,8 +12,6 @@ DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
 DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
 DEFAULT_INPUT_TOKENS = 2048
 DEFAULT_ANSWER_TOKENS = 512
-# torch has many small parallel regions in a step, llama.cpp a few long ones.
-OPENMP_SPINS = {"llama.cpp": 1_000, "transformers": 30_000}
 BACKEND_NAMES = {
     "": "",
     "auto": "",
@@ -107,14 +105,13 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_THREADS",
         description="Threads of llama.cpp; 0: the physical cores.",
     )
-    openmp_spins: int | None = Field(
-        default=None,
+    openmp_spins: int = Field(
+        default=30_000,
         ge=0,
         validation_alias="GOMP_SPINCOUNT",
         description=(
-            "Rounds that threads spin while they wait for each other; unset: 1,000 for llama.cpp, "
-            "30,000 for transformers. libgomp's own default of 300,000 makes a machine that does "
-            "other work five times slower."
+            "Rounds that threads spin while they wait for each other. libgomp's own default of "
+            "300,000 makes a machine that does other work five times slower."
         ),
     )
     batch_tokens: int = Field(
@@ -253,8 +250,7 @@ class ChatSettings(RuntimeSettings):
     )
 
     def engine_environment(self, backend: str) -> dict[str, str]:
-        spins = OPENMP_SPINS.get(backend) if self.openmp_spins is None else self.openmp_spins
-        chosen = {} if spins is None else {"GOMP_SPINCOUNT": str(spins)}
+        chosen = {"GOMP_SPINCOUNT": str(self.openmp_spins)}
         return super().engine_environment(backend) | chosen
 
     @field_validator("backend")
