@@ -7,9 +7,16 @@ from chat_worker.messages import ChoiceEnd, TokenLogprob
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Reply, ReplyForm
 
-# The first tokens travel alone, so that an answer is seen to begin; then 20 deltas a second do.
-N_ALONE = 8
-FRAME_S = 1 / 20
+# The first tokens travel alone, so that an answer is seen to begin. Then at most 20 deltas a second
+# do, and fewer where many answers are written together, but never fewer than 5.
+N_ALONE = 4
+SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 5
+DELTAS_PER_S = 50  # of all answers
+
+
+def frame_s(n_answers: int) -> float:
+    """From one delta of an answer to the next, while so many are written."""
+    return min(max(n_answers / DELTAS_PER_S, SHORTEST_FRAME_S), LONGEST_FRAME_S)
 
 
 class Choice:
@@ -25,10 +32,10 @@ class Choice:
         self.logprobs: list[TokenLogprob] = []
         self.sent_s = 0.0
 
-    def is_due(self, now: float) -> bool:
+    def is_due(self, now: float, frame_s: float) -> bool:
         if not (self.reply.unsent or self.logprobs):
             return False
-        return self.n_tokens <= N_ALONE or self.end is not None or now - self.sent_s >= FRAME_S
+        return self.n_tokens <= N_ALONE or self.end is not None or now - self.sent_s >= frame_s
 
 
 @dataclass(eq=False)

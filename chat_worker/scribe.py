@@ -2,7 +2,7 @@
 
 Each delta on its way to the client takes processor time from the model, on a small machine a good
 part of what its token took. So after the first tokens of an answer, those that come faster than
-anyone sees (`open_calls.FRAME_S`) travel together, and so do those that pile up while the worker
+anyone reads (`open_calls.frame_s`) travel together, and so do those that pile up while the worker
 reads slowly. Nothing waits for a timer: what is held goes out with the next token.
 """
 
@@ -11,7 +11,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chat_worker.backend import Tokenizer
@@ -35,7 +35,7 @@ from chat_worker.messages import (
     Started,
     TokenLogprob,
 )
-from chat_worker.open_calls import Call, Choice
+from chat_worker.open_calls import Call, Choice, frame_s
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part
 from protos.errors import BackendFailure, InvalidRequest, ServingError
@@ -218,8 +218,9 @@ class Scribe:
         call.finished_sequences.append(sequence)
         if len(call.finished_sequences) < len(call.choices):
             return
-        self._send_deltas_of(call, self._clock())
-        self._outbox.event(call.id, self._finished(call))
+        rest = _due_deltas(call, self._clock(), frame_s=0)
+        last: list[Delta | Finished] = [*rest, self._finished(call)]
+        self._outbox.events((call.id, event) for event in last)
         self._outbox.ended(call.id)
         del self._calls[call.id]
 
@@ -242,24 +243,11 @@ class Scribe:
 
     def _send_deltas(self) -> None:
         now = self._clock()
-        for call in self._calls.values():
-            self._send_deltas_of(call, now)
-
-    def _send_deltas_of(self, call: Call, now: float) -> None:
-        for index, choice in enumerate(call.choices):
-            if choice.is_due(now):
-                # Log-probabilities may come before their text, which is held back.
-                for part in choice.reply.take() or [Part()]:
-                    delta = Delta(
-                        index,
-                        part.text,
-                        choice.n_unsent,
-                        choice.logprobs,
-                        part.reasoning,
-                        part.calls,
-                    )
-                    choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
-                    self._outbox.event(call.id, delta)
+        calls = self._calls.values()
+        frame = frame_s(sum(len(call.choices) for call in calls if call.started))
+        due = [(call.id, delta) for call in calls for delta in _due_deltas(call, now, frame)]
+        if due:
+            self._outbox.events(due)
 
     def _fail(self, call_id: int, error: ServingError) -> None:
         self._calls.pop(call_id, None)
@@ -272,6 +260,19 @@ class Scribe:
         return TokenLogprob(
             candidate(scored.token, scored.logprob), [candidate(*pair) for pair in scored.top]
         )
+
+
+def _due_deltas(call: Call, now: float, frame_s: float) -> Iterator[Delta]:
+    """What is to be sent of an answer; it counts as sent."""
+    for index, choice in enumerate(call.choices):
+        if not choice.is_due(now, frame_s):
+            continue
+        # Log-probabilities may come before their text, which is held back.
+        for part in choice.reply.take() or [Part()]:
+            yield Delta(
+                index, part.text, choice.n_unsent, choice.logprobs, part.reasoning, part.calls
+            )
+            choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
 
 
 def _failure(by_constraint: bool) -> ServingError:

@@ -15,7 +15,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -44,6 +44,10 @@ class Outbox:
         """Send one piece of a call's answer; `body` is the engine's own struct."""
         self._send(wire.Event(call_id, wire.raw(body)))
 
+    def events(self, bodies: Iterable[tuple[int, Any]]) -> None:
+        """Send pieces of several calls' answers in one write: the worker wakes up once for all."""
+        self._write(b"".join(wire.frame(wire.Event(id, wire.raw(body))) for id, body in bodies))
+
     def ended(self, call_id: int, error: ServingError | None = None) -> None:
         """Send a call's last message."""
         self._send(wire.Ended(call_id, wire.WireError.of(error) if error else None))
@@ -61,7 +65,9 @@ class Outbox:
         self._send(wire.Pong())
 
     def _send(self, report: wire.Report) -> None:
-        data = wire.frame(report)
+        self._write(wire.frame(report))
+
+    def _write(self, data: bytes | bytearray) -> None:
         with self._lock:
             self._stream.write(data)
             self._stream.flush()
