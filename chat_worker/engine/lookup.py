@@ -35,6 +35,10 @@ class Costs:
         # The first of a size may be slow for other reasons, so later ones count fully too.
         self._seconds[n_rows] = seconds if known is None else known + (seconds - known) / 4
 
+    def seconds(self, n_rows: int) -> float:
+        """Of a step that decodes `n_rows` tokens; 0: not known yet."""
+        return self._seconds.get(n_rows, 0.0)
+
     def ratio(self, n_rows: int, n_extra: int) -> float:
         """Cost of `n_rows` and `n_extra` more over that of `n_rows`."""
         known = self._seconds.get(n_rows)

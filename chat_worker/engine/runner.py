@@ -84,7 +84,8 @@ class Limits:
         n_rows: logits rows of one step.
         can_truncate: False if a cached state can only be continued or dropped (recurrent
             models); then nothing is forked either.
-        n_tile: prompts are computed best in multiples of so many tokens.
+        shares_cells: True if all slots take cells from one pool. False: each has `n_ctx` of its
+            own, a fork copies them, and sequences in neighbouring slots compute faster.
     """
 
     n_parallel: int
@@ -95,7 +96,7 @@ class Limits:
     n_rows: int
     n_vocab: int
     can_truncate: bool = True
-    n_tile: int = 1
+    shares_cells: bool = True
 
 
 class RunFailed(Exception):

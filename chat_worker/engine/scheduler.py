@@ -1,7 +1,7 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
-Each step: one token for every decoding sequence, then prompt chunks, as many tokens as keep the
-step near `TARGET_STEP_S`. Waiting sequences are admitted in order while their tokens find cells;
+Each step: one token for every decoding sequence, then prompts, as many tokens as take about
+`TARGET_CHUNK_S`. Waiting sequences are admitted in order while their tokens find cells;
 when cells run out the newest sequence goes back to the queue's front, to be computed again.
 """
 
@@ -13,17 +13,17 @@ from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
-# A cancellation, a new request or the next token waits at most about this long; so many times as
-# long while nobody waits for a next token: larger chunks cost less.
-TARGET_STEP_S = 0.4
+# A cancellation, a new request or the next token waits about this long at most for a prompt;
+# so many times as long while nobody waits for a next token: larger chunks cost less.
+TARGET_CHUNK_S = 0.4
 ALONE = 2
 # The first chunk ever is small: nothing is known of the model's speed.
 FIRST_CHUNK_TOKENS = 32
 MIN_CHUNK_TOKENS = 32
 # One chunk of so many is the oldest prompt's, however long it is.
 OLDEST_TURN = 4
-# A chunk may be larger than what fits the step by this part of a tile.
-TILE_GRACE = 0.2
+# A prompt's rest that takes at most so much longer than that is computed whole: parts cost more.
+WHOLE_PROMPT_GRACE = 0.8
 # Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
@@ -104,7 +104,7 @@ class Scheduler:
 
     def commit(self, items: list[Item], seconds: float) -> None:
         """The items were computed, in `seconds`."""
-        n_prompt_tokens = 0
+        n_prompt_tokens = n_decoding = 0
         for item in items:
             sequence = item.sequence
             computed = sequence.tokens[item.start : item.start + item.n_tokens]
@@ -112,8 +112,11 @@ class Scheduler:
             sequence.n_computed += item.n_tokens
             if item.n_tokens > 1:
                 n_prompt_tokens += item.n_tokens
+            else:
+                n_decoding += 1
         if n_prompt_tokens >= MIN_CHUNK_TOKENS:
-            self._learn_speed(n_prompt_tokens, seconds)
+            decoding_s = min(self._costs.seconds(n_decoding), seconds / 2)
+            self._learn_speed(n_prompt_tokens, seconds - decoding_s)
         elif not n_prompt_tokens:
             self._costs.learn(sum(item.n_rows for item in items), seconds)
 
@@ -184,9 +187,14 @@ class Scheduler:
         return [s for s in self._running if s.n_pending == 1]
 
     def _guesses(self, decoding: list[Sequence], most: int) -> list[tuple[int, ...]]:
-        """A guess for each sequence, empty ones too; cells for all of them are free."""
+        """A guess for each sequence, empty ones too; cells for all of them are free.
+
+        None beside a prompt: that step is long already, and the tokens come cheaper in later ones.
+        """
+        if self._n_prompt_tokens():
+            return [()] * len(decoding)
         # Nothing is evicted or preempted for what may be wrong.
-        left = min(most, self.slots.n_free_cells - self._n_prompt_tokens() - len(decoding))
+        left = min(most, self.slots.n_free_cells - len(decoding))
         guesses: list[tuple[int, ...]] = []
         for sequence in decoding:
             guess: tuple[int, ...] = ()
@@ -207,39 +215,46 @@ class Scheduler:
             n_tokens = max(len(self._decoding()), 1)
 
     def _chunks(self, n_batch: int, n_rows: int) -> list[Item]:
-        """The budget for prefilling sequences: whole prompts, shortest rest first.
+        """The budget for prefilling sequences: whole prompts in order, then the shortest rest.
 
         One prompt after the other costs less than a little of each, and those that are done
-        decode along with the chunks of the others, which is cheaper than by themselves. The oldest
-        has its turn, lest short prompts that keep coming starve a long one.
+        decode along with the others' chunks. Only a prompt that does not fit is computed in parts,
+        by itself. The oldest has its turn, lest short prompts that keep coming starve a long one.
         """
         prefilling = [s for s in self._running if s.n_pending > 1]
         if not prefilling:
             return []
         n_decoding = len(self._decoding())
+        n_room = min(n_batch, self._n_cells_left(n_decoding))
         wanted = self._chunk_tokens if n_decoding else self._chunk_tokens * ALONE
-        budget = min(n_batch, self._whole_tiles(wanted))
-        if self.slots.n_free_cells < budget + n_decoding:
-            budget = min(budget, self.slots.n_available_cells() - n_decoding)
+        budget = min(n_room, int(wanted))
+        most = min(n_room, int(wanted + self._chunk_tokens * WHOLE_PROMPT_GRACE))
         self._n_chunks += 1
         oldest = prefilling[0] if self._n_chunks % OLDEST_TURN == 0 else None
+
+        def turn(sequence: Sequence) -> tuple[bool, int]:
+            return sequence is not oldest, sequence.n_pending if sequence.n_pending > most else 0
+
         items: list[Item] = []
-        for sequence in sorted(prefilling, key=lambda s: (s is not oldest, s.n_pending)):
-            share = min(sequence.n_pending, budget)
+        left = most
+        for sequence in sorted(prefilling, key=turn):
+            share = sequence.n_pending if sequence.n_pending <= left else min(budget, left)
             if sequence.n_unscored:
                 share = min(share, n_rows)
-            if share < 1 or n_rows < 1:
+            if share < 1 or n_rows < 1 or (items and share < sequence.n_pending):
                 continue
             items.append(self._item(sequence, share))
-            budget -= share
+            left = budget = budget - share
             n_rows -= items[-1].n_rows
         return items
 
-    def _whole_tiles(self, n_tokens: float) -> int:
-        """`n_tokens` in whole tiles of the backend, where there is nearly one."""
-        tile = self._limits.n_tile
-        n_tiles = int(n_tokens / tile + TILE_GRACE)
-        return n_tiles * tile if n_tiles else int(n_tokens)
+    def _n_cells_left(self, n_decoding: int) -> int:
+        """Cells that prompts may take in this step."""
+        n_free = self.slots.n_free_cells - n_decoding
+        # Counting them is slow, and as long as there is plenty, nothing hangs on it.
+        if n_free < self._limits.n_batch:
+            n_free = self.slots.n_available_cells() - n_decoding
+        return n_free
 
     def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
         assert sequence.slot is not None, "a running sequence has a slot"
@@ -255,6 +270,6 @@ class Scheduler:
 
     def _learn_speed(self, n_tokens: int, seconds: float) -> None:
         """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier."""
-        wanted = n_tokens * TARGET_STEP_S / max(seconds, 1e-6)
+        wanted = n_tokens * TARGET_CHUNK_S / max(seconds, 1e-6)
         bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
         self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)

@@ -2,7 +2,7 @@
 
 A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation
 continues there. A cell holds one token's keys and values; forked slots share cells, and a cell is
-free again when the last slot drops it.
+free again when the last slot drops it. Where each slot has cells of its own, forks are copies.
 """
 
 from array import array
@@ -13,6 +13,8 @@ from chat_worker.engine.runner import CacheOp, Fork, Limits, Truncate
 
 # A slot is continued in place if at most this many of its tokens are lost; else it is forked.
 MAX_LOST_TOKENS = 32
+# Fewer tokens are computed as fast as they are copied.
+MIN_COPIED_TOKENS = 12
 
 
 class IntegrityError(Exception):
@@ -46,6 +48,8 @@ class Slots:
         self._n_references = array("H", bytes(2 * limits.n_cells))
         self._free_cells = list(range(limits.n_cells - 1, -1, -1))
         self._can_truncate = limits.can_truncate
+        self._shares_cells = limits.shares_cells
+        self._most_tokens = limits.n_cells if limits.shares_cells else limits.n_ctx
         self._clock = 0
 
     @property
@@ -68,7 +72,7 @@ class Slots:
         """True if a slot is idle and the rest of `tokens` plus `headroom` would find cells."""
         if all(slot.busy for slot in self._slots):
             return False
-        if len(tokens) + headroom <= self.n_free_cells:
+        if not self._shares_cells or len(tokens) + headroom <= self.n_free_cells:
             return True
         source, n_reused = self._best(tokens, salt)
         available = self.n_available_cells()
@@ -89,6 +93,10 @@ class Slots:
             n_reused = 0
         elif not source.busy and self._continues(source, n_reused):
             slot, ops = source, self._truncate(source, n_reused)
+        elif not self._shares_cells and n_reused < MIN_COPIED_TOKENS:
+            slot = self._victim(None)
+            ops = self._truncate(slot, 0)
+            n_reused = 0
         else:
             slot = self._victim(source)
             ops = self._truncate(slot, 0)
@@ -105,7 +113,9 @@ class Slots:
     def adopt(self, tokens: list[int], salt: str) -> tuple[int, list[CacheOp]] | None:
         """An idle slot for tokens that come from elsewhere, once the operations are applied; None
         if there is no room."""
-        if all(slot.busy for slot in self._slots) or not self.can_extend(len(tokens)):
+        if all(slot.busy for slot in self._slots) or len(tokens) > self._most_tokens:
+            return None
+        if not self.can_extend(len(tokens)):
             return None
         slot = self._victim(None)
         ops = [*self._truncate(slot, 0), *self.make_room(len(tokens))]
@@ -174,7 +184,8 @@ class Slots:
             raise IntegrityError("free cells are miscounted")
 
     def _best(self, tokens: list[int], salt: str) -> tuple[Slot | None, int]:
-        """The slot with the longest usable prefix of `tokens`; idle ones win a tie."""
+        """The slot with the longest usable prefix of `tokens`. In a tie idle ones win, which are
+        continued in place; or busy ones, where a copy costs the same and leaves an idle slot be."""
         best, n_best = None, 0
         for slot in self._slots:
             if slot.salt != salt or not slot.tokens:
@@ -183,21 +194,34 @@ class Slots:
             n_usable = min(n_common, len(tokens) - 1)
             if not self._can_truncate and (slot.busy or n_usable < len(slot.tokens)):
                 continue
-            better_tie = n_usable == n_best and best is not None and best.busy and not slot.busy
+            better_tie = (
+                n_usable == n_best
+                and best is not None
+                and (best.busy, slot.busy) == (self._shares_cells, not self._shares_cells)
+            )
             if n_usable > n_best or better_tie:
                 best, n_best = slot, n_usable
         return best, n_best
 
     def _continues(self, slot: Slot, n_reused: int) -> bool:
-        n_lost = len(slot.tokens) - n_reused
-        if n_lost <= MAX_LOST_TOKENS or not self._can_truncate:
+        if not self._can_truncate:
             return True
-        return not any(not s.busy and s is not slot for s in self._slots)
+        others = [s for s in self._slots if not s.busy and s is not slot]
+        if any(self._n_groups(other) < self._n_groups(slot) for other in others):
+            return False
+        return len(slot.tokens) - n_reused <= MAX_LOST_TOKENS or not others
 
     def _victim(self, spared: Slot | None) -> Slot:
-        """An empty idle slot, else the least recently used idle one."""
+        """Where it computes fastest an empty idle slot, else the least recently used idle one."""
         idle = [s for s in self._slots if not s.busy and s is not spared]
-        return min(idle, key=lambda s: (bool(s.tokens), s.last_used))
+        return min(idle, key=lambda s: (self._n_groups(s), bool(s.tokens), s.last_used))
+
+    def _n_groups(self, taken: Slot) -> int:
+        """Groups of neighbours in which busy slots and this one would compute."""
+        if self._shares_cells:
+            return 1
+        busy = {slot.id for slot in self._slots if slot.busy} | {taken.id}
+        return sum(1 for slot_id in busy if slot_id - 1 not in busy)
 
     def _truncate(self, slot: Slot, length: int) -> list[CacheOp]:
         if len(slot.tokens) <= length:
@@ -211,7 +235,10 @@ class Slots:
 
     def _fork(self, source: Slot, target: Slot, length: int) -> Fork:
         target.tokens = source.tokens[:length]
-        target.cells = source.cells[:length]
+        if self._shares_cells:
+            target.cells = source.cells[:length]
+        else:
+            target.cells = [self._free_cells.pop() for _ in range(length)]
         for cell in target.cells:
             self._n_references[cell] += 1
         return Fork(source.id, target.id, length)

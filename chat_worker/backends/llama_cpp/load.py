@@ -22,6 +22,9 @@ from worker_runtime.memory_signs import lack_said
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
 N_SPARE_SLOTS = 4
+# From so many on, slots get cells of their own where there are enough: attention looks at those of
+# its sequence only, and there are slots to keep prefixes in.
+MIN_OWN_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
 ATTENTION_TILE_TOKENS = 64  # ggml_fa_tile_config::Q; for caches in f16 on processors
 
@@ -37,9 +40,11 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     model = _model(native, spec, on_progress)
     n_ctx = context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
     is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
-    n_slots = spec.n_parallel + (0 if is_recurrent else N_SPARE_SLOTS)
+    cells = n_cells(spec, n_ctx)
+    shares = is_recurrent or spec.n_parallel < MIN_OWN_SLOTS or cells < spec.n_parallel * n_ctx
+    n_slots = spec.n_parallel + (N_SPARE_SLOTS if shares and not is_recurrent else 0)
     n_rows = spec.n_parallel + N_SPARE_ROWS
-    context = _context(native, model, spec, n_cells(spec, n_ctx), n_slots, n_rows)
+    context = _context(native, model, spec, cells, n_slots, n_rows, shares=shares)
     vocabulary = Vocabulary(native, model)
     limits = Limits(
         n_parallel=spec.n_parallel,
@@ -50,7 +55,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_rows=n_rows,
         n_vocab=vocabulary.n_vocab,
         can_truncate=not is_recurrent,
-        n_tile=_tile(native, spec),
+        shares_cells=shares,
     )
     template = _template(native, model)
     facts = Facts(
@@ -63,7 +68,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         has_template=template is not None,
         description=_description(native, model),
     )
-    runner = LlamaRunner(native, model, context, limits)
+    runner = LlamaRunner(native, model, context, limits, _tile(native, spec))
     return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
 
 
@@ -106,7 +111,14 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
 
 
 def _context(
-    native: Any, model: Any, spec: LoadSpec, cells: int, n_slots: int, n_rows: int
+    native: Any,
+    model: Any,
+    spec: LoadSpec,
+    cells: int,
+    n_slots: int,
+    n_rows: int,
+    *,
+    shares: bool,
 ) -> LlamaContext:
     params = native.llama_context_default_params()
     params.n_ctx = cells
@@ -122,8 +134,8 @@ def _context(
         params.type_k = params.type_v = native.GGML_TYPE_Q8_0
         # llama.cpp reads quantized values in its flash attention only.
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    # One pool of cells, so that slots share prefixes and short requests leave room to long ones.
-    params.kv_unified = True
+    # In one pool slots share prefixes, and short requests leave room to long ones.
+    params.kv_unified = shares
     handle = native.llama_init_from_model(model, params)
     if not handle:
         native.llama_model_free(model)
@@ -133,7 +145,7 @@ def _context(
 
 def _tile(native: Any, spec: LoadSpec) -> int:
     if spec.kv_type == "q8_0" or native.llama_supports_gpu_offload():
-        return 1
+        return 0
     return ATTENTION_TILE_TOKENS
 
 

@@ -15,19 +15,23 @@ from worker_runtime.memory.trim import return_freed_memory
 
 
 class LlamaRunner:
-    """One model and one context with a KV cache that all slots share.
+    """One model and one context with the KV cache of all slots.
 
     Args:
         native: the binding's module of C functions.
         model, context: owned from here on; freed by `close`.
+        n_tile: tokens from which on `apart` parts a batch; 0: never.
     """
 
-    def __init__(self, native: Any, model: Any, context: LlamaContext, limits: Limits) -> None:
+    def __init__(
+        self, native: Any, model: Any, context: LlamaContext, limits: Limits, n_tile: int = 0
+    ) -> None:
         self._native = native
         self._model = model
         self._context = context
         self._batch = _Batch(native, limits.n_batch)
         self._limits = limits
+        self._n_tile = n_tile
 
     @property
     def limits(self) -> Limits:
@@ -42,11 +46,11 @@ class LlamaRunner:
                 if not self._native.llama_memory_seq_rm(self._context.memory, slot, start, -1):
                     raise RuntimeError(f"llama.cpp did not cut slot {slot} to {length} tokens")
             case Fork(source, target, length):
-                self._native.llama_memory_seq_cp(self._context.memory, source, target, 0, length)
+                self._fork(source, target, length)
 
     def run(self, items: list[Item]) -> list[Row]:
         rows: dict[Item, list[Row]] = {}
-        *first, last = apart(items, self._limits.n_tile)
+        *first, last = self._batches(items)
         for batch in first:
             # The next batch overwrites these rows.
             rows |= {item: [row.copy() for row in own] for item, own in self._decode(batch)}
@@ -66,6 +70,25 @@ class LlamaRunner:
         self._context.free()
         self._native.llama_model_free(self._model)
 
+    def _fork(self, source: int, target: int, length: int) -> None:
+        if self._limits.shares_cells:
+            self._native.llama_memory_seq_cp(self._context.memory, source, target, 0, length)
+            return
+        # Slots with cells of their own are copied whole or not at all.
+        self._native.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
+        self.apply(Truncate(target, length))
+
+    def _batches(self, items: list[Item]) -> list[list[Item]]:
+        limits = self._limits
+        if not limits.shares_cells:
+            # llama.cpp computes those together whose slots follow one another in the batch, too.
+            items = sorted(items, key=lambda item: item.slot)
+        if not self._n_tile:
+            return [items]
+        return apart(
+            items, self._n_tile, self._n_tile - 1 if limits.shares_cells else limits.n_batch
+        )
+
     def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
         wanted = iter(self._batch.fill(items))
         code = self._native.llama_decode(self._context.handle, self._batch.struct)
@@ -84,15 +107,16 @@ class LlamaRunner:
         return row
 
 
-def apart(items: list[Item], n_tile: int) -> list[list[Item]]:
-    """The batches to compute the items in.
+def apart(items: list[Item], n_tile: int, n_together: int) -> list[list[Item]]:
+    """The batches to compute the items in; those of `n_tile` tokens and more go by themselves.
 
-    From `n_tile` tokens on, llama.cpp's attention takes the tokens of a batch in tiles, and all
-    of a tile attend to the cells of each sequence in it. So whole tiles of one sequence go by
-    themselves, and what is shorter goes together, as long as it makes no tile.
+    From so many tokens on, llama.cpp's attention takes the tokens of a batch in tiles, which rounds
+    otherwise, and in one pool of cells all of a tile attend to the cells of each sequence in it.
+    By itself a prompt comes out the same whatever else is computed, and costs no more than it must.
+
+    Args:
+        n_together: most tokens of a batch of shorter ones.
     """
-    if n_tile <= 1:
-        return [items]
     long = [[item] for item in items if item.size >= n_tile]
     short: list[list[Item]] = []
     room = 0
@@ -101,7 +125,7 @@ def apart(items: list[Item], n_tile: int) -> list[list[Item]]:
             continue
         if item.size > room:
             short.append([])
-            room = n_tile - 1
+            room = n_together
         short[-1].append(item)
         room -= item.size
     return long + short

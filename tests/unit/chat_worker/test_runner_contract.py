@@ -17,8 +17,8 @@ N_NEW = 24
 TOLERANCE = 1e-3
 
 
-def llama_runner(path: Path) -> Runner:
-    spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=512, n_parallel=4)
+def llama_runner(path: Path, n_cells: int) -> Runner:
+    spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=512, n_parallel=8, n_cells=n_cells)
     return load(spec, lambda fraction: None).runner
 
 
@@ -31,11 +31,13 @@ def transformers_runner(path: Path) -> Runner:
     return load_folder(spec, lambda fraction, stage: None).runner
 
 
-@pytest.fixture(params=["fake", "llama.cpp", "transformers"])
+@pytest.fixture(params=["fake", "llama.cpp", "llama.cpp, one pool", "transformers"])
 def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
     match request.param:
         case "llama.cpp":
-            made = llama_runner(request.getfixturevalue("tiny_gguf"))
+            made = llama_runner(request.getfixturevalue("tiny_gguf"), 8 * 512)
+        case "llama.cpp, one pool":
+            made = llama_runner(request.getfixturevalue("tiny_gguf"), 4 * 512)
         case "transformers":
             made = transformers_runner(request.getfixturevalue("tiny_folder"))
         case _:
@@ -190,7 +192,7 @@ def plain_greedy(tiny_gguf: Path) -> Callable[[list[int]], list[int]]:
 def test_llama_cpp_gives_the_text_of_its_own_plain_loop(
     tiny_gguf: Path, plain_greedy: Callable[[list[int]], list[int]]
 ) -> None:
-    runner = llama_runner(tiny_gguf)
+    runner = llama_runner(tiny_gguf, 8 * 512)
     for seed in range(3):
         tokens = prompt(seed, 10 + seed)
         assert greedy(runner, tokens, seed) == plain_greedy(tokens)

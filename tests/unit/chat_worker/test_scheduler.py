@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from chat_worker.engine.runner import Fork, Limits
 from chat_worker.engine.sampling import Sampler, SamplingParams
-from chat_worker.engine.scheduler import Scheduler
+from chat_worker.engine.scheduler import TARGET_CHUNK_S, Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import IntegrityError, Slots, common_prefix
 from tests.unit.chat_worker.fake_runner import FakeRunner, continuation, limits
@@ -75,13 +75,15 @@ def test_every_decoding_sequence_gets_a_token_in_every_step_beside_prompt_chunks
         assert short.n_generated == before + 1
 
 
-def test_prompts_share_the_budget_so_that_a_short_one_does_not_wait_for_a_long_one() -> None:
+def test_a_short_prompt_does_not_wait_for_a_long_one_which_goes_on_beside_it() -> None:
     driver = Driver()
     long, short = sequence([3] * 250), sequence([5] * 10)
     driver.scheduler.add(long)
     driver.scheduler.add(short)
     driver.step()
     assert short.n_generated == 1
+    driver.step()
+    assert short.n_generated == 2
     assert 0 < long.n_computed < 250
 
 
@@ -107,16 +109,22 @@ def test_chunks_grow_until_a_step_takes_about_its_target_and_shrink_when_it_take
     assert sizes[-1] * 0.01 == pytest.approx(target_s, rel=0.3)
 
 
-def test_chunks_are_whole_tiles_of_the_backend() -> None:
-    scheduler = Scheduler(limits(n_batch=512, n_cells=16384, n_ctx=16384, n_tile=64))
-    scheduler.add(sequence([3] * 300))
-    sizes: list[int] = []
-    while not sizes or sum(sizes) < 300:
+@pytest.mark.parametrize(("n_prompt", "n_first"), [(100, 100), (180, 60)])
+def test_a_prompt_that_nearly_fits_is_computed_whole(n_prompt: int, n_first: int) -> None:
+    scheduler = Scheduler(limits(n_batch=512, n_cells=16384, n_ctx=16384))
+    scheduler.add(sequence([5]))  # as if it were decoding
+    for _ in range(6):  # until it is known that 60 tokens take as long as a step may
+        warm_up = sequence([7] * 500)
+        scheduler.add(warm_up)
         plan, _ = scheduler.schedule()
-        sizes.append(plan.items[0].n_tokens)
-        scheduler.commit(plan.items, sizes[-1] * 0.005)
-    assert [size % 64 for size in sizes[:-1]] == [0] * (len(sizes) - 1)
-    assert len(sizes) > 2
+        chunks = [item for item in plan.items if item.sequence is warm_up]
+        scheduler.commit(chunks, chunks[0].n_tokens * TARGET_CHUNK_S / 60)
+        scheduler.remove(warm_up)
+    prompt = sequence([3] * n_prompt)
+    scheduler.add(prompt)
+    plan, _ = scheduler.schedule()
+    (first,) = (item.n_tokens for item in plan.items if item.sequence is prompt)
+    assert first == n_first
 
 
 def test_a_long_prompt_is_done_although_short_ones_keep_coming() -> None:
@@ -246,6 +254,46 @@ def test_forked_cells_are_counted_once_and_freed_by_the_last() -> None:
     assert slots.n_free_cells == 64
 
 
+def test_where_slots_have_cells_of_their_own_a_fork_is_a_copy_with_room_of_its_own() -> None:
+    slots = Slots(limits(n_cells=128, n_ctx=64, n_slots=2, shares_cells=False))
+    first = slots.take(list(range(60)), "")
+    slots.extend(first.slot, list(range(60)))
+    second = slots.take([*range(50), 70], "")
+    assert second.n_reused == 50
+    assert slots.n_free_cells == 128 - 60 - 50
+    slots.extend(second.slot, [70] * 14)
+    assert slots.n_free_cells == 4
+    slots.drop(first.slot)
+    assert slots.n_free_cells == 64
+
+
+def test_sequences_run_in_neighbouring_slots_where_that_is_faster() -> None:
+    slots = Slots(limits(n_cells=8 * 64, n_ctx=64, n_slots=8, shares_cells=False))
+    taken = [slots.take([i] * 5, "") for i in range(6)]
+    for i, one in enumerate(taken):
+        slots.extend(one.slot, [i] * 5)
+    busy = [one.slot for one in taken]
+    assert max(busy) - min(busy) == 5
+    # One in the middle ends: the gap is filled, though other slots are empty.
+    slots.release(busy[2])
+    assert slots.take([9] * 5, "").slot == busy[2]
+
+
+def test_a_conversation_goes_on_beside_the_running_ones_and_its_slot_stays_as_it_was() -> None:
+    slots = Slots(limits(n_cells=8 * 64, n_ctx=64, n_slots=8, shares_cells=False))
+    history = list(range(40))
+    for i in range(4):
+        tokens = history if i == 3 else [50 + i] * 5
+        slots.extend(slots.take(tokens, "").slot, tokens)
+    for slot in range(4):
+        slots.release(slot)
+    running = slots.take([60] * 5, "")
+    slots.extend(running.slot, [60] * 5)
+    went_on = slots.take([*history, 41], "")
+    assert went_on.n_reused == 40
+    assert abs(went_on.slot - running.slot) == 1
+
+
 @given(st.lists(st.integers(0, 2), max_size=12), st.lists(st.integers(0, 2), max_size=12))
 def test_common_prefix_is_the_longest(a: list[int], b: list[int]) -> None:
     n = common_prefix(a, b)
@@ -264,11 +312,26 @@ REQUEST = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(REQUEST, min_size=1, max_size=14), st.booleans(), st.sampled_from([128, 256, 1024]))
+@given(
+    st.lists(REQUEST, min_size=1, max_size=14),
+    st.booleans(),
+    st.sampled_from([(128, True), (256, True), (1024, True), (6 * 128, False)]),
+)
 def test_whatever_comes_each_request_gets_its_own_tokens(
-    requests: list[tuple[int, int, list[int], int, int, int]], can_truncate: bool, n_cells: int
+    requests: list[tuple[int, int, list[int], int, int, int]],
+    can_truncate: bool,
+    cells: tuple[int, bool],
 ) -> None:
-    driver = Driver(limits(n_cells=n_cells, n_ctx=128, can_truncate=can_truncate, n_slots=6))
+    n_cells, shares = cells
+    driver = Driver(
+        limits(
+            n_cells=n_cells,
+            n_ctx=128,
+            can_truncate=can_truncate,
+            n_slots=6,
+            shares_cells=shares or not can_truncate,
+        )
+    )
     kept: list[tuple[Sequence, list[int]]] = []
     for beginning, n_shared, own, n_new, n_steps, fate in requests:
         prompt = [(beginning * 5 + i) % 64 for i in range(n_shared)] + own
