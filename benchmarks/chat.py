@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -44,6 +45,9 @@ WORDS = (
 )
 
 
+Extra = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Figure:
     tokens_per_s: float
@@ -51,7 +55,7 @@ class Figure:
     max_over_median_latency: float
 
 
-def body(seed: int) -> bytes:
+def body(seed: int, extra: Extra | None = None) -> bytes:
     """A 60-word prompt of its own for each seed, so that no prefix cache helps."""
     words = random.Random(seed).choices(WORDS, k=60)
     return msgspec.json.encode(
@@ -63,24 +67,29 @@ def body(seed: int) -> bytes:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        | (extra or {})
     )
 
 
-async def client(port: int, seeds: range) -> list[Stream]:
+async def client(port: int, seeds: range, extra: Extra | None) -> list[Stream]:
     """One request after the other, each on a connection of its own: llama-server drops some of
     those that come on a connection that was used before."""
     streams = []
     for seed in seeds:
         async with Connection("127.0.0.1", port) as connection:
-            streams.append(await connection.stream("/v1/chat/completions", body(seed)))
+            streams.append(await connection.stream("/v1/chat/completions", body(seed, extra)))
     return streams
 
 
-async def load(port: int, n_clients: int, n_requests: int, seed: int) -> Figure:
+async def load(
+    port: int, n_clients: int, n_requests: int, seed: int, extra: Extra | None = None
+) -> Figure:
     """`n_clients` at once, each with `n_requests` one after the other."""
     started = time.perf_counter()
     seeds = [range(s, s + n_requests) for s in range(seed, seed + 1000 * n_clients, 1000)]
-    streams = [s for part in await asyncio.gather(*(client(port, r) for r in seeds)) for s in part]
+    streams = [
+        s for part in await asyncio.gather(*(client(port, r, extra) for r in seeds)) for s in part
+    ]
     took = time.perf_counter() - started
     if any(stream.n_tokens != N_TOKENS for stream in streams):
         raise RuntimeError(f"short answers: {[(s.status, s.n_tokens) for s in streams]}")
@@ -112,7 +121,7 @@ def llama_server(binary: str, model: Path, threads: int, slots: int) -> Iterator
 
 
 @contextlib.contextmanager
-def our_stack(model: Path, threads: int, slots: int) -> Iterator[int]:
+def our_stack(model: Path, threads: int, slots: int, **more: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "stack.log"
         settings = {
@@ -120,7 +129,7 @@ def our_stack(model: Path, threads: int, slots: int) -> Iterator[int]:
             "LLAMA_THREADS": str(threads),
             "LLAMA_CTX": "1024",
             "MAX_CONCURRENT_REQUESTS": str(slots),
-        }
+        } | more
         with RunningStack(log, **settings) as stack:
             yield stack.port
 
