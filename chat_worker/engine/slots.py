@@ -87,20 +87,8 @@ class Slots:
         At least the last token is left to compute: its logits are needed.
         """
         source, n_reused = self._best(tokens, salt) if reuse else (None, 0)
-        if source is None or n_reused == 0:
-            slot = self._victim(None)
-            ops = self._truncate(slot, 0)
-            n_reused = 0
-        elif not source.busy and self._continues(source, n_reused):
-            slot, ops = source, self._truncate(source, n_reused)
-        elif not self._shares_cells and n_reused < MIN_COPIED_TOKENS:
-            slot = self._victim(None)
-            ops = self._truncate(slot, 0)
-            n_reused = 0
-        else:
-            slot = self._victim(source)
-            ops = self._truncate(slot, 0)
-            ops.append(self._fork(source, slot, n_reused))
+        place = self._place_in_pool if self._shares_cells else self._place_of_its_own
+        slot, n_reused, ops = place(source, n_reused)
         slot.busy, slot.salt = True, salt
         self._touch(slot)
         return Taken(slot.id, n_reused, ops)
@@ -203,25 +191,66 @@ class Slots:
                 best, n_best = slot, n_usable
         return best, n_best
 
+    def _place_in_pool(self, source: Slot | None, n_reused: int) -> tuple[Slot, int, list[CacheOp]]:
+        if source is None:
+            slot = self._victim()
+            return slot, 0, self._truncate(slot, 0)
+        if self._continues(source, n_reused):
+            return source, n_reused, self._truncate(source, n_reused)
+        slot = self._victim(source)
+        ops = self._truncate(slot, 0)
+        return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
+
+    def _place_of_its_own(
+        self, source: Slot | None, n_reused: int
+    ) -> tuple[Slot, int, list[CacheOp]]:
+        """Where it computes fastest; what that slot holds moves to the one that is lost least."""
+        goes_on = source if source is not None and self._continues(source, n_reused) else None
+        idle = [slot for slot in self._slots if not slot.busy]
+        slot = min(
+            idle,
+            key=lambda s: (self._scatter(s), s is not goes_on, bool(s.tokens), s.last_used),
+        )
+        n_lost = len(slot.tokens) - (n_reused if slot is source else 0)
+        ops = self._save(slot, source) if n_lost > MAX_LOST_TOKENS else []
+        if slot is source:
+            return slot, n_reused, [*ops, *self._truncate(slot, n_reused)]
+        ops += self._truncate(slot, 0)
+        if source is None or n_reused < MIN_COPIED_TOKENS:
+            return slot, 0, ops
+        if source is goes_on:
+            source.last_used = 0  # the same conversation a turn earlier
+        return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
+
+    def _save(self, slot: Slot, source: Slot | None) -> list[CacheOp]:
+        """Move what an idle slot holds to an empty one, or over what was used longer ago."""
+        others = [s for s in self._slots if not s.busy and s is not slot and s is not source]
+        spare = min(others, key=lambda s: (bool(s.tokens), s.last_used), default=None)
+        if spare is None or (spare.tokens and spare.last_used > slot.last_used):
+            return []
+        ops = self._truncate(spare, 0)
+        spare.salt, spare.last_used = slot.salt, slot.last_used
+        return [*ops, self._fork(slot, spare, len(slot.tokens))]
+
     def _continues(self, slot: Slot, n_reused: int) -> bool:
-        if not self._can_truncate:
-            return True
-        others = [s for s in self._slots if not s.busy and s is not slot]
-        if any(self._n_groups(other) < self._n_groups(slot) for other in others):
+        if slot.busy:
             return False
-        return len(slot.tokens) - n_reused <= MAX_LOST_TOKENS or not others
+        if len(slot.tokens) - n_reused <= MAX_LOST_TOKENS or not self._can_truncate:
+            return True
+        return not any(not s.busy and s is not slot for s in self._slots)
 
-    def _victim(self, spared: Slot | None) -> Slot:
-        """Where it computes fastest an empty idle slot, else the least recently used idle one."""
+    def _victim(self, spared: Slot | None = None) -> Slot:
+        """An empty idle slot, else the least recently used idle one."""
         idle = [s for s in self._slots if not s.busy and s is not spared]
-        return min(idle, key=lambda s: (self._n_groups(s), bool(s.tokens), s.last_used))
+        return min(idle, key=lambda s: (bool(s.tokens), s.last_used))
 
-    def _n_groups(self, taken: Slot) -> int:
-        """Groups of neighbours in which busy slots and this one would compute."""
-        if self._shares_cells:
-            return 1
-        busy = {slot.id for slot in self._slots if slot.busy} | {taken.id}
-        return sum(1 for slot_id in busy if slot_id - 1 not in busy)
+    def _scatter(self, taken: Slot) -> tuple[int, bool]:
+        """In how many groups of neighbours the busy slots and this one compute, and whether it
+        widens their range."""
+        busy = {slot.id for slot in self._slots if slot.busy}
+        widens = not busy or not min(busy) < taken.id < max(busy)
+        together = busy | {taken.id}
+        return sum(1 for slot_id in together if slot_id - 1 not in together), widens
 
     def _truncate(self, slot: Slot, length: int) -> list[CacheOp]:
         if len(slot.tokens) <= length:

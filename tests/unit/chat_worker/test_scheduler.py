@@ -279,6 +279,17 @@ def test_sequences_run_in_neighbouring_slots_where_that_is_faster() -> None:
     assert slots.take([9] * 5, "").slot == busy[2]
 
 
+def test_what_a_slot_among_running_ones_held_is_moved_before_another_takes_it() -> None:
+    slots = Slots(limits(n_cells=8 * 64, n_ctx=64, n_slots=8, shares_cells=False))
+    history = list(range(40))
+    for tokens in ([50] * 40, history, [51] * 40):
+        slots.extend(slots.take(tokens, "").slot, tokens)
+    slots.release(1)
+    assert slots.take([52] * 40, "").slot == 1
+    slots.extend(1, [52] * 40)
+    assert slots.take([*history, 60], "").n_reused == 40
+
+
 def test_a_conversation_goes_on_beside_the_running_ones_and_its_slot_stays_as_it_was() -> None:
     slots = Slots(limits(n_cells=8 * 64, n_ctx=64, n_slots=8, shares_cells=False))
     history = list(range(40))
