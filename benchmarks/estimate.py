@@ -204,6 +204,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the models that are made")
     chosen = parser.parse_args(argv)
     cases = [case for case in CASES if chosen.only in f"{case.name} {case.form}"]
+    if not cases:
+        parser.error(f"no model's name contains {chosen.only!r}")
     results = []
     for case in cases:
         results.append((case, found(case, MODELS)))
