@@ -186,12 +186,15 @@ class Scheduler:
     def _decoding(self) -> list[Sequence]:
         return [s for s in self._running if s.n_pending == 1]
 
+    def _prefilling(self) -> list[Sequence]:
+        return [s for s in self._running if s.n_pending > 1]
+
     def _guesses(self, decoding: list[Sequence], most: int) -> list[tuple[int, ...]]:
         """A guess for each sequence, empty ones too; cells for all of them are free.
 
         None beside a prompt: that step is long already, and the tokens come cheaper in later ones.
         """
-        if self._n_prompt_tokens():
+        if self._prefilling():
             return [()] * len(decoding)
         # Nothing is evicted or preempted for what may be wrong.
         left = min(most, self.slots.n_free_cells - len(decoding))
@@ -207,9 +210,6 @@ class Scheduler:
             guesses.append(guess)
         return guesses
 
-    def _n_prompt_tokens(self) -> int:
-        return sum(s.n_pending for s in self._running if s.n_pending > 1)
-
     def _preempt_for(self, n_tokens: int) -> None:
         while not self.slots.can_extend(n_tokens) and self.preempt_newest() is not None:
             n_tokens = max(len(self._decoding()), 1)
@@ -221,14 +221,15 @@ class Scheduler:
         decode along with the others' chunks. Only a prompt that does not fit is computed in parts,
         by itself. The oldest has its turn, lest short prompts that keep coming starve a long one.
         """
-        prefilling = [s for s in self._running if s.n_pending > 1]
+        prefilling = self._prefilling()
         if not prefilling:
             return []
         n_decoding = len(self._decoding())
-        n_room = min(n_batch, self._n_cells_left(n_decoding))
         wanted = self._chunk_tokens if n_decoding else self._chunk_tokens * ALONE
-        budget = min(n_room, int(wanted))
-        most = min(n_room, int(wanted + self._chunk_tokens * WHOLE_PROMPT_GRACE))
+        most = min(n_batch, int(wanted + self._chunk_tokens * WHOLE_PROMPT_GRACE))
+        if self.slots.n_free_cells < most + n_decoding:
+            most = min(most, self.slots.n_available_cells() - n_decoding)
+        budget = min(most, int(wanted))
         self._n_chunks += 1
         oldest = prefilling[0] if self._n_chunks % OLDEST_TURN == 0 else None
 
@@ -247,14 +248,6 @@ class Scheduler:
             left = budget = budget - share
             n_rows -= items[-1].n_rows
         return items
-
-    def _n_cells_left(self, n_decoding: int) -> int:
-        """Cells that prompts may take in this step."""
-        n_free = self.slots.n_free_cells - n_decoding
-        # Counting them is slow, and as long as there is plenty, nothing hangs on it.
-        if n_free < self._limits.n_batch:
-            n_free = self.slots.n_available_cells() - n_decoding
-        return n_free
 
     def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
         assert sequence.slot is not None, "a running sequence has a slot"

@@ -105,7 +105,7 @@ class Slots:
             return None
         if not self.can_extend(len(tokens)):
             return None
-        slot = self._victim(None)
+        slot = self._victim()
         ops = [*self._truncate(slot, 0), *self.make_room(len(tokens))]
         slot.salt = salt
         self.extend(slot.id, tokens)
@@ -174,7 +174,7 @@ class Slots:
     def _best(self, tokens: list[int], salt: str) -> tuple[Slot | None, int]:
         """The slot with the longest usable prefix of `tokens`. In a tie idle ones win, which are
         continued in place; or busy ones, where a copy costs the same and leaves an idle slot be."""
-        best, n_best = None, 0
+        best, best_rank = None, (0, True)
         for slot in self._slots:
             if slot.salt != salt or not slot.tokens:
                 continue
@@ -182,14 +182,10 @@ class Slots:
             n_usable = min(n_common, len(tokens) - 1)
             if not self._can_truncate and (slot.busy or n_usable < len(slot.tokens)):
                 continue
-            better_tie = (
-                n_usable == n_best
-                and best is not None
-                and (best.busy, slot.busy) == (self._shares_cells, not self._shares_cells)
-            )
-            if n_usable > n_best or better_tie:
-                best, n_best = slot, n_usable
-        return best, n_best
+            rank = (n_usable, slot.busy is not self._shares_cells)
+            if rank > best_rank:
+                best, best_rank = slot, rank
+        return best, best_rank[0]
 
     def _place_in_pool(self, source: Slot | None, n_reused: int) -> tuple[Slot, int, list[CacheOp]]:
         if source is None:
