@@ -12,7 +12,6 @@ import contextlib
 import os
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 
 from benchmarks.http_load import Connection, Stream
-from benchmarks.report import bar, say, table
+from benchmarks.peer import peer
+from benchmarks.report import bar, median_ratio, say, table
 from tests.running_stack import RunningStack, free_port
 
-MODELS = Path(__file__).parent / "models"
+MODEL = Path(__file__).parent / "models" / "qwen-shape-0.5b-Q4_K_M.gguf"
 N_TOKENS = 64
 WORDS = (
     "small",
@@ -101,23 +100,13 @@ async def load(
     )
 
 
-@contextlib.contextmanager
-def llama_server(binary: str, model: Path, threads: int, slots: int) -> Iterator[int]:
+def llama_server(
+    binary: str, model: Path, threads: int, slots: int
+) -> contextlib.AbstractContextManager[int]:
     port = free_port()
     arguments = [binary, "-m", str(model), "-t", str(threads), "-np", str(slots)]
     arguments += ["-c", str(1024 * slots), "--port", str(port), "--host", "127.0.0.1"]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
-        try:
-            for _ in range(1200):
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
-                        break
-                time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
+    return peer(arguments, port)
 
 
 @contextlib.contextmanager
@@ -171,16 +160,14 @@ def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
     )
     if len(ports) == 1:
         return True
-    ours, theirs = figures["y26hkx"], figures["llama-server"]
-    ratio = statistics.median(
-        a.tokens_per_s / b.tokens_per_s for a, b in zip(ours, theirs, strict=True)
-    )
+    ours, theirs = ([f.tokens_per_s for f in found] for found in figures.values())
+    ratio = median_ratio(ours, theirs)
     return bar(f"tokens/s ratio at {n_clients}", ratio, 1.0, at_most=False)
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench chat", description=__doc__)
-    parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)

@@ -9,59 +9,42 @@ request sent once it is ready.
 
 import argparse
 import asyncio
-import contextlib
 import os
 import statistics
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 
-from benchmarks.chat import MODELS, load, our_stack
-from benchmarks.report import bar, table
-from tests.running_stack import free_port
+from benchmarks.chat import MODEL, llama_server, load, our_stack
+from benchmarks.report import bar, median_ratio, table
 
-PREFIX = 1_000_000
+N_SLOTS = 4
 
 
 def ours(port: int, model: str, number: int) -> float:
     httpx.post(
         f"http://127.0.0.1:{port}/v1/models/unload", json={"model": model}, timeout=30
     ).raise_for_status()
-    return asyncio.run(load(port, 1, 1, PREFIX * number)).first_token_s
+    return asyncio.run(load(port, 1, 1, 1_000_000 * number)).first_token_s
 
 
 def theirs(binary: str, model: Path, threads: int, number: int) -> float:
-    port = free_port()
-    command = [binary, "-m", str(model), "-t", str(threads), "-np", "4", "-c", "4096"]
-    command += ["--port", str(port), "--host", "127.0.0.1"]
     began_s = time.perf_counter()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            while process.poll() is None:
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
-                        break
-                time.sleep(0.01)
-            ready_s = time.perf_counter() - began_s
-            return ready_s + asyncio.run(load(port, 1, 1, PREFIX * number)).first_token_s
-        finally:
-            process.terminate()
-            process.wait()
+    with llama_server(binary, model, threads, N_SLOTS) as port:
+        ready_s = time.perf_counter() - began_s
+        return ready_s + asyncio.run(load(port, 1, 1, 1_000_000 * number)).first_token_s
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench cold", description=__doc__)
-    parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
     binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
     threads = os.cpu_count() or 2
     found: dict[str, list[float]] = {"y26hkx": [], "llama-server": []}
-    with our_stack(arguments.model, threads, 4) as port:
+    with our_stack(arguments.model, threads, N_SLOTS) as port:
         asyncio.run(load(port, 1, 1, 1))
         for number in range(1, arguments.rounds + 1):
             found["y26hkx"].append(ours(port, arguments.model.stem, number))
@@ -73,5 +56,5 @@ def main(argv: list[str]) -> int:
     )
     if not binary:
         return 0
-    ratio = statistics.median(a / b for a, b in zip(*found.values(), strict=True))
+    ratio = median_ratio(found["y26hkx"], found["llama-server"])
     return 0 if bar("cold first token", ratio, 1.2, at_most=True) else 1

@@ -12,7 +12,6 @@ import contextlib
 import os
 import random
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,8 @@ import httpx
 import msgspec
 
 from benchmarks.http_load import Connection
-from benchmarks.report import bar, say, table
+from benchmarks.peer import peer
+from benchmarks.report import bar, median_ratio, say, table
 from embed_worker.encoders import openvino
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.batcher import pack
@@ -34,7 +34,6 @@ N_CLIENTS = 32
 N_MIXED = 512
 WORDS = ("small", "machine", "memory", "model", "server", "worker", "prompt", "記憶體", "模型")
 LENGTHS = (4, 8, 16, 32, 64, 150)
-START_S = 120
 OURS = "y26hkx"
 ENCODER = "embed_worker.encoder_process"
 # By server, one figure a round.
@@ -129,23 +128,6 @@ async def bulk(port: int, texts: list[str]) -> float:
         return len(texts) / (time.perf_counter() - began_s)
 
 
-@contextlib.contextmanager
-def peer(arguments: list[str], port: int) -> Iterator[int]:
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(arguments, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + START_S
-            while time.monotonic() < deadline:
-                with contextlib.suppress(httpx.TransportError):
-                    if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
-                        break
-                time.sleep(0.05)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
-
-
 def peers(gguf: Path | None) -> Iterator[tuple[str, list[str], int]]:
     environment = os.environ  # noqa: TID251 -- a benchmark is its own outermost caller
     if (binary := environment.get("LLAMA_SERVER_BIN")) and gguf is not None:
@@ -229,9 +211,8 @@ def frugal(stack: RunningStack) -> bool:
 
 
 def ratio(figures: Figures, other: str) -> float:
-    """Ours to another's, round by round, so that the machine's drift hits both."""
-    pairs = zip(figures[OURS], figures[other], strict=True)
-    return statistics.median(ours / theirs for ours, theirs in pairs)
+    """Ours to another's."""
+    return median_ratio(figures[OURS], figures[other])
 
 
 def main(argv: list[str]) -> int:

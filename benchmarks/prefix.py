@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.chat import MODELS
+from benchmarks.chat import MODEL
 from benchmarks.http_load import Connection
 from benchmarks.report import bar, table
 from tests.running_stack import RunningStack
@@ -43,7 +43,7 @@ async def conversation(port: int, number: int) -> tuple[float, float]:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench prefix", description=__doc__)
-    parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
+    parser.add_argument("--model", type=Path, default=MODEL)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"MODEL_PATH": str(arguments.model), "MAX_INPUT_TOKENS": "4096"}

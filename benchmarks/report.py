@@ -1,5 +1,6 @@
 """Tables and bars on the terminal."""
 
+import statistics
 import sys
 from collections.abc import Sequence
 
@@ -7,6 +8,11 @@ from collections.abc import Sequence
 def say(line: str = "") -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def median_ratio(figures: Sequence[float], others: Sequence[float]) -> float:
+    """Of those that were measured in the same round: the machine's drift hits both."""
+    return statistics.median(a / b for a, b in zip(figures, others, strict=True))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

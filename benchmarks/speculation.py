@@ -17,8 +17,8 @@ import re
 import statistics
 from pathlib import Path
 
-from benchmarks.chat import MODELS, WORDS, Extra, load, our_stack
-from benchmarks.report import bar, table
+from benchmarks.chat import MODEL, WORDS, Extra, load, our_stack
+from benchmarks.report import bar, median_ratio, table
 
 PASSAGE = " ".join(
     random.Random(5).choices([f"{word}{i}" for i in range(9) for word in WORDS], k=80)
@@ -31,7 +31,7 @@ COPY: Extra = {
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench speculation", description=__doc__)
-    parser.add_argument("--model", type=Path, default=MODELS / "qwen-shape-0.5b-Q4_K_M.gguf")
+    parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args(argv)
     ways: dict[str, Extra] = {"copied": COPY, "other": {}}
@@ -58,8 +58,7 @@ def main(argv: list[str]) -> int:
     )
 
     def ratio(name: str) -> float:
-        pairs = zip(found[name, "true"], found[name, "false"], strict=True)
-        return statistics.median(on / off for on, off in pairs)
+        return median_ratio(found[name, "true"], found[name, "false"])
 
     kept = [
         bar("copied text", ratio("copied"), 1.5, at_most=False),
