@@ -15,7 +15,7 @@ DELTAS_PER_S = 50  # of all answers
 
 
 def frame_s(n_answers: int) -> float:
-    """From one delta of an answer to the next, while so many are written."""
+    """From one sending of all answers' deltas to the next, while so many are written."""
     return min(max(n_answers / DELTAS_PER_S, SHORTEST_FRAME_S), LONGEST_FRAME_S)
 
 
@@ -30,12 +30,11 @@ class Choice:
         # What the next delta will carry beside what the reply has read.
         self.n_unsent = 0
         self.logprobs: list[TokenLogprob] = []
-        self.sent_s = 0.0
 
-    def is_due(self, now: float, frame_s: float) -> bool:
+    def is_due(self, *, is_frame: bool) -> bool:
         if not (self.reply.unsent or self.logprobs):
             return False
-        return self.n_tokens <= N_ALONE or self.end is not None or now - self.sent_s >= frame_s
+        return is_frame or self.n_tokens <= N_ALONE or self.end is not None
 
 
 @dataclass(eq=False)

@@ -3,7 +3,8 @@
 Each delta on its way to the client takes processor time from the model, on a small machine a good
 part of what its token took. So after the first tokens of an answer, those that come faster than
 anyone reads (`open_calls.frame_s`) travel together, and so do those that pile up while the worker
-reads slowly. Nothing waits for a timer: what is held goes out with the next token.
+reads slowly. All answers are sent on in the same steps: the worker and the gateway wake up once
+for all of them. Nothing waits for a timer: what is held goes out with the next token.
 """
 
 import math
@@ -80,6 +81,7 @@ class Scribe:
         self._end_sequences = end_sequences
         self._inbox: queue.SimpleQueue[list[Report] | _Open | _Abandon | _Die] = queue.SimpleQueue()
         self._calls: dict[int, Call] = {}
+        self._framed_s = 0.0
         self._thread = threading.Thread(target=self._main, name="scribe", daemon=True)
 
     def start(self) -> None:
@@ -218,7 +220,7 @@ class Scribe:
         call.finished_sequences.append(sequence)
         if len(call.finished_sequences) < len(call.choices):
             return
-        rest = _due_deltas(call, self._clock(), frame_s=0)
+        rest = _deltas(call, is_frame=True)
         last: list[Delta | Finished] = [*rest, self._finished(call)]
         self._outbox.events((call.id, event) for event in last)
         self._outbox.ended(call.id)
@@ -244,8 +246,11 @@ class Scribe:
     def _send_deltas(self) -> None:
         now = self._clock()
         calls = self._calls.values()
-        frame = frame_s(sum(len(call.choices) for call in calls if call.started))
-        due = [(call.id, delta) for call in calls for delta in _due_deltas(call, now, frame)]
+        n_answers = sum(len(call.choices) for call in calls if call.started)
+        is_frame = now - self._framed_s >= frame_s(n_answers)
+        if is_frame:
+            self._framed_s = now
+        due = [(call.id, delta) for call in calls for delta in _deltas(call, is_frame=is_frame)]
         if due:
             self._outbox.events(due)
 
@@ -262,17 +267,17 @@ class Scribe:
         )
 
 
-def _due_deltas(call: Call, now: float, frame_s: float) -> Iterator[Delta]:
+def _deltas(call: Call, *, is_frame: bool) -> Iterator[Delta]:
     """What is to be sent of an answer; it counts as sent."""
     for index, choice in enumerate(call.choices):
-        if not choice.is_due(now, frame_s):
+        if not choice.is_due(is_frame=is_frame):
             continue
         # Log-probabilities may come before their text, which is held back.
         for part in choice.reply.take() or [Part()]:
             yield Delta(
                 index, part.text, choice.n_unsent, choice.logprobs, part.reasoning, part.calls
             )
-            choice.n_unsent, choice.logprobs, choice.sent_s = 0, [], now
+            choice.n_unsent, choice.logprobs = 0, []
 
 
 def _failure(by_constraint: bool) -> ServingError:
