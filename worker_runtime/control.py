@@ -110,11 +110,12 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
 
     def status(self) -> worker_pb2.WorkerStatus:
         snapshots = self._models.snapshot()
+        reading = self._models.memory(snapshots)
         return worker_pb2.WorkerStatus(
             worker_id=self._worker_id,
             capability=CAPABILITIES[self._capability],
             models=map(model_message, snapshots),
-            memory=memory_message(self._models.memory(snapshots), self._models.holdings()),
+            memory=memory_message(reading, self._models.holdings(reading.machine)),
             queue_depth=sum(s.n_waiting for s in snapshots),
             n_active=sum(s.n_leases for s in snapshots),
             draining=self._draining.is_set(),

@@ -23,7 +23,7 @@ from worker_runtime.leases import Lease
 from worker_runtime.memory.estimate import estimate
 from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
-from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.scheduler import Scheduler
@@ -162,9 +162,9 @@ class Models:
         """What this worker and its engines hold; at most once a second it is really measured."""
         return self._monitor.reading(_engine_memory(s) for s in snapshots if s.pid)
 
-    def holdings(self) -> Holdings:
+    def holdings(self, machine: MachineMemory) -> Holdings:
         """What is booked, here and by the machine's other workers."""
-        return self._scheduler.holdings()
+        return self._scheduler.holdings(machine)
 
     @property
     def n_queued(self) -> int:

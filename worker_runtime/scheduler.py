@@ -15,7 +15,7 @@ from worker_runtime.booking import Booking, Holdings, Tenant
 from worker_runtime.clock import Clock
 from worker_runtime.memory.ledger import Entry, Ledger, Page
 from worker_runtime.memory.pressure import PressureGate
-from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.room import Claim, Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
@@ -84,11 +84,10 @@ class Scheduler:
         """Whether there would be room for so much if all that may go were gone."""
         return self._way([need_bytes], self._room()) is not None
 
-    def holdings(self) -> Holdings:
+    def holdings(self, machine: MachineMemory) -> Holdings:
         others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
-        return Holdings(
-            self.booked_bytes, self._policy.memory_limit_bytes, others, self._headroom_bytes()
-        )
+        headroom = self._headroom_bytes(machine)
+        return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
     async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Booking:
         """Wait for room and book it; cancelling gives the place in the queue up.
@@ -254,11 +253,10 @@ class Scheduler:
         return self._probe.process(pid).anonymous_bytes if pid else 0
 
     def _room(self) -> Room:
+        machine = self._probe.machine()
         return Room(
-            available_bytes=(
-                self._probe.machine().available_bytes if self._policy.memory_check else None
-            ),
-            headroom_bytes=self._headroom_bytes(),
+            available_bytes=machine.available_bytes if self._policy.memory_check else None,
+            headroom_bytes=self._headroom_bytes(machine),
             limit_bytes=self._policy.memory_limit_bytes,
             claims=tuple(map(self._claim, self._held)),
             others=tuple(
@@ -268,7 +266,7 @@ class Scheduler:
             ),
         )
 
-    def _headroom_bytes(self) -> int:
+    def _headroom_bytes(self, machine: MachineMemory) -> int:
         if self._policy.min_remain_bytes is not None:
             return self._policy.min_remain_bytes
-        return default_headroom_bytes(self._probe.machine().total_bytes)
+        return default_headroom_bytes(machine.total_bytes)

@@ -15,7 +15,7 @@ from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_p
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CHECK_INTERVAL_S = 3.0
 CHECK_TIMEOUT_S = 5.0
-STATUS_INTERVAL_S = 0.5
+STATUS_INTERVAL_S = 1.0
 RETRY_S = 0.25
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # A stopped worker is noticed within 15 s; with gRPC's defaults it takes a minute.

@@ -364,7 +364,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     @invariant()
     def no_more_is_booked_than_allowed(self) -> None:
         for worker in self.workers:
-            holdings, policy = worker.models.holdings(), worker.policy
+            holdings, policy = worker.models.holdings(self.machine.machine()), worker.policy
             assert holdings.booked_bytes <= (policy.memory_limit_bytes or TOTAL_BYTES)
             assert worker.models.n_booked <= (policy.max_loaded or len(SIZES))
 
@@ -373,7 +373,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         for number, worker in enumerate(self.workers):
             page = self.machine.pages.get(number)
             written = page.entries if page is not None else ()
-            assert sum(e.booked_bytes for e in written) == worker.models.holdings().booked_bytes
+            assert sum(e.booked_bytes for e in written) == worker.models.holdings(self.machine.machine()).booked_bytes
         booked = {entry.model: entry.booked_bytes for entry in self.machine.entries()}
         for _, snapshot in self.snapshots():
             assert booked.get(snapshot.entry.id, 0) == snapshot.booked_bytes
