@@ -8,10 +8,10 @@ from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Reply, ReplyForm
 
 # The first tokens travel alone, so that an answer is seen to begin. Then at most 20 deltas a second
-# do, and fewer where many answers are written together, but never fewer than 5.
+# do, and fewer where many answers are written together, but never fewer than 4.
 N_ALONE = 4
-SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 5
-DELTAS_PER_S = 50  # of all answers
+SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 4
+DELTAS_PER_S = 30  # of all answers
 
 
 def frame_s(n_answers: int) -> float:
