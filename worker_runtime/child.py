@@ -9,7 +9,6 @@ import contextlib
 import logging
 import signal
 import sys
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
@@ -18,6 +17,7 @@ from protos.errors import BackendFailure, ServingError, WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.job_object import JobObject
+from worker_runtime.last_words import LastWords
 from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
 from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
@@ -28,10 +28,8 @@ __all__ = ["ChildProcess", "EngineProcess", "ExitReport", "Launcher", "ProcessLa
 
 PIPE_BUFFER_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
-MAX_LINE_BYTES = 8192
 # From the end of its pipe to the exit of a process.
 EXIT_GRACE_S = 2.0
-LAST_WORDS = 40
 # A process with calls that reports nothing and leaves so many pings unanswered is ended.
 PING_EVERY_S = 5.0
 MOST_UNANSWERED = 6
@@ -100,7 +98,7 @@ class ChildProcess:
         self._wanted = False
         self._ping_every_s = ping_every_s
         self._has_reported = False
-        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self._last_words = LastWords(name)
         self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
         # Owned here: it ends when the process does, which `stop` and `wait` wait for.
@@ -191,7 +189,10 @@ class ChildProcess:
             self._process.stdin.write(wire.frame(command))
 
     async def _watch(self) -> ExitReport:
-        relaying = asyncio.create_task(self._relay_stderr(), name=f"stderr of {self._name}")
+        assert self._process.stderr is not None
+        relaying = asyncio.create_task(
+            self._last_words.relay(self._process.stderr), name=f"stderr of {self._name}"
+        )
         guarding = asyncio.create_task(self._guard(), name=f"guard of {self._name}")
         try:
             await self._read_reports()
@@ -266,7 +267,7 @@ class ChildProcess:
             _signal_name(code),
             self._wanted,
             self._peak_resident_bytes,
-            tuple(self._last_words),
+            self._last_words.lines,
             oom_kills() - self._oom_kills_before,
         )
         self._exit = report
@@ -276,23 +277,6 @@ class ChildProcess:
         if self._process.stdin is not None:
             self._process.stdin.close()
         return report
-
-    async def _relay_stderr(self) -> None:
-        assert self._process.stderr is not None
-        rest = b""
-        while chunk := await self._process.stderr.read(MAX_LINE_BYTES):
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE_BYTES:
-                lines, rest = [*lines, rest], b""
-            for line in lines:
-                self._relay(line)
-        self._relay(rest)
-
-    def _relay(self, line: bytes) -> None:
-        text = line.decode("utf-8", "replace").rstrip()
-        if text:
-            self._last_words.append(text)
-            log.info("%s: %s", self._name, text)
 
     def _lost(self) -> ServingError:
         how = "was stopped" if self._wanted else "died"

@@ -373,7 +373,10 @@ class LifecycleMachine(RuleBasedStateMachine):
         for number, worker in enumerate(self.workers):
             page = self.machine.pages.get(number)
             written = page.entries if page is not None else ()
-            assert sum(e.booked_bytes for e in written) == worker.models.holdings(self.machine.machine()).booked_bytes
+            assert (
+                sum(e.booked_bytes for e in written)
+                == worker.models.holdings(self.machine.machine()).booked_bytes
+            )
         booked = {entry.model: entry.booked_bytes for entry in self.machine.entries()}
         for _, snapshot in self.snapshots():
             assert booked.get(snapshot.entry.id, 0) == snapshot.booked_bytes
