@@ -248,11 +248,12 @@ class Scribe:
         calls = self._calls.values()
         n_answers = sum(len(call.choices) for call in calls if call.started)
         is_frame = now - self._framed_s >= frame_s(n_answers)
-        if is_frame:
-            self._framed_s = now
         due = [(call.id, delta) for call in calls for delta in _deltas(call, is_frame=is_frame)]
         if due:
             self._outbox.events(due)
+            # A step with nothing to send, such as a call that opens, spends no frame.
+            if is_frame:
+                self._framed_s = now
 
     def _fail(self, call_id: int, error: ServingError) -> None:
         self._calls.pop(call_id, None)

@@ -85,6 +85,10 @@ class Scheduler:
         return self._way([need_bytes], self._room()) is not None
 
     def holdings(self, machine: MachineMemory) -> Holdings:
+        """
+        Args:
+            machine: as it was read lately; on its size hangs what is kept free.
+        """
         others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
         headroom = self._headroom_bytes(machine)
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
