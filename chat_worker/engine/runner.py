@@ -7,6 +7,8 @@ from typing import Protocol
 from chat_worker.engine.sampling import Row
 from chat_worker.engine.sequence import Sequence
 
+ALIKE = 0.9
+
 
 @dataclass(frozen=True)
 class Truncate:
@@ -86,6 +88,8 @@ class Limits:
             models); then nothing is forked either.
         shares_cells: True if all slots take cells from one pool. False: each has `n_ctx` of its
             own, a fork copies them, and sequences in neighbouring slots compute faster.
+        n_together: prompts that are `alike` cost less when computed together, as long as they are
+            at most so many tokens; 0: they do not.
     """
 
     n_parallel: int
@@ -97,6 +101,12 @@ class Limits:
     n_vocab: int
     can_truncate: bool = True
     shares_cells: bool = True
+    n_together: int = 0
+
+
+def alike(n_tokens: int, n_others: int) -> bool:
+    """True if prompts are so near in length that to pad one costs less than it saves."""
+    return min(n_tokens, n_others) >= ALIKE * max(n_tokens, n_others)
 
 
 class RunFailed(Exception):

@@ -1,7 +1,8 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
 Each step: one token for every decoding sequence, then prompts, as many tokens as take about
-`TARGET_CHUNK_S`. Waiting sequences are admitted in order while their tokens find cells;
+`TARGET_CHUNK_S`; longer only for whole prompts of about one length, where those cost less when
+computed together. Waiting sequences are admitted in order while their tokens find cells;
 when cells run out the newest sequence goes back to the queue's front, to be computed again.
 """
 
@@ -9,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from chat_worker.engine.lookup import Costs
-from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
+from chat_worker.engine.runner import CacheOp, Item, Limits, Plan, alike
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
@@ -24,6 +25,8 @@ MIN_CHUNK_TOKENS = 32
 OLDEST_TURN = 4
 # A prompt's rest that takes at most so much longer than that is computed whole: parts cost more.
 WHOLE_PROMPT_GRACE = 0.8
+# Whole prompts that cost less computed together may take so many chunks' time.
+TOGETHER = 4.5
 # Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
@@ -247,7 +250,30 @@ class Scheduler:
             items.append(self._item(sequence, share))
             left = budget = budget - share
             n_rows -= items[-1].n_rows
-        return items
+        return items + self._companions(items, prefilling, n_batch, n_rows)
+
+    def _companions(
+        self, items: list[Item], prefilling: list[Sequence], n_batch: int, n_rows: int
+    ) -> list[Item]:
+        """More whole prompts, of about the length of the one in `items`: together they cost less,
+        and as they begin together they decode together to their end."""
+        # Where a chunk cannot be made smaller, it takes longer than it should already.
+        if not items or self._chunk_tokens <= MIN_CHUNK_TOKENS:
+            return []
+        first = items[0]
+        if not first.completes or first.n_rows > 1:
+            return []
+        most = min(n_batch, self._limits.n_together, int(self._chunk_tokens * TOGETHER))
+        n_more = min(most // first.n_tokens - len(items), n_rows)
+        chosen = {item.sequence for item in items}
+        companions = [
+            self._item(sequence, sequence.n_pending)
+            for sequence in prefilling
+            if sequence not in chosen
+            and not sequence.n_unscored
+            and alike(sequence.n_pending, first.n_tokens)
+        ]
+        return companions[: max(n_more, 0)]
 
     def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
         assert sequence.slot is not None, "a running sequence has a slot"

@@ -46,6 +46,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     n_rows = spec.n_parallel + N_SPARE_ROWS
     context = _context(native, model, spec, cells, n_slots, n_rows, shares=shares)
     vocabulary = Vocabulary(native, model)
+    n_tile = _tile(native, spec)
     limits = Limits(
         n_parallel=spec.n_parallel,
         n_slots=n_slots,
@@ -56,6 +57,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_vocab=vocabulary.n_vocab,
         can_truncate=not is_recurrent,
         shares_cells=shares,
+        n_together=int(native.llama_n_ubatch(context.handle)) if n_tile and not shares else 0,
     )
     template = _template(native, model)
     facts = Facts(
@@ -68,7 +70,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         has_template=template is not None,
         description=_description(native, model),
     )
-    runner = LlamaRunner(native, model, context, limits, _tile(native, spec))
+    runner = LlamaRunner(native, model, context, limits, n_tile)
     return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
 
 

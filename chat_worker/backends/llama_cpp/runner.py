@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chat_worker.backends.llama_cpp.context import LlamaContext
-from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
+from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate, alike
 from chat_worker.engine.sampling import Row
 from worker_runtime.memory.trim import return_freed_memory
 
@@ -20,7 +20,7 @@ class LlamaRunner:
     Args:
         native: the binding's module of C functions.
         model, context: owned from here on; freed by `close`.
-        n_tile: tokens from which on `apart` parts a batch; 0: never.
+        n_tile: tokens from which on a prompt is `apart` from what is shorter; 0: never.
     """
 
     def __init__(
@@ -85,16 +85,19 @@ class LlamaRunner:
             items = sorted(items, key=lambda item: item.slot)
         if not self._n_tile:
             return [items]
-        return apart(
-            items, self._n_tile, self._n_tile - 1 if limits.shares_cells else limits.n_batch
-        )
+        n_together = self._n_tile - 1 if limits.shares_cells else limits.n_batch
+        return apart(items, self._n_tile, n_together, limits)
 
     def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
-        wanted = iter(self._batch.fill(items))
+        longest = max(item.size for item in items)
+        n_each = longest if 0 < self._n_tile <= longest else 0
+        wanted = iter(self._batch.fill(items, n_each))
         code = self._native.llama_decode(self._context.handle, self._batch.struct)
         if code:
             raise RunFailed(f"llama_decode returned {code}")
         for item in items:
+            if item.size < n_each:
+                self.apply(Truncate(item.slot, item.start + item.size))
             yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
 
     def _row(self, index: int) -> Row:
@@ -107,17 +110,23 @@ class LlamaRunner:
         return row
 
 
-def apart(items: list[Item], n_tile: int, n_together: int) -> list[list[Item]]:
-    """The batches to compute the items in; those of `n_tile` tokens and more go by themselves.
+def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[list[Item]]:
+    """The batches to compute the items in; those of `n_tile` tokens and more are not with others.
 
     From so many tokens on, llama.cpp's attention takes the tokens of a batch in tiles, which rounds
     otherwise, and in one pool of cells all of a tile attend to the cells of each sequence in it.
-    By itself a prompt comes out the same whatever else is computed, and costs no more than it must.
+    Prompts come out the same whatever else is computed if each has tiles of its own from its first
+    token on: if it is by itself, or with those that are padded to its length, which costs less.
 
     Args:
-        n_together: most tokens of a batch of shorter ones.
+        n_short: most tokens of a batch of shorter ones.
     """
-    long = [[item] for item in items if item.size >= n_tile]
+    long: list[list[Item]] = []
+    for item in sorted((i for i in items if i.size >= n_tile), key=lambda i: i.size, reverse=True):
+        if long and _fits(item, long[-1], limits):
+            long[-1].append(item)
+        else:
+            long.append([item])
     short: list[list[Item]] = []
     room = 0
     for item in items:
@@ -125,10 +134,21 @@ def apart(items: list[Item], n_tile: int, n_together: int) -> list[list[Item]]:
             continue
         if item.size > room:
             short.append([])
-            room = n_together
+            room = n_short
         short[-1].append(item)
         room -= item.size
-    return long + short
+    # llama.cpp wants the slots in order.
+    return [sorted(group, key=lambda item: item.slot) for group in long] + short
+
+
+def _fits(item: Item, group: list[Item], limits: Limits) -> bool:
+    """True if the item can be padded to the length of the others, of which the longest is first."""
+    longest = group[0].size
+    return (
+        alike(item.size, longest)
+        and (len(group) + 1) * longest <= limits.n_together
+        and item.start + longest <= limits.n_ctx
+    )
 
 
 class _Batch:
@@ -153,19 +173,22 @@ class _Batch:
         self.struct.seq_id = pointer(self._slot_addresses, ctypes.POINTER(ctypes.c_int32))
         self.struct.logits = pointer(self._wanted, ctypes.c_int8)
 
-    def fill(self, items: list[Item]) -> list[int]:
-        """Write the items; return the batch indices whose logits are wanted, in order."""
+    def fill(self, items: list[Item], n_each: int) -> list[int]:
+        """Write the items, padded to `n_each` tokens with what may follow them; return the batch
+        indices whose logits are wanted, in order."""
         wanted: list[int] = []
         at = 0
         for item in items:
             tokens = item.tokens
             end = at + len(tokens)
+            padded = max(end, at + n_each)
             self._tokens[at:end] = tokens
-            self._positions[at:end] = np.arange(item.start, item.start + len(tokens))
-            self._slots[at:end] = item.slot
-            self._wanted[at:end] = 0
+            self._tokens[end:padded] = tokens[-1]
+            self._positions[at:padded] = np.arange(item.start, item.start + padded - at)
+            self._slots[at:padded] = item.slot
+            self._wanted[at:padded] = 0
             self._wanted[end - item.n_rows : end] = 1
             wanted.extend(range(end - item.n_rows, end))
-            at = end
+            at = padded
         self.struct.n_tokens = at
         return wanted

@@ -1,0 +1,115 @@
+"""Prompts of about one length are computed together where that costs less."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chat_worker.engine.runner import Item, Truncate
+from chat_worker.engine.scheduler import TARGET_CHUNK_S, TOGETHER, Scheduler
+from tests.unit.chat_worker.fake_runner import limits
+from tests.unit.chat_worker.test_runner_contract import (
+    TOLERANCE,
+    compute,
+    llama_runner,
+    prompt,
+)
+from tests.unit.chat_worker.test_runner_contract import sequence as greedy_sequence
+from tests.unit.chat_worker.test_scheduler import sequence
+
+CHUNK_TOKENS = 100
+
+
+def scheduler(n_together: int = 512) -> Scheduler:
+    """One that knows that `CHUNK_TOKENS` take as long as a step may, beside one that decodes."""
+    bounds = limits(
+        n_parallel=16,
+        n_slots=16,
+        n_batch=2048,
+        n_cells=16384,
+        n_ctx=1024,
+        n_rows=76,
+        shares_cells=False,
+        n_together=n_together,
+    )
+    made = Scheduler(bounds)
+    made.add(sequence([5]))  # one token is always pending: as if it were decoding
+    for _ in range(8):
+        warm_up = sequence([7] * 900)
+        made.add(warm_up)
+        plan, _ = made.schedule()
+        (chunk,) = (item for item in plan.items if item.sequence is warm_up)
+        made.commit([chunk], chunk.n_tokens * TARGET_CHUNK_S / CHUNK_TOKENS)
+        made.forget(warm_up)
+    return made
+
+
+def prompts(made: Scheduler, *lengths: int) -> list[int]:
+    """The lengths of those prompts that the next step computes."""
+    for n, length in enumerate(lengths):
+        made.add(sequence([3 + n] * length))
+    plan, _ = made.schedule()
+    return sorted(item.n_tokens for item in plan.items if item.n_tokens > 1)
+
+
+def test_alike_prompts_are_computed_together_for_a_few_chunks_time() -> None:
+    n_most = int(TOGETHER * CHUNK_TOKENS / 100)
+    assert prompts(scheduler(), *[100] * 10) == [100] * n_most
+
+
+def test_together_they_stay_within_what_the_backend_computes_at_once() -> None:
+    assert prompts(scheduler(n_together=250), *[100] * 10) == [100] * 2
+
+
+@pytest.mark.parametrize("others", [[150, 150], [60, 60], [500]])
+def test_prompts_of_other_lengths_wait_for_their_turn(others: list[int]) -> None:
+    assert prompts(scheduler(), 100, *others) == [100]
+
+
+def test_parts_of_a_long_prompt_have_no_company() -> None:
+    assert len(prompts(scheduler(), 500, 500, 500)) == 1
+
+
+def test_where_it_costs_as_much_each_prompt_has_its_own_step() -> None:
+    assert prompts(scheduler(n_together=0), *[100] * 10) == [100]
+
+
+def test_llama_cpp_gives_alike_prompts_the_logits_that_each_has_alone(tiny_gguf: Path) -> None:
+    runner = llama_runner(tiny_gguf, 8 * 512)
+    assert runner.limits.n_together
+    tokens = [prompt(seed, length) for seed, length in enumerate((100, 91, 97, 70, 100))]
+    alone = []
+    for one in tokens:
+        alone.append(compute(runner, one, 0))
+        runner.apply(Truncate(0, 0))
+    items = [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
+    together = [row.copy() for row in runner.run(items)]
+    for expected, row in zip(alone, together, strict=True):
+        assert np.abs(row - expected).max() < TOLERANCE
+    # What they were padded with is gone, and they go on as if it had never been.
+    assert [runner.length(slot) for slot in range(5)] == [100, 91, 97, 70, 100]
+    for slot, (one, row) in enumerate(zip(tokens, together, strict=True)):
+        longer = [*one, int(row.argmax())]
+        compute(runner, one, 7)
+        expected = compute(runner, longer, 7, len(one))
+        runner.apply(Truncate(7, 0))
+        assert np.abs(compute(runner, longer, slot, len(one)) - expected).max() < TOLERANCE
+    runner.close()
+
+
+def test_a_prompt_at_the_end_of_its_slot_is_not_padded_beyond_it(tiny_gguf: Path) -> None:
+    runner = llama_runner(tiny_gguf, 8 * 512)
+    late, other = prompt(1, 512), prompt(2, 100)
+    expected = [compute(runner, other, 0)]
+    compute(runner, late[:416], 1)
+    expected.append(compute(runner, late, 1, 416))
+    runner.apply(Truncate(0, 0))
+    runner.apply(Truncate(1, 416))
+    items = [
+        Item(greedy_sequence(other), 0, 0, 100, 1),
+        Item(greedy_sequence(late), 1, 416, 96, 1),
+    ]
+    for row, own in zip(runner.run(items), expected, strict=True):
+        assert np.abs(row - own).max() < TOLERANCE
+    assert runner.length(1) == 512
+    runner.close()
