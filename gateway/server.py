@@ -26,6 +26,7 @@ from protos.loopback import is_loopback
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024
+TICK_S = 1  # how old the `date` header may be
 # SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -203,6 +204,11 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
         for number in SIGNALS:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
         await super().serve(sockets)
+
+    async def main_loop(self) -> None:
+        """uvicorn's wakes up ten times a second, to see whether it is to end."""
+        while not await self.on_tick(0):
+            await _sleep_unless(self._drain.expired, TICK_S)
 
     def _on_signal(self) -> None:
         if self._draining is None:
