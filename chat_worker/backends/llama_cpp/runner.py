@@ -80,13 +80,15 @@ class LlamaRunner:
 
     def _batches(self, items: list[Item]) -> list[list[Item]]:
         limits = self._limits
-        if not limits.shares_cells:
-            # llama.cpp computes those together whose slots follow one another in the batch, too.
-            items = sorted(items, key=lambda item: item.slot)
         if not self._n_tile:
-            return [items]
-        n_together = self._n_tile - 1 if limits.shares_cells else limits.n_batch
-        return apart(items, self._n_tile, n_together, limits)
+            batches = [items]
+        else:
+            n_short = self._n_tile - 1 if limits.shares_cells else limits.n_batch
+            batches = apart(items, self._n_tile, n_short, limits)
+        if limits.shares_cells:
+            return batches
+        # llama.cpp computes those together whose slots follow one another in the batch, too.
+        return [sorted(batch, key=lambda item: item.slot) for batch in batches]
 
     def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
         longest = max(item.size for item in items)
@@ -137,8 +139,7 @@ def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[
             room = n_short
         short[-1].append(item)
         room -= item.size
-    # llama.cpp wants the slots in order.
-    return [sorted(group, key=lambda item: item.slot) for group in long] + short
+    return long + short
 
 
 def _fits(item: Item, group: list[Item], limits: Limits) -> bool:

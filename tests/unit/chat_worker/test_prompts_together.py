@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from chat_worker.engine.runner import Item, Truncate
-from chat_worker.engine.scheduler import TARGET_CHUNK_S, TOGETHER, Scheduler
+from chat_worker.engine.scheduler import TOGETHER, Scheduler
 from tests.unit.chat_worker.fake_runner import limits
 from tests.unit.chat_worker.test_runner_contract import (
     TOLERANCE,
     compute,
+    compute_alone,
     llama_runner,
     prompt,
 )
 from tests.unit.chat_worker.test_runner_contract import sequence as greedy_sequence
-from tests.unit.chat_worker.test_scheduler import sequence
+from tests.unit.chat_worker.test_scheduler import learn_chunk, sequence
 
 CHUNK_TOKENS = 100
 
@@ -34,13 +35,7 @@ def scheduler(n_together: int = 512) -> Scheduler:
     )
     made = Scheduler(bounds)
     made.add(sequence([5]))  # one token is always pending: as if it were decoding
-    for _ in range(8):
-        warm_up = sequence([7] * 900)
-        made.add(warm_up)
-        plan, _ = made.schedule()
-        (chunk,) = (item for item in plan.items if item.sequence is warm_up)
-        made.commit([chunk], chunk.n_tokens * TARGET_CHUNK_S / CHUNK_TOKENS)
-        made.forget(warm_up)
+    learn_chunk(made, CHUNK_TOKENS)
     return made
 
 
@@ -53,8 +48,7 @@ def prompts(made: Scheduler, *lengths: int) -> list[int]:
 
 
 def test_alike_prompts_are_computed_together_for_a_few_chunks_time() -> None:
-    n_most = int(TOGETHER * CHUNK_TOKENS / 100)
-    assert prompts(scheduler(), *[100] * 10) == [100] * n_most
+    assert prompts(scheduler(), *[100] * 10) == [100] * int(TOGETHER)
 
 
 def test_together_they_stay_within_what_the_backend_computes_at_once() -> None:
@@ -78,10 +72,7 @@ def test_llama_cpp_gives_alike_prompts_the_logits_that_each_has_alone(tiny_gguf:
     runner = llama_runner(tiny_gguf, 8 * 512)
     assert runner.limits.n_together
     tokens = [prompt(seed, length) for seed, length in enumerate((100, 91, 97, 70, 100))]
-    alone = []
-    for one in tokens:
-        alone.append(compute(runner, one, 0))
-        runner.apply(Truncate(0, 0))
+    alone = compute_alone(runner, tokens)
     items = [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
     together = [row.copy() for row in runner.run(items)]
     for expected, row in zip(alone, together, strict=True):

@@ -61,6 +61,15 @@ def compute(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> Row
     return runner.run([item])[0].copy()
 
 
+def compute_alone(runner: Runner, prompts: list[list[int]]) -> list[Row]:
+    """The logits after each prompt when nothing else is computed; the slots are empty again."""
+    rows = []
+    for tokens in prompts:
+        rows.append(compute(runner, tokens, 0))
+        runner.apply(Truncate(0, 0))
+    return rows
+
+
 def greedy(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> list[int]:
     tokens = list(tokens)
     n_held = start
@@ -73,10 +82,7 @@ def greedy(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> list
 
 def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: Runner) -> None:
     prompts = [prompt(i, 5 + 3 * i) for i in range(4)]
-    alone = []
-    for tokens in prompts:
-        alone.append(compute(runner, tokens, 0))
-        runner.apply(Truncate(0, 0))
+    alone = compute_alone(runner, prompts)
     items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
     together = [row.copy() for row in runner.run(items)]
     for one, other in zip(alone, together, strict=True):
@@ -94,10 +100,7 @@ def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: Runner) -> No
 def test_rows_come_in_the_order_of_the_items_however_long_each_is(runner: Runner) -> None:
     # Longer than a tile of llama.cpp's attention, so that it is computed apart from the others.
     prompts = [prompt(1, 5), prompt(2, 70), prompt(3, 8), prompt(4, 66)]
-    alone = []
-    for tokens in prompts:
-        alone.append(compute(runner, tokens, 0))
-        runner.apply(Truncate(0, 0))
+    alone = compute_alone(runner, prompts)
     items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
     for one, other in zip(alone, runner.run(items), strict=True):
         assert np.abs(one - other).max() < TOLERANCE

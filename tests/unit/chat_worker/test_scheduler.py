@@ -58,6 +58,17 @@ class Driver:
         self.scheduler.slots.check_integrity(self.runner.length)
 
 
+def learn_chunk(scheduler: Scheduler, n_tokens: int) -> None:
+    """Let it find that so many tokens of a prompt take as long as a step may."""
+    for _ in range(8):
+        warm_up = sequence([7] * 500)
+        scheduler.add(warm_up)
+        plan, _ = scheduler.schedule()
+        (chunk,) = (item for item in plan.items if item.sequence is warm_up)
+        scheduler.commit([chunk], chunk.n_tokens * TARGET_CHUNK_S / n_tokens)
+        scheduler.forget(warm_up)
+
+
 def output(one: Sequence) -> list[int]:
     return one.tokens[one.n_prompt :]
 
@@ -113,13 +124,7 @@ def test_chunks_grow_until_a_step_takes_about_its_target_and_shrink_when_it_take
 def test_a_prompt_that_nearly_fits_is_computed_whole(n_prompt: int, n_first: int) -> None:
     scheduler = Scheduler(limits(n_batch=512, n_cells=16384, n_ctx=16384))
     scheduler.add(sequence([5]))  # as if it were decoding
-    for _ in range(6):  # until it is known that 60 tokens take as long as a step may
-        warm_up = sequence([7] * 500)
-        scheduler.add(warm_up)
-        plan, _ = scheduler.schedule()
-        chunks = [item for item in plan.items if item.sequence is warm_up]
-        scheduler.commit(chunks, chunks[0].n_tokens * TARGET_CHUNK_S / 60)
-        scheduler.remove(warm_up)
+    learn_chunk(scheduler, 60)
     prompt = sequence([3] * n_prompt)
     scheduler.add(prompt)
     plan, _ = scheduler.schedule()
