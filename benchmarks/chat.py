@@ -12,6 +12,8 @@ import contextlib
 import os
 import random
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -104,7 +106,8 @@ def llama_server(
     binary: str, model: Path, threads: int, slots: int
 ) -> contextlib.AbstractContextManager[int]:
     port = free_port()
-    arguments = [binary, "-m", str(model), "-t", str(threads), "-np", str(slots)]
+    arguments = [binary, "-m", str(model), "-np", str(slots)]
+    arguments += ["-t", str(threads)] if threads else []
     arguments += ["-c", str(1024 * slots), "--port", str(port), "--host", "127.0.0.1"]
     return peer(arguments, port)
 
@@ -123,8 +126,19 @@ def our_stack(model: Path, threads: int, slots: int, **more: str) -> Iterator[in
             yield stack.port
 
 
+@contextlib.contextmanager
+def busy_program() -> Iterator[None]:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
+        try:
+            yield
+        finally:
+            program.kill()
+
+
 def measure(arguments: argparse.Namespace, binary: str | None) -> bool:
     with contextlib.ExitStack() as servers:
+        for _ in range(arguments.beside):
+            servers.enter_context(busy_program())
         ports = {"y26hkx": servers.enter_context(our_stack(*place(arguments)))}
         if binary:
             ports["llama-server"] = servers.enter_context(llama_server(binary, *place(arguments)))
@@ -170,7 +184,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)
+    parser.add_argument("--threads", type=int, default=0, help="0: each server's own choice")
+    parser.add_argument("--beside", type=int, default=0, help="programs that keep a core busy")
     arguments = parser.parse_args(argv)
     binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
     return 0 if measure(arguments, binary) else 1

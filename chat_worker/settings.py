@@ -103,16 +103,7 @@ class ChatSettings(RuntimeSettings):
         default=0,
         ge=0,
         validation_alias="LLAMA_THREADS",
-        description="Threads of llama.cpp; 0: the physical cores.",
-    )
-    openmp_spins: int = Field(
-        default=30_000,
-        ge=0,
-        validation_alias="GOMP_SPINCOUNT",
-        description=(
-            "Rounds that threads spin while they wait for each other. libgomp's own default of "
-            "300,000 makes a machine that does other work five times slower."
-        ),
+        description="Threads of llama.cpp; 0: the physical cores that other programs leave free.",
     )
     batch_tokens: int = Field(
         default=2048,
@@ -130,7 +121,7 @@ class ChatSettings(RuntimeSettings):
         default=0,
         ge=0,
         validation_alias="TORCH_NUM_THREADS",
-        description="Threads of torch; 0: the physical cores.",
+        description="Threads of torch; 0: the physical cores that other programs leave free.",
     )
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto",
@@ -248,10 +239,6 @@ class ChatSettings(RuntimeSettings):
         validation_alias="SPECULATION",
         description="Guess tokens that stood in the prompt already; answers stay the same.",
     )
-
-    def engine_environment(self, backend: str) -> dict[str, str]:
-        chosen = {"GOMP_SPINCOUNT": str(self.openmp_spins)}
-        return super().engine_environment(backend) | chosen
 
     @field_validator("backend")
     @classmethod

@@ -1,14 +1,9 @@
-"""How large a context, a KV cache and a thread pool a model gets; the same for every backend."""
-
-import os
-
-import psutil
+"""How large a context and a KV cache a model gets; the same for every backend."""
 
 from chat_worker.messages import LoadSpec
 
 DEFAULT_CTX = 4096
 CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
-TINY_MODEL_BYTES = 64 * 1024 * 1024
 
 
 def context_tokens(spec: LoadSpec, n_ctx_train: int) -> int:
@@ -24,16 +19,3 @@ def n_cells(spec: LoadSpec, n_ctx: int) -> int:
     """
     wanted = spec.n_cells or min(n_ctx * spec.n_parallel, max(spec.max_cells, n_ctx))
     return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
-
-
-def n_threads(spec: LoadSpec, model_bytes: int) -> int:
-    """What was set, else the physical cores that this process may use.
-
-    A tiny model runs on one: its threads would do little but wait for each other, and on a busy
-    machine each of these waits is as long as another process's time slice.
-    """
-    if not spec.n_threads and model_bytes < TINY_MODEL_BYTES:
-        return 1
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    physical = psutil.cpu_count(logical=False) or usable or 1
-    return spec.n_threads or min(physical, usable or physical)

@@ -40,6 +40,13 @@ class LlamaContext:
         """Its KV cache."""
         return self._native.llama_get_memory(self.handle)
 
+    def compute_with(self, n_threads: int) -> None:
+        """Use so many threads from now on."""
+        if n_threads != self._params.n_threads:
+            self._native.llama_set_n_threads(self.handle, n_threads, n_threads)
+            # For the next time that it is made, too.
+            self._params.n_threads = self._params.n_threads_batch = n_threads
+
     def free(self) -> None:
         """Give its memory back; whoever needs it next makes it again, empty."""
         if self._handle is not None:

@@ -11,7 +11,8 @@ from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
 from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
-from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
+from chat_worker.backends.sizes import context_tokens, n_cells
+from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
@@ -44,7 +45,8 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     shares = is_recurrent or spec.n_parallel < MIN_OWN_SLOTS or cells < spec.n_parallel * n_ctx
     n_slots = spec.n_parallel + (N_SPARE_SLOTS if shares and not is_recurrent else 0)
     n_rows = spec.n_parallel + N_SPARE_ROWS
-    context = _context(native, model, spec, cells, n_slots, n_rows, shares=shares)
+    threads = n_threads(spec, int(native.llama_model_size(model)))
+    context = _context(native, model, spec, cells, n_slots, n_rows, threads(), shares=shares)
     vocabulary = Vocabulary(native, model)
     n_tile = _tile(native, spec)
     limits = Limits(
@@ -70,7 +72,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         has_template=template is not None,
         description=_description(native, model),
     )
-    runner = LlamaRunner(native, model, context, limits, n_tile)
+    runner = LlamaRunner(native, model, context, limits, threads, n_tile)
     return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
 
 
@@ -119,6 +121,7 @@ def _context(
     cells: int,
     n_slots: int,
     n_rows: int,
+    n_threads: int,
     *,
     shares: bool,
 ) -> LlamaContext:
@@ -130,8 +133,7 @@ def _context(
     # Without this bound, buffers are sized for logits of every token of a batch.
     params.n_outputs_max = n_rows
     params.n_outputs_max_per_seq = n_rows
-    size = int(native.llama_model_size(model))
-    params.n_threads = params.n_threads_batch = n_threads(spec, size)
+    params.n_threads = params.n_threads_batch = n_threads
     if spec.kv_type == "q8_0":
         params.type_k = params.type_v = native.GGML_TYPE_Q8_0
         # llama.cpp reads quantized values in its flash attention only.

@@ -1,7 +1,7 @@
 """Fills llama.cpp's batches from a plan, decodes them, and hands out the logits rows."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -20,17 +20,25 @@ class LlamaRunner:
     Args:
         native: the binding's module of C functions.
         model, context: owned from here on; freed by `close`.
+        n_threads: asked before each step.
         n_tile: tokens from which on a prompt is `apart` from what is shorter; 0: never.
     """
 
     def __init__(
-        self, native: Any, model: Any, context: LlamaContext, limits: Limits, n_tile: int = 0
+        self,
+        native: Any,
+        model: Any,
+        context: LlamaContext,
+        limits: Limits,
+        n_threads: Callable[[], int],
+        n_tile: int = 0,
     ) -> None:
         self._native = native
         self._model = model
         self._context = context
         self._batch = _Batch(native, limits.n_batch)
         self._limits = limits
+        self._n_threads = n_threads
         self._n_tile = n_tile
 
     @property
@@ -49,6 +57,7 @@ class LlamaRunner:
                 self._fork(source, target, length)
 
     def run(self, items: list[Item]) -> list[Row]:
+        self._context.compute_with(self._n_threads())
         rows: dict[Item, list[Row]] = {}
         *first, last = self._batches(items)
         for batch in first:

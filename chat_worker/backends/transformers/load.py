@@ -16,7 +16,8 @@ from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM, B
 from transformers.utils.logging import disable_progress_bar
 
 from chat_worker.backend import Backend
-from chat_worker.backends.sizes import context_tokens, n_cells, n_threads
+from chat_worker.backends.sizes import context_tokens, n_cells
+from chat_worker.backends.threads import n_threads
 from chat_worker.backends.transformers import USE_GGUF, precision
 from chat_worker.backends.transformers.cache import attend
 from chat_worker.backends.transformers.compiled import compile_model
@@ -47,14 +48,15 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
     config = _config(folder)
     # Small and fast: what is wrong with it should not be learnt after minutes.
     vocabulary, template = _text(folder, config)
-    torch.set_num_threads(n_threads(spec, _weight_bytes(folder)))
+    threads = n_threads(spec, _weight_bytes(folder))
+    torch.set_num_threads(threads())
     on_progress(0.15, "weights")
     model = _model(spec, folder, config)
     on_progress(0.7, "preparing weights")
     expected = plain_logits(model)
     _prepare(model, spec, config.dtype)
     limits = _limits(spec, config, len(expected))
-    runner = TransformersRunner(model, limits, torch.get_num_threads())
+    runner = TransformersRunner(model, limits, threads)
     on_progress(0.9, "comparing with the plain model")
     check_runner(runner, config, expected)
     if _compiles(spec):

@@ -1,5 +1,6 @@
 """Computes a step's items in one forward of a transformers model."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ class TransformersRunner:
 
     Args:
         model: a causal language model whose attention is `cache.attend`.
-        n_threads: of torch, on the thread that calls `run`.
+        n_threads: of torch, asked before each step.
     """
 
-    def __init__(self, model: Any, limits: Limits, n_threads: int) -> None:
+    def __init__(self, model: Any, limits: Limits, n_threads: Callable[[], int]) -> None:
         self._model = model
         self._slots = [Slot() for _ in range(limits.n_slots)]
         self._limits = limits
@@ -36,9 +37,10 @@ class TransformersRunner:
                 self._slots[target] = self._slots[source].copy(length)
 
     def run(self, items: list[Item]) -> list[Row]:
-        if torch.get_num_threads() != self._n_threads:
-            # Each thread has a number of its own.
-            torch.set_num_threads(self._n_threads)
+        n_threads = self._n_threads()
+        if torch.get_num_threads() != n_threads:
+            # Of this thread: each has a number of its own.
+            torch.set_num_threads(n_threads)
         try:
             rows = self._forward(items)
         except (RuntimeError, IndexError, MemoryError) as error:

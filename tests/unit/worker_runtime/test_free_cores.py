@@ -1,0 +1,95 @@
+"""How many threads there are beside other programs."""
+
+import subprocess
+import sys
+import time
+
+from worker_runtime.machine import cores
+from worker_runtime.machine.free_cores import FreeCores, Usage, read_usage
+
+
+class Busy:
+    """Cores on which `others` and this program compute, by a clock that the test sets."""
+
+    def __init__(self, most: int = 2, n_cores: int = 2) -> None:
+        self.now = 0.0
+        self._everybody = self._own = 0.0
+        self.free = FreeCores(most, range(n_cores), lambda: self.now, lambda _: self._usage())
+
+    def after(self, seconds: float, *, others: float, own: float = 0.0) -> int:
+        """The count when both have used so many cores for so long."""
+        self.now += seconds
+        self._own += own * seconds
+        self._everybody += (others + own) * seconds
+        return self.free()
+
+    def _usage(self) -> Usage:
+        return Usage(self._everybody, self._own)
+
+
+def test_all_cores_are_used_while_nobody_else_computes() -> None:
+    assert Busy().after(10, others=0.0, own=2.0) == 2
+
+
+def test_own_work_takes_no_core_away() -> None:
+    busy = Busy(most=8, n_cores=8)
+    assert busy.after(1, others=0.0, own=8.0) == 8
+
+
+def test_the_gateway_and_its_clients_take_no_core_away() -> None:
+    assert Busy().after(1, others=0.4, own=1.6) == 2
+
+
+def test_a_program_that_gets_half_a_core_beside_us_takes_it() -> None:
+    busy = Busy()
+    assert busy.after(1, others=0.6, own=1.4) == 1
+    assert busy.after(1, others=1.0, own=1.0) == 1
+
+
+def test_a_core_comes_back_when_the_other_program_ends() -> None:
+    busy = Busy()
+    busy.after(1, others=1.0, own=1.0)
+    assert busy.after(1, others=0.0, own=1.0) == 2
+
+
+def test_one_thread_is_left_however_busy_the_machine_is() -> None:
+    assert Busy().after(1, others=2.0) == 1
+
+
+def test_what_logical_cores_can_take_costs_no_physical_one() -> None:
+    busy = Busy(most=4, n_cores=8)
+    assert busy.after(1, others=4.0) == 4
+    assert busy.after(1, others=5.0) == 3
+
+
+def test_a_short_moment_says_nothing() -> None:
+    busy = Busy()
+    assert busy.after(0.2, others=2.0) == 2
+    assert busy.after(0.4, others=2.0) == 1
+
+
+def test_a_clock_of_the_system_that_goes_back_does_no_harm() -> None:
+    assert Busy().after(1, others=-1.0) == 2
+
+
+def test_the_system_counts_other_programs_and_this_one_alike() -> None:
+    usable = cores.usable()
+    before, began = read_usage(usable), time.monotonic()
+    while time.monotonic() - began < 1.0:
+        pass
+    after = read_usage(usable)
+    own = after.own - before.own
+    # The system counts in ticks of 10 or 16 ms.
+    assert after.everybody - before.everybody >= own - 0.1
+    assert own > 0.1
+
+
+def test_a_real_program_that_computes_is_seen() -> None:
+    usable = cores.usable()
+    before = read_usage(usable)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+        time.sleep(2.0)
+        other.kill()
+    after = read_usage(usable)
+    others = after.everybody - after.own - before.everybody + before.own
+    assert others > 0.5

@@ -1,0 +1,79 @@
+"""How many cores other programs leave to this one, from moment to moment."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import psutil
+
+from worker_runtime.machine import cores
+
+WINDOW_S = 0.5
+# Share of a core that others use before they count as a whole one. A program that would like all
+# of it gets about a half while it has to share, and our own gateway and its clients take a third.
+TAKEN = 0.45
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds of processor time since some fixed moment.
+
+    Args:
+        everybody: of all programs on the cores that this process may use.
+        own: of this process.
+    """
+
+    everybody: float
+    own: float
+
+
+class FreeCores:
+    """How many threads to compute with beside what else runs here, at most `most`.
+
+    Threads that compute one thing meet several hundred times a token, and each time all wait for
+    the slowest: if one shares its core with another program, for that program's time slice. One
+    thread less is faster then: on two cores of which one is taken, twice to four times.
+
+    Args:
+        usable: numbers of the logical cores that this process may use.
+        usage: reads the time used so far, of those cores.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        usable: Collection[int],
+        clock: Callable[[], float] = time.monotonic,
+        usage: Callable[[Collection[int]], Usage] | None = None,
+    ) -> None:
+        self._most = most
+        self._usable = usable
+        self._clock = clock
+        self._usage = usage or read_usage
+        self._since = clock()
+        self._before = self._usage(usable)
+        self._count = most
+
+    def __call__(self) -> int:
+        """Cheap: looks at most twice a second."""
+        elapsed = self._clock() - self._since
+        if elapsed >= WINDOW_S:
+            now = self._usage(self._usable)
+            others = (now.everybody - now.own - self._before.everybody + self._before.own) / elapsed
+            n_taken = int(max(0.0, others) + 1 - TAKEN)
+            self._count = max(1, min(self._most, len(self._usable) - n_taken))
+            self._since, self._before = self._since + elapsed, now
+        return self._count
+
+
+def read_usage(usable: Collection[int]) -> Usage:
+    """What has been used of these cores, without what ran at low priority: that gives way."""
+    times = psutil.cpu_times(percpu=True)
+    everybody = sum(times[core].user + times[core].system for core in usable if core < len(times))
+    return Usage(everybody, time.process_time())
+
+
+def free_cores() -> Callable[[], int]:
+    """Of this machine: the physical ones that this process may use, while they are free."""
+    usable = cores.usable()
+    return FreeCores(cores.physical(usable), usable)
