@@ -12,6 +12,9 @@ WINDOW_S = 0.5
 # Share of a core that others use before they count as a whole one. A program that would like all
 # of it gets about a half while it has to share, and our own gateway and its clients take a third.
 TAKEN = 0.45
+# What others used while we computed less than this share of the time was in our pause: it says
+# nothing of now.
+COMPUTING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,15 @@ class FreeCores:
         elapsed = self._clock() - self._since
         if elapsed >= WINDOW_S:
             now = self._usage(self._usable)
-            others = (now.everybody - now.own - self._before.everybody + self._before.own) / elapsed
-            n_taken = int(max(0.0, others) + 1 - TAKEN)
-            self._count = max(1, min(self._most, len(self._usable) - n_taken))
+            own = (now.own - self._before.own) / elapsed
+            everybody = (now.everybody - self._before.everybody) / elapsed
+            self._count = self._beside(everybody - own) if own >= COMPUTING else self._most
             self._since, self._before = self._since + elapsed, now
         return self._count
+
+    def _beside(self, others: float) -> int:
+        n_taken = int(max(0.0, others) + 1 - TAKEN)
+        return max(1, min(self._most, len(self._usable) - n_taken))
 
 
 def read_usage(usable: Collection[int]) -> Usage:

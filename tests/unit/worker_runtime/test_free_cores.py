@@ -53,23 +53,29 @@ def test_a_core_comes_back_when_the_other_program_ends() -> None:
 
 
 def test_one_thread_is_left_however_busy_the_machine_is() -> None:
-    assert Busy().after(1, others=2.0) == 1
+    assert Busy().after(1, others=1.4, own=0.6) == 1
 
 
 def test_what_logical_cores_can_take_costs_no_physical_one() -> None:
     busy = Busy(most=4, n_cores=8)
-    assert busy.after(1, others=4.0) == 4
-    assert busy.after(1, others=5.0) == 3
+    assert busy.after(1, others=4.0, own=4.0) == 4
+    assert busy.after(1, others=5.0, own=3.0) == 3
+
+
+def test_what_others_did_in_a_pause_costs_nothing_after_it() -> None:
+    busy = Busy()
+    assert busy.after(60, others=2.0, own=0.1) == 2
+    assert busy.after(1, others=1.0, own=1.0) == 1
 
 
 def test_a_short_moment_says_nothing() -> None:
     busy = Busy()
-    assert busy.after(0.2, others=2.0) == 2
-    assert busy.after(0.4, others=2.0) == 1
+    assert busy.after(0.2, others=1.2, own=0.8) == 2
+    assert busy.after(0.4, others=1.2, own=0.8) == 1
 
 
 def test_a_clock_of_the_system_that_goes_back_does_no_harm() -> None:
-    assert Busy().after(1, others=-1.0) == 2
+    assert Busy().after(1, others=-1.0, own=2.0) == 2
 
 
 def test_the_system_counts_other_programs_and_this_one_alike() -> None:
