@@ -153,10 +153,10 @@ def place(arguments: argparse.Namespace) -> tuple[Path, int, int]:
 
 
 def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
-    """Measure the servers in turns, so that the machine's drift hits both."""
+    """Measure the servers in turns, each first as often, so that the machine's drift hits both."""
     figures: dict[str, list[Figure]] = {name: [] for name in ports}
     for round_number in range(rounds):
-        for name, port in ports.items():
+        for name, port in sorted(ports.items(), reverse=bool(round_number % 2)):
             seed = 1_000_000 * (round_number + 1) + n_clients
             figures[name].append(asyncio.run(load(port, n_clients, 2, seed)))
     say(f"\n{n_clients} client(s), medians of {rounds} rounds")
