@@ -12,8 +12,8 @@ WINDOW_S = 0.5
 # Share of a core that others use before they count as a whole one. A program that would like all
 # of it gets about a half while it has to share, and our own gateway and its clients take a third.
 TAKEN = 0.45
-# What others used while we computed less than this share of the time was in our pause: it says
-# nothing of now.
+# Where we computed less than this share of the time, what others used was in our pause: cores that
+# were free then are free, those that were taken may be free again.
 COMPUTING = 0.5
 
 
@@ -64,7 +64,8 @@ class FreeCores:
             now = self._usage(self._usable)
             own = (now.own - self._before.own) / elapsed
             everybody = (now.everybody - self._before.everybody) / elapsed
-            self._count = self._beside(everybody - own) if own >= COMPUTING else self._most
+            beside = self._beside(everybody - own)
+            self._count = beside if own >= COMPUTING else max(self._count, beside)
             self._since, self._before = self._since + elapsed, now
         return self._count
 

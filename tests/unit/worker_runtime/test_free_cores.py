@@ -65,7 +65,18 @@ def test_what_logical_cores_can_take_costs_no_physical_one() -> None:
 def test_what_others_did_in_a_pause_costs_nothing_after_it() -> None:
     busy = Busy()
     assert busy.after(60, others=2.0, own=0.1) == 2
-    assert busy.after(1, others=1.0, own=1.0) == 1
+
+
+def test_a_program_that_was_there_before_a_pause_and_in_it_is_still_there() -> None:
+    busy = Busy()
+    busy.after(1, others=1.0, own=1.0)
+    assert busy.after(60, others=1.0, own=0.1) == 1
+
+
+def test_cores_that_were_free_in_a_pause_are_used_after_it() -> None:
+    busy = Busy()
+    busy.after(1, others=1.0, own=1.0)
+    assert busy.after(60, others=0.0, own=0.1) == 2
 
 
 def test_a_short_moment_says_nothing() -> None:
