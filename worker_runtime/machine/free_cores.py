@@ -10,7 +10,7 @@ from worker_runtime.machine import cores
 
 WINDOW_S = 0.5
 # Share of a core that others use before they count as a whole one. A program that would like all
-# of it gets about a half while it has to share, and our own gateway and its clients take a third.
+# of it gets about a half while it has to share; our own gateway and its clients take far less.
 TAKEN = 0.45
 # Where we computed less than this share of the time, what others used was in our pause: cores that
 # were free then are free, those that were taken may be free again.
@@ -30,6 +30,13 @@ class Usage:
     own: float
 
 
+def read_usage(usable: Collection[int]) -> Usage:
+    """What has been used of these cores, without what ran at low priority: that gives way."""
+    times = psutil.cpu_times(percpu=True)
+    everybody = sum(times[core].user + times[core].system for core in usable if core < len(times))
+    return Usage(everybody, time.process_time())
+
+
 class FreeCores:
     """How many threads to compute with beside what else runs here, at most `most`.
 
@@ -47,12 +54,12 @@ class FreeCores:
         most: int,
         usable: Collection[int],
         clock: Callable[[], float] = time.monotonic,
-        usage: Callable[[Collection[int]], Usage] | None = None,
+        usage: Callable[[Collection[int]], Usage] = read_usage,
     ) -> None:
         self._most = most
         self._usable = usable
         self._clock = clock
-        self._usage = usage or read_usage
+        self._usage = usage
         self._since = clock()
         self._before = self._usage(usable)
         self._count = most
@@ -72,13 +79,6 @@ class FreeCores:
     def _beside(self, others: float) -> int:
         n_taken = int(max(0.0, others) + 1 - TAKEN)
         return max(1, min(self._most, len(self._usable) - n_taken))
-
-
-def read_usage(usable: Collection[int]) -> Usage:
-    """What has been used of these cores, without what ran at low priority: that gives way."""
-    times = psutil.cpu_times(percpu=True)
-    everybody = sum(times[core].user + times[core].system for core in usable if core < len(times))
-    return Usage(everybody, time.process_time())
 
 
 def free_cores() -> Callable[[], int]:
