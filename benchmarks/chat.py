@@ -12,8 +12,6 @@ import contextlib
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ import msgspec
 from benchmarks.http_load import Connection, Stream
 from benchmarks.peer import peer
 from benchmarks.report import bar, median_ratio, say, table
+from tests.busy_program import busy_program
 from tests.running_stack import RunningStack, free_port
 
 MODEL = Path(__file__).parent / "models" / "qwen-shape-0.5b-Q4_K_M.gguf"
@@ -124,15 +123,6 @@ def our_stack(model: Path, threads: int, slots: int, **more: str) -> Iterator[in
         } | more
         with RunningStack(log, **settings) as stack:
             yield stack.port
-
-
-@contextlib.contextmanager
-def busy_program() -> Iterator[None]:
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
-        try:
-            yield
-        finally:
-            program.kill()
 
 
 def measure(arguments: argparse.Namespace, binary: str | None) -> bool:

@@ -1,9 +1,8 @@
 """How many threads there are beside other programs."""
 
-import subprocess
-import sys
 import time
 
+from tests.busy_program import busy_program
 from worker_runtime.machine import cores
 from worker_runtime.machine.free_cores import FreeCores, Usage, read_usage
 
@@ -104,9 +103,8 @@ def test_the_system_counts_other_programs_and_this_one_alike() -> None:
 def test_a_real_program_that_computes_is_seen() -> None:
     usable = cores.usable()
     before = read_usage(usable)
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+    with busy_program():
         time.sleep(2.0)
-        other.kill()
     after = read_usage(usable)
     others = after.everybody - after.own - before.everybody + before.own
     assert others > 0.5
