@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from chat_worker.engine.sampling import Row
 from chat_worker.engine.sequence import Sequence
@@ -43,6 +43,15 @@ class Item:
     n_tokens: int
     n_rows: int
     guess: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Self:
+        """The next `n_tokens` of a running sequence, with the rows that it needs of them."""
+        assert sequence.slot is not None, "a running sequence has a slot"
+        completes = sequence.n_computed + n_tokens == len(sequence.tokens)
+        n_rows = n_tokens if sequence.n_unscored else int(completes)
+        start = sequence.n_computed
+        return cls(sequence, sequence.slot, start, n_tokens, n_rows + len(guess), guess)
 
     @property
     def tokens(self) -> list[int]:

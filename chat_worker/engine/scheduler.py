@@ -1,32 +1,19 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
-Each step: one token for every decoding sequence, then prompts, as many tokens as take about
-`TARGET_CHUNK_S`; longer only for whole prompts of about one length, where those cost less when
-computed together. Waiting sequences are admitted in order while their tokens find cells;
-when cells run out the newest sequence goes back to the queue's front, to be computed again.
+Each step: one token for every decoding sequence, and as much of the prompts as `prefill` allows.
+Waiting sequences are admitted in order while their tokens find cells; when cells run out the
+newest sequence goes back to the queue's front, to be computed again.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
 from chat_worker.engine.lookup import Costs
-from chat_worker.engine.runner import CacheOp, Item, Limits, Plan, alike
+from chat_worker.engine.prefill import MIN_CHUNK_TOKENS, Prefill
+from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
-# A cancellation, a new request or the next token waits about this long at most for a prompt;
-# so many times as long while nobody waits for a next token: larger chunks cost less.
-TARGET_CHUNK_S = 0.4
-ALONE = 2
-# The first chunk ever is small: nothing is known of the model's speed.
-FIRST_CHUNK_TOKENS = 32
-MIN_CHUNK_TOKENS = 32
-# One chunk of so many is the oldest prompt's, however long it is.
-OLDEST_TURN = 4
-# A prompt's rest that takes at most so much longer than that is computed whole: parts cost more.
-WHOLE_PROMPT_GRACE = 0.8
-# Whole prompts that cost less computed together may take so many chunks' time.
-TOGETHER = 4.5
 # Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
 MIN_SHARED_TOKENS = 32
 # Cells that each running sequence should find after an admission, lest it is preempted at once.
@@ -51,8 +38,7 @@ class Scheduler:
         self._limits = limits
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
-        self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, limits.n_batch))
-        self._n_chunks = 0
+        self._prefill = Prefill(limits, self.slots)
         self._ops: list[CacheOp] = []
         self._costs = Costs()
 
@@ -93,9 +79,8 @@ class Scheduler:
         decoding = self._decoding()
         n_spare = min(self._limits.n_batch, self._limits.n_rows) - len(decoding)
         guesses = self._guesses(decoding, min(n_spare, MAX_GUESSED_TOKENS))
-        items = [self._item(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
-        n_rows = sum(item.n_rows for item in items)
-        items += self._chunks(self._limits.n_batch - n_rows, self._limits.n_rows - n_rows)
+        answers = [Item.of(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
+        items = self._prefill.step(self._prefilling(), answers)
         self._ops.extend(self.slots.make_room(sum(item.n_tokens for item in items)))
         ops, self._ops = self._ops, []
         return Plan(items, ops), admissions
@@ -119,7 +104,7 @@ class Scheduler:
                 n_decoding += 1
         if n_prompt_tokens >= MIN_CHUNK_TOKENS:
             decoding_s = min(self._costs.seconds(n_decoding), seconds / 2)
-            self._learn_speed(n_prompt_tokens, seconds - decoding_s)
+            self._prefill.learn(n_prompt_tokens, seconds - decoding_s)
         elif not n_prompt_tokens:
             self._costs.learn(sum(item.n_rows for item in items), seconds)
 
@@ -217,78 +202,7 @@ class Scheduler:
         while not self.slots.can_extend(n_tokens) and self.preempt_newest() is not None:
             n_tokens = max(len(self._decoding()), 1)
 
-    def _chunks(self, n_batch: int, n_rows: int) -> list[Item]:
-        """The budget for prefilling sequences: whole prompts in order, then the shortest rest.
-
-        One prompt after the other costs less than a little of each, and those that are done
-        decode along with the others' chunks. Only a prompt that does not fit is computed in parts,
-        by itself. The oldest has its turn, lest short prompts that keep coming starve a long one.
-        """
-        prefilling = self._prefilling()
-        if not prefilling:
-            return []
-        n_decoding = len(self._decoding())
-        wanted = self._chunk_tokens if n_decoding else self._chunk_tokens * ALONE
-        most = min(n_batch, int(wanted + self._chunk_tokens * WHOLE_PROMPT_GRACE))
-        if self.slots.n_free_cells < most + n_decoding:
-            most = min(most, self.slots.n_available_cells() - n_decoding)
-        budget = min(most, int(wanted))
-        self._n_chunks += 1
-        oldest = prefilling[0] if self._n_chunks % OLDEST_TURN == 0 else None
-
-        def turn(sequence: Sequence) -> tuple[bool, int]:
-            return sequence is not oldest, sequence.n_pending if sequence.n_pending > most else 0
-
-        items: list[Item] = []
-        left = most
-        for sequence in sorted(prefilling, key=turn):
-            share = sequence.n_pending if sequence.n_pending <= left else min(budget, left)
-            if sequence.n_unscored:
-                share = min(share, n_rows)
-            if share < 1 or n_rows < 1 or (items and share < sequence.n_pending):
-                continue
-            items.append(self._item(sequence, share))
-            left = budget = budget - share
-            n_rows -= items[-1].n_rows
-        return items + self._companions(items, prefilling, n_batch, n_rows)
-
-    def _companions(
-        self, items: list[Item], prefilling: list[Sequence], n_batch: int, n_rows: int
-    ) -> list[Item]:
-        """More whole prompts, of about the length of the one in `items`: together they cost less,
-        and as they begin together they decode together to their end."""
-        # Where a chunk cannot be made smaller, it takes longer than it should already.
-        if not items or self._chunk_tokens <= MIN_CHUNK_TOKENS:
-            return []
-        first = items[0]
-        if not first.completes or first.n_rows > 1:
-            return []
-        most = min(n_batch, self._limits.n_together, int(self._chunk_tokens * TOGETHER))
-        n_more = min(most // first.n_tokens - len(items), n_rows)
-        chosen = {item.sequence for item in items}
-        companions = [
-            self._item(sequence, sequence.n_pending)
-            for sequence in prefilling
-            if sequence not in chosen
-            and not sequence.n_unscored
-            and alike(sequence.n_pending, first.n_tokens)
-        ]
-        return companions[: max(n_more, 0)]
-
-    def _item(self, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Item:
-        assert sequence.slot is not None, "a running sequence has a slot"
-        start = sequence.n_computed
-        completes = start + n_tokens == len(sequence.tokens)
-        n_rows = n_tokens if sequence.n_unscored else int(completes)
-        return Item(sequence, sequence.slot, start, n_tokens, n_rows + len(guess), guess)
-
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:
             self.slots.release(sequence.slot)
             sequence.slot = None
-
-    def _learn_speed(self, n_tokens: int, seconds: float) -> None:
-        """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier."""
-        wanted = n_tokens * TARGET_CHUNK_S / max(seconds, 1e-6)
-        bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
-        self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)

@@ -13,6 +13,10 @@ from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Tr
 from chat_worker.engine.sampling import Row
 from worker_runtime.memory.trim import return_freed_memory
 
+# llama.cpp multiplies quantized weights by so many tokens at once, and by those left over one by
+# one: three of them cost about as much as ten others, and are rounded otherwise.
+KERNEL_ROWS = 4
+
 
 class LlamaRunner:
     """One model and one context with the KV cache of all slots.
@@ -100,8 +104,7 @@ class LlamaRunner:
         return [sorted(batch, key=lambda item: item.slot) for batch in batches]
 
     def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
-        longest = max(item.size for item in items)
-        n_each = longest if 0 < self._n_tile <= longest else 0
+        n_each = self._padded(items)
         wanted = iter(self._batch.fill(items, n_each))
         code = self._native.llama_decode(self._context.handle, self._batch.struct)
         if code:
@@ -110,6 +113,18 @@ class LlamaRunner:
             if item.size < n_each:
                 self.apply(Truncate(item.slot, item.start + item.size))
             yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
+
+    def _padded(self, items: list[Item]) -> int:
+        """The length that these items get; 0: each its own."""
+        longest = max(item.size for item in items)
+        if not self._n_tile or longest < self._n_tile:
+            return 0
+        limits = self._limits
+        whole = -(-longest // KERNEL_ROWS) * KERNEL_ROWS
+        furthest = max(item.start for item in items) + whole
+        if len(items) * whole <= limits.n_together and furthest <= limits.n_ctx:
+            return whole
+        return longest
 
     def _row(self, index: int) -> Row:
         pointer = self._native.llama_get_logits_ith(self._context.handle, index)

@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chat_worker.backends.llama_cpp.runner import LlamaRunner
+from chat_worker.engine.prefill import TOGETHER
 from chat_worker.engine.runner import Item, Truncate
-from chat_worker.engine.scheduler import TOGETHER, Scheduler
+from chat_worker.engine.scheduler import Scheduler
 from tests.unit.chat_worker.fake_runner import limits
+from tests.unit.chat_worker.scheduling import learn_chunk, sequence
 from tests.unit.chat_worker.test_runner_contract import (
     TOLERANCE,
     compute,
@@ -16,7 +19,6 @@ from tests.unit.chat_worker.test_runner_contract import (
     prompt,
 )
 from tests.unit.chat_worker.test_runner_contract import sequence as greedy_sequence
-from tests.unit.chat_worker.test_scheduler import learn_chunk, sequence
 
 CHUNK_TOKENS = 100
 
@@ -66,6 +68,59 @@ def test_parts_of_a_long_prompt_have_no_company() -> None:
 
 def test_where_it_costs_as_much_each_prompt_has_its_own_step() -> None:
     assert prompts(scheduler(n_together=0), *[100] * 10) == [100]
+
+
+def test_answers_wait_for_whole_prompts_and_then_go_on_together() -> None:
+    made = scheduler(n_together=0)
+    for n in range(10):
+        made.add(sequence([3 + n] * 100))
+    before: list[int] = []
+    for _ in range(2):
+        n_prompts = 0
+        while True:
+            plan, _admissions = made.schedule()
+            made.commit(plan.items, 0.4)
+            n_prompts += sum(item.n_tokens > 1 for item in plan.items)
+            for item in plan.items:
+                if item.completes:
+                    item.sequence.tokens.append(7)
+            if any(item.n_tokens == 1 for item in plan.items):
+                break
+        before.append(n_prompts)
+    # The one that decoded already, and five prompts with it after the fifth.
+    assert before == [int(TOGETHER) + 1] * 2
+
+
+def test_answers_do_not_wait_for_parts_of_a_long_prompt() -> None:
+    made = scheduler()
+    made.add(sequence([3] * 1000))
+    plan, _ = made.schedule()
+    assert [item.n_tokens for item in plan.items] == [1, CHUNK_TOKENS]
+
+
+def test_answers_do_not_wait_where_the_model_is_too_slow_for_it() -> None:
+    made = scheduler()
+    learn_chunk(made, 1)
+    made.add(sequence([3] * 20))
+    plan, _ = made.schedule()
+    assert [item.n_tokens for item in plan.items] == [1, 20]
+
+
+@pytest.mark.parametrize(
+    ("start", "n_tokens", "n_computed"), [(0, 93, 96), (0, 96, 96), (0, 63, 63), (417, 95, 95)]
+)
+def test_no_tokens_of_a_prompt_are_left_over_for_llama_cpps_slow_kernel(
+    tiny_gguf: Path, start: int, n_tokens: int, n_computed: int
+) -> None:
+    runner = llama_runner(tiny_gguf, 8 * 512)
+    tokens = prompt(1, start + n_tokens)
+    if start:
+        compute(runner, tokens[:start], 0)
+    compute(runner, tokens, 0, start)
+    assert isinstance(runner, LlamaRunner)
+    assert runner._batch.struct.n_tokens == n_computed
+    assert runner.length(0) == start + n_tokens
+    runner.close()
 
 
 def test_llama_cpp_gives_alike_prompts_the_logits_that_each_has_alone(tiny_gguf: Path) -> None:

@@ -1,0 +1,69 @@
+"""Drives a scheduler step by step, without threads or a model."""
+
+from chat_worker.engine.prefill import TARGET_CHUNK_S
+from chat_worker.engine.runner import Limits
+from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.scheduler import Scheduler
+from chat_worker.engine.sequence import Sequence
+from tests.unit.chat_worker.fake_runner import FakeRunner
+
+GREEDY = SamplingParams(temperature=0)
+
+
+def sequence(prompt: list[int], n_new: int = 4, salt: str = "", call_id: int = 0) -> Sequence:
+    return Sequence(
+        call_id=call_id,
+        choice=0,
+        tokens=list(prompt),
+        limit=len(prompt) + n_new,
+        sampler=Sampler(GREEDY, prompt),
+        salt=salt,
+    )
+
+
+class Driver:
+    """Runs a scheduler as the loop does, with time that stands still."""
+
+    def __init__(self, bounds: Limits | None = None) -> None:
+        self.runner = FakeRunner(bounds)
+        self.scheduler = Scheduler(self.runner.limits)
+
+    def step(self) -> None:
+        plan, _ = self.scheduler.schedule()
+        for op in plan.ops:
+            self.runner.apply(op)
+        if not plan.items:
+            return
+        rows = iter(self.runner.run(plan.items))
+        self.scheduler.commit(plan.items, 0.1)
+        for item in plan.items:
+            own = [next(rows) for _ in range(item.n_rows)]
+            if item.completes:
+                item.sequence.tokens.append(item.sequence.sampler.pick(own[-1]))
+                if len(item.sequence.tokens) >= item.sequence.limit:
+                    self.scheduler.remove(item.sequence)
+
+    def run(self, *sequences: Sequence, most: int = 2000) -> None:
+        for one in sequences:
+            self.scheduler.add(one)
+        for _ in range(most):
+            if self.scheduler.is_idle:
+                break
+            self.step()
+        assert self.scheduler.is_idle, "every sequence ends"
+        self.scheduler.slots.check_integrity(self.runner.length)
+
+
+def learn_chunk(scheduler: Scheduler, n_tokens: int) -> None:
+    """Let it find that so many tokens of a prompt take as long as a step may."""
+    for _ in range(8):
+        warm_up = sequence([7] * 500)
+        scheduler.add(warm_up)
+        plan, _ = scheduler.schedule()
+        (chunk,) = (item for item in plan.items if item.sequence is warm_up)
+        scheduler.commit([chunk], chunk.n_tokens * TARGET_CHUNK_S / n_tokens)
+        scheduler.forget(warm_up)
+
+
+def output(one: Sequence) -> list[int]:
+    return one.tokens[one.n_prompt :]
