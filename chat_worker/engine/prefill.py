@@ -17,7 +17,7 @@ OLDEST_TURN = 4
 WHOLE_PROMPT_GRACE = 0.8
 # Whole prompts that cost less computed together may take so many chunks' time, and so may those
 # that go before the next token of others.
-TOGETHER = 4.5
+TOGETHER = 5.5
 
 
 class Prefill:
@@ -107,11 +107,13 @@ class Prefill:
         most = min(n_batch, self._limits.n_together, int(self._chunk_tokens * TOGETHER))
         n_more = min(most // first.n_tokens - len(items), n_rows)
         chosen = {item.sequence for item in items}
-        companions = [
-            Item.of(sequence, sequence.n_pending)
+        candidates = [
+            sequence
             for sequence in prefilling
             if sequence not in chosen
             and not sequence.n_unscored
             and alike(sequence.n_pending, first.n_tokens)
         ]
-        return companions[: max(n_more, 0)]
+        # The nearest in length: all are padded to the longest.
+        candidates.sort(key=lambda sequence: abs(sequence.n_pending - first.n_tokens))
+        return [Item.of(sequence, sequence.n_pending) for sequence in candidates[: max(n_more, 0)]]

@@ -1,6 +1,7 @@
 """Fills llama.cpp's batches from a plan, decodes them, and hands out the logits rows."""
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -120,7 +121,8 @@ class LlamaRunner:
         if not self._n_tile or longest < self._n_tile:
             return 0
         limits = self._limits
-        whole = -(-longest // KERNEL_ROWS) * KERNEL_ROWS
+        multiple = KERNEL_ROWS // math.gcd(KERNEL_ROWS, len(items))
+        whole = -(-longest // multiple) * multiple
         furthest = max(item.start for item in items) + whole
         if len(items) * whole <= limits.n_together and furthest <= limits.n_ctx:
             return whole

@@ -62,6 +62,11 @@ def test_prompts_of_other_lengths_wait_for_their_turn(others: list[int]) -> None
     assert prompts(scheduler(), 100, *others) == [100]
 
 
+def test_of_more_than_there_is_time_for_those_nearest_in_length_are_taken() -> None:
+    lengths = [100, 109, 91, 101, 102, 109, 99, 103]
+    assert prompts(scheduler(), *lengths) == [99, 100, 101, 102, 103]
+
+
 def test_parts_of_a_long_prompt_have_no_company() -> None:
     assert len(prompts(scheduler(), 500, 500, 500)) == 1
 
@@ -87,7 +92,7 @@ def test_answers_wait_for_whole_prompts_and_then_go_on_together() -> None:
             if any(item.n_tokens == 1 for item in plan.items):
                 break
         before.append(n_prompts)
-    # The one that decoded already, and five prompts with it after the fifth.
+    # So many and one prompts had their turn before the next step with an answer in it.
     assert before == [int(TOGETHER) + 1] * 2
 
 
