@@ -77,7 +77,7 @@ def test_where_it_costs_as_much_each_prompt_has_its_own_step() -> None:
 
 def test_answers_wait_for_whole_prompts_and_then_go_on_together() -> None:
     made = scheduler(n_together=0)
-    for n in range(10):
+    for n in range(12):
         made.add(sequence([3 + n] * 100))
     before: list[int] = []
     for _ in range(2):
