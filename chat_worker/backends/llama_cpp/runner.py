@@ -14,8 +14,8 @@ from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Tr
 from chat_worker.engine.sampling import Row
 from worker_runtime.memory.trim import return_freed_memory
 
-# llama.cpp multiplies quantized weights by so many tokens at once, and by those left over one by
-# one: three of them cost about as much as ten others, and are rounded otherwise.
+# llama.cpp multiplies quantized weights by so many tokens at once; those left over go one by one,
+# which takes longer than to fill them up.
 KERNEL_ROWS = 4
 
 
@@ -118,15 +118,12 @@ class LlamaRunner:
     def _padded(self, items: list[Item]) -> int:
         """The length that these items get; 0: each its own."""
         longest = max(item.size for item in items)
-        if not self._n_tile or longest < self._n_tile:
+        if len(items) == 1 or not self._n_tile or longest < self._n_tile:
             return 0
-        limits = self._limits
         multiple = KERNEL_ROWS // math.gcd(KERNEL_ROWS, len(items))
         whole = -(-longest // multiple) * multiple
-        furthest = max(item.start for item in items) + whole
-        if len(items) * whole <= limits.n_together and furthest <= limits.n_ctx:
-            return whole
-        return longest
+        fits = (_fits(item, whole, len(items), self._limits) for item in items)
+        return whole if all(fits) else longest
 
     def _row(self, index: int) -> Row:
         pointer = self._native.llama_get_logits_ith(self._context.handle, index)
@@ -151,7 +148,7 @@ def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[
     """
     long: list[list[Item]] = []
     for item in sorted((i for i in items if i.size >= n_tile), key=lambda i: i.size, reverse=True):
-        if long and _fits(item, long[-1], limits):
+        if long and _fits(item, long[-1][0].size, len(long[-1]) + 1, limits):
             long[-1].append(item)
         else:
             long.append([item])
@@ -168,14 +165,10 @@ def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[
     return long + short
 
 
-def _fits(item: Item, group: list[Item], limits: Limits) -> bool:
-    """True if the item can be padded to the length of the others, of which the longest is first."""
-    longest = group[0].size
-    return (
-        alike(item.size, longest)
-        and (len(group) + 1) * longest <= limits.n_together
-        and item.start + longest <= limits.n_ctx
-    )
+def _fits(item: Item, n_each: int, n_items: int, limits: Limits) -> bool:
+    """True if the item can be padded to `n_each` tokens, as one of so many."""
+    is_near = alike(item.size, n_each)
+    return is_near and n_items * n_each <= limits.n_together and item.start + n_each <= limits.n_ctx
 
 
 class _Batch:

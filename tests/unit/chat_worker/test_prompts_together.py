@@ -112,19 +112,18 @@ def test_answers_do_not_wait_where_the_model_is_too_slow_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "n_tokens", "n_computed"), [(0, 93, 96), (0, 96, 96), (0, 63, 63), (417, 95, 95)]
+    ("lengths", "n_computed"), [([93], 93), ([93, 91], 2 * 94), ([97, 95, 97], 3 * 100)]
 )
-def test_no_tokens_of_a_prompt_are_left_over_for_llama_cpps_slow_kernel(
-    tiny_gguf: Path, start: int, n_tokens: int, n_computed: int
+def test_no_tokens_of_prompts_together_are_left_over_for_llama_cpps_slow_kernel(
+    tiny_gguf: Path, lengths: list[int], n_computed: int
 ) -> None:
     runner = llama_runner(tiny_gguf, 8 * 512)
-    tokens = prompt(1, start + n_tokens)
-    if start:
-        compute(runner, tokens[:start], 0)
-    compute(runner, tokens, 0, start)
     assert isinstance(runner, LlamaRunner)
+    tokens = [prompt(seed, length) for seed, length in enumerate(lengths)]
+    items = [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
+    runner.run(items)
     assert runner._batch.struct.n_tokens == n_computed
-    assert runner.length(0) == start + n_tokens
+    assert [runner.length(slot) for slot in range(len(lengths))] == lengths
     runner.close()
 
 
