@@ -41,7 +41,12 @@ class Prefill:
         return prompts if self._go_first(prompts, answers) else answers + prompts
 
     def learn(self, n_tokens: int, seconds: float) -> None:
-        """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier."""
+        """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier.
+
+        Few tokens say nothing of a chunk's speed.
+        """
+        if n_tokens < MIN_CHUNK_TOKENS:
+            return
         wanted = n_tokens * TARGET_CHUNK_S / max(seconds, 1e-6)
         bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
         self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)

@@ -48,9 +48,9 @@ class Item:
     def of(cls, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Self:
         """The next `n_tokens` of a running sequence, with the rows that it needs of them."""
         assert sequence.slot is not None, "a running sequence has a slot"
-        completes = sequence.n_computed + n_tokens == len(sequence.tokens)
-        n_rows = n_tokens if sequence.n_unscored else int(completes)
         start = sequence.n_computed
+        completes = start + n_tokens == len(sequence.tokens)
+        n_rows = n_tokens if sequence.n_unscored else int(completes)
         return cls(sequence, sequence.slot, start, n_tokens, n_rows + len(guess), guess)
 
     @property

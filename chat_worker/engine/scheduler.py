@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from chat_worker.engine.lookup import Costs
-from chat_worker.engine.prefill import MIN_CHUNK_TOKENS, Prefill
+from chat_worker.engine.prefill import Prefill
 from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
@@ -102,10 +102,10 @@ class Scheduler:
                 n_prompt_tokens += item.n_tokens
             else:
                 n_decoding += 1
-        if n_prompt_tokens >= MIN_CHUNK_TOKENS:
+        if n_prompt_tokens:
             decoding_s = min(self._costs.seconds(n_decoding), seconds / 2)
             self._prefill.learn(n_prompt_tokens, seconds - decoding_s)
-        elif not n_prompt_tokens:
+        else:
             self._costs.learn(sum(item.n_rows for item in items), seconds)
 
     def settle(self, item: Item, n_right: int) -> None:

@@ -49,6 +49,11 @@ def prompts(made: Scheduler, *lengths: int) -> list[int]:
     return sorted(item.n_tokens for item in plan.items if item.n_tokens > 1)
 
 
+def whole(tokens: list[list[int]]) -> list[Item]:
+    """Each prompt in a slot of its own, with the row after its last token."""
+    return [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
+
+
 def test_alike_prompts_are_computed_together_for_a_few_chunks_time() -> None:
     assert prompts(scheduler(), *[100] * 10) == [100] * int(TOGETHER)
 
@@ -120,8 +125,7 @@ def test_no_tokens_of_prompts_together_are_left_over_for_llama_cpps_slow_kernel(
     runner = llama_runner(tiny_gguf, 8 * 512)
     assert isinstance(runner, LlamaRunner)
     tokens = [prompt(seed, length) for seed, length in enumerate(lengths)]
-    items = [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
-    runner.run(items)
+    runner.run(whole(tokens))
     assert runner._batch.struct.n_tokens == n_computed
     assert [runner.length(slot) for slot in range(len(lengths))] == lengths
     runner.close()
@@ -132,8 +136,7 @@ def test_llama_cpp_gives_alike_prompts_the_logits_that_each_has_alone(tiny_gguf:
     assert runner.limits.n_together
     tokens = [prompt(seed, length) for seed, length in enumerate((100, 91, 97, 70, 100))]
     alone = compute_alone(runner, tokens)
-    items = [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
-    together = [row.copy() for row in runner.run(items)]
+    together = [row.copy() for row in runner.run(whole(tokens))]
     for expected, row in zip(alone, together, strict=True):
         assert np.abs(row - expected).max() < TOLERANCE
     # What they were padded with is gone, and they go on as if it had never been.
