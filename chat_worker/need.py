@@ -1,9 +1,9 @@
 """What a chat model takes in memory, computed from its files' headers before it is loaded.
 
-For llama.cpp: the file stays mapped; matrices of some types are kept a second time, in the order
-that the CPU multiplies them in; the KV cache is `llama_kv_cache`'s (all layers have all cells, as
-`swa_full` is on). For transformers: `torch` weights in their dtype, packed for oneDNN, and what the
-slots hold. Constants were measured; `run.py bench estimate` shows how far they are off.
+For llama.cpp: weights as they are in the file; the KV cache is `llama_kv_cache`'s (all layers have
+all cells, as `swa_full` is on). For transformers: `torch` weights in their dtype, packed for
+oneDNN, and what the slots hold. Constants were measured; `run.py bench estimate` shows how far they
+are off.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from worker_runtime.memory.need import Need
 
 MIB = 1 << 20
 # Interpreter and libraries with nothing loaded, measured on Linux x86-64.
-LLAMA_PROCESS_BYTES = 58 * MIB
+LLAMA_PROCESS_BYTES = 66 * MIB
 TORCH_PROCESS_BYTES = 420 * MIB
 # Of a vocabulary in memory: texts, scores, and the table from text to id.
 TOKEN_BYTES = 140
@@ -51,8 +51,7 @@ def _in_llama(spec: LoadSpec, shape: Shape, cells: int) -> Need:
     # A state is of a slot, not of a cell, and always in 32 bits.
     states = 4 * spec.n_parallel * shape.state_values
     return Need(
-        mapped_weights=shape.n_bytes,
-        weights=shape.repacked_bytes,
+        weights=shape.n_bytes + shape.output_copy_bytes,
         kv=int(cells * shape.kv_values * KV_BYTES[spec.kv_type]) + states,
         compute=min(spec.n_ubatch, spec.n_batch, cells) * activations + logits,
         process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * shape.n_vocab,

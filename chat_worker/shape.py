@@ -12,12 +12,11 @@ from worker_runtime.gguf_header import GgufHeader, read_gguf_header
 from worker_runtime.model_folders import gguf_shards, read_causal_lm
 from worker_runtime.safetensors_header import check_safetensors
 
-# ggml types that `ggml-cpu/repack.cpp` knows an own order for: Q4_0, Q2_K, Q4_K, IQ4_NL, MXFP4.
+# ggml types for which `ggml-cpu/repack.cpp` has an order of its own on x86: Q4_0, Q2_K, Q4_K,
+# IQ4_NL, MXFP4.
 REPACKED_TYPES = frozenset({2, 10, 12, 20, 39})
 REPACKED_ROWS = 8
 MOST = 1 << 31  # of any number in a header
-# Rows are looked up in it, which only works in the file's order.
-NOT_REPACKED = frozenset({"token_embd.weight"})
 
 FileState = tuple[tuple[Path, int, int], ...]
 
@@ -31,7 +30,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         state_values: what layers without keys and values keep of one sequence.
         n_values: weights in the files.
         n_bytes: of these on disk.
-        repacked_bytes: of those that llama.cpp keeps in another order, too.
+        output_copy_bytes: of the embedding, where llama.cpp keeps another in the processor's order
+            for the output layer.
         is_tied: the output layer is the embedding.
     """
 
@@ -43,7 +43,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     state_values: int = 0
     n_values: int
     n_bytes: int
-    repacked_bytes: int = 0
+    output_copy_bytes: int = 0
     is_tied: bool = False
 
     @property
@@ -78,6 +78,7 @@ def _of_files(state: FileState) -> Shape:
         return _most(main.metadata.get(f"{main.architecture}.{name}"), default)
 
     hidden = number("embedding_length")
+    is_tied = not any(tensor.name == "output.weight" for tensor in tensors)
     return Shape(
         n_ctx_train=main.context_length,
         n_vocab=main.vocabulary_size,
@@ -87,15 +88,16 @@ def _of_files(state: FileState) -> Shape:
         state_values=number("block_count") * _layer_state(number),
         n_values=sum(math.prod(tensor.shape) for tensor in tensors),
         n_bytes=sum(tensor.size_bytes for tensor in tensors),
-        repacked_bytes=sum(
+        # Rows are looked up in the embedding, which only works in the file's order.
+        output_copy_bytes=sum(
             tensor.size_bytes
             for tensor in tensors
-            if tensor.type in REPACKED_TYPES
-            and tensor.name not in NOT_REPACKED
-            and len(tensor.shape) > 1
-            and tensor.shape[1] % REPACKED_ROWS == 0
+            if is_tied
+            and tensor.name == "token_embd.weight"
+            and tensor.type in REPACKED_TYPES
+            and main.vocabulary_size % REPACKED_ROWS == 0
         ),
-        is_tied=not any(tensor.name == "output.weight" for tensor in tensors),
+        is_tied=is_tied,
     )
 
 

@@ -44,8 +44,7 @@ OPTIONS = {
     "quantization": "quantization",
 }
 PARTS = {
-    "mapped_weights": "weights, mapped from the file",
-    "weights": "weights, in memory of their own",
+    "weights": "weights",
     "kv": "KV cache",
     "compute": "computing",
     "caches": "caches",

@@ -39,8 +39,6 @@ def need(spec: LoadSpec, size_bytes: int) -> Need:
         caches=spec.cache_bytes,
         process=PROCESS_BYTES[spec.backend],
     )
-    if spec.backend == LLAMA_CPP:
-        return replace(plain, mapped_weights=size_bytes)
     if spec.backend != OPENVINO:
         return replace(plain, weights=size_bytes)
     # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.

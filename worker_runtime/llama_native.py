@@ -12,6 +12,8 @@ import types
 from collections import deque
 from typing import Any
 
+LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding only tells in a comment
+
 _recent: deque[str] = deque(maxlen=50)
 _callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
 LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
@@ -38,6 +40,18 @@ def load_native() -> Any:
         native.llama_log_set(callback, ctypes.c_void_p(0))
         native.llama_backend_init()
     return native
+
+
+def model_params(native: Any) -> Any:
+    """How a file is loaded: read into memory where no GPU takes it, mapped otherwise.
+
+    Matrices that llama.cpp keeps in the processor's order would be there a second time in a mapped
+    file, and the others in small pages (see `HUGE_PAGES` in settings.py).
+    """
+    params = native.llama_model_default_params()
+    if not native.llama_supports_gpu_offload():
+        params.load_mode = LOAD_MODE_NONE
+    return params
 
 
 def recent_errors() -> str:

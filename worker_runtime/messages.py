@@ -84,7 +84,7 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
         anonymous_bytes=held.anonymous_bytes,
         mapped_bytes=held.mapped_bytes,
         peak_bytes=held.peak_bytes,
-        weights_bytes=need.weights + need.mapped_weights,
+        weights_bytes=need.weights,
         kv_bytes=need.kv,
         compute_bytes=need.compute,
         caches_bytes=need.caches,

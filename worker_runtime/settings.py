@@ -25,6 +25,10 @@ from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
 STRICT_REMAIN_GB = 1.0
+# glibc asks for huge pages for what malloc maps. Weights and KV caches are read from end to end at
+# each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
+# looked at.
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
@@ -290,7 +294,11 @@ class RuntimeSettings(SharedSettings):
 
 
 def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and `extra`, without secrets: for engine processes."""
+    """This process's environment and `extra`, without secrets: for engine processes.
+
+    Their memory is in huge pages where the system has them; a tunable of the user's own wins.
+    """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
     kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}
-    return kept | dict(extra)
+    tunables = ":".join(filter(None, (HUGE_PAGES, kept.get("GLIBC_TUNABLES"))))
+    return kept | {"GLIBC_TUNABLES": tunables} | dict(extra)

@@ -17,7 +17,7 @@ from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
 from protos.errors import BackendLoadFailed
-from worker_runtime.llama_native import load_native, recent_errors
+from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
 
@@ -44,9 +44,7 @@ def load(
         ways_out = ("install it: pip install 'y26hkx[llama]'",)
         raise _failed("llama-cpp-python is missing or does not run here", *ways_out) from error
     on_progress(0.3, "reading weights")
-    model = native.llama_model_load_from_file(
-        os.fsencode(path), native.llama_model_default_params()
-    )
+    model = native.llama_model_load_from_file(os.fsencode(path), model_params(native))
     if not model:
         raise _failed("the file is damaged, or of a kind that this llama.cpp does not know")
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)

@@ -102,8 +102,7 @@ def _computed(need: Need) -> Need:
 
 def _error(need: Need, held: ProcessMemory) -> int:
     """What it holds beyond `need`, or falls short of it by even with all that comes with use."""
-    # Pages of a mapped file that the system took back are needed all the same.
-    seen = held.anonymous_bytes + max(held.mapped_bytes, need.mapped_weights)
+    seen = held.resident_bytes
     if not need.loading:
         seen = max(seen, held.peak_bytes)
     most = seen + need.kv + need.compute + need.caches

@@ -7,8 +7,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes.
 
     Args:
-        mapped_weights: read from the file as they are used; resident, but the system can drop them.
-        weights: copied or converted into anonymous memory.
+        weights: as they are in memory.
         kv: of all cells of the cache.
         compute: buffers for one step.
         caches: what the model may keep of past work.
@@ -17,7 +16,6 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         correction: what past loads of the same taught, over the sum of the rest; may be negative.
     """
 
-    mapped_weights: int = 0
     weights: int = 0
     kv: int = 0
     compute: int = 0

@@ -16,7 +16,7 @@ from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from protos.errors import BackendLoadFailed
-from worker_runtime.llama_native import load_native, recent_errors
+from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
 
@@ -97,7 +97,7 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
         on_progress(fraction)
         return True
 
-    params = native.llama_model_default_params()
+    params = model_params(native)
     params.progress_callback = native.llama_progress_callback(progress)
     model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
     if not model:

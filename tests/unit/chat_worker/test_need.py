@@ -1,9 +1,12 @@
 """What a chat model needs: against figures computed by hand, and against real processes."""
 
 import contextlib
+import platform
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from chat_worker import messages as m
@@ -11,6 +14,7 @@ from chat_worker.need import MIB, need
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.child import ProcessLauncher
+from worker_runtime.llama_native import load_native
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.wire import raw
 
@@ -18,6 +22,14 @@ GUIDE = Path(__file__).resolve().parents[3] / "models" / "guide"
 GGUF, FOLDER = GUIDE / "qwen2-y26hkx-guide.gguf", GUIDE / "qwen2-y26hkx-guide"
 BAR_SHARE, BAR_BYTES = 0.10, 64 * MIB
 N_CTX = 512
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+LIBC, LIBC_VERSION = platform.libc_ver()
+HAS_HUGE_PAGES = (
+    LIBC == "glibc"
+    and tuple(int(part) for part in LIBC_VERSION.split(".")) >= (2, 35)
+    and HUGE_PAGES.is_file()
+    and "[never]" not in HUGE_PAGES.read_text()
+)
 
 
 def spec(path: Path, **changed: object) -> m.LoadSpec:
@@ -44,15 +56,14 @@ def test_the_total_leaves_out_what_is_mapped_only_while_it_loads() -> None:
     assert need(spec(GGUF)).loading == 0
 
 
-@pytest.mark.parametrize("path", [GGUF, FOLDER], ids=["llama.cpp", "transformers"])
-async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) -> None:
-    probe = SystemMemoryProbe()
-    wanted = spec(path)
+@contextlib.asynccontextmanager
+async def busy(wanted: m.LoadSpec) -> AsyncIterator[int]:
+    """The process of an engine that loaded `wanted` and has answered a full prompt."""
     entry = ModelEntry(
         id="guide",
         capability="chat",
         backend=wanted.backend,
-        path=path,
+        path=Path(wanted.path),
         size_bytes=0,
         created_s=0,
         context_length=N_CTX,
@@ -60,8 +71,8 @@ async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) 
         load_spec=raw(wanted),
         engine_module="chat_worker.engine_process",
     )
-    launcher = ProcessLauncher(probe, ChatSettings(_env_file=None).engine_environment)
-    engine = await launcher.start(entry)
+    environment = ChatSettings(_env_file=None).engine_environment
+    engine = await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
     try:
         await engine.load(entry.load_spec, lambda fraction, stage: None)
         prompt = m.PromptTokens([10 + i % 500 for i in range(N_CTX - 8)])
@@ -69,9 +80,39 @@ async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) 
         async with contextlib.aclosing(engine.call(ask)) as events:
             async for _ in events:
                 pass
-        peak = probe.process(engine.pid).peak_bytes
+        yield engine.pid
     finally:
         await engine.stop(5)
+
+
+@pytest.mark.parametrize("path", [GGUF, FOLDER], ids=["llama.cpp", "transformers"])
+async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) -> None:
+    wanted = spec(path)
+    async with busy(wanted) as pid:
+        peak = SystemMemoryProbe().process(pid).peak_bytes
     if not peak:
         pytest.skip("this system does not tell a process's peak")
     assert abs(need(wanted).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)
+
+
+async def test_weights_of_a_gguf_file_are_in_memory_once() -> None:
+    if load_native().llama_supports_gpu_offload():
+        pytest.skip("a GPU takes the weights out of the mapped file")
+    async with busy(spec(GGUF)) as pid:
+        maps = psutil.Process(pid).memory_maps()
+    assert GGUF.name not in {Path(mapped.path).name for mapped in maps}
+
+
+def share_in_huge_pages(pid: int) -> float:
+    """Of the anonymous memory of a process."""
+    fields = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").split()
+    huge, anonymous = (fields[fields.index(name) + 1] for name in ("AnonHugePages:", "Anonymous:"))
+    return int(huge) / int(anonymous)
+
+
+@pytest.mark.skipif(not HAS_HUGE_PAGES, reason="this system gives no huge pages for the asking")
+async def test_an_engine_has_its_memory_in_huge_pages() -> None:
+    async with busy(spec(GGUF)) as pid:
+        share = share_in_huge_pages(pid)
+    # The rest is Python's own, in pieces too small for them.
+    assert share > 1 / 3

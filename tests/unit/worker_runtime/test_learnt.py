@@ -56,9 +56,9 @@ def test_less_work_does_not_unteach_what_more_work_took(file: Path) -> None:
 
 
 def test_what_comes_with_use_is_not_taken_for_an_error(file: Path) -> None:
-    rung = Rung(entry(), Need(weights=GIB, kv=GIB, mapped_weights=GIB, loading=GIB))
-    # The cache is empty yet, and the system took the file's pages back.
-    Learnt(file).note(rung, ProcessMemory(GIB, 0, 4 * GIB))
+    rung = Rung(entry(), Need(weights=2 * GIB, kv=GIB, loading=GIB))
+    # The cache is empty yet.
+    Learnt(file).note(rung, ProcessMemory(2 * GIB, 0, 4 * GIB))
     assert correction(file, rung) == 0
     Learnt(file).note(rung, ProcessMemory(GIB // 2, GIB))
     assert correction(file, rung) == -GIB // 2

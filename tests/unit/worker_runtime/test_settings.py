@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker_runtime.settings import RuntimeSettings, engine_environment
+from worker_runtime.settings import HUGE_PAGES, RuntimeSettings, engine_environment
 
 
 def test_engine_processes_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,6 +12,13 @@ def test_engine_processes_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
     passed = engine_environment({"OMP_NUM_THREADS": "2"})
     assert "canary" not in passed.values()
     assert (passed["MAX_INPUT_TOKENS"], passed["OMP_NUM_THREADS"]) == ("7", "2")
+
+
+def test_a_tunable_of_the_users_own_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    # Of two that say something of the same, glibc takes the last.
+    ours, theirs = engine_environment({})["GLIBC_TUNABLES"].split(":")
+    assert (ours, theirs) == (HUGE_PAGES, "glibc.malloc.hugetlb=0")
 
 
 def test_each_setting_says_what_it_is_and_which_variable_sets_it() -> None:
