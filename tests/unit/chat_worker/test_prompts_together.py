@@ -49,6 +49,20 @@ def prompts(made: Scheduler, *lengths: int) -> list[int]:
     return sorted(item.n_tokens for item in plan.items if item.n_tokens > 1)
 
 
+def n_before_an_answer(made: Scheduler) -> int:
+    """Prompts that are computed until a step has an answer's next token in it."""
+    n_prompts = 0
+    while True:
+        plan, _ = made.schedule()
+        made.commit(plan.items, 0.4)
+        n_prompts += sum(item.n_tokens > 1 for item in plan.items)
+        for item in plan.items:
+            if item.completes:
+                item.sequence.tokens.append(7)
+        if any(item.n_tokens == 1 for item in plan.items):
+            return n_prompts
+
+
 def whole(tokens: list[list[int]]) -> list[Item]:
     """Each prompt in a slot of its own, with the row after its last token."""
     return [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
@@ -82,23 +96,22 @@ def test_where_it_costs_as_much_each_prompt_has_its_own_step() -> None:
 
 def test_answers_wait_for_whole_prompts_and_then_go_on_together() -> None:
     made = scheduler(n_together=0)
+    assert [n_before_an_answer(made) for _ in range(2)] == [0, 0]
     for n in range(12):
         made.add(sequence([3 + n] * 100))
-    before: list[int] = []
-    for _ in range(2):
-        n_prompts = 0
-        while True:
-            plan, _admissions = made.schedule()
-            made.commit(plan.items, 0.4)
-            n_prompts += sum(item.n_tokens > 1 for item in plan.items)
-            for item in plan.items:
-                if item.completes:
-                    item.sequence.tokens.append(7)
-            if any(item.n_tokens == 1 for item in plan.items):
-                break
-        before.append(n_prompts)
     # So many and one prompts had their turn before the next step with an answer in it.
-    assert before == [int(TOGETHER) + 1] * 2
+    assert [n_before_an_answer(made) for _ in range(2)] == [int(TOGETHER) + 1] * 2
+
+
+def test_answers_that_begin_together_wait_for_each_other() -> None:
+    made = scheduler(n_together=0)
+    for n in range(8):
+        made.add(sequence([3 + n] * 100))
+    assert n_before_an_answer(made) == 8
+    # Then they are being read, and wait no longer than others.
+    for n in range(7):
+        made.add(sequence([203 + n] * 100))
+    assert n_before_an_answer(made) == int(TOGETHER) + 1
 
 
 def test_answers_do_not_wait_for_parts_of_a_long_prompt() -> None:
