@@ -12,6 +12,7 @@ import pytest
 from chat_worker import messages as m
 from chat_worker.need import MIB, need
 from chat_worker.settings import ChatSettings
+from chat_worker.shape import shape_of
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.child import ProcessLauncher
 from worker_runtime.llama_native import load_native
@@ -54,6 +55,17 @@ def test_the_total_leaves_out_what_is_mapped_only_while_it_loads() -> None:
     later = of_folder.kv + of_folder.compute
     assert of_folder.peak == max(of_folder.total, of_folder.total - later + of_folder.loading)
     assert need(spec(GGUF)).loading == 0
+
+
+def test_an_embedding_that_is_the_output_layer_too_is_kept_in_both_orders(tmp_path: Path) -> None:
+    native, in_q4 = load_native(), tmp_path / "q4_0.gguf"
+    params = native.llama_model_quantize_default_params()
+    params.ftype, params.pure = native.LLAMA_FTYPE_MOSTLY_Q4_0, True
+    assert not native.llama_model_quantize(str(GGUF).encode(), str(in_q4).encode(), params)
+    shape = shape_of(in_q4)
+    # Blocks of 32 weights take 18 bytes.
+    assert need(spec(in_q4)).weights - shape.n_bytes == shape.table_values * 18 // 32
+    assert need(spec(GGUF)).weights == shape_of(GGUF).n_bytes
 
 
 @contextlib.asynccontextmanager
