@@ -18,8 +18,8 @@ WHOLE_PROMPT_GRACE = 0.8
 # Whole prompts that cost less computed together may take so many chunks' time, and so may those
 # that go before the next token of others.
 TOGETHER = 5.5
-# As long as all answers have but their first token: nobody is reading yet, and without this those
-# that begin together drift apart by a step for each time that they are let go ahead.
+# The latter may take so many while all others have but their first token: nobody is reading yet,
+# and those that begin together would drift apart by a step each time that they are let go ahead.
 BEGINNING = 20
 
 
@@ -58,8 +58,8 @@ class Prefill:
         """True if the answers wait for these prompts, which then decode along: a step costs little
         more for many answers than for few, and those that begin together end together."""
         self._n_ahead += sum(item.n_tokens for item in prompts)
-        have_begun = all(answer.sequence.n_generated <= 1 for answer in answers)
-        most = self._chunk_tokens * (BEGINNING if have_begun else TOGETHER)
+        have_just_begun = all(answer.sequence.n_generated <= 1 for answer in answers)
+        most = self._chunk_tokens * (BEGINNING if have_just_begun else TOGETHER)
         in_time = self._has_time and self._n_ahead <= most
         if prompts and answers and in_time and all(item.completes for item in prompts):
             return True
