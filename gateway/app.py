@@ -87,12 +87,13 @@ def create_app(
     app.state.services = services
     # Built when it is asked for, which few processes ever are.
     app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
-    modules = [chat, responses, messages, completions, tokenize]
+    # The first are found soonest.
+    modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
+    modules += [responses, messages, completions, tokenize]
     modules += [models, lifecycle, health, metrics]
-    if with_embeddings:
-        modules += [embeddings, rerank]
     for module in modules:
-        app.include_router(module.router)
+        # Included routers would match every path twice, and much more slowly.
+        app.router.routes.extend(module.router.routes)
     app.add_exception_handler(ServingError, _serving_error)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the outermost.

@@ -8,6 +8,7 @@ from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.presence import while_present
+from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call, new_id
 from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
@@ -15,7 +16,7 @@ from gateway.sse import EventStream
 from gateway.translate.chat_reply import ChatChunks, collect
 from gateway.translate.chat_request import generate_request
 
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 NAMES = {
     name: f"chat_template_kwargs.{name}"
     for name in ("enable_thinking", "thinking", "thinking_budget")

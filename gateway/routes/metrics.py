@@ -4,9 +4,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.request_route import RequestRoute
 from gateway.services import services_of
 
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 
 
 @router.get("/metrics")

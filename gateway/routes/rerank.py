@@ -7,6 +7,7 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
+from gateway.request_route import RequestRoute
 from gateway.routes.embedder import ask, headers
 from gateway.routes.generation import new_id
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
@@ -20,7 +21,7 @@ from gateway.translate.rerank import (
     score_request,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=RequestRoute)
 
 
 @router.post("/reranking", openapi_extra=takes(RerankRequest))
