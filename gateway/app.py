@@ -83,6 +83,8 @@ def create_app(
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # Or it looks for a tracer at every request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.services = services
     # Built when it is asked for, which few processes ever are.

@@ -6,6 +6,9 @@ with an error.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class Drain:
@@ -13,3 +16,20 @@ class Drain:
         self.begun = False
         self.refusing = False
         self.expired = asyncio.Event()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @contextmanager
+    def ending(self, task: asyncio.Task[Any]) -> Iterator[None]:
+        """Cancel `task` when the time is over."""
+        self._running.add(task)
+        if self.expired.is_set():
+            task.cancel()
+        try:
+            yield
+        finally:
+            self._running.discard(task)
+
+    def expire(self) -> None:
+        self.expired.set()
+        for task in self._running:
+            task.cancel()

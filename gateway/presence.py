@@ -17,31 +17,35 @@ from protos.errors import Cancelled, NotReady
 T = TypeVar("T")
 
 
-async def gone(receive: Receive) -> None:
-    """Return when the client has left; call it once the body has been read."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled and awaited if nobody can get it any more.
+
+    Call it once the body has been read.
 
     Raises:
         Cancelled: the client left.
         NotReady: the gateway's time to drain is over.
     """
+    drain = context_of(request.scope).drain
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(gone(request.receive))
-    ending = asyncio.ensure_future(context_of(request.scope).drain.expired.wait())
-    tasks = (working, leaving, ending)
+    leaving = asyncio.ensure_future(_gone(request.receive))
+    leaving.add_done_callback(lambda _: working.cancel())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
+        with drain.ending(working):
+            return await working
+    except asyncio.CancelledError:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
         if leaving.done():
-            raise Cancelled("the client left")
-        raise NotReady("the server is shutting down", retry_after_s=5)
+            raise Cancelled("the client left") from None
+        if drain.expired.is_set():
+            raise NotReady("the server is shutting down", retry_after_s=5) from None
+        raise
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        leaving.cancel()
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -10,7 +10,6 @@ from typing import Any
 import h11
 import orjson
 import uvicorn
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.access_log import note_refusal
@@ -20,7 +19,6 @@ from gateway.errors import envelope
 from gateway.open_files import fit_connections
 from gateway.request_context import new_request_id
 from gateway.settings import GatewaySettings
-from gateway.sse import ABORT_KEY
 from protos.errors import InvalidRequest, Overloaded, ServingError
 from protos.loopback import is_loopback
 
@@ -46,16 +44,10 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._app = self.config.loaded_app
-        self.app = self._with_abort
         self._address = ""
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._upload_timer: asyncio.TimerHandle | None = None
-
-    async def _with_abort(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[ABORT_KEY] = self.transport.abort
-        await self._app(scope, receive, send)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -103,10 +95,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._stall_timer is None:
-            # A close would wait for the reader.
-            self._stall_timer = self.loop.call_later(
-                self.settings.write_stall_s, self.transport.abort
-            )
+            self._stall_timer = self.loop.call_later(self.settings.write_stall_s, self._cut)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -142,6 +131,11 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self._head_timer = None
         if not self._busy() and not self.transport.is_closing():
             self._refuse(408, InvalidRequest("the request's head did not arrive in time"))
+
+    def _cut(self) -> None:
+        log.info("a client stopped reading: %s", self._address)
+        # A close would wait for the reader.
+        self.transport.abort()
 
     def _refuse(self, status: int, error: ServingError) -> None:
         request_id = new_request_id(None)
@@ -214,7 +208,7 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
         if self._draining is None:
             self._draining = asyncio.ensure_future(self._go_away())
         else:
-            self._drain.expired.set()
+            self._drain.expire()
             self.should_exit = True
 
     async def _go_away(self) -> None:
@@ -230,7 +224,7 @@ class GatewayServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typ
         deadline = asyncio.get_running_loop().time() + settings.drain_s
         while self.server_state.tasks and asyncio.get_running_loop().time() < deadline:
             await asyncio.wait(set(self.server_state.tasks), timeout=0.5)
-        drain.expired.set()
+        drain.expire()
         self.should_exit = True
 
 

@@ -30,7 +30,7 @@ class Services:
             settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
         )
         self.sse_limits = StreamLimits(
-            settings.sse_comment_interval_s, settings.write_stall_s, settings.sse_progress_after_s
+            settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
 
 

@@ -15,21 +15,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import error_body, error_response
-from gateway.presence import gone
+from gateway.presence import while_present
 from gateway.request_context import context_of
 from gateway.translate.progress import SILENCE
-from protos.errors import BackendFailure, NotReady, ServingError
+from protos.errors import BackendFailure, Cancelled, NotReady, ServingError
 
 # Between two comments with news, such as how far a load is.
 NEWS_S = 0.5
 DONE = b"data: [DONE]\n\n"
 END = {"type": "http.response.body", "body": b"", "more_body": False}
-# In the scope: drops the connection with what it has not read; a close would wait for the reader.
-ABORT_KEY = "y26hkx.abort"
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +50,10 @@ def one_error(body: dict[str, Any]) -> Iterable[bytes]:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """In seconds: silence before a comment, until a client that does not read is cut, and until
-    news of a queue or load are worth sending the head for."""
+    """In seconds: silence before a comment, and until news of a queue or load are worth sending
+    the head for."""
 
     comment_s: float
-    write_stall_s: float
     news_after_s: float = 2.0
 
 
@@ -95,31 +93,15 @@ class EventStream(Response):
         self._sent_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = context_of(scope)
-        writing = asyncio.ensure_future(self._write(scope, receive, send))
-        leaving = asyncio.ensure_future(gone(receive))
-        ending = asyncio.ensure_future(context.drain.expired.wait())
         comments = asyncio.ensure_future(self._break_silence(send))
-        tasks = (writing, leaving, ending, comments)
         try:
-            await asyncio.wait((writing, leaving, ending), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if not writing.cancelled():
-            self._finish(scope, writing)
-        elif ending.done() and not ending.cancelled():
-            error = NotReady("the server is shutting down", retry_after_s=5)
+            await while_present(Request(scope, receive), self._write(scope, receive, send))
+        except Cancelled:
+            pass  # nobody is left to be told
+        except NotReady as error:
             await self._fail(error, scope, receive, send)
-
-    def _finish(self, scope: Scope, writing: asyncio.Future[None]) -> None:
-        try:
-            writing.result()
-        except TimeoutError:
-            log.info("request %s: its client stopped reading", context_of(scope).request_id)
-            if (abort := scope.get(ABORT_KEY)) is not None:
-                abort()
+        finally:
+            comments.cancel()
 
     async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -129,8 +111,6 @@ class EventStream(Response):
             await self._put(send, self._done)
         except ServingError as error:
             await self._fail(error, scope, receive, send)
-        except TimeoutError:
-            raise
         except Exception:
             # The stream's outermost frame: what broke is logged, and the client is told.
             if not self._head_sent:
@@ -156,8 +136,7 @@ class EventStream(Response):
             self._head_sent = True
             await send(self._head())
         self._sent_s = asyncio.get_running_loop().time()
-        async with asyncio.timeout(self._limits.write_stall_s):
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _head(self) -> dict[str, object]:
         headers = [

@@ -15,7 +15,7 @@ from gateway.request_route import RequestRoute
 from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
-from gateway.translate.embeddings import embed_request, reply_parts
+from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts
 from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
@@ -48,7 +48,8 @@ async def _joined(parts: Iterator[bytes]) -> bytes:
     made = []
     for part in parts:
         made.append(part)
-        await asyncio.sleep(0)
+        if len(part) >= PART_BYTES:
+            await asyncio.sleep(0)
     return b"".join(made)
 
 

@@ -77,7 +77,7 @@ async def running_gateway(
             yield RunningGateway(port, http, server, services)
     finally:
         server.should_exit = True
-        services.drain.expired.set()
+        services.drain.expire()
         async with asyncio.timeout(SOON_S):
             await serving
 
