@@ -1,6 +1,6 @@
 """The gateway alone: a null worker behind it, so that every microsecond seen is the gateway's.
 
-The gateway runs on one core, the null worker and the load on the others. Added latency is the
+The gateway runs on one core, the null worker and the load on another. Added latency is the
 median of an embedding call through the gateway less the same call straight to the worker.
 
 With LITELLM_BIN set (the `litellm` command of `litellm[proxy]`), its proxy answers the same chat
@@ -116,7 +116,7 @@ def litellm(binary: str) -> Iterator[int]:
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
         )
         try:
-            pin(process, 0)
+            pin(process.pid, 0)
             wait_for(f"http://127.0.0.1:{port}/health/liveliness", within_s=120)
             yield port
         finally:
@@ -124,9 +124,9 @@ def litellm(binary: str) -> Iterator[int]:
             process.wait()
 
 
-def pin(process: subprocess.Popen[bytes], core: int) -> None:
+def pin(pid: int, core: int) -> None:
     if sys.platform != "darwin" and (psutil.cpu_count() or 1) > 1:
-        psutil.Process(process.pid).cpu_affinity([core])
+        psutil.Process(pid).cpu_affinity([core])
 
 
 def main(argv: list[str]) -> int:
@@ -141,8 +141,10 @@ def main(argv: list[str]) -> int:
     worker = subprocess.Popen([sys.executable, "-m", "benchmarks.null_worker", str(worker_port)])
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=env)
     try:
-        pin(gateway, 0)
-        pin(worker, 1)
+        pin(gateway.pid, 0)
+        # The load too, or it takes its time from the gateway's core.
+        for pid in (worker.pid, os.getpid()):
+            pin(pid, 1)
         wait_for(f"http://127.0.0.1:{port}/health/ready")
         added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
         rate = asyncio.run(flood(port, "/v1/embeddings", EMBEDDING))
