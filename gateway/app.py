@@ -7,8 +7,10 @@ from types import ModuleType
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from gateway.access_log import AccessLogMiddleware
 from gateway.auth import AuthMiddleware, Keys
@@ -61,6 +63,17 @@ BODIES = (
 )
 
 
+class Gateway(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        """Our layers alone: FastAPI's keep exit stacks, tracers and limits that nothing here uses,
+        and what its outermost one does, `RequestIdMiddleware` does in our shape."""
+        handlers = {ServingError: _serving_error, HTTPException: _http_error}
+        app: ASGIApp = ExceptionMiddleware(self.router, handlers)
+        for layer, args, kwargs in reversed(self.user_middleware):
+            app = layer(app, *args, **kwargs)
+        return app
+
+
 def create_app(
     settings: GatewaySettings | None = None,
     pool: Pool | None = None,
@@ -78,7 +91,7 @@ def create_app(
         if services.rate_limit is not None:
             await services.rate_limit.close()
 
-    app = FastAPI(
+    app = Gateway(
         title="Y26HKX",
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
@@ -96,8 +109,6 @@ def create_app(
     for module in modules:
         # Included routers would match every path twice, and much more slowly.
         app.router.routes.extend(module.router.routes)
-    app.add_exception_handler(ServingError, _serving_error)
-    app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the outermost.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(CountMiddleware, services=services)

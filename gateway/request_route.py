@@ -20,5 +20,5 @@ class RequestRoute(APIRoute):
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self.endpoint(Request(scope, receive, send))
+        response = await self.endpoint(Request(scope, receive, send), **scope["path_params"])
         await response(scope, receive, send)
