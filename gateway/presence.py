@@ -15,6 +15,8 @@ from gateway.request_context import context_of
 from protos.errors import Cancelled, NotReady
 
 T = TypeVar("T")
+# Most embeddings are there before; a watcher costs a tenth of such a request's time.
+WATCH_AFTER_S = 0.02
 
 
 async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -28,21 +30,29 @@ async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """
     drain = context_of(request.scope).drain
     working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_gone(request.receive))
-    leaving.add_done_callback(lambda _: working.cancel())
+    leaving: asyncio.Task[None] | None = None
+
+    def watch() -> None:
+        nonlocal leaving
+        leaving = asyncio.ensure_future(_gone(request.receive))
+        leaving.add_done_callback(lambda _: working.cancel())
+
+    watching = asyncio.get_running_loop().call_later(WATCH_AFTER_S, watch)
     try:
         with drain.ending(working):
             return await working
     except asyncio.CancelledError:
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise
-        if leaving.done():
+        if leaving is not None and leaving.done():
             raise Cancelled("the client left") from None
         if drain.expired.is_set():
             raise NotReady("the server is shutting down", retry_after_s=5) from None
         raise
     finally:
-        leaving.cancel()
+        watching.cancel()
+        if leaving is not None:
+            leaving.cancel()
 
 
 async def _gone(receive: Receive) -> None:
