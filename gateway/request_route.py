@@ -1,4 +1,4 @@
-"""Routes for handlers that take the request itself, as most here do."""
+"""Routes whose handlers take the request itself, as all here do."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 
 class RequestRoute(APIRoute):
-    """Calls its handler directly.
+    """Calls its handler directly, with the request and what the path holds, by name.
 
     FastAPI's own way looks for a handler's parameters, dependencies and files, and keeps two exit
     stacks for them, at every request: as much time as the call to the worker takes.
