@@ -19,6 +19,7 @@ from gateway.errors import envelope
 from gateway.open_files import fit_connections
 from gateway.request_context import new_request_id
 from gateway.settings import GatewaySettings
+from gateway.whole_replies import WholeReplies
 from protos.errors import InvalidRequest, Overloaded, ServingError
 from protos.loopback import is_loopback
 
@@ -50,7 +51,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self._upload_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(WholeReplies(transport))
         self._address = self.client[0] if self.client else ""
         self.per_address[self._address] += 1
         self.idle[self] = None

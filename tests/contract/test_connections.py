@@ -157,3 +157,19 @@ async def test_an_upgrade_is_not_followed(gateway: RunningGateway) -> None:
 
 async def test_the_server_does_not_name_itself(gateway: RunningGateway) -> None:
     assert "server" not in (await gateway.http.get("/health")).headers
+
+
+async def test_a_head_without_a_body_does_not_wait(gateway: RunningGateway) -> None:
+    async with gateway.raw() as (reader, writer):
+        writer.write(GET.replace(b"GET", b"HEAD") + b"\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_who_asks_before_sending_a_body_is_answered_first(gateway: RunningGateway) -> None:
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+    async with gateway.raw() as (reader, writer), asyncio.timeout(10):
+        writer.write(head + b"Content-Length: 4\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        writer.write(b"null")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 400")
