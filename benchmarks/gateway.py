@@ -1,7 +1,8 @@
 """The gateway alone: a null worker behind it, so that every microsecond seen is the gateway's.
 
 The gateway runs on one core, the null worker and the load on another. Added latency is the
-median of an embedding call through the gateway less the same call straight to the worker.
+median of an embedding call through the gateway less the same call straight to the worker. In turns
+with it, on the same core, runs `bare_relay`: what FastAPI and gRPC take by themselves here and now.
 
 With LITELLM_BIN set (the `litellm` command of `litellm[proxy]`), its proxy answers the same chat
 request from its own mock in the same run, on the same core.
@@ -34,6 +35,8 @@ CHAT = msgspec.json.encode(
     {"model": "null-chat", "messages": [{"role": "user", "content": "go"}], "max_tokens": 1}
 )
 N_STREAM_TOKENS = 200
+# Their median is shown: a neighbour's burst on this machine lasts about one.
+N_ROUNDS = 7
 STREAM = msgspec.json.encode(
     {
         "model": "null-chat",
@@ -72,7 +75,7 @@ async def straight(port: int, n: int = 1000) -> float:
     return statistics.median(took)
 
 
-async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 400) -> float:
+async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 100) -> float:
     """Requests per second."""
 
     async def one() -> None:
@@ -87,7 +90,7 @@ async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: 
     return n_clients * n_each / (time.perf_counter() - started)
 
 
-async def streams(port: int, n_clients: int = 16, n_each: int = 8) -> float:
+async def streams(port: int, n_clients: int = 16, n_each: int = 4) -> float:
     """Streamed tokens per second."""
 
     async def one() -> int:
@@ -100,6 +103,18 @@ async def streams(port: int, n_clients: int = 16, n_each: int = 8) -> float:
     if n_tokens != n_clients * n_each * N_STREAM_TOKENS:
         raise RuntimeError(f"{n_tokens} events came")
     return n_tokens / (time.perf_counter() - started)
+
+
+async def one_round(port: int, bare_port: int) -> tuple[float, ...]:
+    """Embedding requests and streamed tokens per second, ours and the bare relay's, and ours of
+    chat requests."""
+    return (
+        await flood(port, "/v1/embeddings", EMBEDDING),
+        await flood(bare_port, "/v1/embeddings", EMBEDDING),
+        await streams(port),
+        await streams(bare_port),
+        await flood(port, "/v1/chat/completions", CHAT, n_each=50),
+    )
 
 
 @contextlib.contextmanager
@@ -131,7 +146,7 @@ def pin(pid: int, core: int) -> None:
 
 def main(argv: list[str]) -> int:
     argparse.ArgumentParser(prog="run.py bench gateway", description=__doc__).parse_args(argv)
-    worker_port, port = free_port(), free_port()
+    worker_port, port, bare_port = free_port(), free_port(), free_port()
     env = {k: v for k, v in psutil.Process().environ().items() if k in KEPT_VARIABLES}
     env |= {
         "GATEWAY_PORT": str(port),
@@ -140,25 +155,34 @@ def main(argv: list[str]) -> int:
     }
     worker = subprocess.Popen([sys.executable, "-m", "benchmarks.null_worker", str(worker_port)])
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=env)
+    bare = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.bare_relay", str(bare_port), str(worker_port)]
+    )
     try:
         pin(gateway.pid, 0)
+        pin(bare.pid, 0)
         # The load too, or it takes its time from the gateway's core.
         for pid in (worker.pid, os.getpid()):
             pin(pid, 1)
-        wait_for(f"http://127.0.0.1:{port}/health/ready")
+        for each in (port, bare_port):
+            wait_for(f"http://127.0.0.1:{each}/health/ready")
         added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
-        rate = asyncio.run(flood(port, "/v1/embeddings", EMBEDDING))
-        tokens = asyncio.run(streams(port))
-        chat_rate = asyncio.run(flood(port, "/v1/chat/completions", CHAT))
+        rounds = [asyncio.run(one_round(port, bare_port)) for _ in range(N_ROUNDS)]
         rss = psutil.Process(gateway.pid).memory_info().rss / 2**20
     finally:
-        gateway.terminate()
-        worker.terminate()
-        gateway.wait()
-        worker.wait()
+        for process in (gateway, bare, worker):
+            process.terminate()
+            process.wait()
+    rate, bare_rate, tokens, bare_tokens, chat_rate = (
+        statistics.median(figures) for figures in zip(*rounds, strict=True)
+    )
     table(
-        ["", "through the gateway", "straight to the worker"],
-        [["embedding p50 ms", f"{added * 1e3:.2f}", f"{direct * 1e3:.2f}"]],
+        ["", "gateway", "bare relay", "straight to the worker"],
+        [
+            ["embedding p50 ms", f"{added * 1e3:.2f}", "", f"{direct * 1e3:.2f}"],
+            ["embedding requests/s", f"{rate:.0f}", f"{bare_rate:.0f}", ""],
+            ["streamed tokens/s", f"{tokens:.0f}", f"{bare_tokens:.0f}", ""],
+        ],
     )
     say(f"gateway resident memory: {rss:.0f} MiB")
     say(f"chat requests/s, 16 clients: {chat_rate:.0f}")
