@@ -71,7 +71,9 @@ def create_app(worker: str) -> FastAPI:
 
 
 async def chunks(
-    stub: "chat_pb2_grpc.ChatServiceAsyncStub", request: chat_pb2.GenerateRequest
+    # Quoted: only the type stubs have it.
+    stub: "chat_pb2_grpc.ChatServiceAsyncStub",
+    request: chat_pb2.GenerateRequest,
 ) -> AsyncIterator[bytes]:
     async for event in stub.Generate(request):
         if event.HasField("delta"):

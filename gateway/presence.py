@@ -15,7 +15,7 @@ from gateway.request_context import context_of
 from protos.errors import Cancelled, NotReady
 
 T = TypeVar("T")
-# Most embeddings are there before; a watcher costs a tenth of such a request's time.
+# Most embeddings are there before; a watcher costs 3 to 5 % of such a request.
 WATCH_AFTER_S = 0.02
 
 

@@ -11,7 +11,7 @@ INTERIM = HEAD + b"1"
 class WholeReplies:
     """A transport that keeps each head until what follows it.
 
-    uvicorn writes them apart, and each write is a call into the system: 3 % of a short request.
+    uvicorn writes them apart; each write is a call into the system, and wakes the client up.
     """
 
     def __init__(self, transport: Transport) -> None:

@@ -44,7 +44,7 @@ async def embeddings(request: Request) -> Response:
 
 
 async def _joined(parts: Iterator[bytes]) -> bytes:
-    """All of it; others run between the parts: 2,048 vectors as floats take 80 ms to write."""
+    """All of it; others run between large parts: 2,048 vectors as floats take 80 ms to write."""
     made = []
     for part in parts:
         made.append(part)
