@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.make_qwen_shape import QWEN_05B, Shape, write_safetensors
 from benchmarks.report import bar, say, table
 from chat_worker.backends.transformers.load import load
+from chat_worker.backends.transformers.precision import device
 from chat_worker.engine.runner import Runner
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.scheduler import Scheduler
@@ -81,7 +82,7 @@ def step(runner: Runner, scheduler: Scheduler) -> None:
 
 @torch.inference_mode()
 def theirs(model: Any, seed: int) -> float:
-    ids = torch.tensor([prompt(1000 * seed)])
+    ids = torch.tensor([prompt(1000 * seed)], device=model.device)
     started = time.perf_counter()
     model.generate(
         ids,
@@ -114,7 +115,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> bool:
     backend = load(spec, lambda fraction, stage: None)
     say(f"{folder.name}: {backend.facts.description}, {arguments.threads} thread(s)")
     kind = getattr(torch, backend.facts.description.split()[1])
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind).eval().to(device())
     runners: dict[str, Callable[[int], float]] = {
         "generate, 1 client": lambda seed: theirs(model, seed),
         "y26hkx, 1 client": lambda seed: ours(backend.runner, 1, seed),

@@ -140,8 +140,8 @@ class ChatSettings(RuntimeSettings):
         default=False,
         validation_alias="COMPILE_MODEL",
         description=(
-            "Compile a transformers model on a GPU: a slow load, faster steps. On a CPU its "
-            "weights are packed instead, which is faster."
+            "Compile a transformers model on a GPU: a slow load; measure whether steps are faster. "
+            "On a CPU its weights are packed instead, which is."
         ),
     )
     expansion_fp: float | None = Field(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embed_worker.encoders.devices import RUN_ERRORS, batch_tokens, torch_device
+from embed_worker.encoders.devices import batch_tokens, computing, torch_device
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.pairs import Pairs
@@ -84,10 +84,8 @@ class CrossEncoderRunner:
         self._pads_left = tokenizer.padding_side == "left"
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        try:
+        with computing():
             scores = self._scores(rows)
-        except RUN_ERRORS as error:
-            raise BatchFailed from error
         if not np.isfinite(scores).all():
             raise BatchFailed("a score is not finite")
         return np.ascontiguousarray(scores).data.cast("B")

@@ -1,13 +1,16 @@
-"""Where torch runs, and what suits it there."""
+"""Where torch runs, what suits it there, and what its errors mean."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+from embed_worker.engine.runner import BatchFailed
 
 # On two cores all-MiniLM-L6-v2 is as fast with 512 as with 2,048, and short requests wait less
 # for the running batch; a GPU wants larger ones.
 CPU_BATCH_TOKENS = 512
 GPU_BATCH_TOKENS = 16_384
-# What torch raises when it cannot compute a batch.
-RUN_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, MemoryError)
 
 
 def torch_device(wanted: str) -> str:
@@ -22,3 +25,18 @@ def torch_device(wanted: str) -> str:
 def batch_tokens(device: torch.device) -> int:
     """Padded tokens of a micro-batch."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """
+    Raises:
+        BatchFailed: torch cannot compute this batch; others it may.
+        torch.AcceleratorError: the GPU computes nothing more for this process, which has to end.
+    """
+    try:
+        yield
+    except torch.AcceleratorError:
+        raise
+    except (RuntimeError, ValueError, LookupError, TypeError, MemoryError) as error:
+        raise BatchFailed from error

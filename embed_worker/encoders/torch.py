@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
-from embed_worker.encoders.devices import RUN_ERRORS, batch_tokens
+from embed_worker.encoders.devices import batch_tokens, computing
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.prompts import Prompts
@@ -92,10 +92,8 @@ class TorchRunner:
         self.dimension = dimension
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        try:
+        with computing():
             parts = [self._encode_alike(alike) for alike in self._alike(rows)]
-        except RUN_ERRORS as error:
-            raise BatchFailed from error
         vectors = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if not np.isfinite(vectors).all():
             raise BatchFailed("a vector is not finite")

@@ -43,6 +43,9 @@ class TransformersRunner:
             torch.set_num_threads(n_threads)
         try:
             rows = self._forward(items)
+        except torch.AcceleratorError:
+            # The GPU computes nothing more for this process: it has to end.
+            raise
         except (RuntimeError, IndexError, MemoryError) as error:
             raise RunFailed(f"torch could not compute the batch: {error}") from error
         for item in items:

@@ -15,6 +15,7 @@ from chat_worker.backend import Backend
 from chat_worker.backends.transformers import precision
 from chat_worker.backends.transformers.compiled import compile_model
 from chat_worker.backends.transformers.load import load
+from chat_worker.backends.transformers.precision import device
 from chat_worker.engine.runner import Item
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
@@ -86,7 +87,8 @@ def test_families_of_models_give_their_own_logits(folder: Path, family: str) -> 
     sampler = Sampler(SamplingParams(), [])
     sequence = Sequence(call_id=0, choice=0, tokens=TOKENS, limit=99, sampler=sampler)
     with torch.inference_mode():
-        expected = model(input_ids=torch.tensor([TOKENS])).logits[0].numpy()
+        ids = torch.tensor([TOKENS], device=device())
+        expected = model.to(device())(input_ids=ids).logits[0].cpu().numpy()
     for start, n_tokens in ((0, 5), (5, 20), (25, 1), (26, 14)):
         rows = runner.run([Item(sequence, 0, start, n_tokens, n_tokens)])
         assert np.abs(np.stack(rows) - expected[start : start + n_tokens]).max() < 1e-3

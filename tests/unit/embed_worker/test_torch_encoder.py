@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from embed_worker.encoders import torch as torch_encoder
+from embed_worker.encoders.devices import computing
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
@@ -77,6 +79,12 @@ def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: Loade
 def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedModel) -> None:
     with pytest.raises(BatchFailed):
         loaded.runner.encode([Row(array(TOKEN_TYPE, [101, 10_000_000, 102]))])
+
+
+def test_a_lost_gpu_is_no_failure_of_the_batch() -> None:
+    """Nothing can be computed after it: the process has to end, and another to begin."""
+    with pytest.raises(torch.AcceleratorError), computing():
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
 
 def test_weights_that_are_pickled_are_not_loaded(prompted: Path, tmp_path: Path) -> None:
