@@ -124,8 +124,7 @@ class _Model:
         return [self._tokenizer.piece(token, show_control=True) for token in tokens]
 
     def _answer(self, call_id: int, event: m.Tokens | m.Text) -> None:
-        self._outbox.event(call_id, event)
-        self._outbox.ended(call_id)
+        self._outbox.answer(call_id, event)
 
     def _end_sequences(self, sequences: list[Sequence]) -> None:
         self.loop.end(sequences)

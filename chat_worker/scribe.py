@@ -222,8 +222,7 @@ class Scribe:
             return
         rest = _deltas(call, is_frame=True)
         last: list[Delta | Finished] = [*rest, self._finished(call)]
-        self._outbox.events((call.id, event) for event in last)
-        self._outbox.ended(call.id)
+        self._outbox.answer(call.id, *last)
         del self._calls[call.id]
 
     def _finished(self, call: Call) -> Finished:

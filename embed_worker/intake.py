@@ -154,8 +154,7 @@ class Intake:
         self._queue.add(call)
 
     def _answer(self, call_id: int, event: Event) -> None:
-        self._outbox.event(call_id, event)
-        self._outbox.ended(call_id)
+        self._outbox.answer(call_id, event)
 
     def _prompt(self, request: Embed) -> tuple[str, list[str]]:
         """The prompt, and the request's fields that have no say in it."""

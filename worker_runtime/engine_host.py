@@ -48,6 +48,11 @@ class Outbox:
         """Send pieces of several calls' answers in one write: the worker wakes up once for all."""
         self._write(b"".join(wire.frame(wire.Event(id, wire.raw(body))) for id, body in bodies))
 
+    def answer(self, call_id: int, *bodies: Any) -> None:
+        """Send the last pieces of a call's answer and its end, in one write."""
+        events = (wire.frame(wire.Event(call_id, wire.raw(body))) for body in bodies)
+        self._write(b"".join((*events, wire.frame(wire.Ended(call_id)))))
+
     def ended(self, call_id: int, error: ServingError | None = None) -> None:
         """Send a call's last message."""
         self._send(wire.Ended(call_id, wire.WireError.of(error) if error else None))

@@ -1,4 +1,4 @@
-"""What happens around every RPC: token check, request id, errors as rich status, one log line.
+"""What happens around every RPC: token check, request id, errors as rich status, a log line.
 
 Servicers only raise `ServingError`; here, and nowhere else, it becomes a gRPC status. Streaming
 servicer methods are async generators. Health checks and reflection pass untouched.
@@ -173,7 +173,9 @@ class _Rpc:
         raise AssertionError("abort always raises")
 
     def log(self, outcome: str) -> None:
-        level = logging.DEBUG if self.method.endswith(WATCH) else logging.INFO
+        # The gateway writes a line for each request; of those that went well one is enough.
+        is_news = outcome != "OK" and not self.method.endswith(WATCH)
+        level = logging.INFO if is_news else logging.DEBUG
         took_ms = (time.monotonic() - self._began_s) * 1000
         log.log(level, "rpc=%s outcome=%s ms=%.1f", self.method, outcome, took_ms)
 
