@@ -31,6 +31,7 @@ from embed_worker.settings import EmbedSettings
 from tests.running_stack import MINILM, RunningStack, free_port
 
 N_CLIENTS = 32
+N_EACH = 30  # so that opening the connections is little of it
 N_MIXED = 512
 WORDS = ("small", "machine", "memory", "model", "server", "worker", "prompt", "記憶體", "模型")
 LENGTHS = (4, 8, 16, 32, 64, 150)
@@ -153,7 +154,7 @@ def measure(ports: dict[str, int], bare: Bare, rounds: int) -> bool:
         mixed["bare model"].append(N_MIXED / seconds(lambda same=same: bare.encode(same)))  # type: ignore[misc]
         for name, port in ports.items():
             alone[name].append(asyncio.run(one_by_one(port, texts, 100)))
-            many[name].append(asyncio.run(crowd(port, texts, 10)))
+            many[name].append(asyncio.run(crowd(port, texts, N_EACH)))
             mixed[name].append(asyncio.run(bulk(port, same)))
     table(
         [

@@ -65,6 +65,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, token: str, open_rpcs: OpenRpcs) -> None:
         self._token_digest = _digest(f"Bearer {token}") if token else None
         self._open_rpcs = open_rpcs
+        # By method, as they are called.
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -73,10 +75,16 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        handler: Any = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler: Any = await continuation(handler_call_details)
         if handler is None or method.startswith("/grpc."):
             return handler  # type: ignore[no-any-return]
+        made = self._handlers[method] = self._wrapped(method, handler)
+        return made
+
+    def _wrapped(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         codec = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,

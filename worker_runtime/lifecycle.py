@@ -8,8 +8,7 @@ Each model has one owner task (`owner.py`); above them a scheduler books memory 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Never, Self
 
@@ -91,14 +90,13 @@ class Models:
         # Without the body's error, which the group would wrap: it goes on by itself.
         await self._tasks.__aexit__(None, None, None)
 
-    @asynccontextmanager
-    async def lease(
+    def lease(
         self,
         model: str,
         *,
         keep_alive_s: float | None = None,
         on_wait: OnWait | None = None,
-    ) -> AsyncIterator[Lease]:
+    ) -> AbstractAsyncContextManager[Lease]:
         """Use `model` ("" is the default), loading it if needed.
 
         Args:
@@ -113,8 +111,7 @@ class Models:
             Overloaded: too many wait for it, or other models hold the memory for too long.
             NotReady: the worker is shutting down.
         """
-        async with self._owner(model).lease(keep_alive_s, on_wait) as lease:
-            yield lease
+        return self._owner(model).lease(keep_alive_s, on_wait)
 
     async def load(
         self,
