@@ -90,8 +90,8 @@ class _Model:
         match request:
             case m.Generate():
                 self._generate(call_id, request)
-            case m.Tokenize(text, add_special):
-                self._answer(call_id, self._tokens(text, add_special))
+            case m.Tokenize():
+                self._answer(call_id, self._tokens(request))
             case m.Detokenize(tokens):
                 self._answer(call_id, m.Text(self._text(tokens)))
             case m.ApplyTemplate(conversation):
@@ -108,9 +108,9 @@ class _Model:
         self._scribe.open(call_id, prepared)
         self.loop.begin(prepared.sequences)
 
-    def _tokens(self, text: str, add_special: bool) -> m.Tokens:
-        ids = self._tokenizer.encode(text, parse_control=False)
-        if add_special:
+    def _tokens(self, request: m.Tokenize) -> m.Tokens:
+        ids = self._tokenizer.encode(request.text, parse_control=request.parse_special)
+        if request.add_special:
             ids = self._tokenizer.prefix + ids
         return m.Tokens(ids, self._pieces(ids))
 

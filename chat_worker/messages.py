@@ -95,9 +95,14 @@ class Conversation(Struct, tag="conversation"):
 
 
 class Prompt(Struct, tag="prompt"):
-    """A raw prompt; special tokens in it are plain text."""
+    """A raw prompt.
+
+    Args:
+        parse_special: texts of control tokens are those tokens; else they are plain text.
+    """
 
     text: str
+    parse_special: bool = False
 
 
 class PromptTokens(Struct, tag="tokens"):
@@ -141,6 +146,7 @@ class Generate(Struct, tag="generate", kw_only=True):
 class Tokenize(Struct, tag="tokenize"):
     text: str
     add_special: bool = False
+    parse_special: bool = False
 
 
 class Detokenize(Struct, tag="detokenize"):

@@ -12,6 +12,7 @@ from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.messages import (
+    Constraint,
     Conversation,
     Generate,
     LoadSpec,
@@ -19,6 +20,7 @@ from chat_worker.messages import (
     Prompt,
     PromptTokens,
     Sampling,
+    Tool,
 )
 from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
@@ -72,6 +74,8 @@ class Preparer:
             # By itself, so that a refusal names the format and not a grammar of ours.
             self._grammars.start(request.constraint)
         demanded = self._dialect.demanded(request)
+        if demanded is not None and isinstance(request.input, Conversation):
+            self._check_calls(demanded, request.input)
         fitted = self._fit(request)
         form = self._dialect.reply_form(request, fitted.tokens)
         n_prompt = len(fitted.tokens)
@@ -122,9 +126,9 @@ class Preparer:
                     raise InvalidRequest("messages must not be empty", param="messages")
                 whole = self.completed(conversation)
                 return fit_conversation(whole, self._encoder.encode, bounds)
-            case Prompt(text):
+            case Prompt(text, parse_special):
                 kept = text[-bounds.max_chars :] if bounds.max_chars else text
-                tokens = self._encoder.encode_text(kept)
+                tokens = self._encoder.encode_text(kept, parse_control=parse_special)
             case PromptTokens(ids):
                 tokens = ids
         if not tokens:
@@ -176,6 +180,27 @@ class Preparer:
         if isinstance(request.input, PromptTokens):
             for token in request.input.ids:
                 self._check_token(token, "prompt")
+
+    def _check_calls(self, demanded: Constraint, conversation: Conversation) -> None:
+        """
+        Raises:
+            InvalidRequest: calls cannot be held to `demanded`; names the tool that is at fault.
+        """
+        try:
+            self._grammars.start(demanded)
+        except InvalidRequest:
+            only = conversation.must_call_name
+            for index, tool in enumerate(conversation.tools):
+                if only in ("", tool.name):
+                    self._check_parameters(tool, f"tools[{index}].function.parameters")
+            raise
+
+    def _check_parameters(self, tool: Tool, param: str) -> None:
+        try:
+            self._grammars.start(Constraint("json_schema", tool.parameters))
+        except InvalidRequest as error:
+            error.param, error.message = param, f"tool {tool.name!r}: {error.message}"
+            raise
 
     def _check_token(self, token: int, param: str) -> None:
         if not 0 <= token < self._limits.n_vocab:

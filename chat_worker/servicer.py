@@ -85,7 +85,7 @@ class ChatServicer(ChatServiceServicer):
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeTextRequest, context: Context
     ) -> pb.TokenizeTextResponse:
-        body = m.Tokenize(request.text, request.add_special)
+        body = m.Tokenize(request.text, request.add_special, request.parse_special)
         tokens = await self._unary(request, body, m.Tokens)
         return pb.TokenizeTextResponse(tokens=tokens.ids, pieces=tokens.pieces)
 

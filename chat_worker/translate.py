@@ -12,7 +12,15 @@ from worker_runtime.catalog import ModelEntry
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 # What a request may pass into a model's template: names that are known, values that are scalars.
-TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "thinking_budget", "reasoning_effort"})
+TEMPLATE_KWARGS = frozenset(
+    {
+        "add_generation_prompt",
+        "enable_thinking",
+        "reasoning_effort",
+        "thinking",
+        "thinking_budget",
+    }
+)
 REASONS = {
     "stop": pb.ChoiceEnd.REASON_STOP,
     "length": pb.ChoiceEnd.REASON_LENGTH,
@@ -97,7 +105,7 @@ def _input(request: pb.GenerateRequest) -> m.Conversation | m.Prompt | m.PromptT
         case "conversation":
             return to_conversation(request.conversation)
         case "prompt":
-            return m.Prompt(request.prompt)
+            return m.Prompt(request.prompt, request.parse_special)
         case "prompt_tokens":
             return m.PromptTokens(list(request.prompt_tokens.ids))
         case _:

@@ -140,7 +140,9 @@ class Dialect:
             return []
         found = [n for n, v in conversation.template_kwargs.items() if not self._has_effect(n, v)]
         if conversation.must_call:
-            return found + (["response_format"] if request.constraint is not None else [])
+            # Nothing but calls comes, and stop strings are looked for in text only.
+            overruled = {"response_format": request.constraint, "stop": request.stop}
+            return found + [name for name, sent in overruled.items() if sent]
         if request.constraint is None and any(tool.strict for tool in conversation.tools):
             found.append("strict")
         return found
@@ -173,7 +175,7 @@ def _schemas(tools: list[Tool]) -> Mapping[str, dict[str, Any]]:
             found[tool.name] = schema_of(tool.parameters)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(
-                "the parameters are not a JSON schema",
+                "the parameters are not a JSON schema of an object",
                 param=f"tools[{index}].function.parameters",
             ) from error
     return found

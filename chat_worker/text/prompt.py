@@ -47,9 +47,9 @@ class PromptEncoder:
             tokens += self._tokenizer.encode(text, parse_control=not is_plain)
         return self._begun(tokens)
 
-    def encode_text(self, text: str) -> list[int]:
-        """A raw prompt as token ids; spellings of control tokens are plain text."""
-        return self._begun(self._tokenizer.encode(text, parse_control=False))
+    def encode_text(self, text: str, *, parse_control: bool = False) -> list[int]:
+        """A raw prompt as token ids; spellings of control tokens are plain text unless parsed."""
+        return self._begun(self._tokenizer.encode(text, parse_control=parse_control))
 
     def _begun(self, tokens: list[int]) -> list[int]:
         prefix = self._tokenizer.prefix

@@ -163,9 +163,12 @@ def schema_of(parameters: str) -> dict[str, Any]:
     """A tool's parameters as a schema; of an object without properties if there are none.
 
     Raises:
-        ValueError: it is not a JSON object.
+        ValueError: it is not a JSON object, or arguments that follow it are none.
     """
     schema = json.loads(parameters or "{}")
     if not isinstance(schema, dict):
         raise ValueError("not a JSON object")
+    kinds = schema.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise ValueError("arguments are objects")
     return schema

@@ -46,10 +46,10 @@ class ChatTemplate:
             InvalidRequest: the template refuses these messages or takes too long over them.
         """
         variables: dict[str, Any] = {
+            "add_generation_prompt": True,
             **conversation.template_kwargs,
             **self._special_texts,
             "messages": [_as_templates_expect(message) for message in conversation.messages],
-            "add_generation_prompt": True,
             "tools": [function_of(tool) for tool in conversation.tools] or None,
             "documents": None,
         }

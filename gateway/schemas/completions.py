@@ -25,5 +25,7 @@ class CompletionRequest(FormatFields):
     max_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
+    # As in /tokenize: for prompts that a template wrote, or that fill in the middle.
+    parse_special: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=8)] | None = None
     suffix: Prompt | None = None

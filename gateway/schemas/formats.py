@@ -39,5 +39,5 @@ class FormatFields(SamplingFields):
     """At most one of them has an effect."""
 
     response_format: ResponseFormat | None = None
-    regex: Annotated[str, Field(max_length=32_768)] | None = None
-    grammar: Annotated[str, Field(max_length=32_768)] | None = None
+    regex: Annotated[str, Field(min_length=1, max_length=32_768)] | None = None
+    grammar: Annotated[str, Field(min_length=1, max_length=32_768)] | None = None

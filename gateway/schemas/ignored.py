@@ -19,6 +19,7 @@ NO_EFFECT = frozenset(
         "max_chunks_per_doc",
     }
 )
+NO_EFFECT_ON_STREAMS = ("include_obfuscation", "continuous_usage_stats")
 
 
 def ignored_fields(body: ApiModel) -> list[str]:
@@ -28,6 +29,7 @@ def ignored_fields(body: ApiModel) -> list[str]:
     if sent.get("parallel_tool_calls") is not None and not sent.get("tools"):
         found.append("parallel_tool_calls")
     options: StreamOptions | None = sent.get("stream_options")
-    if options is not None and options.include_obfuscation:
-        found.append("stream_options.include_obfuscation")
+    if options is not None:
+        told = (name for name in NO_EFFECT_ON_STREAMS if getattr(options, name))
+        found += (f"stream_options.{name}" for name in told)
     return sorted(found)

@@ -25,6 +25,7 @@ TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
 class StreamOptions(ApiModel):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class SamplingFields(ApiModel):
@@ -32,12 +33,13 @@ class SamplingFields(ApiModel):
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    # 0: all; -1 too, as vLLM's clients say it.
+    top_k: Annotated[int, Field(ge=-1, le=2**20)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=-MAX_SEED, le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] | None = None
     logit_bias: Annotated[dict[TokenKey, Bias], at_most(300)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None

@@ -20,6 +20,8 @@ class TemplateRequest(ApiModel):
     model: ModelId | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+    # Whether it ends where the assistant's answer begins; it does unless said.
+    add_generation_prompt: bool | None = None
     keep_alive: KeepAlive | None = None
 
 
@@ -33,7 +35,10 @@ class TokenizeRequest(ApiModel):
     messages: Annotated[list[Message], Field(max_length=512, fail_fast=True)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+    add_generation_prompt: bool | None = None
     keep_alive: KeepAlive | None = None
+    # Texts of control tokens are those tokens, as a template writes them; else plain text.
+    parse_special: bool | None = None
     # The tokens that begin every prompt of the model (BOS).
     add_special_tokens: bool | None = None
     add_special: bool | None = None

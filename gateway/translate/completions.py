@@ -50,6 +50,7 @@ def _request(
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
+        parse_special=bool(body.parse_special),
         constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,

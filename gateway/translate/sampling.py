@@ -22,7 +22,7 @@ def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:
     return chat_pb2.Sampling(
         temperature=defaults.temperature if body.temperature is None else body.temperature,
         top_p=defaults.top_p if body.top_p is None else body.top_p,
-        top_k=body.top_k,
+        top_k=None if body.top_k is None else max(body.top_k, 0),
         min_p=body.min_p,
         repetition_penalty=body.repetition_penalty,
         frequency_penalty=body.frequency_penalty,

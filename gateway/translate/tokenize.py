@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.schemas.tokenize import TemplateRequest, TokenizeRequest
 from gateway.translate.chat_request import message_of, tool_of
-from protos.errors import InvalidRequest
+from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 
 
@@ -25,6 +25,9 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
     )
     if body.chat_template_kwargs:
         request.conversation.template_kwargs.update(body.chat_template_kwargs)
+    if body.add_generation_prompt is not None:
+        kwargs = {"add_generation_prompt": body.add_generation_prompt}
+        request.conversation.template_kwargs.update(kwargs)
     return request
 
 
@@ -37,11 +40,19 @@ def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
         model=body.model or "",
         text=body.plain_text,
         add_special=add_special,
+        parse_special=bool(body.parse_special),
         keep_alive_s=body.keep_alive,
     )
 
 
 def embed_tokenize_request(body: TokenizeRequest) -> embed_pb2.TokenizeRequest:
+    """Raises:
+    UnsupportedParameter: special tokens are to be read from the text.
+    """
+    if body.parse_special:
+        raise UnsupportedParameter(
+            "embedding models read special tokens in a text as plain text", param="parse_special"
+        )
     return embed_pb2.TokenizeRequest(
         model=body.model or "",
         texts=[body.plain_text],

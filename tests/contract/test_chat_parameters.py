@@ -181,10 +181,32 @@ async def test_a_wrong_part_is_named_by_its_place(
     assert reply.json()["error"]["param"] == param
 
 
-async def test_obfuscation_that_is_asked_for_is_named(gateway: RunningGateway) -> None:
-    options = {"stream": True, "stream_options": {"include_obfuscation": True}}
-    reply = await ask(gateway, options)
-    assert reply.headers["x-ignored-parameters"] == "stream_options.include_obfuscation"
+@pytest.mark.parametrize("option", ["include_obfuscation", "continuous_usage_stats"])
+async def test_options_of_a_stream_without_effect_are_named(
+    gateway: RunningGateway, option: str
+) -> None:
+    reply = await ask(gateway, {"stream": True, "stream_options": {option: True}})
+    assert reply.headers["x-ignored-parameters"] == f"stream_options.{option}"
+
+
+async def test_all_tokens_can_be_asked_for_in_two_ways(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    for top_k in (0, -1):
+        assert (await ask(gateway, {"top_k": top_k})).status_code == 200
+        assert worker.calls[-1].request.sampling.top_k == 0
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1])
+async def test_every_seed_of_64_bits_is_taken(gateway: RunningGateway, seed: int) -> None:
+    assert (await ask(gateway, {"seed": seed})).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["regex", "grammar"])
+async def test_an_empty_format_is_none_to_drop(gateway: RunningGateway, name: str) -> None:
+    reply = await ask(gateway, {name: ""})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == name
 
 
 @pytest.mark.parametrize(("fields", "instead"), REFUSED, ids=repr)

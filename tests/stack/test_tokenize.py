@@ -51,6 +51,26 @@ def test_a_conversation_has_the_tokens_that_a_completion_is_charged_for(
     assert "".join(counted["token_strs"]).startswith("<|im_start|>system\nBe short.")
 
 
+def test_what_a_template_wrote_can_be_read_as_such(stack: RunningStack) -> None:
+    rendered = post(stack, "/apply-template", messages=MESSAGES)
+    prompt = rendered["prompt"]
+    assert post(stack, "/tokenize", prompt=prompt)["count"] > rendered["n_tokens"]
+    read = post(stack, "/tokenize", prompt=prompt, parse_special=True)
+    assert read["count"] == rendered["n_tokens"]
+    asked: dict[str, Any] = {"temperature": 0, "max_tokens": 20}
+    chat = post(stack, "/v1/chat/completions", messages=MESSAGES, **asked)
+    bare = post(stack, "/v1/completions", prompt=prompt, parse_special=True, **asked)
+    assert bare["usage"]["prompt_tokens"] == rendered["n_tokens"]
+    assert bare["choices"][0]["text"] == chat["choices"][0]["message"]["content"]
+
+
+def test_a_template_can_stop_before_the_answer(stack: RunningStack) -> None:
+    asked: dict[str, Any] = {"messages": MESSAGES, "add_generation_prompt": False}
+    rendered = post(stack, "/apply-template", **asked)
+    assert rendered["prompt"].rstrip().endswith("<|im_end|>")
+    assert post(stack, "/tokenize", **asked)["count"] == rendered["n_tokens"]
+
+
 def test_an_embedding_models_tokens_are_those_it_is_charged_for(stack: RunningStack) -> None:
     tokens = post(stack, "/tokenize", model=MINILM, prompt="a small machine")
     reply = post(stack, "/v1/embeddings", model=MINILM, input="a small machine")
@@ -78,6 +98,7 @@ def test_an_embedding_models_tokens_have_texts_and_can_do_without_special_ones(
         ("/tokenize", {"messages": []}, "messages"),
         ("/tokenize", {"prompt": 5}, "prompt"),
         ("/tokenize", {"messages": MESSAGES, "model": MINILM}, "messages"),
+        ("/tokenize", {"prompt": "a", "parse_special": True, "model": MINILM}, "parse_special"),
         ("/tokenize", {"prompt": "a", "unknown": 1}, "unknown"),
         ("/detokenize", {"tokens": [2**24]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens[0]"),

@@ -35,6 +35,10 @@ TOOLS: Any = [
 QUESTION: Any = [{"role": "user", "content": "What will the weather be?"}]
 
 
+def tool(**parameters: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", "parameters": parameters}}
+
+
 def ask(stack: RunningStack, **fields: Any) -> Any:
     body = {"model": GUIDE, "messages": QUESTION, "seed": 1, "max_tokens": 200} | fields
     with stack.openai() as client:
@@ -160,15 +164,15 @@ def test_a_regex_and_a_grammar_hold_too(stack: RunningStack) -> None:
         ({"tools": TOOLS, "tool_choice": "required", "regex": "a"}, "regex", "no room"),
         ({"tools": TOOLS, "regex": "a"}, "regex", "no room for calls"),
         ({"tools": [*TOOLS, TOOLS[0]]}, "tools", "same name"),
+        ({"tools": [tool(type=5)]}, "tools[0].function.parameters", "of an object"),
+        ({"tools": [tool(type="array")]}, "tools[0].function.parameters", "of an object"),
         (
             {
-                "tools": [
-                    {"type": "function", "function": {"name": "f", "parameters": {"type": 5}}}
-                ],
+                "tools": [*TOOLS, tool(properties={"a": {"type": "strin"}})],
                 "tool_choice": "required",
             },
-            "tools",
-            "enforced",
+            "tools[2].function.parameters",
+            "tool 'f': the schema cannot be enforced at #/properties/a",
         ),
     ],
 )
@@ -183,6 +187,22 @@ def test_what_cannot_be_held_is_a_400_that_says_where(
 
 
 NOWHERE = 'start: "abcdefghijkl" never\nnever: never "b"'
+
+
+def test_arguments_are_an_object_also_where_the_schema_would_take_more(
+    stack: RunningStack,
+) -> None:
+    schema = CITY | {"type": ["object", "null"]}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": schema}}]
+    reply = ask(stack, tools=tools, tool_choice="required", parallel_tool_calls=False)
+    (call,) = reply.choices[0].message.tool_calls
+    jsonschema.validate(json.loads(call.function.arguments), CITY)
+
+
+def test_a_stop_string_is_named_where_nothing_but_calls_comes(stack: RunningStack) -> None:
+    body = {"messages": QUESTION, "tools": TOOLS, "tool_choice": "required", "stop": ["city"]}
+    reply = stack.http.post("/v1/chat/completions", json=body | {"max_tokens": 5})
+    assert reply.headers["x-ignored-parameters"] == "stop"
 
 
 def test_an_answer_whose_grammar_leads_nowhere_is_a_400_and_harms_nobody(

@@ -88,4 +88,4 @@ def _calls(form: Form, schemas: Mapping[str, dict[str, Any]], parallel: bool) ->
 
 def _compact(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema of an object in any case: arguments are one."""
-    return {"type": "object"} | closed(schema) | {"x-guidance": COMPACT}
+    return closed(schema) | {"type": "object", "x-guidance": COMPACT}

@@ -39,10 +39,11 @@ class GenerateRequest(_message.Message):
     CONSTRAINT_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
     CACHE_SALT_FIELD_NUMBER: _builtins.int
+    PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Empty: the worker's main model."""
     prompt: _builtins.str
-    """A raw prompt: special tokens in it are plain text."""
+    """A raw prompt."""
     max_tokens: _builtins.int
     """Unset: as many as the context leaves."""
     n: _builtins.int
@@ -57,6 +58,8 @@ class GenerateRequest(_message.Message):
     """Seconds the model stays loaded after this request; negative: for ever; unset: the worker's default."""
     cache_salt: _builtins.str
     """Separates prefix caches of tenants, so that timing tells nobody another's prompts."""
+    parse_special: _builtins.bool
+    """Texts of special tokens in a raw prompt are those tokens; else they are plain text."""
     @_builtins.property
     def conversation(self) -> Global___Conversation: ...
     @_builtins.property
@@ -84,10 +87,11 @@ class GenerateRequest(_message.Message):
         constraint: Global___Constraint | None = ...,
         keep_alive_s: _builtins.float | None = ...,
         cache_salt: _builtins.str = ...,
+        parse_special: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "constraint", b"constraint", "conversation", b"conversation", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "cache_salt", b"cache_salt", "constraint", b"constraint", "conversation", b"conversation", "echo", b"echo", "ignore_eos", b"ignore_eos", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "stop", b"stop", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "cache_salt", b"cache_salt", "constraint", b"constraint", "conversation", b"conversation", "echo", b"echo", "ignore_eos", b"ignore_eos", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "parse_special", b"parse_special", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "stop", b"stop", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
@@ -775,11 +779,13 @@ class TokenizeTextRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     ADD_SPECIAL_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    PARSE_SPECIAL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     text: _builtins.str
     add_special: _builtins.bool
     keep_alive_s: _builtins.float
     """As in GenerateRequest."""
+    parse_special: _builtins.bool
     def __init__(
         self,
         *,
@@ -787,10 +793,11 @@ class TokenizeTextRequest(_message.Message):
         text: _builtins.str = ...,
         add_special: _builtins.bool = ...,
         keep_alive_s: _builtins.float | None = ...,
+        parse_special: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "add_special", b"add_special", "keep_alive_s", b"keep_alive_s", "model", b"model", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "add_special", b"add_special", "keep_alive_s", b"keep_alive_s", "model", b"model", "parse_special", b"parse_special", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
