@@ -225,6 +225,8 @@ def _in_short(complaint: str) -> str:
     """One line of it: what is wrong with a regular expression comes last, drawings of it before."""
     if DEAD_END in complaint:
         return "nothing satisfies it"
+    if "coerce_one_of" in complaint:
+        return "oneOf is supported where its schemas plainly exclude each other; else use anyOf"
     lines = complaint.split("\n")
     found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (found[-1] if found else lines[0])[:200]

@@ -71,6 +71,7 @@ def test_answers_of_one_grammar_do_not_share_their_state(
         ),
         ("json_schema", '{"properties": {"a": {"unevaluatedItems": false}}}', "unevaluatedItems"),
         ("json_schema", '{"anyOf": 5}', "at #: "),
+        ("json_schema", '{"items": {"oneOf": [{"const": 1}, {"const": 2}]}}', "at #/items: oneOf"),
         ("json_schema", '{"$ref": "http://other/schema"}', "at #: "),
         ("json_schema", '{"items":' * 300 + "{}" + "}" * 300, "recursion"),
         ("json_schema", '{"items":' * 950 + "{}" + "}" * 950, "cannot be enforced"),
