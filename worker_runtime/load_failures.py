@@ -33,8 +33,11 @@ _LESS_BY_BACKEND = {
 def out_of_memory(backend: str, lack: Lack = "memory") -> BackendLoadFailed:
     """The load failed for lack of memory or page file; "" is a backend not known here."""
     where = "memory on the GPU" if lack == "gpu_memory" else "memory or page file"
+    why = f"not enough {where}"
+    if lack == "killed":
+        why = f"its process was killed, as systems do where there is {why}"
     return BackendLoadFailed(
-        f"the model could not be loaded: not enough {where}",
+        f"the model could not be loaded: {why}",
         suggestions=_more_memory(backend, lack) if backend else (),
         metadata={"backend": backend, "cause": "memory", "reason": lack},
     )

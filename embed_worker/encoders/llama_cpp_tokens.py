@@ -26,7 +26,7 @@ class LlamaTokenization(Tokenization):
         texts = (self._native.llama_vocab_get_text(self._vocab, token) for token in ids)
         return [text.decode("utf-8", "replace") for text in texts]
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         return [self._ids(text, add_special=False) for text in texts]
 
     def _ids(self, text: str, *, add_special: bool) -> list[int]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 import tokenizers
 
+from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.encoders.tokens import PROBE, Tokenized, Truncate
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
@@ -65,7 +66,9 @@ class Pairs:
                 long and `truncate` is "none".
         """
         query_ids = self._contents("queries", queries)
-        document_ids = self._contents("documents", documents)
+        # One token more than fits tells that a document is too long.
+        enough = Enough(self._max_tokens + 1, truncate == "start")
+        document_ids = self._contents("documents", documents, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(document_ids):
@@ -74,17 +77,23 @@ class Pairs:
             content = whole if max_document_tokens is None else whole[:max_document_tokens]
             if len(content) > room:
                 if truncate == "none":
-                    raise self._too_long(index, len(content), room)
+                    exactly = not is_long(documents[index])
+                    raise self._too_long(index, len(content), room, exactly=exactly)
                 content = content[-room:] if truncate == "start" else content[:room]
             if len(content) < len(whole):
                 truncated.append(index)
             rows.append(self._frame.row(query_ids[at], content))
         return Tokenized(rows, truncated)
 
-    def _contents(self, field: str, texts: Sequence[str]) -> list[list[int]]:
+    def _contents(
+        self, field: str, texts: Sequence[str], enough: Enough | None = None
+    ) -> list[list[int]]:
         if "" in texts:
             raise InvalidRequest("the text is empty", param=f"{field}[{texts.index('')}]")
-        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return token_ids(self._encode, texts, enough)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
     def _room(self, index: int, n_query: int) -> int:
@@ -100,9 +109,12 @@ class Pairs:
             )
         return room
 
-    def _too_long(self, index: int, n_tokens: int, room: int) -> ContextLengthExceeded:
+    def _too_long(
+        self, index: int, n_tokens: int, room: int, *, exactly: bool
+    ) -> ContextLengthExceeded:
+        count = n_tokens if exactly else f"at least {n_tokens}"
         return ContextLengthExceeded(
-            f"the document has {n_tokens} tokens, the model takes {room} beside the query",
+            f"the document has {count} tokens, the model takes {room} beside the query",
             param=f"documents[{index}]",
             suggestions=("shorten or split the document", "let it be cut: truncate end or start"),
             metadata={"tokens": str(n_tokens), "max_tokens": str(room)},

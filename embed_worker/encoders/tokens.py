@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import tokenizers
 
+from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
@@ -69,17 +70,20 @@ class Tokenization:
                 `max_tokens` is more than the model takes or less than its special tokens need.
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
         """
-        contents = self._contents(inputs, prompt)
+        room = self._room(max_tokens)
+        # One token more tells that a text is too long.
+        contents = self._contents(inputs, prompt, Enough(room + 1, truncate == "start"))
         n_prompt = len(self._content(prompt)) if prompt else 0
         truncated: list[int] = []
         rows: list[Row] = []
-        room = self._room(max_tokens)
         for index, whole in enumerate(contents):
             content = whole if max_text_tokens is None else whole[: n_prompt + max_text_tokens]
             kept = content
             if len(content) > room:
                 if truncate == "none":
-                    raise self._too_long(index, len(content), room)
+                    given = inputs[index]
+                    exactly = not (isinstance(given, str) and is_long(prompt + given))
+                    raise self._too_long(index, len(content), room, exactly=exactly)
                 kept = content[:room]
                 if truncate == "start":
                     n_head = min(n_prompt, room)
@@ -94,7 +98,7 @@ class Tokenization:
 
     def ids(self, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
         """Token ids of `texts` as the model sees them, uncut, or without what it puts around."""
-        contents = self._contents(texts, "")
+        contents = token_ids(self._encode, texts)
         if not add_special:
             return contents
         return [[*self._before, *content, *self._after] for content in contents]
@@ -103,14 +107,22 @@ class Tokenization:
         """Each of `ids` as the vocabulary spells it."""
         return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
-    def _contents(self, inputs: Sequence[str | list[int]], prompt: str) -> list[list[int]]:
+    def _contents(
+        self, inputs: Sequence[str | list[int]], prompt: str, enough: Enough
+    ) -> list[list[int]]:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
         if "" in texts:
             raise InvalidRequest("the input is empty", param=f"input[{inputs.index('')}]")
-        encoded = self._encode([prompt + text for text in texts])
-        by_text = dict(zip(texts, encoded, strict=True))
+        encoded = token_ids(self._encode, [prompt + text for text in texts], enough)
         prompt_ids = self._content(prompt) if prompt else []
+        if prompt and enough.from_end:
+            # Of the long ones it was not read.
+            encoded = [
+                prompt_ids + ids if is_long(prompt + text) else ids
+                for text, ids in zip(texts, encoded, strict=True)
+            ]
+        by_text = dict(zip(texts, encoded, strict=True))
         return [
             by_text[given]
             if isinstance(given, str)
@@ -127,7 +139,7 @@ class Tokenization:
     def _content(self, text: str) -> list[int]:
         return self._encode([text])[0]
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
@@ -164,10 +176,13 @@ class Tokenization:
             )
         return most - self._n_around
 
-    def _too_long(self, index: int, n_content: int, room: int) -> ContextLengthExceeded:
+    def _too_long(
+        self, index: int, n_content: int, room: int, *, exactly: bool
+    ) -> ContextLengthExceeded:
         n_tokens, most = n_content + self._n_around, room + self._n_around
+        count = n_tokens if exactly else f"at least {n_tokens}"
         return ContextLengthExceeded(
-            f"the input has {n_tokens} tokens, the model takes {most}",
+            f"the input has {count} tokens, the model takes {most}",
             param=f"input[{index}]",
             suggestions=("shorten or split the input", "let it be cut: truncate end or start"),
             metadata={"tokens": str(n_tokens), "max_tokens": str(most)},

@@ -27,13 +27,15 @@ async def list_models(request: Request) -> Response:
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     found = models_of(services_of(request))
-    if model_id not in found:
+    # As requests name it: in whatever case.
+    known = {listed.casefold(): listed for listed in found}.get(model_id.casefold())
+    if known is None:
         raise ModelNotFound(
             f"the model {shorten(model_id)!r} does not exist",
             param="model",
             suggestions=tuple(found)[:10],
         )
-    return json_response(found[model_id])
+    return json_response(found[known])
 
 
 def models_of(services: Services) -> dict[str, dict[str, Any]]:

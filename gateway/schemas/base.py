@@ -76,6 +76,8 @@ class ApiModel(BaseModel):
         # 150,000 unknown fields would hold the event loop for a second.
         if len(value) > MAX_FIELDS:
             raise ValueError(f"has {len(value)} fields; at most {MAX_FIELDS} are taken")
+        if cls.model_config.get("extra") == "allow":
+            return value
         # null asks for nothing, also under a name that nobody knows: SDKs send back whole objects.
         return {k: v for k, v in value.items() if v is not None or k in cls.model_fields}
 

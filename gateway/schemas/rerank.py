@@ -1,6 +1,6 @@
 """`POST /v1/rerank` and `POST /v1/score`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,7 +19,7 @@ class Document(ApiModel):
     """Ranked by its text; what else it carries comes back with it."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | int | float | bool | None]
+    __pydantic_extra__: dict[str, Any]
 
     text: Text
 

@@ -192,3 +192,8 @@ async def test_a_model_that_loads_is_shown_with_its_progress(worker: ScriptedWor
     async with running_gateway([worker]) as gateway:
         seen = (await gateway.http.get(f"/v1/models/{CHAT_ID}")).json()
     assert (seen["load_fraction"], seen["load_stage"]) == (0.25, "weights")
+
+
+async def test_one_model_is_found_in_whatever_case_it_is_named(gateway: RunningGateway) -> None:
+    found = (await gateway.http.get(f"/v1/models/{CHAT_ID.upper()}")).json()
+    assert found["id"] == CHAT_ID != CHAT_ID.upper()

@@ -75,7 +75,10 @@ async def test_a_reply_has_jinas_fields_and_says_how_and_by_what_it_ranked(
 
 
 async def test_a_document_comes_back_with_all_that_it_carries(gateway: RunningGateway) -> None:
-    documents = [{"text": "a"}, {"text": "b", "id": 7, "title": "B"}]
+    documents = [
+        {"text": "a"},
+        {"text": "b", "id": 7, "tags": ["x"], "in": {"y": None}, "note": None},
+    ]
     reply = await post(gateway, RERANK, query="q", documents=documents, return_documents=True)
     assert reply.json()["results"][0]["document"] == documents[1]
 
@@ -236,7 +239,6 @@ async def test_a_workers_complaint_names_the_field_as_the_client_spelled_it(
         (RERANK, {"query": "q", "documents": ["a", ""]}, "documents[1]"),
         (RERANK, {"query": "q", "documents": ["a", 5]}, "documents[1]"),
         (RERANK, {"query": "q", "documents": [{"image": "x"}]}, "documents[0].text"),
-        (RERANK, {"query": "q", "documents": [{"text": "x", "a": {}}]}, "documents[0].a"),
         (RERANK, {"query": "q", "documents": ["a"] * (MAX_DOCUMENTS + 1)}, "documents"),
         (RERANK, {"query": "q", "texts": ["a"] * (MAX_DOCUMENTS + 1)}, "texts"),
         (RERANK, {"query": "q", "texts": [{"text": "a"}]}, "texts[0]"),

@@ -6,7 +6,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
-from protos.errors import BackendLoadFailed, InvalidRequest
+from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "query:"]
 CLS, SEP, A, B, C, D, E, QUERY = range(1, 9)
@@ -141,3 +141,13 @@ def test_an_unknown_prompt_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidRequest) as refused:
         Prompts({"query": "q: "}).text("nope")
     assert "query" in refused.value.suggestions[0]
+
+
+def test_of_a_very_long_text_the_wanted_end_is_kept_and_the_count_is_a_bound() -> None:
+    text = "a b c " * 20_000 + "d e"
+    cut = {way: tokens().rows([text], prompt="query: ", truncate=way) for way in ("end", "start")}
+    assert list(cut["end"].rows[0].ids) == [CLS, QUERY, A, B, SEP]
+    assert list(cut["start"].rows[0].ids) == [CLS, QUERY, D, E, SEP]
+    assert [found.truncated for found in cut.values()] == [[0], [0]]
+    with pytest.raises(ContextLengthExceeded, match="has at least [0-9]+ tokens"):
+        tokens().rows([text], truncate="none")
