@@ -80,6 +80,20 @@ def embeds(services: Services, model: str) -> bool:
     return bool(model) and any(endpoint.lists(model) for endpoint in services.pool.embed.serving)
 
 
+def check_chats(services: Services, model: str) -> None:
+    """
+    Raises:
+        InvalidRequest: `model` is known, and makes vectors.
+    """
+    chats = any(endpoint.lists(model) for endpoint in services.pool.chat.serving)
+    if embeds(services, model) and not chats:
+        raise InvalidRequest(
+            f"the model {shorten(model)!r} makes vectors; it does not chat",
+            param="model",
+            suggestions=("ask /v1/embeddings", "use a chat model"),
+        )
+
+
 def headers(
     response: embed_pb2.EmbedResponse | embed_pb2.RerankResponse | embed_pb2.ScoreResponse,
     body: ApiModel,

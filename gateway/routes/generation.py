@@ -11,6 +11,7 @@ from starlette.requests import Request
 from gateway.pool.calls import TimeLimits
 from gateway.relay import Relay
 from gateway.request_context import context_of
+from gateway.routes.embedder import check_chats
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services
@@ -27,6 +28,8 @@ class Call:
         body: its parsed body, for the fields that have no effect.
         ignored: more of these, from deeper inside.
         names: what this API calls what a worker may say that it ignores.
+    Raises:
+        InvalidRequest: its model makes vectors.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Call:
         ignored: Iterable[str] = (),
         names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        check_chats(services, getattr(body, "model", None) or "")
         self._services = services
         self._began_s = time.perf_counter()
         self._names = names

@@ -13,7 +13,7 @@ from gateway.openapi import takes
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
 from gateway.request_route import RequestRoute
-from gateway.routes.embedder import embed_tokens, embeds
+from gateway.routes.embedder import check_chats, embed_tokens, embeds
 from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import services_of
@@ -90,4 +90,5 @@ def _context_length(workers: Workers, model: str) -> int:
 async def _ask(
     request: Request, model: str, send: Callable[[Endpoint, dict[str, Any]], Awaitable[T]]
 ) -> T:
+    check_chats(services_of(request), model)
     return await answer_from(request, services_of(request).pool.chat, model, send)
