@@ -68,13 +68,15 @@ class Pairs:
         query_ids = self._contents("queries", queries)
         # One token more than fits tells that a document is too long.
         enough = Enough(self._max_tokens + 1, truncate == "start")
+        if max_document_tokens is not None:
+            enough = Enough(max_document_tokens + 1)
         document_ids = self._contents("documents", documents, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(document_ids):
             at = index if len(queries) > 1 else 0
             room = self._room(at, len(query_ids[at]))
-            content = whole if max_document_tokens is None else whole[:max_document_tokens]
+            content = whole[:max_document_tokens]
             if len(content) > room:
                 if truncate == "none":
                     exactly = not is_long(documents[index])

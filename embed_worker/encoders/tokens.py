@@ -71,13 +71,15 @@ class Tokenization:
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
         """
         room = self._room(max_tokens)
-        # One token more tells that a text is too long.
-        contents = self._contents(inputs, prompt, Enough(room + 1, truncate == "start"))
         n_prompt = len(self._content(prompt)) if prompt else 0
+        most = None if max_text_tokens is None else n_prompt + max_text_tokens
+        # One token more tells that a text is too long.
+        enough = Enough(room + 1, truncate == "start") if most is None else Enough(most + 1)
+        contents = self._contents(inputs, prompt, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(contents):
-            content = whole if max_text_tokens is None else whole[: n_prompt + max_text_tokens]
+            content = whole[:most]
             kept = content
             if len(content) > room:
                 if truncate == "none":

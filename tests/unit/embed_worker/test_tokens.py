@@ -149,5 +149,7 @@ def test_of_a_very_long_text_the_wanted_end_is_kept_and_the_count_is_a_bound() -
     assert list(cut["end"].rows[0].ids) == [CLS, QUERY, A, B, SEP]
     assert list(cut["start"].rows[0].ids) == [CLS, QUERY, D, E, SEP]
     assert [found.truncated for found in cut.values()] == [[0], [0]]
+    (first,) = tokens().rows([text], truncate="start", max_text_tokens=2).rows
+    assert list(first.ids) == [CLS, A, B, SEP]
     with pytest.raises(ContextLengthExceeded, match=r"has at least [0-9]+ tokens"):
         tokens().rows([text], truncate="none")
