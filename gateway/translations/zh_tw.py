@@ -99,6 +99,7 @@ WAYS_OUT = {
     "send a plain prompt to /v1/completions": "將純文字提示送到 /v1/completions",
     "send it to /v1/rerank or /v1/score": "送到 /v1/rerank 或 /v1/score",
     "use an embedding model": "改用嵌入模型",
+    "ask /v1/embeddings": "改用 /v1/embeddings",
     "send the text: other models' token ids mean nothing to this one": (
         "直接送出文字：其他模型的 token id 不適用於這個模型"
     ),

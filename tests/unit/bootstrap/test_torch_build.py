@@ -56,4 +56,4 @@ def test_where_the_index_has_the_cpu_build_the_plain_wheel_is_one() -> None:
 
 
 def test_the_lower_bound_is_read_from_the_project() -> None:
-    assert oldest_torch() == "2.6"
+    assert oldest_torch() == "2.8"
