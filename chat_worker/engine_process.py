@@ -91,14 +91,14 @@ class _Model:
             case m.Generate():
                 self._generate(call_id, request)
             case m.Tokenize():
-                self._answer(call_id, self._tokens(request))
+                self._outbox.answer(call_id, self._tokens(request))
             case m.Detokenize(tokens):
-                self._answer(call_id, m.Text(self._text(tokens)))
+                self._outbox.answer(call_id, m.Text(self._text(tokens)))
             case m.ApplyTemplate(conversation):
                 whole = self._preparer.completed(conversation)
                 ids = self._encoder.encode(whole)
                 text = self._encoder.render(whole)
-                self._answer(call_id, m.Text(text, ids, self._pieces(ids)))
+                self._outbox.answer(call_id, m.Text(text, ids, self._pieces(ids)))
 
     def cancel(self, call_id: int) -> None:
         self._scribe.abandon(call_id)
@@ -122,9 +122,6 @@ class _Model:
 
     def _pieces(self, tokens: list[int]) -> list[bytes]:
         return [self._tokenizer.piece(token, show_control=True) for token in tokens]
-
-    def _answer(self, call_id: int, event: m.Tokens | m.Text) -> None:
-        self._outbox.answer(call_id, event)
 
     def _end_sequences(self, sequences: list[Sequence]) -> None:
         self.loop.end(sequences)

@@ -74,7 +74,8 @@ class Preparer:
             # By itself, so that a refusal names the format and not a grammar of ours.
             self._grammars.start(request.constraint)
         demanded = self._dialect.demanded(request)
-        if demanded is not None and isinstance(request.input, Conversation):
+        # A format was tried above.
+        if demanded and demanded.kind == "tools" and isinstance(request.input, Conversation):
             self._check_calls(demanded, request.input)
         fitted = self._fit(request)
         form = self._dialect.reply_form(request, fitted.tokens)

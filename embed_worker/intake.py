@@ -140,21 +140,18 @@ class Intake:
         tokens = self._model.tokens
         ids = tokens.ids(request.texts, add_special=request.add_special)
         pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
-        self._answer(call_id, TokenLists(ids, pieces))
+        self._outbox.answer(call_id, TokenLists(ids, pieces))
 
     def _begin(self, call_id: int, rows: list[Row], event: Callable[[Call], Event]) -> None:
         call = Call(
             call_id,
             rows,
             self._model.runner.dimension,
-            on_done=lambda done: self._answer(done.id, event(done)),
+            on_done=lambda done: self._outbox.answer(done.id, event(done)),
             on_failed=lambda error: self._outbox.ended(call_id, error),
         )
         self._queue.check_room(len(rows), call.n_tokens)
         self._queue.add(call)
-
-    def _answer(self, call_id: int, event: Event) -> None:
-        self._outbox.answer(call_id, event)
 
     def _prompt(self, request: Embed) -> tuple[str, list[str]]:
         """The prompt, and the request's fields that have no say in it."""

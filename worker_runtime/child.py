@@ -131,7 +131,7 @@ class ChildProcess:
                 self._post(wire.Cancel(call_id))
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
-        events = [event async for batch in self.call_batches(body) for event in batch]
+        events = [event async for event in self.call(body)]
         if len(events) != 1:
             raise BackendFailure(f"the engine answered with {len(events)} events instead of one")
         return events[0]

@@ -71,11 +71,12 @@ class Tokenization:
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
         """
         room = self._room(max_tokens)
-        n_prompt = len(self._content(prompt)) if prompt else 0
+        prompt_ids = self._encode([prompt])[0] if prompt else []
+        n_prompt = len(prompt_ids)
         most = None if max_text_tokens is None else n_prompt + max_text_tokens
         # One token more tells that a text is too long.
         enough = Enough(room + 1, truncate == "start") if most is None else Enough(most + 1)
-        contents = self._contents(inputs, prompt, enough)
+        contents = self._contents(inputs, prompt, prompt_ids, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(contents):
@@ -110,15 +111,18 @@ class Tokenization:
         return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def _contents(
-        self, inputs: Sequence[str | list[int]], prompt: str, enough: Enough
+        self,
+        inputs: Sequence[str | list[int]],
+        prompt: str,
+        prompt_ids: list[int],
+        enough: Enough,
     ) -> list[list[int]]:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
         if "" in texts:
             raise InvalidRequest("the input is empty", param=f"input[{inputs.index('')}]")
         encoded = token_ids(self._encode, [prompt + text for text in texts], enough)
-        prompt_ids = self._content(prompt) if prompt else []
-        if prompt and enough.from_end:
+        if prompt_ids and enough.from_end:
             # Of the long ones it was not read.
             encoded = [
                 prompt_ids + ids if is_long(prompt + text) else ids
@@ -137,9 +141,6 @@ class Tokenization:
         n_before, end = len(self._before), len(ids) - len(self._after)
         framed = n_before <= end and ids[:n_before] == self._before and ids[end:] == self._after
         return ids[n_before:end] if framed else ids
-
-    def _content(self, text: str) -> list[int]:
-        return self._encode([text])[0]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""

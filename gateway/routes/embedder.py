@@ -86,7 +86,7 @@ def check_chats(services: Services, model: str) -> None:
         InvalidRequest: `model` is known, and makes vectors.
     """
     chats = any(endpoint.lists(model) for endpoint in services.pool.chat.serving)
-    if embeds(services, model) and not chats:
+    if not chats and embeds(services, model):
         raise InvalidRequest(
             f"the model {shorten(model)!r} makes vectors; it does not chat",
             param="model",
