@@ -24,6 +24,7 @@ from embed_worker.intake import Intake
 from embed_worker.messages import Facts, LoadSpec, spec_decoder
 from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.memory.trim import return_freed_memory
 
 ENGINE_DIED = 70
 
@@ -45,6 +46,7 @@ class EncoderProcess:
         model = _load(wanted, self._outbox)
         self._outbox.progress(0.9, "warming up")
         _warm_up(model)
+        return_freed_memory()
         batch_tokens = wanted.batch_tokens or model.batch_tokens
         cache = self._cache(wanted, model)
         queue = Queue(
@@ -55,7 +57,7 @@ class EncoderProcess:
             cache=cache,
         )
         self._queue, self._intake = queue, Intake(model, wanted, queue, cache, self._outbox)
-        threading.Thread(target=_run, args=(queue, model), name="model", daemon=True).start()
+        threading.Thread(target=self._run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=model.backend,
             device=model.device,
@@ -83,6 +85,16 @@ class EncoderProcess:
 
     def close(self) -> None:
         self._close()
+
+    def _run(self, queue: Queue, model: LoadedModel) -> None:
+        try:
+            run_engine(queue, model.runner, together=self._outbox.together)
+        except Exception:
+            # Without its model thread this process would leave every caller waiting: ending it
+            # tells them all, and the next request gets a fresh one.
+            log.exception("the model thread died")
+            sys.stderr.flush()
+            os._exit(ENGINE_DIED)
 
     def _cache(self, wanted: LoadSpec, model: LoadedModel) -> Cache:
         memory = VectorCache(wanted.cache_bytes, wanted.cache_ttl_s)
@@ -182,17 +194,6 @@ def _warm_up(model: LoadedModel) -> None:
     except BatchFailed as error:
         log.exception("the model cannot encode a text")
         raise BackendLoadFailed("the model was loaded but does not run") from error
-
-
-def _run(queue: Queue, model: LoadedModel) -> None:
-    try:
-        run_engine(queue, model.runner)
-    except Exception:
-        # Without its model thread this process would leave every caller waiting: ending it tells
-        # them all, and the next request gets a fresh one.
-        log.exception("the model thread died")
-        sys.stderr.flush()
-        os._exit(ENGINE_DIED)
 
 
 def main() -> None:

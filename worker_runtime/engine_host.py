@@ -15,7 +15,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -26,6 +26,8 @@ from worker_runtime import wire
 from worker_runtime.load_failures import raised_while_loading
 
 HEAD_BYTES = 4
+# What a pipe holds on Linux: more is passed on in pieces however it is written.
+PIPE_BYTES = 1 << 16
 # How long an engine may take to close before the process exits without it.
 CLOSE_S = 5.0
 
@@ -39,19 +41,32 @@ class Outbox:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self._n_holding = 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent meanwhile goes out in one write: the worker wakes up once for all."""
+        with self._lock:
+            self._n_holding += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_holding -= 1
+                self._stream.flush()
 
     def event(self, call_id: int, body: Any) -> None:
         """Send one piece of a call's answer; `body` is the engine's own struct."""
         self._send(wire.Event(call_id, wire.raw(body)))
 
     def events(self, bodies: Iterable[tuple[int, Any]]) -> None:
-        """Send pieces of several calls' answers in one write: the worker wakes up once for all."""
-        self._write(b"".join(wire.frame(wire.Event(id, wire.raw(body))) for id, body in bodies))
+        """Send pieces of several calls' answers in one write."""
+        self._send(*(wire.Event(call_id, wire.raw(body)) for call_id, body in bodies))
 
     def answer(self, call_id: int, *bodies: Any) -> None:
         """Send the last pieces of a call's answer and its end, in one write."""
-        events = (wire.frame(wire.Event(call_id, wire.raw(body))) for body in bodies)
-        self._write(b"".join((*events, wire.frame(wire.Ended(call_id)))))
+        events = (wire.Event(call_id, wire.raw(body)) for body in bodies)
+        self._send(*events, wire.Ended(call_id))
 
     def ended(self, call_id: int, error: ServingError | None = None) -> None:
         """Send a call's last message."""
@@ -69,13 +84,13 @@ class Outbox:
     def pong(self) -> None:
         self._send(wire.Pong())
 
-    def _send(self, report: wire.Report) -> None:
-        self._write(wire.frame(report))
-
-    def _write(self, data: bytes | bytearray) -> None:
+    def _send(self, *reports: wire.Report) -> None:
+        frames = [wire.frame(report) for report in reports]
         with self._lock:
-            self._stream.write(data)
-            self._stream.flush()
+            for frame in frames:
+                self._stream.write(frame)
+            if not self._n_holding:
+                self._stream.flush()
 
 
 class Engine(Protocol):
@@ -199,7 +214,7 @@ def _exit(code: int) -> None:
 
 def _claim_stdio() -> tuple[BinaryIO, BinaryIO]:
     commands = os.fdopen(os.dup(0), "rb")
-    reports = os.fdopen(os.dup(1), "wb")
+    reports = os.fdopen(os.dup(1), "wb", buffering=PIPE_BYTES)
     os.dup2(2, 1)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

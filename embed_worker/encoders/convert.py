@@ -1,8 +1,9 @@
 """Converts a sentence-transformers model for OpenVINO: `python -m embed_worker.encoders.convert`.
 
-The graph that is kept is the traced model itself, with its own pooling and normalisation. Its
-vectors are compared with torch's: a model that does not match stays on torch, and the record says
-why. Progress goes to stdout, a fraction and a stage per line.
+The graph that is kept is the traced model itself, with its own pooling and normalisation, without
+padding where the model allows that. Its vectors are compared with torch's: a model that does not
+match stays on torch, and the record says why. Progress goes to stdout, a fraction and a stage per
+line.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,21 +33,27 @@ from embed_worker.encoders.converted import (
     read_record,
     write_record,
 )
-from embed_worker.encoders.openvino import (
-    LEAST_COSINE,
-    PRECISIONS,
-    OpenVinoRunner,
-    Padding,
-    compiled,
-)
+from embed_worker.encoders.forms import PaddedForm, UnpaddedForm, first_position
+from embed_worker.encoders.layouts import layout_of
+from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoRunner, compiled
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
-from embed_worker.engine.call import Row
+from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.runner import BatchFailed
 from protos.orphan import exit_when_orphaned
 from worker_runtime.memory_signs import lack_of
 
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
-CONVERSION_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+CONVERSION_ERRORS = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    BatchFailed,
+)
+# In float32. What we made of the model has to be nearly exact; what the tracer made, good enough.
+LEAST_COSINES = {UnpaddedForm: 0.999999, PaddedForm: LEAST_COSINE}
 # What a converter left that was killed.
 STALE_S = 3600
 UNFINISHED = ".new-"
@@ -66,30 +74,8 @@ PROBES = (
     SENTENCE_ZH * 5,
     SENTENCE * 60,
 )
-
-
-class Traceable(torch.nn.Module):
-    """The model as a function of three tensors.
-
-    The pooling has a mask of its own, which may leave out the prompt.
-    """
-
-    def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
-        super().__init__()
-        self.steps = torch.nn.ModuleList(model.children())
-        self.takes_types = takes_types
-
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        ids, mask, pooled = ids.long(), mask.long(), pooled.long()
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
-        if self.takes_types:
-            features["token_type_ids"] = torch.zeros_like(ids)
-        transformer, *rest = self.steps
-        features = transformer(features) | {"attention_mask": pooled}
-        for step in rest:
-            features = step(features)
-        vectors: torch.Tensor = features["sentence_embedding"]
-        return vectors
+# What is traced with: two rows that differ in length.
+EXAMPLE = [Row(array(TOKEN_TYPE, [1]) * n_tokens) for n_tokens in (7, 3)]
 
 
 def convert(source: Path, folder: Path, say: Say) -> Record:
@@ -104,9 +90,6 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
     reference = loaded(model)
     assert isinstance(reference.runner, TorchRunner)
     _check_modules(model)
-    say(0.4, "converting")
-    graph = _traced(model, takes_types=reference.runner.takes_types)
-    openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
     tokenizer = model.tokenizer
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
@@ -119,22 +102,32 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
         pad_id=tokenizer.pad_token_id or 0,
         pads_left=tokenizer.padding_side == "left",
         pools_prompt=reference.runner.pools_prompt,
+        first_position=first_position(model),
         prompts=reference.prompts.by_name,
         default_prompt_name=reference.prompts.default_name,
     )
-    say(0.7, "comparing with torch")
     rows = reference.tokens.rows(PROBES).rows
     if not record.pools_prompt:
         rows += reference.tokens.rows(PROBES, prompt="query: ").rows
     expected = _each(reference.runner, rows)
-    for precision in PRECISIONS:
-        ready = compiled(folder, precision, n_threads=0)
-        runner = OpenVinoRunner(ready, Padding.of(record))
-        record.cosines[ready.precision] = _least_cosine(runner, rows, expected)
-    # The graph itself is right when its float32 vectors match torch's.
-    if record.cosines["f32"] < LEAST_COSINE:
-        raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
-    return record
+    attention = model[0].auto_model.config._attn_implementation
+    for record.unpadded, form in ((True, UnpaddedForm), (False, PaddedForm)):
+        try:
+            say(0.4, "converting")
+            graph = _traced(form(model, takes_types=reference.runner.takes_types), record)
+            openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+            say(0.7, "comparing with torch")
+            record.cosines = _cosines(folder, record, rows, expected)
+        except CONVERSION_ERRORS as error:
+            if form is PaddedForm or _lack_of(error):
+                raise
+            traceback.print_exc()
+        else:
+            if record.cosines["f32"] >= LEAST_COSINES[form]:
+                return record
+        finally:
+            model[0].auto_model.set_attn_implementation(attention)
+    raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
 
 
 def _check_modules(model: SentenceTransformer) -> None:
@@ -150,21 +143,34 @@ def _check_modules(model: SentenceTransformer) -> None:
 
 
 @torch.inference_mode()
-def _traced(model: SentenceTransformer, *, takes_types: bool) -> Any:
-    ids = torch.randint(1, 100, (2, 7), dtype=torch.int32)
-    mask = torch.ones_like(ids)
-    mask[1, 4:] = 0
-    traceable = Traceable(model, takes_types=takes_types).eval()
+def _traced(form: torch.nn.Module, record: Record) -> Any:
+    arrays = layout_of(record).arrays(EXAMPLE)
     with warnings.catch_warnings():
         # The tracer warns of every branch; whether one mattered is what the comparison finds out.
         warnings.simplefilter("ignore")
-        graph = openvino.convert_model(traceable, example_input=(ids, mask, mask))
-    graph.reshape({index: openvino.PartialShape([-1, -1]) for index in range(3)})
+        graph = openvino.convert_model(
+            form.eval(), example_input=tuple(torch.from_numpy(array) for array in arrays)
+        )
+    graph.reshape(
+        {index: openvino.PartialShape([-1] * array.ndim) for index, array in enumerate(arrays)}
+    )
     return graph
 
 
+def _cosines(
+    folder: Path, record: Record, rows: list[Row], expected: NDArray[np.float32]
+) -> dict[str, float]:
+    """To torch's vectors, the smallest by precision of the arithmetic."""
+    layout = layout_of(record)
+    cosines = {}
+    for precision in PRECISIONS:
+        ready = compiled(folder, precision, layout, n_threads=0)
+        cosines[ready.precision] = _least_cosine(OpenVinoRunner(ready, layout), rows, expected)
+    return cosines
+
+
 def _least_cosine(runner: OpenVinoRunner, rows: list[Row], expected: NDArray[np.float32]) -> float:
-    """Over all rows, each alone and all of them padded together."""
+    """Over all rows, each alone and all of them together."""
     together = np.frombuffer(runner.encode(rows), "<f4").reshape(expected.shape)
     found = np.stack([_each(runner, rows), together])
     dots = (found * expected).sum(axis=-1)
@@ -196,11 +202,15 @@ def _record(source: Path, folder: Path, say: Say) -> Record:
     except NotConvertible as refusal:
         return Record(source=str(source.resolve()), refusal=str(refusal))
     except CONVERSION_ERRORS as error:
-        if lack_of(error) is not None:
+        if _lack_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
         return Record(source=str(source.resolve()), refusal=reason)
+
+
+def _lack_of(error: Exception) -> bool:
+    return lack_of(error.__cause__ or error) is not None
 
 
 def _clear_away(cache: Path, source: Path) -> None:

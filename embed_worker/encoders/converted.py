@@ -18,7 +18,7 @@ import msgspec
 log = logging.getLogger(__name__)
 
 # Raise it when the conversion changes: everything is converted anew.
-VERSION = 1
+VERSION = 2
 RECORD = "encoder.json"
 GRAPH = "model.xml"
 WEIGHTS = "model.bin"
@@ -44,6 +44,9 @@ class Record(msgspec.Struct, kw_only=True):
     pad_id: int = 0
     pads_left: bool = False
     pools_prompt: bool = True
+    # Texts lie end to end in it, and are told their positions, from this one on.
+    unpadded: bool = False
+    first_position: int = 0
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
     # By precision of the arithmetic: the smallest cosine to vectors of torch in float32.

@@ -5,9 +5,10 @@ import math
 import mmap
 import sys
 import time
+from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,24 +20,22 @@ from embed_worker.encoders.converted import (
     GRAPH,
     TOKENIZER,
     WEIGHTS,
-    Record,
     converted,
     write_record,
 )
 from embed_worker.encoders.int8 import round_weights
+from embed_worker.encoders.layouts import Layout, layout_of
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
-from embed_worker.engine.call import Row
+from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "openvino"
 # "auto" is what OpenVINO takes for the device: bfloat16 where the CPU has it, else float32.
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 LEAST_COSINE = 0.9999
-# Padding to a multiple leaves some hundred shapes of the batch, and kernels are kept for some of
-# them: all-MiniLM-L6-v2 stays at 230 MB, where with 64 kernels and every length it came to 253.
-LENGTH_MULTIPLE = 4
+# Of the shapes of batches: with more, all-MiniLM-L6-v2 comes to over 250 MB.
 N_KEPT_KERNELS = 48
 # Larger ones gain little, keep short requests waiting, and take memory.
 BUDGETS = (256, 512, 1024)
@@ -62,10 +61,11 @@ def load(
     """
     folder, record = converted(path, cache, on_progress)
     on_progress(0.8, "compiling")
-    model = compiled(folder, precision, n_threads=n_threads)
+    layout = layout_of(record)
+    model = compiled(folder, precision, layout, n_threads=n_threads)
     if precision == "auto" and record.cosines.get(model.precision, 0) < LEAST_COSINE:
-        model = compiled(folder, "f32", n_threads=n_threads)
-    runner = OpenVinoRunner(model, Padding.of(record))
+        model = compiled(folder, "f32", layout, n_threads=n_threads)
+    runner = OpenVinoRunner(model, layout)
     tokens = Tokenization(
         tokenizers.Tokenizer.from_file(str(folder / TOKENIZER)),
         max_tokens=record.max_tokens,
@@ -75,6 +75,8 @@ def load(
     if setting not in record.batch_tokens:
         on_progress(0.9, "measuring batches")
         record.batch_tokens[setting] = runner.fastest_batch(record.max_tokens)
+        # Its batches were larger than any that follow.
+        runner.shed()
         # Measured again next time, where it cannot be written.
         with contextlib.suppress(OSError):
             write_record(folder, record)
@@ -100,7 +102,7 @@ class Compiled(msgspec.Struct, frozen=True):
     precision: str
 
 
-def compiled(folder: Path, precision: str, *, n_threads: int) -> Compiled:
+def compiled(folder: Path, precision: str, layout: Layout, *, n_threads: int) -> Compiled:
     """The converted model in `folder`."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -120,8 +122,7 @@ def compiled(folder: Path, precision: str, *, n_threads: int) -> Compiled:
     ready = core.compile_model(graph, "CPU", config)
     # Weights are repacked with the first batch. Then the file's pages need not stay; those that
     # are still read come back.
-    first = np.ones((1, LENGTH_MULTIPLE), np.int32)
-    ready([first, first, first])
+    ready(layout.arrays([_row(1)]))
     if sys.platform != "win32" and pages is not None:
         pages.madvise(mmap.MADV_DONTNEED)
     used = ready.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -139,47 +140,17 @@ def _read(core: openvino.Core, folder: Path) -> tuple[Any, mmap.mmap | None]:
     return core.read_model((folder / GRAPH).read_bytes(), weights), pages
 
 
-class Padding(msgspec.Struct, frozen=True):
-    """How rows become the rectangles that the model takes."""
-
-    pad_id: int
-    pads_left: bool
-    pools_prompt: bool
-
-    @classmethod
-    def of(cls, record: Record) -> Self:
-        return cls(record.pad_id, record.pads_left, record.pools_prompt)
-
-    def padded(self, rows: Sequence[Row]) -> list[NDArray[np.int32]]:
-        """Ids, the mask of what is not padding, and the mask of what is pooled."""
-        longest = max(len(row.ids) for row in rows)
-        width = -(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
-        ids = np.full((len(rows), width), self.pad_id, dtype=np.int32)
-        mask = np.zeros_like(ids)
-        for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            ids[position, start : start + len(row.ids)] = row.ids
-            mask[position, start : start + len(row.ids)] = 1
-        if self.pools_prompt or not any(row.n_prompt for row in rows):
-            return [ids, mask, mask]
-        pooled = mask.copy()
-        for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            pooled[position, start : start + row.n_prompt] = 0
-        return [ids, mask, pooled]
-
-
 class OpenVinoRunner:
-    """Runs a compiled model on padded batches of token ids."""
+    """Runs a compiled model on batches of token ids."""
 
-    def __init__(self, model: Compiled, padding: Padding) -> None:
+    def __init__(self, model: Compiled, layout: Layout) -> None:
         self._model = model
         self._request = model.graph.create_infer_request()
-        self._padding = padding
+        self._layout = layout
         self.dimension = int(model.graph.output(0).get_partial_shape()[1].get_length())
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        vectors = self._run(self._padding.padded(rows))
+        vectors = self._run(self._layout.arrays(rows))
         if not np.isfinite(vectors).all():
             raise BatchFailed("a vector is not finite")
         return vectors.data.cast("B")
@@ -195,13 +166,13 @@ class OpenVinoRunner:
         return next(b for b, speed in zip(BUDGETS, speeds, strict=True) if speed >= enough)
 
     def _tokens_per_s(self, n_rows: int, width: int) -> float:
-        ids = np.ones((max(n_rows, 1), width), dtype=np.int32)
-        self._run([ids, ids, ids])
+        inputs = self._layout.arrays([_row(width)] * max(n_rows, 1))
+        self._run(inputs)
         n_runs, began_s = 0, time.perf_counter()
         while (took_s := time.perf_counter() - began_s) < TRY_S:
-            self._run([ids, ids, ids])
+            self._run(inputs)
             n_runs += 1
-        return n_runs * ids.size / took_s
+        return n_runs * max(n_rows, 1) * width / took_s
 
     def _run(self, inputs: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         try:
@@ -211,3 +182,8 @@ class OpenVinoRunner:
         # A copy: the library writes the next batch over its own.
         vectors: NDArray[np.float32] = np.array(outputs[0], dtype="<f4")
         return vectors
+
+
+def _row(n_tokens: int) -> Row:
+    """Any; for trying."""
+    return Row(array(TOKEN_TYPE, [1]) * n_tokens)

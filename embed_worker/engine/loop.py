@@ -7,6 +7,7 @@ more.
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from embed_worker.engine.entry import Entry
 from embed_worker.engine.queue import Queue
@@ -17,20 +18,33 @@ log = logging.getLogger(__name__)
 
 
 def run_engine(
-    queue: Queue, runner: Runner, *, clock: Callable[[], float] = time.monotonic
+    queue: Queue,
+    runner: Runner,
+    *,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Run until the queue is closed and empty."""
+    """Run until the queue is closed and empty.
+
+    Args:
+        together: within it the calls that a batch completes are answered.
+    """
     while (batch := queue.take()) is not None:
         if not batch:
             runner.shed()
             return_freed_memory()
             continue
         began_s = clock()
-        _encode(queue, runner, batch)
+        _encode(queue, runner, batch, together)
         queue.ran(sum(entry.n_tokens for entry in batch), clock() - began_s)
 
 
-def _encode(queue: Queue, runner: Runner, batch: Sequence[Entry]) -> None:
+def _encode(
+    queue: Queue,
+    runner: Runner,
+    batch: Sequence[Entry],
+    together: Callable[[], AbstractContextManager[None]],
+) -> None:
     """Encode `batch`; if it fails, each of its texts alone, so that only the culprits fail."""
     try:
         vectors = runner.encode([entry.row for entry in batch])
@@ -42,9 +56,10 @@ def _encode(queue: Queue, runner: Runner, batch: Sequence[Entry]) -> None:
         log.warning("a batch of %d texts failed, trying one by one", len(batch), exc_info=True)
     else:
         width = len(vectors) // len(batch)
-        for position, entry in enumerate(batch):
-            queue.finish(entry, vectors[position * width : (position + 1) * width])
+        with together():
+            for position, entry in enumerate(batch):
+                queue.finish(entry, vectors[position * width : (position + 1) * width])
         return
     for entry in batch:
         if not queue.abandon(entry):
-            _encode(queue, runner, [entry])
+            _encode(queue, runner, [entry], together)
