@@ -1,10 +1,12 @@
 """`EmbedService` over the lifecycle: lease the model, pass the call to its encoder process."""
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
 from embed_worker import messages as m
+from embed_worker.call_stream import CallStream
 from embed_worker.choice import Choice
 from embed_worker.translate import (
     check_count,
@@ -22,6 +24,7 @@ from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
+from worker_runtime.rpcs import OpenRpcs
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
 # Quoted: the stubs make it generic, the library does not.
@@ -32,24 +35,27 @@ class EmbedServicer(EmbedServiceServicer):
     """
     Args:
         choice: which model serves a request.
+        open_rpcs: in which the calls of a stream are counted.
         max_inputs: inputs of one request.
     """
 
-    def __init__(self, models: Models, choice: Choice, *, max_inputs: int) -> None:
+    def __init__(
+        self, models: Models, choice: Choice, open_rpcs: OpenRpcs, *, max_inputs: int
+    ) -> None:
         self._models = models
         self._choice = choice
+        self._open_rpcs = open_rpcs
         self._max_inputs = max_inputs
 
     async def Embed(  # noqa: N802 - grpc's names
         self, request: pb.EmbedRequest, context: Context
     ) -> pb.EmbedResponse:
-        check_count(len(request.inputs), self._max_inputs, "input")
-        body = to_embed(request)
-        model = self._choice.embedder(request.model)
-        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
-        lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
-        lease.count_caches(answer.caches)
-        return to_embed_response(answer, lease)
+        return await self._embed(request)
+
+    async def EmbedMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
+        self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Context
+    ) -> None:
+        await CallStream("EmbedMany", self._embed, self._open_rpcs).run(request_iterator, context)
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context
@@ -75,6 +81,15 @@ class EmbedServicer(EmbedServiceServicer):
             model, _keep_alive_s(request), to_tokenize(request), m.TokenLists
         )
         return to_tokenize_response(answer)
+
+    async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
+        check_count(len(request.inputs), self._max_inputs, "input")
+        body = to_embed(request)
+        model = self._choice.embedder(request.model)
+        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
+        lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
+        lease.count_caches(answer.caches)
+        return to_embed_response(answer, lease)
 
     async def _score(
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score

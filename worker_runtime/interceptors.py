@@ -4,56 +4,24 @@ Servicers only raise `ServingError`; here, and nowhere else, it becomes a gRPC s
 servicer methods are async generators. Health checks and reflection pass untouched.
 """
 
-import asyncio
 import hashlib
 import hmac
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
 
-from protos.errors import AuthenticationFailed, BackendFailure, NotReady, ServingError
+from protos.errors import AuthenticationFailed, ServingError
 from protos.status import DETAILS_KEY, to_status
-from worker_runtime.logs import clean_id, request_id
+from worker_runtime.rpcs import OpenRpcs, Rpc
 
 REQUEST_ID_KEY = "x-request-id"
 TOKEN_KEY = "authorization"
 # gRPC refuses more than 8 KiB of trailing metadata, of which the message takes its share twice.
 MAX_MESSAGE_CHARS = 1024
 MAX_DETAILS_BYTES = 4096
-WATCH = "/WatchStatus"
-
-log = logging.getLogger(__name__)
-
-
-class OpenRpcs:
-    """Counts RPCs that a drain waits for; refuses new ones once it has begun."""
-
-    def __init__(self) -> None:
-        self.draining = asyncio.Event()
-        self._n_open = 0
-        self._none_open = asyncio.Event()
-        self._none_open.set()
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        if self.draining.is_set():
-            raise NotReady("the worker is shutting down", retry_after_s=5)
-        self._n_open += 1
-        self._none_open.clear()
-        try:
-            yield
-        finally:
-            self._n_open -= 1
-            if not self._n_open:
-                self._none_open.set()
-
-    async def all_ended(self) -> None:
-        await self._none_open.wait()
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
@@ -97,16 +65,20 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(method, handler.unary_stream), **codec
             )
-        raise TypeError(f"{method}: streams of requests are not part of the contract")
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._both(method, handler.stream_stream), **codec
+            )
+        raise TypeError(f"{method}: requests that stream to one answer are not in the contract")
 
     def _unary(self, method: str, serve: Callable[..., Awaitable[Any]]) -> Any:
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            rpc = _Rpc(method, context)
+            rpc, metadata = self._rpc(method, context)
             try:
-                with self._admitted(rpc):
+                with self._admitted(rpc, metadata):
                     reply = await serve(request, context)
             except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
-                await rpc.fail(error)
+                await _fail(context, rpc.problem(error))
             rpc.log("OK")
             return reply
 
@@ -116,83 +88,60 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         async def stream(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            rpc = _Rpc(method, context)
+            rpc, metadata = self._rpc(method, context)
             try:
-                with self._admitted(rpc):
+                with self._admitted(rpc, metadata):
                     async with aclosing(serve(request, context)) as replies:
                         async for reply in replies:
                             yield reply
             except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
-                await rpc.fail(error)
+                await _fail(context, rpc.problem(error))
             rpc.log("OK")
 
         return stream
 
+    def _both(self, method: str, serve: Callable[..., Awaitable[None]]) -> Any:
+        """Of requests and replies: the servicer writes to the context."""
+
+        async def both(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            rpc, metadata = self._rpc(method, context)
+            try:
+                with self._admitted(rpc, metadata):
+                    await serve(requests, context)
+            except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
+                await _fail(context, rpc.problem(error))
+
+        return both
+
+    def _rpc(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[Rpc, dict[str, str]]:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        return Rpc(method, metadata.get(REQUEST_ID_KEY, "")), metadata
+
     @contextmanager
-    def _admitted(self, rpc: "_Rpc") -> Iterator[None]:
+    def _admitted(self, rpc: Rpc, metadata: Mapping[str, str]) -> Iterator[None]:
         if self._token_digest is not None:
-            sent = _digest(rpc.metadata(TOKEN_KEY))
+            sent = _digest(metadata.get(TOKEN_KEY, ""))
             if not hmac.compare_digest(sent, self._token_digest):
                 raise AuthenticationFailed("the worker's token is missing or wrong")
-        if rpc.method.endswith(WATCH):
-            # Watchers see a drain to its end; it does not wait for them.
+        if rpc.is_standing:
             yield
             return
         with self._open_rpcs.counted():
             yield
 
 
-class _Rpc:
-    """One call: who it is for, and how it ends."""
-
-    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.method = method
-        self._context = context
-        self._metadata = {
-            key: value for key, value in context.invocation_metadata() or () if value is not None
-        }
-        self._began_s = time.monotonic()
-        request_id.set(clean_id(self.metadata(REQUEST_ID_KEY)))
-
-    def metadata(self, key: str) -> str:
-        value = self._metadata.get(key, "")
-        return value if isinstance(value, str) else ""
-
-    async def fail(self, error: BaseException) -> NoReturn:
-        """End the call with `error` as its status."""
-        if isinstance(error, ServingError):
-            await self._abort(error)
-        if isinstance(error, grpc.aio.AbortError):
-            self.log("aborted")
-            raise error
-        if isinstance(error, GeneratorExit) or _is_cancelled(error):
-            self.log("CANCELLED")
-            raise error
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise error
-        log.error("%s failed", self.method, exc_info=error)
-        await self._abort(BackendFailure("the worker failed; its log has the reason"))
-
-    async def _abort(self, error: ServingError) -> NoReturn:
-        self.log(error.code)
-        code = grpc.StatusCode[error.grpc_status]
-        details, message = _details(error), error.message[:MAX_MESSAGE_CHARS]
-        await self._context.abort(code, message, trailing_metadata=((DETAILS_KEY, details),))
-        raise AssertionError("abort always raises")
-
-    def log(self, outcome: str) -> None:
-        # The gateway writes a line for each request; of those that went well one is enough.
-        is_news = outcome != "OK" and not self.method.endswith(WATCH)
-        level = logging.INFO if is_news else logging.DEBUG
-        took_ms = (time.monotonic() - self._began_s) * 1000
-        log.log(level, "rpc=%s outcome=%s ms=%.1f", self.method, outcome, took_ms)
-
-
-def _is_cancelled(error: BaseException) -> bool:
-    """Whether the call itself is cancelled: a stray CancelledError, let through, hangs clients."""
-    task = asyncio.current_task()
-    asked = task is not None and task.cancelling() > 0
-    return isinstance(error, asyncio.CancelledError) and asked
+async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError) -> NoReturn:
+    """End the call with `error` as its status."""
+    code = grpc.StatusCode[error.grpc_status]
+    details, message = _details(error), error.message[:MAX_MESSAGE_CHARS]
+    await context.abort(code, message, trailing_metadata=((DETAILS_KEY, details),))
+    raise AssertionError("abort always raises")
 
 
 def _details(error: ServingError) -> bytes:

@@ -22,7 +22,7 @@ from worker_runtime.catalog import Capability, Catalog
 from worker_runtime.child import ProcessLauncher
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
-from worker_runtime.interceptors import OpenRpcs, RpcInterceptor
+from worker_runtime.interceptors import RpcInterceptor
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory import learnt
@@ -32,6 +32,7 @@ from worker_runtime.memory.trim import release_start_up_memory
 from worker_runtime.metrics import metrics_page
 from worker_runtime.preload import load_early
 from worker_runtime.races import first_of
+from worker_runtime.rpcs import OpenRpcs
 from worker_runtime.settings import RuntimeSettings
 from worker_runtime.shutdown import StopRequests, stop_on_signals
 
@@ -95,6 +96,7 @@ async def serve(
     add_service: Callable[[grpc.aio.Server], None],
     preload: bool = False,
     on_bound: Callable[[int], None] = lambda port: None,
+    open_rpcs: OpenRpcs | None = None,
 ) -> None:
     """Serve `models` until a signal says stop; returns after draining and unloading.
 
@@ -102,13 +104,14 @@ async def serve(
         add_service: adds the capability's servicer.
         preload: load the default model at once, beside those that settings name.
         on_bound: called with the port once calls are taken.
+        open_rpcs: that the servicer counts calls in which are no RPCs of their own.
     Raises:
         RuntimeError: the port is taken.
     """
     logs.configure(settings.log_level)
     # The first look at the disk is the slow one: not during somebody's call.
     models.snapshot()
-    requests, open_rpcs = StopRequests(), OpenRpcs()
+    requests, open_rpcs = StopRequests(), open_rpcs or OpenRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
     server = grpc.aio.server(

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
-from google.rpc.status_pb2 import Status
 
 from gateway.pool.balance import least_outstanding, sticky
+from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
 from protos import errors
 from protos.errors import ServingError
-from protos.status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
 T = TypeVar("T")
@@ -109,7 +108,7 @@ class Generation:
         if await self._call.code() is grpc.StatusCode.OK:
             return errors.WorkerLost("the worker ended the answer too early", retry_after_s=1)
         metadata = await self._call.trailing_metadata()
-        return _error_of(await self._call.code(), metadata)
+        return error_of(await self._call.code(), metadata)
 
 
 @asynccontextmanager
@@ -170,8 +169,8 @@ async def unary(
         options = {"metadata": _metadata(endpoint, request_id), "timeout": timeout_s}
         try:
             return await send(endpoint, options)
-        except grpc.aio.AioRpcError as error:
-            problem = serving_error(error)
+        except (grpc.aio.AioRpcError, ServingError) as error:
+            problem = error if isinstance(error, ServingError) else serving_error(error)
             if not isinstance(problem, RETRIED) or not _can_retry(workers, tried, problem):
                 raise problem from None
         finally:
@@ -226,32 +225,3 @@ async def _time_limit(limit_s: float, what: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise errors.DeadlineExceeded(f"{what} within {limit_s:g} s") from None
-
-
-def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
-    """What a failed call means for the client; native text is not passed on."""
-    return _error_of(error.code(), error.trailing_metadata())
-
-
-def _error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
-    for key, value in metadata or ():
-        if key == DETAILS_KEY and (found := from_status(Status.FromString(value))) is not None:
-            return _seen_from_outside(found)
-    match code:
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlineExceeded("the request took too long")
-        case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return errors.Overloaded("the worker is overloaded", retry_after_s=1)
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return errors.WorkerLost("the worker was lost", retry_after_s=2)
-        case grpc.StatusCode.UNIMPLEMENTED:
-            return errors.UnsupportedParameter("the worker does not offer this")
-    return errors.BackendFailure("the worker failed")
-
-
-def _seen_from_outside(error: ServingError) -> ServingError:
-    """A worker that refuses the gateway's token says nothing about the client's key."""
-    if isinstance(error, errors.AuthenticationFailed):
-        log.error("a worker refuses the gateway's token: WORKER_TOKEN differs between them")
-        return errors.BackendFailure("the worker failed")
-    return error

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.pool.embed_stream import EmbedStub
 from protos.settings import Certificates
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
@@ -115,11 +116,11 @@ class RemoteEndpoint(Endpoint):
         super().__init__(address)
         self.channel = _channel(address, tls)
         self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
-        self.embed = embed_pb2_grpc.EmbedServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
         self._told = ""
         self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
 
     async def watch(self) -> None:
         """Keep `serving` and `status` true until cancelled; then close the channel."""
@@ -128,6 +129,7 @@ class RemoteEndpoint(Endpoint):
                 tasks.create_task(self._watch_health())
                 tasks.create_task(self._check_alive())
                 tasks.create_task(self._watch_status())
+                tasks.create_task(self.embed.keep_open())
         finally:
             self._mark(False)
             await self.channel.close()

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from gateway.pool.calls import serving_error
+from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
 from protos.y26hkx.v1 import worker_pb2
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response, shorten
 from gateway.openapi import takes
-from gateway.pool.calls import serving_error
+from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.loading import load_everywhere
 from gateway.presence import while_present

@@ -285,6 +285,9 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         finally:
             call.ended.set()
 
+    # It is a worker from before there was a stream: `test_embed_stream.py` is about that.
+    EmbedMany = embed_pb2_grpc.EmbedServiceServicer.EmbedMany
+
     async def Rerank(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.RerankRequest, context: Any
     ) -> embed_pb2.RerankResponse:

@@ -39,6 +39,11 @@ class EmbedServiceStub:
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedMany = channel.stream_stream(
+                '/y26hkx.v1.EmbedService/EmbedMany',
+                request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.SerializeToString,
+                response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.FromString,
+                _registered_method=True)
         self.Rerank = channel.unary_unary(
                 '/y26hkx.v1.EmbedService/Rerank',
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankRequest.SerializeToString,
@@ -61,6 +66,14 @@ class EmbedServiceServicer:
 
     def Embed(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedMany(self, request_iterator, context):
+        """Many small Embed calls over one stream, where one costs a sixth of what an RPC costs. They are
+        answered as they are ready, in any order. An empty message says that the worker takes calls.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -91,6 +104,11 @@ def add_EmbedServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedRequest.FromString,
                     response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedMany,
+                    request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.FromString,
+                    response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.SerializeToString,
             ),
             'Rerank': grpc.unary_unary_rpc_method_handler(
                     servicer.Rerank,
@@ -135,6 +153,33 @@ class EmbedService:
             '/y26hkx.v1.EmbedService/Embed',
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedRequest.SerializeToString,
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/y26hkx.v1.EmbedService/EmbedMany',
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.SerializeToString,
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,6 +32,10 @@ class EmbedServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EmbedServiceAsyncStub: ...
     Embed: _grpc.UnaryUnaryMultiCallable[_embed_pb2.EmbedRequest, _embed_pb2.EmbedResponse]
+    EmbedMany: _grpc.StreamStreamMultiCallable[_embed_pb2.EmbedCalls, _embed_pb2.EmbedReplies]
+    """Many small Embed calls over one stream, where one costs a sixth of what an RPC costs. They are
+    answered as they are ready, in any order. An empty message says that the worker takes calls.
+    """
     Rerank: _grpc.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]
     Score: _grpc.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]
     """Likeness of pairs of texts, in their order."""
@@ -41,6 +45,10 @@ class EmbedServiceStub:
 class EmbedServiceAsyncStub(EmbedServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Embed: _aio.UnaryUnaryMultiCallable[_embed_pb2.EmbedRequest, _embed_pb2.EmbedResponse]  # type: ignore[assignment]
+    EmbedMany: _aio.StreamStreamMultiCallable[_embed_pb2.EmbedCalls, _embed_pb2.EmbedReplies]  # type: ignore[assignment]
+    """Many small Embed calls over one stream, where one costs a sixth of what an RPC costs. They are
+    answered as they are ready, in any order. An empty message says that the worker takes calls.
+    """
     Rerank: _aio.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]  # type: ignore[assignment]
     Score: _aio.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]  # type: ignore[assignment]
     """Likeness of pairs of texts, in their order."""
@@ -53,6 +61,16 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _embed_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_embed_pb2.EmbedResponse, _abc.Awaitable[_embed_pb2.EmbedResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EmbedMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_embed_pb2.EmbedCalls],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_embed_pb2.EmbedReplies], _abc.AsyncIterator[_embed_pb2.EmbedReplies]]:
+        """Many small Embed calls over one stream, where one costs a sixth of what an RPC costs. They are
+        answered as they are ready, in any order. An empty message says that the worker takes calls.
+        """
 
     @_abc_1.abstractmethod
     def Rerank(

@@ -1,0 +1,88 @@
+"""Many calls over one RPC: each message of a stream costs a sixth of what an RPC costs.
+
+Each call runs in a task of its own, under its own request id, and ends as an RPC would. Replies
+that are ready together leave in one message.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc.aio
+
+from protos.status import to_status
+from protos.y26hkx.v1 import embed_pb2 as pb
+from worker_runtime.rpcs import OpenRpcs, Rpc
+
+# Of a gateway's small calls, so that a message stays far below what gRPC takes.
+MOST_TOGETHER = 64
+
+
+class CallStream:
+    """The calls of one stream.
+
+    Args:
+        method: what they are called in the log.
+        serve: answers one.
+        open_rpcs: in which each is counted.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        serve: Callable[[pb.EmbedRequest], Awaitable[pb.EmbedResponse]],
+        open_rpcs: OpenRpcs,
+    ) -> None:
+        self._method = method
+        self._serve = serve
+        self._open_rpcs = open_rpcs
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._replies: list[pb.EmbedReply] = []
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def run(
+        self,
+        messages: AsyncIterator[pb.EmbedCalls],
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> None:
+        """Serve until the caller sends no more calls and all have ended."""
+        await context.write(pb.EmbedReplies())
+        async with asyncio.TaskGroup() as writing:
+            writing.create_task(self._write(context))
+            async with asyncio.TaskGroup() as calls:
+                async for message in messages:
+                    for call in message.calls:
+                        self._take(call, calls)
+            self._ended = True
+            self._changed.set()
+
+    def _take(self, call: pb.EmbedCall, calls: asyncio.TaskGroup) -> None:
+        if call.cancel:
+            if (task := self._running.pop(call.id, None)) is not None:
+                task.cancel()
+            return
+        task = self._running[call.id] = calls.create_task(self._answer(call))
+        task.add_done_callback(lambda _: self._running.pop(call.id, None))
+
+    async def _answer(self, call: pb.EmbedCall) -> None:
+        rpc = Rpc(self._method, call.request_id)
+        reply = pb.EmbedReply(id=call.id)
+        try:
+            with self._open_rpcs.counted():
+                reply.response.CopyFrom(await self._serve(call.request))
+        except BaseException as error:  # noqa: BLE001 - the call's outermost frame
+            reply.status = to_status(rpc.problem(error)).SerializeToString()
+        else:
+            rpc.log("OK")
+        self._replies.append(reply)
+        self._changed.set()
+
+    async def _write(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        while not self._ended or self._replies:
+            await self._changed.wait()
+            now, self._replies = self._replies[:MOST_TOGETHER], self._replies[MOST_TOGETHER:]
+            if not self._replies:
+                self._changed.clear()
+            if now:
+                await context.write(pb.EmbedReplies(replies=now))

@@ -1,0 +1,45 @@
+"""What a worker's failures mean for clients; native text is not passed on."""
+
+import logging
+from typing import Any
+
+import grpc
+from google.rpc.status_pb2 import Status
+
+from protos import errors
+from protos.errors import ServingError
+from protos.status import DETAILS_KEY, from_status
+
+log = logging.getLogger(__name__)
+
+
+def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
+    """Of an RPC that failed."""
+    return error_of(error.code(), error.trailing_metadata())
+
+
+def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
+    """Of an RPC that ended with `code`, and with `metadata` behind it."""
+    for key, value in metadata or ():
+        if key == DETAILS_KEY and (told := told_by(value)) is not None:
+            return told
+    match code:
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return errors.DeadlineExceeded("the request took too long")
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.Overloaded("the worker is overloaded", retry_after_s=1)
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return errors.WorkerLost("the worker was lost", retry_after_s=2)
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return errors.UnsupportedParameter("the worker does not offer this")
+    return errors.BackendFailure("the worker failed")
+
+
+def told_by(status: bytes) -> ServingError | None:
+    """The error that a worker put into a serialized `google.rpc.Status`; None: it is not ours."""
+    found = from_status(Status.FromString(status))
+    if isinstance(found, errors.AuthenticationFailed):
+        # A worker that refuses the gateway's token says nothing about the client's key.
+        log.error("a worker refuses the gateway's token: WORKER_TOKEN differs between them")
+        return errors.BackendFailure("the worker failed")
+    return found
