@@ -6,6 +6,7 @@ import logging
 from gateway.app import create_app
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
+from protos.garbage import settle
 from protos.orphan import exit_when_orphaned
 from protos.settings import read_or_exit
 
@@ -15,6 +16,7 @@ async def run(settings: GatewaySettings) -> None:
     server = GatewayServer(app, settings, app.state.services.drain)
     if settings.exit_with_parent:
         asyncio.get_running_loop().call_soon(exit_when_orphaned)
+    settle()
     await server.serve()
 
 

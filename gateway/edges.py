@@ -24,6 +24,7 @@ from protos.errors import (
     RequestTooLarge,
     ServingError,
 )
+from protos.garbage import Garbage
 
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
@@ -110,6 +111,7 @@ class BoundsMiddleware:
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
         self._settings = settings
+        self._garbage = Garbage()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -153,7 +155,9 @@ class BoundsMiddleware:
                     408, "the body did not arrive in time", {"connection": "close"}
                 ) from None
             if message["type"] == "http.request":
-                received += len(message.get("body", b""))
+                arrived = len(message.get("body", b""))
+                self._garbage.count(arrived)
+                received += arrived
                 complete = not message.get("more_body", False)
                 if received > limit:
                     raise _too_large(limit)

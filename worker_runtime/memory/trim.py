@@ -1,15 +1,14 @@
 """Gives back memory that nobody uses: of start-up, and of caches that were dropped."""
 
 import ctypes
-import gc
 import sys
+
+from protos.garbage import settle
 
 
 def release_start_up_memory() -> None:
     """What imports took and do not need any more: some MB of a worker's 50."""
-    gc.collect()
-    # What lives now lives for good: later collections need not look at it.
-    gc.freeze()
+    settle()
     return_freed_memory()
 
 
