@@ -2,7 +2,7 @@
 
 Nearly all of an encoder's work is done token by token. In the unpadded form the texts of a batch
 lie end to end for that, and are padded for attention and pooling alone: short texts of differing
-lengths take a sixth less time. The idea is that of ModernBERT's "unpadding"
+lengths take a tenth to a sixth less time. The idea is that of ModernBERT's "unpadding"
 (https://arxiv.org/abs/2412.13663, section 2.1.2), which needs kernels of a GPU for attention.
 """
 

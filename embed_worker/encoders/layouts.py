@@ -45,7 +45,7 @@ class Padded(msgspec.Struct, frozen=True):
         mask = np.zeros_like(ids)
         for position, row in enumerate(rows):
             start = width - len(row.ids) if self.pads_left else 0
-            ids[position, start : start + len(row.ids)] = row.ids
+            ids[position, start : start + len(row.ids)] = np.frombuffer(row.ids, np.int32)
             mask[position, start : start + len(row.ids)] = 1
         if self.pools_prompt or not any(row.n_prompt for row in rows):
             return [ids, mask, mask]
