@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import sys
 
+from embed_worker.encoders.converted import VERSION
 from embed_worker.settings import EmbedSettings
 
 TORCH = "sentence-transformers"
@@ -28,8 +29,9 @@ def backend(settings: EmbedSettings) -> str:
 
 
 def version(backend: str) -> str:
-    """Of the libraries behind `backend`."""
-    return " ".join(_version(library) for library in LIBRARIES[backend])
+    """Of the libraries behind `backend`, and of what is made of models for them."""
+    conversion = [str(VERSION)] if backend == OPENVINO else []
+    return " ".join([*(_version(library) for library in LIBRARIES[backend]), *conversion])
 
 
 def _may_have_gpu() -> bool:

@@ -231,6 +231,14 @@ def test_vectors_of_another_precision_have_another_fingerprint(tmp_path: Path) -
     assert len(found) == 2
 
 
+def test_vectors_of_another_conversion_have_another_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = by_id(scan(tmp_path, backend="openvino"))[BUILT_IN_ID].fingerprint
+    monkeypatch.setattr("embed_worker.library.VERSION", 0)
+    assert by_id(scan(tmp_path, backend="openvino"))[BUILT_IN_ID].fingerprint != before
+
+
 def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
     program = (
         "import sys; import embed_worker.__main__\n"
