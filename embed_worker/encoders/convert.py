@@ -165,7 +165,9 @@ def _cosines(
     cosines = {}
     for precision in PRECISIONS:
         ready = compiled(folder, precision, layout, n_threads=0)
-        cosines[ready.precision] = _least_cosine(OpenVinoRunner(ready, layout), rows, expected)
+        # What "auto" chose is one of the others on most CPUs.
+        if ready.precision not in cosines:
+            cosines[ready.precision] = _least_cosine(OpenVinoRunner(ready, layout), rows, expected)
     return cosines
 
 
