@@ -10,12 +10,10 @@ from typing import Any
 
 import grpc.aio
 
+from protos.outgoing import Outgoing
 from protos.status import to_status
 from protos.y26hkx.v1 import embed_pb2 as pb
 from worker_runtime.rpcs import OpenRpcs, Rpc
-
-# Of a gateway's small calls, so that a message stays far below what gRPC takes.
-MOST_TOGETHER = 64
 
 
 class CallStream:
@@ -37,9 +35,7 @@ class CallStream:
         self._serve = serve
         self._open_rpcs = open_rpcs
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._replies: list[pb.EmbedReply] = []
-        self._ended = False
-        self._changed = asyncio.Event()
+        self._replies: Outgoing[pb.EmbedReply] = Outgoing()
 
     async def run(
         self,
@@ -54,8 +50,7 @@ class CallStream:
                 async for message in messages:
                     for call in message.calls:
                         self._take(call, calls)
-            self._ended = True
-            self._changed.set()
+            self._replies.close()
 
     def _take(self, call: pb.EmbedCall, calls: asyncio.TaskGroup) -> None:
         if call.cancel:
@@ -75,14 +70,8 @@ class CallStream:
             reply.status = to_status(rpc.problem(error)).SerializeToString()
         else:
             rpc.log("OK")
-        self._replies.append(reply)
-        self._changed.set()
+        self._replies.put(reply)
 
     async def _write(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
-        while not self._ended or self._replies:
-            await self._changed.wait()
-            now, self._replies = self._replies[:MOST_TOGETHER], self._replies[MOST_TOGETHER:]
-            if not self._replies:
-                self._changed.clear()
-            if now:
-                await context.write(pb.EmbedReplies(replies=now))
+        while now := await self._replies.take():
+            await context.write(pb.EmbedReplies(replies=now))

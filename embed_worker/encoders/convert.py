@@ -13,7 +13,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,11 +32,12 @@ from embed_worker.encoders.converted import (
     read_record,
     write_record,
 )
-from embed_worker.encoders.forms import PaddedForm, UnpaddedForm, first_position
-from embed_worker.encoders.layouts import layout_of
+from embed_worker.encoders.forms import PaddedForm, UnpaddedForm
+from embed_worker.encoders.layouts import any_row, layout_of
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoRunner, compiled
+from embed_worker.encoders.positions import first_position
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
-from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from protos.orphan import exit_when_orphaned
 from worker_runtime.memory_signs import lack_of
@@ -75,7 +75,7 @@ PROBES = (
     SENTENCE * 60,
 )
 # What is traced with: two rows that differ in length.
-EXAMPLE = [Row(array(TOKEN_TYPE, [1]) * n_tokens) for n_tokens in (7, 3)]
+EXAMPLE = [any_row(7), any_row(3)]
 
 
 def convert(source: Path, folder: Path, say: Say) -> Record:
@@ -102,7 +102,7 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
         pad_id=tokenizer.pad_token_id or 0,
         pads_left=tokenizer.padding_side == "left",
         pools_prompt=reference.runner.pools_prompt,
-        first_position=first_position(model),
+        first_position=first_position(model[0].auto_model),
         prompts=reference.prompts.by_name,
         default_prompt_name=reference.prompts.default_name,
     )

@@ -19,6 +19,7 @@ from embed_worker.encoders.devices import batch_tokens, computing, torch_device
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.pairs import Pairs
+from embed_worker.encoders.positions import first_position
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -108,12 +109,8 @@ class CrossEncoderRunner:
 
 def _max_tokens(model: Any, said_by_tokenizer: int) -> int:
     """Tokens of one row: what the tokenizer says, and no more than there are positions for."""
-    limits = [said_by_tokenizer, getattr(model.config, "max_position_embeddings", None)]
-    embeddings = getattr(model.base_model, "embeddings", None)
-    positions = getattr(embeddings, "position_embeddings", None)
-    if positions is not None and getattr(positions, "padding_idx", None) is not None:
-        # RoBERTa counts positions from behind the padding's.
-        limits.append(positions.num_embeddings - positions.padding_idx - 1)
+    n_positions = getattr(model.config, "max_position_embeddings", None)
+    limits = [said_by_tokenizer, n_positions and n_positions - first_position(model.base_model)]
     return min(limit for limit in limits if limit)
 
 

@@ -22,24 +22,39 @@ class NotUnpaddable(ValueError):
     """The model has to be traced in its padded form; the text says why."""
 
 
-class PaddedForm(torch.nn.Module):
-    """Of ids, mask and a mask of what is pooled, all of shape (rows, longest row)."""
+class Form(torch.nn.Module):
+    """What both forms have: the model's steps, the transformer first."""
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
         super().__init__()
         self.steps = torch.nn.ModuleList(model.children())
         self.takes_types = takes_types
 
-    def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        ids, mask, pooled = ids.long(), mask.long(), pooled.long()
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "modality": "text"}
+    def embeddings(self, ids: torch.Tensor, **features: Any) -> torch.Tensor:
+        """The transformer's, of each token."""
         if self.takes_types:
             features["token_type_ids"] = torch.zeros_like(ids)
-        transformer, *rest = self.steps
-        return _pooled(transformer(features)["token_embeddings"], pooled, rest)
+        told = {"input_ids": ids, "modality": "text", **features}
+        embeddings: torch.Tensor = self.steps[0](told)["token_embeddings"]
+        return embeddings
+
+    def vectors(self, embeddings: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        """One of each row; the mask of the pooling may leave out the prompt."""
+        features = {"token_embeddings": embeddings, "attention_mask": pooled}
+        for step in self.steps[1:]:
+            features = step(features)
+        return features["sentence_embedding"]
 
 
-class UnpaddedForm(torch.nn.Module):
+class PaddedForm(Form):
+    """Of ids, mask and a mask of what is pooled, all of shape (rows, longest row)."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
+        ids, mask, pooled = ids.long(), mask.long(), pooled.long()
+        return self.vectors(self.embeddings(ids, attention_mask=mask), pooled)
+
+
+class UnpaddedForm(Form):
     """Of what `layouts.Unpadded` makes of the rows.
 
     Raises:
@@ -47,7 +62,7 @@ class UnpaddedForm(torch.nn.Module):
     """
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
-        super().__init__()
+        super().__init__(model, takes_types=takes_types)
         transformer = model[0].auto_model
         if "position_ids" not in inspect.signature(transformer.forward).parameters:
             raise NotUnpaddable("it takes no positions")
@@ -57,8 +72,6 @@ class UnpaddedForm(torch.nn.Module):
             transformer.set_attn_implementation(UNPADDED)
         except ValueError as error:
             raise NotUnpaddable("its attention cannot be replaced") from error
-        self.steps = torch.nn.ModuleList(model.children())
-        self.takes_types = takes_types
 
     def forward(
         self,
@@ -72,16 +85,8 @@ class UnpaddedForm(torch.nn.Module):
         ids, tokens = ids.long()[None], tokens.long()
         self.attention.tokens, self.attention.places = tokens, places.long()
         self.attention.mask = mask.bool()[:, None, None, :]
-        features: dict[str, Any] = {
-            "input_ids": ids,
-            "position_ids": positions.long()[None],
-            "modality": "text",
-        }
-        if self.takes_types:
-            features["token_type_ids"] = torch.zeros_like(ids)
-        transformer, *rest = self.steps
-        embeddings = transformer(features)["token_embeddings"][0]
-        return _pooled(embeddings[tokens], pooled.long(), rest)
+        embeddings = self.embeddings(ids, position_ids=positions.long()[None])
+        return self.vectors(embeddings[0][tokens], pooled.long())
 
 
 class _AttentionWithinTexts:
@@ -134,20 +139,3 @@ class _AttentionWithinTexts:
     def _padded(self, states: torch.Tensor) -> torch.Tensor:
         """From (1, heads, tokens, numbers) to (rows, heads, longest row, numbers)."""
         return states.transpose(1, 2).flatten(0, 1)[self.tokens].transpose(1, 2)
-
-
-def first_position(model: SentenceTransformer) -> int:
-    """Of a text's first token: RoBERTa counts from behind the padding's."""
-    embeddings = getattr(model[0].auto_model, "embeddings", None)
-    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
-
-
-def _pooled(
-    embeddings: torch.Tensor, mask: torch.Tensor, steps: list[torch.nn.Module]
-) -> torch.Tensor:
-    """The mask of the pooling may leave out the prompt."""
-    features = {"token_embeddings": embeddings, "attention_mask": mask}
-    for step in steps:
-        features = step(features)
-    return features["sentence_embedding"]

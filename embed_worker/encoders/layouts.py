@@ -31,6 +31,11 @@ def layout_of(record: Record) -> Layout:
     return Padded(record.pad_id, record.pads_left, record.pools_prompt)
 
 
+def any_row(n_tokens: int) -> Row:
+    """For tracing and trying: what it says does not matter."""
+    return Row(array(TOKEN_TYPE, [1]) * n_tokens)
+
+
 class Padded(msgspec.Struct, frozen=True):
     """Rectangles as wide as the longest row."""
 

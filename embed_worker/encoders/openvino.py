@@ -5,7 +5,6 @@ import math
 import mmap
 import sys
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from embed_worker.encoders.converted import (
     write_record,
 )
 from embed_worker.encoders.int8 import round_weights
-from embed_worker.encoders.layouts import Layout, layout_of
+from embed_worker.encoders.layouts import Layout, any_row, layout_of
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
-from embed_worker.engine.call import TOKEN_TYPE, Row
+from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "openvino"
@@ -122,7 +121,7 @@ def compiled(folder: Path, precision: str, layout: Layout, *, n_threads: int) ->
     ready = core.compile_model(graph, "CPU", config)
     # Weights are repacked with the first batch. Then the file's pages need not stay; those that
     # are still read come back.
-    ready(layout.arrays([_row(1)]))
+    ready(layout.arrays([any_row(1)]))
     if sys.platform != "win32" and pages is not None:
         pages.madvise(mmap.MADV_DONTNEED)
     used = ready.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -166,13 +165,14 @@ class OpenVinoRunner:
         return next(b for b, speed in zip(BUDGETS, speeds, strict=True) if speed >= enough)
 
     def _tokens_per_s(self, n_rows: int, width: int) -> float:
-        inputs = self._layout.arrays([_row(width)] * max(n_rows, 1))
+        rows = [any_row(width)] * max(n_rows, 1)
+        inputs = self._layout.arrays(rows)
         self._run(inputs)
         n_runs, began_s = 0, time.perf_counter()
         while (took_s := time.perf_counter() - began_s) < TRY_S:
             self._run(inputs)
             n_runs += 1
-        return n_runs * max(n_rows, 1) * width / took_s
+        return n_runs * len(rows) * width / took_s
 
     def _run(self, inputs: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         try:
@@ -182,8 +182,3 @@ class OpenVinoRunner:
         # A copy: the library writes the next batch over its own.
         vectors: NDArray[np.float32] = np.array(outputs[0], dtype="<f4")
         return vectors
-
-
-def _row(n_tokens: int) -> Row:
-    """Any; for trying."""
-    return Row(array(TOKEN_TYPE, [1]) * n_tokens)

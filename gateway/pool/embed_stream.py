@@ -13,12 +13,11 @@ import grpc
 from gateway.pool.call_errors import serving_error, told_by
 from protos import errors
 from protos.errors import ServingError
+from protos.outgoing import Outgoing
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 MOST_INPUTS = 8
 MOST_BYTES = 16 * 1024
-# Of one message, which stays far below what gRPC takes.
-MOST_TOGETHER = 64
 RETRY_S = 1.0
 REQUEST_ID_KEY = "x-request-id"
 
@@ -40,8 +39,7 @@ class EmbedStub:
         self._is_open = False
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[pb.EmbedResponse]] = {}
-        self._unsent: list[pb.EmbedCall] = []
-        self._changed = asyncio.Event()
+        self._unsent: Outgoing[pb.EmbedCall] = Outgoing()
 
     async def Embed(  # noqa: N802 - the stub's name
         self, request: pb.EmbedRequest, *, metadata: Sequence[tuple[str, str]], timeout: float
@@ -63,7 +61,7 @@ class EmbedStub:
         )
         waiting: asyncio.Future[pb.EmbedResponse] = asyncio.get_running_loop().create_future()
         self._waiting[call.id] = waiting
-        self._send(call)
+        self._unsent.put(call)
         try:
             async with asyncio.timeout(timeout):
                 return await waiting
@@ -72,7 +70,7 @@ class EmbedStub:
         finally:
             # It is still there if nobody answered: this side has given up.
             if self._waiting.pop(call.id, None) is not None:
-                self._send(pb.EmbedCall(id=call.id, cancel=True))
+                self._unsent.put(pb.EmbedCall(id=call.id, cancel=True))
 
     async def keep_open(self) -> None:
         """Open the stream once there are calls for it, and again when it breaks; until cancelled.
@@ -117,22 +115,13 @@ class EmbedStub:
             unknown = errors.BackendFailure("the worker failed")
             waiting.set_exception(told_by(reply.status) or unknown)
 
-    def _send(self, call: pb.EmbedCall) -> None:
-        self._unsent.append(call)
-        self._changed.set()
-
     async def _write(self, call: Any) -> None:
-        while True:
-            await self._changed.wait()
-            now, self._unsent = self._unsent[:MOST_TOGETHER], self._unsent[MOST_TOGETHER:]
-            if not self._unsent:
-                self._changed.clear()
-            if now:
-                await call.write(pb.EmbedCalls(calls=now))
+        while now := await self._unsent.take():
+            await call.write(pb.EmbedCalls(calls=now))
 
     def _close(self, problem: ServingError) -> None:
         self._is_open = False
-        self._unsent.clear()
+        self._unsent = Outgoing()
         lost, self._waiting = self._waiting, {}
         for waiting in lost.values():
             if not waiting.done():
