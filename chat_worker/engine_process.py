@@ -24,6 +24,7 @@ from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
@@ -52,7 +53,7 @@ class ChatEngine:
             self._outbox.ended(call_id, error)
         except Exception:  # noqa: BLE001 - a request's outermost frame: the others must go on
             traceback.print_exc(file=sys.stderr)
-            self._outbox.ended(call_id, BackendFailure("the request could not be prepared"))
+            self._outbox.ended(call_id, BackendFailure(ErrorText("request_not_prepared")))
 
     def cancel(self, call_id: int) -> None:
         if self._model is not None:
@@ -116,7 +117,7 @@ class _Model:
 
     def _text(self, tokens: list[int]) -> str:
         if any(not 0 <= token < self._tokenizer.n_vocab for token in tokens):
-            raise InvalidRequest("a token is not in the vocabulary", param="tokens")
+            raise InvalidRequest(ErrorText("token_out_of_vocabulary"), param="tokens")
         detokenizer = Detokenizer()
         return detokenizer.push(b"".join(self._pieces(tokens))) + detokenizer.flush()
 
@@ -145,8 +146,8 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             return load_folder(spec, outbox.progress)
         case _:
             raise BackendLoadFailed(
-                f"the {spec.backend} backend is not available in this version",
-                suggestions=("use a GGUF of the model with MODEL_BACKEND=llama.cpp",),
+                ErrorText("backend_unavailable", backend=spec.backend),
+                suggestions=(ErrorText("use_gguf"),),
                 metadata={"backend": spec.backend},
             )
 
@@ -166,7 +167,7 @@ def _template(backend: Backend) -> ChatTemplate | None:
         return ChatTemplate(backend.template, backend.tokenizer.special_texts)
     except TemplateError as error:
         raise BackendLoadFailed(
-            "the model's chat template is not valid Jinja",
+            ErrorText("template_invalid"),
             metadata={"backend": backend.facts.backend},
         ) from error
 

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from chat_worker import messages as m
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 _DEFAULT = m.Sampling()
@@ -20,17 +21,15 @@ def generation(request: m.Request, backend: str) -> m.Generate:
         UnsupportedParameter: it needs the model's own tokenizer or template.
     """
     if not isinstance(request, m.Generate):
-        raise UnsupportedParameter(
-            f"the tokens and the template of a {backend} model are not known here", param="model"
-        )
+        raise UnsupportedParameter(ErrorText("tokens_not_known", backend=backend), param="model")
     if isinstance(request.input, m.PromptTokens):
         raise UnsupportedParameter(
-            f"a {backend} model takes its prompt as text only",
+            ErrorText("prompt_as_text_only", backend=backend),
             param="prompt",
-            suggestions=("send the prompt as a string",),
+            suggestions=(ErrorText("send_prompt_as_string"),),
         )
     if request.echo:
-        raise UnsupportedParameter(f"echo is not offered for {backend} models", param="echo")
+        raise UnsupportedParameter(ErrorText("echo_not_offered", backend=backend), param="echo")
     return request
 
 
@@ -59,7 +58,7 @@ def openai_messages(conversation: m.Conversation, system_prompt: str) -> list[di
         InvalidRequest: there is no message.
     """
     if not conversation.messages:
-        raise InvalidRequest("messages must not be empty", param="messages")
+        raise InvalidRequest(ErrorText("messages_empty"), param="messages")
     messages = [_message(message) for message in conversation.messages]
     has_own = any(message["role"] in ("system", "developer") for message in messages)
     if system_prompt and not has_own:

@@ -108,8 +108,7 @@ def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
         spec = replace(spec, n_cells=cells)
         yield spec
     for shorter in _halved(n_ctx, LEAST_CONTEXT):
-        why = f"the model was loaded with a {_said_context(shorter, n_ctx)}, for lack of memory"
-        spec = replace(spec, n_ctx=shorter, n_cells=shorter, why_short=why)
+        spec = replace(spec, n_ctx=shorter, n_cells=shorter, wanted_n_ctx=n_ctx)
         yield spec
 
 

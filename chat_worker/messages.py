@@ -16,9 +16,8 @@ class LoadSpec(Struct, kw_only=True):
     backend: str
     path: str
     model_id: str = ""
-    # Why the context is shorter than the settings have it, for those whose input is too long.
-    why_short: str = ""
     n_ctx: int = 0  # per request; 0: the model's own, up to 4,096
+    wanted_n_ctx: int = 0  # where there was memory for less only; 0: there was enough
     n_cells: int = 0  # of the whole KV cache; 0: n_ctx × n_parallel, up to max_cells
     max_cells: int = 32_768
     n_parallel: int = 4  # sequences decoded together

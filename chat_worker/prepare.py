@@ -26,6 +26,7 @@ from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 MAX_CHOICES = 128
@@ -124,7 +125,7 @@ class Preparer:
         match request.input:
             case Conversation() as conversation:
                 if not conversation.messages:
-                    raise InvalidRequest("messages must not be empty", param="messages")
+                    raise InvalidRequest(ErrorText("messages_empty"), param="messages")
                 whole = self.completed(conversation)
                 return fit_conversation(whole, self._encoder.encode, bounds)
             case Prompt(text, parse_special):
@@ -133,7 +134,7 @@ class Preparer:
             case PromptTokens(ids):
                 tokens = ids
         if not tokens:
-            raise InvalidRequest("the prompt must not be empty", param="prompt")
+            raise InvalidRequest(ErrorText("prompt_empty"), param="prompt")
         return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
 
     def _bounds(self, max_tokens: int | None) -> Bounds:
@@ -143,9 +144,11 @@ class Preparer:
         most = n_ctx - reserved
         if self._spec.max_input_tokens:
             most = min(most, self._spec.max_input_tokens)
-        return Bounds(
-            most, self._spec.max_input_chars, self._spec.on_overflow, self._spec.why_short
+        wanted = self._spec.wanted_n_ctx
+        why = (
+            ErrorText("context_reduced", n_ctx=f"{n_ctx:,}", wanted=f"{wanted:,}") if wanted else ""
         )
+        return Bounds(most, self._spec.max_input_chars, self._spec.on_overflow, why)
 
     def _params(self, sampling: Sampling) -> SamplingParams:
         seed = self._spec.global_seed if sampling.seed is None else sampling.seed
@@ -200,17 +203,19 @@ class Preparer:
         try:
             self._grammars.start(Constraint("json_schema", tool.parameters))
         except InvalidRequest as error:
-            error.param, error.message = param, f"tool {tool.name!r}: {error.message}"
+            error.param = param
+            error.message = ErrorText("fault_of_tool", tool=tool.name, fault=error.message)
             raise
 
     def _check_token(self, token: int, param: str) -> None:
         if not 0 <= token < self._limits.n_vocab:
             raise InvalidRequest(
-                f"token {token} is not in the vocabulary of {self._limits.n_vocab}", param=param
+                ErrorText("token_not_in_vocabulary", token=token, n_vocab=self._limits.n_vocab),
+                param=param,
             )
 
 
 def _within(param: str, value: float, low: float, high: float) -> None:
     # Written so that NaN fails.
     if not low <= value <= high:
-        raise InvalidRequest(f"{param} must be between {low:g} and {high:g}", param=param)
+        raise InvalidRequest(ErrorText("out_of_range", name=param, low=low, high=high), param=param)

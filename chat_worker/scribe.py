@@ -39,6 +39,7 @@ from chat_worker.messages import (
 from chat_worker.open_calls import Call, Choice, frame_s
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox
 
@@ -119,7 +120,7 @@ class Scribe:
         except Exception:  # noqa: BLE001 - the thread's outermost loop: no answer would ever end
             traceback.print_exc(file=sys.stderr)
             for call_id in list(self._calls):
-                self._outbox.ended(call_id, BackendFailure("the answer could not be written"))
+                self._outbox.ended(call_id, BackendFailure(ErrorText("answer_not_written")))
 
     def _take(self, entry: list[Report] | _Open | _Abandon | _Die) -> None:
         match entry:
@@ -129,7 +130,7 @@ class Scribe:
                 self._abandon(call_id)
             case _Die(done):
                 for call_id in list(self._calls):
-                    self._fail(call_id, BackendFailure("the engine stopped unexpectedly"))
+                    self._fail(call_id, BackendFailure(ErrorText("engine_stopped")))
                 done.set()
             case list() as reports:
                 for report in reports:
@@ -283,7 +284,7 @@ def _deltas(call: Call, *, is_frame: bool) -> Iterator[Delta]:
 def _failure(by_constraint: bool) -> ServingError:
     if by_constraint:
         return InvalidRequest(
-            "the format cannot be followed: its grammar leads nowhere, or grew too complex",
-            suggestions=("make it simpler", "bound what repeats"),
+            ErrorText("format_dead_end"),
+            suggestions=(ErrorText("make_simpler"), ErrorText("bound_repeats")),
         )
-    return BackendFailure("the model failed on this request")
+    return BackendFailure(ErrorText("model_failed"))

@@ -14,6 +14,7 @@ import grpc.aio
 
 from chat_worker import messages as m
 from chat_worker.translate import to_conversation, to_events, to_generate
+from protos.error_texts import ErrorText
 from protos.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
@@ -52,7 +53,7 @@ class Places:
         if self._n_taken >= self._most:
             wait_s = min(max(self._typical_s * self._n_taken / self._n_parallel / 2, 1.0), 60.0)
             raise Overloaded(
-                f"{self._n_taken} requests are running or waiting already", retry_after_s=wait_s
+                ErrorText("requests_queue_full", n_requests=self._n_taken), retry_after_s=wait_s
             )
         clock = asyncio.get_running_loop().time
         self._n_taken += 1

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.struct_pb2 import Struct
 
 from chat_worker import messages as m
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1 import common_pb2
@@ -61,10 +62,10 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
     ]
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
-        raise InvalidRequest("two tools have the same name", param="tools")
+        raise InvalidRequest(ErrorText("tools_same_name"), param="tools")
     must_call = choice.mode in (pb.ToolChoice.MODE_REQUIRED, pb.ToolChoice.MODE_NAMED)
     if must_call and (not tools or (choice.name and choice.name not in names)):
-        raise InvalidRequest("tool_choice asks for a tool that is not there", param="tool_choice")
+        raise InvalidRequest(ErrorText("tool_choice_missing"), param="tool_choice")
     return m.Conversation(
         [_message(i, message) for i, message in enumerate(conversation.messages)],
         _template_kwargs(conversation.template_kwargs),
@@ -109,13 +110,14 @@ def _input(request: pb.GenerateRequest) -> m.Conversation | m.Prompt | m.PromptT
         case "prompt_tokens":
             return m.PromptTokens(list(request.prompt_tokens.ids))
         case _:
-            raise InvalidRequest("there is neither a conversation nor a prompt", param="messages")
+            raise InvalidRequest(ErrorText("nothing_to_answer"), param="messages")
 
 
 def _message(index: int, message: pb.Message) -> m.Message:
     if message.role not in ROLES:
         raise InvalidRequest(
-            f"the role must be one of {', '.join(sorted(ROLES))}", param=f"messages[{index}].role"
+            ErrorText("role_unknown", roles=", ".join(sorted(ROLES))),
+            param=f"messages[{index}].role",
         )
     return m.Message(
         role=message.role,
@@ -132,7 +134,7 @@ def _template_kwargs(kwargs: Struct) -> dict[str, str | bool | int | float]:
     for name, value in kwargs.items():
         if name not in TEMPLATE_KWARGS or not isinstance(value, str | bool | int | float):
             raise InvalidRequest(
-                f"chat_template_kwargs may hold {', '.join(sorted(TEMPLATE_KWARGS))}, as scalars",
+                ErrorText("template_kwargs_wrong", names=", ".join(sorted(TEMPLATE_KWARGS))),
                 param="chat_template_kwargs",
             )
         plain[name] = int(value) if isinstance(value, float) and value.is_integer() else value

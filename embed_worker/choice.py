@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from embed_worker.library import CROSS_ENCODER
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, ModelNotFound
 from worker_runtime.catalog import Catalog, ModelEntry
 
@@ -33,9 +34,9 @@ class Choice:
         entry = self._named(model, self._default)
         if entry.backend == CROSS_ENCODER:
             raise InvalidRequest(
-                f"the model {entry.id!r} scores pairs of texts; it makes no vectors",
+                ErrorText("model_scores_pairs", model=entry.id),
                 param="model",
-                suggestions=("send it to /v1/rerank or /v1/score", "use an embedding model"),
+                suggestions=(ErrorText("use_rerank"), ErrorText("use_embedding_model")),
             )
         return entry.id
 

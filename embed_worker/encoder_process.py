@@ -22,6 +22,7 @@ from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.intake import Intake
 from embed_worker.messages import Facts, LoadSpec, spec_decoder
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
@@ -125,7 +126,7 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
         case "cross-encoder":
             return _cross_encoder(wanted, outbox)
     raise BackendLoadFailed(
-        f"there is no encoder {wanted.backend!r}", metadata={"backend": wanted.backend}
+        ErrorText("encoder_unknown", backend=wanted.backend), metadata={"backend": wanted.backend}
     )
 
 
@@ -145,8 +146,8 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
             log.warning("%s runs on torch, not OpenVINO: %s", wanted.model_id, reason)
             return _torch(wanted, outbox)
         raise BackendLoadFailed(
-            f"the model does not run on OpenVINO: {reason}",
-            suggestions=("set EMBEDDING_BACKEND=auto, which runs it on torch",),
+            ErrorText("openvino_refuses", detail=reason),
+            suggestions=(ErrorText("use_torch"),),
             metadata={"backend": wanted.backend},
         ) from reason
     log.info("OpenVINO computes in %s, cosine to torch %.6f", model.precision, model.cosine)
@@ -193,7 +194,7 @@ def _warm_up(model: LoadedModel) -> None:
         model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])
     except BatchFailed as error:
         log.exception("the model cannot encode a text")
-        raise BackendLoadFailed("the model was loaded but does not run") from error
+        raise BackendLoadFailed(ErrorText("loaded_but_fails")) from error
 
 
 def main() -> None:

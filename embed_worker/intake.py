@@ -26,6 +26,7 @@ from embed_worker.messages import (
     Vectors,
     request_decoder,
 )
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, ServingError, UnsupportedParameter
 from worker_runtime.engine_host import Outbox
 
@@ -58,7 +59,7 @@ class Intake:
     def _embed(self, call_id: int, request: Embed) -> None:
         keep = self._dimensions(request.dimensions)
         if not request.inputs:
-            raise InvalidRequest("there is no input", param="input")
+            raise InvalidRequest(ErrorText("no_input"), param="input")
         self._queue.check_room(len(request.inputs))
         prompt, ignored = self._prompt(request)
         found = self._model.tokens.rows(
@@ -173,23 +174,23 @@ class Intake:
             return min(self._spec.default_dimensions or most, most)
         if not 1 <= wanted <= most:
             raise InvalidRequest(
-                f"dimensions is {wanted}, the model's vectors have {most}", param="dimensions"
+                ErrorText("dimensions_too_many", wanted=wanted, most=most), param="dimensions"
             )
         if wanted < most and not self._spec.may_shorten:
             raise UnsupportedParameter(
-                "the model was not trained for shortened vectors",
+                ErrorText("dimensions_fixed"),
                 param="dimensions",
-                suggestions=("leave dimensions out", "use a model that declares truncate_dim"),
+                suggestions=(ErrorText("leave_dimensions_out"), ErrorText("use_truncatable_model")),
             )
         return wanted
 
     def _check_pairs(self, request: Score, *, n_rows: int) -> None:
         n_queries, n_documents = len(request.queries), len(request.documents)
         if not n_documents:
-            raise InvalidRequest("there are no documents", param="documents")
+            raise InvalidRequest(ErrorText("no_documents"), param="documents")
         if n_queries not in (1, n_documents):
             raise InvalidRequest(
-                f"there are {n_queries} texts for {n_documents}; one is needed, or one for each",
+                ErrorText("queries_unpaired", n_queries=n_queries, n_documents=n_documents),
                 param="queries",
             )
         self._queue.check_room(n_rows)

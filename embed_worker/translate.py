@@ -3,6 +3,7 @@
 import math
 
 from embed_worker import messages as m
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -23,7 +24,7 @@ def check_count(n_inputs: int, most: int, param: str) -> None:
     """
     if not 1 <= n_inputs <= most:
         raise InvalidRequest(
-            f"the request has {n_inputs} inputs; 1 to {most} are taken", param=param
+            ErrorText("too_many_inputs", n_inputs=n_inputs, most=most), param=param
         )
 
 
@@ -54,7 +55,7 @@ def to_embed_response(answer: m.Vectors, lease: Lease) -> pb.EmbedResponse:
 
 def reranked(request: pb.RerankRequest) -> m.Score:
     if request.HasField("top_n") and request.top_n == 0:
-        raise InvalidRequest("top_n is 0; at least 1 is needed", param="top_n")
+        raise InvalidRequest(ErrorText("top_n_zero"), param="top_n")
     most = request.max_document_tokens if request.HasField("max_document_tokens") else None
     return m.Score(
         queries=[request.query],
@@ -121,12 +122,12 @@ def _to_input(index: int, given: pb.EmbedInput) -> str | list[int]:
             return given.text
         case "tokens":
             return list(given.tokens.ids)
-    raise InvalidRequest("the input is neither text nor token ids", param=f"input[{index}]")
+    raise InvalidRequest(ErrorText("input_of_unknown_kind"), param=f"input[{index}]")
 
 
 def _to_truncate(value: int) -> m.Truncate:
     if value not in TRUNCATE:
-        raise InvalidRequest(f"truncate has the unknown value {value}", param="truncate")
+        raise InvalidRequest(ErrorText("truncate_unknown", value=value), param="truncate")
     return TRUNCATE[value]
 
 

@@ -44,6 +44,7 @@ from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 
 BODIES = (
@@ -61,6 +62,14 @@ BODIES = (
     LoadRequest,
     UnloadRequest,
 )
+
+
+# By status: the error's code, and what is said.
+_HTTP_ERRORS = {
+    404: ("not_found", "http_not_found"),
+    405: ("method_not_allowed", "http_method_not_allowed"),
+    408: ("request_timeout", "http_request_timeout"),
+}
 
 
 class Gateway(FastAPI):
@@ -143,12 +152,7 @@ async def _serving_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout"}
+    code, id = _HTTP_ERRORS.get(error.status_code, ("http_error", "http_error"))
+    said = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
     headers = dict(error.headers or {})
-    return plain_error_response(
-        error.status_code,
-        codes.get(error.status_code, "http_error"),
-        f"{request.method[:16]}: {str(error.detail).lower()}",
-        request.scope,
-        headers,
-    )
+    return plain_error_response(error.status_code, code, said, request.scope, headers)

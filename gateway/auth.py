@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import error_response
 from gateway.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
+from protos.error_texts import ErrorText
 from protos.errors import AuthenticationFailed, InvalidRequest
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
@@ -84,8 +85,8 @@ class AuthMiddleware:
             context.cache_salt = digest.hex()[:32]
         elif scope["path"] not in OPEN_PATHS:
             raise AuthenticationFailed(
-                "a valid API key is needed",
-                suggestions=("send it as Authorization: Bearer <key>, or as x-api-key: <key>",),
+                ErrorText("key_needed"),
+                suggestions=(ErrorText("send_key"),),
             )
 
 
@@ -93,7 +94,7 @@ def _offered(scope: Scope) -> str:
     names = [name for name, _ in scope["headers"]]
     for name in (b"authorization", b"x-api-key"):
         if names.count(name) > 1:
-            raise InvalidRequest(f"more than one header {name.decode()}")
+            raise InvalidRequest(ErrorText("header_repeated", name=name.decode()))
     authorization = header(scope, b"authorization") or ""
     kind, _, key = authorization.partition(" ")
     if kind.lower() == "bearer":

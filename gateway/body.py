@@ -8,10 +8,13 @@ from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
 from gateway.errors import shorten
+from protos.error_texts import ErrorText, known_text
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 T = TypeVar("T", bound=BaseModel)
 Path = tuple[int | str, ...]
+
+MAX_FAULT = 200
 
 
 async def parse(request: Request, schema: type[T]) -> T:
@@ -26,9 +29,9 @@ async def parse(request: Request, schema: type[T]) -> T:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {shorten(error.msg)}") from None
+        raise InvalidRequest(ErrorText("body_not_json", detail=shorten(error.msg))) from None
     if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object")
+        raise InvalidRequest(ErrorText("body_not_object"))
     try:
         return schema.model_validate(document)
     except ValidationError as error:
@@ -52,12 +55,25 @@ def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) ->
     if error["type"] == "extra_forbidden":
         known = ", ".join(sorted(schema.model_fields)) if len(path) == 1 else ""
         return UnsupportedParameter(
-            f"unknown parameter: {param}",
+            ErrorText("unknown_parameter", name=param),
             param=param,
-            suggestions=(f"known are: {known}",) if known else (),
+            suggestions=(ErrorText("known_parameters", names=known),) if known else (),
         )
-    reason = str(error.get("ctx", {}).get("error", error["msg"]))
-    return InvalidRequest(f"{param or 'body'}: {shorten(reason, 200)}", param=param or None)
+    said = ErrorText("field_wrong", field=param or "body", fault=_fault(error))
+    return InvalidRequest(said, param=param or None)
+
+
+def _fault(error: ErrorDetails) -> str:
+    """What is wrong: as one of our validators says it, or pydantic, whose usual complaints are in
+    the catalogue by their kind and context."""
+    context = error.get("ctx", {})
+    if isinstance(raised := context.get("error"), ValueError):
+        said = next(iter(raised.args), "")
+        return said if isinstance(said, ErrorText) else shorten(str(said), MAX_FAULT)
+    is_singular = 1 in (context.get("min_length"), context.get("max_length"))
+    kind = f"pydantic_{error['type']}" + ("_one" if is_singular else "")
+    ours, theirs = known_text(kind, context), error["msg"]
+    return ours if ours == theirs and len(theirs) <= MAX_FAULT else shorten(theirs, MAX_FAULT)
 
 
 def _likelihood(complaints: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:

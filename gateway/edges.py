@@ -17,6 +17,7 @@ from gateway.request_context import (
 )
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from protos.error_texts import ErrorText
 from protos.errors import (
     BackendFailure,
     InvalidRequest,
@@ -63,7 +64,7 @@ class RequestIdMiddleware:
 
         try:
             if self._drain.refusing and scope["path"].startswith(API_PATHS):
-                raise NotReady("the server is shutting down", retry_after_s=5)
+                raise NotReady(ErrorText("server_stopping"), retry_after_s=5)
             await self._app(scope, receive, send_with_id)
         except ServingError as error:
             if begun:
@@ -75,7 +76,7 @@ class RequestIdMiddleware:
             log.exception("request %s failed", context.request_id)
             if begun:
                 raise
-            unexpected = BackendFailure("the gateway failed; the log has the request's id")
+            unexpected = BackendFailure(ErrorText("gateway_failed"))
             context.note_error(unexpected)
             await error_response(unexpected, scope)(scope, receive, send_with_id)
 
@@ -169,20 +170,20 @@ class BoundsMiddleware:
 def _check_head(scope: Scope, limit: int) -> None:
     names = [name for name, _ in scope["headers"]]
     if len(names) > MAX_HEADERS:
-        raise InvalidRequest(f"more than {MAX_HEADERS} header fields")
+        raise InvalidRequest(ErrorText("too_many_headers", most=MAX_HEADERS))
     # h11 bounds only a head that arrives in pieces.
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
-        raise InvalidRequest(f"header fields of more than {MAX_HEAD_BYTES} bytes")
+        raise InvalidRequest(ErrorText("headers_too_large", most_bytes=MAX_HEAD_BYTES))
     if b"content-length" in names and b"transfer-encoding" in names:
-        raise InvalidRequest("both Content-Length and Transfer-Encoding")
+        raise InvalidRequest(ErrorText("two_lengths"))
     if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
-        raise InvalidRequest(f"bodies are not taken in the coding {shorten(str(coding))}")
+        raise InvalidRequest(ErrorText("coding_unknown", coding=shorten(str(coding))))
     if names.count(b"authorization") > 1:
-        raise InvalidRequest("more than one Authorization header")
+        raise InvalidRequest(ErrorText("two_keys"))
     length = header(scope, b"content-length")
     if length is not None and length.isdecimal() and int(length[:20]) > limit:
         raise _too_large(limit)
 
 
 def _too_large(limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the body is larger than {limit} bytes")
+    return RequestTooLarge(ErrorText("body_too_large", limit_bytes=limit))

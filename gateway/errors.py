@@ -7,10 +7,11 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.language import Language, language_of
+from gateway.language import language_of
+from gateway.localize import ENGLISH, Language
 from gateway.request_context import context_of
-from gateway.translations.spoken import of_code, spoken
 from protos import errors
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 
 MAX_ECHO = 200
@@ -49,18 +50,17 @@ def status_and_type(error: ServingError) -> tuple[int, str]:
     return next(_STATUS_AND_TYPE[t] for t in type(error).__mro__ if t in _STATUS_AND_TYPE)
 
 
-def envelope(error: ServingError, request_id: str, language: Language = "en") -> dict[str, Any]:
+def envelope(error: ServingError, request_id: str, language: Language = ENGLISH) -> dict[str, Any]:
     """The body of an error: OpenAI's four fields, the request's id, and the ways out."""
-    said = spoken(error, language)
     body: dict[str, Any] = {
-        "message": printable(said.message),
+        "message": printable(language.message(error)),
         "type": status_and_type(error)[1],
         "param": printable(error.param) if error.param is not None else None,
         "code": error.code,
         "request_id": request_id,
     }
-    if said.ways_out:
-        body["suggestions"] = [printable(text) for text in said.ways_out]
+    if error.suggestions:
+        body["suggestions"] = [printable(language.text(text)) for text in error.suggestions]
     body |= {k: printable(v) for k, v in error.metadata.items() if k not in body}
     return {"error": body}
 
@@ -97,11 +97,11 @@ def error_response(error: ServingError, scope: Scope) -> Response:
 
 
 def plain_error_response(
-    status: int, code: str, message: str, scope: Scope, headers: dict[str, str] | None = None
+    status: int, code: str, said: ErrorText, scope: Scope, headers: dict[str, str] | None = None
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same shape."""
     body = {
-        "message": of_code(code, message, language_of(scope)),
+        "message": language_of(scope).text(said),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
@@ -116,7 +116,7 @@ def json_response(body: Any, status: int = 200, headers: dict[str, str] | None =
 
 
 def _language_headers(scope: Scope) -> dict[str, str]:
-    return {"content-language": language_of(scope), "vary": "Accept-Language"}
+    return {"content-language": language_of(scope).tag, "vary": "Accept-Language"}
 
 
 def _status(error: ServingError, scope: Scope) -> int:

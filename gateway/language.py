@@ -1,42 +1,50 @@
 """In which language a client is told of errors."""
 
-from typing import Literal, get_args
-
 from starlette.types import Scope
 
+from gateway.localize import ENGLISH, Language, languages
 from gateway.request_context import context_of, header
 
-Language = Literal["en", "zh-TW"]
-LANGUAGES: tuple[Language, ...] = get_args(Language)
 MAX_RANGES = 32
-_TRADITIONAL = ("zh-tw", "zh-hant", "zh-hk", "zh-mo")
 
 
 def language_of(scope: Scope) -> Language:
     """The server's own if it is set to one, else what the request accepts."""
-    fixed = context_of(scope).error_language
-    found = next((language for language in LANGUAGES if language == fixed), None)
-    return found or accepted(header(scope, b"accept-language") or "")
+    fixed = languages().get(context_of(scope).error_language)
+    return fixed or accepted(header(scope, b"accept-language") or "")
 
 
 def accepted(accept_language: str) -> Language:
     """The best of what a client accepts; English if that is nothing we have.
 
-    To readers of Simplified Chinese English comes first, if they accept it at all.
+    To readers of another variant of a language than ours (Simplified Chinese) English comes first,
+    if they accept it at all.
     """
     tags = _by_preference(accept_language)
-    simplified = any(_begins(tag, "zh") and not _reads_traditional(tag) for tag in tags)
-    english = any(_begins(tag, "en") for tag in tags)
+    reads_english = any(_reads(tag, ENGLISH) for tag in tags)
     for tag in tags:
-        if _begins(tag, "en") or tag == "*":
-            return "en"
-        if _reads_traditional(tag) and not (tag == "zh" and simplified and english):
-            return "zh-TW"
-    return "en"
+        if tag == "*":
+            return ENGLISH
+        for language in languages().values():
+            if _reads(tag, language):
+                return language
+            if tag == _primary(language) and not (reads_english and _other_variant(tags, language)):
+                return language
+    return ENGLISH
 
 
-def _reads_traditional(tag: str) -> bool:
-    return tag == "zh" or any(_begins(tag, known) for known in _TRADITIONAL)
+def _reads(tag: str, language: Language) -> bool:
+    return any(_begins(tag, reader) for reader in language.readers)
+
+
+def _primary(language: Language) -> str:
+    return language.tag.lower().partition("-")[0]
+
+
+def _other_variant(tags: list[str], language: Language) -> bool:
+    primary = _primary(language)
+    others = (tag for tag in tags if tag != primary and _begins(tag, primary))
+    return any(not _reads(tag, language) for tag in others)
 
 
 def _begins(tag: str, language: str) -> bool:

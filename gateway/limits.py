@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import error_response
 from gateway.request_context import API_PATHS, RequestContext, context_of
 from gateway.services import Services
+from protos.error_texts import ErrorText
 from protos.errors import RateLimited
 
 
@@ -40,7 +41,9 @@ class LimitsMiddleware:
 
     async def _count(self, context: RequestContext) -> None:
         if self._most_at_once and self._in_flight[context.client] >= self._most_at_once:
-            raise RateLimited(f"more than {self._most_at_once} requests at once", retry_after_s=1)
+            raise RateLimited(
+                ErrorText("too_many_at_once", most=self._most_at_once), retry_after_s=1
+            )
         if self._rate is None:
             return
         allowed, remaining, reset_at = await self._rate.hit(context.client)
@@ -51,4 +54,6 @@ class LimitsMiddleware:
             (b"x-ratelimit-reset-requests", b"%ds" % math.ceil(wait_s)),
         ]
         if not allowed:
-            raise RateLimited(f"the limit is {self._rate.item}", retry_after_s=max(1.0, wait_s))
+            raise RateLimited(
+                ErrorText("rate_exceeded", limit=self._rate.item), retry_after_s=max(1.0, wait_s)
+            )

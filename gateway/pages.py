@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import error_response
 from gateway.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
+from protos.error_texts import ErrorText
 from protos.errors import PermissionDenied
 
 # Pages of this machine, and of installed programs (app://, tauri://, chrome-extension://); not
@@ -38,8 +39,8 @@ class PagesMiddleware(CORSMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._refuses(scope):
             error = PermissionDenied(
-                "pages of this origin may not call this server",
-                suggestions=("list it in CORS_ORIGINS",),
+                ErrorText("origin_refused"),
+                suggestions=(ErrorText("list_origin"),),
             )
             context_of(scope).note_error(error)
             await error_response(error, scope)(scope, receive, send)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from gateway.request_context import context_of
+from protos.error_texts import ErrorText
 from protos.errors import Cancelled, NotReady
 
 T = TypeVar("T")
@@ -45,9 +46,9 @@ async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise
         if leaving is not None and leaving.done():
-            raise Cancelled("the client left") from None
+            raise Cancelled(ErrorText("client_left")) from None
         if drain.expired.is_set():
-            raise NotReady("the server is shutting down", retry_after_s=5) from None
+            raise NotReady(ErrorText("server_stopping"), retry_after_s=5) from None
         raise
     finally:
         watching.cancel()

@@ -33,7 +33,7 @@ class RequestContext:
     on_error: called for each error that the client is told.
     client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
     cache_salt: separates prefix caches of keys; empty without keys.
-    error_language: "en", "zh-TW", or "auto": as the request asks.
+    error_language: tag of a language, or "auto": as the request asks.
     headers: added to the response, whatever it becomes.
     error_code: of the latest error that the client was told; empty: none.
     """

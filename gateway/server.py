@@ -20,6 +20,7 @@ from gateway.open_files import fit_connections
 from gateway.request_context import new_request_id
 from gateway.settings import GatewaySettings
 from gateway.whole_replies import WholeReplies
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, Overloaded, ServingError
 from protos.loopback import is_loopback
 
@@ -62,7 +63,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         )
         full = len(self.connections) > self.most_connections
         if crowded or (full and not self._make_room()):
-            self._refuse(503, Overloaded("too many connections", retry_after_s=1))
+            self._refuse(503, Overloaded(ErrorText("too_many_connections"), retry_after_s=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_arrived()
@@ -106,7 +107,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's own answer to what is no HTTP is plain text."""
-        self._refuse(400, InvalidRequest("this is not a valid HTTP request"))
+        self._refuse(400, InvalidRequest(ErrorText("not_http")))
 
     def _make_room(self) -> bool:
         """Close the connection that is idle longest; False if all are in use."""
@@ -131,7 +132,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
     def _too_slow(self) -> None:
         self._head_timer = None
         if not self._busy() and not self.transport.is_closing():
-            self._refuse(408, InvalidRequest("the request's head did not arrive in time"))
+            self._refuse(408, InvalidRequest(ErrorText("head_too_slow")))
 
     def _cut(self) -> None:
         log.info("a client stopped reading: %s", self._address)

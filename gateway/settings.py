@@ -1,11 +1,12 @@
 """The gateway's settings; the only place of this package that reads the environment."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.localize import languages
 from gateway.rate_limit import shared_storage
 from protos.loopback import is_loopback
 from protos.settings import WAY_OUT, SharedSettings
@@ -147,7 +148,7 @@ class GatewaySettings(SharedSettings):
             "after that is an event in the stream, before that an HTTP status."
         ),
     )
-    error_language: Literal["auto", "en", "zh-TW"] = Field(
+    error_language: str = Field(
         default="auto",
         validation_alias="ERROR_LANGUAGE",
         description="Language of error messages: en, zh-TW, or auto, as Accept-Language asks.",
@@ -212,6 +213,13 @@ class GatewaySettings(SharedSettings):
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
         return self
+
+    @field_validator("error_language")
+    @classmethod
+    def _is_spoken(cls, value: str) -> str:
+        if value not in ("auto", *languages()):
+            raise ValueError(f"must be one of auto, {', '.join(languages())}")
+        return value
 
     @field_validator("rate_limit")
     @classmethod

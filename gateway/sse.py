@@ -23,6 +23,7 @@ from gateway.errors import error_body, error_response
 from gateway.presence import while_present
 from gateway.request_context import context_of
 from gateway.translate.progress import SILENCE
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, Cancelled, NotReady, ServingError
 
 # Between two comments with news, such as how far a load is.
@@ -116,7 +117,7 @@ class EventStream(Response):
             if not self._head_sent:
                 raise
             log.exception("request %s failed in mid-stream", context_of(scope).request_id)
-            failure = BackendFailure("the gateway failed; the log has the request's id")
+            failure = BackendFailure(ErrorText("gateway_failed"))
             await self._fail(failure, scope, receive, send)
         else:
             await send(END)

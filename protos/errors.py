@@ -17,8 +17,9 @@
     ├── Cancelled                   CANCELLED            the client left
     └── BackendFailure              INTERNAL             the backend broke; its text is not shown
 
-An error is raised where it is known, crosses the pipe as `WireError` and gRPC as
-`google.rpc.Status` (`protos/status.py`), and is rendered in one place (`gateway/errors.py`).
+What an error says is a message of the catalogue (`protos/error_texts/`) with named fields. It is
+raised where it is known, crosses the pipe as `WireError` and gRPC as `google.rpc.Status`
+(`protos/status.py`), and is rendered in one place (`gateway/errors.py`), in the client's language.
 """
 
 from collections.abc import Iterator
@@ -29,10 +30,11 @@ class ServingError(Exception):
     """A failure with a way forward.
 
     Args:
-        message: English, for the client; never holds prompts, keys or native error text.
+        message: a `ErrorText` of the catalogue, which can be said in other languages; a plain `str`
+            is somebody else's words. Never holds prompts, keys or native error text.
         param: the request field at fault, as the client spelled it ("messages[0].role").
         retry_after_s: when the same request may work; None if time does not help.
-        suggestions: what the user can do, most promising first.
+        suggestions: what the user can do, most promising first; as `message`, or a plain name.
         metadata: extra facts for the reply, such as {"needed_bytes": "…"}; short strings.
     """
 

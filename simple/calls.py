@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, DeadlineExceeded, ServingError
 
 # One event ahead: whoever reads slowly lets the worker pack.
@@ -101,9 +102,9 @@ async def _guarded(work: Any, timeout_s: float | None) -> Any:
         async with asyncio.timeout(timeout_s):
             return await work
     except TimeoutError:
-        raise DeadlineExceeded("the request took too long") from None
+        raise DeadlineExceeded(ErrorText("request_too_slow")) from None
     except ServingError:
         raise
     except Exception as error:
         log.exception("a call failed")
-        raise BackendFailure("the worker failed; its log has the details") from error
+        raise BackendFailure(ErrorText("call_failed_logged")) from error

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Never
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
@@ -71,4 +72,4 @@ async def load_limit(
         BackendLoadFailed: when it is over.
     """
     await clock.sleep(left_s)
-    raise load_failed(entry.backend, f"it took longer than {policy.load_timeout_s:.0f} s")
+    raise load_failed(entry.backend, ErrorText("load_too_slow", limit_s=policy.load_timeout_s))

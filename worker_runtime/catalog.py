@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ModelNotFound
 from worker_runtime.clock import Clock
 
@@ -82,11 +83,11 @@ class Catalog:
             raise self._not_found(model)
         if entry.broken:
             raise BackendLoadFailed(
-                f"the model {entry.id!r} cannot be loaded: {entry.broken}",
+                ErrorText("model_broken", model=entry.id, detail=entry.broken),
                 param="model",
                 suggestions=(
-                    "download the model's files again",
-                    *(f"use the model {other}" for other in self._usable_ids()),
+                    ErrorText("download_model"),
+                    *(ErrorText("use_model", model=other) for other in self._usable_ids()),
                 ),
                 metadata={"backend": entry.backend, "cause": "files"},
             )
@@ -127,11 +128,11 @@ class Catalog:
     def _not_found(self, model: str) -> ModelNotFound:
         if model:
             shown = model if len(model) <= MAX_ECHO else model[:MAX_ECHO] + "…"
-            message = f"the model {shown!r} does not exist"
+            message = ErrorText("model_not_found", model=shown)
         else:
-            message = "there is no model here yet"
-        ways_out = self._usable_ids() or ("put a model into the models folder and rescan it",)
-        return ModelNotFound(message, param="model", suggestions=ways_out)
+            message = ErrorText("no_model_yet")
+        suggestions = self._usable_ids() or (ErrorText("add_model"),)
+        return ModelNotFound(message, param="model", suggestions=suggestions)
 
     def _usable_ids(self) -> tuple[str, ...]:
         return tuple(e.id for e in self._entries.values() if not e.broken)[:MAX_SUGGESTED]

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, ServingError, WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
@@ -133,7 +134,7 @@ class ChildProcess:
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
         events = [event async for event in self.call(body)]
         if len(events) != 1:
-            raise BackendFailure(f"the engine answered with {len(events)} events instead of one")
+            raise BackendFailure(ErrorText("engine_miscounted", n_events=len(events)))
         return events[0]
 
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
@@ -279,8 +280,8 @@ class ChildProcess:
         return report
 
     def _lost(self) -> ServingError:
-        how = "was stopped" if self._wanted else "died"
-        return WorkerLost(f"the model's process {how} ({self._exit})", retry_after_s=1)
+        id = "process_stopped" if self._wanted else "process_died"
+        return WorkerLost(ErrorText(id, how=self._exit), retry_after_s=1)
 
 
 def _signal_name(code: int) -> str:

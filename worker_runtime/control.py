@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc.aio
 
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.catalog import Capability
@@ -75,7 +76,7 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
 
         keep_alive_s = request.keep_alive_s if request.HasField("keep_alive_s") else None
         if keep_alive_s is not None and keep_alive_s != keep_alive_s:
-            raise InvalidRequest("keep_alive_s is not a number", param="keep_alive_s")
+            raise InvalidRequest(ErrorText("keep_alive_no_number"), param="keep_alive_s")
         loading = asyncio.create_task(
             self._models.load(request.model, on_progress, keep_alive_s=keep_alive_s)
         )

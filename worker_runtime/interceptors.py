@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
+from protos.error_texts import ErrorText
 from protos.errors import AuthenticationFailed, ServingError
 from protos.garbage import Garbage
 from protos.status import DETAILS_KEY, to_status
@@ -132,7 +133,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         if self._token_digest is not None:
             sent = _digest(metadata.get(TOKEN_KEY, ""))
             if not hmac.compare_digest(sent, self._token_digest):
-                raise AuthenticationFailed("the worker's token is missing or wrong")
+                raise AuthenticationFailed(ErrorText("worker_token_wrong"))
         if rpc.is_standing:
             yield
             return
@@ -149,14 +150,28 @@ async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError
 
 
 def _details(error: ServingError) -> bytes:
-    whole: bytes = to_status(error).SerializeToString()
-    if len(whole) <= MAX_DETAILS_BYTES:
-        return whole
-    short = type(error)(
-        error.message[:MAX_MESSAGE_CHARS], param=error.param, retry_after_s=error.retry_after_s
+    """All of `error`, or as much of it as a reply's trailer carries."""
+    details = b""
+    for version in (error, _in_english(error), _in_short(error)):
+        details = to_status(version).SerializeToString()
+        if len(details) <= MAX_DETAILS_BYTES:
+            break
+    return details
+
+
+def _in_english(error: ServingError) -> ServingError:
+    return type(error)(
+        str(error),
+        param=error.param,
+        retry_after_s=error.retry_after_s,
+        suggestions=tuple(map(str, error.suggestions)),
+        metadata=error.metadata,
     )
-    cut: bytes = to_status(short).SerializeToString()
-    return cut
+
+
+def _in_short(error: ServingError) -> ServingError:
+    message = str(error)[:MAX_MESSAGE_CHARS]
+    return type(error)(message, param=error.param, retry_after_s=error.retry_after_s)
 
 
 def _digest(text: str) -> bytes:

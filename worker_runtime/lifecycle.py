@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Never, Self
 
+from protos.error_texts import ErrorText
 from protos.errors import NotReady
 from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
@@ -205,7 +206,7 @@ class Models:
 
     def _start_owner(self, entry: ModelEntry) -> ModelOwner:
         if self._closing:
-            raise NotReady("the worker is shutting down", retry_after_s=5)
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
         owner = ModelOwner(entry, self._around)
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")

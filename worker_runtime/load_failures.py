@@ -7,37 +7,33 @@ reads those. The texts themselves go to the log, never to a client.
 import sys
 from collections.abc import Sequence
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ServingError
 from worker_runtime.launcher import ExitReport
 from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
-from worker_runtime.refusal import Holder, metadata_of, said_of
+from worker_runtime.refusal import Holder, metadata_of, mib, said_of
 
-MIB = 1024**2
-_PAGE_FILE = (
-    "enlarge the page file to 16 GB or more (System > Advanced > Performance > Virtual memory)"
-)
+_LACKS = {
+    "memory": ErrorText("lack_memory"),
+    "page_file": ErrorText("lack_memory"),
+    "gpu_memory": ErrorText("lack_gpu_memory"),
+    "killed": ErrorText("killed_for_memory"),
+}
 _LESS_BY_BACKEND = {
-    "llama.cpp": (
-        "use a smaller or a more strongly quantized GGUF file, such as Q4_K_M",
-        "lower MAX_INPUT_TOKENS",
-    ),
+    "llama.cpp": (ErrorText("use_smaller_gguf"), ErrorText("lower_input")),
     "transformers": (
-        "use llama.cpp with a Q4_K_M GGUF file (MODEL_BACKEND=llama.cpp)",
-        "load it in 4 bits (MODEL_QUANTIZATION=4bit)",
-        "switch compilation off (COMPILE_MODEL=0)",
-        "lower MAX_INPUT_TOKENS",
+        ErrorText("use_llama_q4"),
+        ErrorText("load_in_4bit"),
+        ErrorText("compile_off"),
+        ErrorText("lower_input"),
     ),
 }
 
 
 def out_of_memory(backend: str, lack: Lack = "memory") -> BackendLoadFailed:
     """The load failed for lack of memory or page file; "" is a backend not known here."""
-    where = "memory on the GPU" if lack == "gpu_memory" else "memory or page file"
-    why = f"not enough {where}"
-    if lack == "killed":
-        why = f"its process was killed, as systems do where there is {why}"
     return BackendLoadFailed(
-        f"the model could not be loaded: {why}",
+        _LACKS[lack],
         suggestions=_more_memory(backend, lack) if backend else (),
         metadata={"backend": backend, "cause": "memory", "reason": lack},
     )
@@ -55,8 +51,13 @@ def with_arithmetic(
     numbers = {"needed": need_bytes, "available": available_bytes}
     numbers |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
-        f"{error.message}; it needs about {_mib(need_bytes)}, {_mib(available_bytes)} are "
-        f"available; {said_of(holders)}",
+        ErrorText(
+            "with_arithmetic",
+            failure=error.message,
+            need=mib(need_bytes),
+            available=mib(available_bytes),
+            loaded=said_of(holders),
+        ),
         suggestions=error.suggestions,
         metadata=error.metadata
         | {f"{name}_bytes": str(n) for name, n in numbers.items()}
@@ -64,11 +65,9 @@ def with_arithmetic(
     )
 
 
-def load_failed(backend: str, reason: str) -> BackendLoadFailed:
-    """The load failed for another reason; `reason` is fit for clients."""
-    return BackendLoadFailed(
-        f"the model could not be loaded: {reason}", metadata={"backend": backend}
-    )
+def load_failed(backend: str, reason: ErrorText) -> BackendLoadFailed:
+    """The load failed for another reason."""
+    return BackendLoadFailed(ErrorText("load_failed", why=reason), metadata={"backend": backend})
 
 
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
@@ -77,7 +76,7 @@ def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     lack = next(said, report.lack)
     if lack is not None:
         return out_of_memory(backend, lack)
-    return load_failed(backend, f"its process ended while loading ({report})")
+    return load_failed(backend, ErrorText("load_process_ended", how=report))
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
@@ -86,8 +85,8 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
         return out_of_memory(backend, lack)
     if isinstance(error, OSError):
         number = getattr(error, "winerror", None) or error.errno
-        return load_failed(backend, f"its files could not be read (error {number})")
-    return load_failed(backend, f"the backend refused it ({type(error).__name__}, see the log)")
+        return load_failed(backend, ErrorText("files_unreadable", number=number))
+    return load_failed(backend, ErrorText("backend_refused", kind=type(error).__name__))
 
 
 def explained(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
@@ -102,15 +101,11 @@ def _lack(error: ServingError) -> Lack:
     return next((lack for lack in LACKS if lack == error.metadata.get("reason")), "memory")
 
 
-def _more_memory(backend: str, lack: Lack) -> tuple[str, ...]:
+def _more_memory(backend: str, lack: Lack) -> tuple[ErrorText, ...]:
     if lack == "gpu_memory":
-        room = "close other programs that use the GPU"
+        room = ErrorText("close_gpu_programs")
     elif sys.platform == "win32":
-        room = _PAGE_FILE
+        room = ErrorText("enlarge_page_file")
     else:
-        room = "close other programs or add swap space"
-    return room, *_LESS_BY_BACKEND.get(backend, ("use a smaller model",))
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"
+        room = ErrorText("close_programs_or_add_swap")
+    return room, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))

@@ -3,6 +3,7 @@
 import logging
 from typing import Protocol
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, Overloaded, ServingError
 from worker_runtime.booking import Booking, Tenant
 from worker_runtime.bring_up import bring_up, load_limit
@@ -132,14 +133,16 @@ class Loading:
     def _waited_too_long(self) -> Overloaded:
         wait_s = self._around.policy.queue_wait_s
         if self._around.scheduler.is_held_back:
-            why = "programs of this machine wait for memory, so that no model is loaded"
+            why = ErrorText("programs_wait_for_memory", wait_s=wait_s)
         else:
-            why = "other models are in use and hold the memory"
-        return Overloaded(f"{why} for more than {wait_s:.0f} s", retry_after_s=wait_s)
+            why = ErrorText("models_hold_memory", wait_s=wait_s)
+        return Overloaded(why, retry_after_s=wait_s)
 
     def _refused(self, error: ServingError) -> None:
         """It was not tried, so nothing speaks against trying at the next request."""
-        fitting = (f"use the model {model}" for model in self._around.instead(self._owner.entry))
+        fitting = (
+            ErrorText("use_model", model=model) for model in self._around.instead(self._owner.entry)
+        )
         error.suggestions = (*error.suggestions, *fitting)
         log.warning("model %s is not loaded: %s", self._owner.name, error)
         self._standing.counters.load_failures += 1

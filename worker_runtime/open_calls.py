@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import Overloaded, ServingError
 from worker_runtime import wire
 
@@ -49,7 +50,7 @@ class OpenCall:
         # One event may be larger than the limit; it must not be followed by many others.
         full = self._waiting_bytes > MAX_WAITING_BYTES or len(self._events) >= MAX_WAITING_EVENTS
         if full:
-            self.end(lambda: Overloaded("the answer was read too slowly", retry_after_s=1))
+            self.end(lambda: Overloaded(ErrorText("reader_too_slow"), retry_after_s=1))
             return False
         self._events.append(body)
         self._waiting_bytes += memoryview(body).nbytes

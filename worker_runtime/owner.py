@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, NotReady
 from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
@@ -174,7 +175,7 @@ class ModelOwner:
                     await self._one_life()
         finally:
             self._closing = True
-            self._room.refuse(lambda: NotReady("the worker is shutting down", retry_after_s=5))
+            self._room.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, Freed()
@@ -187,7 +188,7 @@ class ModelOwner:
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
-            self._loading.failed(BackendFailure("the worker failed to manage the model"))
+            self._loading.failed(BackendFailure(ErrorText("worker_failed_to_manage")))
         finally:
             self._loaded = None
             self._end_life()
@@ -290,7 +291,7 @@ class ModelOwner:
     async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
         loaded = self._loaded
         if self._closing:
-            raise NotReady("the worker is shutting down", retry_after_s=5)
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
         if loaded is not None and loaded.accepting and loaded.engine.exit is None:
             loaded.begin_use()
             return loaded

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.room import Room
@@ -13,8 +14,8 @@ MAX_HOLDERS = 10
 # Programs may end; a limit does not change by waiting.
 RETRY_S = 30.0
 LIMITS: dict[Capability, str] = {
-    "chat": "raise MODEL_MEMORY_LIMIT_GB",
-    "embed": "raise EMBEDDING_MEMORY_LIMIT_GB",
+    "chat": "MODEL_MEMORY_LIMIT_GB",
+    "embed": "EMBEDDING_MEMORY_LIMIT_GB",
 }
 
 
@@ -36,74 +37,60 @@ def refusal(
         capability: of the model.
     """
     limit, least = room.limit_bytes, min(needs)
-    over_limit = limit is not None and least > limit
-    need = _mib(needs[0]) + (f" ({_mib(least)} at the least)" if least < needs[0] else "")
-    numbers = {"needed": needs[0], "least": least, "headroom": room.headroom_bytes}
-    numbers |= {"booked": sum(claim.booked_bytes for claim in room.claims)}
-    numbers |= {"others_booked": sum(claim.booked_bytes for claim in room.others)}
-    if limit is not None:
-        numbers["limit"] = limit
-    if room.available_bytes is not None:
-        numbers["available"] = room.available_bytes
     pins = [holder.model for holder in holders if holder.pinned]
-    if over_limit:
-        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0, capability)
+    retry_after_s: float | None = RETRY_S
+    if limit is not None and least > limit:
+        reason = ErrorText("over_limit", limit=mib(limit))
+        suggestions, retry_after_s = [ErrorText("raise_setting", setting=LIMITS[capability])], None
     elif pins:
-        cause, (reason, ways_out, retry_after_s) = "held_by_pins", _held_by_pins(pins)
+        reason = ErrorText("held_by_pins", models=", ".join(pins[:MAX_HOLDERS]))
+        suggestions = [ErrorText("unload_model", model=pin) for pin in pins[:MAX_HOLDERS]]
     else:
-        # Where there are smaller ways, a shorter context was among them.
-        may_shorten = capability == "chat" and len(needs) == 1
-        cause, (reason, ways_out, retry_after_s) = (
-            "machine_memory",
-            _machine_memory(room, may_shorten=may_shorten),
-        )
+        available, headroom = mib(room.available_bytes or 0), mib(room.headroom_bytes)
+        reason = ErrorText("machine_memory", available=available, headroom=headroom)
+        suggestions = [ErrorText("close_programs"), ErrorText("memory_check_off")]
+        if capability == "chat" and len(needs) == 1:
+            # Where there are smaller ways, a shorter context was among them.
+            suggestions.insert(1, ErrorText("lower_input_or_context"))
     return BackendLoadFailed(
-        f"the model does not fit: it needs about {need}, and {reason}; {said_of(holders)}",
+        ErrorText(
+            "does_not_fit", need=_need(needs[0], least), reason=reason, loaded=said_of(holders)
+        ),
         retry_after_s=retry_after_s,
-        suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
-        metadata={
-            "cause": "memory",
-            "reason": cause,
-        }
+        suggestions=(*suggestions, ErrorText("use_smaller_or_quantized")),
+        metadata={"cause": "memory", "reason": reason.id}
         | metadata_of(holders)
-        | {f"{name}_bytes": str(n_bytes) for name, n_bytes in numbers.items()},
+        | _numbers(room, needs[0], least),
     )
 
 
-def said_of(holders: Sequence[Holder]) -> str:
-    held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
-    return f"models loaded now: {held or 'none'}"
+def said_of(holders: Sequence[Holder]) -> ErrorText:
+    if not holders:
+        return ErrorText("no_models_loaded")
+    held = ", ".join(f"{h.model} ({mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
+    return ErrorText("models_loaded", models=held)
 
 
 def metadata_of(holders: Sequence[Holder]) -> dict[str, str]:
     return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
 
 
-def _over_limit(
-    limit_bytes: int, capability: Capability
-) -> tuple[str, tuple[str, ...], float | None]:
-    said = f"all models of this worker together may take {_mib(limit_bytes)}"
-    return said, (LIMITS[capability],), None
-
-
-def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | None]:
-    said = f"pinned models hold the room for it ({', '.join(pins[:MAX_HOLDERS])})"
-    ways_out = tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_HOLDERS])
-    return said, ways_out, RETRY_S
-
-
-def _machine_memory(room: Room, *, may_shorten: bool) -> tuple[str, tuple[str, ...], float | None]:
-    said = (
-        f"{_mib(room.available_bytes or 0)} are available, of which "
-        f"{_mib(room.headroom_bytes)} stay free for everything else"
-    )
-    ways_out = (
-        "close other programs",
-        *(("lower MAX_INPUT_TOKENS or LLAMA_CTX",) if may_shorten else ()),
-        "load it all the same with MEMORY_CHECK=off",
-    )
-    return said, ways_out, RETRY_S
-
-
-def _mib(n_bytes: int) -> str:
+def mib(n_bytes: int) -> str:
     return f"{n_bytes / MIB:,.0f} MiB"
+
+
+def _numbers(room: Room, wanted: int, least: int) -> dict[str, str]:
+    found = {"needed": wanted, "least": least, "headroom": room.headroom_bytes}
+    found["booked"] = sum(claim.booked_bytes for claim in room.claims)
+    found["others_booked"] = sum(claim.booked_bytes for claim in room.others)
+    if room.limit_bytes is not None:
+        found["limit"] = room.limit_bytes
+    if room.available_bytes is not None:
+        found["available"] = room.available_bytes
+    return {f"{name}_bytes": str(n_bytes) for name, n_bytes in found.items()}
+
+
+def _need(wanted: int, least: int) -> str:
+    if least < wanted:
+        return ErrorText("need_range", wanted=mib(wanted), least=mib(least))
+    return mib(wanted)

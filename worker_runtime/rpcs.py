@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import grpc.aio
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.logs import clean_id, request_id
 
@@ -31,7 +32,7 @@ class OpenRpcs:
     @contextmanager
     def counted(self) -> Iterator[None]:
         if self.draining.is_set():
-            raise NotReady("the worker is shutting down", retry_after_s=5)
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
         self._n_open += 1
         self._none_open.clear()
         try:
@@ -71,7 +72,7 @@ class Rpc:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
         log.error("%s failed", self.method, exc_info=error)
-        problem = BackendFailure("the worker failed; its log has the reason")
+        problem = BackendFailure(ErrorText("worker_failed_logged"))
         self.log(problem.code)
         return problem
 

@@ -4,6 +4,7 @@ after repeated crashes.
 
 from collections import deque
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ServingError
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.wire import WireError
@@ -49,10 +50,8 @@ class Setbacks:
         window_s = self._policy.crash_window_s
         if len(self._crashes) == self._policy.crash_limit and now_s - first <= window_s:
             self._retry_at_s = first + window_s
-            count = f"{len(self._crashes)} times within {window_s:.0f} s"
-            self._failure = WireError.of(
-                BackendLoadFailed(f"the model's process crashed {count}, last with {how}")
-            )
+            said = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
+            self._failure = WireError.of(BackendLoadFailed(said))
 
     def forget(self) -> None:
         """It is another model now."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import Overloaded, ServingError
 from worker_runtime.leases import LoadedModel
 
@@ -67,7 +68,7 @@ class WaitingRoom:
             Overloaded: the room is full.
         """
         if len(self._waiters) >= self._most:
-            raise Overloaded("too many requests wait for this model to load", retry_after_s=5)
+            raise Overloaded(ErrorText("too_many_wait_for_load"), retry_after_s=5)
         waiter = Waiter(on_wait)
         self._waiters.append(waiter)
         self._on_change()

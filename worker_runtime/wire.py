@@ -12,39 +12,69 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from protos.error_texts import ErrorText, known_text
 from protos.errors import ServingError, error_type
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
 
+class WireText(Struct):
+    """A `ErrorText` on the pipe; `id` is empty for words of somebody else."""
+
+    english: str
+    id: str = ""
+    fields: dict[str, "WireText"] = {}
+
+    @classmethod
+    def of(cls, text: str) -> "WireText":
+        if not isinstance(text, ErrorText):
+            return cls(text)
+        fields = {name: cls.of(value) for name, value in text.fields.items()}
+        return cls(str(text), text.id, fields)
+
+    def text(self) -> str:
+        """English alone if the sender has another catalogue: an upgrade reaches the engine
+        processes first."""
+        fields = {name: value.text() for name, value in self.fields.items()}
+        return (known_text(self.id, fields) if self.id else None) or self.english
+
+
 class WireError(Struct):
     """A `ServingError` on the pipe."""
 
     code: str
-    message: str
+    text: WireText
     param: str | None = None
     retry_after_s: float | None = None
-    suggestions: tuple[str, ...] = ()
+    suggested: tuple[WireText, ...] = ()
     metadata: dict[str, str] = {}
+
+    @property
+    def message(self) -> str:
+        return self.text.english
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        return tuple(text.english for text in self.suggested)
 
     @classmethod
     def of(cls, error: ServingError) -> "WireError":
         return cls(
             error.code,
-            error.message,
+            WireText.of(error.message),
             error.param,
             error.retry_after_s,
-            error.suggestions,
+            tuple(map(WireText.of, error.suggestions)),
             error.metadata,
         )
 
     def error(self) -> ServingError:
         return error_type(self.code)(
-            self.message,
+            self.text.text(),
             param=self.param,
             retry_after_s=self.retry_after_s,
-            suggestions=self.suggestions,
+            suggestions=tuple(text.text() for text in self.suggested),
             metadata=self.metadata,
         )
 

@@ -20,6 +20,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.schemas import closed
 from chat_worker.engine.sampling import ConstraintFailed, Row
 from chat_worker.messages import Constraint
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, InvalidRequest
 
 if TYPE_CHECKING:
@@ -113,12 +114,12 @@ class Grammars:
         param = PARAMS[constraint.kind]
         if len(constraint.text) > MAX_GRAMMAR_CHARS:
             raise InvalidRequest(
-                f"longer than {MAX_GRAMMAR_CHARS // 1024} Ki characters", param=param
+                ErrorText("grammar_too_long", most_ki=MAX_GRAMMAR_CHARS // 1024), param=param
             )
         try:
             grammar = _grammar(constraint, param)
         except RecursionError:
-            raise InvalidRequest("the schema cannot be enforced: too deep", param=param) from None
+            raise InvalidRequest(ErrorText("schema_too_deep"), param=param) from None
         matcher = self._kept.get(grammar)
         if matcher is None:
             matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
@@ -167,7 +168,7 @@ class _Vocabulary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = range(tokenizer.n_vocab)
         if not tokenizer.end_tokens:
-            raise BackendFailure("the model has no end token, so no grammar can end its answer")
+            raise BackendFailure(ErrorText("no_end_token"))
         self.eos_token_id = min(tokenizer.end_tokens)
         self.bos_token_id = tokenizer.prefix[0] if tokenizer.prefix else None
         # Control tokens, which text never spells, are empty unless they are to be shown.
@@ -200,33 +201,35 @@ def _parsed(text: str, param: str) -> dict[str, Any]:
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the schema is not JSON", param=param) from error
+        raise InvalidRequest(ErrorText("schema_not_json"), param=param) from error
     if not isinstance(schema, dict):
-        raise InvalidRequest("the schema is not a JSON object", param=param)
+        raise InvalidRequest(ErrorText("schema_not_object"), param=param)
     return schema
 
 
 def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
     reason = _in_short(reason)
     if constraint.kind != "json_schema":
-        return InvalidRequest(f"the {constraint.kind} cannot be enforced: {reason}", param=param)
+        return InvalidRequest(
+            ErrorText("constraint_refused", kind=constraint.kind, detail=reason), param=param
+        )
     try:
         place, reason = _culprit(_parsed(constraint.text, param), reason)
     except RecursionError:
-        place, reason = "#", "nested too deeply"
+        place, reason = "#", ErrorText("nested_too_deeply")
     return InvalidRequest(
-        f"the schema cannot be enforced at {place}: {reason}",
+        ErrorText("schema_refused_at", place=place, detail=reason),
         param=param,
-        suggestions=("leave that keyword out", "use another keyword that llguidance supports"),
+        suggestions=(ErrorText("leave_keyword_out"), ErrorText("use_other_keyword")),
     )
 
 
 def _in_short(complaint: str) -> str:
     """One line of it: what is wrong with a regular expression comes last, drawings of it before."""
     if DEAD_END in complaint:
-        return "nothing satisfies it"
+        return ErrorText("nothing_satisfies")
     if "coerce_one_of" in complaint:
-        return "oneOf is supported where its schemas plainly exclude each other; else use anyOf"
+        return ErrorText("one_of_overlaps")
     lines = complaint.split("\n")
     found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (found[-1] if found else lines[0])[:200]

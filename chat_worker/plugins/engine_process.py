@@ -17,6 +17,7 @@ from chat_worker.forwarding import generation
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP, ChatBackend
 from chat_worker.plugins.generation import Generation
 from chat_worker.plugins.models import installed_backends
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, BackendLoadFailed, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
@@ -104,7 +105,7 @@ class _Calls:
         except Exception as error:  # noqa: BLE001 - a stranger's code: the others must go on
             traceback.print_exc(file=sys.stderr)
             kind = type(error).__name__
-            return BackendFailure(f"the backend {name!r} failed on this request ({kind})")
+            return BackendFailure(ErrorText("backend_failed", backend=name, kind=kind))
         if "completion_tokens" not in counts and not self._has_told_of_counts:
             self._has_told_of_counts = True
             sys.stderr.write(f"the backend {name!r} does not count tokens: its usage is 0\n")
@@ -115,8 +116,8 @@ def _load(spec: m.LoadSpec) -> ChatBackend:
     found = installed_backends().get(spec.backend)
     if found is None:
         raise BackendLoadFailed(
-            f"no installed package offers the backend {spec.backend!r}",
-            suggestions=(f"install one with an entry point in the group {ENTRY_POINT_GROUP}",),
+            ErrorText("backend_not_installed", backend=spec.backend),
+            suggestions=(ErrorText("install_entry_point", group=ENTRY_POINT_GROUP),),
             metadata={"backend": spec.backend},
         )
     backend = found.load().load(
@@ -124,7 +125,7 @@ def _load(spec: m.LoadSpec) -> ChatBackend:
     )
     if not isinstance(backend, ChatBackend):
         raise BackendLoadFailed(
-            f"the backend {spec.backend!r} lacks a method of chat_worker.plugins.backend",
+            ErrorText("backend_incomplete", backend=spec.backend),
             metadata={"backend": spec.backend},
         )
     return backend

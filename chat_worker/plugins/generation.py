@@ -10,6 +10,7 @@ from chat_worker import messages as m
 from chat_worker.forwarding import openai_messages, sampling_fields
 from chat_worker.plugins.backend import ChatBackend, GenerateResult
 from chat_worker.text.stops import StopFilter
+from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
 
 Emit = Callable[[m.Event], None]
@@ -127,7 +128,7 @@ def _require_plain_text(request: m.Generate, backend: str) -> None:
     for param, is_asked in refused.items():
         if is_asked:
             raise UnsupportedParameter(
-                f"the backend {backend!r} does not offer {param}",
+                ErrorText("backend_lacks", backend=backend, name=param),
                 param=param,
-                suggestions=("use a model of another backend",),
+                suggestions=(ErrorText("use_other_backend"),),
             )

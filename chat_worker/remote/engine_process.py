@@ -18,6 +18,7 @@ from chat_worker import messages as m
 from chat_worker.forwarding import generation
 from chat_worker.remote.spec import RemoteSpec, spec_decoder
 from chat_worker.remote.upstream import Upstream
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
@@ -82,7 +83,7 @@ class _Calls:
             return  # the pipe is closed: the process is about to end
         except Exception:  # noqa: BLE001 - a call's outermost frame: the others must go on
             traceback.print_exc(file=sys.stderr)
-            error = BackendFailure("the request could not be passed on")
+            error = BackendFailure(ErrorText("request_not_passed_on"))
         self._outbox.ended(call_id, error)
 
     async def _forward(self, call_id: int, request: m.Generate) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from protos import errors
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 
 MAX_MESSAGE = 300
@@ -20,15 +21,15 @@ CONNECT_AGAIN_S = 5.0
 # llama-server's type of an error whose code is but the status.
 TOO_LONG = "exceed_context_size_error"
 
-_STATUSES: dict[int, tuple[type[ServingError], str]] = {
-    401: (errors.BackendFailure, "the remote server refuses this server's key"),
-    403: (errors.BackendFailure, "the remote server refuses this server's key"),
-    404: (errors.ModelNotFound, "the remote server does not know this model"),
-    408: (errors.DeadlineExceeded, "the remote server took too long"),
-    413: (errors.RequestTooLarge, "the request is larger than the remote server takes"),
-    429: (errors.Overloaded, "the remote server takes no more requests now"),
-    503: (errors.NotReady, "the remote server is not ready"),
-    504: (errors.DeadlineExceeded, "the remote server took too long"),
+_STATUSES: dict[int, tuple[type[ServingError], ErrorText]] = {
+    401: (errors.BackendFailure, ErrorText("remote_refuses_key")),
+    403: (errors.BackendFailure, ErrorText("remote_refuses_key")),
+    404: (errors.ModelNotFound, ErrorText("remote_lacks_model")),
+    408: (errors.DeadlineExceeded, ErrorText("remote_too_slow")),
+    413: (errors.RequestTooLarge, ErrorText("remote_takes_less")),
+    429: (errors.Overloaded, ErrorText("remote_full")),
+    503: (errors.NotReady, ErrorText("remote_not_ready")),
+    504: (errors.DeadlineExceeded, ErrorText("remote_too_slow")),
 }
 _PARAMS = {404: "model"}
 _RETRY_S: dict[type[ServingError], float] = {
@@ -62,8 +63,8 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingErro
     # Some servers repeat the key that they refuse.
     _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {said.message}")
     if 300 <= status < 400:
-        return errors.BackendFailure("the remote server redirects, which is not followed")
-    kind, message = _STATUSES.get(status, (errors.BackendFailure, "the remote server failed"))
+        return errors.BackendFailure(ErrorText("remote_redirects"))
+    kind, message = _STATUSES.get(status, (errors.BackendFailure, ErrorText("remote_failed")))
     retry_s = _retry_s(headers) or _RETRY_S.get(kind)
     return kind(message, param=_PARAMS.get(status), retry_after_s=retry_s)
 
@@ -79,7 +80,7 @@ def failed_in_stream(said: Said | str) -> ServingError:
         return _invalid(said)
     if kind not in _SAME_HERE:
         kind = errors.BackendFailure
-    return kind("the remote server failed while it answered", retry_after_s=_RETRY_S.get(kind))
+    return kind(ErrorText("remote_failed_midway"), retry_after_s=_RETRY_S.get(kind))
 
 
 def unreachable(error: httpx.TransportError) -> ServingError:
@@ -87,13 +88,11 @@ def unreachable(error: httpx.TransportError) -> ServingError:
     _log(f"{type(error).__name__}: {error}")
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.UnsupportedProtocol():
-            return errors.NotReady(
-                "the remote server cannot be reached", retry_after_s=CONNECT_AGAIN_S
-            )
+            return errors.NotReady(ErrorText("remote_unreachable"), retry_after_s=CONNECT_AGAIN_S)
         case httpx.TimeoutException():
-            return errors.DeadlineExceeded("the remote server was silent for too long")
+            return errors.DeadlineExceeded(ErrorText("remote_silent"))
         case _:
-            return errors.WorkerLost("the connection to the remote server broke", retry_after_s=1)
+            return errors.WorkerLost(ErrorText("remote_connection_broke"), retry_after_s=1)
 
 
 def _invalid(said: Said) -> ServingError:
@@ -104,7 +103,7 @@ def _invalid(said: Said) -> ServingError:
         kind = errors.InvalidRequest
     why = _printable(said.message) or "it does not say why"
     param = _printable(said.param) if said.param else None
-    return kind(f"the remote server refuses the request: {why}", param=param)
+    return kind(ErrorText("remote_refuses", detail=why), param=param)
 
 
 def _said(body: bytes) -> Said:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from chat_worker import messages as m
 from chat_worker.remote.failures import Said, failed_in_stream
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, WorkerLost
 
 DONE = b"[DONE]"
@@ -136,7 +137,7 @@ class Reply:
         try:
             chunk = _decoder.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise BackendFailure("the remote server's answer is not understood") from None
+            raise BackendFailure(ErrorText("remote_not_understood")) from None
         if chunk.error is not None:
             raise failed_in_stream(chunk.error)
         self._usage = chunk.usage or self._usage
@@ -155,7 +156,7 @@ class Reply:
             WorkerLost: the stream broke off before every choice had its end.
         """
         if len(self._ends) < self._n:
-            raise WorkerLost("the remote server broke its answer off", retry_after_s=1)
+            raise WorkerLost(ErrorText("remote_broke_off"), retry_after_s=1)
         usage = self._usage or _Usage()
         prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
         now = time.monotonic()
@@ -174,7 +175,7 @@ class Reply:
     def _delta(self, choice: _Choice) -> list[m.Event]:
         number = choice.index
         if not 0 <= number < self._n:
-            raise BackendFailure("the remote server answers with a choice nobody asked for")
+            raise BackendFailure(ErrorText("remote_unasked_choice"))
         said = choice.delta or _Delta()
         delta = m.Delta(
             choice=number,

@@ -7,6 +7,7 @@ import msgspec
 from chat_worker import messages as m
 from chat_worker.forwarding import openai_messages, sampling_fields
 from chat_worker.remote.spec import RemoteSpec
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 
@@ -34,7 +35,7 @@ def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str,
         case m.Prompt(text):
             if request.constraint is not None:
                 raise UnsupportedParameter(
-                    "a remote model answers a bare prompt without a format", param="response_format"
+                    ErrorText("bare_prompt_without_format"), param="response_format"
                 )
             if request.top_logprobs is not None:
                 body["logprobs"] = request.top_logprobs
@@ -101,11 +102,11 @@ def _format(constraint: m.Constraint | None) -> dict[str, Any]:
             schema = {"name": "answer", "schema": _json(text, "response_format"), "strict": True}
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
         case m.Constraint(kind):
-            raise UnsupportedParameter(f"{kind} is not offered for remote models", param=kind)
+            raise UnsupportedParameter(ErrorText("not_for_remote", name=kind), param=kind)
 
 
 def _json(text: str, param: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        raise InvalidRequest("a schema is not valid JSON", param=param) from None
+        raise InvalidRequest(ErrorText("schema_invalid_json"), param=param) from None

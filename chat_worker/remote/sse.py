@@ -1,5 +1,6 @@
 """Server-sent events as they arrive: the payloads of `data:` lines, whatever the pieces."""
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -33,5 +34,5 @@ class DataLines:
                 payloads.append(line[5:].strip())
         self._pending += rest
         if len(self._pending) > MAX_LINE_BYTES or self._n_bytes > MAX_REPLY_BYTES:
-            raise BackendFailure("the remote server's answer is too large")
+            raise BackendFailure(ErrorText("remote_too_large"))
         return payloads

@@ -15,6 +15,7 @@ from chat_worker.remote.reply import Reply
 from chat_worker.remote.request import path_and_body
 from chat_worker.remote.spec import RemoteSpec
 from chat_worker.remote.sse import DataLines
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, BackendLoadFailed
 
 CHECK_S = 5.0
@@ -56,12 +57,14 @@ class Upstream:
                 status = reply.status_code
         except (TimeoutError, httpx.TransportError) as error:
             sys.stderr.write(f"{self._url('/models')}: {type(error).__name__}: {error}\n")
-            raise load_failed("its server does not answer", "check base_url") from None
+            raise load_failed(
+                ErrorText("remote_not_answering"), ErrorText("check_base_url")
+            ) from None
         if status in (401, 403):
-            raise load_failed("its server refuses this server's key", "check the key")
+            raise load_failed(ErrorText("remote_refuses_key_of_server"), ErrorText("check_key"))
         if status != httpx.codes.OK:
-            why = f"its server answers {status} when asked for its models"
-            raise load_failed(why, "check base_url, which usually ends in /v1")
+            why = ErrorText("remote_answers_status", status=status)
+            raise load_failed(why, ErrorText("check_base_url_v1"))
 
     async def generate(
         self, call_id: int, request: m.Generate, queue_s: float, emit: Callable[[m.Event], None]
@@ -95,10 +98,10 @@ class Upstream:
         return self._spec.model.base_url.rstrip("/") + path
 
 
-def load_failed(why: str, way_out: str) -> BackendLoadFailed:
+def load_failed(why: ErrorText, suggestion: ErrorText) -> BackendLoadFailed:
     return BackendLoadFailed(
-        f"the remote model cannot be used: {why}",
-        suggestions=(f"{way_out} in the file of remote models", "start the other server"),
+        ErrorText("remote_unusable", why=why),
+        suggestions=(ErrorText("check_remote", what=suggestion), ErrorText("start_remote")),
         metadata={"backend": "remote"},
     )
 
@@ -107,7 +110,7 @@ async def _require_stream(response: httpx.Response) -> None:
     if response.status_code != httpx.codes.OK:
         raise refused(response.status_code, response.headers, await _beginning(response))
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
-        raise BackendFailure("the remote server does not stream its answers")
+        raise BackendFailure(ErrorText("remote_not_streaming"))
 
 
 async def _beginning(response: httpx.Response) -> bytes:
@@ -129,7 +132,7 @@ def _headers(spec: RemoteSpec) -> dict[str, str]:
     if key := spec.api_key or _key_in_file(spec.model.api_key_file):
         headers["authorization"] = f"Bearer {key}"
     if not all(text.isascii() and text.isprintable() for text in headers.values()):
-        raise load_failed("a header or the key holds other than printable ASCII", "check them")
+        raise load_failed(ErrorText("remote_header_not_ascii"), ErrorText("check_them"))
     return headers
 
 
@@ -141,7 +144,7 @@ def _key_in_file(path: str) -> str:
             return file.read(MAX_KEY_BYTES).strip()
     except (OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"{path}: {type(error).__name__}\n")
-        raise load_failed("its key cannot be read", "check api_key_file") from None
+        raise load_failed(ErrorText("remote_key_unreadable"), ErrorText("check_key_file")) from None
 
 
 def _authorities(spec: RemoteSpec) -> ssl.SSLContext | bool:
@@ -151,4 +154,4 @@ def _authorities(spec: RemoteSpec) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=spec.model.ca_file)
     except OSError as error:  # of which SSLError is one
         sys.stderr.write(f"{spec.model.ca_file}: {error}\n")
-        raise load_failed("its ca_file cannot be read", "check ca_file") from None
+        raise load_failed(ErrorText("remote_ca_unreadable"), ErrorText("check_ca_file")) from None

@@ -22,6 +22,7 @@ from chat_worker.text.tool_calls.forms import (
     takes_tools,
     told,
 )
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 # Tokens at a prompt's end in which an opened thinking would be seen.
@@ -88,9 +89,9 @@ class Dialect:
             return own
         if own is not None and own.kind not in ("json_object", "json_schema"):
             raise InvalidRequest(
-                f"a {own.kind} leaves no room for calls, but tools are offered",
+                ErrorText("no_room_for_calls", kind=own.kind),
                 param=own.kind,
-                suggestions=("let tool_choice be none", "use a response_format of json_schema"),
+                suggestions=(ErrorText("no_tool_choice"), ErrorText("use_json_schema")),
             )
         if conversation.must_call:
             return self._forced(conversation)
@@ -117,9 +118,7 @@ class Dialect:
         if isinstance(request.input, Conversation):
             budget = request.input.template_kwargs.get("thinking_budget")
         if isinstance(budget, bool) or not isinstance(budget, int | None) or (budget or 0) < 0:
-            raise InvalidRequest(
-                "thinking_budget must be a number of tokens", param="chat_template_kwargs"
-            )
+            raise InvalidRequest(ErrorText("thinking_budget_wrong"), param="chat_template_kwargs")
         if not form.thinks or (answer is None and budget is None):
             return answer
         return ThinkingFirst(
@@ -175,7 +174,7 @@ def _schemas(tools: list[Tool]) -> Mapping[str, dict[str, Any]]:
             found[tool.name] = schema_of(tool.parameters)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(
-                "the parameters are not a JSON schema of an object",
+                ErrorText("parameters_no_schema"),
                 param=f"tools[{index}].function.parameters",
             ) from error
     return found

@@ -13,6 +13,7 @@ import msgspec
 from chat_worker.backend import Tokenizer
 from chat_worker.messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 # Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
@@ -32,9 +33,9 @@ class PromptEncoder:
         """The prompt as text, as the model's template writes it."""
         if self._template is None:
             raise InvalidRequest(
-                "this model has no chat template, so it cannot take messages",
+                ErrorText("no_chat_template"),
                 param="messages",
-                suggestions=("send a plain prompt to /v1/completions",),
+                suggestions=(ErrorText("use_completions"),),
             )
         return self._template.render(conversation)
 
@@ -124,4 +125,4 @@ def _unused_marker(conversation: Conversation) -> str:
     for marker in MARKERS:
         if marker not in used:
             return marker
-    raise InvalidRequest("the messages use all of Unicode's non-characters", param="messages")
+    raise InvalidRequest(ErrorText("no_marker_left"), param="messages")

@@ -15,6 +15,7 @@ from jinja2.exceptions import SecurityError
 
 from chat_worker.messages import Conversation, Message, Tool
 from chat_worker.text.sandbox import Refusal, bounded_environment
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 LIMIT_S = 2.0
@@ -83,9 +84,7 @@ def _within_limits(render: Callable[[], str]) -> str:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RenderTimeout)
         )
-        raise InvalidRequest(
-            "the model's chat template took too long over these messages", param="messages"
-        )
+        raise InvalidRequest(ErrorText("template_too_slow"), param="messages")
     return _sorted_out(outcome[0])
 
 
@@ -95,19 +94,16 @@ def _sorted_out(outcome: str | BaseException) -> str:
             return text
         case Refusal() as error:
             raise InvalidRequest(
-                f"the model's chat template refuses these messages: {str(error)[:300]}",
+                ErrorText("template_refuses", detail=str(error)[:300]),
                 param="messages",
             )
         case SecurityError() | MemoryError() | RecursionError() | OverflowError():
-            raise InvalidRequest(
-                "the model's chat template does what templates must not do", param="messages"
-            )
+            raise InvalidRequest(ErrorText("template_forbidden"), param="messages")
         case _:
             # A template that fails on valid messages is the model's fault, not the client's;
             # most often it expects other roles or an order of turns.
             raise InvalidRequest(
-                "the model's chat template fails on these messages "
-                f"({type(outcome).__name__}); it may expect other roles or another order of turns",
+                ErrorText("template_fails", kind=type(outcome).__name__),
                 param="messages",
             ) from outcome
 

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from chat_worker.messages import Conversation, Message
+from protos.error_texts import ErrorText
 from protos.errors import ContextLengthExceeded
 
 Overflow = Literal["trim", "refuse"]
@@ -149,10 +150,12 @@ def _refuse_if_set(n_tokens: int, bounds: Bounds, param: str) -> None:
 
 
 def _too_long(n_tokens: int, bounds: Bounds, param: str) -> ContextLengthExceeded:
+    numbers = {"n_tokens": n_tokens, "most": bounds.max_tokens}
     return ContextLengthExceeded(
-        f"the input has {n_tokens} tokens; at most {bounds.max_tokens} fit"
-        + (f": {bounds.why}" if bounds.why else ""),
+        ErrorText("input_too_long_because", **numbers, why=bounds.why)
+        if bounds.why
+        else ErrorText("input_too_long", **numbers),
         param=param,
-        suggestions=("shorten the input", "raise LLAMA_CTX and MAX_INPUT_TOKENS"),
+        suggestions=(ErrorText("shorten_input"), ErrorText("raise_context")),
         metadata={"input_tokens": str(n_tokens), "max_input_tokens": str(bounds.max_tokens)},
     )

@@ -24,6 +24,7 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 
 BACKEND = "cross-encoder"
@@ -49,13 +50,13 @@ def load(
     )
     if loading["missing_keys"]:
         # The library would go on with random ones.
-        raise _failed("the model's files lack weights that scores need")
+        raise _failed(ErrorText("score_weights_missing"))
     model.eval().to(torch_device(device))
     tokenizer = AutoTokenizer.from_pretrained(str(path), **files)
     if not getattr(tokenizer, "is_fast", False):
-        raise _failed("the model has no tokenizer.json")
+        raise _failed(ErrorText("no_tokenizer"))
     if model.config.num_labels != 1:
-        raise _failed(f"the model has {model.config.num_labels} outputs; a reranker has one")
+        raise _failed(ErrorText("too_many_outputs", n_outputs=model.config.num_labels))
     # A copy: the library turns padding on in its own whenever it tokenizes.
     own = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     max_tokens = _max_tokens(model, tokenizer.model_max_length)
@@ -125,9 +126,9 @@ def _activation(path: Path, config: Any) -> Activation:
     said = next((place["activation_fn"] for place in places if place.get("activation_fn")), "")
     name = str(said or "Sigmoid").rpartition(".")[2]
     if name not in ACTIVATIONS:
-        raise _failed(f"the model's scores go through {name[:64]!r}, which is not offered here")
+        raise _failed(ErrorText("activation_unknown", name=name[:64]))
     return ACTIVATIONS[name]
 
 
-def _failed(message: str) -> BackendLoadFailed:
+def _failed(message: ErrorText) -> BackendLoadFailed:
     return BackendLoadFailed(message, metadata={"backend": BACKEND})

@@ -16,6 +16,7 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
@@ -41,12 +42,12 @@ def load(
     try:
         native = load_native()
     except (ImportError, OSError, RuntimeError) as error:
-        ways_out = ("install it: pip install 'y26hkx[llama]'",)
-        raise _failed("llama-cpp-python is missing or does not run here", *ways_out) from error
+        install = ErrorText("install", command="pip install 'y26hkx[llama]'")
+        raise _failed(ErrorText("llama_missing"), install) from error
     on_progress(0.3, "reading weights")
     model = native.llama_model_load_from_file(os.fsencode(path), model_params(native))
     if not model:
-        raise _failed("the file is damaged, or of a kind that this llama.cpp does not know")
+        raise _failed(ErrorText("embedding_file_refused"))
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
     context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
@@ -158,13 +159,13 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
         params.n_threads = params.n_threads_batch = n_threads
     context = native.llama_init_from_model(model, params)
     if not context:
-        raise _failed("its context could not be made")
+        raise _failed(ErrorText("embedding_context_not_made"))
     if int(native.llama_pooling_type(context)) in (NO_POOLING, RANKING):
-        raise _failed("the file does not say how the vectors of its tokens become one")
+        raise _failed(ErrorText("pooling_unknown"))
     return context
 
 
-def _failed(message: str, *ways_out: str) -> BackendLoadFailed:
+def _failed(message: ErrorText, *suggestions: ErrorText) -> BackendLoadFailed:
     if (lack := lack_said(recent_errors())) is not None:
         return out_of_memory(BACKEND, lack)
-    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": BACKEND})
+    return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": BACKEND})

@@ -12,6 +12,7 @@ import tokenizers
 from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.encoders.tokens import PROBE, Tokenized, Truncate
 from embed_worker.engine.call import TOKEN_TYPE, Row
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 
@@ -91,7 +92,7 @@ class Pairs:
         self, field: str, texts: Sequence[str], enough: Enough | None = None
     ) -> list[list[int]]:
         if "" in texts:
-            raise InvalidRequest("the text is empty", param=f"{field}[{texts.index('')}]")
+            raise InvalidRequest(ErrorText("text_empty"), param=f"{field}[{texts.index('')}]")
         return token_ids(self._encode, texts, enough)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
@@ -104,9 +105,9 @@ class Pairs:
         if room < 1:
             most = self._max_tokens - self._frame.n_tokens - 1
             raise ContextLengthExceeded(
-                f"the query has {n_query} tokens, the model takes {most} beside a document",
+                ErrorText("query_too_long", n_tokens=n_query, most=most),
                 param=f"queries[{index}]",
-                suggestions=("shorten the query",),
+                suggestions=(ErrorText("shorten_query"),),
                 metadata={"tokens": str(n_query), "max_tokens": str(most)},
             )
         return room
@@ -116,9 +117,9 @@ class Pairs:
     ) -> ContextLengthExceeded:
         count = n_tokens if exactly else f"at least {n_tokens}"
         return ContextLengthExceeded(
-            f"the document has {count} tokens, the model takes {room} beside the query",
+            ErrorText("document_too_long", n_tokens=count, most=room),
             param=f"documents[{index}]",
-            suggestions=("shorten or split the document", "let it be cut: truncate end or start"),
+            suggestions=(ErrorText("shorten_document"), ErrorText("let_cut")),
             metadata={"tokens": str(n_tokens), "max_tokens": str(room)},
         )
 
@@ -129,7 +130,7 @@ def _frame(tokenizer: tokenizers.Tokenizer) -> _Frame:
     n_first = types.count(0)
     known_types = types == [0] * n_first + [1] * (len(types) - n_first)
     if not known_types or 0 not in sides or 1 not in sides:
-        raise BackendLoadFailed("the model's tokenizer joins two texts in an unknown way")
+        raise BackendLoadFailed(ErrorText("pairs_unknown"))
     query_end = len(sides) - sides[::-1].index(0)
     document_end = len(sides) - sides[::-1].index(1)
     return _Frame(

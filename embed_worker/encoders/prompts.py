@@ -2,6 +2,7 @@
 
 import msgspec
 
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 # Names under which models keep the prompt for a use of their vectors.
@@ -30,9 +31,9 @@ class Prompts(msgspec.Struct, frozen=True):
         if wanted not in self.by_name:
             known = sorted(self.by_name)
             raise InvalidRequest(
-                f"the model has no prompt {wanted[:64]!r}",
+                ErrorText("prompt_name_unknown", name=wanted[:64]),
                 param="prompt_name",
-                suggestions=tuple(f"use the prompt {name!r}" for name in known[:8]),
+                suggestions=tuple(ErrorText("use_prompt", name=name) for name in known[:8]),
             )
         return self.by_name[wanted]
 

@@ -12,6 +12,7 @@ import tokenizers
 
 from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.engine.call import TOKEN_TYPE, Row
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 Truncate = Literal["end", "start", "none"]
@@ -95,7 +96,7 @@ class Tokenization:
                 truncated.append(index)
             ids = array(TOKEN_TYPE, (*self._before, *kept, *self._after))
             if not ids:
-                raise InvalidRequest("the input has no tokens", param=f"input[{index}]")
+                raise InvalidRequest(ErrorText("input_without_tokens"), param=f"input[{index}]")
             rows.append(Row(ids, len(self._before) + n_prompt if prompt else 0))
         return Tokenized(rows, truncated)
 
@@ -120,7 +121,7 @@ class Tokenization:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
         if "" in texts:
-            raise InvalidRequest("the input is empty", param=f"input[{inputs.index('')}]")
+            raise InvalidRequest(ErrorText("input_empty"), param=f"input[{inputs.index('')}]")
         encoded = token_ids(self._encode, [prompt + text for text in texts], enough)
         if prompt_ids and enough.from_end:
             # Of the long ones it was not read.
@@ -150,16 +151,16 @@ class Tokenization:
     def _checked(self, index: int, ids: list[int]) -> list[int]:
         param = f"input[{index}]"
         if not ids:
-            raise InvalidRequest("the list of token ids is empty", param=param)
+            raise InvalidRequest(ErrorText("token_ids_empty"), param=param)
         if max(ids) >= self.n_vocab or min(ids) < 0:
             wrong = next(i for i in ids if not 0 <= i < self.n_vocab)
             raise InvalidRequest(
-                f"token id {wrong} is not in the model's vocabulary of {self.n_vocab} tokens",
+                ErrorText("token_id_unknown", token=wrong, n_vocab=self.n_vocab),
                 param=param,
                 suggestions=(
-                    "send the text: other models' token ids mean nothing to this one",
-                    "take the ids from /tokenize",
-                    "in LangChain: OpenAIEmbeddings(check_embedding_ctx_length=False)",
+                    ErrorText("send_text_not_ids"),
+                    ErrorText("take_ids_from_tokenize"),
+                    ErrorText("langchain_option"),
                 ),
             )
         return ids
@@ -173,8 +174,9 @@ class Tokenization:
         most = self.max_tokens if max_tokens is None else max_tokens
         if not self._n_around < most <= self.max_tokens:
             raise InvalidRequest(
-                f"inputs were to be cut to {most} tokens; {self._n_around + 1} to "
-                f"{self.max_tokens} are possible",
+                ErrorText(
+                    "cut_impossible", most=most, low=self._n_around + 1, high=self.max_tokens
+                ),
                 param="max_tokens",
             )
         return most - self._n_around
@@ -185,9 +187,9 @@ class Tokenization:
         n_tokens, most = n_content + self._n_around, room + self._n_around
         count = n_tokens if exactly else f"at least {n_tokens}"
         return ContextLengthExceeded(
-            f"the input has {count} tokens, the model takes {most}",
+            ErrorText("embed_input_too_long", n_tokens=count, most=most),
             param=f"input[{index}]",
-            suggestions=("shorten or split the input", "let it be cut: truncate end or start"),
+            suggestions=(ErrorText("split_input"), ErrorText("let_cut")),
             metadata={"tokens": str(n_tokens), "max_tokens": str(most)},
         )
 
@@ -197,4 +199,4 @@ def special_tokens(bare: list[int], whole: list[int]) -> tuple[list[int], list[i
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]
-    raise BackendLoadFailed("the model's tokenizer adds its special tokens in an unknown way")
+    raise BackendLoadFailed(ErrorText("special_tokens_unknown"))

@@ -23,6 +23,7 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 
 BACKEND = "sentence-transformers"
@@ -59,10 +60,10 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
 def loaded(model: SentenceTransformer) -> LoadedModel:
     first = model[0]
     if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
-        raise _failed("the model has no tokenizer.json, or takes no plain text")
+        raise _failed(ErrorText("no_plain_text"))
     dimension = model.get_embedding_dimension()
     if dimension is None:
-        raise _failed("the model does not say how long its vectors are")
+        raise _failed(ErrorText("dimension_unknown"))
     tokens = Tokenization(
         # A copy: the library turns padding on in its own whenever it tokenizes.
         tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
@@ -132,5 +133,5 @@ class TorchRunner:
         return vectors
 
 
-def _failed(message: str) -> BackendLoadFailed:
+def _failed(message: ErrorText) -> BackendLoadFailed:
     return BackendLoadFailed(message, metadata={"backend": BACKEND})

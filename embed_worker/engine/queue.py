@@ -13,6 +13,7 @@ from embed_worker.engine.cache import Cache, Key
 from embed_worker.engine.call import Call
 from embed_worker.engine.entry import Entry, State
 from embed_worker.engine.lane import Lane
+from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, Overloaded, ServingError
 
 MAX_OVERTAKES = 4
@@ -70,8 +71,7 @@ class Queue:
             too_long = self.n_tokens + n_tokens > self._max_tokens
             if self.n_entries and (too_many or too_long):
                 raise Overloaded(
-                    f"{self.n_entries} inputs of {self.n_tokens} tokens wait for this model: "
-                    "the queue is full",
+                    ErrorText("embed_queue_full", n_inputs=self.n_entries, n_tokens=self.n_tokens),
                     retry_after_s=self._wait_s(),
                 )
 
@@ -242,4 +242,4 @@ class Queue:
 
 
 def _cannot_encode(index: int) -> ServingError:
-    return BackendFailure("the model could not compute this input", param=f"input[{index}]")
+    return BackendFailure(ErrorText("input_not_computed"), param=f"input[{index}]")

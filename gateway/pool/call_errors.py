@@ -7,6 +7,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 
 from protos import errors
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 from protos.status import DETAILS_KEY, from_status
 
@@ -25,14 +26,14 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
             return told
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlineExceeded("the request took too long")
+            return errors.DeadlineExceeded(ErrorText("request_too_slow"))
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return errors.Overloaded("the worker is overloaded", retry_after_s=1)
+            return errors.Overloaded(ErrorText("worker_overloaded"), retry_after_s=1)
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return errors.WorkerLost("the worker was lost", retry_after_s=2)
+            return errors.WorkerLost(ErrorText("worker_lost"), retry_after_s=2)
         case grpc.StatusCode.UNIMPLEMENTED:
-            return errors.UnsupportedParameter("the worker does not offer this")
-    return errors.BackendFailure("the worker failed")
+            return errors.UnsupportedParameter(ErrorText("worker_lacks_method"))
+    return errors.BackendFailure(ErrorText("worker_failed"))
 
 
 def told_by(status: bytes) -> ServingError | None:
@@ -41,5 +42,5 @@ def told_by(status: bytes) -> ServingError | None:
     if isinstance(found, errors.AuthenticationFailed):
         # A worker that refuses the gateway's token says nothing about the client's key.
         log.error("a worker refuses the gateway's token: WORKER_TOKEN differs between them")
-        return errors.BackendFailure("the worker failed")
+        return errors.BackendFailure(ErrorText("worker_failed"))
     return found

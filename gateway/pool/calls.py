@@ -20,6 +20,7 @@ from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
 from protos import errors
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
@@ -57,7 +58,7 @@ class Generation:
         Raises:
             ServingError: the worker refused or failed.
         """
-        async with _time_limit(self._limits.first_s, "no first token came"):
+        async with _time_limit(self._limits.first_s):
             while self.started is None:
                 event = await self._read()
                 if event.HasField("queued"):
@@ -95,7 +96,7 @@ class Generation:
             # gRPC raises it also for a call that was cancelled here, when nobody cancels the task.
             task = asyncio.current_task()
             if self._given_up and task is not None and not task.cancelling():
-                raise errors.DeadlineExceeded("the worker was silent for too long") from None
+                raise errors.DeadlineExceeded(ErrorText("worker_silent")) from None
             raise
         self._latest_s = asyncio.get_running_loop().time()
         if event is grpc.aio.EOF:
@@ -106,7 +107,7 @@ class Generation:
     async def _end(self) -> ServingError:
         """Why the stream ended before `finished`."""
         if await self._call.code() is grpc.StatusCode.OK:
-            return errors.WorkerLost("the worker ended the answer too early", retry_after_s=1)
+            return errors.WorkerLost(ErrorText("answer_broken_off"), retry_after_s=1)
         metadata = await self._call.trailing_metadata()
         return error_of(await self._call.code(), metadata)
 
@@ -219,9 +220,9 @@ def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...
 
 
 @asynccontextmanager
-async def _time_limit(limit_s: float, what: str) -> AsyncIterator[None]:
+async def _time_limit(limit_s: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError:
-        raise errors.DeadlineExceeded(f"{what} within {limit_s:g} s") from None
+        raise errors.DeadlineExceeded(ErrorText("no_first_token", limit_s=limit_s)) from None

@@ -12,6 +12,7 @@ import grpc
 
 from gateway.pool.call_errors import serving_error, told_by
 from protos import errors
+from protos.error_texts import ErrorText
 from protos.errors import ServingError
 from protos.outgoing import Outgoing
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -66,7 +67,7 @@ class EmbedStub:
             async with asyncio.timeout(timeout):
                 return await waiting
         except TimeoutError:
-            raise errors.DeadlineExceeded("the request took too long") from None
+            raise errors.DeadlineExceeded(ErrorText("request_too_slow")) from None
         finally:
             # It is still there if nobody answered: this side has given up.
             if self._waiting.pop(call.id, None) is not None:
@@ -81,7 +82,7 @@ class EmbedStub:
             await self._wanted.wait()
             self._wanted.clear()
             call = self._stub.EmbedMany(metadata=self._metadata)
-            problem: ServingError = errors.WorkerLost("the worker was lost", retry_after_s=2)
+            problem: ServingError = errors.WorkerLost(ErrorText("worker_lost"), retry_after_s=2)
             try:
                 async with asyncio.TaskGroup() as tasks:
                     writing = tasks.create_task(self._write(call))
@@ -112,7 +113,7 @@ class EmbedStub:
         if reply.HasField("response"):
             waiting.set_result(reply.response)
         else:
-            unknown = errors.BackendFailure("the worker failed")
+            unknown = errors.BackendFailure(ErrorText("worker_failed"))
             waiting.set_exception(told_by(reply.status) or unknown)
 
     async def _write(self, call: Any) -> None:

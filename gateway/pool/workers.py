@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
+from protos.error_texts import ErrorText
 from protos.errors import NotReady
 from protos.loopback import is_loopback
 from protos.settings import Certificates
@@ -67,9 +68,9 @@ class Workers:
         serving = [endpoint for endpoint in self.serving if endpoint not in not_these]
         if not serving:
             raise NotReady(
-                "no worker can take this request now",
+                ErrorText("no_worker_free"),
                 retry_after_s=2,
-                suggestions=("wait a moment: a worker is starting or restarting",),
+                suggestions=(ErrorText("wait_for_worker"),),
             )
         return pick([e for e in serving if e.lists(model)] or serving)
 

@@ -11,6 +11,7 @@ from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services, services_of
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 
@@ -53,11 +54,11 @@ async def ask(
 
 def _chats(model: str) -> InvalidRequest:
     return InvalidRequest(
-        f"the model {shorten(model)!r} chats; it makes no vectors",
+        ErrorText("model_makes_no_vectors", model=shorten(model)),
         param="model",
         suggestions=(
-            "ask a chat endpoint, such as /v1/chat/completions",
-            "use an embedding model",
+            ErrorText("use_chat_endpoint"),
+            ErrorText("use_embedding_model"),
         ),
     )
 
@@ -88,9 +89,9 @@ def check_chats(services: Services, model: str) -> None:
     chats = any(endpoint.lists(model) for endpoint in services.pool.chat.serving)
     if not chats and embeds(services, model):
         raise InvalidRequest(
-            f"the model {shorten(model)!r} makes vectors; it does not chat",
+            ErrorText("model_does_not_chat", model=shorten(model)),
             param="model",
-            suggestions=("ask /v1/embeddings", "use a chat model"),
+            suggestions=(ErrorText("use_embeddings_endpoint"), ErrorText("use_chat_model")),
         )
 
 

@@ -16,6 +16,7 @@ from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts
+from protos.error_texts import ErrorText
 from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
@@ -59,7 +60,7 @@ async def reload_embeddings(request: Request) -> Response:
     services = services_of(request)
     workers = services.pool.embed.serving
     if not workers:
-        raise NotReady("no embedding worker can be reached", retry_after_s=2)
+        raise NotReady(ErrorText("no_embedding_worker"), retry_after_s=2)
     found: dict[str, worker_pb2.Model] = {}
     ttl_s = 0.0
     for endpoint in workers:

@@ -12,6 +12,7 @@ from gateway.request_route import RequestRoute
 from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
 from gateway.services import Services, services_of
+from protos.error_texts import ErrorText
 from protos.errors import NotReady
 
 router = APIRouter(route_class=RequestRoute)
@@ -39,11 +40,13 @@ async def ready(request: Request) -> Response:
     configured = {kind: workers for kind, workers in kinds.items() if workers.targets}
     missing = [kind for kind, workers in configured.items() if not workers.serving]
     if services.drain.begun:
-        raise NotReady("the server is shutting down", retry_after_s=5)
+        raise NotReady(ErrorText("server_stopping"), retry_after_s=5)
     if not configured:
-        raise NotReady("no worker is configured: set CHAT_WORKERS or EMBED_WORKERS")
+        raise NotReady(ErrorText("no_worker_configured"))
     if missing:
-        raise NotReady(f"no worker serves {' and '.join(missing)} yet", retry_after_s=1)
+        raise NotReady(
+            ErrorText("no_worker_serves", services=" and ".join(missing)), retry_after_s=1
+        )
     return json_response({"status": "ready"})
 
 

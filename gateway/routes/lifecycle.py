@@ -26,6 +26,7 @@ from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
 from gateway.sse import EventStream
 from gateway.translate.progress import SILENCE
+from protos.error_texts import ErrorText
 from protos.errors import ModelNotFound, NotReady
 from protos.y26hkx.v1 import worker_pb2
 
@@ -79,10 +80,10 @@ async def unload_model(request: Request) -> Response:
 def _holders(services: Services, model: str) -> list[Endpoint]:
     serving = [*services.pool.chat.serving, *services.pool.embed.serving]
     if not serving:
-        raise NotReady("no worker can be reached", retry_after_s=2)
+        raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
     found = [endpoint for endpoint in serving if endpoint.lists(model)]
     if not found:
-        raise ModelNotFound(f"the model {shorten(model)!r} does not exist", param="model")
+        raise ModelNotFound(ErrorText("model_not_found", model=shorten(model)), param="model")
     return found
 
 

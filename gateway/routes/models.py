@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gateway.errors import json_response, shorten
 from gateway.request_route import RequestRoute
 from gateway.services import Services, services_of
+from protos.error_texts import ErrorText
 from protos.errors import ModelNotFound
 from protos.y26hkx.v1 import worker_pb2
 
@@ -31,7 +32,7 @@ async def one_model(request: Request, model_id: str) -> Response:
     known = {listed.casefold(): listed for listed in found}.get(model_id.casefold())
     if known is None:
         raise ModelNotFound(
-            f"the model {shorten(model_id)!r} does not exist",
+            ErrorText("model_not_found", model=shorten(model_id)),
             param="model",
             suggestions=tuple(found)[:10],
         )

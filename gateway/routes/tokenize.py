@@ -23,6 +23,7 @@ from gateway.translate.tokenize import (
     tokenize_request,
     tokens_reply,
 )
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
@@ -71,7 +72,7 @@ async def apply_template(request: Request) -> Response:
 async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Response:
     """An embedding model's tokens; special ones too, unless the client wants none."""
     if body.messages is not None:
-        raise InvalidRequest("an embedding model takes no messages", param="messages")
+        raise InvalidRequest(ErrorText("no_messages_to_embed"), param="messages")
     message = embed_tokenize_request(body)
     (found,) = await embed_tokens(request, message)
     most = _context_length(services_of(request).pool.embed, message.model)

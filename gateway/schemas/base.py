@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from gateway.body import depth_of
+from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
 
 MAX_JSON_DEPTH = 32
@@ -23,7 +24,7 @@ MAX_FIELDS = 128
 
 def _shallow(value: Any) -> Any:
     if depth_of(value, MAX_JSON_DEPTH) > MAX_JSON_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_JSON_DEPTH} levels")
+        raise ValueError(ErrorText("nested_deeper", most=MAX_JSON_DEPTH))
     return value
 
 
@@ -39,7 +40,7 @@ def at_most(n: int) -> BeforeValidator:
 
     def few(value: Any) -> Any:
         if isinstance(value, dict) and len(value) > n:
-            raise ValueError(f"has {len(value)} entries; at most {n} are taken")
+            raise ValueError(ErrorText("too_many_entries", n=len(value), most=n))
         return value
 
     return BeforeValidator(few)
@@ -75,7 +76,7 @@ class ApiModel(BaseModel):
             return value
         # 150,000 unknown fields would hold the event loop for a second.
         if len(value) > MAX_FIELDS:
-            raise ValueError(f"has {len(value)} fields; at most {MAX_FIELDS} are taken")
+            raise ValueError(ErrorText("too_many_fields", n=len(value), most=MAX_FIELDS))
         if cls.model_config.get("extra") == "allow":
             return value
         # null asks for nothing, also under a name that nobody knows: SDKs send back whole objects.
@@ -89,5 +90,7 @@ def refuse_moved(value: Any, moved: Mapping[str, str]) -> None:
     for name, instead in moved.items():
         if isinstance(value, dict) and value.get(name) is not None:
             raise UnsupportedParameter(
-                f"unknown parameter: {name}", param=name, suggestions=(f"use {instead}",)
+                ErrorText("unknown_parameter", name=name),
+                param=name,
+                suggestions=(ErrorText("use_instead", instead=instead),),
             )

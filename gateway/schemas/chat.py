@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, Tag, model_validator
 from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
 from gateway.schemas.formats import FormatFields
 from gateway.schemas.sampling import MAX_TOKENS
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
@@ -82,9 +83,9 @@ class Message(ApiModel):
         thought = self.reasoning_content or self.reasoning
         other = self.tool_calls or self.function_call or self.refusal or thought
         if self.content is None and not (self.role == "assistant" and other):
-            raise ValueError("content is missing")
+            raise ValueError(ErrorText("content_missing"))
         if self.role == "function" and not self.name:
-            raise ValueError("name is missing")
+            raise ValueError(ErrorText("name_missing"))
         return self
 
 
@@ -174,7 +175,7 @@ class ChatRequest(FormatFields):
     @model_validator(mode="after")
     def _top_logprobs_need_logprobs(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
-            raise InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+            raise InvalidRequest(ErrorText("needs_logprobs"), param="top_logprobs")
         return self
 
 

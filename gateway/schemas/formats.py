@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gateway.schemas.base import ApiModel, FreeJson
 from gateway.schemas.sampling import SamplingFields
+from protos.error_texts import ErrorText
 
 
 class JsonSchema(ApiModel):
@@ -24,9 +25,9 @@ class ResponseFormat(ApiModel):
     @model_validator(mode="after")
     def _has_its_schema(self) -> Self:
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("type json_schema, and no other, needs json_schema")
+            raise ValueError(ErrorText("json_schema_needed"))
         if self.schema_ is not None and self.type != "json_object":
-            raise ValueError("schema beside type is for type json_object only")
+            raise ValueError(ErrorText("schema_misplaced"))
         return self
 
     @property

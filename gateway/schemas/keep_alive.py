@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from protos.error_texts import ErrorText
+
 MOST_S = 86400.0 * 365
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "": 1}
 _PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(ms|s|m|h)")
@@ -16,7 +18,7 @@ def _seconds(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if not _WHOLE.fullmatch(value):
-        raise ValueError('neither seconds nor a duration such as "5m" or "1h30m"')
+        raise ValueError(ErrorText("keep_alive_wrong"))
     parts = _PART.findall(value) or [(value.lstrip("-"), "")]
     seconds = min(sum(float(number) * _SECONDS[unit] for number, unit in parts), MOST_S)
     return -seconds if value.startswith("-") else seconds

@@ -8,6 +8,7 @@ from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds
 from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
 from gateway.schemas.sampling import MAX_TOKENS, StopString
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -186,9 +187,9 @@ class CountTokensRequest(Cacheable):
     def _needs_no_memory(self) -> Self:
         if self.thread is not None:
             raise UnsupportedParameter(
-                "thread is not supported: this server is stateless and keeps no conversations",
+                ErrorText("thread_unsupported"),
                 param="thread",
-                suggestions=("send the whole conversation in messages",),
+                suggestions=(ErrorText("send_all_messages"),),
                 metadata={"error_code": "thread_unsupported_request"},
             )
         return self
@@ -198,7 +199,7 @@ class CountTokensRequest(Cacheable):
         thinking = self.thinking
         if thinking and (thinking.type == "enabled") != (thinking.budget_tokens is not None):
             raise InvalidRequest(
-                "thinking of type enabled, and no other, needs budget_tokens",
+                ErrorText("budget_needed"),
                 param="thinking.budget_tokens",
             )
         return self
@@ -222,7 +223,7 @@ class MessagesRequest(CountTokensRequest):
         budget = self.thinking.budget_tokens if self.thinking else None
         if budget is not None and budget >= self.max_tokens:
             raise InvalidRequest(
-                "thinking.budget_tokens must be less than max_tokens",
+                ErrorText("budget_too_large"),
                 param="thinking.budget_tokens",
             )
         return self

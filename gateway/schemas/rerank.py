@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 from gateway.schemas.base import ApiModel, ModelId
 from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 MAX_DOCUMENTS = MAX_INPUTS
@@ -83,5 +84,7 @@ class ScoreRequest(ApiModel):
         """
         given = [(n, texts) for n in names if (texts := getattr(self, n)) is not None]
         if len(given) != 1:
-            raise InvalidRequest(f"exactly one of {', '.join(names)} is needed", param=names[0])
+            raise InvalidRequest(
+                ErrorText("exactly_one_of", names=", ".join(names)), param=names[0]
+            )
         return given[0]

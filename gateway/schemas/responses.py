@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
 from gateway.schemas.chat import MAX_TEXT, Name, Text
 from gateway.schemas.sampling import MAX_TOKENS, SamplingFields
+from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
 
 LOGPROBS = "message.output_text.logprobs"
@@ -163,7 +164,7 @@ class TextFormat(ApiModel):
     @model_validator(mode="after")
     def _has_its_schema(self) -> Self:
         if self.type == "json_schema" and (self.name is None or self.schema_ is None):
-            raise ValueError("a json_schema needs name and schema")
+            raise ValueError(ErrorText("json_schema_incomplete"))
         return self
 
 
@@ -213,9 +214,9 @@ class ResponsesRequest(SamplingFields):
         for name in NEED_MEMORY:
             if getattr(self, name):
                 raise UnsupportedParameter(
-                    f"{name} is not supported: this server is stateless and keeps no responses",
+                    ErrorText("stateless_responses", name=name),
                     param=name,
-                    suggestions=("send the whole conversation in input",),
+                    suggestions=(ErrorText("send_all_input"),),
                 )
         return self
 
@@ -267,7 +268,7 @@ def _refuse_built_in_tools(value: dict[str, Any]) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
             raise UnsupportedParameter(
-                "only tools of type 'function' are supported: this server runs no tools",
+                ErrorText("only_function_tools"),
                 param=f"tools[{at}].type",
-                suggestions=("offer it as a function and run it yourself",),
+                suggestions=(ErrorText("offer_as_function"),),
             )

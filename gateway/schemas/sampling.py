@@ -9,6 +9,7 @@ from pydantic import (
 
 from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most
 from gateway.schemas.keep_alive import KeepAlive
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 MAX_TOKENS = 2**20
@@ -62,5 +63,5 @@ class SamplingFields(ApiModel):
     @model_validator(mode="after")
     def _streams_what_has_stream_options(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise InvalidRequest("stream_options needs stream: true", param="stream_options")
+            raise InvalidRequest(ErrorText("needs_stream"), param="stream_options")
         return self

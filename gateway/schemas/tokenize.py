@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from gateway.schemas.base import ApiModel, ModelId, TokenId, at_most
 from gateway.schemas.chat import Message, Tool
 from gateway.schemas.keep_alive import KeepAlive
+from protos.error_texts import ErrorText
 
 Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]
 TemplateKwargs = Annotated[dict[str, str | bool | int | float], at_most(16)]
@@ -50,7 +51,7 @@ class TokenizeRequest(ApiModel):
     def _one_input(self) -> Self:
         given = [n for n in (*TEXT_FIELDS, "messages") if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError("exactly one of prompt, content, text and messages must be given")
+            raise ValueError(ErrorText("one_text_only"))
         return self
 
     @property

@@ -14,6 +14,7 @@ from gateway.schemas.chat import (
 )
 from gateway.translate.formats import constraint
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -104,9 +105,9 @@ def _text(message: Message, at: int) -> str:
     for number, part in enumerate(message.content):
         if isinstance(part, OtherPart):
             raise UnsupportedParameter(
-                f"content of type {part.type!r} is not supported: the models here read text only",
+                ErrorText("content_unsupported", kind=part.type),
                 param=f"messages[{at}].content[{number}].type",
-                suggestions=("send the content as text",),
+                suggestions=(ErrorText("send_text"),),
             )
         pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
@@ -119,16 +120,12 @@ def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
     names = {tool.function.name for tool in body.tools or []}
     if isinstance(choice, NamedTool):
         if choice.function.name not in names:
-            raise InvalidRequest(
-                "tool_choice names a tool that is not in tools", param="tool_choice"
-            )
+            raise InvalidRequest(ErrorText("tool_choice_unknown"), param="tool_choice")
         return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.function.name)
     if isinstance(choice, AllowedTools):
         if not choice.names <= names:
-            raise InvalidRequest(
-                "tool_choice allows a tool that is not in tools", param="tool_choice"
-            )
+            raise InvalidRequest(ErrorText("tool_choice_allows_unknown"), param="tool_choice")
         choice = choice.allowed_tools.mode
     if choice != "none" and not names:
-        raise InvalidRequest("tool_choice needs tools", param="tool_choice")
+        raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
     return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))

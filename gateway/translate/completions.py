@@ -12,6 +12,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.translate.formats import constraint
 from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
 from gateway.translate.sampling import ChatDefaults, sampling, stop_strings
+from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -23,9 +24,9 @@ def generate_requests(
     UnsupportedParameter: `suffix`, or `best_of` other than `n`.
     """
     if body.suffix:
-        raise UnsupportedParameter("suffix is not supported", param="suffix")
+        raise UnsupportedParameter(ErrorText("suffix_unsupported"), param="suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):
-        raise UnsupportedParameter("best_of must equal n", param="best_of")
+        raise UnsupportedParameter(ErrorText("best_of_differs"), param="best_of")
     return [_request(body, prompt, defaults, cache_salt) for prompt in _prompts(body)]
 
 

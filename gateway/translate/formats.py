@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from gateway.schemas.formats import FormatFields
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
@@ -20,7 +21,7 @@ def schema_constraint(schema: dict[str, Any], param: str) -> chat_pb2.Constraint
     text = json.dumps(schema)
     if len(text) > MAX_SCHEMA_BYTES:
         raise InvalidRequest(
-            f"the schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB", param=param
+            ErrorText("schema_too_large", most_kib=MAX_SCHEMA_BYTES // 1024), param=param
         )
     return chat_pb2.Constraint(json_schema=text)
 
@@ -33,9 +34,7 @@ def constraint(body: FormatFields) -> chat_pb2.Constraint | None:
     asked = [name for name, value in (("regex", body.regex), ("grammar", body.grammar)) if value]
     formatted = body.response_format is not None and body.response_format.type != "text"
     if len(asked) + formatted > 1:
-        raise InvalidRequest(
-            "only one of response_format, regex and grammar can be used", param=asked[0]
-        )
+        raise InvalidRequest(ErrorText("one_format_only"), param=asked[0])
     if body.regex:
         return chat_pb2.Constraint(regex=body.regex)
     if body.grammar:

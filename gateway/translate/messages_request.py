@@ -19,6 +19,7 @@ from gateway.schemas.messages import (
 )
 from gateway.translate.formats import schema_constraint
 from gateway.translate.sampling import ChatDefaults
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -45,7 +46,7 @@ def generate_request(
     UnsupportedParameter: a known field or block that is not offered.
     """
     if body.container:
-        raise UnsupportedParameter("container is not supported: no code runs", param="container")
+        raise UnsupportedParameter(ErrorText("container_unsupported"), param="container")
     return chat_pb2.GenerateRequest(
         model=body.model,
         conversation=_conversation(body),
@@ -73,9 +74,9 @@ def template_request(body: CountTokensRequest) -> chat_pb2.ApplyTemplateRequest:
 def _conversation(body: CountTokensRequest) -> chat_pb2.Conversation:
     if body.mcp_servers:
         raise UnsupportedParameter(
-            "mcp_servers is not supported: nothing is called from here",
+            ErrorText("mcp_unsupported"),
             param="mcp_servers",
-            suggestions=("offer their tools in tools, and call them yourself",),
+            suggestions=(ErrorText("offer_their_tools"),),
         )
     turns = _turns(body)
     _check_order(turns)
@@ -106,7 +107,7 @@ def _turns(body: CountTokensRequest) -> list[RoleBlocks]:
             _check_readable(block, place)
             if not isinstance(block, MAY_HOLD[turn.role]):
                 raise InvalidRequest(
-                    f"a message of role {turn.role} cannot hold {block.type!r}",
+                    ErrorText("role_cannot_hold", role=turn.role, kind=block.type),
                     param=f"{place}.type",
                 )
         checked.append((turn.role, blocks))
@@ -119,9 +120,9 @@ def _turns(body: CountTokensRequest) -> list[RoleBlocks]:
 def _check_readable(block: Block, place: str) -> None:
     if isinstance(block, OtherBlock):
         raise UnsupportedParameter(
-            f"content of type {block.type!r} is not supported: the models here read text only",
+            ErrorText("content_unsupported", kind=block.type),
             param=f"{place}.type",
-            suggestions=("send the content as text",),
+            suggestions=(ErrorText("send_text"),),
         )
     if isinstance(block, ToolResultBlock):
         for number, part in enumerate(_blocks(block.content)):
@@ -135,15 +136,14 @@ def _check_order(turns: list[RoleBlocks]) -> None:
         answered = {block.tool_use_id for block in after if isinstance(block, ToolResultBlock)}
         if asked != answered:
             raise InvalidRequest(
-                "each tool_use needs its tool_result in the next message, and the reverse",
+                ErrorText("tool_results_unpaired"),
                 param="messages",
             )
     if turns[-1][0] == "assistant":
         raise InvalidRequest(
-            "messages must not end with an assistant's: a prefill cannot be continued here, "
-            "because the model's own template ends each message",
+            ErrorText("prefill_unsupported"),
             param="messages",
-            suggestions=("ask for the wanted beginning in the user's message",),
+            suggestions=(ErrorText("ask_for_beginning"),),
         )
 
 
@@ -188,9 +188,9 @@ def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:
     for at, tool in enumerate(body.tools or []):
         if isinstance(tool, ServerTool):
             raise UnsupportedParameter(
-                f"tools of type {tool.type!r} are not supported: only the client's own are",
+                ErrorText("tool_type_unsupported", kind=tool.type),
                 param=f"tools[{at}].type",
-                suggestions=("offer a tool with an input_schema, and run it yourself",),
+                suggestions=(ErrorText("offer_tool_with_schema"),),
             )
         tools.append(
             chat_pb2.Tool(
@@ -205,15 +205,11 @@ def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:
 
 def _tool_choice(choice: ToolChoice, names: set[str]) -> chat_pb2.ToolChoice:
     if (choice.type == "tool") != (choice.name is not None):
-        raise InvalidRequest(
-            "tool_choice of type tool, and no other, needs a name", param="tool_choice.name"
-        )
+        raise InvalidRequest(ErrorText("tool_choice_needs_name"), param="tool_choice.name")
     if choice.name is not None and choice.name not in names:
-        raise InvalidRequest(
-            "tool_choice names a tool that is not in tools", param="tool_choice.name"
-        )
+        raise InvalidRequest(ErrorText("tool_choice_unknown"), param="tool_choice.name")
     if choice.type != "none" and not names:
-        raise InvalidRequest("tool_choice needs tools", param="tool_choice")
+        raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
     return chat_pb2.ToolChoice(mode=MODES[choice.type], name=choice.name or "")
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from gateway.schemas.rerank import FIRST, SECOND, RerankRequest, ScoreRequest
 from gateway.translate.embeddings import truncation
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import embed_pb2
 
@@ -16,7 +17,7 @@ def documents_of(body: RerankRequest) -> list[str]:
         InvalidRequest: there are none, or both kinds.
     """
     if (body.documents is None) == (body.texts is None):
-        raise InvalidRequest("either documents or texts is needed", param="documents")
+        raise InvalidRequest(ErrorText("documents_needed"), param="documents")
     if body.texts is not None:
         return body.texts
     return [given if isinstance(given, str) else given.text for given in body.documents or ()]

@@ -18,6 +18,7 @@ from gateway.schemas.responses import (
 from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
 from gateway.translate.sampling import ChatDefaults
+from protos.error_texts import ErrorText
 from protos.errors import ContextLengthExceeded
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -85,9 +86,9 @@ class Reply:
             case "started":
                 if event.started.trimmed_tokens and not self._may_trim:
                     raise ContextLengthExceeded(
-                        "the input is too long for the model, and truncation is disabled",
+                        ErrorText("input_too_long_to_trim"),
                         param="input",
-                        suggestions=("send less", 'let the oldest items go: truncation "auto"'),
+                        suggestions=(ErrorText("send_less"), ErrorText("let_oldest_go")),
                     )
                 self._fixed |= served_by(event.started)
                 yield from self._begin()

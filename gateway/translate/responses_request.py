@@ -20,6 +20,7 @@ from gateway.schemas.responses import (
 )
 from gateway.translate.formats import schema_constraint
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
@@ -109,9 +110,9 @@ def _check_calls(items: Sequence[Item]) -> None:
             called.add(item.call_id)
         elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
             raise InvalidRequest(
-                "no function_call with this call_id comes before its output",
+                ErrorText("call_output_without_call"),
                 param=f"input[{at}].call_id",
-                suggestions=("send the whole conversation in input",),
+                suggestions=(ErrorText("send_all_input"),),
             )
 
 
@@ -129,9 +130,9 @@ def _message(
             return chat_pb2.Message(role="tool", content=text, tool_call_id=item.call_id)
         case ItemReference():
             raise UnsupportedParameter(
-                "item_reference is not supported: this server is stateless and keeps no items",
+                ErrorText("item_reference_unsupported"),
                 param=where,
-                suggestions=("send the item itself",),
+                suggestions=(ErrorText("send_item"),),
             )
 
 
@@ -142,9 +143,9 @@ def _text(content: Content, where: str, field: str = "content") -> str:
     for number, part in enumerate(content):
         if isinstance(part, OtherPart):
             raise UnsupportedParameter(
-                f"content of type {part.type!r} is not supported: the models here read text only",
+                ErrorText("content_unsupported", kind=part.type),
                 param=f"{where}.{field}[{number}].type",
-                suggestions=("send the content as text",),
+                suggestions=(ErrorText("send_text"),),
             )
         pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
@@ -173,11 +174,11 @@ def _tool_choice(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
     if choice is None or (choice == "auto" and not body.tools):
         return None
     if choice == "required" and not body.tools:
-        raise InvalidRequest("tool_choice needs tools", param="tool_choice")
+        raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
     if isinstance(choice, str):
         return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
     if not choice.names <= {tool.name for tool in body.tools or []}:
-        raise InvalidRequest("tool_choice names a tool that is not in tools", param="tool_choice")
+        raise InvalidRequest(ErrorText("tool_choice_unknown"), param="tool_choice")
     if isinstance(choice, NamedTool):
         return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.name)
     return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.mode.upper()}"))

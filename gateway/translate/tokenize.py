@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.schemas.tokenize import TemplateRequest, TokenizeRequest
 from gateway.translate.chat_request import message_of, tool_of
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 
@@ -14,7 +15,7 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
     InvalidRequest: there are no messages.
     """
     if not body.messages:
-        raise InvalidRequest("messages must not be empty", param="messages")
+        raise InvalidRequest(ErrorText("messages_empty"), param="messages")
     request = chat_pb2.ApplyTemplateRequest(
         model=body.model or "",
         conversation=chat_pb2.Conversation(
@@ -50,9 +51,7 @@ def embed_tokenize_request(body: TokenizeRequest) -> embed_pb2.TokenizeRequest:
     UnsupportedParameter: special tokens are to be read from the text.
     """
     if body.parse_special:
-        raise UnsupportedParameter(
-            "embedding models read special tokens in a text as plain text", param="parse_special"
-        )
+        raise UnsupportedParameter(ErrorText("special_tokens_are_text"), param="parse_special")
     return embed_pb2.TokenizeRequest(
         model=body.model or "",
         texts=[body.plain_text],

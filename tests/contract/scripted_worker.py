@@ -377,6 +377,6 @@ async def _abort(context: Any, error: ServingError) -> None:
     details = to_status(error).SerializeToString()
     await context.abort(
         grpc.StatusCode[error.grpc_status],
-        error.message,
+        str(error),
         trailing_metadata=((DETAILS_KEY, details),),
     )

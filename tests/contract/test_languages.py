@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ServingError, WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
@@ -21,8 +22,14 @@ CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "model": CHAT_ID, "max_tokens": 3}
 TAIWAN = {"accept-language": "zh-TW,zh;q=0.9,en;q=0.5"}
 NO_MEMORY = BackendLoadFailed(
-    "the model does not fit: it needs about 2,000 MiB",
-    suggestions=("close other programs", "use the model small"),
+    ErrorText(
+        "with_arithmetic",
+        failure=ErrorText("lack_memory"),
+        need="2,000 MiB",
+        available="900 MiB",
+        loaded=ErrorText("no_models_loaded"),
+    ),
+    suggestions=(ErrorText("close_programs"), ErrorText("use_model", model="small")),
     metadata={
         "cause": "memory",
         "reason": "machine_memory",
@@ -53,7 +60,9 @@ async def test_a_load_without_memory_is_told_in_the_language_asked_for(
         "BACKEND_LOAD_FAILED",
         "llama.cpp",
     )
-    assert error["message"] == "模型/後端載入失敗 (內存或分頁檔不足)：需要約 2,000 MiB"
+    assert error["message"] == (
+        "模型/後端載入失敗 (內存或分頁檔不足)：需要約 2,000 MiB，可用 900 MiB；目前沒有已載入的模型"
+    )
     assert error["suggestions"] == ["關閉其他程式", "改用模型 small"]
     assert error["needed_bytes"] == str(2000 << 20)
     assert reply.headers["content-language"] == "zh-TW"
@@ -93,8 +102,10 @@ async def test_wrong_fields_paths_and_models_are_told_with_their_names(
 ) -> None:
     wrong = await gateway.http.post(CHAT, json=BODY | {"wrong": 1}, headers=TAIWAN)
     error = wrong.json()["error"]
-    assert error["message"] == "不支援的參數：unknown parameter: wrong"
+    assert error["message"] == "不支援的參數：wrong"
     assert error["suggestions"][0].startswith("可用的參數：chat_template_kwargs, ")
+    typed = await gateway.http.post(CHAT, json=BODY | {"max_tokens": "3"}, headers=TAIWAN)
+    assert typed.json()["error"]["message"] == "max_tokens：必須是整數"
     missing = await gateway.http.get("/v1/models/nope", headers=TAIWAN)
     assert missing.json()["error"]["message"].startswith("找不到指定的模型：")
     path = await gateway.http.get("/nowhere", headers=TAIWAN)

@@ -15,6 +15,7 @@ from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
@@ -81,8 +82,8 @@ def _native() -> Any:
         return load_native()
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendLoadFailed(
-            "llama-cpp-python is missing or does not run on this machine",
-            suggestions=("install it: pip install 'y26hkx[llama]'",),
+            ErrorText("llama_missing"),
+            suggestions=(ErrorText("install", command="pip install 'y26hkx[llama]'"),),
             metadata={"backend": NAME},
         ) from error
 
@@ -90,7 +91,7 @@ def _native() -> Any:
 def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) -> Any:
     if not Path(spec.path).is_file():
         raise BackendLoadFailed(
-            f"the file of model {spec.model_id} is gone", metadata={"backend": NAME}
+            ErrorText("file_gone", model=spec.model_id), metadata={"backend": NAME}
         )
 
     def progress(fraction: float, _user: Any) -> bool:
@@ -102,14 +103,13 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
     model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
     if not model:
         raise _failure(
-            f"the file of model {spec.model_id} is damaged, incomplete, "
-            "or of a kind that this llama.cpp does not know",
-            ("download the file again", "update llama-cpp-python"),
+            ErrorText("llama_file_refused", model=spec.model_id),
+            (ErrorText("download_file"), ErrorText("update_package", package="llama-cpp-python")),
         )
     if native.llama_model_has_encoder(model) or not native.llama_model_has_decoder(model):
         native.llama_model_free(model)
         raise BackendLoadFailed(
-            f"model {spec.model_id} does not generate text", metadata={"backend": NAME}
+            ErrorText("generates_no_text", model=spec.model_id), metadata={"backend": NAME}
         )
     return model
 
@@ -143,7 +143,7 @@ def _context(
     handle = native.llama_init_from_model(model, params)
     if not handle:
         native.llama_model_free(model)
-        raise _failure(f"the context of model {spec.model_id} could not be made", ())
+        raise _failure(ErrorText("context_not_made", model=spec.model_id), ())
     return LlamaContext(native, model, params, handle)
 
 
@@ -153,10 +153,10 @@ def _tile(native: Any, spec: LoadSpec) -> int:
     return ATTENTION_TILE_TOKENS
 
 
-def _failure(message: str, ways_out: tuple[str, ...]) -> BackendLoadFailed:
+def _failure(message: ErrorText, suggestions: tuple[ErrorText, ...]) -> BackendLoadFailed:
     if (lack := lack_said(recent_errors())) is not None:
         return out_of_memory(NAME, lack)
-    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": NAME})
+    return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": NAME})
 
 
 def _template(native: Any, model: Any) -> str | None:

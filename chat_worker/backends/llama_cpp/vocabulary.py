@@ -4,6 +4,7 @@ import ctypes
 from functools import cached_property
 from typing import Any
 
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024
@@ -53,14 +54,14 @@ class Vocabulary:
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         encoded = text.encode("utf-8")
         if len(encoded) > MAX_TEXT_BYTES:
-            raise InvalidRequest("the text is longer than 16 MiB")
+            raise InvalidRequest(ErrorText("text_too_long"))
         capacity = len(encoded) + 8
         buffer = (ctypes.c_int32 * capacity)()
         n_tokens = self._native.llama_tokenize(
             self._vocab, encoded, len(encoded), buffer, capacity, False, parse_control
         )
         if n_tokens < 0:
-            raise InvalidRequest("the text cannot be tokenized")
+            raise InvalidRequest(ErrorText("text_not_tokenizable"))
         return buffer[:n_tokens]
 
     def piece(self, token: int, *, show_control: bool = False) -> bytes:

@@ -1,3 +1,5 @@
 """Safetensors folders through transformers, computed with a KV cache of ours."""
 
-USE_GGUF = "use a GGUF of the model with MODEL_BACKEND=llama.cpp"
+from protos.error_texts import ErrorText
+
+USE_GGUF = ErrorText("use_gguf")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 
 
@@ -19,7 +20,6 @@ def compile_model(model: Any, warm_up: Callable[[], None]) -> None:
         warm_up()
     except BackendLoadFailed as error:
         raise BackendLoadFailed(
-            "the model could not be compiled: torch.compile needs a C++ compiler, and does not "
-            "take every model",
-            suggestions=("set COMPILE_MODEL=0",),
+            ErrorText("not_compiled"),
+            suggestions=(ErrorText("set_setting", setting="COMPILE_MODEL=0"),),
         ) from error

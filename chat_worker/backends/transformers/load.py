@@ -27,6 +27,7 @@ from chat_worker.backends.transformers.runner import TransformersRunner
 from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.memory_signs import lack_of
 
@@ -78,16 +79,15 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
 def _config(folder: Path) -> Any:
     if "auto_map" in read_object(folder / "config.json"):
         raise BackendLoadFailed(
-            "the model needs code that comes with it (auto_map), which is never run",
+            ErrorText("needs_own_code"),
             suggestions=(USE_GGUF,),
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (ValueError, KeyError, OSError, StrictDataclassError) as error:
         raise BackendLoadFailed(
-            "the installed transformers does not know this kind of model, or its config.json is "
-            "damaged",
-            suggestions=("update transformers", USE_GGUF),
+            ErrorText("transformers_refuses"),
+            suggestions=(ErrorText("update_package", package="transformers"), USE_GGUF),
         ) from error
     check_layers(config)
     return config
@@ -127,19 +127,18 @@ def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
 
 def _damaged() -> BackendLoadFailed:
     return BackendLoadFailed(
-        "the model's weights are damaged or incomplete, or not of the kind that its config.json "
-        "names",
-        suggestions=("download the files again", USE_GGUF),
+        ErrorText("weights_damaged"),
+        suggestions=(ErrorText("download_files"), USE_GGUF),
     )
 
 
 def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
     if not all(map(importlib.util.find_spec, ("bitsandbytes", "accelerate"))):
         raise BackendLoadFailed(
-            f"MODEL_QUANTIZATION={bits} needs bitsandbytes, which is not installed",
+            ErrorText("bitsandbytes_missing", bits=bits),
             suggestions=(
-                "install it: pip install 'y26hkx[quantized]'",
-                "set MODEL_QUANTIZATION=none",
+                ErrorText("install", command="pip install 'y26hkx[quantized]'"),
+                ErrorText("set_setting", setting="MODEL_QUANTIZATION=none"),
                 USE_GGUF,
             ),
         )

@@ -13,6 +13,7 @@ from chat_worker.backends.transformers import USE_GGUF
 from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.memory_signs import lack_of
 
@@ -76,7 +77,6 @@ def _sequence() -> Sequence:
 
 def _refusal(config: Any) -> BackendLoadFailed:
     return BackendLoadFailed(
-        f"models of type {config.model_type} keep more of a text than keys and values, or attend "
-        "in a way that the transformers backend does not know",
+        ErrorText("architecture_unsupported", kind=config.model_type),
         suggestions=(USE_GGUF,),
     )

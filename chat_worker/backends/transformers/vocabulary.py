@@ -13,6 +13,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from chat_worker.backends.transformers import USE_GGUF
+from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, InvalidRequest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -81,11 +82,11 @@ class Vocabulary:
 
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
-            raise InvalidRequest("the text is longer than 16 MiB")
+            raise InvalidRequest(ErrorText("text_too_long"))
         self._tokenizer.encode_special_tokens = not parse_control
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if ids and max(ids) >= self.n_vocab:
-            raise InvalidRequest("the text holds a token that this model does not know")
+            raise InvalidRequest(ErrorText("token_unknown"))
         return ids
 
     def piece(self, token: int, *, show_control: bool = False) -> bytes:
@@ -144,8 +145,8 @@ def _read_tokenizer(folder: Path) -> tuple[Tokenizer, _Source]:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise BackendLoadFailed(
-            "the model's folder has no tokenizer.json",
-            suggestions=("save the tokenizer again with save_pretrained", USE_GGUF),
+            ErrorText("folder_without_tokenizer"),
+            suggestions=(ErrorText("save_tokenizer"), USE_GGUF),
         )
     content = _read(path)
     try:
@@ -169,20 +170,19 @@ def _is_byte_level(decoder: _Decoder | None) -> bool:
         return True
     if kinds & {"Metaspace", "ByteFallback", "Replace"}:
         return False
-    raise BackendLoadFailed(
-        "the model's tokenizer is of a kind that is not known here", suggestions=(USE_GGUF,)
-    )
+    raise BackendLoadFailed(ErrorText("tokenizer_unknown"), suggestions=(USE_GGUF,))
 
 
 def _read(path: Path) -> bytes:
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise BackendLoadFailed(f"{path.name} is too large")
+        raise BackendLoadFailed(ErrorText("file_too_large", file=path.name))
     return path.read_bytes()
 
 
 def _damaged(path: Path) -> BackendLoadFailed:
     return BackendLoadFailed(
-        f"{path.name} is damaged", suggestions=("download the file again", USE_GGUF)
+        ErrorText("file_damaged", file=path.name),
+        suggestions=(ErrorText("download_file"), USE_GGUF),
     )
 
 

@@ -24,15 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/y26hkx/v1/common.proto\x12\ty26hkx.v1\"j\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\r\"r\n\x0bServedModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x14 \x01(\t\x12\x13\n\x06\x63osine\x18\x15 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_cosineb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/y26hkx/v1/common.proto\x12\ty26hkx.v1\"j\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\r\"r\n\x0bServedModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x14 \x01(\t\x12\x13\n\x06\x63osine\x18\x15 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_cosine\"\x9d\x01\n\tErrorText\x12\n\n\x02id\x18\x01 \x01(\t\x12\x30\n\x06\x66ields\x18\x02 \x03(\x0b\x32 .y26hkx.v1.ErrorText.FieldsEntry\x12\r\n\x05words\x18\x03 \x01(\t\x1a\x43\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12#\n\x05value\x18\x02 \x01(\x0b\x32\x14.y26hkx.v1.ErrorText:\x02\x38\x01\"^\n\nErrorTexts\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.y26hkx.v1.ErrorText\x12)\n\x0bsuggestions\x18\x02 \x03(\x0b\x32\x14.y26hkx.v1.ErrorTextb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.y26hkx.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ERRORTEXT_FIELDSENTRY']._loaded_options = None
+  _globals['_ERRORTEXT_FIELDSENTRY']._serialized_options = b'8\001'
   _globals['_USAGE']._serialized_start=44
   _globals['_USAGE']._serialized_end=150
   _globals['_SERVEDMODEL']._serialized_start=152
   _globals['_SERVEDMODEL']._serialized_end=266
+  _globals['_ERRORTEXT']._serialized_start=269
+  _globals['_ERRORTEXT']._serialized_end=426
+  _globals['_ERRORTEXT_FIELDSENTRY']._serialized_start=359
+  _globals['_ERRORTEXT_FIELDSENTRY']._serialized_end=426
+  _globals['_ERRORTEXTS']._serialized_start=428
+  _globals['_ERRORTEXTS']._serialized_end=522
 # @@protoc_insertion_point(module_scope)

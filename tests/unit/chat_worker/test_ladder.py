@@ -144,8 +144,9 @@ def test_switched_off_there_is_one_way(library: Path) -> None:
 
 def test_a_shortened_context_is_named_to_those_whose_input_is_too_long(tmp_path: Path) -> None:
     rungs = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=2048)
-    assert spec_of(rungs[0].entry).why_short == ""
-    assert "1,024 tokens instead of 2,048" in spec_of(rungs[-1].entry).why_short
+    whole, short = spec_of(rungs[0].entry), spec_of(rungs[-1].entry)
+    assert whole.wanted_n_ctx == 0
+    assert (short.n_ctx, short.wanted_n_ctx) == (1024, 2048)
 
 
 def header(architecture: str = "qwen2", **names: str) -> GgufHeader:

@@ -1,21 +1,31 @@
-"""Which language a client is told of errors in, and that everything has its translation."""
+"""Which language a client is told of errors in, and that each has all that is said."""
 
-import re
-from typing import get_args
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.language import LANGUAGES, accepted
-from gateway.translations import zh_tw
-from gateway.translations.spoken import spoken, way_out
+from gateway import localize
+from gateway.language import accepted
+from gateway.localize import Language, languages
 from protos import errors
-from tests.unit.gateway.texts_in_code import reasons, suggestions
-from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import Lack
+from protos.error_texts import ENGLISH, ErrorText, fields_of
+from worker_runtime.load_failures import out_of_memory, with_arithmetic
+from worker_runtime.memory.room import Claim, Room
+from worker_runtime.refusal import Holder, refusal
 
-CHINESE = re.compile(r"[\u4e00-\u9fff]")
+CHINESE = languages()["zh-TW"]
+LANGUAGES = [language for tag, language in languages().items() if tag != "en"]
+MIB = 1 << 20
+TOY = """
+TAG = "x-toy"
+READERS = ("x-toy",)
+CODES = {"worker_lost": "Oje: {text}"}
+MESSAGES = {"model_not_found": "Nix {model}", "load_failed": "Kaputt: {why}", "add_model": "Rein"}
+"""
 
 
 @pytest.mark.parametrize(
@@ -48,63 +58,79 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 def test_the_most_wanted_language_that_there_is_is_spoken(
     accept_language: str, language: str
 ) -> None:
-    assert accepted(accept_language) == language
+    assert accepted(accept_language).tag == language
 
 
 @given(st.text(alphabet="zh-TWen;q=01.,* ²", max_size=40))
 def test_any_header_is_understood_somehow(accept_language: str) -> None:
-    assert accepted(accept_language) in LANGUAGES
+    assert accepted(accept_language).tag in languages()
 
 
-def test_every_way_out_in_the_code_has_a_translation() -> None:
-    found = suggestions()
-    assert len(found) > 50, "the reader of the code still finds them"
-    assert [text for text in sorted(found) if not CHINESE.search(way_out(text))] == []
-
-
-def test_every_reason_and_code_has_a_translation() -> None:
-    known = reasons() | {*get_args(Lack)}
-    assert known >= {"over_limit", "machine_memory", "held_by_pins"}
-    assert known - zh_tw.REASONS.keys() == set()
-    codes = {error_type.code for error_type in errors.error_types()}
-    assert codes - zh_tw.CODES.keys() == set()
-
-
-def test_no_translation_is_of_a_text_that_is_nowhere_said() -> None:
-    texts = suggestions()
-    patterns = {
-        english: re.compile(re.escape(english).replace(r"\{\}", ".+")) for english in zh_tw.WAYS_OUT
-    }
-    stale = [e for e, pattern in patterns.items() if not any(map(pattern.fullmatch, texts))]
-    assert stale == []
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.tag)
+def test_each_language_says_all_that_is_said_with_the_same_fields(language: Language) -> None:
+    assert language.messages.keys() ^ ENGLISH.keys() == set()
+    differ = [
+        id for id, said in language.messages.items() if fields_of(said) != fields_of(ENGLISH[id])
+    ]
+    assert differ == []
+    assert {kind.code for kind in errors.error_types()} - language.codes.keys() == set()
+    assert all(fields_of(around) == {"text"} for around in language.codes.values())
 
 
 def test_a_lack_of_memory_keeps_the_message_that_users_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.platform", "win32")
-    said = spoken(out_of_memory("transformers", "page_file"), "zh-TW")
-    assert said.message == "模型/後端載入失敗 (內存或分頁檔不足)"
-    assert said.ways_out[0] == "增大 Pagefile 至 >=16GB"
+    error = out_of_memory("transformers", "page_file")
+    assert CHINESE.message(error) == "模型/後端載入失敗 (內存或分頁檔不足)"
+    assert CHINESE.text(error.suggestions[0]) == "增大 Pagefile 至 >=16GB"
 
 
 def test_the_numbers_of_a_lack_of_memory_are_told() -> None:
-    facts = {
-        "cause": "memory",
-        "reason": "held_by_pins",
-        "needed_bytes": str(2000 << 20),
-        "available_bytes": str(900 << 20),
-        "headroom_bytes": "no number",
-        "holds": '[{"model":"a","bytes":1048576,"pinned":true},{"model":"b","bytes":0}]',
-    }
-    error = errors.BackendLoadFailed("it does not fit", metadata=facts)
-    assert spoken(error, "zh-TW").message == (
-        "模型/後端載入失敗 (內存或分頁檔不足)，空間由已釘選的模型佔用："
-        "需要約 2,000 MiB，可用 900 MiB，已載入的模型：a (1 MiB，已釘選)、b (0 MiB)"
+    holders = [Holder("a", MIB, pinned=True), Holder("b", 0)]
+    error = with_arithmetic(out_of_memory("llama.cpp"), 2000 * MIB, 900 * MIB, holders)
+    assert CHINESE.message(error) == (
+        "模型/後端載入失敗 (內存或分頁檔不足)：需要約 2,000 MiB，可用 900 MiB；"
+        "已載入的模型：a (1 MiB), b (0 MiB)"
     )
 
 
-def test_what_is_unknown_stays_as_it_is() -> None:
+def test_a_refusal_says_why_with_its_numbers() -> None:
+    room = Room(900 * MIB, 512 * MIB, None, (Claim(MIB),))
+    pinned = refusal(room, [2000 * MIB, 1500 * MIB], [Holder("a", MIB, pinned=True)], "chat")
+    assert CHINESE.message(pinned) == (
+        "模型/後端載入失敗 (內存或分頁檔不足)，空間由已釘選的模型佔用 (a)："
+        "需要約 2,000 MiB，最少 1,500 MiB；已載入的模型：a (1 MiB)"
+    )
+    assert CHINESE.text(pinned.suggestions[0]) == "卸載 a：POST /v1/models/unload"
+
+
+def test_the_words_of_others_stay_as_they_are() -> None:
     error = errors.InvalidRequest("messages[0].role: no", suggestions=("mend it",))
-    assert spoken(error, "zh-TW") == ("請求內容有誤：messages[0].role: no", ("mend it",))
-    assert spoken(error, "en") == ("messages[0].role: no", ("mend it",))
+    assert CHINESE.message(error) == "請求內容有誤：messages[0].role: no"
+    assert CHINESE.text(error.suggestions[0]) == "mend it"
+    assert localize.ENGLISH.message(error) == "messages[0].role: no"
+
+
+@pytest.fixture
+def with_toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "toy.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.setattr(localize, "__path__", [*localize.__path__, str(tmp_path)])
+    importlib.invalidate_caches()
+    languages.cache_clear()
+    yield
+    languages.cache_clear()
+
+
+@pytest.mark.usefixtures("with_toy")
+def test_another_language_is_one_file() -> None:
+    toy = accepted("x-toy, en;q=0.5")
+    assert toy.tag == "x-toy"
+    missing = errors.ModelNotFound(
+        ErrorText("model_not_found", model="a"), suggestions=(ErrorText("add_model"),)
+    )
+    assert (toy.message(missing), toy.text(missing.suggestions[0])) == ("Nix a", "Rein")
+    nested = ErrorText("load_failed", why=ErrorText("model_not_found", model="b"))
+    assert toy.message(errors.BackendLoadFailed(nested)) == "Kaputt: Nix b"
+    assert toy.message(errors.WorkerLost("gone")) == "Oje: gone"
+    assert toy.text(ErrorText("input_empty")) == "the input is empty"

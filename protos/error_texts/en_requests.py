@@ -1,0 +1,129 @@
+"""What is wrong with a request, before a model is asked."""
+
+MESSAGES = {
+    # Of HTTP, keys and limits.
+    "header_repeated": "more than one header {name}",
+    "key_needed": "a valid API key is needed",
+    "body_too_large": "the body is larger than {limit_bytes} bytes",
+    "too_many_headers": "more than {most} header fields",
+    "headers_too_large": "header fields of more than {most_bytes} bytes",
+    "two_lengths": "both Content-Length and Transfer-Encoding",
+    "coding_unknown": "bodies are not taken in the coding {coding}",
+    "two_keys": "more than one Authorization header",
+    "too_many_at_once": "more than {most} requests at once",
+    "rate_exceeded": "the limit is {limit}",
+    "origin_refused": "pages of this origin may not call this server",
+    "not_http": "this is not a valid HTTP request",
+    "too_many_connections": "too many connections",
+    "head_too_slow": "the request's head did not arrive in time",
+    "http_not_found": "{method}: {detail}",
+    "http_method_not_allowed": "{method}: {detail}",
+    "http_request_timeout": "{method}: {detail}",
+    "http_error": "{method}: {detail}",
+    # Of a request's fields.
+    "field_wrong": "{field}: {fault}",
+    "body_not_object": "the body must be a JSON object",
+    "unknown_parameter": "unknown parameter: {name}",
+    "body_not_json": "the body is not valid JSON: {detail}",
+    "needs_logprobs": "top_logprobs needs logprobs: true",
+    "thread_unsupported": (
+        "thread is not supported: this server is stateless and keeps no conversations"
+    ),
+    "budget_needed": "thinking of type enabled, and no other, needs budget_tokens",
+    "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
+    "exactly_one_of": "exactly one of {names} is needed",
+    "only_function_tools": "only tools of type 'function' are supported: this server runs no tools",
+    "stateless_responses": (
+        "{name} is not supported: this server is stateless and keeps no responses"
+    ),
+    "needs_stream": "stream_options needs stream: true",
+    "tool_choice_needs_tools": "tool_choice needs tools",
+    "content_unsupported": (
+        "content of type {kind!r} is not supported: the models here read text only"
+    ),
+    "tool_choice_unknown": "tool_choice names a tool that is not in tools",
+    "tool_choice_allows_unknown": "tool_choice allows a tool that is not in tools",
+    "suffix_unsupported": "suffix is not supported",
+    "best_of_differs": "best_of must equal n",
+    "schema_too_large": "the schema is larger than {most_kib} KiB",
+    "one_format_only": "only one of response_format, regex and grammar can be used",
+    "container_unsupported": "container is not supported: no code runs",
+    "mcp_unsupported": "mcp_servers is not supported: nothing is called from here",
+    "prefill_unsupported": (
+        "messages must not end with an assistant's: a prefill cannot be continued here, because "
+        "the model's own template ends each message"
+    ),
+    "tool_choice_needs_name": "tool_choice of type tool, and no other, needs a name",
+    "tool_results_unpaired": (
+        "each tool_use needs its tool_result in the next message, and the reverse"
+    ),
+    "tool_type_unsupported": "tools of type {kind!r} are not supported: only the client's own are",
+    "role_cannot_hold": "a message of role {role} cannot hold {kind!r}",
+    "item_reference_unsupported": (
+        "item_reference is not supported: this server is stateless and keeps no items"
+    ),
+    "call_output_without_call": "no function_call with this call_id comes before its output",
+    "messages_empty": "messages must not be empty",
+    "out_of_range": "{name} must be between {low} and {high}",
+    "tools_same_name": "two tools have the same name",
+    "tool_choice_missing": "tool_choice asks for a tool that is not there",
+    "role_unknown": "the role must be one of {roles}",
+    "nothing_to_answer": "there is neither a conversation nor a prompt",
+    "template_kwargs_wrong": "chat_template_kwargs may hold {names}, as scalars",
+    "keep_alive_no_number": "keep_alive_s is not a number",
+    "one_text_only": "exactly one of prompt, content, text and messages must be given",
+    "json_schema_incomplete": "a json_schema needs name and schema",
+    "json_schema_needed": "type json_schema, and no other, needs json_schema",
+    "schema_misplaced": "schema beside type is for type json_object only",
+    "nested_deeper": "nested deeper than {most} levels",
+    "too_many_entries": "has {n} entries; at most {most} are taken",
+    "too_many_fields": "has {n} fields; at most {most} are taken",
+    "content_missing": "content is missing",
+    "name_missing": "name is missing",
+    "keep_alive_wrong": 'neither seconds nor a duration such as "5m" or "1h30m"',
+    # pydantic's complaints, by their kind and with their context.
+    "pydantic_missing": "Field required",
+    "pydantic_invalid_key": "Keys should be strings",
+    "pydantic_string_type": "Input should be a valid string",
+    "pydantic_int_type": "Input should be a valid integer",
+    "pydantic_int_from_float": (
+        "Input should be a valid integer, got a number with a fractional part"
+    ),
+    "pydantic_float_type": "Input should be a valid number",
+    "pydantic_finite_number": "Input should be a finite number",
+    "pydantic_bool_type": "Input should be a valid boolean",
+    "pydantic_list_type": "Input should be a valid list",
+    "pydantic_dict_type": "Input should be a valid dictionary",
+    "pydantic_model_type": "Input should be a valid dictionary or instance of {class_name}",
+    "pydantic_model_attributes_type": (
+        "Input should be a valid dictionary or object to extract fields from"
+    ),
+    "pydantic_none_required": "Input should be None",
+    "pydantic_greater_than": "Input should be greater than {gt}",
+    "pydantic_greater_than_equal": "Input should be greater than or equal to {ge}",
+    "pydantic_less_than": "Input should be less than {lt}",
+    "pydantic_less_than_equal": "Input should be less than or equal to {le}",
+    "pydantic_string_too_short": "String should have at least {min_length} characters",
+    "pydantic_string_too_short_one": "String should have at least {min_length} character",
+    "pydantic_string_too_long": "String should have at most {max_length} characters",
+    "pydantic_string_pattern_mismatch": "String should match pattern '{pattern}'",
+    "pydantic_too_short": (
+        "{field_type} should have at least {min_length} items after validation, not {actual_length}"
+    ),
+    "pydantic_too_short_one": (
+        "{field_type} should have at least {min_length} item after validation, not {actual_length}"
+    ),
+    "pydantic_too_long": (
+        "{field_type} should have at most {max_length} items after validation, not {actual_length}"
+    ),
+    "pydantic_too_long_one": (
+        "{field_type} should have at most {max_length} item after validation, not {actual_length}"
+    ),
+    "pydantic_literal_error": "Input should be {expected}",
+    "pydantic_enum": "Input should be {expected}",
+    "pydantic_union_tag_invalid": (
+        "Input tag '{tag}' found using {discriminator} does not match any of the expected tags: "
+        "{expected_tags}"
+    ),
+    "pydantic_union_tag_not_found": "Unable to extract tag using discriminator {discriminator}",
+}
