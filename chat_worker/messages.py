@@ -9,6 +9,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from protos.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P
+
 
 class LoadSpec(Struct, kw_only=True):
     """Everything an engine process needs to know; sizes in tokens unless the name says else."""
@@ -111,8 +113,8 @@ class PromptTokens(Struct, tag="tokens"):
 class Sampling(Struct, kw_only=True):
     """How tokens are chosen; a temperature of 0 is greedy."""
 
-    temperature: float = 0.7
-    top_p: float = 0.9
+    temperature: float = DEFAULT_TEMPERATURE
+    top_p: float = DEFAULT_TOP_P
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float | None = None  # None: the model's backend decides

@@ -28,9 +28,17 @@ from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
+from protos.sampling_ranges import RANGES
 
-MAX_CHOICES = 128
-MAX_TOP_LOGPROBS = 20
+# Of the numbers in `Sampling`, those that are always there.
+SAMPLING_RANGES = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+)
 # A prompt leaves at least this share of the context to the answer, unless less is asked for.
 ANSWER_SHARE = 4
 
@@ -170,17 +178,15 @@ class Preparer:
 
     def _check(self, request: Generate) -> None:
         sampling = request.sampling
-        _within("n", request.n, 1, MAX_CHOICES)
-        _within("temperature", sampling.temperature, 0, 100)
-        _within("top_p", sampling.top_p, 0, 1)
-        _within("min_p", sampling.min_p, 0, 1)
-        _within("repetition_penalty", self._repetition_penalty(sampling), 0.01, 100)
-        _within("frequency_penalty", sampling.frequency_penalty, -100, 100)
-        _within("presence_penalty", sampling.presence_penalty, -100, 100)
-        _within("top_logprobs", request.top_logprobs or 0, 0, MAX_TOP_LOGPROBS)
+        for name in SAMPLING_RANGES:
+            _check_range(name, getattr(sampling, name))
+        _check_range("repetition_penalty", self._repetition_penalty(sampling))
+        _check_range("n", request.n)
+        _check_range("max_tokens", request.max_tokens or 0)
+        _check_range("top_logprobs", request.top_logprobs or 0)
         for token, bias in sampling.logit_bias.items():
             self._check_token(token, "logit_bias")
-            _within("logit_bias", bias, -100, 100)
+            _check_range("logit_bias", bias)
         if isinstance(request.input, PromptTokens):
             for token in request.input.ids:
                 self._check_token(token, "prompt")
@@ -215,7 +221,9 @@ class Preparer:
             )
 
 
-def _within(param: str, value: float, low: float, high: float) -> None:
-    # Written so that NaN fails.
-    if not low <= value <= high:
-        raise InvalidRequest(ErrorText("out_of_range", name=param, low=low, high=high), param=param)
+def _check_range(name: str, value: float) -> None:
+    found = RANGES[name]
+    if not found.holds(value):
+        raise InvalidRequest(
+            ErrorText("out_of_range", name=name, low=found.low, high=found.high), param=name
+        )

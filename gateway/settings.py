@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from gateway.localize import languages
 from gateway.rate_limit import shared_storage
 from protos.loopback import is_loopback
+from protos.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from protos.settings import WAY_OUT, SharedSettings
 
 MIB = 1024 * 1024
@@ -171,10 +172,18 @@ class GatewaySettings(SharedSettings):
         description="Drain and end when stdin closes, which a supervisor holds open.",
     )
     default_temperature: float = Field(
-        default=0.7, ge=0, le=2, validation_alias="DEFAULT_TEMPERATURE", description="Temperature."
+        default=DEFAULT_TEMPERATURE,
+        ge=RANGES["temperature"].low,
+        le=RANGES["temperature"].high,
+        validation_alias="DEFAULT_TEMPERATURE",
+        description="Temperature.",
     )
     default_top_p: float = Field(
-        default=0.9, gt=0, le=1, validation_alias="DEFAULT_TOP_P", description="top_p."
+        default=DEFAULT_TOP_P,
+        ge=RANGES["top_p"].low,
+        le=RANGES["top_p"].high,
+        validation_alias="DEFAULT_TOP_P",
+        description="top_p.",
     )
     default_max_tokens: int = Field(
         default=512, gt=0, validation_alias="DEFAULT_MAX_TOKENS", description="max_tokens."

@@ -16,6 +16,7 @@ from pydantic import (
 from gateway.body import depth_of
 from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
+from protos.sampling_ranges import API_RANGES, RANGES
 
 MAX_JSON_DEPTH = 32
 
@@ -60,6 +61,12 @@ def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
         return f"{named if named in known else other}_{what}"
 
     return Discriminator(kind)
+
+
+def within(name: str) -> Any:
+    """The range that a number of that name has in `protos.sampling_ranges`."""
+    found = (RANGES | API_RANGES)[name]
+    return Field(ge=found.low, le=found.high)
 
 
 class ApiModel(BaseModel):

@@ -4,9 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, Tag, model_validator
 
-from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
+from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved, within
 from gateway.schemas.formats import FormatFields
-from gateway.schemas.sampling import MAX_TOKENS
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
@@ -154,9 +153,9 @@ MOVED = {
 
 class ChatRequest(FormatFields):
     messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
-    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[int, within("answer.max_tokens")] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, within("top_logprobs")] | None = None
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds
+from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds, within
 from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
-from gateway.schemas.sampling import MAX_TOKENS, StopString
+from gateway.schemas.sampling import StopString
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
 
@@ -150,7 +150,7 @@ class ToolChoice(ApiModel):
 
 class Thinking(ApiModel):
     type: Literal["enabled", "disabled", "adaptive"]
-    budget_tokens: Annotated[int, Field(ge=1024, le=MAX_TOKENS)] | None = None
+    budget_tokens: Annotated[int, within("anthropic.budget_tokens")] | None = None
     display: Literal["summarized", "omitted"] | None = None
 
 
@@ -206,12 +206,12 @@ class CountTokensRequest(Cacheable):
 
 
 class MessagesRequest(CountTokensRequest):
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+    max_tokens: Annotated[int, within("answer.max_tokens")]
     stop_sequences: Annotated[list[StopString], Field(max_length=16)] | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=2**20)] | None = None
+    temperature: Annotated[float, within("anthropic.temperature")] | None = None
+    top_p: Annotated[float, within("top_p")] | None = None
+    top_k: Annotated[int, within("top_k")] | None = None
     container: FreeJson | Word | None = None
     metadata: FreeJson | None = None
     service_tier: Word | None = None

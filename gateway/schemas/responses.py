@@ -4,11 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
+from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved, within
 from gateway.schemas.chat import MAX_TEXT, Name, Text
-from gateway.schemas.sampling import MAX_TOKENS, SamplingFields
+from gateway.schemas.sampling import SamplingFields
 from protos.error_texts import ErrorText
 from protos.errors import UnsupportedParameter
+from protos.sampling_ranges import MAX_TOKENS
 
 LOGPROBS = "message.output_text.logprobs"
 Status = Literal["in_progress", "completed", "incomplete"] | None
@@ -184,13 +185,13 @@ class ResponsesRequest(SamplingFields):
 
     input: Text | Annotated[list[Item], Field(min_length=1, max_length=1024, fail_fast=True)]
     instructions: Text | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_output_tokens: Annotated[int, within("answer.max_tokens")] | None = None
     include: Annotated[list[Label], Field(max_length=16)] | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, within("top_logprobs")] | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
-    max_tool_calls: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
+    max_tool_calls: Annotated[int, within("answer.max_tokens")] | None = None
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     truncation: Literal["auto", "disabled"] | None = None

@@ -7,18 +7,14 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most
+from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most, within
 from gateway.schemas.keep_alive import KeepAlive
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
-MAX_TOKENS = 2**20
-
-MAX_SEED = 2**63 - 1
-
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
-Bias = Annotated[float, Field(ge=-100, le=100)]
+Bias = Annotated[float, within("logit_bias")]
 
 TokenKey = Annotated[str, Field(pattern=r"^\d{1,7}$")]
 
@@ -32,19 +28,18 @@ class StreamOptions(ApiModel):
 class SamplingFields(ApiModel):
     """How tokens are chosen. Unset fields take the server's defaults."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    # 0: all; -1 too, as vLLM's clients say it.
-    top_k: Annotated[int, Field(ge=-1, le=2**20)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)] | None = None
+    temperature: Annotated[float, within("temperature")] | None = None
+    top_p: Annotated[float, within("top_p")] | None = None
+    top_k: Annotated[int, within("openai.top_k")] | None = None
+    min_p: Annotated[float, within("min_p")] | None = None
+    repetition_penalty: Annotated[float, within("repetition_penalty")] | None = None
+    frequency_penalty: Annotated[float, within("frequency_penalty")] | None = None
+    presence_penalty: Annotated[float, within("presence_penalty")] | None = None
+    seed: Annotated[int, within("openai.seed")] | None = None
     logit_bias: Annotated[dict[TokenKey, Bias], at_most(300)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] | None = None
-    n: Annotated[int, Field(ge=1, le=8)] | None = None
+    max_tokens: Annotated[int, within("answer.max_tokens")] | None = None
+    n: Annotated[int, within("n")] | None = None
     ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -167,7 +167,11 @@ def test_cancelled_calls_say_nothing_more_and_the_others_go_on(engine: EnginePip
     ("request_", "param"),
     [
         (question("x", n=0), "n"),
+        (question("x", n=9), "n"),
         (question("x", sampling=m.Sampling(temperature=-1)), "temperature"),
+        (question("x", sampling=m.Sampling(temperature=2.1)), "temperature"),
+        (question("x", sampling=m.Sampling(top_k=-1)), "top_k"),
+        (question("x", max_tokens=2**20 + 1), "max_tokens"),
         (question("x", sampling=m.Sampling(top_p=float("nan"))), "top_p"),
         (question("x", sampling=m.Sampling(logit_bias={99_999: 1})), "logit_bias"),
         (question("x", top_logprobs=21), "top_logprobs"),
