@@ -1,4 +1,12 @@
-"""Snapshots as protobuf messages: the only place where the two meet."""
+"""Snapshots as protobuf messages: the only place where the two meet.
+
+A field that both have is named alike in both, and is not written down a third time.
+"""
+
+from typing import Any
+
+import msgspec
+from google.protobuf.message import Message
 
 from protos.y26hkx.v1 import worker_pb2
 from worker_runtime.booking import Holdings
@@ -19,46 +27,17 @@ def state_message(state: ModelState) -> "worker_pb2.ModelState.ValueType":
 
 
 def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
-    entry, counters = snapshot.entry, snapshot.counters
-    return worker_pb2.Model(
-        id=entry.id,
-        capability=CAPABILITIES[entry.capability],
-        backend=entry.backend,
-        state=state_message(snapshot.state),
-        is_default=snapshot.is_default,
-        size_bytes=entry.size_bytes,
-        context_length=entry.context_length,
-        loaded_at_s=snapshot.loaded_at_s,
-        idle_s=snapshot.idle_s,
-        n_leases=snapshot.n_leases,
-        n_waiting=snapshot.n_waiting,
-        resident_bytes=snapshot.memory.resident_bytes,
-        memory=_model_memory(snapshot),
-        load_fraction=snapshot.load_fraction,
-        failure=snapshot.failure,
-        retry_after_s=snapshot.retry_after_s,
-        created_s=entry.created_s,
-        pid=snapshot.pid,
-        freed_bytes=snapshot.freed_bytes,
-        pinned=snapshot.pinned,
-        expires_in_s=snapshot.expires_in_s,
-        load_stage=snapshot.load_stage,
-        reductions=snapshot.reductions,
-        served_by=snapshot.served_by,
-        counters=worker_pb2.ModelCounters(
-            loads=counters.loads,
-            load_failures=counters.load_failures,
-            load_seconds_sum=counters.load_seconds_sum,
-            crashes=counters.crashes,
-            unloads=counters.unloads,
-            requests=counters.requests,
-            prompt_tokens=counters.prompt_tokens,
-            cached_tokens=counters.cached_tokens,
-            completion_tokens=counters.completion_tokens,
-            busy_seconds_sum=counters.busy_seconds_sum,
+    fields = _same_named(worker_pb2.Model, snapshot.entry, snapshot) | {
+        "capability": CAPABILITIES[snapshot.entry.capability],
+        "state": state_message(snapshot.state),
+        "resident_bytes": snapshot.memory.resident_bytes,
+        "memory": _model_memory(snapshot),
+        "counters": worker_pb2.ModelCounters(
+            **_same_named(worker_pb2.ModelCounters, snapshot.counters)
         ),
-        caches=_caches(snapshot),
-    )
+        "caches": _caches(snapshot),
+    }
+    return worker_pb2.Model(**fields)
 
 
 def _caches(snapshot: ModelSnapshot) -> list[worker_pb2.CacheCounts]:
@@ -76,14 +55,11 @@ def _caches(snapshot: ModelSnapshot) -> list[worker_pb2.CacheCounts]:
 
 
 def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
-    held, need = snapshot.memory, snapshot.need or Need()
+    need = snapshot.need or Need()
     return worker_pb2.ModelMemory(
+        **_same_named(worker_pb2.ModelMemory, snapshot, snapshot.memory),
         # At the most, as `peak_bytes` is.
         estimated_bytes=need.peak,
-        booked_bytes=snapshot.booked_bytes,
-        anonymous_bytes=held.anonymous_bytes,
-        mapped_bytes=held.mapped_bytes,
-        peak_bytes=held.peak_bytes,
         weights_bytes=need.weights,
         kv_bytes=need.kv,
         compute_bytes=need.compute,
@@ -93,19 +69,21 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
 
 def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Memory:
     return worker_pb2.Memory(
-        total_bytes=reading.machine.total_bytes,
-        available_bytes=reading.machine.available_bytes,
+        **_same_named(worker_pb2.Memory, reading.machine, reading, holdings),
         worker_resident_bytes=reading.worker_bytes,
         engines_resident_bytes=reading.engines_bytes,
-        trend=reading.trend,
         leak_detected=reading.leak_detected,
-        booked_bytes=holdings.booked_bytes,
-        limit_bytes=holdings.limit_bytes or 0,
-        others_booked_bytes=holdings.others_booked_bytes,
-        headroom_bytes=holdings.headroom_bytes,
-        anonymous_bytes=reading.anonymous_bytes,
-        mapped_bytes=reading.mapped_bytes,
-        pressure=reading.pressure,
         pressure_some=reading.stalled_some,
         pressure_full=reading.stalled_full,
     )
+
+
+def _same_named(kind: type[Message], *sources: msgspec.Struct) -> dict[str, Any]:
+    """What of the sources the message has a field for, by its name; None leaves it unset."""
+    known = kind.DESCRIPTOR.fields_by_name
+    return {
+        name: getattr(source, name)
+        for source in sources
+        for name in source.__struct_fields__
+        if name in known
+    }

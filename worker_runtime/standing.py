@@ -3,6 +3,8 @@
 import copy
 import logging
 
+import msgspec
+
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.leases import LoadedModel
 from worker_runtime.memory.process_memory import ProcessMemory
@@ -73,32 +75,35 @@ class Standing:
         is_default: bool,
     ) -> ModelSnapshot:
         in_use = loaded is not None and loaded.n_leases > 0
-        return ModelSnapshot(
+        found = ModelSnapshot(
             entry,
             is_default,
             self.state,
             copy.copy(self.counters),
-            n_leases=loaded.n_leases if loaded is not None else 0,
             n_waiting=len(self._room),
             load_fraction=self._load_fraction,
             load_stage=self._load_stage,
-            loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
             idle_s=None if in_use or self.last_used_s is None else now_s - self.last_used_s,
-            pid=loaded.engine.pid if loaded is not None else 0,
             memory=memory,
-            requests_of_load=loaded.n_requests if loaded is not None else 0,
-            need=loaded.rung.need if loaded is not None else None,
             booked_bytes=booked_bytes,
             failure=setbacks.cause,
             retry_after_s=setbacks.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,
-            pinned=loaded is not None and loaded.is_pinned,
-            expires_in_s=_left_s(loaded, now_s),
-            reductions=loaded.rung.reductions if loaded is not None else (),
-            served_by="" if loaded is None or loaded.entry.id == entry.id else loaded.entry.id,
         )
+        return found if loaded is None else _with_loaded(found, loaded, now_s)
 
 
-def _left_s(loaded: LoadedModel | None, now_s: float) -> float | None:
-    deadline_s = loaded.idle_deadline_s if loaded is not None else None
-    return None if deadline_s is None else max(deadline_s - now_s, 0.0)
+def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> ModelSnapshot:
+    deadline_s = loaded.idle_deadline_s
+    return msgspec.structs.replace(
+        found,
+        n_leases=loaded.n_leases,
+        loaded_at_s=loaded.loaded_at_s,
+        pid=loaded.engine.pid,
+        requests_of_load=loaded.n_requests,
+        need=loaded.rung.need,
+        pinned=loaded.is_pinned,
+        expires_in_s=None if deadline_s is None else max(deadline_s - now_s, 0.0),
+        reductions=loaded.rung.reductions,
+        served_by="" if loaded.entry.id == found.entry.id else loaded.entry.id,
+    )
