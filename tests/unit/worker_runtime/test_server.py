@@ -17,6 +17,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, ServingError
 from protos.status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2, chat_pb2_grpc, worker_pb2, worker_pb2_grpc
@@ -30,6 +31,8 @@ from worker_runtime.server import local_models, serve
 from worker_runtime.settings import RuntimeSettings
 
 BOUND_S = 30
+# With ids and fields beside it, more than fits into a trailer.
+LONG = "a" * 1500
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 
 pytestmark = pytest.mark.timeout(60)
@@ -69,6 +72,11 @@ class StubChat(chat_pb2_grpc.ChatServiceServicer):
         match request.text:
             case "refuse":
                 raise InvalidRequest("no such text", param="text", suggestions=("another",) * 500)
+            case "long":
+                said = ErrorText("role_unknown", roles=LONG)
+                raise InvalidRequest(said, param="role", suggestions=(ErrorText("send_text"),))
+            case "known":
+                raise InvalidRequest(ErrorText("input_empty"))
             case "bug":
                 raise ZeroDivisionError("secret")
             case "stray":
@@ -166,6 +174,17 @@ async def test_errors_of_servicers_cross_grpc_whole_and_bugs_without_their_text(
         error = error_of(refused)
         assert isinstance(error, InvalidRequest)
         assert (error.message, error.param) == ("no such text", "text")
+        known = error_of(await refusal(tokenize(made, "known")))
+        assert isinstance(known, InvalidRequest)
+        assert isinstance(known.message, ErrorText)
+        # Where ids and fields would be too much beside it, the English is there.
+        long = error_of(await refusal(tokenize(made, "long")))
+        assert isinstance(long, InvalidRequest)
+        assert (long.message, long.suggestions) == (
+            f"the role must be one of {LONG}",
+            ("send the content as text",),
+        )
+        assert not isinstance(long.message, ErrorText)
         bug = await refusal(tokenize(made, "bug"))
         assert bug.code() is grpc.StatusCode.INTERNAL
         assert "secret" not in str(bug)
