@@ -82,12 +82,13 @@ class Preparer:
         if request.constraint is not None:
             # By itself, so that a refusal names the format and not a grammar of ours.
             self._grammars.start(request.constraint)
-        demanded = self._dialect.demanded(request)
+        plan = self._dialect.plan(self._with_system_prompt(request))
+        demanded = plan.demanded
         # A format was tried above.
         if demanded and demanded.kind == "tools" and isinstance(request.input, Conversation):
             self._check_calls(demanded, request.input)
-        fitted = self._fit(request)
-        form = self._dialect.reply_form(request, fitted.tokens)
+        fitted = self._fit(plan.request)
+        form = plan.begun(fitted.tokens)
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
         params = self._params(request.sampling)
@@ -97,7 +98,7 @@ class Preparer:
 
         def constraint() -> Enforced | None:
             answer = None if demanded is None else self._grammars.start(demanded)
-            return self._dialect.after_thinking(request, form, answer)
+            return plan.after_thinking(form, answer)
 
         sequences = [
             Sequence(
@@ -116,26 +117,33 @@ class Preparer:
         ]
         pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
         echo = b"".join(pieces) if request.echo else b""
-        return Prepared(sequences, fitted, form, echo, self._dialect.ignored(request))
+        return Prepared(sequences, fitted, form, echo, plan.ignored)
 
     def completed(self, conversation: Conversation) -> Conversation:
         """The conversation with what this server adds: its system prompt if there is none, and the
         tools if the model's template does not tell of them."""
+        return self._dialect.telling_tools(self._prompted(conversation))
+
+    def _with_system_prompt(self, request: Generate) -> Generate:
+        if not isinstance(request.input, Conversation):
+            return request
+        if not request.input.messages:
+            raise InvalidRequest(ErrorText("messages_empty"), param="messages")
+        return msgspec.structs.replace(request, input=self._prompted(request.input))
+
+    def _prompted(self, conversation: Conversation) -> Conversation:
         prompt = self._spec.default_system_prompt
         has_own = any(m.role in ("system", "developer") for m in conversation.messages)
-        if prompt and not has_own:
-            begun = [Message(role="system", content=prompt), *conversation.messages]
-            conversation = msgspec.structs.replace(conversation, messages=begun)
-        return self._dialect.telling_tools(conversation)
+        if not prompt or has_own:
+            return conversation
+        begun = [Message(role="system", content=prompt), *conversation.messages]
+        return msgspec.structs.replace(conversation, messages=begun)
 
     def _fit(self, request: Generate) -> Fitted:
         bounds = self._bounds(request.max_tokens)
         match request.input:
             case Conversation() as conversation:
-                if not conversation.messages:
-                    raise InvalidRequest(ErrorText("messages_empty"), param="messages")
-                whole = self.completed(conversation)
-                return fit_conversation(whole, self._encoder.encode, bounds)
+                return fit_conversation(conversation, self._encoder.encode, bounds)
             case Prompt(text, parse_special):
                 kept = text[-bounds.max_chars :] if bounds.max_chars else text
                 tokens = self._encoder.encode_text(kept, parse_control=parse_special)

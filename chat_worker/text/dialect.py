@@ -1,7 +1,11 @@
-"""How one model writes tool calls and thinking, and what follows from that for a request."""
+"""How one model writes tool calls and thinking, and what follows from that for a request.
+
+`Dialect.plan` answers a request once, with all that follows for it.
+"""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -29,6 +33,40 @@ from protos.errors import InvalidRequest
 TAIL_TOKENS = 12
 
 
+@dataclass(frozen=True)
+class ReplyPlan:
+    """What one request means to one model.
+
+    Args:
+        request: its conversation tells of the tools, as this model has to be told.
+        demanded: the grammar that the answer must follow: the request's own, that of forced calls,
+            or one that leaves the choice between both to the model. None: it is free.
+        form: what the reply may hold; whether the prompt begins the thinking is said by `begun`.
+        thinking_budget: most tokens of thinking; None: no limit.
+        ignored: names of what the request asks for and this model does not do.
+    """
+
+    dialect: "Dialect"
+    request: Generate
+    demanded: Constraint | None
+    form: ReplyForm
+    thinking_budget: int | None
+    ignored: list[str]
+
+    def begun(self, prompt: list[int]) -> ReplyForm:
+        """The form of a reply to these tokens, whose end may have opened the thinking."""
+        begins = self.form.thinks and self.dialect.has_opened(prompt)
+        return replace(self.form, begins_thinking=begins)
+
+    def after_thinking(self, form: ReplyForm, answer: Enforced | None) -> Enforced | None:
+        """`answer` for the time after the thinking, which may have a budget."""
+        if not form.thinks or (answer is None and self.thinking_budget is None):
+            return answer
+        return self.dialect.thinking_first(
+            answer, self.thinking_budget, begins_inside=form.begins_thinking
+        )
+
+
 class Dialect:
     """
     Args:
@@ -47,6 +85,25 @@ class Dialect:
         # Control tokens are not shown, but these say what is what.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 
+    def plan(self, request: Generate) -> ReplyPlan:
+        """
+        Raises:
+            InvalidRequest: a format leaves no room for calls, what is to be followed is no schema,
+                or the thinking's budget is no number.
+        """
+        conversation = request.input
+        told_of = request
+        if isinstance(conversation, Conversation):
+            told_of = msgspec.structs.replace(request, input=self.telling_tools(conversation))
+        return ReplyPlan(
+            self,
+            told_of,
+            self._demanded(request),
+            self._reply_form(request),
+            _thinking_budget(request),
+            self._ignored(request),
+        )
+
     def telling_tools(self, conversation: Conversation) -> Conversation:
         """The conversation, which tells of its tools also to a model whose template does not."""
         if not conversation.tools or self._takes_tools:
@@ -59,12 +116,7 @@ class Dialect:
             messages = [Message("system", text), first, *rest]
         return msgspec.structs.replace(conversation, messages=messages)
 
-    def reply_form(self, request: Generate, prompt: list[int]) -> ReplyForm:
-        """What a reply to `prompt` may hold.
-
-        Raises:
-            InvalidRequest: a tool's parameters are no schema.
-        """
+    def _reply_form(self, request: Generate) -> ReplyForm:
         if not isinstance(request.input, Conversation):
             return ReplyForm(stops=request.stop)
         return ReplyForm(
@@ -73,17 +125,9 @@ class Dialect:
             parallel_calls=_parallel(request.input),
             forced_calls=request.input.must_call,
             thinks=self._thinks,
-            begins_thinking=self._thinks and self._has_opened(prompt),
         )
 
-    def demanded(self, request: Generate) -> Constraint | None:
-        """The grammar that the answer must follow: the request's own, that of forced calls, or
-        one that leaves the choice between both to the model.
-
-        Raises:
-            InvalidRequest: a format leaves no room for calls, or what is to be followed is no
-                schema.
-        """
+    def _demanded(self, request: Generate) -> Constraint | None:
         own, conversation = request.constraint, request.input
         if not isinstance(conversation, Conversation) or not conversation.tools:
             return own
@@ -110,27 +154,19 @@ class Dialect:
         )
         return Constraint("tools", grammar)
 
-    def after_thinking(
-        self, request: Generate, form: ReplyForm, answer: Enforced | None
-    ) -> Enforced | None:
-        """`answer` for the time after the thinking, which may have a budget."""
-        budget = None
-        if isinstance(request.input, Conversation):
-            budget = request.input.template_kwargs.get("thinking_budget")
-        if isinstance(budget, bool) or not isinstance(budget, int | None) or (budget or 0) < 0:
-            raise InvalidRequest(ErrorText("thinking_budget_wrong"), param="chat_template_kwargs")
-        if not form.thinks or (answer is None and budget is None):
-            return answer
+    def thinking_first(
+        self, answer: Enforced | None, budget: int | None, *, begins_inside: bool
+    ) -> Enforced:
         return ThinkingFirst(
             opening=self._opening,
             closing=self._closing,
-            begins_inside=form.begins_thinking,
+            begins_inside=begins_inside,
             budget=budget,
             end_tokens=self._tokenizer.end_tokens,
             answer=answer,
         )
 
-    def ignored(self, request: Generate) -> list[str]:
+    def _ignored(self, request: Generate) -> list[str]:
         """What asks for something and gets nothing from this model: arguments of its template,
         `strict` of tools where no grammar holds the calls, the format of a text that never comes.
         """
@@ -157,9 +193,19 @@ class Dialect:
     def _mark(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, parse_control=True)
 
-    def _has_opened(self, prompt: list[int]) -> bool:
+    def has_opened(self, prompt: list[int]) -> bool:
+        """Whether the prompt ends within the thinking."""
         tail = (self._tokenizer.piece(token, show_control=True) for token in prompt[-TAIL_TOKENS:])
         return b"".join(tail).rstrip().endswith(reasoning.OPENING.encode())
+
+
+def _thinking_budget(request: Generate) -> int | None:
+    if not isinstance(request.input, Conversation):
+        return None
+    budget = request.input.template_kwargs.get("thinking_budget")
+    if isinstance(budget, bool) or not isinstance(budget, int | None) or (budget or 0) < 0:
+        raise InvalidRequest(ErrorText("thinking_budget_wrong"), param="chat_template_kwargs")
+    return budget
 
 
 def _parallel(conversation: Conversation) -> bool:

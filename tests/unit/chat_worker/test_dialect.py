@@ -34,7 +34,7 @@ def test_an_argument_that_the_template_does_not_know_is_named(
     ignored: list[str],
 ) -> None:
     asked = Generate(input=Conversation([Message("user", "hi")], template_kwargs=sent))
-    assert Dialect(tokenizer, template).ignored(asked) == ignored
+    assert Dialect(tokenizer, template).plan(asked).ignored == ignored
 
 
 def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> None:
@@ -43,13 +43,13 @@ def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> 
         return Generate(input=talk, constraint=constraint)
 
     dialect = Dialect(tokenizer, PLAIN)
-    assert dialect.ignored(asked()) == ["strict"]
-    assert dialect.ignored(asked(must_call=True)) == []
-    assert dialect.ignored(asked(constraint=Constraint("json_object"))) == []
+    assert dialect.plan(asked()).ignored == ["strict"]
+    assert dialect.plan(asked(must_call=True)).ignored == []
+    assert dialect.plan(asked(constraint=Constraint("json_object"))).ignored == []
     # A forced call leaves no text that could have a format.
     both = asked(must_call=True, constraint=Constraint("json_object"))
-    assert dialect.ignored(both) == ["response_format"]
-    demanded = dialect.demanded(both)
+    assert dialect.plan(both).ignored == ["response_format"]
+    demanded = dialect.plan(both).demanded
     assert demanded is not None
     assert demanded.kind == "tools"
 
@@ -58,6 +58,31 @@ def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> 
 def test_a_regex_leaves_no_room_for_calls(tokenizer: Tokenizer, must_call: bool) -> None:
     talk = Conversation([Message("user", "hi")], tools=[STRICT], must_call=must_call)
     with pytest.raises(InvalidRequest):
-        Dialect(tokenizer, PLAIN).demanded(
-            Generate(input=talk, constraint=Constraint("regex", "a"))
-        )
+        Dialect(tokenizer, PLAIN).plan(Generate(input=talk, constraint=Constraint("regex", "a")))
+
+
+def test_a_plan_says_all_that_a_request_means_to_a_model(tokenizer: Tokenizer) -> None:
+    talk = Conversation(
+        [Message("user", "hi")], {"thinking_budget": 5, "thinking": False}, tools=[Tool("f")]
+    )
+    plan = Dialect(tokenizer, THINKS).plan(Generate(input=talk, stop=["."]))
+    assert plan.demanded is None
+    assert plan.ignored == ["thinking"]
+    assert plan.thinking_budget == 5
+    assert (list(plan.form.schemas), plan.form.stops, plan.form.thinks) == (["f"], ["."], True)
+    assert isinstance(plan.request.input, Conversation)
+    # The template does not tell of tools, so the conversation does.
+    assert [message.role for message in plan.request.input.messages] == ["system", "user"]
+    opened = tokenizer.encode("hi<think>", parse_control=True)
+    assert plan.begun(opened).begins_thinking
+    assert not plan.begun(opened[:1]).begins_thinking
+    assert plan.after_thinking(plan.form, None) is not None
+
+
+@pytest.mark.parametrize("budget", [True, -1, "5", 1.5])
+def test_a_budget_that_is_no_number_of_tokens_is_refused(
+    tokenizer: Tokenizer, budget: str | float
+) -> None:
+    talk = Conversation([Message("user", "hi")], {"thinking_budget": budget})
+    with pytest.raises(InvalidRequest, match="thinking_budget"):
+        Dialect(tokenizer, PLAIN).plan(Generate(input=talk))
