@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from gateway import localize
 from gateway.language import accepted
 from gateway.localize import Language, languages
+from gateway.settings import GatewaySettings
 from protos import errors
 from protos.error_texts import ENGLISH, ErrorText, fields_of
 from worker_runtime.load_failures import out_of_memory, with_arithmetic
@@ -134,3 +136,9 @@ def test_another_language_is_one_file() -> None:
     assert toy.message(errors.BackendLoadFailed(nested)) == "Kaputt: Nix b"
     assert toy.message(errors.WorkerLost("gone")) == "Oje: gone"
     assert toy.text(ErrorText("input_empty")) == "the input is empty"
+
+
+def test_a_server_can_be_set_to_a_language_that_there_is() -> None:
+    assert GatewaySettings(error_language="zh-TW").error_language == "zh-TW"
+    with pytest.raises(ValidationError, match="auto, en, zh-TW"):
+        GatewaySettings(error_language="xx")
