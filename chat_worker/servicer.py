@@ -6,14 +6,14 @@ and the next message carries them all.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
 from chat_worker import messages as m
+from chat_worker.large_requests import LargeRequests
 from chat_worker.translate import to_conversation, to_events, to_generate
 from protos.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
@@ -26,11 +26,7 @@ Answer = TypeVar("Answer", m.Tokens, m.Text)
 # Quoted: the stubs make it generic, the library does not.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = pb.TokenizeTextRequest | pb.DetokenizeRequest | pb.ApplyTemplateRequest
-Sent = TypeVar("Sent", pb.GenerateRequest, pb.Conversation)
-Body = TypeVar("Body")
 FIRST_GUESS_S = 5.0
-# 100,000 messages take half a second to translate, in which nobody else would be served.
-LARGE_BYTES = 256 * 1024
 
 
 class Places:
@@ -73,20 +69,25 @@ class ChatServicer(ChatServiceServicer):
     def __init__(self, models: Models, places: Places) -> None:
         self._models = models
         self._places = places
-        # One at a time: together they would hold up the event loop after all.
-        self._translating = ThreadPoolExecutor(1, thread_name_prefix="large requests")
+        self._large = LargeRequests()
 
     async def Generate(  # noqa: N802 - grpc's names
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
         with self._places.take():
-            body = await self._translated(to_generate, request)
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
                     yield pb.GenerateEvent(queued=notice)
-                async with aclosing(_relay(waiting.lease(), body)) as events:
+                async with (
+                    self._large.turn(request.ByteSize()) as turn,
+                    aclosing(
+                        _relay(waiting.lease(), await turn.translated(to_generate, request))
+                    ) as events,
+                ):
                     async for event in events:
+                        # It is prepared: the next large one may go to the engine.
+                        turn.end()
                         yield event
 
     async def Tokenize(  # noqa: N802
@@ -105,22 +106,15 @@ class ChatServicer(ChatServiceServicer):
     async def ApplyTemplate(  # noqa: N802
         self, request: pb.ApplyTemplateRequest, context: Context
     ) -> pb.ApplyTemplateResponse:
-        conversation = await self._translated(to_conversation, request.conversation)
-        body = m.ApplyTemplate(conversation)
-        text = await self._unary(request, body, m.Text)
+        async with self._large.turn(request.ByteSize()) as turn:
+            conversation = await turn.translated(to_conversation, request.conversation)
+            text = await self._unary(request, m.ApplyTemplate(conversation), m.Text)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),
             tokens=text.tokens,
             pieces=text.pieces,
         )
-
-    async def _translated(self, translate: Callable[[Sent], Body], request: Sent) -> Body:
-        """`translate(request)`, beside the event loop if that takes long."""
-        if request.ByteSize() < LARGE_BYTES:
-            return translate(request)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._translating, translate, request)
 
     async def _unary(self, request: Unary, body: m.Request, expected: type[Answer]) -> Answer:
         keep_alive_s = _keep_alive_s(request)

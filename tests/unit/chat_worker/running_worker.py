@@ -26,9 +26,12 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 
 class Worker:
-    def __init__(self, process: asyncio.subprocess.Process, stub: "ChatServiceAsyncStub") -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, stub: "ChatServiceAsyncStub", target: str
+    ) -> None:
         self.process = process
         self.stub = stub
+        self.target = target
         self.log: list[str] = []
 
     async def generate(self, **fields: object) -> list[pb.GenerateEvent]:
@@ -60,8 +63,9 @@ async def running_worker(model: Path, **settings: str) -> AsyncIterator[Worker]:
     )
     port = await asyncio.wait_for(_port(process), START_WITHIN_S)
     sizes = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=sizes) as channel:
-        worker = Worker(process, ChatServiceStub(channel))
+    target = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(target, options=sizes) as channel:
+        worker = Worker(process, ChatServiceStub(channel), target)
         draining = asyncio.create_task(_drain(worker))
         yield worker
     process.terminate()
