@@ -74,16 +74,17 @@ class ChatServicer(ChatServiceServicer):
     async def Generate(  # noqa: N802 - grpc's names
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
+        n_bytes = request.ByteSize()
         waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
         with self._places.take():
+            body = await self._large.translated(to_generate, request, n_bytes)
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
                     yield pb.GenerateEvent(queued=notice)
+                lease = waiting.lease()
                 async with (
-                    self._large.turn(request.ByteSize()) as turn,
-                    aclosing(
-                        _relay(waiting.lease(), await turn.translated(to_generate, request))
-                    ) as events,
+                    self._large.turn(n_bytes, lease.entry.backend) as turn,
+                    aclosing(_relay(lease, body)) as events,
                 ):
                     async for event in events:
                         # It is prepared: the next large one may go to the engine.
@@ -106,9 +107,10 @@ class ChatServicer(ChatServiceServicer):
     async def ApplyTemplate(  # noqa: N802
         self, request: pb.ApplyTemplateRequest, context: Context
     ) -> pb.ApplyTemplateResponse:
-        async with self._large.turn(request.ByteSize()) as turn:
-            conversation = await turn.translated(to_conversation, request.conversation)
-            text = await self._unary(request, m.ApplyTemplate(conversation), m.Text)
+        conversation = await self._large.translated(
+            to_conversation, request.conversation, request.ByteSize()
+        )
+        text = await self._unary(request, m.ApplyTemplate(conversation), m.Text)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),
