@@ -9,7 +9,7 @@ from chat_worker.messages import Facts
 
 
 class Tokenizer(Protocol):
-    """A model's vocabulary. Only the front thread encodes; pieces are read by any thread."""
+    """A model's vocabulary; used by several threads at once."""
 
     @property
     def n_vocab(self) -> int: ...

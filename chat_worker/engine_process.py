@@ -1,13 +1,13 @@
 """One loaded chat model in a process of its own: `python -m chat_worker.engine_process`.
 
-Three threads: this one reads the pipe, renders and tokenizes; the loop's touches the model and
-sees token ids only; the scribe's turns tokens into text and writes. Nothing else is shared.
+This thread takes commands and never waits for what it begins. Two more render and tokenize, one for
+short requests and one for long ones; the loop's touches the model and sees token ids only; the
+scribe's turns tokens into text and writes. All are watched: a process with a thread that hangs is
+of no use, and its worker ends it.
 """
 
 import os
-import sys
 import time
-import traceback
 from pathlib import Path
 
 from jinja2 import TemplateError
@@ -18,14 +18,16 @@ from chat_worker.backend import Backend
 from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.loop import Loop
 from chat_worker.engine.sequence import Sequence
-from chat_worker.prepare import Preparer
+from chat_worker.preparation import Preparation, PreparationLanes
+from chat_worker.prepare import Prepared, Preparer
 from chat_worker.scribe import Scribe
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.dialect import Dialect
-from chat_worker.text.prompt import PromptEncoder
+from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
+from chat_worker.watched_runner import WatchedRunner
 from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
+from protos.errors import BackendLoadFailed, InvalidRequest
 from worker_runtime.engine_host import Outbox, host_engine
 
 EXIT_ENGINE_DIED = 70
@@ -46,14 +48,8 @@ class ChatEngine:
         return backend.facts
 
     def submit(self, call_id: int, body: Raw) -> None:
-        try:
-            assert self._model is not None, "the worker loads before it submits"
-            self._model.submit(call_id, m.request_decoder.decode(body))
-        except ServingError as error:
-            self._outbox.ended(call_id, error)
-        except Exception:  # noqa: BLE001 - a request's outermost frame: the others must go on
-            traceback.print_exc(file=sys.stderr)
-            self._outbox.ended(call_id, BackendFailure(ErrorText("request_not_prepared")))
+        assert self._model is not None, "the worker loads before it submits"
+        self._model.lanes.submit(call_id, body)
 
     def cancel(self, call_id: int) -> None:
         if self._model is not None:
@@ -83,31 +79,44 @@ class _Model:
             outbox, backend.tokenizer, dialect.marks, time.monotonic, self._end_sequences
         )
         kept = _kept(spec, backend)
-        self.loop = Loop(backend.runner, self._scribe.write, self._die, kept=kept)
+        runner = WatchedRunner(backend.runner, outbox.watchdog)
+        self.loop = Loop(runner, self._scribe.write, self._die, kept=kept)
+        self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._scribe.start()
         self.loop.start()
-
-    def submit(self, call_id: int, request: m.Request) -> None:
-        match request:
-            case m.Generate():
-                self._generate(call_id, request)
-            case m.Tokenize():
-                self._outbox.answer(call_id, self._tokens(request))
-            case m.Detokenize(tokens):
-                self._outbox.answer(call_id, m.Text(self._text(tokens)))
-            case m.ApplyTemplate(conversation):
-                whole = self._preparer.completed(conversation)
-                ids = self._encoder.encode(whole)
-                text = self._encoder.render(whole)
-                self._outbox.answer(call_id, m.Text(text, ids, self._pieces(ids)))
+        self.lanes.start()
 
     def cancel(self, call_id: int) -> None:
-        self._scribe.abandon(call_id)
+        if not self.lanes.cancel(call_id):
+            self._scribe.abandon(call_id)
 
-    def _generate(self, call_id: int, request: m.Generate) -> None:
-        prepared = self._preparer.prepare(call_id, request)
+    def _prepare(self, preparation: Preparation) -> None:
+        """On a lane's thread: begin the generation, or answer what needs no model."""
+        request = m.request_decoder.decode(preparation.body)
+        if isinstance(request, m.Generate):
+            prepared = self._preparer.prepare(preparation.call_id, request, preparation.check)
+            self.lanes.finish(preparation, lambda: self._begin(preparation.call_id, prepared))
+        else:
+            answer = self._answer(request, preparation.check)
+            if self.lanes.finish(preparation):
+                self._outbox.answer(preparation.call_id, answer)
+
+    def _begin(self, call_id: int, prepared: Prepared) -> None:
         self._scribe.open(call_id, prepared)
         self.loop.begin(prepared.sequences)
+
+    def _answer(
+        self, request: m.Tokenize | m.Detokenize | m.ApplyTemplate, check: Check
+    ) -> m.Tokens | m.Text:
+        match request:
+            case m.Tokenize():
+                return self._tokens(request)
+            case m.Detokenize(tokens):
+                return m.Text(self._text(tokens))
+            case m.ApplyTemplate(conversation):
+                whole = self._preparer.completed(conversation)
+                ids = self._encoder.encode(whole, check)
+                return m.Text(self._encoder.render(whole, check), ids, self._pieces(ids))
 
     def _tokens(self, request: m.Tokenize) -> m.Tokens:
         ids = self._tokenizer.encode(request.text, parse_control=request.parse_special)

@@ -43,6 +43,9 @@ from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox
 
+# For what comes in one step of the model; a worker that does not read does not ask either.
+STEP_LIMIT_S = 60.0
+
 
 @dataclass(frozen=True)
 class _Open:
@@ -112,9 +115,10 @@ class Scribe:
                 entries = [self._inbox.get()]
                 while not self._inbox.empty():
                     entries.append(self._inbox.get_nowait())
-                for entry in entries:
-                    self._take(entry)
-                self._send_deltas()
+                with self._outbox.watchdog.step("scribe", STEP_LIMIT_S):
+                    for entry in entries:
+                        self._take(entry)
+                    self._send_deltas()
         except OSError:
             pass  # the pipe is closed: the process is about to end
         except Exception:  # noqa: BLE001 - the thread's outermost loop: no answer would ever end

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from chat_worker import messages as m
+from chat_worker.large_requests import LargeRequests
 from chat_worker.translate import to_conversation, to_events, to_generate
 from protos.error_texts import ErrorText
 from protos.errors import Overloaded
@@ -69,18 +70,26 @@ class ChatServicer(ChatServiceServicer):
     def __init__(self, models: Models, places: Places) -> None:
         self._models = models
         self._places = places
+        self._large = LargeRequests()
 
     async def Generate(  # noqa: N802 - grpc's names
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
-        body = to_generate(request)
+        n_bytes = request.ByteSize()
         waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
         with self._places.take():
+            body = await self._large.translated(to_generate, request, n_bytes)
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
                     yield pb.GenerateEvent(queued=notice)
-                async with aclosing(_relay(waiting.lease(), body)) as events:
+                lease = waiting.lease()
+                async with (
+                    self._large.turn(n_bytes, lease.entry.backend) as turn,
+                    aclosing(_relay(lease, body)) as events,
+                ):
                     async for event in events:
+                        # It is prepared: the next large one may go to the engine.
+                        turn.end()
                         yield event
 
     async def Tokenize(  # noqa: N802
@@ -99,8 +108,10 @@ class ChatServicer(ChatServiceServicer):
     async def ApplyTemplate(  # noqa: N802
         self, request: pb.ApplyTemplateRequest, context: Context
     ) -> pb.ApplyTemplateResponse:
-        body = m.ApplyTemplate(to_conversation(request.conversation))
-        text = await self._unary(request, body, m.Text)
+        conversation = await self._large.translated(
+            to_conversation, request.conversation, request.ByteSize()
+        )
+        text = await self._unary(request, m.ApplyTemplate(conversation), m.Text)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),

@@ -22,6 +22,7 @@ from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.intake import Intake
 from embed_worker.messages import Facts, LoadSpec, spec_decoder
+from embed_worker.watched_runner import WatchedRunner
 from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
@@ -89,7 +90,8 @@ class EncoderProcess:
 
     def _run(self, queue: Queue, model: LoadedModel) -> None:
         try:
-            run_engine(queue, model.runner, together=self._outbox.together)
+            runner = WatchedRunner(model.runner, self._outbox.watchdog)
+            run_engine(queue, runner, together=self._outbox.together)
         except Exception:
             # Without its model thread this process would leave every caller waiting: ending it
             # tells them all, and the next request gets a fresh one.

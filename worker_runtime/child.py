@@ -34,6 +34,8 @@ EXIT_GRACE_S = 2.0
 # A process with calls that reports nothing and leaves so many pings unanswered is ended.
 PING_EVERY_S = 5.0
 MOST_UNANSWERED = 6
+# So is one that says so many times in a row that a thread of it is overdue.
+MOST_OVERDUE = 2
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class ChildProcess:
         self._wanted = False
         self._ping_every_s = ping_every_s
         self._has_reported = False
+        self._overdue = ""
         self._last_words = LastWords(name)
         self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
@@ -210,16 +213,19 @@ class ChildProcess:
         return self._exit
 
     async def _guard(self) -> None:
-        """End a process that is stopped, or stuck where it does not even answer a ping."""
-        n_unanswered = 0
-        while n_unanswered < MOST_UNANSWERED:
-            self._has_reported = False
+        """End a process that is stopped, or stuck where it does not even answer a ping, or that
+        answers that one of its threads is stuck."""
+        n_unanswered = n_overdue = 0
+        while n_unanswered < MOST_UNANSWERED and n_overdue < MOST_OVERDUE:
+            self._has_reported, self._overdue = False, ""
             if self._calls:
                 self._post(wire.Ping())
             await asyncio.sleep(self._ping_every_s)
             # Questions count, not seconds: the whole machine may have slept.
             n_unanswered = n_unanswered + 1 if self._calls and not self._has_reported else 0
-        log.warning("engine %s does not answer: ending it", self._name)
+            n_overdue = n_overdue + 1 if self._overdue else 0
+        why = f"is stuck ({self._overdue})" if self._overdue else "does not answer"
+        log.warning("engine %s %s: ending it", self._name, why)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -237,8 +243,8 @@ class ChildProcess:
     def _dispatch(self, report: wire.Report) -> None:
         self._has_reported = True
         match report:
-            case wire.Pong():
-                pass
+            case wire.Pong(overdue=overdue):
+                self._overdue = overdue
             case wire.Event():
                 if not self._calls.event(report):
                     self._post(wire.Cancel(report.id))

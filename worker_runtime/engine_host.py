@@ -6,7 +6,8 @@
 The first thing an engine process does is to move its stdout to a private descriptor, so that a
 library's print cannot break the wire; stdout then goes to stderr. It exits when its stdin closes,
 so a dead worker leaves no orphan. Two threads: a reader takes commands off the pipe, so that a
-stop or the end of the pipe is noticed also during a load; the main thread calls the engine.
+stop or the end of the pipe is noticed also during a load; the main thread calls the engine. The
+reader answers pings too, and says whether the main thread or one of the engine's is stuck.
 """
 
 import contextlib
@@ -24,21 +25,28 @@ from msgspec import Raw
 from protos.errors import ServingError
 from worker_runtime import wire
 from worker_runtime.load_failures import raised_while_loading
+from worker_runtime.watchdog import Watchdog
 
 HEAD_BYTES = 4
 # What a pipe holds on Linux: more is passed on in pieces however it is written.
 PIPE_BYTES = 1 << 16
 # How long an engine may take to close before the process exits without it.
 CLOSE_S = 5.0
+# How long an engine may take over one command, a load excepted: it only begins what it is told.
+FRONT_LIMIT_S = 60.0
 
 
 class Outbox:
     """Writes reports to the worker; may be called from any thread.
 
     A report blocks while the worker does not read: that is the back-pressure.
+
+    Args:
+        watchdog: knows what the process's threads are at; each answer to a ping says it.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, watchdog: Watchdog | None = None) -> None:
+        self.watchdog = watchdog or Watchdog()
         self._stream = stream
         self._lock = threading.Lock()
         self._n_holding = 0
@@ -82,7 +90,7 @@ class Outbox:
         self._send(wire.LoadFailed(wire.WireError.of(error)))
 
     def pong(self) -> None:
-        self._send(wire.Pong())
+        self._send(wire.Pong(self.watchdog.overdue()))
 
     def _send(self, *reports: wire.Report) -> None:
         frames = [wire.frame(report) for report in reports]
@@ -94,7 +102,10 @@ class Outbox:
 
 
 class Engine(Protocol):
-    """What an engine process runs. All methods are called on the process's main thread."""
+    """What an engine process runs. All methods are called on the process's main thread.
+
+    Threads of its own say to the outbox's watchdog what they begin and how long it may take.
+    """
 
     def load(self, spec: Raw) -> Any:
         """Load the model, reporting progress; return its facts as a struct.
@@ -138,20 +149,29 @@ def host_engine(build: Callable[[Outbox], Engine]) -> None:
 
 def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> None:
     engine = build(outbox)
-    while True:
-        match inbox.get():
-            case wire.Load(spec):
-                if not _load(engine, outbox, spec, inbox.loaded):
-                    break
-            case wire.Submit(id=call_id, body=body):
-                engine.submit(call_id, body)
-            case wire.Cancel(id=call_id):
-                engine.cancel(call_id)
-            case wire.Shed():
-                engine.shed()
-            case wire.Stop():
-                break
+    is_going_on = True
+    while is_going_on:
+        command = inbox.get()
+        if isinstance(command, wire.Load):
+            is_going_on = _load(engine, outbox, command.spec, inbox.loaded)
+        else:
+            with outbox.watchdog.step("front", FRONT_LIMIT_S):
+                is_going_on = _obey(engine, command)
     engine.close()
+
+
+def _obey(engine: Engine, command: wire.Command) -> bool:
+    """False: stop."""
+    match command:
+        case wire.Submit(id=call_id, body=body):
+            engine.submit(call_id, body)
+        case wire.Cancel(id=call_id):
+            engine.cancel(call_id)
+        case wire.Shed():
+            engine.shed()
+        case wire.Stop():
+            return False
+    return True
 
 
 def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) -> bool:

@@ -3,6 +3,8 @@
     UNLOADED → QUEUED → RESERVED → LOADING → READY → DRAINING → UNLOADING → VERIFYING → UNLOADED
                                                  ╲ FAILED: a load failed, or it crashed too often
 
+`standing.ALLOWED` has every change that there is.
+
 Callers ask for a lease and wait; the owner wakes up, brings the model up while somebody wants it,
 keeps it while it is used or fresh, and takes it down.
 """

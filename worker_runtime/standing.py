@@ -14,6 +14,23 @@ from worker_runtime.waiting_room import Waiting, WaitingRoom
 
 LOADING = frozenset({ModelState.RESERVED, ModelState.LOADING})
 
+_ENDS = frozenset({ModelState.UNLOADED, ModelState.FAILED})
+# What may follow each state. Every life ends in one of two states, wherever it was: a load may be
+# given up or fail, a process may die. ARCHITECTURE.md draws this table.
+ALLOWED: dict[ModelState, frozenset[ModelState]] = {
+    ModelState.UNLOADED: frozenset({ModelState.QUEUED}),
+    # Its files were changed, or it is tried again.
+    ModelState.FAILED: frozenset({ModelState.UNLOADED, ModelState.QUEUED}),
+    ModelState.QUEUED: frozenset({ModelState.RESERVED}) | _ENDS,
+    # Back to the queue: it did not start, and is tried smaller.
+    ModelState.RESERVED: frozenset({ModelState.LOADING, ModelState.QUEUED}) | _ENDS,
+    ModelState.LOADING: frozenset({ModelState.READY, ModelState.QUEUED}) | _ENDS,
+    ModelState.READY: frozenset({ModelState.DRAINING, ModelState.UNLOADING}) | _ENDS,
+    ModelState.DRAINING: frozenset({ModelState.UNLOADING}) | _ENDS,
+    ModelState.UNLOADING: frozenset({ModelState.VERIFYING}) | _ENDS,
+    ModelState.VERIFYING: _ENDS,
+}
+
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +49,7 @@ class Standing:
         self._load_stage = ""
 
     def enter(self, state: ModelState) -> None:
+        assert state in ALLOWED[self.state], f"{self.state.value} → {state.value}"
         log.debug("model %s: %s → %s", self._model, self.state.value, state.value)
         self.state = state
         self._load_fraction, self._load_stage = 0.0, ""

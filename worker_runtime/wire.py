@@ -151,7 +151,9 @@ class Ended(Struct, tag="ended"):
 
 
 class Pong(Struct, tag="pong"):
-    """The process runs."""
+    """The process runs; `overdue` names a thread of it that has not got on for too long."""
+
+    overdue: str = ""
 
 
 Report = Progress | Loaded | LoadFailed | Event | Ended | Pong

@@ -6,6 +6,7 @@ bounded.
 """
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
@@ -99,10 +100,12 @@ class GrammarConstraint:
 
 
 class Grammars:
-    """Compiles constraints for one vocabulary."""
+    """Compiles constraints for one vocabulary; may be asked by several threads."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        # One at a time compiles, as they share what is kept; each is bounded.
+        self._compiling = threading.Lock()
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def start(self, constraint: Constraint) -> GrammarConstraint:
@@ -120,20 +123,26 @@ class Grammars:
             grammar = _grammar(constraint, param)
         except RecursionError:
             raise InvalidRequest(ErrorText("schema_too_deep"), param=param) from None
-        matcher = self._kept.get(grammar)
-        if matcher is None:
-            matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
-            if matcher.is_error():
-                raise _refusal(constraint, param, matcher.get_error())
-            try:
-                self._begin(matcher).rehearse()
-            except ConstraintFailed as error:
-                raise _refusal(constraint, param, str(error)) from error
-            self._kept[grammar] = matcher
-            if len(self._kept) > MAX_KEPT_GRAMMARS:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(grammar)
-        return self._begin(matcher)
+        with self._compiling:
+            matcher = self._kept.get(grammar)
+            if matcher is None:
+                matcher = self._compiled(constraint, grammar)
+                self._kept[grammar] = matcher
+                if len(self._kept) > MAX_KEPT_GRAMMARS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(grammar)
+            return self._begin(matcher)
+
+    def _compiled(self, constraint: Constraint, grammar: str) -> LLMatcher:
+        param = PARAMS[constraint.kind]
+        matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
+        if matcher.is_error():
+            raise _refusal(constraint, param, matcher.get_error())
+        try:
+            self._begin(matcher).rehearse()
+        except ConstraintFailed as error:
+            raise _refusal(constraint, param, str(error)) from error
+        return matcher
 
     def _begin(self, matcher: LLMatcher) -> GrammarConstraint:
         return GrammarConstraint(matcher.deep_copy(), self._tokenizer.n_vocab)

@@ -1,8 +1,9 @@
-"""The one thread that touches the model: drain, reap, plan, run, commit, emit.
+"""The one thread that touches the model. Each of its turns is one line of thought:
 
-It blocks on its inbox while there is nothing to do. A failed step is tried again sequence by
-sequence, so that only the culprits fail; if the thread itself dies, `on_death` is called, so that
-everybody who waits learns it.
+    drain commands → reap cancelled → schedule → run → commit → emit
+
+It blocks on its inbox while there is nothing to do. If the thread dies, `on_death` is called, so
+that everybody who waits learns it.
 """
 
 import queue
@@ -11,49 +12,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from collections.abc import Sequence as Rows
-from dataclasses import dataclass
 
+from chat_worker.engine.commands import Begin, Close, Command, End, Shed
+from chat_worker.engine.commit import commit
+from chat_worker.engine.execution import Execution, Result
 from chat_worker.engine.kept import KeptPrefixes
+from chat_worker.engine.output_collector import OutputCollector
 from chat_worker.engine.recall import keep, recall, shed
-from chat_worker.engine.reports import (
-    Admitted,
-    Ended,
-    Failed,
-    PromptScored,
-    Report,
-    Token,
-    Waiting,
-)
-from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
-from chat_worker.engine.sampling import (
-    ConstraintFailed,
-    DegenerateLogits,
-    Row,
-    Scored,
-    score,
-)
-from chat_worker.engine.scheduler import Admission, Scheduler
-from chat_worker.engine.sequence import EndReason, Sequence
-
-# Commands to the loop.
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    sequences: list[Sequence]
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Stop these sequences without a report."""
-
-    sequences: list[Sequence]
-
-
-@dataclass(frozen=True, slots=True)
-class Shed:
-    """Give the cache's memory back, once nothing runs; the next `Begin` takes that back."""
+from chat_worker.engine.reports import Report
+from chat_worker.engine.runner import Plan, Runner
+from chat_worker.engine.scheduler import Scheduler
+from chat_worker.engine.sequence import Sequence
+from chat_worker.engine.token_selection import TokenSelection
 
 
 class Loop:
@@ -74,16 +44,20 @@ class Loop:
         kept: KeptPrefixes | None = None,
     ) -> None:
         self._runner = runner
-        self._scheduler = Scheduler(runner.limits)
-        self._emit = emit
         self._on_death = on_death
         self._clock = clock
         self._kept = kept
-        self._inbox: queue.SimpleQueue[Begin | End | Shed | None] = queue.SimpleQueue()
+        self._scheduler = Scheduler(runner.limits)
+        self._execution = Execution(runner, self._scheduler, clock)
+        self._outputs = OutputCollector(emit, clock)
+        self._selection = TokenSelection(self._scheduler, self._outputs, clock)
+        self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._cancelled: list[Sequence] = []
         self._is_to_shed = False
-        self._reports: list[Report] = []
-        self._positions: dict[Sequence, int] = {}
+        self._is_closing = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    # For every thread.
 
     def start(self) -> None:
         self._thread.start()
@@ -102,15 +76,20 @@ class Loop:
 
     def close(self, timeout_s: float) -> None:
         """Stop after the current step and free the model."""
-        self._inbox.put(None)
+        self._inbox.put(Close())
         self._thread.join(timeout_s)
+
+    # The loop's own.
 
     def _main(self) -> None:
         try:
             while self._drain():
-                self._step()
-            if self._kept is not None:
-                keep(self._kept, self._scheduler, self._runner)
+                self._reap()
+                plan = self._schedule()
+                for result in self._execution.run(plan):
+                    self._commit(result)
+                self._outputs.emit()
+            keep(self._kept, self._scheduler, self._runner)
             self._runner.close()
         except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
             traceback.print_exc(file=sys.stderr)
@@ -120,32 +99,27 @@ class Loop:
         """Take all commands; wait for one while idle. False: close."""
         if self._scheduler.is_idle:
             self._rest()
-            commands = [self._inbox.get()]
-        else:
-            commands = []
+            self._obey(self._inbox.get())
         while not self._inbox.empty():
-            commands.append(self._inbox.get_nowait())
-        for command in commands:
-            match command:
-                case Begin(sequences):
-                    self._queue(sequences)
-                case End(sequences):
-                    for sequence in sequences:
-                        self._scheduler.remove(sequence)
-                case Shed():
-                    self._is_to_shed = True
-                case None:
-                    return False
-        return True
+            self._obey(self._inbox.get_nowait())
+        return not self._is_closing
 
-    def _queue(self, sequences: list[Sequence]) -> None:
-        self._is_to_shed = False
-        for sequence in sequences:
-            if self._kept is not None:
-                recall(self._kept, self._scheduler, self._runner, sequence)
-            self._scheduler.add(sequence)
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Begin(sequences):
+                self._is_to_shed = False
+                for sequence in sequences:
+                    recall(self._kept, self._scheduler, self._runner, sequence)
+                    self._scheduler.add(sequence)
+            case End(sequences):
+                self._cancelled += sequences
+            case Shed():
+                self._is_to_shed = True
+            case Close():
+                self._is_closing = True
 
     def _rest(self) -> None:
+        """Leave everything in order before nothing happens for a while."""
         for op in self._scheduler.pending_ops():
             self._runner.apply(op)
         if self._is_to_shed:
@@ -153,138 +127,19 @@ class Loop:
             shed(self._kept, self._scheduler, self._runner)
         self._scheduler.slots.check_integrity(self._runner.length)
 
-    def _step(self) -> None:
+    def _reap(self) -> None:
+        """Take out what nobody waits for any more, before time is spent on it."""
+        for sequence in self._cancelled:
+            self._scheduler.remove(sequence)
+        self._cancelled.clear()
+
+    def _schedule(self) -> Plan:
         plan, admissions = self._scheduler.schedule()
-        self._report_admissions(admissions)
-        self._report_positions()
-        self._flush()
-        try:
-            self._compute(plan)
-        except RunFailed:
-            self._undo(plan.items)
-            self._retry_alone(plan.items)
-        self._flush()
+        self._outputs.admitted(admissions)
+        self._outputs.waiting(self._scheduler.waiting)
+        # At once: what the model computes next may take long.
+        self._outputs.emit()
+        return plan
 
-    def _compute(self, plan: Plan) -> None:
-        for op in plan.ops:
-            self._runner.apply(op)
-        if plan.items:
-            began = self._clock()
-            rows = self._runner.run(plan.items)
-            self._scheduler.commit(plan.items, self._clock() - began)
-            self._take_rows(plan.items, rows)
-
-    def _undo(self, items: list[Item]) -> None:
-        for op in self._scheduler.restore(items):
-            self._runner.apply(op)
-
-    def _retry_alone(self, items: list[Item]) -> None:
-        for item in items:
-            try:
-                self._compute(Plan([item.without_guess()]))
-            except RunFailed:
-                self._undo([item])
-                self._fail(item.sequence)
-
-    def _fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
-        self._scheduler.forget(sequence)
-        self._reports.append(Failed(sequence, by_constraint))
-
-    def _take_rows(self, items: list[Item], rows: Rows[Row]) -> None:
-        at = 0
-        for item in items:
-            own = rows[at : at + item.n_rows]
-            at += item.n_rows
-            if item.sequence.n_unscored:
-                self._score_prompt(item, own)
-            if item.completes:
-                self._choose(item, own[item.n_rows - 1 - len(item.guess) :])
-
-    def _choose(self, item: Item, rows: Rows[Row]) -> None:
-        """Sample from row after row, as long as the guess agrees."""
-        n_right = 0
-        broken: Exception | None = None
-        for row, guessed in zip(rows, (*item.guess, None), strict=True):
-            try:
-                token = self._sample(item.sequence, row)
-            except (DegenerateLogits, ConstraintFailed) as error:
-                broken = error
-                break
-            if token is None or token != guessed:
-                break
-            n_right += 1
-        if item.guess:
-            self._scheduler.settle(item, n_right)
-        if broken is not None:
-            self._fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
-
-    def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
-        sequence = item.sequence
-        # The row of position i says how likely token i + 1 was; the last one is of no prompt token.
-        following = sequence.tokens[
-            item.start + 1 : min(item.start + 1 + len(rows), sequence.n_prompt)
-        ]
-        scores = [
-            score(row, token, sequence.n_top or 0)
-            for row, token in zip(rows, following, strict=False)
-        ]
-        # What a preemption made us compute again has been reported.
-        fresh = scores[sequence.n_prompt - 1 - sequence.n_unscored - item.start :]
-        sequence.n_unscored -= len(fresh)
-        self._reports.append(PromptScored(sequence, fresh))
-
-    def _sample(self, sequence: Sequence, row: Row) -> int | None:
-        """The token that was added; None if the sequence has ended.
-
-        Raises:
-            DegenerateLogits: there is none to choose.
-            ConstraintFailed: none that the constraint allows.
-        """
-        if len(sequence.tokens) >= sequence.limit:
-            self._end(sequence, "length")
-            return None
-        raw = row.copy() if sequence.n_top is not None else row
-        token = sequence.sampler.pick(row)
-        if not sequence.n_generated:
-            sequence.first_token_s = self._clock()
-        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
-        if token in sequence.end_tokens:
-            self._end(sequence, "stop", scored if sequence.score_prompt else None)
-            return None
-        sequence.tokens.append(token)
-        self._reports.append(Token(sequence, token, scored))
-        if sequence.sampler.is_complete:
-            self._end(sequence, "stop")
-            return None
-        if len(sequence.tokens) >= sequence.limit:
-            self._end(sequence, "length")
-            return None
-        return token
-
-    def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
-        self._scheduler.remove(sequence)
-        self._reports.append(Ended(sequence, reason, scored))
-
-    def _report_admissions(self, admissions: list[Admission]) -> None:
-        for admission in admissions:
-            sequence = admission.sequence
-            self._positions.pop(sequence, None)
-            if sequence.n_cached is None:
-                sequence.n_cached = admission.n_cached
-                sequence.admitted_s = self._clock()
-                self._reports.append(Admitted(sequence))
-
-    def _report_positions(self) -> None:
-        """Tell those who never ran yet where they are in the queue, when that changed."""
-        never_ran = [s for s in self._scheduler.waiting if s.n_cached is None]
-        for position, sequence in enumerate(never_ran, start=1):
-            if self._positions.get(sequence) != position:
-                self._positions[sequence] = position
-                self._reports.append(Waiting(sequence, position))
-        if not never_ran:
-            self._positions.clear()
-
-    def _flush(self) -> None:
-        if self._reports:
-            reports, self._reports = self._reports, []
-            self._emit(reports)
+    def _commit(self, result: Result) -> None:
+        commit(result, self._scheduler, self._selection, self._outputs)

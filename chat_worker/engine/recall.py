@@ -1,6 +1,6 @@
 """Brings a sequence's prefix back from disk before it is queued; saves slots before they go.
 
-Runs on the engine's thread, between steps.
+Runs on the engine's thread, between steps. Without kept prefixes nothing is brought back or saved.
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,11 @@ from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 
 
-def recall(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner, sequence: Sequence) -> None:
+def recall(
+    kept: KeptPrefixes | None, scheduler: Scheduler, runner: Runner, sequence: Sequence
+) -> None:
     """Fill an idle slot if the disk holds more of the sequence's prefix than the cache."""
-    if sequence.n_unscored:
+    if kept is None or sequence.n_unscored:
         return
     slots, tokens = scheduler.slots, sequence.tokens
     whole = not runner.limits.can_truncate
@@ -30,16 +32,17 @@ def recall(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner, sequence: S
         _apply(slots.drop(slot), runner)
 
 
-def keep(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner) -> None:
+def keep(kept: KeptPrefixes | None, scheduler: Scheduler, runner: Runner) -> None:
     """Save the idle slots, the most recently used first."""
+    if kept is None:
+        return
     _apply(scheduler.pending_ops(), runner)
     kept.save((slot.id, slot.tokens, slot.salt) for slot in scheduler.slots.idle())
 
 
 def shed(kept: KeptPrefixes | None, scheduler: Scheduler, runner: Runner) -> None:
     """Give the memory of all slots back, while nothing runs; what they hold goes to disk first."""
-    if kept is not None:
-        keep(kept, scheduler, runner)
+    keep(kept, scheduler, runner)
     for slot in scheduler.slots.idle():
         _apply(scheduler.slots.drop(slot.id), runner)
     runner.shed()

@@ -163,6 +163,11 @@ MESSAGES = {
     "template_fails": "模型的聊天範本處理這些訊息時失敗 ({kind})；它可能需要其他角色或其他發言順序",
     "input_too_long": "輸入有 {n_tokens} 個 token，最多可接受 {most} 個",
     "input_too_long_because": "輸入有 {n_tokens} 個 token，最多可接受 {most} 個：{why}",
+    "input_too_long_at_least": "輸入至少有 {n_tokens} 個 token，最多可接受 {most} 個",
+    "input_too_long_at_least_because": (
+        "輸入至少有 {n_tokens} 個 token，最多可接受 {most} 個：{why}"
+    ),
+    "preparation_too_slow": "無法在 {limit_s} 秒內處理完輸入內容",
     "context_reduced": "因記憶體不足，模型載入時的上下文為 {n_ctx} 個 token，而非 {wanted} 個",
     "fault_of_tool": "工具 {tool!r}：{fault}",
     "nothing_satisfies": "沒有任何內容能滿足它",

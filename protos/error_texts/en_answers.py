@@ -45,6 +45,11 @@ MESSAGES = {
     ),
     "input_too_long": "the input has {n_tokens} tokens; at most {most} fit",
     "input_too_long_because": "the input has {n_tokens} tokens; at most {most} fit: {why}",
+    "input_too_long_at_least": "the input has at least {n_tokens} tokens; at most {most} fit",
+    "input_too_long_at_least_because": (
+        "the input has at least {n_tokens} tokens; at most {most} fit: {why}"
+    ),
+    "preparation_too_slow": "the input could not be prepared in {limit_s} s",
     "context_reduced": (
         "the model was loaded with a context of {n_ctx} tokens instead of {wanted}, for lack of "
         "memory"

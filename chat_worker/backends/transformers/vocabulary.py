@@ -5,6 +5,7 @@ Llama 3), or like SentencePiece, with ▁ for a space and <0xNN> for single byte
 """
 
 import re
+import threading
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ class Vocabulary:
         own_end = self._id(self.special_texts["eos_token"])
         self.end_tokens = end_tokens | ({own_end} if own_end is not None else frozenset())
         self._pieces: dict[int, bytes] = {}
+        # The library's tokenizer is told before each text how to read it.
+        self._encoding = threading.Lock()
 
     @cached_property
     def prefix(self) -> list[int]:
@@ -83,8 +86,9 @@ class Vocabulary:
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
             raise InvalidRequest(ErrorText("text_too_long"))
-        self._tokenizer.encode_special_tokens = not parse_control
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with self._encoding:
+            self._tokenizer.encode_special_tokens = not parse_control
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         if ids and max(ids) >= self.n_vocab:
             raise InvalidRequest(ErrorText("token_unknown"))
         return ids

@@ -1,101 +1,33 @@
 """The whole worker as a process: gRPC in front, a real engine process behind."""
 
 import asyncio
-import os
-import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import grpc.aio
-import psutil
 import pytest
-from google.rpc.status_pb2 import Status
 
-from protos.errors import Overloaded, ServingError
-from protos.status import DETAILS_KEY, from_status
+from protos.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
-from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceStub
+from tests.unit.chat_worker.running_worker import (
+    Worker,
+    error_of,
+    read_to_end,
+    request,
+    running_worker,
+    text_of,
+)
 
-if TYPE_CHECKING:
-    from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceAsyncStub
-
-START_WITHIN_S = 60
 MODEL_LIBRARIES = {"numpy", "jinja2", "llama_cpp", "torch", "transformers"}
-
-
-class Worker:
-    def __init__(self, process: asyncio.subprocess.Process, stub: "ChatServiceAsyncStub") -> None:
-        self.process = process
-        self.stub = stub
-
-    async def generate(self, **fields: object) -> list[pb.GenerateEvent]:
-        return [event async for event in self.stub.Generate(request(**fields))]
-
-    def engines(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
-
-
-def request(**fields: object) -> pb.GenerateRequest:
-    plain = {"prompt": "hello there", "max_tokens": 8, "ignore_eos": True}
-    return pb.GenerateRequest(**(plain | fields))  # type: ignore[arg-type]
 
 
 @pytest.fixture
 async def worker(tiny_gguf: Path) -> AsyncIterator[Worker]:
-    environment = {
-        **os.environ,  # noqa: TID251 - the test is the outermost caller
-        "CHAT_WORKER_PORT": "0",
-        "MODELS_DIR": str(tiny_gguf.parent),
-        "MODEL_PATH": str(tiny_gguf),
-        "LLAMA_CTX": "512",
-        "MAX_CONCURRENT_REQUESTS": "2",
-        "MAX_QUEUED_REQUESTS": "2",
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "chat_worker", env=environment, stderr=asyncio.subprocess.PIPE
-    )
-    port = await asyncio.wait_for(_port(process), START_WITHIN_S)
-    draining = asyncio.create_task(_drain(process))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Worker(process, ChatServiceStub(channel))
-    process.terminate()
-    await asyncio.wait_for(process.wait(), START_WITHIN_S)
-    await draining
-
-
-async def _port(process: asyncio.subprocess.Process) -> int:
-    assert process.stderr is not None
-    async for line in process.stderr:
-        if found := re.search(rb"listens on .*:(\d+)", line):
-            return int(found[1])
-    raise AssertionError("the worker ended before it listened")
-
-
-async def _drain(process: asyncio.subprocess.Process) -> None:
-    assert process.stderr is not None
-    while await process.stderr.read(4096):
-        pass
-
-
-def error_of(raised: grpc.aio.AioRpcError) -> ServingError:
-    for key, value in raised.trailing_metadata() or ():
-        if key == DETAILS_KEY and isinstance(value, bytes):
-            error = from_status(Status.FromString(value))
-            assert error is not None
-            return error
-    raise AssertionError(f"no details in {raised}")
-
-
-async def read_to_end(call: "grpc.aio.UnaryStreamCall[Any, Any]") -> None:
-    while await call.read() is not grpc.aio.EOF:
-        pass
-
-
-def text_of(events: list[pb.GenerateEvent]) -> str:
-    return "".join(event.delta.text for event in events)
+    limits = {"MAX_CONCURRENT_REQUESTS": "2", "MAX_QUEUED_REQUESTS": "2"}
+    async with running_worker(tiny_gguf, **limits) as worker:
+        yield worker
 
 
 async def test_a_first_request_loads_the_model_tells_meanwhile_and_answers(worker: Worker) -> None:

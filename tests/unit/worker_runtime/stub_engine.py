@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from protos.errors import BackendLoadFailed, InvalidRequest
+from worker_runtime import engine_host
 from worker_runtime.engine_host import Outbox, host_engine
 
 MODULE = "tests.unit.worker_runtime.stub_engine"
@@ -37,6 +38,8 @@ class StubSpec(msgspec.Struct):
     ignore_stop: bool = False
     print_noise: bool = False
     allocate_mib: int = 0
+    # How long it may take over one command; 0: as long as any engine.
+    front_limit_s: float = 0.0
     # May not have more than this beyond what it has already, as `ulimit -v` says it; 0: no limit.
     most_mib: int = 0
 
@@ -55,6 +58,9 @@ class StubCall(msgspec.Struct):
     fail: bool = False
     exit_code: int | None = None
     never_end: bool = False
+    # Hangs in the main thread, before the events; or in one of its own, which may take 0.05 s.
+    hang_front: bool = False
+    hang_watched: bool = False
 
 
 class StubEvent(msgspec.Struct):
@@ -74,6 +80,8 @@ class StubEngine:
         self._spec = msgspec.msgpack.decode(spec, type=StubSpec)
         if self._spec.ignore_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self._spec.front_limit_s:
+            engine_host.FRONT_LIMIT_S = self._spec.front_limit_s
         if self._spec.print_noise:
             print("a library prints to stdout", flush=True)  # noqa: T201 - that is the test
             print("failed to allocate buffer", file=sys.stderr, flush=True)  # noqa: T201
@@ -96,6 +104,8 @@ class StubEngine:
 
     def submit(self, call_id: int, body: Raw) -> None:
         call = msgspec.msgpack.decode(body, type=StubCall)
+        if call.hang_front:
+            threading.Event().wait()
         threading.Thread(target=self._answer, args=(call_id, call), daemon=True).start()
 
     def cancel(self, call_id: int) -> None:
@@ -109,6 +119,9 @@ class StubEngine:
             time.sleep(60)
 
     def _answer(self, call_id: int, call: StubCall) -> None:
+        if call.hang_watched:
+            with self._outbox.watchdog.step("stub", 0.05):
+                threading.Event().wait()
         for number in range(call.n_events):
             if call_id in self._cancelled:
                 return

@@ -161,6 +161,35 @@ async def test_a_process_that_computes_for_long_answers_pings_and_lives() -> Non
         assert numbers == [0, 1]
 
 
+async def test_a_process_whose_main_thread_hangs_is_ended_though_it_answers_pings(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with loaded(StubSpec(front_limit_s=0.1), ping_every_s=0.1) as engine:
+        other = engine.call(StubCall(never_end=True))
+        await anext(other)
+        with pytest.raises(WorkerLost):
+            await engine.unary(StubCall(hang_front=True))
+        with pytest.raises(WorkerLost):
+            await anext(other)
+        assert engine.exit is not None
+    assert "is stuck (front, overdue by" in caplog.text
+
+
+async def test_a_process_of_which_a_watched_thread_hangs_is_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with loaded(ping_every_s=0.1) as engine:
+        with pytest.raises(WorkerLost):
+            await engine.unary(StubCall(hang_watched=True))
+    assert "is stuck (stub, overdue by" in caplog.text
+
+
+async def test_a_load_may_take_longer_than_a_command() -> None:
+    spec = StubSpec(front_limit_s=0.05, steps=10, step_s=0.05)
+    async with loaded(spec, ping_every_s=0.05) as engine:
+        assert event(await engine.unary(StubCall())).number == 0
+
+
 async def test_an_engine_that_exits_by_itself_is_lost_with_its_code() -> None:
     async with loaded() as engine:
         with pytest.raises(WorkerLost, match="exit code 7"):

@@ -1,0 +1,25 @@
+"""Log-probabilities of a prompt's own tokens, for those who ask how likely a text is."""
+
+from collections.abc import Sequence as Rows
+
+from chat_worker.engine.reports import PromptScored
+from chat_worker.engine.runner import Item
+from chat_worker.engine.sampling import Row, score
+
+
+def score_prompt(item: Item, rows: Rows[Row]) -> PromptScored:
+    """Score the prompt tokens after those of `item`; they are not scored again.
+
+    Args:
+        rows: of all of the item's tokens.
+    """
+    sequence = item.sequence
+    # The row of position i says how likely token i + 1 was; the last one is of no prompt token.
+    following = sequence.tokens[item.start + 1 : min(item.start + 1 + len(rows), sequence.n_prompt)]
+    scores = [
+        score(row, token, sequence.n_top or 0) for row, token in zip(rows, following, strict=False)
+    ]
+    # What a preemption made us compute again has been reported.
+    fresh = scores[sequence.n_prompt - 1 - sequence.n_unscored - item.start :]
+    sequence.n_unscored -= len(fresh)
+    return PromptScored(sequence, fresh)

@@ -1,0 +1,87 @@
+"""Chooses a sequence's next tokens from its rows of logits, and ends it where it is complete."""
+
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+
+from chat_worker.engine.output_collector import OutputCollector
+from chat_worker.engine.reports import Ended, Failed, Token
+from chat_worker.engine.runner import Item
+from chat_worker.engine.sampling import (
+    ConstraintFailed,
+    DegenerateLogits,
+    Row,
+    Scored,
+    score,
+)
+from chat_worker.engine.scheduler import Scheduler
+from chat_worker.engine.sequence import EndReason, Sequence
+
+
+class TokenSelection:
+    """Chooses for all sequences of one loop."""
+
+    def __init__(
+        self, scheduler: Scheduler, outputs: OutputCollector, clock: Callable[[], float]
+    ) -> None:
+        self._scheduler = scheduler
+        self._outputs = outputs
+        self._clock = clock
+
+    def choose(self, item: Item, rows: Rows[Row]) -> None:
+        """Sample from row after row, as long as the guess agrees.
+
+        Args:
+            rows: of the item's last token, and of those guessed to follow.
+        """
+        n_right = 0
+        broken: Exception | None = None
+        for row, guessed in zip(rows, (*item.guess, None), strict=True):
+            try:
+                token = self._sample(item.sequence, row)
+            except (DegenerateLogits, ConstraintFailed) as error:
+                broken = error
+                break
+            if token is None or token != guessed:
+                break
+            n_right += 1
+        if item.guess:
+            self._scheduler.settle(item, n_right)
+        if broken is not None:
+            self.fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
+
+    def fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
+        """End a sequence that cannot go on."""
+        self._scheduler.forget(sequence)
+        self._outputs.add(Failed(sequence, by_constraint))
+
+    def _sample(self, sequence: Sequence, row: Row) -> int | None:
+        """The token that was added; None if the sequence has ended.
+
+        Raises:
+            DegenerateLogits: there is none to choose.
+            ConstraintFailed: none that the constraint allows.
+        """
+        if len(sequence.tokens) >= sequence.limit:
+            self._end(sequence, "length")
+            return None
+        raw = row.copy() if sequence.n_top is not None else row
+        token = sequence.sampler.pick(row)
+        if not sequence.n_generated:
+            sequence.first_token_s = self._clock()
+        scored = score(raw, token, sequence.n_top) if sequence.n_top is not None else None
+        if token in sequence.end_tokens:
+            self._end(sequence, "stop", scored if sequence.score_prompt else None)
+            return None
+        sequence.tokens.append(token)
+        self._outputs.add(Token(sequence, token, scored))
+        if sequence.sampler.is_complete:
+            self._end(sequence, "stop")
+            return None
+        if len(sequence.tokens) >= sequence.limit:
+            self._end(sequence, "length")
+            return None
+        return token
+
+    def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
+        self._scheduler.remove(sequence)
+        self._outputs.add(Ended(sequence, reason, scored))

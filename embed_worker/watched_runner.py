@@ -1,0 +1,24 @@
+"""A runner whose computations are watched, so that one that never comes back is noticed."""
+
+from collections.abc import Sequence
+
+from embed_worker.engine.call import Row
+from embed_worker.engine.runner import Runner
+from worker_runtime.model_steps import ModelSteps
+from worker_runtime.watchdog import Watchdog
+
+
+class WatchedRunner:
+    """Implements `embed_worker.engine.runner.Runner` by another one."""
+
+    def __init__(self, runner: Runner, watchdog: Watchdog) -> None:
+        self.dimension = runner.dimension
+        self._runner = runner
+        self._steps = ModelSteps(watchdog, "model")
+
+    def encode(self, rows: Sequence[Row]) -> memoryview:
+        with self._steps.step(sum(len(row.ids) for row in rows)):
+            return self._runner.encode(rows)
+
+    def shed(self) -> None:
+        self._runner.shed()

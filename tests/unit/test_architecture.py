@@ -1,0 +1,69 @@
+"""ARCHITECTURE.md tells what the code does: what it lists is compared with the sources."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker_runtime.snapshot import ModelState
+from worker_runtime.standing import ALLOWED
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+PACKAGES = (
+    *("protos", "common", "gateway", "worker_runtime", "chat_worker", "embed_worker"),
+    *("simple", "cli", "bootstrap"),
+)
+LOCKS = re.compile(
+    r"\b(threading|asyncio|multiprocessing|filelock)\."
+    r"(Lock|RLock|Condition|Semaphore|BoundedSemaphore|FileLock)\("
+)
+ENVIRONMENT = re.compile(r"\bos\.(environ|getenv|putenv)\b")
+# As code has them: first in a call, a tuple or a table, or as a constant of their own.
+STATUS = re.compile(r"[({]\s*(?:4\d\d|50[0-4]|529)\s*[,:)]|=\s*4(?:00|99)\b")
+
+
+def test_the_drawing_of_a_models_states_is_the_table_of_allowed_changes() -> None:
+    lines = ["stateDiagram-v2", "    [*] --> unloaded"]
+    for before in ModelState:
+        after = [state for state in ModelState if state in ALLOWED[before]]
+        lines += [f"    {before.value} --> {state.value}" for state in after]
+    (drawn,) = re.findall(r"```mermaid\n(.*?)\n```", TEXT, re.DOTALL)
+    assert drawn.splitlines() == lines
+
+
+def test_every_state_can_be_reached_and_left() -> None:
+    reached = frozenset().union(*ALLOWED.values())
+    assert set(ALLOWED) == set(ModelState) == reached
+    assert all(ALLOWED.values())
+
+
+def test_the_table_of_locks_names_every_module_that_has_one() -> None:
+    section = TEXT[
+        TEXT.index("**One owner per thing.**") : TEXT.index("The environment is read by")
+    ]
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", section, re.MULTILINE))
+    assert named == set(_modules_with(LOCKS))
+
+
+def test_the_environment_is_read_where_the_text_says() -> None:
+    start = TEXT.index("The environment is read by")
+    section = TEXT[start : TEXT.index("\n\n", start)]
+    named = {name for name in re.findall(r"`([\w/]+\.py)`", section) if "/" in name}
+    readers = set(_modules_with(ENVIRONMENT))
+    # This one has no access of its own: pydantic reads for its classes.
+    assert named - {"protos/settings.py"} == readers
+
+
+def test_http_statuses_are_known_where_the_text_says() -> None:
+    start = TEXT.index("**Errors are data.**")
+    section = TEXT[start : TEXT.index("\n\n", start)]
+    named = set(re.findall(r"`((?:gateway|chat_worker)/[\w/]+\.py)`", section))
+    found = set(_modules_with(STATUS, "gateway", "chat_worker", "embed_worker", "worker_runtime"))
+    assert found == named
+
+
+def _modules_with(pattern: re.Pattern[str], *packages: str) -> Iterator[str]:
+    for package in packages or PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if pattern.search(path.read_text("utf-8")):
+                yield path.relative_to(ROOT).as_posix()
