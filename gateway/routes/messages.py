@@ -12,7 +12,6 @@ from gateway.openapi import takes
 from gateway.pool.calls import unary
 from gateway.presence import while_present
 from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
@@ -20,7 +19,7 @@ from gateway.sse import EventStream, named_frame
 from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 NAMES = {
     "enable_thinking": "thinking",
     "thinking_budget": "thinking.budget_tokens",

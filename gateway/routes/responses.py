@@ -15,7 +15,6 @@ from gateway.pool.calls import unary
 from gateway.presence import while_present
 from gateway.relay import Relay, Translate
 from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
@@ -25,7 +24,7 @@ from gateway.translate.responses_request import generate_request, param_name, te
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 NAMES = {
     "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
