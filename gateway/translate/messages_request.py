@@ -18,6 +18,7 @@ from gateway.schemas.messages import (
     ToolUseBlock,
 )
 from gateway.translate.formats import schema_constraint
+from gateway.translate.request_parts import as_tool, not_text
 from gateway.translate.sampling import ChatDefaults
 from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
@@ -118,11 +119,7 @@ def _turns(body: CountTokensRequest) -> list[RoleBlocks]:
 
 def _check_readable(block: Block, place: str) -> None:
     if isinstance(block, OtherBlock):
-        raise UnsupportedParameter(
-            f"content of type {block.type!r} is not supported: the models here read text only",
-            param=f"{place}.type",
-            suggestions=("send the content as text",),
-        )
+        raise not_text(block.type, f"{place}.type")
     if isinstance(block, ToolResultBlock):
         for number, part in enumerate(_blocks(block.content)):
             _check_readable(part, f"{place}.content[{number}]")
@@ -192,14 +189,7 @@ def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:
                 param=f"tools[{at}].type",
                 suggestions=("offer a tool with an input_schema, and run it yourself",),
             )
-        tools.append(
-            chat_pb2.Tool(
-                name=tool.name,
-                description=tool.description or "",
-                parameters_json=json.dumps(tool.input_schema),
-                strict=bool(tool.strict),
-            )
-        )
+        tools.append(as_tool(tool.name, tool.description, tool.input_schema, tool.strict))
     return tools
 
 
