@@ -142,7 +142,7 @@ def _install_cpu(uv: Uv, lock: Lock, machine: Machine) -> None:
 
 def oldest_torch(pyproject: Path = PYPROJECT) -> str:
     """The lower bound that pyproject.toml sets for torch."""
-    bound = re.search(r'"torch>=([\d.]+)"', pyproject.read_text(encoding="utf-8"))
+    bound = re.search(r'"torch>=([\d.]+)[,"]', pyproject.read_text(encoding="utf-8"))
     assert bound is not None, "pyproject.toml sets no lower bound for torch"
     return bound[1]
 

@@ -68,8 +68,9 @@ class AccessLogMiddleware:
 
     def _route(self, scope: Scope) -> str:
         """The route's template; "-" for a path that is none of ours."""
-        if (route := scope.get("route")) is not None:
-            return str(route.path)
+        for matched in ("endpoint", "route"):
+            if path := getattr(scope.get(matched), "path", None):
+                return str(path)
         return scope["path"] if scope["path"] in self._paths else "-"
 
 

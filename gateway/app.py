@@ -1,26 +1,25 @@
 """The ASGI application: layers around routes. `create_app(settings, pool)`."""
 
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import ModuleType
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
 
 from gateway.access_log import AccessLogMiddleware
 from gateway.auth import AuthMiddleware, Keys
 from gateway.edges import BoundsMiddleware, CountMiddleware, HeadMiddleware, RequestIdMiddleware
 from gateway.errors import error_response, plain_error_response
+from gateway.fastapi_app import LayeredApp
 from gateway.limits import LimitsMiddleware
 from gateway.openapi import describe
 from gateway.pages import PagesMiddleware
 from gateway.pool import Pool
 from gateway.request_context import context_of
+from gateway.request_route import request_routes
 from gateway.routes import (
     chat,
     completions,
@@ -72,17 +71,6 @@ _HTTP_ERRORS = {
 }
 
 
-class Gateway(FastAPI):
-    def build_middleware_stack(self) -> ASGIApp:
-        """Our layers alone: FastAPI's keep exit stacks, tracers and limits that nothing here uses,
-        and what its outermost one does, `RequestIdMiddleware` does in our shape."""
-        handlers = {ServingError: _serving_error, HTTPException: _http_error}
-        app: ASGIApp = ExceptionMiddleware(self.router, handlers)
-        for layer, args, kwargs in reversed(self.user_middleware):
-            app = layer(app, *args, **kwargs)
-        return app
-
-
 def create_app(
     settings: GatewaySettings | None = None,
     pool: Pool | None = None,
@@ -100,24 +88,23 @@ def create_app(
         if services.rate_limit is not None:
             await services.rate_limit.close()
 
-    app = Gateway(
+    app = LayeredApp(
         title="Y26HKX",
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
         redirect_slashes=False,
-        # Or it looks for a tracer at every request.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services
-    # Built when it is asked for, which few processes ever are.
-    app.openapi = functools.cache(functools.partial(describe, app, BODIES))  # type: ignore[method-assign]
     # The first are found soonest.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
     modules += [models, lifecycle, health, metrics]
-    for module in modules:
-        # Included routers would match every path twice, and much more slowly.
-        app.router.routes.extend(module.router.routes)
+    described = [route for module in modules for route in module.router.routes]
+    # Included routers would match every path twice, and much more slowly.
+    app.router.routes.extend(request_routes(described))
+    # Built when it is asked for, which few processes ever are.
+    app.openapi = functools.cache(functools.partial(describe, app, described, BODIES))  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(CountMiddleware, services=services)
@@ -127,12 +114,8 @@ def create_app(
     app.add_middleware(PagesMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
-        app.add_middleware(AccessLogMiddleware, paths=_paths(modules))
+        app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
     return app
-
-
-def _paths(modules: Sequence[ModuleType]) -> list[str]:
-    return [route.path for module in modules for route in module.router.routes]
 
 
 def make_pool(settings: GatewaySettings) -> Pool:

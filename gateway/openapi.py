@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -18,10 +19,12 @@ def takes(schema: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def describe(app: FastAPI, bodies: Sequence[type[BaseModel]]) -> dict[str, Any]:
-    """The OpenAPI document of `app`, with the schemas of all `bodies` that its routes take."""
+def describe(
+    app: FastAPI, routes: Sequence[APIRoute], bodies: Sequence[type[BaseModel]]
+) -> dict[str, Any]:
+    """The OpenAPI document of `app`, with the schemas of all `bodies` that its `routes` take."""
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
+        title=app.title, version=app.version, description=app.description, routes=routes
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     # All at once: models of different APIs may share a name.

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import llguidance
 import numpy as np
@@ -23,9 +23,6 @@ from chat_worker.engine.sampling import ConstraintFailed, Row
 from chat_worker.messages import Constraint
 from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, InvalidRequest
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
 
 MAX_GRAMMAR_CHARS = 128 * 1024
 MAX_KEPT_GRAMMARS = 32
@@ -40,13 +37,6 @@ LIMITS = LLParserLimits(
     max_grammar_size=200_000,
     verbose_errors=False,
 )
-# As json.dumps writes it, and as models learnt it. Free white space would let a model that is
-# unsure write line breaks until its tokens are used up.
-JSON_LAYOUT: "JsonCompileOptions" = {
-    "whitespace_flexible": False,
-    "key_separator": ": ",
-    "item_separator": ", ",
-}
 PARAMS = {
     "json_object": "response_format",
     "json_schema": "response_format",
@@ -203,7 +193,12 @@ def _grammar(constraint: Constraint, param: str) -> str:
 
 
 def _json_grammar(schema: dict[str, Any]) -> str:
-    return LLMatcher.grammar_from_json_schema(schema, overrides=JSON_LAYOUT)
+    return LLMatcher.grammar_from_json_schema(
+        schema,
+        # As json.dumps writes it, and as models learnt it. Free white space would let a model that
+        # is unsure write line breaks until its tokens are used up.
+        overrides={"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "},
+    )
 
 
 def _parsed(text: str, param: str) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from datetime import datetime
 from typing import Any
 
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 MAX_WORK_CHARS = 16 * 1024 * 1024
 MAX_TOTAL_CHARS = 256 * 1024 * 1024
@@ -30,14 +31,24 @@ FILTERS = (
     *("select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson"),
     *("trim", "unique", "upper", "wordcount"),
 )
+CONCAT = "~"  # no template can name it
 
 
 class Refusal(Exception):
     """The template called `raise_exception`."""
 
 
-def bounded_environment() -> "_Environment":
-    """The environment in which models' templates are compiled and run."""
+def bounded_template(source: str) -> Template:
+    """A model's template, compiled to run within bounds.
+
+    Raises:
+        jinja2.TemplateError: `source` is not valid Jinja.
+    """
+    environment = _bounded_environment()
+    return environment.from_string(_BoundedConcat().visit(environment.parse(source)))
+
+
+def _bounded_environment() -> "_Environment":
     environment = _Environment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -55,6 +66,7 @@ def bounded_environment() -> "_Environment":
         join=_bounded_join,
     )
     environment.filters = {name: _charged(f) for name, f in environment.filters.items()}
+    environment.filters[CONCAT] = _bounded_concat
     environment.globals = {
         "range": environment.globals["range"],
         "dict": dict,
@@ -76,19 +88,15 @@ class _Generation(Extension):
         return body
 
 
-class _BoundedConcat(CodeGenerator):
-    """`a ~ b` through a function that looks at the sizes."""
+class _BoundedConcat(NodeTransformer):
+    """`a ~ b` as a filter of `(a, b)` that looks at the sizes; Jinja intercepts others itself."""
 
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - jinja2's name
-        self.write("environment.bounded_concat((")
-        for operand in node.nodes:
-            self.visit(operand, frame)
-            self.write(", ")
-        self.write("))")
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - jinja2's name
+        self.generic_visit(node)
+        return nodes.Filter(nodes.Tuple(node.nodes, "load"), CONCAT, [], [], None, None)
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    code_generator_class = _BoundedConcat
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -101,11 +109,6 @@ class _Environment(ImmutableSandboxedEnvironment):
         elif operator == "%" and isinstance(left, str):
             _check_widths(left)
         return super().call_binop(context, operator, left, right)
-
-    def bounded_concat(self, parts: tuple[Any, ...]) -> str:
-        texts = [str(part) for part in parts]
-        _check_size(sum(map(len, texts)))
-        return "".join(texts)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(function, "__self__", None)
@@ -212,6 +215,12 @@ def _narrow(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(value, width, *args)
 
     return narrow
+
+
+def _bounded_concat(parts: tuple[Any, ...]) -> str:
+    texts = [str(part) for part in parts]
+    _check_size(sum(map(len, texts)))
+    return "".join(texts)
 
 
 def _bounded_replace(text: Any, old: str, new: str, count: int | None = None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 
 from chat_worker.messages import Conversation, Message, Tool
-from chat_worker.text.sandbox import Refusal, bounded_environment
+from chat_worker.text.sandbox import Refusal, bounded_template
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
@@ -39,7 +39,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, special_texts: dict[str, str]) -> None:
-        self._template = bounded_environment().from_string(source)
+        self._template = bounded_template(source)
         self._special_texts = special_texts
 
     def render(self, conversation: Conversation, check: Callable[[], None] | None = None) -> str:

@@ -110,7 +110,6 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
     if not record.pools_prompt:
         rows += reference.tokens.rows(PROBES, prompt="query: ").rows
     expected = _each(reference.runner, rows)
-    attention = model[0].auto_model.config._attn_implementation
     for record.unpadded, form in ((True, UnpaddedForm), (False, PaddedForm)):
         try:
             say(0.4, "converting")
@@ -125,8 +124,6 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
         else:
             if record.cosines["f32"] >= LEAST_COSINES[form]:
                 return record
-        finally:
-            model[0].auto_model.set_attn_implementation(attention)
     raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
 
 

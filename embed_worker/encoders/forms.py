@@ -49,6 +49,15 @@ class Form(torch.nn.Module):
 class PaddedForm(Form):
     """Of ids, mask and a mask of what is pooled, all of shape (rows, longest row)."""
 
+    def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
+        super().__init__(model, takes_types=takes_types)
+        # The unpadded form may have replaced it. This is what transformers chooses at a load.
+        transformer = model[0].auto_model
+        try:
+            transformer.set_attn_implementation("sdpa")
+        except ValueError:
+            transformer.set_attn_implementation("eager")
+
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
         ids, mask, pooled = ids.long(), mask.long(), pooled.long()
         return self.vectors(self.embeddings(ids, attention_mask=mask), pooled)

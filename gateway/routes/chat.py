@@ -8,7 +8,6 @@ from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.presence import while_present
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call, new_id
 from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
@@ -16,7 +15,7 @@ from gateway.sse import EventStream
 from gateway.translate.chat_reply import ChatChunks, collect
 from gateway.translate.chat_request import generate_request
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 NAMES = {
     name: f"chat_template_kwargs.{name}"
     for name in ("enable_thinking", "thinking", "thinking_budget")

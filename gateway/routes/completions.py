@@ -14,7 +14,6 @@ from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.presence import while_present
 from gateway.relay import Relay
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call, new_id
 from gateway.schemas.completions import CompletionRequest
 from gateway.services import services_of
@@ -22,7 +21,7 @@ from gateway.sse import EventStream
 from gateway.translate.completions import Completion, generate_requests
 from protos.y26hkx.v1 import chat_pb2
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 # So that a list of prompts does not take a worker's whole queue.
 PROMPTS_AT_ONCE = 8

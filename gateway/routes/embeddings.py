@@ -11,7 +11,6 @@ from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.pool.calls import rescan
-from gateway.request_route import RequestRoute
 from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
@@ -20,7 +19,7 @@ from protos.error_texts import ErrorText
 from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.post("/embeddings", openapi_extra=takes(EmbeddingRequest))

@@ -8,14 +8,13 @@ from starlette.responses import Response
 
 from gateway.errors import json_response
 from gateway.pool.workers import Workers
-from gateway.request_route import RequestRoute
 from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
 from gateway.services import Services, services_of
 from protos.error_texts import ErrorText
 from protos.errors import NotReady
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.get("/health")

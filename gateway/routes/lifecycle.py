@@ -20,7 +20,6 @@ from gateway.pool.endpoint import Endpoint
 from gateway.pool.loading import load_everywhere
 from gateway.presence import while_present
 from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
 from gateway.routes.models import described, state_name
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
@@ -42,7 +41,7 @@ FACTS = (
     "served_by",
 )
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.post("/v1/models/load", openapi_extra=takes(LoadRequest))

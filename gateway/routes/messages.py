@@ -9,18 +9,16 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.pool.calls import unary
 from gateway.presence import while_present
-from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call
+from gateway.routes.unary import count_input_tokens
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
 from gateway.sse import EventStream, named_frame
 from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 NAMES = {
     "enable_thinking": "thinking",
     "thinking_budget": "thinking.budget_tokens",
@@ -49,17 +47,8 @@ async def messages(request: Request) -> Response:
 @router.post("/v1/messages/count_tokens", openapi_extra=takes(CountTokensRequest))
 async def count_tokens(request: Request) -> Response:
     """How many input tokens a conversation would have; nothing is generated."""
-    services = services_of(request)
     body = await parse(request, CountTokensRequest)
-    message = template_request(body)
-    call = unary(
-        services.pool.chat,
-        message.model,
-        context_of(request.scope).request_id,
-        services.settings.request_timeout_s,
-        lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
-    )
-    response = await while_present(request, call)
+    n_tokens = await count_input_tokens(request, template_request(body))
     ignored = ", ".join(sorted(without_effect(body)))
     headers = {"x-ignored-parameters": ignored} if ignored else None
-    return json_response({"input_tokens": response.n_tokens}, headers=headers)
+    return json_response({"input_tokens": n_tokens}, headers=headers)

@@ -8,13 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response, shorten
-from gateway.request_route import RequestRoute
 from gateway.services import Services, services_of
 from protos.error_texts import ErrorText
 from protos.errors import ModelNotFound
 from protos.y26hkx.v1 import worker_pb2
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.get("/v1/models")

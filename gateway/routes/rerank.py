@@ -7,7 +7,6 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.request_route import RequestRoute
 from gateway.routes.embedder import ask, headers
 from gateway.routes.generation import new_id
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
@@ -21,7 +20,7 @@ from gateway.translate.rerank import (
     score_request,
 )
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.post("/reranking", openapi_extra=takes(RerankRequest))

@@ -11,12 +11,10 @@ from starlette.responses import Response
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.pool.calls import unary
 from gateway.presence import while_present
 from gateway.relay import Relay, Translate
-from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
 from gateway.routes.generation import Call
+from gateway.routes.unary import count_input_tokens
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
 from gateway.sse import EventStream, named_frame
@@ -25,7 +23,7 @@ from gateway.translate.responses_request import generate_request, param_name, te
 from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 NAMES = {
     "reasoning_effort": "reasoning.effort",
     "response_format": "text.format",
@@ -60,18 +58,9 @@ async def responses(request: Request) -> Response:
 @router.post("/v1/responses/input_tokens", openapi_extra=takes(ResponsesRequest))
 async def input_tokens(request: Request) -> Response:
     """How many input tokens a request would have; nothing is generated."""
-    services = services_of(request)
     body = await parse(request, ResponsesRequest)
-    message = template_request(body)
-    call = unary(
-        services.pool.chat,
-        message.model,
-        context_of(request.scope).request_id,
-        services.settings.request_timeout_s,
-        lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
-    )
-    counted = await while_present(request, call)
-    return json_response({"object": "response.input_tokens", "input_tokens": counted.n_tokens})
+    n_tokens = await count_input_tokens(request, template_request(body))
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
 async def _events(

@@ -12,7 +12,6 @@ from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
-from gateway.request_route import RequestRoute
 from gateway.routes.embedder import check_chats, embed_tokens, embeds
 from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
@@ -29,7 +28,7 @@ from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")
 
-router = APIRouter(route_class=RequestRoute)
+router = APIRouter()
 
 
 @router.post("/tokenize", openapi_extra=takes(TokenizeRequest))

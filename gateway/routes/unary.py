@@ -11,6 +11,7 @@ from gateway.pool.workers import Workers
 from gateway.presence import while_present
 from gateway.request_context import context_of
 from gateway.services import services_of
+from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")
 
@@ -29,3 +30,14 @@ async def answer_from(
     limit_s = services_of(request).settings.request_timeout_s
     call = unary(workers, model, context_of(request.scope).request_id, limit_s, send)
     return await while_present(request, call)
+
+
+async def count_input_tokens(request: Request, message: chat_pb2.ApplyTemplateRequest) -> int:
+    """How many tokens a conversation has as its model sees it."""
+    reply: chat_pb2.ApplyTemplateResponse = await answer_from(
+        request,
+        services_of(request).pool.chat,
+        message.model,
+        lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
+    )
+    return reply.n_tokens

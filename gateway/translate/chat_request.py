@@ -1,7 +1,5 @@
 """A chat completion request as `GenerateRequest`."""
 
-import json
-
 from gateway.schemas.chat import (
     AllowedTools,
     ChatRequest,
@@ -13,9 +11,10 @@ from gateway.schemas.chat import (
     ToolCall,
 )
 from gateway.translate.formats import constraint
+from gateway.translate.request_parts import as_tool, not_text, tool_choice
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
 from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
+from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 
@@ -90,12 +89,8 @@ def _old_id(name: str) -> str:
 
 
 def tool_of(tool: Tool) -> chat_pb2.Tool:
-    return chat_pb2.Tool(
-        name=tool.function.name,
-        description=tool.function.description or "",
-        parameters_json=json.dumps(tool.function.parameters or {}, ensure_ascii=False),
-        strict=bool(tool.function.strict),
-    )
+    made = tool.function
+    return as_tool(made.name, made.description, made.parameters, made.strict)
 
 
 def _text(message: Message, at: int) -> str:
@@ -104,11 +99,7 @@ def _text(message: Message, at: int) -> str:
     pieces = []
     for number, part in enumerate(message.content):
         if isinstance(part, OtherPart):
-            raise UnsupportedParameter(
-                ErrorText("content_unsupported", kind=part.type),
-                param=f"messages[{at}].content[{number}].type",
-                suggestions=(ErrorText("send_text"),),
-            )
+            raise not_text(part.type, f"messages[{at}].content[{number}].type")
         pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
 
@@ -128,4 +119,4 @@ def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
         choice = choice.allowed_tools.mode
     if choice != "none" and not names:
         raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
-    return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
+    return tool_choice(choice)

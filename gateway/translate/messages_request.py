@@ -18,6 +18,7 @@ from gateway.schemas.messages import (
     ToolUseBlock,
 )
 from gateway.translate.formats import schema_constraint
+from gateway.translate.request_parts import as_tool, not_text
 from gateway.translate.sampling import ChatDefaults
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
@@ -119,11 +120,7 @@ def _turns(body: CountTokensRequest) -> list[RoleBlocks]:
 
 def _check_readable(block: Block, place: str) -> None:
     if isinstance(block, OtherBlock):
-        raise UnsupportedParameter(
-            ErrorText("content_unsupported", kind=block.type),
-            param=f"{place}.type",
-            suggestions=(ErrorText("send_text"),),
-        )
+        raise not_text(block.type, f"{place}.type")
     if isinstance(block, ToolResultBlock):
         for number, part in enumerate(_blocks(block.content)):
             _check_readable(part, f"{place}.content[{number}]")
@@ -192,14 +189,7 @@ def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:
                 param=f"tools[{at}].type",
                 suggestions=(ErrorText("offer_tool_with_schema"),),
             )
-        tools.append(
-            chat_pb2.Tool(
-                name=tool.name,
-                description=tool.description or "",
-                parameters_json=json.dumps(tool.input_schema),
-                strict=bool(tool.strict),
-            )
-        )
+        tools.append(as_tool(tool.name, tool.description, tool.input_schema, tool.strict))
     return tools
 
 

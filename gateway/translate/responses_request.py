@@ -1,6 +1,5 @@
 """A request of the Responses API as `GenerateRequest`: its items become messages."""
 
-import json
 from collections.abc import Sequence
 
 from gateway.schemas.responses import (
@@ -19,6 +18,7 @@ from gateway.schemas.responses import (
     ResponsesRequest,
 )
 from gateway.translate.formats import schema_constraint
+from gateway.translate.request_parts import as_tool, not_text, tool_choice
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest, UnsupportedParameter
@@ -74,7 +74,7 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
         messages += _messages(body.input)
     conversation = chat_pb2.Conversation(
         messages=messages,
-        tools=[_tool(tool) for tool in _offered(body)],
+        tools=[as_tool(t.name, t.description, t.parameters, t.strict) for t in _offered(body)],
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
     )
@@ -142,22 +142,9 @@ def _text(content: Content, where: str, field: str = "content") -> str:
     pieces = []
     for number, part in enumerate(content):
         if isinstance(part, OtherPart):
-            raise UnsupportedParameter(
-                ErrorText("content_unsupported", kind=part.type),
-                param=f"{where}.{field}[{number}].type",
-                suggestions=(ErrorText("send_text"),),
-            )
+            raise not_text(part.type, f"{where}.{field}[{number}].type")
         pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
-
-
-def _tool(tool: FunctionTool) -> chat_pb2.Tool:
-    return chat_pb2.Tool(
-        name=tool.name,
-        description=tool.description or "",
-        parameters_json=json.dumps(tool.parameters or {}, ensure_ascii=False),
-        strict=bool(tool.strict),
-    )
 
 
 def _offered(body: ResponsesRequest) -> list[FunctionTool]:
@@ -176,12 +163,12 @@ def _tool_choice(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
     if choice == "required" and not body.tools:
         raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
     if isinstance(choice, str):
-        return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.upper()}"))
+        return tool_choice(choice)
     if not choice.names <= {tool.name for tool in body.tools or []}:
         raise InvalidRequest(ErrorText("tool_choice_unknown"), param="tool_choice")
     if isinstance(choice, NamedTool):
         return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.name)
-    return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{choice.mode.upper()}"))
+    return tool_choice(choice.mode)
 
 
 def _constraint(body: ResponsesRequest) -> chat_pb2.Constraint | None:

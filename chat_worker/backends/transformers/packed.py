@@ -7,21 +7,18 @@ half the time. The results are the same.
 import torch
 from torch import Tensor, nn
 
-from chat_worker.backends.transformers.precision import can_pack
+from chat_worker.backends.transformers import onednn
 
 
 class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.bias = linear.bias
-        # No buffer: it is opaque, and can be neither copied nor saved.
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        # No buffer: it can be neither copied nor saved.
+        self._packed = onednn.reordered(linear.weight.detach())
 
     def forward(self, values: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            values, self._packed, self.bias, "none", [], ""
-        )
-        return product
+        return onednn.linear(values, self._packed, self.bias)
 
 
 @torch.inference_mode()
@@ -45,4 +42,4 @@ def pack_linears(model: nn.Module, stored: torch.dtype | None) -> None:
 
 
 def _is_packable(module: nn.Module) -> bool:
-    return type(module) is nn.Linear and can_pack(module.weight.dtype)
+    return type(module) is nn.Linear and onednn.can_reorder(module.weight.dtype)

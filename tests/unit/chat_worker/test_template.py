@@ -1,7 +1,7 @@
 """Model templates: what they may do as transformers lets them, and what they may not."""
 
 import pytest
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError
 
 from chat_worker.messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
@@ -103,6 +103,57 @@ def test_a_template_that_is_not_jinja_is_noticed_when_it_is_compiled() -> None:
 def test_a_hostile_template_fails_its_request_and_nothing_else(source: str) -> None:
     with pytest.raises((InvalidRequest, TemplateError)):
         render(source)
+
+
+LARGE = (
+    "{% set large = 'a' * 9000000 %}{% macro show(a, b='') %}{{ a }}{{ caller() }}{% endmacro %}"
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ § }}",
+        "{{ 'x' ~ (§) }}",
+        "{{ -((§)|length) }}",
+        "{{ (§) is string and (§)[0] in {'k': §}.k }}",
+        "{{ 'x' if § else 'y' }}",
+        "{{ [1, §] }}",
+        "{{ ''.join([§]) }}",
+        "{{ 'x'|replace('x', new=§) }}",
+        "{{ 'xyz'[(§)|length:] }}",
+        "{% if § %}{% endif %}",
+        "{% if 0 %}{% elif § %}{% endif %}",
+        "{% for c in § %}{% break %}{% endfor %}",
+        "{% for c in [1] if § %}{% endfor %}",
+        "{% set y = § %}",
+        "{% set y %}{{ § }}{% endset %}",
+        "{% macro m(p=§) %}{{ p }}{% endmacro %}{{ m() }}",
+        "{% call show(1) %}{{ § }}{% endcall %}",
+        "{% call show(1, b=§) %}{% endcall %}",
+        "{% filter upper %}{{ § }}{% endfilter %}",
+        "{% with y = § %}{% endwith %}",
+        "{% generation %}{{ § }}{% endgeneration %}",
+    ],
+)
+def test_a_concatenation_is_bounded_wherever_it_stands(source: str) -> None:
+    render(LARGE + source.replace("§", "large"))
+    with pytest.raises(InvalidRequest, match="what templates must not do"):
+        render(LARGE + source.replace("§", "large ~ large"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'a' ~ 'b' }}",
+        "{{ messages|length ~ none ~ nothing ~ 1.5 ~ true ~ [1, 'x'] ~ {'k': 1} }}",
+        "{{ 'a' ~ 'b' * 2 ~ 'c'|upper }} {{ ('a' ~ 1) == 'a1' }} {{ ('a' ~ 'b')|length }}",
+        "{% for m in messages %}{{ loop.index ~ m.role ~ ('-' ~ m.content if m) }}{% endfor %}",
+    ],
+)
+def test_a_concatenation_is_jinjas(source: str) -> None:
+    messages = [{"role": "user", "content": "hello"}]
+    assert render(source) == Environment().from_string(source).render(messages=messages)
 
 
 @pytest.mark.parametrize(

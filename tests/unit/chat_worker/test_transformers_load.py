@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from chat_worker.backend import Backend
-from chat_worker.backends.transformers import precision
+from chat_worker.backends.transformers import onednn, precision
 from chat_worker.backends.transformers.compiled import compile_model
 from chat_worker.backends.transformers.load import load
 from chat_worker.backends.transformers.precision import device
@@ -150,7 +150,7 @@ def test_auto_is_the_checkpoints_format_only_where_the_cpu_is_good_at_it(
 ) -> None:
     spec = LoadSpec(backend="transformers", path="")
     for able, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(precision, "_cpu_multiplies_bfloat16", lambda able=able: able)
+        monkeypatch.setattr(onednn, "multiplies_bfloat16", lambda able=able: able)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         assert precision.dtype(spec, torch.bfloat16) == expected
         assert precision.dtype(spec, torch.float16) == expected

@@ -16,9 +16,11 @@ from transformers import (
     RobertaConfig,
 )
 
+from embed_worker.encoders import convert
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.converted import read_record
+from embed_worker.encoders.forms import UnpaddedForm
 
 DIMENSION = 64
 WINDOW = 16
@@ -86,3 +88,15 @@ def test_vectors_are_those_of_torch_whatever_the_attention(
         for model in (converted, reference)
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_model_that_does_not_match_without_padding_has_its_own_attention_again_with_it(
+    built_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, kept = tmp_path / "model", tmp_path / "kept"
+    make(folder, built_in, RobertaConfig(**SHAPE))
+    kept.mkdir()
+    monkeypatch.setitem(convert.LEAST_COSINES, UnpaddedForm, 2.0)
+    record = convert.convert(folder, kept, lambda *_: None)
+    assert not record.unpadded
+    assert record.cosines["f32"] > 0.99999

@@ -1,0 +1,38 @@
+"""What several kinds of requests hold alike: tools, a choice of them, content that is no text."""
+
+import json
+from typing import Any
+
+from protos.error_texts import ErrorText
+from protos.errors import UnsupportedParameter
+from protos.y26hkx.v1 import chat_pb2
+
+
+def as_tool(
+    name: str, description: str | None, parameters: dict[str, Any] | None, strict: bool | None
+) -> chat_pb2.Tool:
+    """
+    Args:
+        parameters: a JSON schema; None: it takes none.
+        strict: whether calls are held to it.
+    """
+    return chat_pb2.Tool(
+        name=name,
+        description=description or "",
+        parameters_json=json.dumps(parameters or {}, ensure_ascii=False),
+        strict=bool(strict),
+    )
+
+
+def tool_choice(mode: str) -> chat_pb2.ToolChoice:
+    """Of no tool by name: "none", "auto" or "required"."""
+    return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.Mode.Value(f"MODE_{mode.upper()}"))
+
+
+def not_text(kind: str, param: str) -> UnsupportedParameter:
+    """The refusal of content of type `kind`, which stands at `param`."""
+    return UnsupportedParameter(
+        ErrorText("content_unsupported", kind=kind),
+        param=param,
+        suggestions=(ErrorText("send_text"),),
+    )
