@@ -24,6 +24,9 @@ Overflow = Literal["trim", "refuse"]
 Encode = Callable[[Conversation], list[int]]
 # So many tokens behind a cut, the tokens are those of the whole text again.
 SETTLED_TOKENS = 256
+# What is said of input that is too long, without and with the reason of the limit.
+EXACTLY = ("input_too_long", "input_too_long_because")
+AT_LEAST = ("input_too_long_at_least", "input_too_long_at_least_because")
 
 
 @dataclass(frozen=True)
@@ -206,12 +209,12 @@ def _too_long(
     Args:
         is_least: there are more tokens than `n_tokens`, which were not counted.
     """
-    name = "input_too_long_at_least" if is_least else "input_too_long"
     numbers = {"n_tokens": n_tokens, "most": bounds.max_tokens}
+    plain, because = AT_LEAST if is_least else EXACTLY
     return ContextLengthExceeded(
-        ErrorText(f"{name}_because", **numbers, why=bounds.why)
+        ErrorText(because, **numbers, why=bounds.why)
         if bounds.why
-        else ErrorText(name, **numbers),
+        else ErrorText(plain, **numbers),
         param=param,
         suggestions=(ErrorText("shorten_input"), ErrorText("raise_context")),
         metadata={"input_tokens": str(n_tokens), "max_input_tokens": str(bounds.max_tokens)},
