@@ -1,7 +1,9 @@
-"""`run.py test`: the tests in two sessions, each in a process of its own.
+"""`run.py test`: the tests in three sessions, each in a process of its own.
 
-The first loads model libraries into pytest's own process, the second serves gRPC in it. No process
-of ours ever has both, and one that had crashed now and then, deep in native code.
+One loads model libraries into pytest's own process, the others serve gRPC in it. No process of
+ours ever has both, and one that had crashed now and then, deep in native code. Unit and contract
+tests run beside the model libraries' session; those of whole services, which watch time and memory,
+run alone.
 """
 
 import subprocess
@@ -13,6 +15,7 @@ from bootstrap.progress import say
 from bootstrap.settings import ROOT
 
 WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
+OF_WHOLE_SERVICES = ("tests/clients", "tests/faults", "tests/stack")
 FAST, COVERAGE = "--fast", "--coverage"
 
 
@@ -24,44 +27,40 @@ def test(python: Path, arguments: Sequence[str], env: Mapping[str, str]) -> int:
             --coverage measures which lines ran, in all processes, and prints them at the end.
     """
     chosen = [argument for argument in arguments if argument not in (FAST, COVERAGE)]
-    fast, coverage = FAST in arguments, [str(python), "-m", "coverage"]
+    fast = FAST in arguments
     if fast:
         chosen += ["-m", "not slow"]
     if COVERAGE not in arguments:
-        return _in_sessions([str(python), "-m", "pytest"], chosen, fast, env)
+        return _in_sessions([str(python), "-m", "pytest", *chosen], chosen, fast, env)
+    coverage = [str(python), "-m", "coverage"]
     _run([*coverage, "erase"], env)
-    failed = _in_sessions([*coverage, "run", "-m", "pytest"], chosen, fast, env)
-    return (
-        failed or _run([*coverage, "combine", "--quiet"], env) or _run([*coverage, "report"], env)
-    )
+    measured = [*coverage, "run", "-m", "pytest", *chosen]
+    failed = _in_sessions(measured, chosen, fast, env)
+    _run([*coverage, "combine", "--quiet"], env)
+    return _run([*coverage, "report"], env) or failed
 
 
 def _in_sessions(
-    pytest: Sequence[str], arguments: Sequence[str], at_once: bool, env: Mapping[str, str]
+    command: Sequence[str], arguments: Sequence[str], fast: bool, env: Mapping[str, str]
 ) -> int:
     if any(_is_path(argument) for argument in arguments):
-        return _run([*pytest, *arguments], env)
-    first = [*pytest, *arguments, *WITH_MODEL_LIBRARIES]
-    second = [*pytest, *arguments, *(f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES)]
-    return (_at_once if at_once else _in_turn)(first, second, env)
+        return _run(command, env)
+    others = [f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES + OF_WHOLE_SERVICES]
+    failed = _at_once([*command, *others], [*command, *WITH_MODEL_LIBRARIES], env)
+    if fast:
+        return failed
+    say("· tests of whole services …")
+    return _run([*command, *OF_WHOLE_SERVICES], env) or failed
 
 
-def _in_turn(first: Sequence[str], second: Sequence[str], env: Mapping[str, str]) -> int:
-    say("· tests that load models into their own process …")
-    failed = _run(first, env)
-    say("· all other tests …")
-    return _run(second, env) or failed
-
-
-def _at_once(first: Sequence[str], second: Sequence[str], env: Mapping[str, str]) -> int:
-    """Fast tests only: the slow ones measure memory, and time what the others would hold up."""
-    say("· all other tests; beside them, and printed after, those that load model libraries …")
+def _at_once(shown: Sequence[str], beside: Sequence[str], env: Mapping[str, str]) -> int:
+    say("· unit and contract tests; beside them, and printed after, those that load models …")
     with tempfile.TemporaryFile() as printed:
-        with subprocess.Popen(first, cwd=ROOT, env=env, stdout=printed, stderr=printed) as beside:
-            failed = _run(second, env)
+        with subprocess.Popen(beside, cwd=ROOT, env=env, stdout=printed, stderr=printed) as running:
+            failed = _run(shown, env)
         printed.seek(0)
         say(printed.read().decode(errors="replace"))
-    return failed or beside.returncode
+    return failed or running.returncode
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:
