@@ -57,7 +57,7 @@ class StackSettings:
         inherited = {**own, **options}
         given = {name.upper(): value for name, value in {**dotenv(), **inherited}.items()}
         translation = translate(given)
-        values = given | translation.values
+        values = {**given, **translation.values}
         return cls(
             inherited=inherited,
             values=values,
