@@ -254,9 +254,8 @@ class ChatSettings(RuntimeSettings):
     def _factors(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        # From the last to the first, which counts where a name is there twice.
         parts = [part.partition(":") for part in value.split(",") if part.strip()]
-        return {name.strip().lower(): factor.strip() for name, _, factor in reversed(parts)}
+        return {name.strip().lower(): factor.strip() for name, _, factor in parts}
 
     @property
     def preload(self) -> bool:

@@ -23,8 +23,8 @@ class Deprecated:
         name: the variable.
         replacement: the setting that says it now; empty: nothing does.
         meaning: raises ValueError for a value that has none.
-        conflict: where both are set, which value counts: the old one, the new one, or the new
-            one's list with the old one's entry at its end.
+        conflict: where both are set, which value counts: the old one, the new one, or both: the
+            new one's list with the old one's entry, where it has none of that name.
         reason: why it sets nothing.
     """
 
@@ -76,7 +76,10 @@ def _chosen(old: Deprecated, meant: str | None, present: str) -> str | None:
     """The replacement's value; None: it stays as it is."""
     if meant is None or not present or old.conflict == "old":
         return meant
-    return f"{present},{meant}" if old.conflict == "both" else None
+    named = [entry.partition(":")[0].strip().lower() for entry in present.split(",")]
+    if old.conflict == "new" or meant.partition(":")[0] in named:
+        return None
+    return f"{present},{meant}"
 
 
 def _note(old: Deprecated, value: str, meant: str | None, present: str, chosen: str | None) -> str:

@@ -61,10 +61,20 @@ def test_what_was_switched_off_stays_off_whatever_else_is_set() -> None:
     assert "overrides MODEL_IDLE_TIMEOUT=60" in translation.notes[0]
 
 
-def test_an_old_number_yields_to_the_setting_that_replaces_it_and_says_so() -> None:
-    translation = translate({"STRICT_MEMORY_CHECK": "1", "MIN_REMAIN_AFTER_LOAD_GB": "3"})
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("STRICT_MEMORY_CHECK=1", "MIN_REMAIN_AFTER_LOAD_GB=3"),
+        ("MEMORY_EXPANSION_8BIT=1.3", "TRANSFORMERS_MEMORY_FACTORS=none:2,8BIT:1.2"),
+        ("PRELOAD_MAIN_MODEL=1", "PRELOAD_MODELS=a,main"),
+    ],
+)
+def test_an_old_value_yields_to_the_setting_that_replaces_it_and_says_so(
+    old: str, new: str
+) -> None:
+    translation = translate(dict(said.split("=") for said in (old, new)))
     assert translation.values == {}
-    assert "no effect, as MIN_REMAIN_AFTER_LOAD_GB=3 is set" in translation.notes[0]
+    assert f"{old} has no effect, as {new} is set" in translation.notes[0]
 
 
 def test_every_replacement_is_a_setting_and_no_old_variable_is_one() -> None:
