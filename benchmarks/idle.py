@@ -29,7 +29,7 @@ def sizes(stack: RunningStack) -> dict[str, int]:
 def main(argv: list[str]) -> int:
     argparse.ArgumentParser(prog="run.py bench idle", description=__doc__).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"MODEL_IDLE_TIMEOUT": "10", "MODEL_UNLOAD_CHECK_INTERVAL": "1"}
+        settings = {"MODEL_IDLE_TIMEOUT": "10"}
         with RunningStack(Path(folder) / "stack.log", **settings) as stack:
             time.sleep(SETTLE_S)
             before = sizes(stack)

@@ -14,8 +14,9 @@ HELP = """\
 python3 run.py COMMAND [arguments]
 
   serve   [--host 127.0.0.1] [--port 8001] …   set up, then serve: gateway, chat and embeddings
-  test    [pytest's arguments]                 run all tests, or those named
-  check                                        format, lint, types, import contracts, drift
+  test    [--fast] [--coverage] [pytest's …]   run all tests, those that are not slow, or those
+                                               named; --coverage measures which lines ran
+  check   [STEP …]                             format, lint, types, import contracts, drift
   bench   NAME …                               measure, each figure beside a peer's
   setup   [EXTRA …]                            set up .venv, for these extras only (all), and stop
   lock    [--upgrade]                          write requirements.lock anew
@@ -66,10 +67,10 @@ def _bench(settings: Settings, arguments: list[str]) -> int:
     return _become([python, "-m", "benchmarks", *arguments], settings.variables)
 
 
-def _check(settings: Settings, _: list[str]) -> int:
+def _check(settings: Settings, arguments: list[str]) -> int:
     from bootstrap.check import check
 
-    return check(_development_python(settings), settings.variables)
+    return check(_development_python(settings), settings.variables, arguments)
 
 
 def _setup(settings: Settings, arguments: list[str]) -> int:

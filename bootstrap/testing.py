@@ -1,10 +1,13 @@
-"""`run.py test`: the tests in two sessions, each in a process of its own.
+"""`run.py test`: the tests in three sessions, each in a process of its own.
 
-The first loads model libraries into pytest's own process, the second serves gRPC in it. No process
-of ours ever has both, and one that had crashed now and then, deep in native code.
+One loads model libraries into pytest's own process, the others serve gRPC in it. No process of
+ours ever has both, and one that had crashed now and then, deep in native code. Unit and contract
+tests run beside the model libraries' session; those of whole services, which watch time and memory,
+run alone.
 """
 
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,18 +15,57 @@ from bootstrap.progress import say
 from bootstrap.settings import ROOT
 
 WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
+OF_WHOLE_SERVICES = ("tests/clients", "tests/faults", "tests/stack")
+FAST, COVERAGE = "--fast", "--coverage"
 
 
 def test(python: Path, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run all tests, or in one session those that `arguments` choose; 0 if all passed."""
+    """Run all tests, or in one session those that `arguments` choose; 0 if all passed.
 
-    def session(*more: str) -> int:
-        command = [str(python), "-m", "pytest", *arguments, *more]
-        return subprocess.run(command, cwd=ROOT, env=dict(env), check=False).returncode
+    Args:
+        arguments: pytest's, and two of ours: --fast leaves out the tests marked as slow,
+            --coverage measures which lines ran, in all processes, and prints them at the end.
+    """
+    chosen = [argument for argument in arguments if argument not in (FAST, COVERAGE)]
+    fast = FAST in arguments
+    if fast:
+        chosen += ["-m", "not slow"]
+    if COVERAGE not in arguments:
+        return _in_sessions([str(python), "-m", "pytest", *chosen], chosen, fast, env)
+    coverage = [str(python), "-m", "coverage"]
+    _run([*coverage, "erase"], env)
+    measured = [*coverage, "run", "-m", "pytest", *chosen]
+    failed = _in_sessions(measured, chosen, fast, env)
+    _run([*coverage, "combine", "--quiet"], env)
+    return _run([*coverage, "report"], env) or failed
 
-    if any(not argument.startswith("-") for argument in arguments):
-        return session()
-    say("· tests that load models into their own process …")
-    first = session(*WITH_MODEL_LIBRARIES)
-    say("· all other tests …")
-    return session(*(f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES)) or first
+
+def _in_sessions(
+    command: Sequence[str], arguments: Sequence[str], fast: bool, env: Mapping[str, str]
+) -> int:
+    if any(_is_path(argument) for argument in arguments):
+        return _run(command, env)
+    others = [f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES + OF_WHOLE_SERVICES]
+    failed = _at_once([*command, *others], [*command, *WITH_MODEL_LIBRARIES], env)
+    if fast:
+        return failed
+    say("· tests of whole services …")
+    return _run([*command, *OF_WHOLE_SERVICES], env) or failed
+
+
+def _at_once(shown: Sequence[str], beside: Sequence[str], env: Mapping[str, str]) -> int:
+    say("· unit and contract tests; beside them, and printed after, those that load models …")
+    with tempfile.TemporaryFile() as printed:
+        with subprocess.Popen(beside, cwd=ROOT, env=env, stdout=printed, stderr=printed) as running:
+            failed = _run(shown, env)
+        printed.seek(0)
+        say(printed.read().decode(errors="replace"))
+    return failed or running.returncode
+
+
+def _run(command: Sequence[str], env: Mapping[str, str]) -> int:
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+
+
+def _is_path(argument: str) -> bool:
+    return not argument.startswith("-") and (ROOT / argument.partition("::")[0]).exists()

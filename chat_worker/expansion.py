@@ -12,13 +12,8 @@ from worker_runtime.memory.need import Need
 
 
 def as_told(ladder: Ladder, settings: ChatSettings) -> Ladder:
-    """`ladder`, with needs by the variable of the weights' quantization where that is set."""
-    factors = {
-        "none": settings.expansion_fp,
-        "8bit": settings.expansion_8bit,
-        "4bit": settings.expansion_4bit,
-    }
-    factor = factors[settings.quantization]
+    """`ladder`, with needs by the factor of the weights' quantization where there is one."""
+    factor = settings.memory_factors.get(settings.quantization)
     if factor is None:
         return ladder
 

@@ -1,9 +1,10 @@
 """The chat worker's settings; the only place of this package that reads the environment."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, PositiveFloat, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
 from chat_worker.plugins.models import installed_backends
 from worker_runtime.settings import RuntimeSettings
@@ -20,9 +21,8 @@ BACKEND_NAMES = {
     "llamacpp": "llama.cpp",
     "llama": "llama.cpp",
 }
-
-
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "": "auto"}
+Quantization = Literal["none", "4bit", "8bit"]
 
 
 class ChatSettings(RuntimeSettings):
@@ -62,11 +62,6 @@ class ChatSettings(RuntimeSettings):
         default={},
         validation_alias="REMOTE_API_KEYS",
         description='Keys for those servers, by the names that the file uses: {"name": "key"}.',
-    )
-    preload: bool = Field(
-        default=False,
-        validation_alias="PRELOAD_MAIN_MODEL",
-        description="Load the main model at the start instead of with its first request.",
     )
     parallel: int = Field(
         default=4,
@@ -131,7 +126,7 @@ class ChatSettings(RuntimeSettings):
             "or float32 (fp32). auto: the checkpoint's own, or float32 where the CPU is slow at it."
         ),
     )
-    quantization: Literal["none", "4bit", "8bit"] = Field(
+    quantization: Quantization = Field(
         default="none",
         validation_alias="MODEL_QUANTIZATION",
         description="Weights of a transformers model in 4bit or 8bit, through bitsandbytes.",
@@ -144,31 +139,13 @@ class ChatSettings(RuntimeSettings):
             "On a CPU its weights are packed instead, which is."
         ),
     )
-    expansion_fp: float | None = Field(
-        default=None,
-        gt=0,
-        validation_alias="MEMORY_EXPANSION_FP",
+    memory_factors: Annotated[dict[Quantization, PositiveFloat], NoDecode] = Field(
+        default={},
+        validation_alias="TRANSFORMERS_MEMORY_FACTORS",
         description=(
-            "Memory that a transformers model is taken to need, as a multiple of its files' size; "
-            "unset: computed."
+            "Memory that a transformers model is taken to need, as a multiple of its files' size "
+            'by MODEL_QUANTIZATION, such as "none:2.2,8bit:1.3,4bit:1.15"; unset: computed.'
         ),
-    )
-    expansion_8bit: float | None = Field(
-        default=None,
-        gt=0,
-        validation_alias="MEMORY_EXPANSION_8BIT",
-        description="The same with MODEL_QUANTIZATION=8bit.",
-    )
-    expansion_4bit: float | None = Field(
-        default=None,
-        gt=0,
-        validation_alias="MEMORY_EXPANSION_4BIT",
-        description="The same with MODEL_QUANTIZATION=4bit.",
-    )
-    low_cpu_mem_usage: bool = Field(
-        default=True,
-        validation_alias="LOW_CPU_MEM_USAGE",
-        description="Kept for old configurations: transformers models are always loaded so.",
     )
     max_input_tokens: int = Field(
         default=0,
@@ -271,6 +248,19 @@ class ChatSettings(RuntimeSettings):
     @classmethod
     def _known_quantization(cls, value: object) -> object:
         return (value.strip().lower() or "none") if isinstance(value, str) else value
+
+    @field_validator("memory_factors", mode="before")
+    @classmethod
+    def _factors(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = [part.partition(":") for part in value.split(",") if part.strip()]
+        return {name.strip().lower(): factor.strip() for name, _, factor in parts}
+
+    @property
+    def preload(self) -> bool:
+        """Whether the main model is loaded at the start."""
+        return self.preloads("main")
 
     @property
     def request_tokens(self) -> int:

@@ -19,6 +19,7 @@ from cli.risks import Risk
 from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
+from protos.deprecated_settings import DEPRECATED
 from simple.settings import SimpleSettings
 from worker_runtime.machine import GIB, Machine
 
@@ -70,6 +71,8 @@ def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[Risk]:
         dotenv: names in the .env file, of which all should be known.
     """
     known = _known_names()
+    for note in settings.deprecated:
+        yield Risk("deprecated_setting", "info", note, "docs/operations.md lists all such names")
     for name in sorted(settings.values.keys() - known):
         like = difflib.get_close_matches(name, known, 1, LIKENESS)
         if like:
@@ -157,7 +160,7 @@ def python_version(found: tuple[int, int] = sys.version_info[:2]) -> Iterator[Ri
 
 
 def _known_names() -> set[str]:
-    known = set(OTHER_NAMES)
+    known = OTHER_NAMES | {old.name for old in DEPRECATED}
     for service in SERVICES:
         for name, field in service.model_fields.items():
             alias = field.validation_alias

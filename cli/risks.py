@@ -52,6 +52,10 @@ def has_keys(settings: StackSettings) -> bool:
     return any(settings.values.get(name) for name in ("API_KEYS", "API_KEY", "API_KEYS_FILE"))
 
 
+def never_unloads(settings: StackSettings) -> bool:
+    return settings.values.get("MODEL_IDLE_TIMEOUT", "").strip().startswith("-")
+
+
 def _exposure(settings: StackSettings) -> Iterator[Risk]:
     if not is_loopback(settings.host) and not has_keys(settings):
         yield Risk(
@@ -103,11 +107,12 @@ def _memory(machine: Machine) -> Iterator[Risk]:
 
 def _settings(settings: StackSettings) -> Iterator[Risk]:
     value = settings.values.get
-    if not is_on(value("MODEL_UNLOAD_ENABLED", "1")):
+    if never_unloads(settings):
         yield Risk(
             "never_unloads",
             "warning",
-            "MODEL_UNLOAD_ENABLED is off: a loaded model keeps its memory until it is unloaded",
+            f"MODEL_IDLE_TIMEOUT={value('MODEL_IDLE_TIMEOUT')}: a loaded model keeps its memory "
+            "until it is unloaded by hand",
             "POST /v1/models/unload gives it back",
         )
     if is_on(value("COMPILE_MODEL", "0")):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from protos.deprecated_settings import translate
 from protos.loopback import is_loopback
 
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
@@ -22,7 +23,9 @@ class StackSettings:
 
     Args:
         inherited: the environment that the services get.
-        values: environment over .env, by upper-case name; for looking up, not for passing on.
+        values: environment over .env, by upper-case name, with deprecated variables translated;
+            for looking up, not for passing on.
+        deprecated: a sentence about each deprecated variable among them.
         host: GATEWAY_HOST; what the API listens on.
         port: GATEWAY_PORT; 0 for a free one.
         chat_port: CHAT_WORKER_PORT; 0 for a free one.
@@ -34,6 +37,7 @@ class StackSettings:
 
     inherited: Mapping[str, str] = field(repr=False)
     values: Mapping[str, str] = field(repr=False)
+    deprecated: tuple[str, ...]
     host: str
     port: int
     chat_port: int
@@ -51,10 +55,13 @@ class StackSettings:
         """
         own = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
         inherited = {**own, **options}
-        values = {name.upper(): value for name, value in {**dotenv(), **inherited}.items()}
+        given = {name.upper(): value for name, value in {**dotenv(), **inherited}.items()}
+        translation = translate(given)
+        values = {**given, **translation.values}
         return cls(
             inherited=inherited,
             values=values,
+            deprecated=translation.notes,
             host=values.get("GATEWAY_HOST", "127.0.0.1"),
             port=_port(values, "GATEWAY_PORT", 8001),
             chat_port=_port(values, "CHAT_WORKER_PORT", 0),

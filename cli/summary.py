@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from cli.risks import has_keys, risks
-from cli.settings import StackSettings, is_on
+from cli.risks import has_keys, never_unloads, risks
+from cli.settings import StackSettings
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.memory.profile import Choice, size_of
 
@@ -27,14 +27,16 @@ def summary(
     for choice in choices:
         yield f"  {choice_line(choice)}"
     yield f"input limit      {_input_limit(settings)} (MAX_INPUT_TOKENS)"
-    if not is_on(settings.values.get("MODEL_UNLOAD_ENABLED", "1")):
-        yield "idle unloading   off (MODEL_UNLOAD_ENABLED)"
+    if never_unloads(settings):
+        yield "idle unloading   off (MODEL_IDLE_TIMEOUT)"
     if settings.chat_workers is not None:
         yield f"chat workers     {settings.chat_workers or 'none'} (CHAT_WORKERS is set)"
     if settings.embed_workers is not None:
         yield f"embed workers    {settings.embed_workers or 'none'} (EMBED_WORKERS is set)"
     for risk in risks(settings, machine):
         yield f"risk             {risk}"
+    for note in settings.deprecated:
+        yield f"old setting      {note}"
     yield f"docs             {DOCS}"
 
 

@@ -51,11 +51,6 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="EMBEDDING_FALLBACK_TO_DEFAULT",
         description="Serve the default model for unknown names instead of answering 404.",
     )
-    preload: bool = Field(
-        default=False,
-        validation_alias="PRELOAD_EMBEDDING_MODEL",
-        description="Load the default model at the start instead of with its first request.",
-    )
     backend: str = Field(
         default="auto",
         pattern=r"^(auto|sentence-transformers|openvino|llama\.cpp)$",
@@ -97,17 +92,6 @@ class EmbedSettings(RuntimeSettings):
         ge=1,
         validation_alias="MAX_BATCH_SIZE",
         description="Most texts that are computed together.",
-    )
-    least_batch_rows: int = Field(
-        default=1,
-        ge=1,
-        validation_alias="MIN_BATCH_SIZE",
-        description="Kept for old configurations: a batch never waits for more texts.",
-    )
-    adaptive_batches: bool = Field(
-        default=True,
-        validation_alias="ADAPTIVE_BATCH_SIZING",
-        description="Kept for old configurations: batches are always sized by their tokens.",
     )
     batch_tokens: int = Field(
         default=0,
@@ -177,6 +161,11 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="EMBEDDING_CACHE_DIR_MB",
         description="Most MiB in that folder; the least recently used vectors go.",
     )
+
+    @property
+    def preload(self) -> bool:
+        """Whether the default model is loaded at the start."""
+        return self.preloads("default-embedding")
 
     def engine_environment(self, backend: str) -> dict[str, str]:
         return super().engine_environment(backend) | {

@@ -39,21 +39,22 @@ class RateLimit:
         self.item: RateLimitItem = parse(rate)
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._storage = shared_storage(storage_uri) if storage_uri else None
-        self._shared = SharedLimiter(self._storage) if self._storage is not None else None
-        self._shared_again_s = 0.0
+        self.shared = SharedLimiter(self._storage) if self._storage is not None else None
+        # On the monotonic clock: until then the shared storage is not asked.
+        self.shared_again_s = 0.0
         self._clocks_differ_s = time.time() - time.monotonic()
 
     async def hit(self, client: str) -> tuple[bool, int, float]:
         """Whether it is allowed, how many are left, and when the window resets (epoch seconds)."""
         now_s = time.monotonic()
-        if self._shared is not None and now_s >= self._shared_again_s:
+        if self.shared is not None and now_s >= self.shared_again_s:
             try:
                 async with asyncio.timeout(SHARED_BUDGET_S):
-                    allowed = await self._shared.hit(self.item, client)
-                    window = await self._shared.get_window_stats(self.item, client)
+                    allowed = await self.shared.hit(self.item, client)
+                    window = await self.shared.get_window_stats(self.item, client)
                     return allowed, window.remaining, window.reset_time
             except (TimeoutError, OSError, StorageError) as error:
-                self._shared_again_s = now_s + SHARED_PAUSE_S
+                self.shared_again_s = now_s + SHARED_PAUSE_S
                 log.warning("the rate limit storage fails, counting locally: %r", error)
         self._forget_after_clock_jump()
         allowed = self._local.hit(self.item, client)

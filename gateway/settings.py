@@ -166,11 +166,6 @@ class GatewaySettings(SharedSettings):
         validation_alias="GATEWAY_DRAIN_S",
         description="Seconds running requests get to end after that.",
     )
-    exit_with_parent: bool = Field(
-        default=False,
-        validation_alias="EXIT_WITH_PARENT",
-        description="Drain and end when stdin closes, which a supervisor holds open.",
-    )
     default_temperature: float = Field(
         default=DEFAULT_TEMPERATURE,
         ge=RANGES["temperature"].low,
@@ -200,12 +195,6 @@ class GatewaySettings(SharedSettings):
         default=True,
         validation_alias="ENABLE_DETAILED_METRICS",
         description="Metrics of each model's process too, not of workers and sums only.",
-    )
-    metrics_interval_s: float = Field(
-        default=60.0,
-        gt=0,
-        validation_alias="METRICS_COLLECTION_INTERVAL",
-        description="Kept for old configurations: figures are as new as the page that shows them.",
     )
     access_log: bool = Field(
         default=True,

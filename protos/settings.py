@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from protos.deprecated_settings import translate
 
 WAY_OUT = (
     "set WORKER_TLS_CA, WORKER_TLS_CERT and WORKER_TLS_KEY, or WORKER_TRUSTED_NETWORK=1 if nobody "
     "else is on that network"
 )
-
-
-S = TypeVar("S", bound=BaseSettings)
 
 
 class Certificates(NamedTuple):
@@ -28,6 +35,40 @@ class Certificates(NamedTuple):
     authority: bytes
     chain: bytes
     key: bytes
+
+
+class DeprecatedSource(PydanticBaseSettingsSource):
+    """What old variables in `sources` set, by the names of the settings that replace them."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource
+    ) -> None:
+        super().__init__(settings_cls)
+        self._given = variables(*sources)
+
+    def __call__(self) -> dict[str, str]:
+        """
+        Raises:
+            ValidationError: a value means nothing.
+        """
+        translation = translate(self._given)
+        if translation.mistakes:
+            raise ValidationError.from_exception_data(
+                self.settings_cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("deprecated_setting", "{error}", {"error": why}),
+                        loc=(name,),
+                        input=self._given[name],
+                    )
+                    for name, why in translation.mistakes.items()
+                ],
+            )
+        known = [field.validation_alias for field in self.settings_cls.model_fields.values()]
+        return {name: value for name, value in translation.values.items() if name in known}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
+        raise NotImplementedError("old variables are translated together")
 
 
 class SharedSettings(BaseSettings):
@@ -63,6 +104,24 @@ class SharedSettings(BaseSettings):
             "are on, such as a container network of their own."
         ),
     )
+    exit_with_parent: bool = Field(
+        default=False,
+        validation_alias="EXIT_WITH_PARENT",
+        description="Drain and end when stdin closes, which a supervisor holds open.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that knows a setting wins."""
+        deprecated = DeprecatedSource(settings_cls, env_settings, dotenv_settings)
+        return init_settings, deprecated, env_settings, dotenv_settings
 
     @field_validator("*", mode="before")
     @classmethod
@@ -111,13 +170,33 @@ class SharedSettings(BaseSettings):
         return Certificates(*(path.read_bytes() for path in files))
 
 
+S = TypeVar("S", bound=SharedSettings)
+
+
+def variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
+    """The variables in `sources` by their upper-case names; the first that has one wins."""
+    found: dict[str, str] = {}
+    for source in reversed(sources):
+        if isinstance(source, EnvSettingsSource):
+            found |= {name.upper(): value or "" for name, value in source.env_vars.items()}
+    return found
+
+
 def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
     """The settings as the environment, .env and `given` have them; without a traceback for what is
-    wrong in them: the process ends with status 2 and a line per mistake on stderr."""
+    wrong in them: the process ends with status 2 and a line per mistake on stderr.
+
+    Old variables are mentioned there, unless the supervisor that started the service has done so.
+    """
     try:
-        return settings(**given)
+        read = settings(**given)
     except ValidationError as error:
         for problem in error.errors(include_input=False):
             reason = str(problem.get("ctx", {}).get("error", problem["msg"]))
             sys.stderr.write(": ".join([service, *map(str, problem["loc"]), reason]) + "\n")
         raise SystemExit(2) from None
+    if not read.exit_with_parent:
+        found = variables(EnvSettingsSource(settings), DotEnvSettingsSource(settings))
+        for note in translate(found).notes:
+            sys.stderr.write(f"{service}: {note}\n")
+    return read

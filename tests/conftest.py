@@ -1,10 +1,36 @@
-"""For all tests: what their loads teach is not kept where the user's programs look for it; and
-nothing is printed after pytest's summary line."""
+"""For all tests: what their loads teach is not kept where the user's programs look for it; which of
+them are slow; and nothing is printed after pytest's summary line."""
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
+# Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
+SLOW_FOLDERS = ("clients", "faults", "models", "stack")
+SLOW_MODULES = (
+    "contract/test_draining.py",
+    "unit/chat_worker/test_need.py",
+    "unit/chat_worker/test_transformers_engine.py",
+    "unit/cli/test_supervisor.py",
+    "unit/deploy/test_entry_commands.py",
+    "unit/embed_worker/test_architectures.py",
+    "unit/embed_worker/test_encoder_process.py",
+    "unit/embed_worker/test_need.py",
+    "unit/embed_worker/test_openvino_encoder.py",
+    "unit/protos/test_garbage.py",
+    "unit/worker_runtime/test_lifecycle_machine.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, by folder and module: what is slow in them is what they are about."""
+    slow = [TESTS / name for name in SLOW_FOLDERS + SLOW_MODULES]
+    for item in items:
+        if any(path == item.path or path in item.path.parents for path in slow):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -165,4 +165,6 @@ KEPT_VARIABLES = {
     "USERPROFILE",
     "LOCALAPPDATA",
     "APPDATA",
+    # Through which coverage measures the stack's processes, too.
+    "COVERAGE_PROCESS_CONFIG",
 }

@@ -24,7 +24,6 @@ from worker_runtime.memory.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
-STRICT_REMAIN_GB = 1.0
 # glibc asks for huge pages for what malloc maps. Weights and KV caches are read from end to end at
 # each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
 # looked at.
@@ -98,11 +97,6 @@ class RuntimeSettings(SharedSettings):
             "GiB), medium, large (more than 16 GiB); auto: by its memory; off: the plain defaults."
         ),
     )
-    auto_memory: bool = Field(
-        default=True,
-        validation_alias="AUTO_MEMORY_MANAGEMENT",
-        description="0: the same as PROFILE=off.",
-    )
     models_dir: Path = Field(
         default=Path("./models"),
         validation_alias="MODELS_DIR",
@@ -119,16 +113,10 @@ class RuntimeSettings(SharedSettings):
         validation_alias="MODEL_SCAN_TTL_SECONDS",
         description="Age in seconds at which the scan of the models folder is repeated.",
     )
-    unload_enabled: bool = Field(
-        default=True,
-        validation_alias="MODEL_UNLOAD_ENABLED",
-        description="Unload idle models.",
-    )
     idle_timeout_s: float = Field(
         default=3600.0,
-        ge=0,
         validation_alias="MODEL_IDLE_TIMEOUT",
-        description="Seconds after its last request until a model is unloaded.",
+        description="Seconds after its last request until a model is unloaded; -1: never.",
     )
     shed_after_s: float = Field(
         default=900.0,
@@ -140,16 +128,13 @@ class RuntimeSettings(SharedSettings):
             "unloaded."
         ),
     )
-    unload_check_interval_s: float = Field(
-        default=600.0,
-        gt=0,
-        validation_alias="MODEL_UNLOAD_CHECK_INTERVAL",
-        description="Kept for old configurations: unloading happens on time, nothing is polled.",
-    )
     preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PRELOAD_MODELS",
-        description="Comma-separated ids of models to load at the start.",
+        description=(
+            "Comma-separated ids of models to load at the start; main and default-embedding are "
+            "the models that serve requests without a name."
+        ),
     )
     pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -175,11 +160,6 @@ class RuntimeSettings(SharedSettings):
         default=True,
         validation_alias="MEMORY_CHECK",
         description="Refuse a load for which too little memory is left; off: load it all the same.",
-    )
-    strict_memory_check: bool = Field(
-        default=False,
-        validation_alias="STRICT_MEMORY_CHECK",
-        description="Keep 1 GiB free where MIN_REMAIN_AFTER_LOAD_GB does not say how much.",
     )
     min_remain_gb: float | None = Field(
         default=None,
@@ -229,11 +209,6 @@ class RuntimeSettings(SharedSettings):
         validation_alias="DRAIN_SECONDS",
         description="Seconds that running requests get to end on shutdown or unload.",
     )
-    exit_with_parent: bool = Field(
-        default=False,
-        validation_alias="EXIT_WITH_PARENT",
-        description="Drain and exit when the process that started this one is gone.",
-    )
 
     @classmethod
     def settings_customise_sources(
@@ -245,7 +220,10 @@ class RuntimeSettings(SharedSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The first that knows a setting wins."""
-        return init_settings, env_settings, dotenv_settings, ProfileSource(settings_cls)
+        explicit = super().settings_customise_sources(
+            settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
+        )
+        return *explicit, ProfileSource(settings_cls)
 
     @field_validator("profile", mode="before")
     @classmethod
@@ -267,6 +245,10 @@ class RuntimeSettings(SharedSettings):
             raise ValueError(f"WORKER_HOST={self.host} is open to others: {WAY_OUT}")
         return self
 
+    def preloads(self, model: str) -> bool:
+        """Whether PRELOAD_MODELS names `model`."""
+        return model in (named.casefold() for named in self.preload_models)
+
     def engine_environment(self, backend: str) -> dict[str, str]:
         """Variables for engine processes of `backend`, over this process's own; workers add
         theirs."""
@@ -275,10 +257,8 @@ class RuntimeSettings(SharedSettings):
     def policy(self) -> LifecyclePolicy:
         """The lifecycle's numbers as these settings have them."""
         remain = self.min_remain_gb
-        if remain is None and self.strict_memory_check:
-            remain = STRICT_REMAIN_GB
         return LifecyclePolicy(
-            idle_timeout_s=self.idle_timeout_s if self.unload_enabled else None,
+            idle_timeout_s=self.idle_timeout_s if self.idle_timeout_s >= 0 else None,
             shed_after_s=self.shed_after_s or None,
             max_loaded=self.max_loaded,
             memory_limit_bytes=(

@@ -98,6 +98,11 @@ class Grammars:
         self._compiling = threading.Lock()
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
 
+    @property
+    def n_kept(self) -> int:
+        """Compiled grammars that are kept for the next answer under the same constraint."""
+        return len(self._kept)
+
     def start(self, constraint: Constraint) -> GrammarConstraint:
         """A fresh answer under `constraint`.
 

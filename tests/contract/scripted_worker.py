@@ -162,7 +162,7 @@ class ScriptedWorker:
         self.port = 0
         self._health = health_aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     @property
     def address(self) -> str:
@@ -171,7 +171,7 @@ class ScriptedWorker:
     async def start(self, port: int = 0) -> int:
         """Listen on loopback; the port."""
         server = self._server = grpc.aio.server(options=OPTIONS)
-        self._stopping = asyncio.Event()
+        self.stopping = asyncio.Event()
         chat_pb2_grpc.add_ChatServiceServicer_to_server(_Chat(self), server)
         embed_pb2_grpc.add_EmbedServiceServicer_to_server(_Embed(self), server)
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(_Worker(self), server)
@@ -183,7 +183,7 @@ class ScriptedWorker:
 
     async def stop(self) -> None:
         """Drop everything, as a killed process does."""
-        self._stopping.set()
+        self.stopping.set()
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
@@ -198,7 +198,7 @@ class ScriptedWorker:
             await self.arrived.wait()
         return self.calls[-1]
 
-    def _seen(self, request: Any, context: Any) -> Call:
+    def record(self, request: Any, context: Any) -> Call:
         metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
         call = Call(request, metadata)
         self.calls.append(call)
@@ -232,7 +232,7 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
     async def Generate(  # noqa: N802 - gRPC's name
         self, request: chat_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[chat_pb2.GenerateEvent]:
-        call = self._worker._seen(request, context)
+        call = self._worker.record(request, context)
         answered = False
         try:
             async for event in self._worker.generate(request):
@@ -250,19 +250,19 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
     async def ApplyTemplate(  # noqa: N802 - gRPC's name
         self, request: chat_pb2.ApplyTemplateRequest, context: Any
     ) -> chat_pb2.ApplyTemplateResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         return chat_pb2.ApplyTemplateResponse(prompt="prompt", n_tokens=PROMPT_TOKENS)
 
     async def Tokenize(  # noqa: N802 - gRPC's name
         self, request: chat_pb2.TokenizeTextRequest, context: Any
     ) -> chat_pb2.TokenizeTextResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         return chat_pb2.TokenizeTextResponse(tokens=range(PROMPT_TOKENS))
 
     async def Detokenize(  # noqa: N802 - gRPC's name
         self, request: chat_pb2.DetokenizeRequest, context: Any
     ) -> chat_pb2.DetokenizeResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         return chat_pb2.DetokenizeResponse(text="text")
 
 
@@ -273,7 +273,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def Embed(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.EmbedRequest, context: Any
     ) -> embed_pb2.EmbedResponse:
-        call = self._worker._seen(request, context)
+        call = self._worker.record(request, context)
         try:
             return await self._worker.embed(request)
         except ServingError as error:
@@ -291,7 +291,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def Rerank(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.RerankRequest, context: Any
     ) -> embed_pb2.RerankResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         await self._fail(context)
         found = [
             embed_pb2.RankedDocument(index=index, score=score)
@@ -308,7 +308,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def Score(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.ScoreRequest, context: Any
     ) -> embed_pb2.ScoreResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         await self._fail(context)
         return embed_pb2.ScoreResponse(
             model=EMBED,
@@ -321,7 +321,7 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
     async def Tokenize(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.TokenizeRequest, context: Any
     ) -> embed_pb2.TokenizeResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         found = [embed_pb2.TokenizedText(ids=range(len(text))) for text in request.texts]
         return embed_pb2.TokenizeResponse(tokens=found)
 
@@ -341,7 +341,7 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
         yield worker_pb2.WorkerStatus(
             worker_id="scripted", models=scripted.models(), memory=scripted.memory
         )
-        await self._worker._stopping.wait()
+        await self._worker.stopping.wait()
 
     async def ListModels(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.ListModelsRequest, context: Any
@@ -351,7 +351,7 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
     async def LoadModel(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.LoadModelRequest, context: Any
     ) -> AsyncIterator[worker_pb2.LoadProgress]:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         try:
             async for progress in self._worker.load(request):
                 yield progress
@@ -361,7 +361,7 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
     async def UnloadModel(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.UnloadModelRequest, context: Any
     ) -> worker_pb2.UnloadModelResponse:
-        self._worker._seen(request, context)
+        self._worker.record(request, context)
         return worker_pb2.UnloadModelResponse(freed_bytes=100, regained_bytes=-5)
 
     async def RescanModels(  # noqa: N802 - gRPC's name

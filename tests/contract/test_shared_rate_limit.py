@@ -60,9 +60,9 @@ async def used(limit: RateLimit, storage: str) -> None:
     """Return once `limit` counts "shared" or "local"."""
     async with asyncio.timeout(20):
         async for _ in ticks():
-            again_s = limit._shared_again_s
+            again_s = limit.shared_again_s
             await limit.hit("somebody else")
-            if (limit._shared_again_s == again_s) is (storage == "shared"):
+            if (limit.shared_again_s == again_s) is (storage == "shared"):
                 return
 
 

@@ -83,7 +83,7 @@ def test_no_more_models_are_loaded_than_may_be_and_unknown_names_may_mean_the_de
         "MAX_EMBEDDING_MODELS": "1",
         "EMBEDDING_DEFAULT_MODEL": "two",
         "EMBEDDING_FALLBACK_TO_DEFAULT": "1",
-        "PRELOAD_EMBEDDING_MODEL": "1",
+        "PRELOAD_MODELS": "default-embedding",
     }
     with RunningStack(tmp_path / "log", **settings) as stack:
         assert stack.models()["two"]["is_default"] is True

@@ -16,7 +16,7 @@ CHAT_ENGINE, ENCODER = "chat_worker.engine_process", "embed_worker.encoder_proce
 @pytest.fixture(scope="module")
 def restless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     log = tmp_path_factory.mktemp("restless") / "stack.log"
-    with RunningStack(log, MODEL_IDLE_TIMEOUT="2", MODEL_UNLOAD_CHECK_INTERVAL="1") as running:
+    with RunningStack(log, MODEL_IDLE_TIMEOUT="2") as running:
         yield running
 
 

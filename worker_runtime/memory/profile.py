@@ -30,7 +30,6 @@ SLOTS: dict[Size, int] = {"small": 2, "medium": 4, "large": 4}
 # Tokens that a chat model computes at a time, and texts that an encoder does.
 MICRO_BATCH: dict[Size, int] = {"small": 256, "medium": 512, "large": 512}
 BATCH_TEXTS: dict[Size, int] = {"small": 16, "medium": 32, "large": 32}
-OFF = frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Choice:
 def size_of(machine: Machine, given: Mapping[str, str]) -> Size | None:
     """The machine's profile; None: it is off, or the system does not tell its memory."""
     wanted = given.get("PROFILE", "").strip().lower()
-    if wanted == "off" or given.get("AUTO_MEMORY_MANAGEMENT", "1").strip().lower() in OFF:
+    if wanted == "off":
         return None
     for size in SIZES:
         if wanted == size:

@@ -50,6 +50,11 @@ class LlamaRunner:
     def limits(self) -> Limits:
         return self._limits
 
+    @property
+    def n_last_computed(self) -> int:
+        """Tokens of the last batch, with those that only fill it up for the faster kernel."""
+        return int(self._batch.struct.n_tokens)
+
     def apply(self, op: CacheOp) -> None:
         match op:
             case Truncate(slot, length):

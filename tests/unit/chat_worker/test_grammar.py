@@ -106,4 +106,4 @@ def test_a_dead_end_in_mid_answer_is_no_complete_answer(
 def test_ten_thousand_grammars_do_not_pile_up(grammars: Grammars) -> None:
     for number in range(200):
         grammars.start(Constraint("regex", f"x{number}"))
-    assert len(grammars._kept) <= 32
+    assert grammars.n_kept <= 32

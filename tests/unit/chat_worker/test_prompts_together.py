@@ -139,7 +139,7 @@ def test_no_tokens_of_prompts_together_are_left_over_for_llama_cpps_slow_kernel(
     assert isinstance(runner, LlamaRunner)
     tokens = [prompt(seed, length) for seed, length in enumerate(lengths)]
     runner.run(whole(tokens))
-    assert runner._batch.struct.n_tokens == n_computed
+    assert runner.n_last_computed == n_computed
     assert [runner.length(slot) for slot in range(len(lengths))] == lengths
     runner.close()
 

@@ -97,6 +97,17 @@ def test_names_that_are_nearly_ours_are_asked_about(tmp_path: Path) -> None:
     assert not any("CHAT_MEMORY" in message for message in said)
 
 
+def test_an_old_setting_is_good_to_know_and_no_unknown_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOW_CPU_MEM_USAGE=1\nMODEL_UNLOAD_ENABLED=0\n")
+    risks = examine(StackSettings.read(FREE)).risks
+    said = {risk.message: risk.severity for risk in risks if risk.id == "deprecated_setting"}
+    assert {message.partition("=")[0] for message in said} == {
+        *("LOW_CPU_MEM_USAGE", "MODEL_UNLOAD_ENABLED")
+    }
+    assert set(said.values()) == {"info"}
+    assert not any(risk.id == "unknown_name" for risk in risks)
+
+
 def test_values_that_services_refuse_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMA_CTX", "much")
     monkeypatch.setenv("EMBEDDING_BACKEND", "none")

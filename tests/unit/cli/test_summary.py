@@ -89,12 +89,20 @@ def test_a_containers_limit_and_strict_overcommit_are_named() -> None:
 
 
 def test_the_summary_has_a_line_for_each_choice_and_stays_short() -> None:
-    lines = summed_up({"MODEL_IDLE_TIMEOUT": "60", "MODEL_UNLOAD_ENABLED": "0"}, SMALL)
+    lines = summed_up({"MODEL_IDLE_TIMEOUT": "60", "METRICS_COLLECTION_INTERVAL": "60"}, SMALL)
     assert len(lines) <= 20
     text = "\n".join(lines)
     assert "profile          small" in text
     assert "LLAMA_CTX=1536: 1,024 tokens of input" in text
     assert "MODEL_IDLE_TIMEOUT=60: it is set; the profile has 1800" in text
+
+
+def test_an_old_setting_is_mentioned_in_one_line_with_what_replaces_it() -> None:
+    lines = summed_up({"MODEL_IDLE_TIMEOUT": "60", "MODEL_UNLOAD_ENABLED": "0"}, ROOMY)
+    (line,) = (line for line in lines if line.startswith("old setting"))
+    assert "MODEL_UNLOAD_ENABLED=0 is deprecated: write MODEL_IDLE_TIMEOUT=-1" in line
+    assert any("idle unloading   off" in line for line in lines)
+    assert any("MODEL_IDLE_TIMEOUT=-1: a loaded model keeps its memory" in line for line in lines)
 
 
 def test_services_are_given_what_the_summary_says() -> None:

@@ -11,8 +11,10 @@ from pydantic_settings import BaseSettings
 from chat_worker.settings import ChatSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
+from simple.settings import SimpleSettings
 
 ROOT = Path(__file__).resolve().parents[3]
+NAME = re.compile(r"^#([A-Z0-9_]+)=", re.MULTILINE)
 # Set between the processes, or read by others than the services.
 INTERNAL = {"EXIT_WITH_PARENT"}
 NOT_OF_A_SERVICE = {"Y26HKX_BIND", "Y26HKX_PORT", "CHAT_MEMORY", "EMBED_MEMORY", "Y26HKX_TORCH"}
@@ -20,7 +22,7 @@ NOT_OF_A_SERVICE = {"Y26HKX_BIND", "Y26HKX_PORT", "CHAT_MEMORY", "EMBED_MEMORY",
 
 def documented() -> set[str]:
     text = (ROOT / ".env.example").read_text(encoding="utf-8")
-    return set(re.findall(r"^#([A-Z0-9_]+)=", text, re.MULTILINE))
+    return set(NAME.findall(text))
 
 
 def variables(settings: type[BaseSettings]) -> list[list[str]]:
@@ -33,7 +35,13 @@ def variables(settings: type[BaseSettings]) -> list[list[str]]:
     return found
 
 
-EVERY_SETTINGS: list[type[BaseSettings]] = [GatewaySettings, ChatSettings, EmbedSettings]
+EVERY_SETTINGS: list[type[BaseSettings]] = [
+    GatewaySettings,
+    SimpleSettings,
+    ChatSettings,
+    EmbedSettings,
+]
+SCREEN_LINES = 40
 
 
 @pytest.mark.parametrize("settings", EVERY_SETTINGS)
@@ -68,3 +76,20 @@ def test_every_line_of_it_sets_the_default(
 def test_the_example_sets_nothing() -> None:
     lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
     assert all(line.startswith("#") or not line for line in lines)
+
+
+def test_each_setting_stands_in_the_example_once() -> None:
+    names = NAME.findall((ROOT / ".env.example").read_text(encoding="utf-8"))
+    assert len(names) == len({*names})
+
+
+def test_the_first_dozen_fills_one_screen_and_is_what_the_readme_lists() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    first = text[: text.index("# ---", text.index("# ---") + 1)]
+    assert len(first.splitlines()) <= SCREEN_LINES
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## Settings")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row)]
+    assert NAME.findall(first) == listed
+    assert len(listed) == 12

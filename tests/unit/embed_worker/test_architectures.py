@@ -1,15 +1,11 @@
 """Models of other kinds than BERT, made here with random weights: converted, and as torch."""
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from transformers import (
-    AutoModel,
     ModernBertConfig,
     MPNetConfig,
     PreTrainedConfig,
@@ -21,34 +17,10 @@ from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.converted import read_record
 from embed_worker.encoders.forms import UnpaddedForm
+from tests.unit.embed_worker.small_models import SHAPE, make
 
-DIMENSION = 64
 WINDOW = 16
 LENGTHS = (1, 3, 9, 60, 200)
-SHAPE = {
-    "hidden_size": DIMENSION,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "vocab_size": 30522,
-    "max_position_embeddings": 300,
-}
-
-
-def make(folder: Path, built_in: Path, config: PreTrainedConfig) -> None:
-    """A model folder with the built-in model's tokenizer."""
-    shutil.copytree(built_in, folder)
-    (folder / "model.safetensors").unlink()
-    torch.manual_seed(0)
-    model = AutoModel.from_config(config)
-    with torch.no_grad():
-        for weights in model.parameters():
-            if weights.ndim > 1:
-                # Large enough that texts, positions and distances tell in the vectors.
-                weights.mul_(6)
-    model.save_pretrained(folder)
-    pooling = {"word_embedding_dimension": DIMENSION, "pooling_mode_mean_tokens": True}
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
 
 
 @pytest.mark.parametrize(

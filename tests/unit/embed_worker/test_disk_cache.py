@@ -196,7 +196,8 @@ def test_a_full_disk_costs_nothing_but_the_new_vectors(tmp_path: Path) -> None:
 
 def _limit_pages(file: VectorFile, most: int) -> None:
     """What SQLite says when a file cannot grow is what it says of a full disk."""
-    file._open().execute(f"PRAGMA max_page_count = {most}")
+    connection = file._open()  # noqa: SLF001 - the limit is of one connection: the file's own
+    connection.execute(f"PRAGMA max_page_count = {most}")
 
 
 def test_another_process_that_writes_holds_nobody_up_who_reads(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from transformers import BertConfig
 
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
@@ -27,6 +28,7 @@ from embed_worker.encoders.converted import (
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.call import Row
 from embed_worker.service import built_in_folder
+from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
@@ -85,13 +87,13 @@ def least_cosine(found: NDArray[np.float32], expected: NDArray[np.float32]) -> f
 def variant(
     tmp_path: Path, pooling: dict[str, object] | None = None, prompts: dict[str, str] | None = None
 ) -> Path:
-    """The built-in model with another configuration."""
+    """A small BERT model with another configuration."""
     built_in = built_in_folder()
     assert built_in is not None
     folder = tmp_path / "variant"
-    shutil.copytree(built_in, folder)
+    make(folder, built_in, BertConfig(**SHAPE))
     if pooling is not None:
-        pooling = {"word_embedding_dimension": 384} | pooling
+        pooling = {"word_embedding_dimension": DIMENSION} | pooling
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     if prompts is not None:
         config = {"__version__": {}, "prompts": prompts, "default_prompt_name": "query"}

@@ -37,7 +37,7 @@ async def test_a_broken_storage_costs_its_budget_once_and_local_counts_decide(
 ) -> None:
     limit = RateLimit("2/minute", "")
     shared = Shared(behave)
-    limit._shared = shared  # type: ignore[assignment]
+    limit.shared = shared  # type: ignore[assignment]
     async with asyncio.timeout(SHARED_BUDGET_S * 40):
         allowed = [(await limit.hit("a"))[0] for _ in range(3)]
     assert allowed == [True, True, False]

@@ -166,7 +166,8 @@ class FakeLauncher:
 
 async def settle() -> None:
     """Let every task run until all of them wait for something."""
-    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+    ready = loop._ready  # type: ignore[attr-defined]  # noqa: SLF001 - no public name says it
     for _ in range(MAX_STEPS):
         await asyncio.sleep(0)
         if not ready:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from chat_worker.settings import ChatSettings
+from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
 from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine
 from worker_runtime.memory.probe import SystemMemoryProbe
@@ -137,7 +138,7 @@ def test_what_is_set_wins_and_is_shown_as_set() -> None:
 
 @pytest.mark.parametrize("given", [{"PROFILE": "off"}, {"AUTO_MEMORY_MANAGEMENT": "0"}])
 def test_the_profile_can_be_turned_off(given: dict[str, str]) -> None:
-    assert choose(of_gib(4), given) == []
+    assert choose(of_gib(4), StackSettings.read(given).values) == []
 
 
 def test_the_profile_can_be_named() -> None:

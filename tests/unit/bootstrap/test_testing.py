@@ -1,0 +1,66 @@
+"""Which tests run in which session, and that failures of any are told."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bootstrap import testing
+from tests.running_stack import KEPT_VARIABLES
+
+PASSES = "def test_it() -> None:\n    pass\n"
+FAILS = "def test_it() -> None:\n    raise AssertionError\n"
+SLOW = "import pytest\n\n\n@pytest.mark.slow\n" + FAILS
+FOLDERS = (
+    *testing.WITH_MODEL_LIBRARIES,
+    *testing.OF_WHOLE_SERVICES,
+    "tests/contract",
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one passing test in each folder of ours."""
+    for folder in FOLDERS:
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"test_{Path(folder).name}.py").write_text(PASSES)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\ntestpaths = tests\nmarkers = slow\naddopts = --import-mode=importlib\n"
+    )
+    monkeypatch.setattr(testing, "ROOT", tmp_path)
+    return tmp_path
+
+
+def run(project: Path, *arguments: str) -> int:
+    kept = {k: v for k, v in psutil.Process().environ().items() if k in KEPT_VARIABLES}
+    env = kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return testing.test(Path(sys.executable), ["-q", "-p", "no:cacheprovider", *arguments], env)
+
+
+def test_every_test_runs_in_one_session(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(project) == 0
+    said = capfd.readouterr()
+    counts = [line.split()[0] for line in (said.out + said.err).splitlines() if " passed" in line]
+    assert sorted(map(int, counts)) == [1, len(testing.WITH_MODEL_LIBRARIES), 3]
+    assert sum(map(int, counts)) == len(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", ["tests/contract", "tests/stack", "tests/models"])
+def test_a_failure_in_any_session_is_the_result(project: Path, folder: str) -> None:
+    (project / folder / "test_more.py").write_text(FAILS)
+    assert run(project) != 0
+
+
+def test_fast_leaves_out_what_is_slow_and_the_whole_services(project: Path) -> None:
+    (project / "tests" / "contract" / "test_more.py").write_text(SLOW)
+    (project / "tests" / "stack" / "test_more.py").write_text(FAILS)
+    assert run(project, "--fast") == 0
+
+
+def test_paths_are_run_in_one_session(project: Path) -> None:
+    shutil.rmtree(project / "tests" / "stack")
+    (project / "tests" / "faults" / "test_more.py").write_text(FAILS)
+    assert run(project, "tests/contract") == 0
+    assert run(project, "tests/contract", "tests/faults") != 0
