@@ -71,13 +71,21 @@ def load_failed(backend: str, reason: str) -> BackendLoadFailed:
     )
 
 
+def broke_down(error: ServingError) -> bool:
+    """Whether native code died of a fault while the model was loaded."""
+    return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "fault"
+
+
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     """The process ended before the model was loaded."""
     said = (lack for line in report.last_words if (lack := lack_said(line)) is not None)
     lack = next(said, report.lack)
     if lack is not None:
         return out_of_memory(backend, lack)
-    return load_failed(backend, f"its process ended while loading ({report})")
+    failed = load_failed(backend, f"its process ended while loading ({report})")
+    if report.is_fault:
+        failed.metadata |= {"cause": "fault"}
+    return failed
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:

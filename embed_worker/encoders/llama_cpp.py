@@ -32,6 +32,7 @@ def load(
     batch_tokens: int,
     max_rows: int,
     n_threads: int,
+    extra_buffers: bool = True,
     on_progress: Callable[[float, str], None],
 ) -> LoadedModel:
     """
@@ -44,7 +45,8 @@ def load(
         ways_out = ("install it: pip install 'y26hkx[llama]'",)
         raise _failed("llama-cpp-python is missing or does not run here", *ways_out) from error
     on_progress(0.3, "reading weights")
-    model = native.llama_model_load_from_file(os.fsencode(path), model_params(native))
+    params = model_params(native, extra_buffers=extra_buffers)
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _failed("the file is damaged, or of a kind that this llama.cpp does not know")
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
