@@ -172,7 +172,7 @@ class Products:
         vector = _signed_sums(list(self._numbers[: N_IN * n_columns]), N_IN, signs)
         summed = _signed_sums(found, N_OUT, signs)
         plain = self._plain(number, packed)
-        expected = [
+        expected: list[float] = [
             sum(map(mul, plain[row * N_IN : (row + 1) * N_IN], vector)) for row in range(N_OUT)
         ]
         size = math.sqrt(sum(x * x for x in expected) / N_OUT)
