@@ -20,6 +20,7 @@ from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
+from worker_runtime.kernel_memory import Fault
 from worker_runtime.kernel_report import KernelReport
 from worker_runtime.machine import GIB, Machine
 
@@ -97,18 +98,19 @@ def packages(models: Sequence[Fit]) -> Iterator[Risk]:
             )
 
 
-def kernels(report: KernelReport, faults: Mapping[str, str]) -> Iterator[Risk]:
+def kernels(report: KernelReport, faults: Mapping[str, Fault]) -> Iterator[Risk]:
     """Where llama.cpp does not compute, or with plain code only."""
     anew = "`python3 run.py setup` compiles it anew for this processor"
     if not report.runs_here:
         yield Risk("kernels_broken", "failure", report.summary, anew)
     elif not report.may_use_extra_buffers:
         yield Risk("kernels_reduced", "warning", report.summary, f"it is slower; {anew}")
-    for how in faults.values():
+    for fault in faults.values():
         yield Risk(
             "model_without_extra_buffers",
             "warning",
-            f"a model is loaded without llama.cpp's extra CPU buffers: {how}",
+            f"{fault.model} is loaded without llama.cpp's extra CPU buffers, as its process died "
+            f"with them ({fault.how})",
             "`y26hkx selftest --again` forgets that, so that it is tried with them",
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 from pydantic import ValidationError
 
-from worker_runtime.kernel_memory import FILE, KernelMemory
+from worker_runtime.kernel_memory import FILE, Fault, KernelMemory
 from worker_runtime.kernel_report import KernelReport, NotTested
 from worker_runtime.machine.processor import read_processor
 from worker_runtime.settings import RuntimeSettings
@@ -47,26 +47,26 @@ def kernel_memory(settings: RuntimeSettings) -> KernelMemory:
     return KernelMemory(settings.learnt_dir / FILE, settings.selftest_environment)
 
 
-def as_dict(report: KernelReport, faults: dict[str, str]) -> dict[str, object]:
+def as_dict(report: KernelReport, faults: dict[str, Fault]) -> dict[str, object]:
     """For scripts: keys stay."""
     verdict = {
         "runs_here": report.runs_here,
         "may_use_extra_buffers": report.may_use_extra_buffers,
         "summary": report.summary,
         "features": list(read_processor().features),
-        "models_without_extra_buffers": faults,
+        "models_without_extra_buffers": msgspec.to_builtins(list(faults.values())),
     }
     told: dict[str, object] = msgspec.to_builtins(report)
     return verdict | told
 
 
-def as_text(report: KernelReport, faults: dict[str, str]) -> Iterator[str]:
+def as_text(report: KernelReport, faults: dict[str, Fault]) -> Iterator[str]:
     """For people."""
     yield f"processor  {report.processor}"
     yield f"           {' '.join(read_processor().features)}"
     yield f"library    {report.system_info}"
     for trial in (*report.plain.trials, *report.extra.trials):
         yield f"{trial.type:<10} {trial.buffer:<16} off by {trial.error:.4f}"
-    for how in faults.values():
-        yield f"a model    is loaded without extra CPU buffers: {how}"
+    for fault in faults.values():
+        yield f"{fault.model} is loaded without extra CPU buffers: it died of {fault.how}"
     yield f"{report.summary} ({report.took_s:.1f} s)"

@@ -26,15 +26,22 @@ LOCK_S = 0.2
 log = logging.getLogger(__name__)
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """How a model's process died, such as "signal 11 SIGSEGV"."""
+
+    model: str
+    how: str
+
+
 class Known(msgspec.Struct):
     """Of one library on one processor.
 
     Args:
-        faults: how models broke down with extra buffers that work without, by fingerprint.
+        faults: models that broke down with extra buffers and work without, by fingerprint.
     """
 
     report: KernelReport | None = None
-    faults: dict[str, str] = {}
+    faults: dict[str, Fault] = {}
 
 
 class Kernels(Protocol):
@@ -75,7 +82,7 @@ class KernelMemory:
         self._environment = environment
         self._lock = filelock.FileLock(file.with_suffix(".lock"))
         # Models that broke down here, with how; kept once they work without.
-        self._suspects: dict[str, str] = {}
+        self._suspects: dict[str, Fault] = {}
 
     async def allowed(self, rungs: Sequence[Rung]) -> Sequence[Rung]:
         if all(rung.plain_spec is None for rung in rungs):
@@ -88,19 +95,18 @@ class KernelMemory:
 
     def broke_down(self, rung: Rung, how: str) -> None:
         if rung.plain_spec is not None:
-            self._suspects[rung.entry.fingerprint] = how
+            self._suspects[rung.entry.fingerprint] = Fault(rung.entry.id, how)
 
     def loaded(self, rung: Rung) -> None:
-        how = self._suspects.get(rung.entry.fingerprint)
-        if how is not None and rung.plain_spec is None:
-            del self._suspects[rung.entry.fingerprint]
+        fingerprint = rung.entry.fingerprint
+        if rung.plain_spec is not None or fingerprint not in self._suspects:
+            return
+        fault = self._suspects.pop(fingerprint)
 
-            def add(known: Known) -> None:
-                known.faults = dict(
-                    [*known.faults.items(), (rung.entry.fingerprint, how)][-MAX_MODELS:]
-                )
+        def add(known: Known) -> None:
+            known.faults = dict([*known.faults.items(), (fingerprint, fault)][-MAX_MODELS:])
 
-            self._change(add)
+        self._change(add)
 
     def report(self, *, again: bool = False) -> KernelReport:
         """The self-test's, made now if it is not known.

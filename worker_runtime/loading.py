@@ -94,7 +94,7 @@ class Loading:
         except ServingError as error:
             failure = self._explained(error, rung)
             if broke_down(failure):
-                around.kernels.broke_down(rung, failure.message)
+                around.kernels.broke_down(rung, failure.metadata["exit"])
             if descent.failed(failure):
                 log.warning("model %s: %s: trying it in another way", rung.entry.id, failure)
             else:
