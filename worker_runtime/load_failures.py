@@ -84,6 +84,7 @@ def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
         return out_of_memory(backend, lack)
     failed = load_failed(backend, f"its process ended while loading ({report})")
     if report.is_fault:
+        failed.suggestions = ("run y26hkx selftest: it tells whether llama.cpp computes here",)
         failed.metadata |= {"cause": "fault", "exit": str(report)}
     return failed
 
