@@ -10,7 +10,7 @@ import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -109,23 +109,24 @@ def identity() -> str:
     return hashlib.sha256(repr((stats, read_processor())).encode()).hexdigest()[:16]
 
 
-def run_selftest(environment: Mapping[str, str]) -> KernelReport:
+def run_selftest(environment: Mapping[str, str], through: Sequence[str] = ()) -> KernelReport:
     """Run the test: a second or two.
 
     Args:
         environment: of the processes that run it.
+        through: a command that runs another one, such as an emulator of another processor.
     Raises:
         NotTested: llama-cpp-python is missing or cannot be imported.
     """
     began_s = time.monotonic()
-    plain, system_info = _run("plain", environment)
-    extra = _run("extra", environment)[0] if not plain.failure else Outcome()
+    plain, system_info = _run("plain", environment, through)
+    extra = _run("extra", environment, through)[0] if not plain.failure else Outcome()
     name = read_processor().name
     return KernelReport(name, system_info, plain, extra, round(time.monotonic() - began_s, 2))
 
 
-def _run(kind: Kind, environment: Mapping[str, str]) -> tuple[Outcome, str]:
-    command = [sys.executable, "-m", MODULE, kind]
+def _run(kind: Kind, environment: Mapping[str, str], through: Sequence[str]) -> tuple[Outcome, str]:
+    command = [*through, sys.executable, "-m", MODULE, kind]
     try:
         ran = subprocess.run(
             command,

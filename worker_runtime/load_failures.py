@@ -29,6 +29,8 @@ _LESS_BY_BACKEND = {
     ),
 }
 
+_SELFTEST = "run y26hkx selftest: it tells whether llama.cpp computes on this processor"
+
 
 def out_of_memory(backend: str, lack: Lack = "memory") -> BackendLoadFailed:
     """The load failed for lack of memory or page file; "" is a backend not known here."""
@@ -83,10 +85,14 @@ def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     if lack is not None:
         return out_of_memory(backend, lack)
     failed = load_failed(backend, f"its process ended while loading ({report})")
-    if report.is_fault:
-        failed.suggestions = ("run y26hkx selftest: it tells whether llama.cpp computes here",)
-        failed.metadata |= {"cause": "fault", "exit": str(report)}
-    return failed
+    if not report.is_fault:
+        return failed
+    is_llama = backend == "llama.cpp"
+    return BackendLoadFailed(
+        failed.message,
+        suggestions=(_SELFTEST,) if is_llama else (),
+        metadata={"backend": backend, "cause": "fault", "exit": str(report)},
+    )
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:

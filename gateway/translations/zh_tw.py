@@ -76,6 +76,9 @@ WAYS_OUT = {
     "download the model's files again": "重新下載模型檔案",
     "download the files again": "重新下載這些檔案",
     "download the file again": "重新下載這個檔案",
+    "run y26hkx selftest: it tells whether llama.cpp computes on this processor": (
+        "執行 y26hkx selftest，檢查 llama.cpp 能否在這個處理器上正確計算"
+    ),
     "put a model into the models folder and rescan it": "將模型放入模型資料夾，再重新掃描",
     "wait a moment: a worker is starting or restarting": "請稍候：工作行程正在啟動或重新啟動",
     "send it as Authorization: Bearer <key>, or as x-api-key: <key>": (

@@ -61,7 +61,8 @@ def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
     text = capsys.readouterr().out
     assert "canary" not in text
     report = json.loads(text)
-    assert report.keys() == {"ok", "machine", "profile", "models", "risks"}
+    assert report.keys() == {"ok", "machine", "profile", "kernels", "models", "risks"}
+    assert report["kernels"]["plain"]["failure"] == ""
     assert report["profile"].keys() == {"size", "choices"}
     assert report["machine"].keys() >= {
         *("total_bytes", "available_bytes", "memory_bytes", "limit_bytes", "swap_bytes"),

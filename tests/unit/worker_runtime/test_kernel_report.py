@@ -1,6 +1,8 @@
 """The self-test of llama.cpp's matrix products: with the library here, and with those that fail."""
 
 import os
+import platform
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,23 @@ def test_a_product_that_is_wrong_is_named_with_its_type_and_buffer(tmp_path: Pat
     require_reached(report.extra)
     assert "product of q4_0 in" in report.extra.failure
     assert report.runs_here
+
+
+@pytest.mark.timeout(400)
+def test_a_processor_with_avx2_only_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A portable library computes there; one made for a newer processor, as on a disk that was
+    moved, is told apart instead of ending engine after engine."""
+    emulator = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
+    if emulator is None or platform.machine() != "x86_64":
+        pytest.skip("no qemu-x86_64 (Debian: qemu-user), or another kind of processor")
+    monkeypatch.setattr(kernel_report, "WITHIN_S", 180.0)
+    is_native = "AVX512 = 1" in run_selftest(environment()).system_info
+    report = run_selftest(environment(), (emulator, "-cpu", "Haswell"))
+    if is_native:
+        assert "SIGILL" in report.summary
+        assert not report.runs_here
+    else:
+        assert "rightly" in report.summary
 
 
 def test_a_library_that_cannot_be_imported_is_not_tested(tmp_path: Path) -> None:
