@@ -49,7 +49,7 @@ def install(uv: Uv, lock: Lock) -> Build:
             f"{NAME} must be compiled here, and there is no C++ compiler. Install one:\n"
             f"  {compiler_advice()}\nThen run this again."
         )
-    _compile(uv, lock, "native")
+    _compile(uv, lock, "native", again=False)
     return "native"
 
 
@@ -82,7 +82,7 @@ def test(
             break
         say(f"  It is compiled anew ({instead}).")
         try:
-            _compile(get_uv(), lock, instead)
+            _compile(get_uv(), lock, instead, again=True)
         except SetupError as error:
             # What is there may still serve.
             say(f"  It could not be: {error}")
@@ -112,15 +112,16 @@ def build_options(build: Build, variables: Mapping[str, str]) -> tuple[list[str]
     return [word for setting in settings for word in ("--config-setting", setting)], changed
 
 
-def _compile(uv: Uv, lock: Lock, build: Build) -> None:
+def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
     package = next(p for p in lock.packages if p.name == NAME)
     n_cpus = os.cpu_count() or 1
     hint = f"with {n_cpus} CPUs this takes about {max(1, round(14 / n_cpus))} minutes, once"
     with Step(f"compiling {NAME} {package.version}", hint=hint) as step:
         options, changed = build_options(build, uv.env)
         env = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cpus), **uv.env, **changed}
+        if again:
+            options += ["--reinstall-package", NAME]
         # The tools that build it are locked too.
-        options += ["--reinstall-package", NAME]
         command = uv.install(*options, "--build-constraints", LOCK, "-r", "-")
         step.call(command, env, package.text)
 

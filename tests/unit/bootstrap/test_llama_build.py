@@ -114,8 +114,12 @@ class Builds:
         self.made: list[str] = []
         self._statuses = list(statuses)
         monkeypatch.setattr(llama_build, "_selftest", lambda *_: self._statuses.pop(0))
-        monkeypatch.setattr(llama_build, "_compile", lambda *how: self.made.append(how[-1]))
+        monkeypatch.setattr(llama_build, "_compile", self._compile)
         monkeypatch.setattr(llama_build, "has_compiler", lambda: True)
+
+    def _compile(self, _uv: object, _lock: Lock, build: str, *, again: bool) -> None:
+        assert again, "what is there is installed anew"
+        self.made.append(build)
 
     def test(self, build: str, *, thorough: bool = True) -> str:
         python, lock = Path(sys.executable), Lock.read()
@@ -146,7 +150,7 @@ def test_what_computes_with_plain_code_does_not_hold_up_a_start(
 def test_a_build_that_fails_leaves_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     builds = Builds(monkeypatch, llama_build.BROKEN)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, again: bool) -> None:
         raise SetupError("no network")
 
     monkeypatch.setattr(llama_build, "_compile", fail)
