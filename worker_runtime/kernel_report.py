@@ -64,7 +64,7 @@ class KernelReport(msgspec.Struct, frozen=True):
 
     @property
     def may_use_extra_buffers(self) -> bool:
-        return not self.extra.failure
+        return self.runs_here and not self.extra.failure
 
     @property
     def summary(self) -> str:
@@ -116,9 +116,10 @@ def run_selftest(environment: Mapping[str, str], through: Sequence[str] = ()) ->
         environment: of the processes that run it.
         through: a command that runs another one, such as an emulator of another processor.
     Raises:
-        NotTested: llama-cpp-python is missing or cannot be imported.
+        NotTested: llama-cpp-python is missing or cannot be imported, or there was no time.
     """
     began_s = time.monotonic()
+    # Where this takes too long, so does everything now: that says nothing of the library.
     plain, system_info = _run("plain", environment, through)
     extra = _run("extra", environment, through)[0] if not plain.failure else Outcome()
     name = read_processor().name
@@ -145,7 +146,10 @@ def _run(kind: Kind, environment: Mapping[str, str], through: Sequence[str]) -> 
     lines = [_decoder.decode(line) for line in output.splitlines() if line.startswith(b"{")]
     trials = tuple(Trial(line.type, line.buffer, line.error) for line in lines if line.type)
     system_info = next((line.system for line in lines if line.system), "")
-    return Outcome(trials, _failure(code, lines, trials)), system_info
+    failure = _failure(code, lines, trials)
+    if code is None and kind == "plain":
+        raise NotTested(failure)
+    return Outcome(trials, failure), system_info
 
 
 def _failure(code: int | None, lines: list[_Line], trials: tuple[Trial, ...]) -> str:

@@ -36,6 +36,7 @@ COLUMNS = (1, 21)
 N_THREADS = 2
 POOL_BYTES = 1 << 20
 BUFFER_OFFSET = ctypes.sizeof(ctypes.c_void_p)  # of `buffer` in ggml_tensor, after its type
+NO_WINDOWS = 0x0001 | 0x0002  # SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX
 CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
@@ -215,6 +216,7 @@ class Products:
 
 
 def main(argv: Sequence[str]) -> None:
+    _die_quietly()
     ggml = Ggml()
     _say(system=ggml.system_info)
     products = Products(ggml)
@@ -232,6 +234,17 @@ def main(argv: Sequence[str]) -> None:
                 worst = max(known, key=lambda error: (error != error, error))
                 _say(type=name, buffer=where, error=worst if worst == worst else 1e9)
     _say(done=True)
+
+
+def _die_quietly() -> None:
+    """No window that waits for somebody to click, no image of the memory on disk."""
+    if sys.platform == "win32":
+        ctypes.windll.kernel32.SetErrorMode(NO_WINDOWS)
+    else:
+        # Not at the top: Windows has none.
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _codes(number: int, n_bytes: int) -> bytes:

@@ -68,8 +68,9 @@ def test_a_library_that_cannot_be_imported_is_not_tested(tmp_path: Path) -> None
         run_selftest(environment(PYTHONPATH=str(tmp_path)))
 
 
-def test_a_test_that_hangs_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_is_too_busy_says_nothing_of_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(kernel_report, "WITHIN_S", 0.01)
-    report = run_selftest(environment())
-    assert "it took more than" in report.plain.failure
-    assert not report.runs_here
+    with pytest.raises(NotTested, match="it took more than"):
+        run_selftest(environment())
