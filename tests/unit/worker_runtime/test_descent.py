@@ -118,9 +118,9 @@ async def test_waiters_hear_what_is_loaded_smaller() -> None:
     async with world() as made:
         waiting = await made.begin()
         await made.fail(out_of_memory(""))
-        assert "loading smaller: context of 1,024" in made.notices[-1].load_stage
+        assert "loading reduced: context of 1,024" in made.notices[-1].load_stage
         made.launcher.latest.on_progress(0.5, "weights")
-        assert made.notices[-1].load_stage.startswith("weights, loading smaller: ")
+        assert made.notices[-1].load_stage.startswith("weights, loading reduced: ")
         made.launcher.latest.finish_load()
         await waiting
 
@@ -184,7 +184,7 @@ async def test_native_code_that_breaks_down_is_tried_once_more_without_extra_buf
         waiting = await made.begin()
         made.launcher.latest.die("SIGSEGV")
         await settle()
-        assert "loading smaller: without llama.cpp's extra" in made.notices[-1].load_stage
+        assert "loading reduced: without llama.cpp's extra" in made.notices[-1].load_stage
         assert bytes(made.launcher.latest.entry.load_spec) == bytes(PLAIN)
         made.launcher.latest.finish_load()
         assert await waiting == ("wanted", (WITHOUT_EXTRA_BUFFERS,))
