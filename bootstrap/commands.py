@@ -76,7 +76,7 @@ def _check(settings: Settings, arguments: list[str]) -> int:
 def _setup(settings: Settings, arguments: list[str]) -> int:
     from bootstrap.environment import RUNTIME, ensure
 
-    say(f"Ready: {ensure(settings, frozenset(arguments) or RUNTIME)}")
+    say(f"Ready: {ensure(settings, frozenset(arguments) or RUNTIME, test=True)}")
     return 0
 
 

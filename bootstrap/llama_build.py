@@ -1,29 +1,33 @@
-"""llama-cpp-python: a ready wheel where there is one, else compiled here, which takes minutes."""
+"""llama-cpp-python: a ready wheel where there is one, else compiled here, which takes minutes; and
+made in another way where it does not compute rightly on this processor."""
 
+import hashlib
 import os
-import shutil
-import subprocess
-import sys
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
+from bootstrap.compilers import WITHOUT_AMX, compiler_advice, has_compiler, wrong_amx
 from bootstrap.lock import LOCK, Lock
-from bootstrap.progress import Step, say
-from bootstrap.settings import SetupError
+from bootstrap.processor import features_digest
+from bootstrap.progress import Step, run, say
+from bootstrap.settings import ROOT, SetupError
 from bootstrap.torch_build import reachable
 from bootstrap.uv import Uv
 
 AUTHOR_INDEX = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 NAME = "llama-cpp-python"
-PACKAGE_TOOLS = {
-    "apt-get": "sudo apt-get install build-essential",
-    "dnf": "sudo dnf install gcc-c++ make",
-    "pacman": "sudo pacman -S base-devel",
-    "zypper": "sudo zypper install gcc-c++ make",
-    "apk": "sudo apk add build-base linux-headers",
-}
+# A wheel of its author's; compiled for this processor; compiled for all of its kind.
+Build = Literal["wheel", "native", "portable"]
+# What to make where that does not compute.
+INSTEAD: dict[str, Build] = {"": "native", "wheel": "native", "native": "portable"}
+# Exit statuses of `y26hkx selftest`: it does not at all, or with plain code only.
+BROKEN, PLAIN_ONLY = 1, 3
+FLAGS = {"CMAKE_C_FLAGS": "CFLAGS", "CMAKE_CXX_FLAGS": "CXXFLAGS"}
 
 
-def install(uv: Uv, lock: Lock) -> None:
+def install(uv: Uv, lock: Lock) -> Build:
     """Install llama-cpp-python into .venv.
 
     Raises:
@@ -33,10 +37,10 @@ def install(uv: Uv, lock: Lock) -> None:
     with Step(f"looking for a ready wheel of {NAME} {version}") as step:
         wheel = [f"{NAME}=={version}", "--only-binary", NAME]
         if step.attempt(uv.install(*wheel), uv.env):
-            return
+            return "wheel"
         if reachable(f"{AUTHOR_INDEX}/{NAME}/", uv.env):
             if step.attempt(uv.install(*wheel, "--index", AUTHOR_INDEX), uv.env):
-                return
+                return "wheel"
             say("  none: its author has no wheel for this system and Python")
         else:
             say("  none: its author's index cannot be reached")
@@ -45,52 +49,92 @@ def install(uv: Uv, lock: Lock) -> None:
             f"{NAME} must be compiled here, and there is no C++ compiler. Install one:\n"
             f"  {compiler_advice()}\nThen run this again."
         )
-    _compile(uv, lock, version)
+    _compile(uv, lock, "native", again=False)
+    return "native"
 
 
-def _compile(uv: Uv, lock: Lock, version: str) -> None:
+def test(
+    get_uv: Callable[[], Uv],
+    lock: Lock,
+    python: Path,
+    variables: Mapping[str, str],
+    build: str,
+    *,
+    thorough: bool,
+) -> str:
+    """Test what is installed on this processor; where it fails, compile it in another way.
+
+    Args:
+        get_uv: asked where something must be compiled.
+        build: how it was made; empty: nobody knows.
+        thorough: compile also what computes with plain code only, which is slower but right.
+    Returns:
+        how it is made now.
+    """
+    if not (ROOT / "cli").is_dir():
+        # An image is being built: the machine that runs it tests it.
+        return build
+    failed = {BROKEN, PLAIN_ONLY} if thorough else {BROKEN}
+    while _selftest(python, variables) in failed:
+        instead = INSTEAD.get(build)
+        if instead is None or not has_compiler():
+            say("  It stays as it is; `y26hkx doctor` tells what that means.")
+            break
+        say(f"  It is compiled anew ({instead}).")
+        try:
+            _compile(get_uv(), lock, instead, again=True)
+        except SetupError as error:
+            # What is there may still serve.
+            say(f"  It could not be: {error}")
+            break
+        build = instead
+    return build
+
+
+def build_options(build: Build, variables: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+    """What uv is told, and the variables that change, for a compile in this way.
+
+    uv keeps what it built by these options and by nothing else: they name the processor and the
+    user's arguments, so that no other machine's binary, nor one made otherwise, is taken for ours.
+    """
+    compiler = wrong_amx(variables)
+    defines = {"GGML_NATIVE": "OFF"} if build == "portable" else {}
+    changed: dict[str, str] = {}
+    if compiler:
+        say(f"  {compiler} makes wrong code for AMX (GCC PR 114098): it is compiled without AMX")
+        for define, variable in FLAGS.items():
+            defines[define] = f"{variables.get(variable, '')} {WITHOUT_AMX}".strip()
+        if arguments := variables.get("CMAKE_ARGS"):
+            changed["CMAKE_ARGS"] = _with_flags(arguments)
+    made_by = (features_digest(), variables.get("CMAKE_ARGS", ""), variables.get("CXX", ""))
+    defines["Y26HKX_MADE_BY"] = hashlib.sha256(repr(made_by).encode()).hexdigest()[:12]
+    settings = (f"cmake.define.{name}={value}" for name, value in defines.items())
+    return [word for setting in settings for word in ("--config-setting", setting)], changed
+
+
+def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
     package = next(p for p in lock.packages if p.name == NAME)
     n_cpus = os.cpu_count() or 1
-    env = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cpus), **uv.env}
     hint = f"with {n_cpus} CPUs this takes about {max(1, round(14 / n_cpus))} minutes, once"
-    with Step(f"compiling {NAME} {version}", hint=hint) as step:
+    with Step(f"compiling {NAME} {package.version}", hint=hint) as step:
+        options, changed = build_options(build, uv.env)
+        env = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cpus), **uv.env, **changed}
+        if again:
+            options += ["--reinstall-package", NAME]
         # The tools that build it are locked too.
-        command = uv.install("--build-constraints", LOCK, "-r", "-")
+        command = uv.install(*options, "--build-constraints", LOCK, "-r", "-")
         step.call(command, env, package.text)
 
 
-def has_compiler() -> bool:
-    """Whether a C++ compiler is there for CMake to find."""
-    if sys.platform == "win32":
-        return shutil.which("cl") is not None or _visual_studio()
-    if sys.platform == "darwin":
-        # /usr/bin/c++ is always there; without the tools it only asks for their installation.
-        tools = subprocess.run(["xcode-select", "-p"], capture_output=True, check=False)
-        return tools.returncode == 0
-    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+def _with_flags(arguments: str) -> str:
+    """The user's arguments for CMake; flags among them go before ours, so they get those too."""
+    words = shlex.split(arguments)
+    named = tuple(f"-D{define}" for define in FLAGS)
+    ends = ("=", ":STRING=")
+    flags = tuple(name + end for name in named for end in ends)
+    return shlex.join(f"{w} {WITHOUT_AMX}" if w.startswith(flags) else w for w in words)
 
 
-def compiler_advice() -> str:
-    """What to type or install on this system to get a compiler."""
-    if sys.platform == "win32":
-        return (
-            "winget install Microsoft.VisualStudio.2022.BuildTools --override "
-            '"--wait --passive --add Microsoft.VisualStudio.Workload.VCTools --includeRecommended"'
-        )
-    if sys.platform == "darwin":
-        return "xcode-select --install"
-    for tool, command in PACKAGE_TOOLS.items():
-        if shutil.which(tool):
-            return command
-    return "your system's packages of gcc, g++ and make"
-
-
-def _visual_studio() -> bool:
-    program_files = Path("C:/Program Files (x86)")
-    vswhere = program_files / "Microsoft Visual Studio" / "Installer" / "vswhere.exe"
-    if not vswhere.exists():
-        return False
-    tools = "Microsoft.VisualStudio.Component.VC.Tools.x86.x64"
-    command = [str(vswhere), "-latest", "-products", "*", "-requires", tools, "-property", "path"]
-    found = subprocess.run(command, capture_output=True, check=False)
-    return found.returncode == 0 and bool(found.stdout.strip())
+def _selftest(python: Path, variables: Mapping[str, str]) -> int:
+    with Step("testing llama.cpp on this processor"):
+        return run([python, "-m", "cli", "selftest", "--brief"], variables)

@@ -121,7 +121,8 @@ def _halved(number: int, least: int) -> Iterator[int]:
 def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> Rung:
     reduced = replace(entry, load_spec=wire.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
-    return Rung(reduced, need(spec), (*served, *said))
+    plain = wire.raw(replace(spec, extra_buffers=False)) if spec.backend == "llama.cpp" else None
+    return Rung(reduced, need(spec), (*served, *said), plain)
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:

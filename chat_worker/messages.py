@@ -34,6 +34,8 @@ class LoadSpec(Struct, kw_only=True):
     # Guess tokens that stand in the prompt already; the answers are the same.
     speculate: bool = True
     kv_type: Literal["f16", "q8_0"] = "f16"
+    # Weights may be kept in the order that the processor likes best; off where that code fails.
+    extra_buffers: bool = True
     # Where prefixes outlive the process; empty: nowhere. The fingerprint is the model's.
     kept_folder: str = ""
     kept_bytes: int = 0

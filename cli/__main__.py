@@ -29,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from cli.doctor import doctor
 
         return doctor({}, as_json=chosen.json)
+    if chosen.command == "selftest":
+        from cli.selftest import selftest
+
+        return selftest(as_json=chosen.json, again=chosen.again, brief=chosen.brief)
     if chosen.command == "estimate":
         from cli.estimate import OPTIONS, estimate
 
@@ -78,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", help="this machine, the settings chosen for it, which models fit, and risks"
     )
     doctor.add_argument("--json", action="store_true", help="for scripts")
+    selftest = commands.add_parser(
+        "selftest", help="whether llama.cpp computes rightly on this processor"
+    )
+    selftest.add_argument("--json", action="store_true", help="for scripts")
+    selftest.add_argument("--brief", action="store_true", help="in one line")
+    selftest.add_argument(
+        "--again", action="store_true", help="forget what is known of it, and test"
+    )
     _add_estimate(commands)
     for name, (_, what) in SERVICES.items():
         service = commands.add_parser(name, help=what)

@@ -1,6 +1,7 @@
 """`y26hkx doctor`: the machine, the settings chosen for it, which models fit, and all risks.
 
-It loads nothing and imports no model library; exit status 1 says that something certainly fails.
+It loads no model and imports no model library (the self-test does, in a process of its own); exit
+status 1 says that something certainly fails.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
+import msgspec
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
@@ -19,13 +21,16 @@ from cli.fits import Fit, fits
 from cli.hardware import Hardware, free_disk_bytes, hardware
 from cli.liveness import http_status
 from cli.risks import Risk, risks
+from cli.selftest import kernel_memory
 from cli.serve import OK, require_free
 from cli.settings import SettingsError, StackSettings, dotenv
 from cli.summary import choice_line, cores_line, memory_line
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
+from worker_runtime.kernel_report import KernelReport, NotTested
 from worker_runtime.machine import GIB, Machine, read_machine
 from worker_runtime.memory.profile import Choice, choose, size_of
+from worker_runtime.settings import RuntimeSettings
 
 ASK_WITHIN_S = 1.0
 T = TypeVar("T", bound=BaseSettings)
@@ -43,6 +48,8 @@ class Report:
     choices: list[Choice]
     models: list[Fit]
     risks: list[Risk]
+    # Of llama.cpp on this processor; None: not tested.
+    kernels: KernelReport | None = None
 
     @property
     def ok(self) -> bool:
@@ -65,7 +72,9 @@ def doctor(options: Mapping[str, str], *, as_json: bool) -> int:
 def examine(settings: StackSettings) -> Report:
     """This machine with these settings."""
     machine = read_machine()
-    models, found = _of_services(settings, machine)
+    kernels, found = _kernels()
+    models, of_services = _of_services(settings, machine)
+    found += of_services
     found += [*risks(settings, machine), *findings.python_version(), *_port(settings)]
     found += findings.names(settings, dotenv())
     return Report(
@@ -76,6 +85,7 @@ def examine(settings: StackSettings) -> Report:
         choices=choose(machine, settings.values),
         models=models,
         risks=sorted(dict.fromkeys(found), key=lambda risk: SEVERITIES.index(risk.severity)),
+        kernels=kernels,
     )
 
 
@@ -87,6 +97,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "ok": report.ok,
         "machine": machine | asdict(report.hardware),
         "profile": {"size": report.profile, "choices": [asdict(c) for c in report.choices]},
+        "kernels": msgspec.to_builtins(report.kernels),
         "models": [asdict(model) for model in report.models],
         "risks": [asdict(risk) for risk in report.risks],
     }
@@ -98,6 +109,8 @@ def as_text(report: Report) -> Iterator[str]:
     yield f"system     {hard.system}, Python {hard.python}"
     yield f"processor  {hard.processor}: {cores_line(machine)}"
     yield f"           {' '.join(hard.features) or 'no features of note'}"
+    if report.kernels is not None:
+        yield f"kernels    {report.kernels.summary}"
     yield f"GPU        {'; '.join(hard.gpus) or 'none of NVIDIA'}"
     yield f"memory     {memory_line(machine)}"
     if machine.limit_bytes is not None:
@@ -137,6 +150,20 @@ def _of_services(settings: StackSettings, machine: Machine) -> tuple[list[Fit], 
     found += findings.main_model(chat, models)
     found += findings.folders(settings, embed)
     return models, found
+
+
+def _kernels() -> tuple[KernelReport | None, list[Risk]]:
+    settings = _read(RuntimeSettings)
+    if isinstance(settings, ValidationError):
+        # Told of each service that has them.
+        return None, []
+    memory = kernel_memory(settings)
+    try:
+        report = memory.report()
+    except NotTested:
+        # The library is missing: told where a model needs it.
+        return None, []
+    return report, list(findings.kernels(report, memory.read().faults))
 
 
 def _read(service: type[T]) -> T | ValidationError:

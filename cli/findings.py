@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import AliasChoices, ValidationError
@@ -21,6 +21,8 @@ from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from protos.deprecated_settings import DEPRECATED
 from simple.settings import SimpleSettings
+from worker_runtime.kernel_memory import Fault
+from worker_runtime.kernel_report import KernelReport
 from worker_runtime.machine import GIB, Machine
 
 SERVICES: tuple[type[BaseSettings], ...] = (
@@ -97,6 +99,23 @@ def packages(models: Sequence[Fit]) -> Iterator[Risk]:
                 f"{model.id} needs {problem}",
                 f"pip install 'y26hkx[{EXTRAS.get(model.backend, 'embed')}]'",
             )
+
+
+def kernels(report: KernelReport, faults: Mapping[str, Fault]) -> Iterator[Risk]:
+    """Where llama.cpp does not compute, or with plain code only."""
+    anew = "`python3 run.py setup` compiles it anew for this processor"
+    if not report.runs_here:
+        yield Risk("kernels_broken", "failure", report.summary, anew)
+    elif not report.may_use_extra_buffers:
+        yield Risk("kernels_reduced", "warning", report.summary, f"it is slower; {anew}")
+    for fault in faults.values():
+        yield Risk(
+            "model_without_extra_buffers",
+            "warning",
+            f"{fault.model} is loaded without llama.cpp's extra CPU buffers, as its process died "
+            f"with them ({fault.how})",
+            "`y26hkx selftest --again` forgets that, so that it is tried with them",
+        )
 
 
 def default_models(models: Sequence[Fit], machine: Machine) -> Iterator[Risk]:

@@ -12,6 +12,8 @@ from embed_worker import need as embed_need
 from embed_worker import service as embed
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
+from worker_runtime.kernel_memory import FILE as KERNELS
+from worker_runtime.kernel_memory import KernelMemory
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.machine import Machine
 from worker_runtime.memory.learnt import FILE, Learnt
@@ -66,7 +68,8 @@ def embed_ladder(settings: EmbedSettings) -> Ladder:
 
 
 def _corrected(ladder: Ladder, settings: RuntimeSettings) -> Ladder:
-    return Learnt(settings.learnt_dir / FILE).corrected(ladder)
+    kernels = KernelMemory(settings.learnt_dir / KERNELS, settings.selftest_environment)
+    return kernels.applied(Learnt(settings.learnt_dir / FILE).corrected(ladder))
 
 
 def room_of(policy: LifecyclePolicy, machine: Machine) -> Room:

@@ -175,6 +175,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
         batch_tokens=wanted.batch_tokens,
         max_rows=wanted.max_batch_rows,
         n_threads=wanted.n_threads,
+        extra_buffers=wanted.extra_buffers,
         on_progress=outbox.progress,
     )
 

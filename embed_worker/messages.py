@@ -30,6 +30,7 @@ class LoadSpec(Struct, kw_only=True):
     precision: str = "auto"  # of OpenVINO: "auto", "f32", "bf16", "int8"
     converted_dir: str = ""  # where models converted for OpenVINO are kept
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
+    extra_buffers: bool = True  # llama.cpp may keep weights in the order that the processor likes
     n_threads: int = 0  # 0: the library's own choice
     batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's own choice
     max_batch_rows: int = 32  # texts of one micro-batch

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.messages import LoadSpec, spec_decoder
+from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.ladder import Rung
 from worker_runtime.memory.need import Need
@@ -26,7 +27,8 @@ BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_E
 def ladder(entry: ModelEntry) -> tuple[Rung, ...]:
     """The one way to load an embedding model: what it could give up is not worth having."""
     spec = spec_decoder.decode(entry.load_spec)
-    return (Rung(entry, need(spec, entry.size_bytes)),)
+    plain = wire.raw(replace(spec, extra_buffers=False)) if spec.backend == LLAMA_CPP else None
+    return (Rung(entry, need(spec, entry.size_bytes), plain_spec=plain),)
 
 
 def need(spec: LoadSpec, size_bytes: int) -> Need:

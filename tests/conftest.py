@@ -1,11 +1,14 @@
-"""For all tests: what their loads teach is not kept where the user's programs look for it; which of
-them are slow; and nothing is printed after pytest's summary line."""
+"""For all tests: what their loads teach is not kept where the user's programs look for it; which
+of them are slow; the processor is named, as kernels differ by it; and nothing is printed after
+pytest's summary line."""
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cli.hardware import hardware
 
 TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
@@ -38,6 +41,11 @@ def own_lessons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEMORY_LEARNT_DIR", str(tmp_path_factory.mktemp("learnt")))
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    machine = hardware()
+    terminalreporter.write_line(f"processor: {machine.processor}: {' '.join(machine.features)}")
 
 
 def pytest_unconfigure() -> None:

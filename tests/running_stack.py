@@ -1,11 +1,13 @@
 """The whole stack as real processes, for tests and benchmarks: start, look at, hurt, stop."""
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Self
 import httpx
 import openai
 import psutil
+
+from worker_runtime.kernel_memory import FILE, KernelMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = "qwen2-y26hkx-guide"
@@ -48,6 +52,8 @@ class RunningStack:
 
     def __enter__(self) -> Self:
         kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES}  # noqa: TID251 -- the test is the outermost caller
+        if "LD_PRELOAD" not in self._env:
+            know_kernels(Path(self._env["MEMORY_LEARNT_DIR"]))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
@@ -136,6 +142,22 @@ class RunningStack:
             for process in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
+
+
+def know_kernels(folder: Path) -> None:
+    """Put into `folder` what the self-test says here, so that not every stack runs it."""
+    if not (folder / FILE).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_bytes(_kernels_file())
+
+
+@functools.cache
+def _kernels_file() -> bytes:
+    environment = dict(os.environ)  # noqa: TID251 - the test is the outermost caller
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / FILE
+        KernelMemory(file, lambda: environment).report()
+        return file.read_bytes()
 
 
 def wait_until(holds: Iterator[bool], within_s: float, what: str) -> None:

@@ -40,10 +40,10 @@ async def bring_up(
         engine = await launcher.start(entry)
     except OSError as error:
         raise raised_while_loading(entry.backend, error) from error
-    smaller = f", loading smaller: {'; '.join(rung.reductions)}" if rung.reductions else ""
+    reduced = f", loading reduced: {'; '.join(rung.reductions)}" if rung.reductions else ""
 
     def tell(fraction: float, stage: str) -> None:
-        on_progress(fraction, stage + smaller)
+        on_progress(fraction, stage + reduced)
 
     loaded: LoadedModel | None = None
     try:

@@ -7,7 +7,6 @@ process writes to stderr into the log. Both end with the process.
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 
@@ -19,7 +18,13 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.job_object import JobObject
 from worker_runtime.last_words import LastWords
-from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
+from worker_runtime.launcher import (
+    EngineProcess,
+    ExitReport,
+    Launcher,
+    OnProgress,
+    signal_name,
+)
 from worker_runtime.memory.oom_kills import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.open_calls import OpenCalls
@@ -271,7 +276,7 @@ class ChildProcess:
         code = await self._process.wait()
         report = ExitReport(
             code,
-            _signal_name(code),
+            signal_name(code),
             self._wanted,
             self._peak_resident_bytes,
             self._last_words.lines,
@@ -288,12 +293,3 @@ class ChildProcess:
     def _lost(self) -> ServingError:
         id = "process_stopped" if self._wanted else "process_died"
         return WorkerLost(ErrorText(id, how=self._exit), retry_after_s=1)
-
-
-def _signal_name(code: int) -> str:
-    if code >= 0 or sys.platform == "win32":
-        return ""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from protos.errors import ServingError
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
-from worker_runtime.load_failures import lacked_memory
+from worker_runtime.load_failures import broke_down, lacked_memory
 
 # Windows grows its page file while a program waits: the same load may work a moment later.
 PAGE_FILE_PAUSE_S = 2.0
@@ -49,6 +49,9 @@ class Descent:
         self.error = error
         if not self.left_s():
             self.rungs = ()
+        elif broke_down(error) and tried.plain_spec is not None:
+            # Of all that computes, those kernels are the ones made for few processors.
+            self.rungs = [rung.without_extra_buffers() for rung in self._left]
         elif not lacked_memory(error):
             # What one backend cannot load at all, or not from this file, another may.
             self.rungs = [rung for rung in below if rung.entry.path != tried.entry.path]

@@ -3,19 +3,39 @@
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.memory.estimate import estimate
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.process_memory import ProcessMemory
 
+WITHOUT_EXTRA_BUFFERS = "without llama.cpp's extra CPU buffers, which fail on this processor"
+
 
 class Rung(msgspec.Struct, frozen=True):
-    """One way: what is loaded, what that takes, and what it gives up ("context of 1,024 …")."""
+    """One way: what is loaded, what that takes, and what it gives up ("context of 1,024 …").
+
+    Args:
+        plain_spec: the entry's, for a load without llama.cpp's extra CPU buffers; None: it has
+            none to do without.
+    """
 
     entry: ModelEntry
     need: Need
     reductions: tuple[str, ...] = ()
+    plain_spec: msgspec.Raw | None = None
+
+    def without_extra_buffers(self) -> "Rung":
+        """The same with all weights as they lie in the file: slower, and of plain code."""
+        if self.plain_spec is None:
+            return self
+        return replace(
+            self,
+            entry=replace(self.entry, load_spec=self.plain_spec),
+            reductions=(*self.reductions, WITHOUT_EXTRA_BUFFERS),
+            plain_spec=None,
+        )
 
 
 Ladder = Callable[[ModelEntry], Sequence[Rung]]

@@ -1,5 +1,7 @@
 """The seam between the lifecycle and the processes it runs: what an engine process offers."""
 
+import signal
+import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
 
 # What a shell makes of SIGKILL.
 SHELL_SAYS_KILLED = 128 + 9
+
+# A program's own mistake, or its compiler's: bad addresses, instructions that this processor lacks,
+# assertions.
+FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"})
+# Windows: the statuses of exceptions begin with this; that of Ctrl-C is no fault.
+WINDOWS_EXCEPTION = 0xC0000000
+WINDOWS_CTRL_C = 0xC000013A
+WINDOWS_ABORT = 3
 
 OnProgress = Callable[[float, str], None]
 
@@ -41,6 +51,18 @@ class ExitReport(msgspec.Struct, frozen=True):
             return "killed"
         return WINDOWS_STATUS.get(self.code & 0xFFFFFFFF)
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether native code broke down, as its end tells."""
+        if self.wanted or self.lack is not None:
+            return False
+        if sys.platform != "win32":
+            return self.signal in FAULTS
+        status = self.code & 0xFFFFFFFF
+        return self.code == WINDOWS_ABORT or (
+            status >= WINDOWS_EXCEPTION and status != WINDOWS_CTRL_C
+        )
+
     def __str__(self) -> str:
         if self.lack is None:
             guess = ""
@@ -48,6 +70,16 @@ class ExitReport(msgspec.Struct, frozen=True):
             guess = ", out of memory" if self.oom_kills else ", perhaps out of memory"
         how = f"signal {-self.code} {self.signal}" if self.signal else f"exit code {self.code}"
         return how + guess
+
+
+def signal_name(code: int) -> str:
+    """Of the signal that an exit status tells of; empty: of none."""
+    if code >= 0 or sys.platform == "win32":
+        return ""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 class EngineProcess(Protocol):

@@ -69,6 +69,8 @@ class LoadedModel:
         self.accepting = True
         self.n_leases = 0
         self.n_requests = 0
+        # Those that ended while it lived.
+        self.n_served = 0
         self._clock = clock
         self._policy = policy
         self._keep_alive_s = policy.idle_timeout_s
@@ -121,6 +123,7 @@ class LoadedModel:
     def end_use(self, keep_alive_s: float | None) -> float:
         """Give one lease back; returns the seconds of use that end with it, if none is left."""
         self.n_leases -= 1
+        self.n_served += self.engine.exit is None
         if keep_alive_s is not None:
             self.is_pinned = keep_alive_s < 0
         self._keep_alive_s = self._policy.idle_timeout_s if keep_alive_s is None else keep_alive_s

@@ -17,6 +17,7 @@ from protos.errors import NotReady
 from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.kernel_memory import Kernels, NoKernels
 from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
@@ -46,6 +47,7 @@ class Models:
     Args:
         ladder: the ways to load a model, with the memory that each takes.
         on_measured: called on the event loop; must neither block for long nor raise.
+        kernels: what is known of native code on this processor; None: it runs none.
         ledger: what all workers of this machine have booked; None: there is no other.
     """
 
@@ -59,6 +61,7 @@ class Models:
         *,
         ladder: Ladder = as_it_is,
         on_measured: OnMeasured = not_measured,
+        kernels: Kernels | None = None,
         ledger: Ledger | None = None,
     ) -> None:
         self.catalog = catalog
@@ -67,7 +70,15 @@ class Models:
         self._monitor = MemoryMonitor(probe, clock)
         self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
         self._around = Surroundings(
-            policy, launcher, clock, probe, self._scheduler, ladder, on_measured, self._instead_of
+            policy,
+            launcher,
+            clock,
+            probe,
+            self._scheduler,
+            ladder,
+            on_measured,
+            kernels or NoKernels(),
+            self._instead_of,
         )
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()

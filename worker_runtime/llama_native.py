@@ -42,15 +42,19 @@ def load_native() -> Any:
     return native
 
 
-def model_params(native: Any) -> Any:
+def model_params(native: Any, *, extra_buffers: bool) -> Any:
     """How a file is loaded: read into memory where no GPU takes it, mapped otherwise.
 
     Matrices that llama.cpp keeps in the processor's order would be there a second time in a mapped
     file, and the others in small pages (see `HUGE_PAGES` in settings.py).
+
+    Args:
+        extra_buffers: that order may be used at all.
     """
     params = native.llama_model_default_params()
     if not native.llama_supports_gpu_offload():
         params.load_mode = LOAD_MODE_NONE
+    params.use_extra_bufts = extra_buffers
     return params
 
 

@@ -70,13 +70,26 @@ def load_failed(backend: str, reason: ErrorText) -> BackendLoadFailed:
     return BackendLoadFailed(ErrorText("load_failed", why=reason), metadata={"backend": backend})
 
 
+def broke_down(error: ServingError) -> bool:
+    """Whether native code died of a fault while the model was loaded."""
+    return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "fault"
+
+
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     """The process ended before the model was loaded."""
     said = (lack for line in report.last_words if (lack := lack_said(line)) is not None)
     lack = next(said, report.lack)
     if lack is not None:
         return out_of_memory(backend, lack)
-    return load_failed(backend, ErrorText("load_process_ended", how=report))
+    failed = load_failed(backend, ErrorText("load_process_ended", how=report))
+    if not report.is_fault:
+        return failed
+    is_llama = backend == "llama.cpp"
+    return BackendLoadFailed(
+        failed.message,
+        suggestions=(ErrorText("run_selftest"),) if is_llama else (),
+        metadata={"backend": backend, "cause": "fault", "exit": str(report)},
+    )
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:

@@ -11,7 +11,7 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.ladder import Rung
 from worker_runtime.leases import LoadedModel
-from worker_runtime.load_failures import lacked_memory, with_arithmetic
+from worker_runtime.load_failures import broke_down, lacked_memory, with_arithmetic
 from worker_runtime.races import first_of
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelState
@@ -94,8 +94,10 @@ class Loading:
             )
         except ServingError as error:
             failure = self._explained(error, rung)
+            if broke_down(failure):
+                around.kernels.broke_down(rung, failure.metadata["exit"])
             if descent.failed(failure):
-                log.warning("model %s: %s: trying to load it smaller", rung.entry.id, failure)
+                log.warning("model %s: %s: trying it in another way", rung.entry.id, failure)
             else:
                 self.failed(failure)
             return None
@@ -115,6 +117,7 @@ class Loading:
 
     def _succeeded(self, loaded: LoadedModel, took_s: float) -> None:
         self.took_s = took_s
+        self._around.kernels.loaded(loaded.rung)
         self._standing.counters.loads += 1
         self._standing.counters.load_seconds_sum += took_s
         model, pid = loaded.entry.id, loaded.engine.pid

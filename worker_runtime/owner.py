@@ -183,7 +183,8 @@ class ModelOwner:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            descent = Descent(self._around.ladder(entry), self._clock, self._policy.load_timeout_s)
+            rungs = await self._around.kernels.allowed(self._around.ladder(entry))
+            descent = Descent(rungs, self._clock, self._policy.load_timeout_s)
             while descent.rungs and self.wanted():
                 await self._attempt(descent, entry)
                 await first_of(self._clock.sleep(descent.pause_s), self.until_unwanted())
@@ -270,6 +271,8 @@ class ModelOwner:
         if engine.exit is not None:
             self._counters.crashes += 1
             self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
+            if engine.exit.is_fault and not loaded.n_served:
+                self._around.kernels.broke_down(loaded.rung, str(engine.exit))
             log.error("the process of model %s died: %s", model, engine.exit)
             return
         self._measure(loaded)

@@ -23,6 +23,8 @@ from worker_runtime.child import ProcessLauncher
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
 from worker_runtime.interceptors import RpcInterceptor
+from worker_runtime.kernel_memory import FILE as KERNELS_FILE
+from worker_runtime.kernel_memory import KernelMemory
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory import learnt
@@ -66,6 +68,7 @@ def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = a
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment)
+    kernels = KernelMemory(settings.learnt_dir / KERNELS_FILE, settings.selftest_environment)
     lessons = learnt.Learnt(settings.learnt_dir / learnt.FILE)
     return Models(
         catalog,
@@ -75,6 +78,7 @@ def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = a
         probe,
         ladder=lessons.corrected(ladder),
         on_measured=lessons.note,
+        kernels=kernels,
         ledger=_ledger(settings),
     )
 

@@ -181,8 +181,8 @@ class RuntimeSettings(SharedSettings):
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for what loads taught about the memory that models take; unset: the user's "
-            "cache folder."
+            "Folder for what loads taught about the memory that models take, and for the report of "
+            "llama.cpp's self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(
@@ -253,6 +253,10 @@ class RuntimeSettings(SharedSettings):
         """Variables for engine processes of `backend`, over this process's own; workers add
         theirs."""
         return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+
+    def selftest_environment(self) -> dict[str, str]:
+        """Of the processes that test llama.cpp's kernels: that of its engines."""
+        return engine_environment(self.engine_environment("llama.cpp"))
 
     def policy(self) -> LifecyclePolicy:
         """The lifecycle's numbers as these settings have them."""

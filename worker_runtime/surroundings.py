@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.kernel_memory import Kernels
 from worker_runtime.ladder import Ladder, OnMeasured
 from worker_runtime.launcher import Launcher
 from worker_runtime.memory.probe import MemoryProbe
@@ -26,4 +27,5 @@ class Surroundings:
     scheduler: Scheduler
     ladder: Ladder
     on_measured: OnMeasured
+    kernels: Kernels
     instead: Callable[[ModelEntry], Sequence[str]]

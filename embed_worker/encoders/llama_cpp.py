@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.prompts import Prompts
-from embed_worker.engine.call import Row
+from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
@@ -25,6 +26,8 @@ from worker_runtime.memory_signs import lack_said
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
 NO_POOLING, RANKING = 0, 4
+# Kernels take four tokens at once, and what is left over one by one: this runs both.
+WARM_UP_TEXT, WARM_UP_TOKENS = "one two three four five", 5
 
 
 def load(
@@ -33,6 +36,7 @@ def load(
     batch_tokens: int,
     max_rows: int,
     n_threads: int,
+    extra_buffers: bool = True,
     on_progress: Callable[[float, str], None],
 ) -> LoadedModel:
     """
@@ -45,20 +49,34 @@ def load(
         install = ErrorText("install", command="pip install 'y26hkx[llama]'")
         raise _failed(ErrorText("llama_missing"), install) from error
     on_progress(0.3, "reading weights")
-    model = native.llama_model_load_from_file(os.fsencode(path), model_params(native))
+    params = model_params(native, extra_buffers=extra_buffers)
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _failed(ErrorText("embedding_file_refused"))
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
     context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
+    runner = LlamaRunner(native, model, context)
+    tokens = LlamaTokenization(native, model, max_tokens=max_tokens)
+    _warm_up(runner, tokens)
     return LoadedModel(
-        runner=LlamaRunner(native, model, context),
-        tokens=LlamaTokenization(native, model, max_tokens=max_tokens),
+        runner=runner,
+        tokens=tokens,
         prompts=Prompts({}),
         device="cpu",
         batch_tokens=batch_tokens,
         backend=BACKEND,
     )
+
+
+def _warm_up(runner: "LlamaRunner", tokens: LlamaTokenization) -> None:
+    """Compute once: kernels that fail on this processor do so now, while the model can still be
+    loaded in another way."""
+    (ids,) = tokens.ids([WARM_UP_TEXT])
+    try:
+        runner.encode([Row(array(TOKEN_TYPE, ids[:WARM_UP_TOKENS]))])
+    except BatchFailed as error:
+        raise _failed(ErrorText("does_not_compute")) from error
 
 
 class LlamaRunner:

@@ -265,6 +265,7 @@ MESSAGES = {
     "llama_file_refused": "模型 {model} 的檔案已損壞、不完整，或是此 llama.cpp 不支援的種類",
     "generates_no_text": "模型 {model} 不產生文字",
     "context_not_made": "無法建立模型 {model} 的上下文",
+    "does_not_compute": "模型已載入，但無法計算",
     "llama_missing": "llama-cpp-python 未安裝，或無法在這台機器上執行",
     "not_compiled": "無法編譯模型：torch.compile 需要 C++ 編譯器，且不支援所有模型",
     "weights_damaged": "模型的權重已損壞或不完整，或與其 config.json 所述的種類不符",
@@ -391,4 +392,5 @@ MESSAGES = {
     "lower_input_or_context": "調低 MAX_INPUT_TOKENS 或 LLAMA_CTX",
     "memory_check_off": "設定 MEMORY_CHECK=off，仍然載入",
     "raise_setting": "調高 {setting}",
+    "run_selftest": "執行 y26hkx selftest，檢查 llama.cpp 能否在這個處理器上正確計算",
 }

@@ -43,6 +43,7 @@ MESSAGES = {
     ),
     "generates_no_text": "model {model} does not generate text",
     "context_not_made": "the context of model {model} could not be made",
+    "does_not_compute": "the model was loaded but does not compute",
     "llama_missing": "llama-cpp-python is missing or does not run on this machine",
     "not_compiled": (
         "the model could not be compiled: torch.compile needs a C++ compiler, and does not take "

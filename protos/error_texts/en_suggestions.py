@@ -80,4 +80,5 @@ MESSAGES = {
     "lower_input_or_context": "lower MAX_INPUT_TOKENS or LLAMA_CTX",
     "memory_check_off": "load it all the same with MEMORY_CHECK=off",
     "raise_setting": "raise {setting}",
+    "run_selftest": "run y26hkx selftest: it tells whether llama.cpp computes on this processor",
 }

@@ -28,6 +28,8 @@ N_SPARE_SLOTS = 4
 # its sequence only, and there are slots to keep prefixes in.
 MIN_OWN_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+# Kernels take four tokens at once, and what is left over one by one: this runs both.
+WARM_UP_TOKENS = 5
 ATTENTION_TILE_TOKENS = 64  # ggml_fa_tile_config::Q; for caches in f16 on processors
 
 
@@ -74,6 +76,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         description=_description(native, model),
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)
+    _warm_up(native, context, spec)
     return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
 
 
@@ -98,7 +101,7 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
         on_progress(fraction)
         return True
 
-    params = model_params(native)
+    params = model_params(native, extra_buffers=spec.extra_buffers)
     params.progress_callback = native.llama_progress_callback(progress)
     model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
     if not model:
@@ -145,6 +148,16 @@ def _context(
         native.llama_model_free(model)
         raise _failure(ErrorText("context_not_made", model=spec.model_id), ())
     return LlamaContext(native, model, params, handle)
+
+
+def _warm_up(native: Any, context: LlamaContext, spec: LoadSpec) -> None:
+    """Compute once: kernels that fail on this processor do so now, while nobody is answered and
+    the model can still be loaded in another way."""
+    n_tokens = min(WARM_UP_TOKENS, int(native.llama_n_batch(context.handle)))
+    tokens = (ctypes.c_int32 * n_tokens)()
+    if native.llama_decode(context.handle, native.llama_batch_get_one(tokens, n_tokens)):
+        raise _failure(ErrorText("does_not_compute"), ())
+    native.llama_memory_clear(context.memory, False)
 
 
 def _tile(native: Any, spec: LoadSpec) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bootstrap import environment
+from bootstrap import environment, llama_build
 from bootstrap.environment import DEVELOPMENT, RUNTIME, Stamp
-from bootstrap.settings import ROOT, Settings, SetupError
+from bootstrap.settings import ROOT, Settings, SetupError, program
 
 AUTO = Settings({}, "auto")
 
@@ -54,6 +54,31 @@ def test_a_second_start_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(subprocess, "run", no_process)
     monkeypatch.setattr(subprocess, "Popen", no_process)
     assert environment.ensure(AUTO, RUNTIME) == python
+
+
+def test_on_another_processor_llama_cpp_is_tested_and_noted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = dataclasses.replace(Stamp.wanted(AUTO, DEVELOPMENT), processor="", llama="native")
+    tested: list[object] = []
+
+    def test(*asked: object, thorough: bool) -> object:
+        tested.append(thorough)
+        return asked[-1]
+
+    python = program(tmp_path, "python")
+    python.parent.mkdir()
+    python.touch()
+    written = tmp_path / "stamp"
+    monkeypatch.setattr(environment, "VENV", tmp_path)
+    monkeypatch.setattr(Stamp, "read", lambda: made)
+    monkeypatch.setattr(Stamp, "write", lambda stamp: written.write_text(repr(stamp)))
+    monkeypatch.setattr(llama_build, "test", test)
+    environment.ensure(AUTO, RUNTIME)
+    environment.ensure(AUTO, RUNTIME, test=True)
+    assert tested == [False, True]
+    wanted = dataclasses.replace(Stamp.wanted(AUTO, DEVELOPMENT), llama="native")
+    assert written.read_text() == repr(wanted)
 
 
 def test_a_wrong_choice_of_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

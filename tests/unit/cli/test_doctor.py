@@ -13,11 +13,12 @@ from cli import findings
 from cli.__main__ import main
 from cli.doctor import as_dict, as_text, examine
 from cli.fits import Fit, fits
-from cli.hardware import from_cpuinfo, hardware
+from cli.hardware import ARM_FEATURES, FEATURES, hardware
 from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
 from tests.running_stack import ROOT, free_port
 from worker_runtime.machine import GIB, Machine
+from worker_runtime.machine.processor import from_cpuinfo
 
 FREE = {"GATEWAY_PORT": "0"}
 
@@ -60,7 +61,8 @@ def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
     text = capsys.readouterr().out
     assert "canary" not in text
     report = json.loads(text)
-    assert report.keys() == {"ok", "machine", "profile", "models", "risks"}
+    assert report.keys() == {"ok", "machine", "profile", "kernels", "models", "risks"}
+    assert report["kernels"]["plain"]["failure"] == ""
     assert report["profile"].keys() == {"size", "choices"}
     assert report["machine"].keys() >= {
         *("total_bytes", "available_bytes", "memory_bytes", "limit_bytes", "swap_bytes"),
@@ -180,8 +182,9 @@ def test_an_old_python_is_a_failure() -> None:
 
 def test_the_processor_is_read_as_linux_writes_it() -> None:
     text = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 amx_bf16 fma\n\nflags: no\n"
-    assert from_cpuinfo(text) == ("Some CPU", ["avx2", "fma", "amx_bf16"])
-    assert from_cpuinfo("Features\t: fp asimd i8mm\n")[1] == ["asimd", "i8mm"]
+    assert from_cpuinfo(text).name == "Some CPU"
+    assert from_cpuinfo(text).has(*FEATURES) == ["avx2", "fma", "amx_bf16"]
+    assert from_cpuinfo("Features\t: fp asimd i8mm\n").has(*ARM_FEATURES) == ["asimd", "i8mm"]
     assert hardware().processor
 
 

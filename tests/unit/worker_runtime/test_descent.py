@@ -11,8 +11,10 @@ import pytest
 from protos.errors import BackendLoadFailed, ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
+from worker_runtime import wire
 from worker_runtime.catalog import Catalog, Scan
-from worker_runtime.ladder import Rung
+from worker_runtime.kernel_memory import NoKernels
+from worker_runtime.ladder import WITHOUT_EXTRA_BUFFERS, Rung
 from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory.need import Need
@@ -22,9 +24,24 @@ LIMIT_S = 100.0
 WANTED = entry("wanted")
 SHORTER = Rung(WANTED, Need(weights=50), ("context of 1,024 tokens instead of 2,048",))
 INSTEAD = Rung(entry("small"), Need(weights=20), ("served by small, a smaller file",))
+PLAIN = wire.raw("plain")
+CAREFUL = Rung(WANTED, Need(weights=100), plain_spec=PLAIN)
 LADDER = [Rung(WANTED, Need(weights=100)), SHORTER, INSTEAD]
 
 pytestmark = pytest.mark.timeout(30)
+
+
+class Kernels(NoKernels):
+    """Notes what it is told, each with the reductions of its rung."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, tuple[str, ...]]] = []
+
+    def broke_down(self, rung: Rung, how: str) -> None:
+        self.told.append(("broke down", rung.reductions))
+
+    def loaded(self, rung: Rung) -> None:
+        self.told.append(("loaded", rung.reductions))
 
 
 class World:
@@ -32,6 +49,7 @@ class World:
         self.rungs = rungs
         self.clock = FakeClock()
         self.launcher = FakeLauncher(auto=False)
+        self.kernels = Kernels()
         self.notices: list[Waiting] = []
         catalog = Catalog(lambda: Scan([WANTED], WANTED.id), ttl_s=1e9, clock=self.clock)
         policy = LifecyclePolicy(load_timeout_s=LIMIT_S, idle_timeout_s=60)
@@ -42,6 +60,7 @@ class World:
             self.clock,
             FakeProbe(),
             ladder=lambda entry: self.rungs,
+            kernels=self.kernels,
         )
         self._tasks = asyncio.TaskGroup()
 
@@ -51,6 +70,10 @@ class World:
     async def use(self) -> tuple[str, tuple[str, ...]]:
         async with self.models.lease("", on_wait=self.notices.append) as lease:
             return lease.entry.id, lease.reductions
+
+    async def break_down(self) -> None:
+        async with self.models.lease(""):
+            self.launcher.latest.die("SIGSEGV")
 
     async def begin(self) -> asyncio.Task[tuple[str, tuple[str, ...]]]:
         task = asyncio.create_task(self.use())
@@ -95,9 +118,9 @@ async def test_waiters_hear_what_is_loaded_smaller() -> None:
     async with world() as made:
         waiting = await made.begin()
         await made.fail(out_of_memory(""))
-        assert "loading smaller: context of 1,024" in made.notices[-1].load_stage
+        assert "loading reduced: context of 1,024" in made.notices[-1].load_stage
         made.launcher.latest.on_progress(0.5, "weights")
-        assert made.notices[-1].load_stage.startswith("weights, loading smaller: ")
+        assert made.notices[-1].load_stage.startswith("weights, loading reduced: ")
         made.launcher.latest.finish_load()
         await waiting
 
@@ -154,6 +177,71 @@ async def test_what_cannot_be_loaded_from_one_file_may_be_from_another() -> None
         assert made.launcher.latest.entry.backend == "llama.cpp"
         made.launcher.latest.finish_load()
         assert (await waiting)[0] == "small"
+
+
+async def test_native_code_that_breaks_down_is_tried_once_more_without_extra_buffers() -> None:
+    async with world([CAREFUL, SHORTER]) as made:
+        waiting = await made.begin()
+        made.launcher.latest.die("SIGSEGV")
+        await settle()
+        assert "loading reduced: without llama.cpp's extra" in made.notices[-1].load_stage
+        assert bytes(made.launcher.latest.entry.load_spec) == bytes(PLAIN)
+        made.launcher.latest.finish_load()
+        assert await waiting == ("wanted", (WITHOUT_EXTRA_BUFFERS,))
+        told = made.kernels.told
+        assert told == [("broke down", ()), ("loaded", (WITHOUT_EXTRA_BUFFERS,))]
+
+
+async def test_what_breaks_down_without_extra_buffers_too_is_not_tried_again() -> None:
+    async with world([CAREFUL]) as made:
+        waiting = await made.begin()
+        for _ in range(2):
+            made.launcher.latest.die("SIGILL")
+            await settle()
+        with pytest.raises(BackendLoadFailed, match="SIGILL"):
+            await waiting
+        assert made.n_loads == 2
+
+
+async def test_a_killed_process_is_no_fault_of_its_code() -> None:
+    async with world([CAREFUL]) as made:
+        waiting = await made.begin()
+        made.launcher.latest.die("SIGTERM")
+        await settle()
+        with pytest.raises(BackendLoadFailed, match="SIGTERM"):
+            await waiting
+        assert made.n_loads == 1
+
+
+async def test_less_memory_is_tried_with_extra_buffers() -> None:
+    smaller = msgspec.structs.replace(CAREFUL, need=Need(weights=50), reductions=("smaller",))
+    async with world([CAREFUL, smaller]) as made:
+        waiting = await made.begin()
+        await made.fail(out_of_memory(""))
+        made.launcher.latest.die("SIGSEGV")
+        await settle()
+        made.launcher.latest.finish_load()
+        assert await waiting == ("wanted", ("smaller", WITHOUT_EXTRA_BUFFERS))
+
+
+async def test_a_fault_before_the_first_answer_speaks_against_extra_buffers() -> None:
+    async with world([CAREFUL]) as made:
+        breaking = asyncio.create_task(made.break_down())
+        await settle()
+        made.launcher.latest.finish_load()
+        await breaking
+        await settle()
+        assert made.kernels.told == [("loaded", ()), ("broke down", ())]
+
+
+async def test_a_fault_after_an_answer_does_not() -> None:
+    async with world([CAREFUL]) as made:
+        waiting = await made.begin()
+        made.launcher.latest.finish_load()
+        await waiting
+        await made.break_down()
+        await settle()
+        assert made.kernels.told == [("loaded", ())]
 
 
 async def test_a_full_page_file_gets_two_seconds_to_grow_and_one_more_try() -> None:

@@ -7,6 +7,7 @@ import pytest
 from protos.errors import BackendLoadFailed
 from worker_runtime.launcher import ExitReport
 from worker_runtime.load_failures import (
+    broke_down,
     died_while_loading,
     explained,
     out_of_memory,
@@ -68,3 +69,41 @@ def test_the_text_of_an_exception_is_not_shown() -> None:
     error = raised_while_loading("x", ValueError("/home/someone/secret.gguf"))
     assert "secret" not in str(error)
     assert "ValueError" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("report", "is_fault"),
+    [
+        (ExitReport(-11, "SIGSEGV"), True),
+        (ExitReport(-4, "SIGILL"), True),
+        (ExitReport(-6, "SIGABRT"), True),
+        (ExitReport(-11, "SIGSEGV", wanted=True), False),
+        (ExitReport(-9, "SIGKILL"), False),
+        (ExitReport(-15, "SIGTERM"), False),
+        (ExitReport(70), False),
+    ],
+)
+def test_a_fault_of_native_code_is_told_from_other_ends(
+    report: ExitReport, is_fault: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert report.is_fault is is_fault
+    assert broke_down(died_while_loading("llama.cpp", report)) is is_fault
+
+
+@pytest.mark.parametrize(
+    ("code", "is_fault"),
+    [
+        (0xC0000005, True),  # access violation
+        (0xC000001D - 2**32, True),  # illegal instruction, as a signed number
+        (3, True),  # abort
+        (0xC000013A, False),  # Ctrl-C
+        (0xC0000017, False),  # no memory
+        (1, False),
+    ],
+)
+def test_on_windows_a_fault_is_a_status_of_an_exception(
+    code: int, is_fault: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert ExitReport(code).is_fault is is_fault
