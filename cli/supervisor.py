@@ -8,7 +8,7 @@ waited for: a terminal that is gone, or a reader that stopped, holds up neither.
 import asyncio
 import json
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from cli.backoff import RestartPolicy
@@ -80,6 +80,9 @@ class Supervisor:
             self.say(str(failure))
             status = failure.exit_status
         self.say("stopped")
+        for number in _stop_signals():
+            # One more would make a failure of an end that is complete.
+            signal.signal(number, signal.SIG_IGN)
         return status
 
     async def _drain(self) -> None:
@@ -102,13 +105,7 @@ class Supervisor:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._told_to_stop, number)
 
-        for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is None:
-                continue
-            if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
-                # `nohup`: it is to outlive its terminal.
-                continue
+        for number in _stop_signals():
             # Not loop.add_signal_handler, which Windows has not.
             signal.signal(number, received)
 
@@ -122,6 +119,17 @@ class Supervisor:
             for service in stage:
                 service.kill()
         self.say(f"{name} again: killing")
+
+
+def _stop_signals() -> Iterator[int]:
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # `nohup` has SIGHUP ignored: the stack is to outlive its terminal.
+        if number is None:
+            continue
+        # `nohup` has SIGHUP ignored: the stack is to outlive its terminal.
+        if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+            yield number
 
 
 async def _as_task(beside: Callable[[], Awaitable[None]]) -> None:

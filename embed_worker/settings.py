@@ -178,12 +178,6 @@ class EmbedSettings(RuntimeSettings):
         description="Most MiB in that folder; the least recently used vectors go.",
     )
 
-    def engine_environment(self, backend: str) -> dict[str, str]:
-        return super().engine_environment(backend) | {
-            "TRANSFORMERS_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-
     def load_spec(
         self,
         *,
