@@ -1,5 +1,6 @@
 """OpenVINO beside torch: the same vectors, converted once, without torch afterwards."""
 
+import importlib
 import json
 import os
 import random
@@ -248,3 +249,12 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
     (tmp_path / RECORD).write_text('{"source": "x"}')
     assert read_record(tmp_path) == Record(source="x")
+
+
+def test_openvino_finds_no_telemetry_to_call_its_makers_with() -> None:
+    # Openvino's own stand-in is there for everything that it would send.
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+    with pytest.raises(ImportError):
+        importlib.import_module("openvino_telemetry")
