@@ -7,7 +7,6 @@ and llama.cpp. The home folder of its processes is empty and must stay so.
 import shutil
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -35,6 +34,8 @@ KINDS = {
     "embed_worker.encoder_process",
     "embed_worker.encoders.convert",
 }
+# torch is imported by four processes, one after the other.
+pytestmark = pytest.mark.timeout(400)
 TEXTS = ["bananas are yellow", "the capital of france is paris"]
 
 
@@ -75,9 +76,9 @@ def _use(stack: RunningStack) -> None:
         *(("/v1/embeddings", {"model": m, "input": TEXTS}) for m in ("tiny", "minilm-f16")),
         ("/v1/rerank", {"model": "ranker", "query": "what is yellow", "documents": TEXTS}),
     ]
-    with ThreadPoolExecutor(len(calls)) as pool:
-        replies = list(pool.map(lambda call: stack.http.post(call[0], json=call[1]), calls))
-    assert {reply.status_code for reply in replies} == {httpx.codes.OK}, [r.text for r in replies]
+    for path, body in calls:
+        reply = stack.http.post(path, json=body)
+        assert reply.status_code == httpx.codes.OK, reply.text
     backends = {model.get("backend") for model in stack.models().values()}
     assert backends >= {"llama.cpp", "transformers", "openvino", "cross-encoder"}, backends
     # What is kept on disk is written as a model goes.
