@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 LONGEST_LINE_BYTES = 64 * 1024
-
-
 LONGEST_LAST_LINE_BYTES = 300
+# For what a process printed before it ended; one that it started may hold its stdout for longer.
+LAST_LINES_WITHIN_S = 1.0
 
 
 class Relay:
@@ -58,6 +58,7 @@ class Child(asyncio.SubprocessProtocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._said_all = asyncio.Event()
         self._transport: asyncio.SubprocessTransport | None = None
 
     @classmethod
@@ -89,8 +90,11 @@ class Child(asyncio.SubprocessProtocol):
         return self._running.get_returncode()
 
     async def wait(self) -> int:
-        """Wait for the process's own end, though its engine processes may still hold its stdout."""
+        """Wait for the process's own end and for what it printed; its engine processes may hold its
+        stdout for longer."""
         await asyncio.shield(self._exited)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._said_all.wait(), LAST_LINES_WITHIN_S)
         code = self.code
         return 0 if code is None else code
 
@@ -142,6 +146,10 @@ class Child(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._relay.feed(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:
+            self._said_all.set()
 
     def process_exited(self) -> None:
         if not self._exited.done():
