@@ -53,7 +53,7 @@ def _serve(settings: Settings, arguments: list[str]) -> int:
     from bootstrap.environment import RUNTIME, ensure
 
     python = ensure(settings, RUNTIME)
-    return _become([python, "-m", "cli", "serve", *arguments], settings.variables)
+    return _become([python, "-m", "cli", "serve", *arguments], settings.variables, drains=True)
 
 
 def _test(settings: Settings, arguments: list[str]) -> int:
@@ -93,8 +93,14 @@ def _development_python(settings: Settings) -> Path:
     return ensure(settings, DEVELOPMENT)
 
 
-def _become(command: Sequence[str | Path], variables: Mapping[str, str]) -> int:
-    """Run `command` in place of this process, in the repository's root."""
+def _become(
+    command: Sequence[str | Path], variables: Mapping[str, str], *, drains: bool = False
+) -> int:
+    """Run `command` in place of this process, in the repository's root.
+
+    Args:
+        drains: it ends its work when its parent is gone, if EXIT_WITH_PARENT tells it to.
+    """
     words = [str(word) for word in command]
     if sys.platform != "win32":
         os.chdir(ROOT)
@@ -103,8 +109,8 @@ def _become(command: Sequence[str | Path], variables: Mapping[str, str]) -> int:
     # The pipe ends the program when this process is ended otherwise.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGBREAK, signal.SIG_IGN)
-    env = {**variables, "EXIT_WITH_PARENT": "1"} if "serve" in words else dict(variables)
-    stdin = subprocess.PIPE if "serve" in words else None
+    env = {**variables, "EXIT_WITH_PARENT": "1"} if drains else dict(variables)
+    stdin = subprocess.PIPE if drains else None
     with subprocess.Popen(words, cwd=ROOT, env=env, stdin=stdin) as program:
         return program.wait()
 

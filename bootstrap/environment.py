@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bootstrap import llama_build, torch_build
-from bootstrap.lock import CHOSEN_HERE, LOCK, Lock, roots
+from bootstrap.lock import CHOSEN_HERE, LEFT_OUT, LOCK, Lock, roots
 from bootstrap.processor import features_digest
 from bootstrap.progress import Step, say
 from bootstrap.settings import ROOT, Settings, program
@@ -119,6 +119,8 @@ def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> 
     with Step(f"installing {len(ready)} packages", hint="downloading as needed") as step:
         text = "\n".join(p.text for p in ready)
         step.call(uv.install("--require-hashes", "-r", "-"), uv.env, text)
+        # An environment that an earlier lock made may have it.
+        step.call(uv.uninstall("--quiet", *LEFT_OUT), uv.env)
     if "torch" in named:
         torch_build.install(uv, lock, settings)
     llama = llama_build.install(uv, lock) if llama_build.NAME in named else ""

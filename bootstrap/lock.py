@@ -20,6 +20,9 @@ PYPROJECT = ROOT / "pyproject.toml"
 GROUPS = ("dev", "build")
 # Built or chosen on the machine, so not installed with the rest.
 CHOSEN_HERE = frozenset({"torch", "llama-cpp-python"})
+# Asked for by packages that do without it, and not wanted by anybody here: it calls a host of
+# OpenVINO's makers whenever `openvino` is imported, and writes into the home folder.
+LEFT_OUT = ("openvino-telemetry",)
 CUDA_ONLY = re.compile(r"^(nvidia-|cuda-|triton)")
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)")
 _VIA = re.compile(r"^ +#(?: via)? +(\S+)")
@@ -117,7 +120,7 @@ def roots(extras: frozenset[str], pyproject: Path = PYPROJECT) -> frozenset[str]
 
 
 def digest_of_inputs(pyproject: Path = PYPROJECT) -> str:
-    """Digest of everything in pyproject.toml that the lock follows from."""
+    """Digest of everything that the lock follows from: most of it is in pyproject.toml."""
     project: dict[str, Any] = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     table = project["project"]
     inputs = [
@@ -125,6 +128,7 @@ def digest_of_inputs(pyproject: Path = PYPROJECT) -> str:
         sorted(table["dependencies"]),
         sorted(table["optional-dependencies"].items()),
         sorted(project["dependency-groups"].items()),
+        LEFT_OUT,
     ]
     return hashlib.sha256(repr(inputs).encode()).hexdigest()[:16]
 

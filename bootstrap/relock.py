@@ -6,6 +6,7 @@ from pathlib import Path
 from bootstrap.lock import (
     CUDA_ONLY,
     GROUPS,
+    LEFT_OUT,
     LOCK,
     PYPROJECT,
     Lock,
@@ -43,10 +44,15 @@ def relock(settings: Settings, *, upgrade: bool) -> None:
         # uv keeps what its output file names; torch is not in it, so it is kept by a constraint.
         resolved.write_text("" if upgrade else old.text, encoding="utf-8")
         kept.write_text("" if upgrade else f"torch=={old.torch}\n", encoding="utf-8")
+        left_out = Path(folder) / "left_out.txt"
+        # An override for a Python that there is not takes a package out, whoever asks for it.
+        never = [f"{name} ; python_version < '0'\n" for name in LEFT_OUT]
+        left_out.write_text("".join(never), encoding="utf-8")
         options: list[str | Path] = ["--universal", "--python-version", "3.11", "--all-extras"]
         for group in GROUPS:
             options += ["--group", group]
-        options += ["--constraints", kept, "--generate-hashes", "--no-header", "--quiet"]
+        options += ["--constraints", kept, "--overrides", left_out]
+        options += ["--generate-hashes", "--no-header", "--quiet"]
         step.call(uv.compile(PYPROJECT.name, *options, "--output-file", resolved), env)
         text = resolved.read_text(encoding="utf-8")
     LOCK.write_text(with_header(text, digest_of_inputs()), encoding="utf-8")

@@ -37,6 +37,10 @@ class Uv:
         """The command that installs `what` and what it asks for."""
         return [part for part in self.install(*what) if part != "--no-deps"]
 
+    def uninstall(self, *what: str) -> list[str | Path]:
+        """The command that removes `what`, where it is installed."""
+        return [self._uv, "pip", "uninstall", "--python", program(VENV, "python"), *what]
+
     def compile(self, *options: str | Path) -> list[str | Path]:
         """The command that writes the lock."""
         return [self._uv, "pip", "compile", *options]

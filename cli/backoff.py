@@ -1,4 +1,8 @@
-"""How long to wait before a process that died is started again."""
+"""How long to wait before a process that died is started again, and when to leave it.
+
+A few deaths cost short waits. A crash loop opens the circuit breaker: from then on one start after
+each long wait tries whether the cause is gone, and after so many in vain there is none.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -6,21 +10,29 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """The numbers of `Backoff`, in seconds.
+    """The numbers of `Backoff`, times in seconds.
 
     Args:
         first_s: wait after the first death; each further one doubles it.
-        longest_s: the wait never grows beyond this.
-        healthy_s: a process that lived this long starts the count anew.
-        window_s: deaths within this time are counted for the alarm.
-        alarm_at: number of deaths in the window that is a crash loop.
+        longest_s: the wait never grows beyond this while the breaker is closed.
+        healthy_s: a process that lived this long starts all counts anew.
+        window_s: deaths within this time are counted for the breaker.
+        n_in_window: number of deaths in the window that is a crash loop.
+        n_in_a_row: so many deaths without a healthy life between are one too, however slow.
+        open_s: wait after the breaker opened; each start in vain doubles it.
+        longest_open_s: that wait never grows beyond this.
+        n_tries: starts in vain from an open breaker, after which the process is left.
     """
 
     first_s: float = 0.5
     longest_s: float = 30.0
     healthy_s: float = 60.0
     window_s: float = 60.0
-    alarm_at: int = 5
+    n_in_window: int = 5
+    n_in_a_row: int = 10
+    open_s: float = 60.0
+    longest_open_s: float = 900.0
+    n_tries: int = 10
 
 
 @dataclass
@@ -29,20 +41,29 @@ class Backoff:
 
     policy: RestartPolicy
     _n_in_a_row: int = 0
+    _n_opened: int = 0
     _deaths_s: deque[float] = field(default_factory=deque)
 
-    def died(self, now_s: float, lived_s: float) -> float:
-        """Note a death; return the seconds to wait before the next start."""
-        if lived_s >= self.policy.healthy_s:
-            self._n_in_a_row = 0
+    def died(self, now_s: float, lived_s: float) -> float | None:
+        """Note a death; return the seconds to wait before the next start, None: no more starts."""
+        policy = self.policy
+        if lived_s >= policy.healthy_s:
+            self._n_in_a_row = self._n_opened = 0
         self._n_in_a_row += 1
         self._deaths_s.append(now_s)
-        while now_s - self._deaths_s[0] > self.policy.window_s:
+        while now_s - self._deaths_s[0] > policy.window_s:
             self._deaths_s.popleft()
-        # Capped before the power: a crash loop may go on for days.
-        doublings = min(self._n_in_a_row - 1, 16)
-        return float(min(self.policy.first_s * 2**doublings, self.policy.longest_s))
+        crash_loop = (
+            len(self._deaths_s) >= policy.n_in_window or self._n_in_a_row >= policy.n_in_a_row
+        )
+        if not (self.is_open or crash_loop):
+            return min(policy.first_s * 2.0 ** (self._n_in_a_row - 1), policy.longest_s)
+        self._n_opened += 1
+        if self._n_opened > policy.n_tries:
+            return None
+        return min(policy.open_s * 2.0 ** (self._n_opened - 1), policy.longest_open_s)
 
     @property
-    def is_crash_loop(self) -> bool:
-        return len(self._deaths_s) >= self.policy.alarm_at
+    def is_open(self) -> bool:
+        """Whether the service keeps crashing."""
+        return self._n_opened > 0

@@ -2,21 +2,36 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 LONGEST_LINE_BYTES = 64 * 1024
+LONGEST_LAST_LINE_BYTES = 300
+# For what a process printed before it ended; one that it started may hold its stdout for longer.
+LAST_LINES_WITHIN_S = 1.0
 
 
 class Relay:
-    """Writes whole lines to stdout, each behind the name of who said it."""
+    """Passes whole lines on, each behind the name of who said it.
 
-    def __init__(self, name: str, width: int) -> None:
+    Args:
+        write: takes lines without waiting for their reader.
+    """
+
+    def __init__(self, name: str, width: int, write: Callable[[bytes], None]) -> None:
         self._prefix = f"{name:<{width}} | ".encode()
+        self._write_lines = write
         self._pending = b""
+        self._last = b""
+
+    @property
+    def last_line(self) -> str:
+        """What was said last and is not blank: why a process ended, more often than not."""
+        return self._last[:LONGEST_LAST_LINE_BYTES].decode("utf-8", "replace")
 
     def feed(self, chunk: bytes) -> None:
         *lines, self._pending = (self._pending + chunk).split(b"\n")
@@ -33,10 +48,8 @@ class Relay:
             self._pending = b""
 
     def _write(self, lines: Sequence[bytes]) -> None:
-        # Nobody reads stdout any more (`| head`): that is no reason to stop serving.
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            sys.stdout.buffer.write(b"".join(self._prefix + line + b"\n" for line in lines))
-            sys.stdout.buffer.flush()
+        self._last = next((said for line in reversed(lines) if (said := line.strip())), self._last)
+        self._write_lines(b"".join(self._prefix + line + b"\n" for line in lines))
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -45,6 +58,7 @@ class Child(asyncio.SubprocessProtocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._said_all = asyncio.Event()
         self._transport: asyncio.SubprocessTransport | None = None
 
     @classmethod
@@ -76,8 +90,11 @@ class Child(asyncio.SubprocessProtocol):
         return self._running.get_returncode()
 
     async def wait(self) -> int:
-        """Wait for the process's own end, though its engine processes may still hold its stdout."""
+        """Wait for the process's own end and for what it printed; its engine processes may hold its
+        stdout for longer."""
         await asyncio.shield(self._exited)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._said_all.wait(), LAST_LINES_WITHIN_S)
         code = self.code
         return 0 if code is None else code
 
@@ -88,9 +105,24 @@ class Child(asyncio.SubprocessProtocol):
             stop = signal.CTRL_BREAK_EVENT
         self._send(stop)
 
+    def tell(self, line: bytes) -> None:
+        """Write a line to its stdin, without waiting for it to be read."""
+        stdin = self._running.get_pipe_transport(0)
+        assert isinstance(stdin, asyncio.WriteTransport)
+        if not stdin.is_closing():
+            stdin.write(line)
+
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._running.kill()
+        """End it now, and the engine processes of its group with it, also those that are stuck."""
+        if self.code is not None:
+            return
+        # macOS calls a group of nothing but ended processes a matter of permissions.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if sys.platform == "win32":
+                # Its job object ends its engine processes.
+                self._running.kill()
+            else:
+                os.killpg(self.pid, signal.SIGKILL)
 
     def release(self) -> None:
         """Let go of its pipes."""
@@ -114,6 +146,10 @@ class Child(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._relay.feed(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        if fd == 1:
+            self._said_all.set()
 
     def process_exited(self) -> None:
         if not self._exited.done():

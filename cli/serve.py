@@ -1,6 +1,8 @@
 """`y26hkx serve`: gateway, chat worker and embedding worker as one supervised stack."""
 
 import asyncio
+import contextlib
+import logging
 import os
 import socket
 import sys
@@ -8,7 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 
 from cli.liveness import grpc_health, http_status
-from cli.service import ServiceSpec
+from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
+from cli.service import WRONG_SETTINGS, ServiceSpec
 from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from cli.supervisor import Supervisor
@@ -21,6 +24,9 @@ ANSWER_WITHIN_S = 5.0
 # What hangs longer than its own drain and this is killed.
 GRACE_S = 10.0
 LOOK_FAST_FOR_S = 20.0
+# At the end, for a reader that is slow; one that stopped is not waited for longer.
+LAST_LINES_WITHIN_S = 1.0
+INTERRUPTED = 130
 OK = 200
 
 
@@ -31,20 +37,31 @@ def serve(options: Mapping[str, str]) -> int:
         options: settings from the command line, by their variables' names.
     """
     began = time.monotonic()
+    open_standard_streams()
     try:
         settings = StackSettings.read(options)
         port = settings.port or free_ports(1, settings.host)[0]
         require_free(settings.host, port)
     except (SettingsError, OSError) as error:
-        sys.stderr.write(f"y26hkx cannot start: {error}\n")
-        return 2
-    return asyncio.run(_serve(settings, port, began))
+        # Also where nobody is left to read it: the status tells.
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"y26hkx cannot start: {error}\n")
+        return WRONG_SETTINGS
+    output = Output(stdout_unbuffered())
+    try:
+        return asyncio.run(_serve(settings, port, began, output))
+    except KeyboardInterrupt:
+        # Before the supervisor listens, when nothing runs yet.
+        return INTERRUPTED
+    finally:
+        output.close(LAST_LINES_WITHIN_S)
 
 
-async def _serve(settings: StackSettings, port: int, began: float) -> int:
+async def _serve(settings: StackSettings, port: int, began: float, output: Output) -> int:
     machine = read_machine()
     choices = choose(machine, settings.values)
-    supervisor = Supervisor(stages(settings, port, choices))
+    supervisor = Supervisor(stages(settings, port, choices), output)
+    logging.basicConfig(handlers=[LogLines(supervisor.say)])
     for line in summary(settings, port, machine, choices, gpus()):
         supervisor.say(line)
 
@@ -97,6 +114,7 @@ def stages(
         answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
         drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
         essential=True,
+        is_told=True,
     )
     workers = []
     if settings.chat_workers is None:

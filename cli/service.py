@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from cli.backoff import Backoff, RestartPolicy
 from cli.child import Child, Relay
+
+State = Literal["running", "restarting", "breaker_open", "given_up"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class ServiceSpec:
         answers: raises OSError or TimeoutError while it does not answer; None: not asked.
         drain_s: it gets this long to end its work when asked to stop.
         essential: nothing works without it: if it never came up, the stack gives up.
+        is_told: reads from its stdin how all services are, a line of JSON for each change.
     """
 
     name: str
@@ -29,6 +33,25 @@ class ServiceSpec:
     answers: Callable[[], Awaitable[object]] | None
     drain_s: float
     essential: bool = False
+    is_told: bool = False
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How a service is, as it is told.
+
+    Args:
+        state: restarting: it waits for its next start; breaker_open: the same, for long, because it
+            keeps crashing; given_up: it is not started any more.
+        n_restarts: how often it died and was to be started again.
+        reason: how it ended the last time, and what it said last; empty if it never did.
+        next_start_in_s: from when this was told; None unless it waits for one.
+    """
+
+    state: State = "restarting"
+    n_restarts: int = 0
+    reason: str = ""
+    next_start_in_s: float | None = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,28 +77,64 @@ LOOK_AGAIN_S = 0.1
 LONGEST_QUESTION_S = 6.0
 
 
-class NeverStarted(Exception):
-    """An essential service crashed again and again without ever answering."""
+# What a process of ours exits with when its settings mean nothing.
+WRONG_SETTINGS = 2
+
+
+class StackFailed(Exception):
+    """The stack cannot go on.
+
+    Args:
+        exit_status: of the whole stack.
+    """
+
+    def __init__(self, message: str, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process ended; `code` is None if it could not be started."""
+
+    code: int | None
+    words: str
+    last_line: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.words}: {self.last_line}" if self.last_line else self.words
 
 
 class Service:
-    """Keeps one process running until told to stop."""
+    """Keeps one process running until told to stop.
+
+    Args:
+        say: prints a line of the supervisor's own.
+        write: prints whole lines of the process.
+        on_change: called when `condition` changed.
+    """
 
     def __init__(
         self,
         spec: ServiceSpec,
         say: Callable[[str], None],
         *,
+        write: Callable[[bytes], None],
+        on_change: Callable[[], None] = lambda: None,
         width: int,
         restart: RestartPolicy,
         watch: WatchPolicy,
     ) -> None:
         self.spec = spec
+        self.condition = Condition()
         self._say = say
+        self._write = write
+        self._on_change = on_change
         self._width = width
         self._watch_policy = watch
         self._backoff = Backoff(restart)
         self._stopping = asyncio.Event()
+        self._killed = False
         self._child: Child | None = None
         # Held while a process is being started: `stop` must not miss it.
         self._starting = asyncio.Lock()
@@ -86,19 +145,26 @@ class Service:
         return self._child.pid if self._child else None
 
     async def keep_running(self) -> None:
-        """Run the process, again and again, until `stop`.
+        """Run the process, again and again, until `stop`, or until it is given up.
 
         Raises:
-            NeverStarted: it is essential and does not come up.
+            StackFailed: its settings mean nothing, or it is essential and does not come up.
         """
         while not self._stopping.is_set():
             began = time.monotonic()
             ending = await self._run_once()
             if self._stopping.is_set():
                 return
+            if ending.code == WRONG_SETTINGS and not self.has_answered.is_set():
+                raise StackFailed(
+                    f"{self.spec.name} cannot start with these settings; it says above why",
+                    exit_status=WRONG_SETTINGS,
+                )
             now = time.monotonic()
             delay_s = self._backoff.died(now, now - began)
             self._report(ending, delay_s)
+            if delay_s is None:
+                return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
@@ -109,6 +175,9 @@ class Service:
             child = self._child
         if child is None:
             return
+        if self._killed:
+            # While it was being started.
+            child.kill()
         child.ask_to_stop()
         try:
             await asyncio.wait_for(child.wait(), self.spec.drain_s)
@@ -118,21 +187,28 @@ class Service:
 
     def kill(self) -> None:
         """End it now."""
+        self._killed = True
         self._stopping.set()
         if self._child is not None:
             self._child.kill()
 
-    async def _run_once(self) -> str:
-        """Run one process to its end; how it ended, in words."""
-        relay = Relay(self.spec.name, self._width)
+    def tell(self, line: bytes) -> None:
+        """Write a line to the process's stdin, if there is one that reads it."""
+        if self.spec.is_told and self._child is not None:
+            self._child.tell(line)
+
+    async def _run_once(self) -> Ending:
+        """Run one process to its end."""
+        relay = Relay(self.spec.name, self._width, self._write)
         async with self._starting:
             if self._stopping.is_set():
-                return "was not started"
+                return Ending(None, "was not started")
             try:
                 child = await Child.start(self.spec.command, self.spec.env, relay)
             except OSError as error:
-                return f"cannot be started: {error}"
+                return Ending(None, f"cannot be started: {error}")
             self._child = child
+        self._become(replace(self.condition, state="running", next_start_in_s=None))
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(self._watch(child))
@@ -142,7 +218,8 @@ class Service:
             self._child = None
             child.kill()
             child.release()
-        return f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
+        words = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
+        return Ending(code, words, relay.last_line)
 
     async def _watch(self, child: Child) -> None:
         if self.spec.answers is None:
@@ -163,10 +240,25 @@ class Service:
         self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
         child.kill()
 
-    def _report(self, ending: str, delay_s: float) -> None:
-        self._say(f"{self.spec.name} {ending}; starting it again in {delay_s:.1f} s")
-        if not self._backoff.is_crash_loop:
+    def _report(self, ending: Ending, delay_s: float | None) -> None:
+        name, n_restarts = self.spec.name, self.condition.n_restarts
+        if delay_s is None:
+            self._become(Condition("given_up", n_restarts, str(ending), None))
+            if self.spec.essential:
+                raise StackFailed(f"{name} keeps crashing and is given up; what it said is above")
+            self._say(
+                f"*** {name} {ending.words} and is given up: look at what it prints above ***"
+            )
             return
-        if self.spec.essential and not self.has_answered.is_set():
-            raise NeverStarted(f"{self.spec.name} does not come up; what it said is above")
-        self._say(f"*** {self.spec.name} keeps crashing: look at what it prints above ***")
+        self._say(f"{name} {ending.words}; starting it again in {delay_s:.1f} s")
+        is_open = self._backoff.is_open
+        if is_open and self.spec.essential and not self.has_answered.is_set():
+            raise StackFailed(f"{name} does not come up; what it said is above")
+        state: State = "breaker_open" if is_open else "restarting"
+        self._become(Condition(state, n_restarts + 1, str(ending), delay_s))
+        if is_open:
+            self._say(f"*** {name} keeps crashing: look at what it prints above ***")
+
+    def _become(self, condition: Condition) -> None:
+        self.condition = condition
+        self._on_change()

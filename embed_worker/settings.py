@@ -167,12 +167,6 @@ class EmbedSettings(RuntimeSettings):
         """Whether the default model is loaded at the start."""
         return self.preloads("default-embedding")
 
-    def engine_environment(self, backend: str) -> dict[str, str]:
-        return super().engine_environment(backend) | {
-            "TRANSFORMERS_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-
     def load_spec(
         self,
         *,

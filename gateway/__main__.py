@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from functools import partial
 
 from gateway.app import create_app
 from gateway.server import GatewayServer
+from gateway.services import Services
 from gateway.settings import GatewaySettings
 from protos.garbage import settle
 from protos.orphan import exit_when_orphaned
@@ -13,9 +15,11 @@ from protos.settings import read_or_exit
 
 async def run(settings: GatewaySettings) -> None:
     app = create_app(settings)
-    server = GatewayServer(app, settings, app.state.services.drain)
+    services: Services = app.state.services
+    server = GatewayServer(app, settings, services.drain)
     if settings.exit_with_parent:
-        asyncio.get_running_loop().call_soon(exit_when_orphaned)
+        watch_parent = partial(exit_when_orphaned, on_line=services.supervision.hear)
+        asyncio.get_running_loop().call_soon(watch_parent)
     settle()
     await server.serve()
 

@@ -9,6 +9,7 @@ from gateway.pool.calls import TimeLimits
 from gateway.rate_limit import RateLimit
 from gateway.settings import GatewaySettings
 from gateway.sse import StreamLimits
+from gateway.supervision import Supervision
 from gateway.translate.sampling import ChatDefaults
 
 
@@ -18,6 +19,7 @@ class Services:
         self.pool = pool
         self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
         self.drain = Drain()
+        self.supervision = Supervision()
         rate = settings.rate
         self.rate_limit = RateLimit(rate, settings.rate_limit_storage) if rate else None
         self.chat_defaults = ChatDefaults(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -51,21 +51,10 @@ class RunningStack:
         self.http = httpx.Client(base_url=self.base_url, timeout=120)
 
     def __enter__(self) -> Self:
-        kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES}  # noqa: TID251 -- the test is the outermost caller
         if "LD_PRELOAD" not in self._env:
             know_kernels(Path(self._env["MEMORY_LEARNT_DIR"]))
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
-                cwd=ROOT,
-                env=kept | self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Its own group, so that only the supervisor gets our signals, as from a terminal.
-                start_new_session=sys.platform != "win32",
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
+            self._process = self._start(log.fileno())
         try:
             self.wait_ready()
         except BaseException:
@@ -81,6 +70,25 @@ class RunningStack:
     ) -> None:
         self.http.close()
         self.stop()
+
+    def _start(self, log: int, through: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """
+        Args:
+            log: descriptor that takes stdout and stderr.
+            through: a command that runs the one behind it.
+        """
+        kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES}  # noqa: TID251 -- the test is the outermost caller
+        return subprocess.Popen(
+            [*through, sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
+            cwd=ROOT,
+            env=kept | self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Its own group, so that only the supervisor gets our signals, as from a terminal.
+            start_new_session=sys.platform != "win32",
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
 
     def openai(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.base_url}/v1", api_key="unused", max_retries=0)

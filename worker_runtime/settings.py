@@ -28,6 +28,15 @@ GIB = 1024**3
 # each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
 # looked at.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# Libraries compute, and neither download nor report. OpenVINO listens to no variable
+# (`embed_worker.encoders`).
+CALLS_NOBODY = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
 # Never given to engine processes, which run model files' templates and native code.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
@@ -252,7 +261,7 @@ class RuntimeSettings(SharedSettings):
     def engine_environment(self, backend: str) -> dict[str, str]:
         """Variables for engine processes of `backend`, over this process's own; workers add
         theirs."""
-        return {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+        return {**CALLS_NOBODY, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def selftest_environment(self) -> dict[str, str]:
         """Of the processes that test llama.cpp's kernels: that of its engines."""

@@ -60,7 +60,7 @@ async def detailed(request: Request) -> Response:
     """Everything at a glance."""
     services = services_of(request)
     used = memory_of(services)
-    warnings = warnings_of(used)
+    warnings = warnings_of(used) + services.supervision.warnings()
     body = {
         "status": "warning" if warnings else "healthy",
         "memory": used,
@@ -71,6 +71,8 @@ async def detailed(request: Request) -> Response:
         },
         "warnings": warnings,
     }
+    if told := services.supervision.services():
+        body["services"] = told
     return json_response(body)
 
 

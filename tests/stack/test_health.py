@@ -27,6 +27,15 @@ def test_detailed_health_keeps_the_old_fields(stack: RunningStack) -> None:
     assert isinstance(body["warnings"], list)
 
 
+def test_detailed_health_tells_how_the_stacks_services_are(stack: RunningStack) -> None:
+    services = stack.http.get("/health/detailed").json()["services"]
+    assert {name: service["state"] for name, service in services.items()} == {
+        "gateway": "running",
+        "chat": "running",
+        "embed": "running",
+    }
+
+
 def test_looking_at_health_never_loads_a_model(stack: RunningStack) -> None:
     stack.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
     engines = {p.pid for p in stack.find("chat_worker.engine_process")}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bootstrap.lock import CUDA_ONLY, Lock, digest_of_inputs, packages_in, roots
+from bootstrap.lock import CUDA_ONLY, LEFT_OUT, Lock, digest_of_inputs, packages_in, roots
 from bootstrap.relock import with_header
 from bootstrap.settings import SetupError
 
@@ -26,6 +26,11 @@ def test_every_package_has_hashes_and_none_is_cuda() -> None:
 def test_every_direct_requirement_is_locked() -> None:
     everything = roots(frozenset({"all", "openvino", "redis", "otel", "dev", "build"}))
     assert everything - {package.name for package in Lock.read().packages} == {"torch"}
+
+
+def test_what_calls_its_makers_is_not_locked() -> None:
+    assert "openvino" in needed("openvino")
+    assert not set(LEFT_OUT) & {package.name for package in Lock.read().packages}
 
 
 def test_all_systems_and_pythons_keep_their_packages() -> None:

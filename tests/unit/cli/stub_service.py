@@ -1,6 +1,9 @@
 """A service for the supervisor's tests: `python -m tests.unit.cli.stub_service NAME FOLDER MODE`.
 
-It notes what happens to it in FOLDER/events and listens on the port in FOLDER/NAME.port.
+It notes what happens to it in FOLDER/events and what it is told in FOLDER/NAME.told, and listens on
+the port in FOLDER/NAME.port. MODE: normal; stubborn: ignores signals; mute: never answers; crash:
+ends at once; misset: the same, as one whose settings mean nothing; chatty: prints more than a pipe
+holds; slow: takes long to start.
 """
 
 import itertools
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from protos.orphan import exit_when_orphaned
 
+WHOLE_TEST_S = 60
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -31,13 +35,30 @@ def main() -> None:
         if mode != "stubborn":
             stopping.set()
 
+    if mode == "misset":
+        sys.stderr.write(f"{name}: WORD: is not what it should be\n")
+        sys.exit(2)
+    if mode == "slow":
+        note("started")
+        stopping.wait(WHOLE_TEST_S)
     for number in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, number):
             signal.signal(getattr(signal, number), stop)
-    exit_when_orphaned(force_after_s=2)
+
+    def hear(line: bytes) -> None:
+        with (folder / f"{name}.told").open("ab") as told:
+            told.write(line + b"\n")
+
+    exit_when_orphaned(force_after_s=2, on_line=hear)
     note("started")
     if mode == "crash":
-        sys.exit(3)
+        sys.exit("it cannot be")
+    serve(name, folder, mode, stopping, note)
+
+
+def serve(
+    name: str, folder: Path, mode: str, stopping: threading.Event, note: Callable[[str], None]
+) -> None:
     with socket.create_server(("127.0.0.1", int((folder / f"{name}.port").read_text()))) as door:
         if mode != "mute":
             threading.Thread(target=answer, args=(door, note), daemon=True).start()
@@ -45,7 +66,9 @@ def main() -> None:
         sys.stdout.flush()
         while not stopping.wait(0.05):
             # Waking up lets Windows run the signal handlers.
-            pass
+            if mode == "chatty":
+                sys.stdout.write("much to say\n" * 2000)
+                sys.stdout.flush()
         note("ended")
 
 

@@ -4,12 +4,14 @@ MODE is name=mode for each of the services front, left, right.
 """
 
 import asyncio
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from cli.backoff import RestartPolicy
 from cli.liveness import http_status
+from cli.output import Output, open_standard_streams, stdout_unbuffered
 from cli.serve import free_ports
 from cli.service import ServiceSpec, WatchPolicy
 from cli.settings import StackSettings
@@ -17,7 +19,9 @@ from cli.supervisor import Supervisor
 
 
 def main() -> int:
+    open_standard_streams()
     folder = Path(sys.argv[1])
+    (folder / "supervisor.pid").write_text(str(os.getpid()))
     modes = dict(mode.split("=") for mode in sys.argv[2:])
     env = dict(StackSettings.read({}).inherited)
     specs = []
@@ -35,14 +39,22 @@ def main() -> int:
                 answers=partial(http_status, "127.0.0.1", port, "/health/live", 1),
                 drain_s=30,
                 essential=name == "front",
+                is_told=name == "front",
             )
         )
+    output = Output(stdout_unbuffered())
     supervisor = Supervisor(
         [specs[:1], specs[1:]],
-        restart=RestartPolicy(first_s=0.05, longest_s=0.2, alarm_at=3),
+        output,
+        restart=RestartPolicy(
+            first_s=0.05, longest_s=0.2, n_in_window=3, open_s=0.2, longest_open_s=0.4, n_tries=3
+        ),
         watch=WatchPolicy(every_s=0.2, again_s=0.1, silent_s=3, first_within_s=8),
     )
-    return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
+    try:
+        return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
+    finally:
+        output.close(1)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,14 @@ async def test_a_machine_that_slept_kills_no_service_that_answers_when_it_wakes(
     )
     watch = WatchPolicy(every_s=0.01, again_s=0.01, silent_s=SILENT_S)
     said: list[str] = []
-    sleeper = Service(spec, said.append, width=8, restart=RestartPolicy(), watch=watch)
+    sleeper = Service(
+        spec,
+        said.append,
+        write=lambda lines: None,
+        width=8,
+        restart=RestartPolicy(),
+        watch=watch,
+    )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(sleeper.keep_running())
         await woken.wait()

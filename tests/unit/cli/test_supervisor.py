@@ -1,11 +1,13 @@
 """The supervisor as a real process over stub services."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -42,6 +44,14 @@ class StubStack:
 
     def pids(self, name: str, event: str = "started") -> list[int]:
         return [pid for who, what, pid in self.events() if (who, what) == (name, event)]
+
+    def told(self) -> dict[str, dict[str, Any]]:
+        """What the supervisor told the front service last."""
+        path = self._folder / "front.told"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith(b"\n")]
+        services: dict[str, dict[str, Any]] = json.loads(whole[-1])["services"] if whole else {}
+        return services
 
     def output(self) -> str:
         return (self._folder / "out").read_text()
@@ -180,3 +190,38 @@ def test_every_line_says_who_printed_it(start: Callable[..., StubStack]) -> None
     stack.stop()
     senders = {line.split(" | ")[0].strip() for line in stack.output().splitlines()}
     assert senders == {"y26hkx", *NAMES}
+
+
+def test_settings_that_mean_nothing_end_the_start_and_are_complained_of_once(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start(left="misset", front="slow")
+    assert stack.process.wait(WITHIN_S) == 2
+    assert stack.output().count("left: WORD: is not what it should be") == 1
+    assert stack.output().count("left cannot start with these settings") == 1
+    assert "starting it again" not in stack.output()
+    assert not any(psutil.pid_exists(pid) for _, _, pid in stack.events())
+
+
+def test_what_crashes_again_and_again_is_given_up_and_the_rest_serves_on(
+    start: Callable[..., StubStack],
+) -> None:
+    stack = start(left="crash")
+    stack.until(lambda: "left exited with status 1 and is given up" in stack.output(), "given up")
+    # Three deaths open the breaker, from which three starts are tried.
+    assert len(stack.pids("left")) == 6
+    assert len(stack.pids("right")) == len(stack.pids("front")) == 1
+    assert stack.stop() == 0
+
+
+def test_the_gateway_is_told_how_all_services_are_and_why(start: Callable[..., StubStack]) -> None:
+    stack = start(left="crash")
+    stack.until(lambda: stack.told().get("left", {}).get("state") == "given_up", "it is told")
+    told = stack.told()
+    assert told["left"]["reason"] == "exited with status 1: it cannot be"
+    assert told["left"]["n_restarts"] == 5
+    assert told["right"]["state"] == "running"
+    psutil.Process(stack.pids("front")[0]).kill()
+    stack.until(lambda: len(stack.pids("front")) == 2, "the gateway is back")
+    stack.until(lambda: stack.told()["front"]["n_restarts"] == 1, "the new one is told too")
+    assert stack.stop() == 0

@@ -250,3 +250,16 @@ def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
     (tmp_path / RECORD).write_text('{"source": "x"}')
     assert read_record(tmp_path) == Record(source="x")
+
+
+def test_openvino_does_not_load_the_telemetry_that_pip_installs_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "openvino_telemetry.py").write_text("print('loaded')")
+    code = "from embed_worker.encoders import openvino"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},  # noqa: TID251 - the outermost caller
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
