@@ -25,8 +25,8 @@ from worker_runtime.ladder import Rung
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.room import Room
+from worker_runtime.gguf_files import gguf_models
 from worker_runtime.model_folders import (
-    gguf_models,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
     read_causal_lm,

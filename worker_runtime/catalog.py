@@ -4,6 +4,7 @@ Ids are keys of this catalogue and nothing else: a request never names a path.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -139,5 +140,5 @@ class Catalog:
 
 def fingerprint(path: Path, size_bytes: int, mtime_ns: int, backend: str, version: str) -> str:
     """Changes when weights, backend or its version change; cheap, gigabytes are not hashed."""
-    facts = f"{path.resolve()}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
-    return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    facts = f"{os.path.realpath(path)}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
+    return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:16]

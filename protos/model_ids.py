@@ -1,0 +1,9 @@
+"""When two spellings of a model's id mean the same one: in any case and any Unicode normal form."""
+
+import unicodedata
+
+
+def folded(model_id: str) -> str:
+    """Equal for all spellings of one id, those of compatibility forms (full width, …) too."""
+    compatible = unicodedata.normalize("NFKC", model_id)
+    return unicodedata.normalize("NFKC", compatible.casefold())
