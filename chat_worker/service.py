@@ -17,7 +17,7 @@ from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.folder_listing import Entry, Listing, Listings
+from worker_runtime.folder_listing import Listing, Listings
 from worker_runtime.gguf_files import is_gguf
 from worker_runtime.header_cache import HeaderCache
 from worker_runtime.model_folders import is_causal_lm_folder

@@ -164,7 +164,7 @@ def _folder_place(folder: Path, listings: Listings) -> Place:
     listing = listings.of(folder)
     modules = [entry.path for entry in listing if entry.is_folder and _MODULE.match(entry.name)]
     within = [file for path in modules for file in listings.of(path) if file.is_file]
-    return Place(folder, tuple([*(file for file in listing if file.is_file), *within]))
+    return Place(folder, (*(file for file in listing if file.is_file), *within))
 
 
 def _is_model(folder: Path) -> bool:

@@ -12,10 +12,11 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from protos.errors import BackendFailure, NotReady
+from protos.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.leases import Lease, LoadedModel
+from worker_runtime.load_failures import load_failed
 from worker_runtime.loading import Loading
 from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.races import Changes, first_of
@@ -180,10 +181,12 @@ class ModelOwner:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            descent = Descent(self._around.ladder(entry), self._clock, self._policy.load_timeout_s)
+            descent = await self._ways(entry)
             while descent.rungs and self.wanted():
                 await self._attempt(descent, entry)
                 await first_of(self._clock.sleep(descent.pause_s), self.until_unwanted())
+        except ServingError as error:
+            self._loading.failed(error)
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
@@ -191,6 +194,20 @@ class ModelOwner:
         finally:
             self._loaded = None
             self._end_life()
+
+    async def _ways(self, entry: ModelEntry) -> Descent:
+        """The ways to load it, none if nobody waits any more.
+
+        Raises:
+            BackendLoadFailed: its files cannot be read, or not in time.
+        """
+        limit_s = self._policy.load_timeout_s
+        rungs = await first_of(
+            self._around.ways(entry), self.until_unwanted(), self._clock.sleep(limit_s)
+        )
+        if rungs is None and self.wanted():
+            raise load_failed(entry.backend, f"its files could not be read in {limit_s:.0f} s")
+        return Descent(rungs or (), self._clock, limit_s)
 
     async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""
