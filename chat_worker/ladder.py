@@ -5,6 +5,7 @@ As wanted → fewer tokens computed at a time → a smaller cache → a shorter 
 """
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -69,8 +70,10 @@ class ChatLadder:
     def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
         found = []
         for name in self._settings.fallback_names:
-            place = (self._settings.models_dir / name).resolve()
-            meant = [other for other in near if other.id == name or other.path.resolve() == place]
+            place = os.path.realpath(self._settings.models_dir / name)
+            meant = [
+                other for other in near if other.id == name or os.path.realpath(other.path) == place
+            ]
             if not meant:
                 log.warning("FALLBACK_MODELS names %r, which is no model here", name)
             found += meant

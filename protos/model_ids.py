@@ -5,5 +5,7 @@ import unicodedata
 
 def folded(model_id: str) -> str:
     """Equal for all spellings of one id, those of compatibility forms (full width, …) too."""
+    if model_id.isascii():
+        return model_id.lower()
     compatible = unicodedata.normalize("NFKC", model_id)
     return unicodedata.normalize("NFKC", compatible.casefold())

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from protos.errors import BackendLoadFailed, ServingError
+from worker_runtime.foreign_files import reason_of
 from worker_runtime.launcher import ExitReport
 from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
 from worker_runtime.refusal import Holder, metadata_of, said_of
@@ -85,6 +86,8 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
     if (lack := lack_of(error)) is not None:
         return out_of_memory(backend, lack)
     if isinstance(error, OSError):
+        if error.filename:
+            return load_failed(backend, reason_of(error))
         number = getattr(error, "winerror", None) or error.errno
         return load_failed(backend, f"its files could not be read (error {number})")
     return load_failed(backend, f"the backend refused it ({type(error).__name__}, see the log)")

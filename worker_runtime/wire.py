@@ -32,11 +32,11 @@ class WireError(Struct):
     def of(cls, error: ServingError) -> "WireError":
         return cls(
             error.code,
-            error.message,
+            _sendable(error.message),
             error.param,
             error.retry_after_s,
-            error.suggestions,
-            error.metadata,
+            tuple(map(_sendable, error.suggestions)),
+            {key: _sendable(value) for key, value in error.metadata.items()},
         )
 
     def error(self) -> ServingError:
@@ -129,6 +129,11 @@ Report = Progress | Loaded | LoadFailed | Event | Ended | Pong
 _encoder = msgspec.msgpack.Encoder()
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def _sendable(text: str) -> str:
+    """Errors name files, whose names may be no valid text: neither msgpack nor gRPC take those."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw(message: Any) -> Raw:

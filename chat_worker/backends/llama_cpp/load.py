@@ -3,7 +3,6 @@
 import ctypes
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from chat_worker.backend import Backend
@@ -19,6 +18,7 @@ from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
+from worker_runtime.odd_paths import path_of, printable
 
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
@@ -88,9 +88,10 @@ def _native() -> Any:
 
 
 def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) -> Any:
-    if not Path(spec.path).is_file():
+    path = path_of(spec.path)
+    if not path.is_file():
         raise BackendLoadFailed(
-            f"the file of model {spec.model_id} is gone", metadata={"backend": NAME}
+            f"the file {printable(path.name)} is gone", metadata={"backend": NAME}
         )
 
     def progress(fraction: float, _user: Any) -> bool:
@@ -99,7 +100,7 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
 
     params = model_params(native)
     params.progress_callback = native.llama_progress_callback(progress)
-    model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _failure(
             f"the file of model {spec.model_id} is damaged, incomplete, "
