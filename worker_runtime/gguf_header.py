@@ -38,6 +38,8 @@ _STRING, _ARRAY = 8, 9
 _SCALARS: dict[int, struct.Struct] = {
     number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")
 } | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+# Of a tensor, by the number of its dimensions: those, its type, and where it begins.
+_PLACES = {n: struct.Struct(f"<{n}QIQ") for n in range(1, MAX_DIMENSIONS + 1)}
 
 Scalar = int | float | bool | str
 
@@ -177,12 +179,13 @@ class _HeaderReader:
             self._source.skip_texts(n_items, MAX_STRING_BYTES)
             return
         item = self._scalar(kind)
-        if n_items > KEPT_ARRAY_ITEMS:
+        # What a vocabulary's tokens are is for the library alone.
+        if n_items > KEPT_ARRAY_ITEMS or key.startswith("tokenizer."):
             self._source.skip(n_items * item.size)
             return
         self._keep(n_items)
         packed = self._take(n_items * item.size)
-        self._metadata[key] = [value for (value,) in item.iter_unpack(packed)]
+        self._metadata[key] = list(struct.unpack(f"<{n_items}{item.format[-1]}", packed))
 
     def _keep(self, n: int) -> None:
         self._n_kept += n
@@ -211,15 +214,14 @@ class _HeaderReader:
         n_dimensions = self._number(_SCALARS[4])
         if not 0 < n_dimensions <= MAX_DIMENSIONS:
             raise InvalidModelFile(f"tensor {name!r} claims {n_dimensions} dimensions")
-        shape = tuple(self._number(_SCALARS[10]) for _ in range(n_dimensions))
+        place = _PLACES[n_dimensions]
+        *shape, kind, offset = place.unpack(self._take(place.size))
         n_values = math.prod(shape)
         if n_values > MAX_VALUES:
             raise InvalidModelFile(f"tensor {name!r} claims {n_values} values")
-        kind = self._number(_SCALARS[4])
-        offset = self._number(_SCALARS[10])
         n_per_block, block_bytes = BLOCKS.get(kind, (1, 0))
         size_bytes = math.ceil(n_values / n_per_block) * block_bytes
-        return GgufTensor(name, shape, kind, size_bytes), offset
+        return GgufTensor(name, tuple(shape), kind, size_bytes), offset
 
     def _scalar(self, kind: int) -> struct.Struct:
         if kind not in _SCALARS:

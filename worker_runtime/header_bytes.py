@@ -57,21 +57,23 @@ class HeaderBytes:
         """Texts behind their lengths, each of `most_bytes` at the most. Raises as `take` does."""
         # A vocabulary has 100,000: most of the time that a header takes is spent here.
         unpack, piece, used = LENGTH.unpack_from, self._piece, self._used
+        end = len(piece)
         for _ in range(n_texts):
-            if used + LENGTH.size > len(piece):
+            text = used + 8
+            if text > end:
                 self._used = used
                 self._read_on(LENGTH.size)
-                piece, used = self._piece, self._used
-            (length,) = unpack(piece, used)
-            used += LENGTH.size
+                piece, text = self._piece, self._used + LENGTH.size
+                end = len(piece)
+            (length,) = unpack(piece, text - 8)
             if length > most_bytes:
                 raise InvalidModelFile(f"the GGUF file claims a text of {length} bytes")
-            if used + length > len(piece):
-                self._used = used
+            used = text + length
+            if used > end:
+                self._used = text
                 self.skip(length)
                 piece, used = self._piece, self._used
-            else:
-                used += length
+                end = len(piece)
         self._used = used
 
     def _read_on(self, n_bytes: int) -> None:

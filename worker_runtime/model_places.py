@@ -1,6 +1,5 @@
 """Where models lie: a GGUF file with its shards, or a folder, each with the state of its files."""
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -35,8 +34,7 @@ class Place(msgspec.Struct, frozen=True):
     def state(self) -> FileState:
         """Names, sizes and times of the files: it changes when they do."""
         return tuple(
-            (os.path.relpath(file.path, self.path.parent), file.size_bytes, file.mtime_ns)
-            for file in self.files
+            (str(file.path), file.size_bytes, file.mtime_ns) for file in self.files
         )
 
     @property
