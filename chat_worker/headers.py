@@ -1,5 +1,6 @@
 """What the catalogue has to know of a chat model before it is loaded, as its files say it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def read(path: Path) -> Said:
         InvalidModelFile: it cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
-    return _of_gguf(path) if is_gguf(path) and not path.is_dir() else _of_folder(path)
+    return _of_gguf(path) if is_gguf(path) and not os.path.isdir(path) else _of_folder(path)
 
 
 def _of_folder(folder: Path) -> Said:

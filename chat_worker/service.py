@@ -124,8 +124,10 @@ class ModelScan:
     def _library(self, listings: Listings) -> Iterator[Place]:
         root = self._settings.models_dir
         found: set[Path] = set()
-        for folder in (root, *(root / name for name in SUBFOLDERS)):
-            for place in self._in_folder(listings.of(folder), listings):
+        within = map(listings.of, (root / name for name in SUBFOLDERS))
+        # Which of them cannot be listed, the root's listing says.
+        for listing in (listings.of(root), *(one for one in within if not one.reason)):
+            for place in self._in_folder(listing, listings):
                 if place.path not in found:
                     found.add(place.path)
                     yield place
@@ -151,7 +153,7 @@ class ModelScan:
 
     def _places(self, path: Path, listings: Listings) -> Iterator[Place]:
         """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""
-        if path.is_dir():
+        if os.path.isdir(path):
             return self._at_folder(path, listings)
         place = place_of_file(path, listings)
         return iter([] if place is None else [place])

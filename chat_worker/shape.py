@@ -4,6 +4,7 @@ What they say is bounded before it is computed with: they are anybody's.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -67,7 +68,7 @@ def shape_of(path: Path) -> Shape:
         InvalidModelFile: a header is not valid.
         OSError: a file cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         files = [entry.path for entry in list_folder(path) if entry.is_file]
         return _of_folder(path, _state(files))
     return _of_files(_state(gguf_shards(path)))

@@ -1,11 +1,13 @@
 """What the catalogue has to know of an embedding model before it is loaded, as its files say it."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from embed_worker.messages import MAX_LLAMA_TOKENS
-from worker_runtime.foreign_files import is_file
+from worker_runtime.folder_listing import list_folder
 from worker_runtime.gguf_files import gguf_shards, is_gguf
 from worker_runtime.gguf_header import read_gguf_headers
 from worker_runtime.invalid_file import InvalidModelFile
@@ -43,7 +45,7 @@ def read(model: Path) -> Said:
         InvalidModelFile: it cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
-    if is_gguf(model) and not model.is_dir():
+    if is_gguf(model) and not os.path.isdir(model):
         return _of_gguf(model)
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
@@ -53,16 +55,23 @@ def read(model: Path) -> Said:
 
 def _of_folder(folder: Path) -> Said:
     found = read_sentence_encoder(folder)
-    beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
+    beside = tuple(_weights_of_modules(folder))
     for path in beside:
         check_safetensors(path)
-    for path in folder.glob("*_*/pytorch_model.bin"):
-        if not is_file(path.with_name("model.safetensors")):
-            raise InvalidModelFile(
-                f"{printable(path.parent.name)} has pickled weights: convert them"
-            )
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
     return Said(found.context_length, size_bytes, found.truncate_dim)
+
+
+def _weights_of_modules(folder: Path) -> Iterator[Path]:
+    for module in list_folder(folder):
+        if module.is_folder and "_" in module.name:
+            within = list_folder(module.path).entries
+            if "model.safetensors" in within:
+                yield within["model.safetensors"].path
+            elif "pytorch_model.bin" in within:
+                raise InvalidModelFile(
+                    f"{printable(module.name)} has pickled weights: convert them"
+                )
 
 
 def _of_gguf(first: Path) -> Said:

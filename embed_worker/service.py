@@ -1,6 +1,7 @@
 """Which embedding models there are: looks at the models folder and at the built-in one."""
 
 import importlib.util
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ class ModelScan:
         """The model at `path`, wherever that is; None: there is none."""
         listings = Listings()
         place = place_of_file(path, listings)
-        if path.is_dir() and _is_model(path):
+        if os.path.isdir(path) and _is_model(path):
             place = _folder_place(path, listings)
         return None if place is None else self._entry(place.wanted_id, place)
 
@@ -64,7 +65,8 @@ class ModelScan:
         """A user's models go before the built-in one."""
         listings, root = Listings(), self._settings.models_dir
         embedding = listings.of(root / "embedding")
-        if cannot := unreadable(embedding):
+        # Where the models folder cannot be looked at either, the chat worker lists that.
+        if not listings.of(root).reason and (cannot := unreadable(embedding)):
             yield cannot
         files = gguf_places(embedding)
         if self._settings.backend == library.LLAMA_CPP:

@@ -33,9 +33,7 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def state(self) -> FileState:
         """Names, sizes and times of the files: it changes when they do."""
-        return tuple(
-            (str(file.path), file.size_bytes, file.mtime_ns) for file in self.files
-        )
+        return tuple((str(file.path), file.size_bytes, file.mtime_ns) for file in self.files)
 
     @property
     def mtime_ns(self) -> int:

@@ -43,7 +43,7 @@ def library_path(text: str) -> Path:
     A folder with an odd name becomes the process's working folder, and is called by that.
     """
     path = path_of(text)
-    if text.startswith(_MARK) and path.is_dir():
+    if text.startswith(_MARK) and os.path.isdir(path):
         os.chdir(path)
         return Path()
     return path
