@@ -5,6 +5,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# `pytest --hypothesis-profile=many --hypothesis-show-statistics tests/unit/test_fuzzed_folders.py`
+# runs thousands of examples where the suite runs a few.
+settings.register_profile("many", max_examples=3000, deadline=None, print_blob=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

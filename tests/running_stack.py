@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,11 +34,13 @@ class RunningStack:
 
     Args:
         log: file that takes everything the processes print.
+        through: a program with arguments that runs the stack.
         env: settings on top of a clean environment.
     """
 
-    def __init__(self, log: Path, **env: str) -> None:
+    def __init__(self, log: Path, *, through: Sequence[str] = (), **env: str) -> None:
         self.log = log
+        self._through = through
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         # What one test's loads teach must not change another's bookings.
@@ -50,7 +52,7 @@ class RunningStack:
         kept = {k: v for k, v in os.environ.items() if k in KEPT_VARIABLES}  # noqa: TID251 -- the test is the outermost caller
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
+                [*self._through, sys.executable, "-m", "cli", "serve", "--port", str(self.port)],
                 cwd=ROOT,
                 env=kept | self._env,
                 stdin=subprocess.DEVNULL,
