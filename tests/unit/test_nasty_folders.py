@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tracemalloc
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -29,7 +31,9 @@ from tests.made_models import (
     write_embedding_folder,
 )
 from tests.nasty_entries import NOT_UTF8, posix_only
+from worker_runtime import folder_listing
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.foreign_files import open_regular
 from worker_runtime.ladder import Rung
 from worker_runtime.memory.learnt import Learnt
 from worker_runtime.memory.need import Need
@@ -39,6 +43,7 @@ from worker_runtime.odd_paths import library_path, path_of, path_text, printable
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 
 MIB = 1 << 20
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
 Found = dict[str, ModelEntry]
@@ -244,6 +249,33 @@ def test_a_model_that_became_readable_is_read_though_its_time_is_the_same(tmp_pa
     os.rename(tmp_path / "away", tmp_path / "a.gguf")
     assert os.stat(tmp_path / "a.gguf").st_mtime_ns == times.st_mtime_ns
     assert {entry.id: entry.broken for entry in scan().entries}["a"] == ""
+
+
+def test_each_folder_is_listed_once_and_each_file_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "embedding").mkdir()
+    for number in range(500):
+        for folder in (tmp_path, tmp_path / "embedding"):
+            (folder / f"{number}.gguf").write_bytes(gguf())
+    listed: Counter[Path] = Counter()
+    opened: Counter[Path] = Counter()
+    monkeypatch.setattr(folder_listing, "list_folder", _counted(folder_listing.list_folder, listed))
+    monkeypatch.setattr("worker_runtime.gguf_header.open_regular", _counted(open_regular, opened))
+    for find in (chats, embedders):
+        listed.clear()
+        opened.clear()
+        assert len(find(tmp_path)) > 500
+        assert max(listed.values()) == 1
+        assert max(opened.values()) == 1
+
+
+def _counted(function: Callable[[Path], T], counts: Counter[Path]) -> Callable[[Path], T]:
+    def counting(path: Path) -> T:
+        counts[path] += 1
+        return function(path)
+
+    return counting
 
 
 LIES: dict[str, Callable[[], bytes]] = {
