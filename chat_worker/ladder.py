@@ -5,7 +5,6 @@ As wanted → fewer tokens computed at a time → a smaller cache → a shorter 
 """
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.foreign_files import real_path
 from worker_runtime.ladder import Rung, as_it_is
 
 LEAST_CONTEXT = 1024
@@ -70,10 +70,8 @@ class ChatLadder:
     def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
         found = []
         for name in self._settings.fallback_names:
-            place = os.path.realpath(self._settings.models_dir / name)
-            meant = [
-                other for other in near if other.id == name or os.path.realpath(other.path) == place
-            ]
+            place = real_path(self._settings.models_dir / name)
+            meant = [other for other in near if other.id == name or real_path(other.path) == place]
             if not meant:
                 log.warning("FALLBACK_MODELS names %r, which is no model here", name)
             found += meant

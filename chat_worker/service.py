@@ -18,6 +18,7 @@ from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.folder_listing import Listing, Listings
+from worker_runtime.foreign_files import real_path
 from worker_runtime.gguf_files import is_gguf
 from worker_runtime.header_cache import HeaderCache
 from worker_runtime.model_folders import is_causal_lm_folder
@@ -69,8 +70,8 @@ class ModelScan:
         """The models beside `entry` and in the models folder that can be loaded, but for itself."""
         listings, found = Listings(), dict(self._found)
         beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
-        places = {_real(place.path): place for place in (*beside, *self._library(listings))}
-        places.pop(_real(entry.path), None)
+        places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
+        places.pop(real_path(entry.path), None)
         return [
             found.get(place.path) or self._entry(place.wanted_id, place)
             for place in places.values()
@@ -228,10 +229,6 @@ class ModelScan:
 
 def _backend(path: Path) -> str:
     return "llama.cpp" if is_gguf(path) else "transformers"
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 @cache

@@ -6,7 +6,6 @@ Ids are keys of this catalogue and nothing else: a request never names a path.
 import asyncio
 import hashlib
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Never
@@ -16,6 +15,7 @@ import msgspec
 from protos.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
 from protos.model_ids import folded
 from worker_runtime.clock import Clock
+from worker_runtime.foreign_files import real_path
 from worker_runtime.off_loop import OffLoop, in_thread
 from worker_runtime.races import Changes, first_of
 
@@ -187,5 +187,5 @@ class Catalog:
 
 def fingerprint(path: Path, size_bytes: int, mtime_ns: int, backend: str, version: str) -> str:
     """Changes when weights, backend or its version change; cheap, gigabytes are not hashed."""
-    facts = f"{os.path.realpath(path)}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
+    facts = f"{real_path(path)}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
     return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:16]

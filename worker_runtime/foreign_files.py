@@ -70,6 +70,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def real_path(path: Path) -> str:
+    """Where links lead to; as it is where they lead nowhere, or go while they are followed."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return os.path.abspath(path)
+
+
 def refuse_special(name: str, mode: int) -> None:
     """
     Raises:

@@ -6,10 +6,10 @@ by side as a file and as a folder is one model in two formats, of which one is t
 
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from worker_runtime.foreign_files import real_path
 from worker_runtime.model_places import Place
 from worker_runtime.odd_paths import printable
 
@@ -60,9 +60,11 @@ class UniqueIds:
         if other is None:
             self._places[wanted] = place
             return wanted
-        if _real(other.path) == _real(place.path):
+        if real_path(other.path) == real_path(place.path):
             return ""
-        if place.is_file != other.is_file and _real(place.path.parent) == _real(other.path.parent):
+        if place.is_file != other.is_file and real_path(place.path.parent) == real_path(
+            other.path.parent
+        ):
             return self._one_of_two(wanted, place, other)
         if place.is_built_in:
             self._tell(f"the built-in model {wanted} gives way to {_shown(other)}")
@@ -83,7 +85,7 @@ class UniqueIds:
                 self._places[free] = place
                 self._tell(f"{_shown(place)} is called {free}: {_shown(other)} is {wanted}")
                 return free
-            if _real(known.path) == _real(place.path):
+            if real_path(known.path) == real_path(place.path):
                 return ""
         raise AssertionError("numbers do not end")
 
@@ -93,10 +95,6 @@ def _longer_names(name: str, path: Path) -> Iterator[str]:
         name = f"{parent}/{name}"
         yield name
     yield from (f"{name}-{number}" for number in itertools.count(2))
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
 
 
 def _shown(place: Place) -> str:

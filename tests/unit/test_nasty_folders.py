@@ -278,6 +278,20 @@ def _counted(function: Callable[[Path], T], counts: Counter[Path]) -> Callable[[
     return counting
 
 
+@posix_only
+def test_a_link_that_goes_while_it_is_followed_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "good.gguf").write_bytes(gguf())
+    (tmp_path / "link.gguf").symlink_to("good.gguf")
+
+    def gone(path: object) -> str:
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "readlink", gone)
+    assert not chats(tmp_path)["good"].broken
+
+
 LIES: dict[str, Callable[[], bytes]] = {
     "layers": lambda: lying(block_count=1 << 30),
     "layers and heads": lambda: lying(
