@@ -1,6 +1,7 @@
 """What the headers of models say, read once while the files stay as they are; and whatever cannot
 be read, as a reason beside the model."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -25,11 +26,14 @@ class HeaderCache(Generic[T]):
         self._known: dict[tuple[Path, FileState], T] = {}
         self._used: dict[tuple[Path, FileState], T] = {}
         self._latest: dict[Path, T] = {}
+        # Scans and ladders run in threads of their own.
+        self._lock = threading.Lock()
 
     def begin_scan(self) -> None:
         """Forget what the last scan did not meet: files that went or changed since."""
-        self._known, self._used = self._used, {}
-        self._latest = {path: said for (path, _), said in self._known.items()}
+        with self._lock:
+            self._known, self._used = self._used, {}
+            self._latest = {path: said for (path, _), said in self._known.items()}
 
     def latest(self, path: Path) -> T | None:
         """What they said when somebody last asked."""
@@ -50,5 +54,6 @@ class HeaderCache(Generic[T]):
             except OSError as error:
                 # Not kept: rights change, and files come back, with the same size and time.
                 return self._broken(reason_of(error))
-        self._used[key] = self._latest[place.path] = found
+        with self._lock:
+            self._used[key] = self._latest[place.path] = found
         return found
