@@ -19,7 +19,7 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.folder_listing import Listing, Listings
 from worker_runtime.foreign_files import real_path
-from worker_runtime.gguf_files import is_gguf
+from worker_runtime.gguf_files import gguf_id
 from worker_runtime.header_cache import HeaderCache
 from worker_runtime.model_folders import is_causal_lm_folder
 from worker_runtime.model_places import Place, gguf_places, may_be_model, place_of_file, unreadable
@@ -42,8 +42,8 @@ class ModelScan:
         self._settings = settings
         self._headers = HeaderCache(headers.read, headers.broken)
         self._notes = Notes()
-        # What the latest scan found, by path.
-        self._found: dict[Path, ModelEntry] = {}
+        # Of what the latest scan found, by path.
+        self._ids: dict[Path, str] = {}
         self.default_id = ""
 
     def __call__(self) -> Scan:
@@ -61,19 +61,19 @@ class ModelScan:
                 ids.add(place)
         for model_id, place in ids.items():
             entries.setdefault(model_id, self._entry(model_id, place))
-        self._found = {entry.path: entry for entry in entries.values()}
+        self._ids = {entry.path: entry.id for entry in entries.values()}
         main_id = self._add_remote(entries) or main_id
         self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
         return Scan(list(entries.values()), self.default_id)
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
         """The models beside `entry` and in the models folder that can be loaded, but for itself."""
-        listings, found = Listings(), dict(self._found)
+        listings, ids = Listings(), self._ids
         beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
         places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
         places.pop(real_path(entry.path), None)
         return [
-            found.get(place.path) or self._entry(place.wanted_id, place)
+            self._entry(ids.get(place.path) or place.wanted_id, place)
             for place in places.values()
             if self._chats(place) and not self._headers.of(place).broken
         ]
@@ -94,7 +94,7 @@ class ModelScan:
         """The main model, where a third party's backend runs it."""
         path = self._settings.model_path
         if plugin := self._settings.plugin:
-            model_id = Place(path).wanted_id
+            model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
             yield plugin_entry(path, self._spec(model_id, plugin, path))
 
     def _main_models(self, listings: Listings) -> Iterator[Place]:
@@ -118,7 +118,7 @@ class ModelScan:
         wanted = self._settings.backend or "llama.cpp"
 
         def rank(one: Place) -> tuple[bool, bool]:
-            return not self._headers.of(one).broken, _backend(one.path) == wanted
+            return not self._headers.of(one).broken, _backend(one) == wanted
 
         return rank(place) > rank(other)
 
@@ -175,7 +175,7 @@ class ModelScan:
         return self._headers.of(place).is_chat
 
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
-        said, path, backend = self._headers.of(place), place.path, _backend(place.path)
+        said, path, backend = self._headers.of(place), place.path, _backend(place)
         size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
         print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, _version(backend))
         spec = self._spec(model_id, backend, path)
@@ -227,8 +227,8 @@ class ModelScan:
         )
 
 
-def _backend(path: Path) -> str:
-    return "llama.cpp" if is_gguf(path) else "transformers"
+def _backend(place: Place) -> str:
+    return "llama.cpp" if place.is_file else "transformers"
 
 
 @cache

@@ -81,7 +81,7 @@ class ModelScan:
             yield msgspec.structs.replace(place, is_built_in=True, own_id=BUILT_IN_ID)
 
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
-        path, backend, said = place.path, self._backend_of(place.path), self._headers.of(place)
+        path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
         size_bytes = sum(file.size_bytes for file in place.files)
         # Vectors differ in their last digits between all of these.
         version = f"{library.version(backend)} {self._settings.precision}"
@@ -108,10 +108,10 @@ class ModelScan:
             broken=printable(said.broken),
         )
 
-    def _backend_of(self, path: Path) -> str:
-        if is_gguf(path):
+    def _backend_of(self, place: Place) -> str:
+        if place.is_file:
             return library.LLAMA_CPP
-        return library.CROSS_ENCODER if is_cross_encoder_folder(path) else self._backend
+        return library.CROSS_ENCODER if is_cross_encoder_folder(place.path) else self._backend
 
     def _default_id(self, entries: list[ModelEntry]) -> str:
         usable = {

@@ -44,11 +44,13 @@ class Place(msgspec.Struct, frozen=True):
         """Its id, if no other has it."""
         if self.own_id:
             return self.own_id
-        return printable(gguf_id(self.path) if is_gguf(self.path) else self.path.name) or "_"
+        is_file = self.is_file or (not self.files and is_gguf(self.path))
+        return printable(gguf_id(self.path) if is_file else self.path.name) or "_"
 
     @property
     def is_file(self) -> bool:
-        return is_gguf(self.path)
+        """Whether it is a GGUF file; folders may have such names too."""
+        return bool(self.files) and self.files[0].path == self.path
 
 
 def gguf_places(listing: Listing) -> list[Place]:

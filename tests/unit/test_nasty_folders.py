@@ -206,6 +206,13 @@ def test_of_a_file_and_a_folder_of_one_name_that_can_be_used_is_taken(tmp_path: 
     assert chats(tmp_path)["one"].backend == "transformers"
 
 
+def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
+    write_chat_folder(tmp_path / "one.gguf")
+    write_embedding_folder(tmp_path / "two.gguf")
+    found = [chats(tmp_path)["one.gguf"], embedders(tmp_path)["two.gguf"]]
+    assert [(entry.broken, entry.backend == "llama.cpp") for entry in found] == [("", False)] * 2
+
+
 def test_renamed_models_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "qwen").mkdir()
     for folder in (tmp_path, tmp_path / "qwen"):
