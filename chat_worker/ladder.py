@@ -17,6 +17,7 @@ from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.foreign_files import real_path
 from worker_runtime.ladder import Rung, as_it_is
 
 LEAST_CONTEXT = 1024
@@ -69,8 +70,8 @@ class ChatLadder:
     def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
         found = []
         for name in self._settings.fallback_names:
-            place = (self._settings.models_dir / name).resolve()
-            meant = [other for other in near if other.id == name or other.path.resolve() == place]
+            place = real_path(self._settings.models_dir / name)
+            meant = [other for other in near if other.id == name or real_path(other.path) == place]
             if not meant:
                 log.warning("FALLBACK_MODELS names %r, which is no model here", name)
             found += meant

@@ -6,12 +6,11 @@ oneDNN, and what the slots hold. Constants were measured; `run.py bench estimate
 are off.
 """
 
-from pathlib import Path
-
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.messages import LoadSpec
 from chat_worker.shape import Shape, shape_of
 from worker_runtime.memory.need import Need
+from worker_runtime.odd_paths import path_of
 
 MIB = 1 << 20
 # Interpreter and libraries with nothing loaded, measured on Linux x86-64.
@@ -39,7 +38,7 @@ def need(spec: LoadSpec) -> Need:
         InvalidModelFile: a header is not valid.
         OSError: a file cannot be read.
     """
-    path = Path(spec.path)
+    path = path_of(spec.path)
     shape = shape_of(path)
     cells = n_cells(spec, context_tokens(spec, shape.n_ctx_train))
     return (_in_torch if path.is_dir() else _in_llama)(spec, shape, cells)

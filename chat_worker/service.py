@@ -3,28 +3,28 @@ the list of models on other servers."""
 
 import importlib.metadata
 import os
-import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
 
-from chat_worker.family import Family, family_of_folder, family_of_gguf
+from chat_worker import headers
+from chat_worker.family import Family
 from chat_worker.messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.gguf_header import GgufHeader, read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.model_folders import (
-    gguf_id,
-    gguf_models,
-    gguf_shards,
-    is_causal_lm_folder,
-    read_causal_lm,
-)
+from worker_runtime.folder_listing import Listing, Listings
+from worker_runtime.foreign_files import real_path
+from worker_runtime.gguf_files import gguf_id
+from worker_runtime.header_cache import HeaderCache
+from worker_runtime.model_folders import is_causal_lm_folder
+from worker_runtime.model_places import Place, gguf_places, may_be_model, place_of_file, unreadable
+from worker_runtime.odd_paths import path_text, printable
+from worker_runtime.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
 GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
@@ -33,20 +33,6 @@ EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
 TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
-# Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
-OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
-Q8_BLOCK = 32
-FileState = tuple[tuple[str, int, int], ...]
-
-
-class _Seen(msgspec.Struct, frozen=True):
-    """What the header of an unchanged file said."""
-
-    is_chat: bool
-    context_length: int
-    family: Family = Family()
-    takes_q8_cache: bool = False
-    broken: str = ""
 
 
 class ModelScan:
@@ -54,108 +40,158 @@ class ModelScan:
 
     def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
-        self._seen: dict[tuple[Path, FileState], _Seen] = {}
+        self._headers = HeaderCache(headers.read, headers.broken)
+        self._notes = Notes()
+        # Of what the latest scan found, by path.
+        self._ids: dict[Path, str] = {}
         self.default_id = ""
 
     def __call__(self) -> Scan:
-        entries: dict[str, ModelEntry] = {}
-        main_id = ""
-        for main in self._main_models():
-            entries.setdefault(main.id, main)
-            main_id = main_id or main.id
-        for path in self._library():
-            if entry := self._entry(path):
-                self._add(entries, entry)
-        chosen_id = ""
-        for remote in remote_entries(self._settings):
-            if entries.setdefault(remote.id, remote) is remote and is_default(remote):
-                chosen_id = chosen_id or remote.id
-        main_id = chosen_id or main_id
+        self._headers.begin_scan()
+        self._notes.begin_scan()
+        entries = {entry.id: entry for entry in self._plugin_model()}
+        main_id = next(iter(entries), "")
+        ids, listings = UniqueIds(self._prefers, self._notes), Listings()
+        for place in () if entries else self._main_models(listings):
+            if self._chats(place):
+                taken = ids.add(place)
+                main_id = main_id or taken
+        for place in self._library(listings):
+            if self._chats(place):
+                ids.add(place)
+        for model_id, place in ids.items():
+            entries.setdefault(model_id, self._entry(model_id, place))
+        self._ids = {entry.path: entry.id for entry in entries.values()}
+        main_id = self._add_remote(entries) or main_id
         self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
         return Scan(list(entries.values()), self.default_id)
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
         """The models beside `entry` and in the models folder that can be loaded, but for itself."""
-        beside = [*gguf_models(entry.path), *gguf_models(entry.path.parent)]
-        found = {path.resolve(): path for path in (*beside, *self._library())}
-        found.pop(entry.path.resolve(), None)
-        entries = filter(None, map(self._entry, found.values()))
-        return [other for other in entries if not other.broken]
+        listings, ids = Listings(), self._ids
+        beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
+        places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
+        places.pop(real_path(entry.path), None)
+        return [
+            self._entry(ids.get(place.path) or place.wanted_id, place)
+            for place in places.values()
+            if self._chats(place) and not self._headers.of(place).broken
+        ]
 
     def family(self, entry: ModelEntry) -> Family:
-        return self._look(entry.path, _state(entry.path)).family
+        return self._said(entry).family
 
     def takes_q8_cache(self, entry: ModelEntry) -> bool:
-        return self._look(entry.path, _state(entry.path)).takes_q8_cache
+        return self._said(entry).takes_q8_cache
 
-    def _main_models(self) -> Iterator[ModelEntry]:
+    def _said(self, entry: ModelEntry) -> headers.Said:
+        if said := self._headers.latest(entry.path):
+            return said
+        place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
+        return self._headers.of(place)
+
+    def _plugin_model(self) -> Iterator[ModelEntry]:
+        """The main model, where a third party's backend runs it."""
         path = self._settings.model_path
         if plugin := self._settings.plugin:
-            yield plugin_entry(path, self._spec(_id(path), plugin, path))
-            return
-        for found in self._model_paths(path):
-            if entry := self._entry(found):
-                yield entry
+            model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
+            yield plugin_entry(path, self._spec(model_id, plugin, path))
 
-    def _add(self, entries: dict[str, ModelEntry], entry: ModelEntry) -> None:
-        """Of two models with one id, that of the wanted backend, else the GGUF."""
-        other = entries.get(entry.id)
+    def _main_models(self, listings: Listings) -> Iterator[Place]:
+        return self._places(self._settings.model_path, listings)
+
+    def _add_remote(self, entries: dict[str, ModelEntry]) -> str:
+        """The id of the one that is to be the default; empty if none is."""
+        chosen_id = ""
+        for remote in remote_entries(self._settings):
+            if remote.id in entries:
+                self._notes(f"the remote model {remote.id} is not taken: another has its name")
+                continue
+            entries[remote.id] = remote
+            if is_default(remote):
+                chosen_id = chosen_id or remote.id
+        return chosen_id
+
+    def _prefers(self, place: Place, other: Place) -> bool:
+        """Of two formats of one model that which can be used, then that of the wanted backend,
+        else the GGUF."""
         wanted = self._settings.backend or "llama.cpp"
-        if other is None or (other.backend != wanted and entry.backend == wanted):
-            entries[entry.id] = entry
 
-    def _library(self) -> Iterator[Path]:
+        def rank(one: Place) -> tuple[bool, bool]:
+            return not self._headers.of(one).broken, _backend(one) == wanted
+
+        return rank(place) > rank(other)
+
+    def _library(self, listings: Listings) -> Iterator[Place]:
         root = self._settings.models_dir
-        built_in = [GUIDE_FOLDER] if self._settings.builtin_models else []
-        for folder in (root, *(root / name for name in SUBFOLDERS), *built_in):
-            if folder.is_dir():
-                for path in sorted(folder.iterdir()):
-                    # What lies there embeds texts, also where its architecture could chat.
-                    if path.name != EMBEDDING_FOLDER:
-                        yield from self._model_paths(path)
+        found: set[Path] = set()
+        within = map(listings.of, (root / name for name in SUBFOLDERS))
+        # Which of them cannot be listed, the root's listing says.
+        for listing in (listings.of(root), *(one for one in within if not one.reason)):
+            for place in self._in_folder(listing, listings):
+                if place.path not in found:
+                    found.add(place.path)
+                    yield place
+        if self._settings.builtin_models:
+            for place in self._in_folder(listings.of(GUIDE_FOLDER), listings):
+                yield msgspec.structs.replace(place, is_built_in=True)
 
-    def _model_paths(self, path: Path) -> list[Path]:
+    def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
+        """The models in a folder and in the folders within."""
+        ggufs = {place.path: place for place in gguf_places(listing)}
+        if cannot := unreadable(listing):
+            yield cannot
+        for entry in listing:
+            # What lies there embeds texts, also where its architecture could chat.
+            if entry.name == EMBEDDING_FOLDER or not may_be_model(entry.name):
+                continue
+            if entry.path in ggufs:
+                yield ggufs[entry.path]
+            elif entry.is_folder:
+                yield from self._at_folder(entry.path, listings)
+            elif entry.may_be_folder and (cannot := unreadable(entry)):
+                yield cannot
+
+    def _places(self, path: Path, listings: Listings) -> Iterator[Place]:
         """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""
-        if path.is_file():
-            return [path] if path.suffix == ".gguf" and path in gguf_models(path.parent) else []
-        if not path.is_dir() or path.name.startswith("."):
-            return []
-        files = gguf_models(path)
-        if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):
-            return [path]
-        return sorted(files, key=lambda f: ("q4_k_m" not in f.name.lower(), f.name))
+        if os.path.isdir(path):
+            return self._at_folder(path, listings)
+        place = place_of_file(path, listings)
+        return iter([] if place is None else [place])
 
-    def _entry(self, path: Path) -> ModelEntry | None:
-        state = _state(path)
-        size_bytes = sum(size for name, size, _ in state if not name.endswith(".json"))
-        mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
-        seen = self._look(path, state)
-        if not seen.is_chat:
-            return None
-        backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
-        model_id = _id(path)
-        print_ = fingerprint(path, size_bytes, mtime_ns, backend, _version(backend))
+    def _at_folder(self, path: Path, listings: Listings) -> Iterator[Place]:
+        listing = listings.of(path)
+        if cannot := unreadable(listing):
+            yield cannot
+            return
+        files = gguf_places(listing)
+        if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):
+            weights = (".safetensors", ".json")
+            yield Place(path, tuple(file for file in listing if file.name.endswith(weights)))
+            return
+        yield from sorted(files, key=lambda p: ("q4_k_m" not in p.path.name.lower(), p.path.name))
+
+    def _chats(self, place: Place) -> bool:
+        return self._headers.of(place).is_chat
+
+    def _entry(self, model_id: str, place: Place) -> ModelEntry:
+        said, path, backend = self._headers.of(place), place.path, _backend(place)
+        size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
+        print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, _version(backend))
+        spec = self._spec(model_id, backend, path)
         return ModelEntry(
             id=model_id,
             capability="chat",
             backend=backend,
             path=path,
             size_bytes=size_bytes,
-            created_s=mtime_ns // 1_000_000_000,
-            context_length=self._context(seen.context_length),
+            created_s=place.mtime_ns // 1_000_000_000,
+            context_length=self._context(said.context_length),
             fingerprint=print_,
-            load_spec=wire.raw(
-                msgspec.structs.replace(self._spec(model_id, backend, path), fingerprint=print_)
-            ),
+            load_spec=wire.raw(msgspec.structs.replace(spec, fingerprint=print_)),
             engine_module=ENGINE_MODULE,
-            broken=seen.broken,
+            broken=printable(said.broken),
         )
-
-    def _look(self, path: Path, state: FileState) -> _Seen:
-        key = (path, state)
-        if key not in self._seen:
-            self._seen[key] = _look(path)
-        return self._seen[key]
 
     def _context(self, trained: int) -> int:
         wanted = self._settings.request_tokens
@@ -167,7 +203,7 @@ class ModelScan:
         return LoadSpec(
             backend=backend,
             # Whatever folder it is looked for from: what was learnt of it goes by this.
-            path=os.path.abspath(path),
+            path=path_text(path),
             model_id=model_id,
             n_ctx=settings.request_tokens,
             n_cells=settings.cache_tokens,
@@ -191,54 +227,11 @@ class ModelScan:
         )
 
 
-def _id(path: Path) -> str:
-    return gguf_id(path) if path.is_file() else path.name
+def _backend(place: Place) -> str:
+    return "llama.cpp" if place.is_file else "transformers"
 
 
-def _look(path: Path) -> _Seen:
-    try:
-        return _look_at_gguf(path) if path.is_file() else _look_at_folder(path)
-    except (InvalidModelFile, OSError) as error:
-        return _Seen(is_chat=True, context_length=0, broken=str(error))
-
-
-def _look_at_gguf(first: Path) -> _Seen:
-    headers = [read_gguf_header(shard) for shard in gguf_shards(first)]
-    is_chat = not OTHER_ARCHITECTURES.search(headers[0].architecture)
-    return _Seen(
-        is_chat and headers[0].vocabulary_size > 0,
-        headers[0].context_length,
-        family_of_gguf(gguf_id(first), headers[0]),
-        _takes_q8_cache(headers[0]),
-    )
-
-
-def _takes_q8_cache(header: GgufHeader) -> bool:
-    """llama.cpp writes the keys and values of each head in blocks of 32 numbers then."""
-
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{header.architecture}.{key}")
-        return value if isinstance(value, int) else 0
-
-    usual = number("embedding_length") // max(number("attention.head_count"), 1)
-    lengths = [number(f"attention.{part}_length") or usual for part in ("key", "value")]
-    return all(length and length % Q8_BLOCK == 0 for length in lengths)
-
-
-def _look_at_folder(folder: Path) -> _Seen:
-    return _Seen(True, read_causal_lm(folder).context_length, family_of_folder(folder.name))
-
-
-def _state(path: Path) -> FileState:
-    """Names, sizes and times of the model's files: it changes when they do."""
-    if path.is_dir():
-        files = [*path.glob("*.safetensors"), *path.glob("*.json")]
-    else:
-        files = [f for f in path.parent.glob("*.gguf") if gguf_id(f) == gguf_id(path)]
-    stats = ((file, file.stat()) for file in sorted(files))
-    return tuple((file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
-
-
+@cache
 def _version(backend: str) -> str:
     try:
         return importlib.metadata.version(PACKAGES[backend])

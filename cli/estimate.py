@@ -20,13 +20,13 @@ from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.gguf_files import gguf_models
 from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.ladder import Rung
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.room import Room
 from worker_runtime.model_folders import (
-    gguf_models,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
     read_causal_lm,

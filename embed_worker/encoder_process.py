@@ -27,6 +27,7 @@ from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
+from worker_runtime.odd_paths import library_path
 
 ENGINE_DIED = 70
 
@@ -137,7 +138,7 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
 
     try:
         model = openvino.load(
-            Path(wanted.path),
+            library_path(wanted.path),
             cache=Path(wanted.converted_dir),
             precision=wanted.precision,
             n_threads=wanted.n_threads,
@@ -160,7 +161,7 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import torch
 
     return torch.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         device=wanted.device,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,
@@ -171,7 +172,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import llama_cpp
 
     return llama_cpp.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         batch_tokens=wanted.batch_tokens,
         max_rows=wanted.max_batch_rows,
         n_threads=wanted.n_threads,
@@ -184,7 +185,7 @@ def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     from embed_worker.encoders import cross_encoder
 
     return cross_encoder.load(
-        Path(wanted.path),
+        library_path(wanted.path),
         device=wanted.device,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,

@@ -4,6 +4,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 import sys
+from functools import cache
 
 from embed_worker.encoders.converted import VERSION
 from embed_worker.settings import EmbedSettings
@@ -41,6 +42,7 @@ def _may_have_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None and "+cpu" not in _version("torch")
 
 
+@cache
 def _version(library: str) -> str:
     try:
         return importlib.metadata.version(library)

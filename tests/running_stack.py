@@ -38,11 +38,13 @@ class RunningStack:
 
     Args:
         log: file that takes everything the processes print.
+        through: a program with arguments that runs the stack.
         env: settings on top of a clean environment.
     """
 
-    def __init__(self, log: Path, **env: str) -> None:
+    def __init__(self, log: Path, *, through: Sequence[str] = (), **env: str) -> None:
         self.log = log
+        self._through = through
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         # What one test's loads teach must not change another's bookings.
@@ -54,7 +56,7 @@ class RunningStack:
         if "LD_PRELOAD" not in self._env:
             know_kernels(Path(self._env["MEMORY_LEARNT_DIR"]))
         with self.log.open("wb") as log:
-            self._process = self._start(log.fileno())
+            self._process = self._start(log.fileno(), self._through)
         try:
             self.wait_ready()
         except BaseException:

@@ -3,20 +3,28 @@
 Ids are keys of this catalogue and nothing else: a request never names a path.
 """
 
+import asyncio
 import hashlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Never
 
 import msgspec
 
 from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed, ModelNotFound
+from protos.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
+from protos.model_ids import folded
 from worker_runtime.clock import Clock
+from worker_runtime.foreign_files import real_path
+from worker_runtime.off_loop import OffLoop, in_thread
+from worker_runtime.races import Changes, first_of
 
 Capability = Literal["chat", "embed"]
 MAX_SUGGESTED = 10
 MAX_ECHO = 64
+
+log = logging.getLogger(__name__)
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -52,32 +60,92 @@ class Scan(msgspec.Struct, frozen=True):
 
 
 class Catalog:
-    """The result of the latest scan, looked at again after `ttl_s` seconds.
+    """The result of the latest scan; one task repeats it, so that there is never more than one.
 
     Args:
-        scan: looks at the disk; called on the event loop, so it must be quick (it caches what
-            it has read of unchanged files, see `model_folders`).
-        ttl_s: age in seconds at which `resolve` and `entries` scan again.
+        scan: looks at the disk, which may take as long as it likes: it never runs on the event
+            loop, and what is known meanwhile is what the scan before it found.
+        ttl_s: age in seconds at which the disk is looked at again.
     """
 
-    def __init__(self, scan: Callable[[], Scan], *, ttl_s: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        scan: Callable[[], Scan],
+        *,
+        ttl_s: float,
+        clock: Clock,
+        off_loop: OffLoop = in_thread,
+    ) -> None:
         self._scan = scan
         self._clock = clock
+        self._off_loop = off_loop
         self.ttl_s = ttl_s
         self._entries: dict[str, ModelEntry] = {}
+        self._by_spelling: dict[str, ModelEntry] = {}
         self._default_id = ""
-        self._scanned_at_s: float | None = None
-        # How often the disk was looked at; tells whoever keeps something by entry when to compare.
+        # How often a scan changed what is known here; tells whoever keeps something by entry when
+        # to compare.
         self.n_scans = 0
+        self._asked = asyncio.Event()
+        self._ended = Changes()
+        self._n_begun = self._n_ended = 0
+        # Whether the latest scan ended in a bug.
+        self._failed = False
+
+    async def keep_fresh(self) -> Never:
+        """The one task that looks at the disk: at once, when it is asked to, and with time."""
+        while True:
+            self._asked.clear()
+            self._n_begun += 1
+            try:
+                self.accept(await self._off_loop(self._scan))
+                self._failed = False
+            except Exception:
+                # This task's outermost loop: what was known stays, and the next scan may do better.
+                log.exception("looking for models ended in a bug")
+                self._failed = True
+            self._n_ended = self._n_begun
+            self._ended.notify()
+            await first_of(self._asked.wait(), self._clock.sleep(self.ttl_s))
+
+    async def first_scan(self) -> None:
+        """Return when the disk has been looked at."""
+        await self._ended.until(lambda: self._n_ended > 0)
+
+    async def rescan(self) -> list[ModelEntry]:
+        """What a look at the disk finds that begins after this call; those who call meanwhile
+        share it.
+
+        Raises:
+            BackendFailure: it ended in a bug.
+        """
+        wanted = self._n_begun + 1
+        self._asked.set()
+        await self._ended.until(lambda: self._n_ended >= wanted)
+        if self._failed:
+            raise BackendFailure(ErrorText("scan_failed"))
+        return self.entries()
+
+    def accept(self, found: Scan) -> None:
+        """Know what a scan found."""
+        self._entries, self._by_spelling = {}, {}
+        for entry in found.entries:
+            self._entries.setdefault(entry.id, entry)
+            self._by_spelling.setdefault(folded(entry.id), entry)
+        self._default_id = found.default_id
+        self.n_scans += 1
 
     def resolve(self, model: str) -> ModelEntry:
-        """The entry that `model` means: an id, in any case; "" is the default model.
+        """The entry that `model` means: an id, in any case and normal form; "" is the default
+        model.
 
         Raises:
             ModelNotFound: no such model, with the known ids as suggestions.
             BackendLoadFailed: its files are broken, with the reason.
+            NotReady: the disk has not been looked at yet.
         """
-        self._refresh()
+        if not self.n_scans:
+            raise NotReady(ErrorText("scan_not_ended"), retry_after_s=1)
         entry = self._find(model or self._default_id)
         if entry is None:
             raise self._not_found(model)
@@ -95,7 +163,6 @@ class Catalog:
 
     def entries(self) -> list[ModelEntry]:
         """All models, broken ones too, in the scan's order."""
-        self._refresh()
         return list(self._entries.values())
 
     @property
@@ -103,27 +170,8 @@ class Catalog:
         """Id of the model that serves requests that name none; empty if there is none."""
         return self._default_id
 
-    def rescan(self) -> list[ModelEntry]:
-        """Look at the disk now."""
-        found = self._scan()
-        self._entries = {}
-        for entry in found.entries:
-            self._entries.setdefault(entry.id, entry)
-        self._default_id = found.default_id
-        self._scanned_at_s = self._clock.monotonic()
-        self.n_scans += 1
-        return list(self._entries.values())
-
-    def _refresh(self) -> None:
-        scanned = self._scanned_at_s
-        if scanned is None or self._clock.monotonic() - scanned >= self.ttl_s:
-            self.rescan()
-
     def _find(self, model: str) -> ModelEntry | None:
-        if model in self._entries:
-            return self._entries[model]
-        folded = model.casefold()
-        return next((e for e in self._entries.values() if e.id.casefold() == folded), None)
+        return self._entries.get(model) or self._by_spelling.get(folded(model))
 
     def _not_found(self, model: str) -> ModelNotFound:
         if model:
@@ -140,5 +188,5 @@ class Catalog:
 
 def fingerprint(path: Path, size_bytes: int, mtime_ns: int, backend: str, version: str) -> str:
     """Changes when weights, backend or its version change; cheap, gigabytes are not hashed."""
-    facts = f"{path.resolve()}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
-    return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    facts = f"{real_path(path)}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
+    return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -106,7 +106,7 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
     async def RescanModels(  # noqa: N802
         self, request: worker_pb2.RescanModelsRequest, context: _Context
     ) -> worker_pb2.RescanModelsResponse:
-        found = map(model_message, self._models.rescan())
+        found = map(model_message, await self._models.rescan())
         return worker_pb2.RescanModelsResponse(models=found, ttl_s=self._models.catalog.ttl_s)
 
     def status(self) -> worker_pb2.WorkerStatus:

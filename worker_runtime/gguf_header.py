@@ -7,12 +7,15 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
+from worker_runtime.foreign_files import open_regular
 from worker_runtime.ggml_types import BLOCKS, FILE_TYPES
+from worker_runtime.header_bytes import LENGTH, HeaderBytes
 from worker_runtime.invalid_file import InvalidModelFile
 
 MAX_FIELDS = 16_384
@@ -22,15 +25,21 @@ MAX_STRING_BYTES = 4 * 1024 * 1024
 MAX_ARRAY_ITEMS = 4 * 1024 * 1024
 MAX_DIMENSIONS = 4
 MAX_VALUES = 1 << 48
+# Of a file, and of all files of one model: real vocabularies take up to 20 MB.
+MAX_HEADER_BYTES = 128 * 1024 * 1024
 # What is kept of strings and number arrays; longer ones are checked and dropped.
 KEPT_STRING_BYTES = 4096
 KEPT_ARRAY_ITEMS = 1024
+# Of all fields together, keys too; numbers of arrays count like bytes. Real files keep some 10,000.
+MAX_KEPT = 1024 * 1024
 VERSIONS = (2, 3)
 
 _STRING, _ARRAY = 8, 9
 _SCALARS: dict[int, struct.Struct] = {
     number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")
 } | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+# Of a tensor, by the number of its dimensions: those, its type, and where it begins.
+_PLACES = {n: struct.Struct(f"<{n}QIQ") for n in range(1, MAX_DIMENSIONS + 1)}
 
 Scalar = int | float | bool | str
 
@@ -52,6 +61,8 @@ class GgufHeader(msgspec.Struct, frozen=True):
     array_lengths: dict[str, int]
     tensors: list[GgufTensor]
     has_chat_template: bool
+    # Of the file, up to the end of the tensor table.
+    n_bytes: int = 0
 
     @property
     def architecture(self) -> str:
@@ -82,24 +93,42 @@ class GgufHeader(msgspec.Struct, frozen=True):
         return sum(tensor.size_bytes for tensor in self.tensors)
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
+def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHeader:
     """The header of `path`, every claim in it checked against the file's size.
 
+    Args:
+        most_bytes: that may be read of it.
     Raises:
         InvalidModelFile: with the reason, fit to be shown.
         OSError: the file cannot be read.
     """
-    with path.open("rb", buffering=1 << 20) as file:
-        return _HeaderReader(file, path.stat().st_size).read()
+    file, size_bytes = open_regular(path)
+    with file:
+        return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
+
+
+def read_gguf_headers(files: tuple[Path, ...]) -> Iterator[GgufHeader]:
+    """Those of one model's files, one at a time; as large together as one may be. Raises the
+    same."""
+    left, n_tensors = MAX_HEADER_BYTES, 0
+    for path in files:
+        header = read_gguf_header(path, left)
+        left -= header.n_bytes
+        n_tensors += len(header.tensors)
+        if n_tensors > MAX_TENSORS:
+            raise InvalidModelFile(f"the GGUF files claim {n_tensors} tensors")
+        yield header
 
 
 class _HeaderReader:
-    def __init__(self, file: BinaryIO, size_bytes: int) -> None:
-        self._file = file
+    def __init__(self, source: HeaderBytes, size_bytes: int) -> None:
+        self._source = source
+        self._take = source.take
         self._size_bytes = size_bytes
         self._metadata: dict[str, Scalar | list[Any]] = {}
         self._array_lengths: dict[str, int] = {}
         self._has_chat_template = False
+        self._n_kept = 0
 
     def read(self) -> GgufHeader:
         if self._take(4) != b"GGUF":
@@ -113,42 +142,62 @@ class _HeaderReader:
             self._field()
         tensors = self._tensors(n_tensors)
         return GgufHeader(
-            version, self._metadata, self._array_lengths, tensors, self._has_chat_template
+            version,
+            self._metadata,
+            self._array_lengths,
+            tensors,
+            self._has_chat_template,
+            self._source.position,
         )
 
     def _field(self) -> None:
         key = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")
+        self._keep(len(key))
         kind = self._number(_SCALARS[4])
         if kind == _STRING:
-            text = self._string(MAX_STRING_BYTES)
-            if key == "tokenizer.chat_template":
-                self._has_chat_template = bool(text)
-            if len(text) <= KEPT_STRING_BYTES:
-                self._metadata[key] = text.decode("utf-8", "replace")
+            self._text(key)
         elif kind == _ARRAY:
             self._array(key)
         else:
             self._metadata[key] = self._number(self._scalar(kind))
+
+    def _text(self, key: str) -> None:
+        length = self._length(MAX_STRING_BYTES)
+        if key == "tokenizer.chat_template":
+            self._has_chat_template = length > 0
+        if length > KEPT_STRING_BYTES:
+            self._source.skip(length)
+            return
+        self._keep(length)
+        self._metadata[key] = self._take(length).decode("utf-8", "replace")
 
     def _array(self, key: str) -> None:
         kind = self._number(_SCALARS[4])
         n_items = self._count(MAX_ARRAY_ITEMS, "array items")
         self._array_lengths[key] = n_items
         if kind == _STRING:
-            for _ in range(n_items):
-                self._string(MAX_STRING_BYTES)
+            self._source.skip_texts(n_items, MAX_STRING_BYTES)
             return
         item = self._scalar(kind)
+        # What a vocabulary's tokens are is for the library alone.
+        if n_items > KEPT_ARRAY_ITEMS or key.startswith("tokenizer."):
+            self._source.skip(n_items * item.size)
+            return
+        self._keep(n_items)
         packed = self._take(n_items * item.size)
-        if n_items <= KEPT_ARRAY_ITEMS:
-            self._metadata[key] = [value for (value,) in item.iter_unpack(packed)]
+        self._metadata[key] = list(struct.unpack(f"<{n_items}{item.format[-1]}", packed))
+
+    def _keep(self, n: int) -> None:
+        self._n_kept += n
+        if self._n_kept > MAX_KEPT:
+            raise InvalidModelFile("the GGUF file holds more metadata than any model needs")
 
     def _tensors(self, n_tensors: int) -> list[GgufTensor]:
         table = [self._tensor() for _ in range(n_tensors)]
         alignment = self._metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
             raise InvalidModelFile("the GGUF file has an impossible alignment")
-        data_start = math.ceil(self._file.tell() / alignment) * alignment
+        data_start = math.ceil(self._source.position / alignment) * alignment
         for tensor, offset in table:
             if offset % alignment:
                 raise InvalidModelFile(f"tensor {tensor.name!r} is not aligned")
@@ -165,15 +214,14 @@ class _HeaderReader:
         n_dimensions = self._number(_SCALARS[4])
         if not 0 < n_dimensions <= MAX_DIMENSIONS:
             raise InvalidModelFile(f"tensor {name!r} claims {n_dimensions} dimensions")
-        shape = tuple(self._number(_SCALARS[10]) for _ in range(n_dimensions))
+        place = _PLACES[n_dimensions]
+        *shape, kind, offset = place.unpack(self._take(place.size))
         n_values = math.prod(shape)
         if n_values > MAX_VALUES:
             raise InvalidModelFile(f"tensor {name!r} claims {n_values} values")
-        kind = self._number(_SCALARS[4])
-        offset = self._number(_SCALARS[10])
         n_per_block, block_bytes = BLOCKS.get(kind, (1, 0))
         size_bytes = math.ceil(n_values / n_per_block) * block_bytes
-        return GgufTensor(name, shape, kind, size_bytes), offset
+        return GgufTensor(name, tuple(shape), kind, size_bytes), offset
 
     def _scalar(self, kind: int) -> struct.Struct:
         if kind not in _SCALARS:
@@ -188,16 +236,13 @@ class _HeaderReader:
         return count
 
     def _string(self, most: int) -> bytes:
-        length: int = self._number(_SCALARS[10])
+        return self._take(self._length(most))
+
+    def _length(self, most: int) -> int:
+        length: int = self._number(LENGTH)
         if length > most:
             raise InvalidModelFile(f"the GGUF file claims a text of {length} bytes")
-        return self._take(length)
+        return length
 
     def _number(self, kind: struct.Struct) -> Any:
         return kind.unpack(self._take(kind.size))[0]
-
-    def _take(self, n_bytes: int) -> bytes:
-        taken = self._file.read(n_bytes)
-        if len(taken) < n_bytes:
-            raise InvalidModelFile("the GGUF file is truncated: it ends within its header")
-        return taken

@@ -18,15 +18,17 @@ from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.kernel_memory import Kernels, NoKernels
-from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
+from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured, ways
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
 from worker_runtime.memory.estimate import estimate
 from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
+from worker_runtime.off_loop import OffLoop, at_once
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.races import first_of
 from worker_runtime.scheduler import Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.surroundings import Surroundings
@@ -40,6 +42,8 @@ __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
 WATCH_S = 3.0
 # Models to name where one does not fit.
 MAX_INSTEAD = 3
+# The first look at the disk may take so long before the worker serves without its result.
+FIRST_SCAN_S = 20.0
 
 
 class Models:
@@ -49,6 +53,7 @@ class Models:
         on_measured: called on the event loop; must neither block for long nor raise.
         kernels: what is known of native code on this processor; None: it runs none.
         ledger: what all workers of this machine have booked; None: there is no other.
+        off_loop: how the ladder is asked, which may read files.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Models:
         on_measured: OnMeasured = not_measured,
         kernels: Kernels | None = None,
         ledger: Ledger | None = None,
+        off_loop: OffLoop = at_once,
     ) -> None:
         self.catalog = catalog
         self.clock = clock
@@ -75,7 +81,7 @@ class Models:
             clock,
             probe,
             self._scheduler,
-            ladder,
+            ways(ladder, off_loop),
             on_measured,
             kernels or NoKernels(),
             self._instead_of,
@@ -88,7 +94,16 @@ class Models:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._watching = self._tasks.create_task(self._watch())
+        self._watching = [
+            self._tasks.create_task(self.catalog.keep_fresh()),
+            self._tasks.create_task(self._watch()),
+        ]
+        try:
+            # A disk that hangs must not keep the worker from answering that it does.
+            await first_of(self.catalog.first_scan(), self.clock.sleep(FIRST_SCAN_S))
+        except BaseException:
+            self._stop_watching()
+            raise
         return self
 
     async def __aexit__(
@@ -98,7 +113,7 @@ class Models:
         trace: TracebackType | None,
     ) -> None:
         await self.close(hurry=error is not None)
-        self._watching.cancel()
+        self._stop_watching()
         # Without the body's error, which the group would wrap: it goes on by itself.
         await self._tasks.__aexit__(None, None, None)
 
@@ -155,9 +170,9 @@ class Models:
         owner = self._owners.get(self.catalog.resolve(model).id)
         return Freed() if owner is None else await owner.unload()
 
-    def rescan(self) -> list[ModelSnapshot]:
+    async def rescan(self) -> list[ModelSnapshot]:
         """Look at the disk now; models that changed or went are unloaded once idle."""
-        self.catalog.rescan()
+        await self.catalog.rescan()
         return self.snapshot()
 
     def snapshot(self) -> list[ModelSnapshot]:
@@ -195,6 +210,10 @@ class Models:
         self._closing = True
         for owner in self._owners.values():
             owner.close(hurry=hurry)
+
+    def _stop_watching(self) -> None:
+        for task in self._watching:
+            task.cancel()
 
     async def _watch(self) -> Never:
         """While models are loaded: give back what leaks, what the machine or others lack."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed, ServingError
+from worker_runtime.foreign_files import reason_of
 from worker_runtime.launcher import ExitReport
 from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
 from worker_runtime.refusal import Holder, metadata_of, mib, said_of
@@ -65,8 +66,8 @@ def with_arithmetic(
     )
 
 
-def load_failed(backend: str, reason: ErrorText) -> BackendLoadFailed:
-    """The load failed for another reason."""
+def load_failed(backend: str, reason: str) -> BackendLoadFailed:
+    """The load failed for another reason; what is wrong with a file is said in English alone."""
     return BackendLoadFailed(ErrorText("load_failed", why=reason), metadata={"backend": backend})
 
 
@@ -97,6 +98,8 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
     if (lack := lack_of(error)) is not None:
         return out_of_memory(backend, lack)
     if isinstance(error, OSError):
+        if error.filename:
+            return load_failed(backend, reason_of(error))
         number = getattr(error, "winerror", None) or error.errno
         return load_failed(backend, ErrorText("files_unreadable", number=number))
     return load_failed(backend, ErrorText("backend_refused", kind=type(error).__name__))

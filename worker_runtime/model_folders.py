@@ -4,22 +4,26 @@ Code that comes with a model is never run: `auto_map` and foreign sentence-trans
 make a model broken, and so do pickled weights.
 """
 
-import re
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from worker_runtime.folder_listing import Listing, list_folder
+from worker_runtime.foreign_files import read_at_most
+from worker_runtime.gguf_files import MAX_SHARDS
 from worker_runtime.invalid_file import InvalidModelFile
+from worker_runtime.odd_paths import printable
 from worker_runtime.safetensors_header import check_safetensors
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
-MAX_SHARDS = 1024
+MAX_MODULES = 64
+MAX_NAME = 128
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 class CausalLm(msgspec.Struct, frozen=True):
@@ -62,11 +66,11 @@ class Weights(msgspec.Struct, frozen=True):
 
 def is_causal_lm_folder(folder: Path) -> bool:
     """Whether `folder` says of itself that it is a transformers model that generates text."""
-    if (folder / "modules.json").is_file() or not (folder / "config.json").is_file():
+    if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
         return False
     try:
-        return bool(_architecture(_read_object(folder / "config.json"), *GENERATES))
-    except InvalidModelFile:
+        return bool(_architecture(read_object(folder / "config.json"), *GENERATES))
+    except (InvalidModelFile, OSError):
         # It says that it is a model, and is a broken one.
         return True
 
@@ -77,24 +81,24 @@ def read_causal_lm(folder: Path) -> CausalLm:
         InvalidModelFile: it cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     _refuse_code(config)
     architecture = _architecture(config, *GENERATES)
     return CausalLm(architecture, _context_length(config), folder_weights(folder))
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
-    return (folder / "modules.json").is_file() and not is_cross_encoder_folder(folder)
+    return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
 
 
 def is_cross_encoder_folder(folder: Path) -> bool:
     """Whether `folder` says of itself that it scores texts, as older or newer libraries save it."""
     try:
-        if (folder / "modules.json").is_file():
+        if _is_there(folder / "modules.json"):
             said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
             return said == "CrossEncoder"
         config = _read_if_there(folder / "config.json")
-    except InvalidModelFile:
+    except (InvalidModelFile, OSError):
         return False
     return bool(_architecture(config, SCORES))
 
@@ -105,9 +109,9 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
         InvalidModelFile: it cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
-    if (folder / "modules.json").is_file():
+    if _is_there(folder / "modules.json"):
         _read_modules(folder / "modules.json")
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     _refuse_code(config)
     if not _architecture(config, SCORES):
         raise InvalidModelFile("it is a reranker of a kind that is not run here")
@@ -141,15 +145,12 @@ def folder_weights(folder: Path) -> Weights:
     Raises:
         InvalidModelFile: there are none, one is broken, or the weights are pickled.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = tuple(_indexed(folder, index))
-    elif (folder / "model.safetensors").is_file():
-        files = (folder / "model.safetensors",)
-    else:
-        files = tuple(sorted(folder.glob("*.safetensors")))
+    listing = list_folder(folder)
+    if listing.reason:
+        raise InvalidModelFile(listing.reason)
+    files = tuple(folder / name for name in _weight_names(listing))
     if not files:
-        pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt"))
+        pickled = any(name.endswith((".bin", ".pt")) for name in listing.entries)
         reason = "its weights are pickled, which can run code: convert them to safetensors"
         raise InvalidModelFile(reason if pickled else "there are no weights")
     for file in files:
@@ -163,71 +164,59 @@ def file_weights(files: tuple[Path, ...]) -> Weights:
     return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
 
 
-def gguf_models(folder: Path) -> list[Path]:
-    """The GGUF models in `folder`, each by its first shard; projectors of vision models left out.
-
-    Files with names that end in `-00002-of-00003.gguf` and so on belong to their first one.
-    """
-    return [
-        path
-        for path in sorted(folder.glob("*.gguf"))
-        if "mmproj" not in path.name.casefold() and _shard_number(path) in (None, 1)
-    ]
-
-
-def gguf_shards(first: Path) -> tuple[Path, ...]:
-    """All files of the model that begins with `first`.
+def read_object(path: Path) -> dict[str, Any]:
+    """A small file that should hold one JSON object.
 
     Raises:
-        InvalidModelFile: one is missing.
+        InvalidModelFile: it does not.
+        OSError: it cannot be read.
     """
-    match = _SHARD.search(first.stem)
-    if match is None:
-        return (first,)
-    count = int(match[2])
-    if count > MAX_SHARDS:
-        raise InvalidModelFile(f"it claims {count} shards")
-    stem = first.stem[: match.start()]
-    shards = tuple(
-        first.with_name(f"{stem}-{number:05}-of-{match[2]}.gguf") for number in range(1, count + 1)
-    )
-    for shard in shards:
-        if not shard.is_file():
-            raise InvalidModelFile(f"the file {shard.name} is missing")
-    return shards
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise InvalidModelFile(f"{path.name} is not a JSON object")
+    return value
 
 
-def gguf_id(first: Path) -> str:
-    """The model's id: the file's name without ending and shard number."""
-    return _SHARD.sub("", first.stem)
+def _weight_names(listing: Listing) -> list[str]:
+    index, single = "model.safetensors.index.json", "model.safetensors"
+    if index in listing.entries:
+        return list(_indexed(listing, listing.folder / index))
+    if single in listing.entries:
+        return [single]
+    return [entry.name for entry in listing if entry.name.endswith(".safetensors")]
 
 
-def _shard_number(path: Path) -> int | None:
-    match = _SHARD.search(path.stem)
-    return int(match[1]) if match else None
-
-
-def _indexed(folder: Path, index: Path) -> Iterator[Path]:
-    weight_map = _read_object(index).get("weight_map")
+def _indexed(listing: Listing, index: Path) -> Iterator[str]:
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InvalidModelFile(f"{index.name} lists no weights")
-    for name in sorted({str(name) for name in weight_map.values()}):
+    names = sorted({name if isinstance(name, str) else "" for name in weight_map.values()})
+    if len(names) > MAX_SHARDS:
+        raise InvalidModelFile(f"{index.name} names {len(names)} files")
+    for name in names:
         if Path(name).name != name or "\\" in name:
             raise InvalidModelFile(f"{index.name} names a file outside the model's folder")
-        if not (folder / name).is_file():
-            raise InvalidModelFile(f"the file {name[:64]} is missing")
-        yield folder / name
+        if name not in listing.entries:
+            raise InvalidModelFile(f"the file {printable(name[:64])} is missing")
+        yield name
 
 
 def _read_modules(path: Path) -> tuple[str, ...]:
     modules = _read_json(path)
     if not isinstance(modules, list) or not modules:
         raise InvalidModelFile("modules.json lists no modules")
-    types = tuple(str(m.get("type", "")) if isinstance(m, dict) else "" for m in modules)
+    if len(modules) > MAX_MODULES:
+        raise InvalidModelFile(f"modules.json lists {len(modules)} modules")
+    types = tuple(map(_module_type, modules))
     for module in types:
         if not module.startswith("sentence_transformers."):
             raise InvalidModelFile(f"it needs the module {module[:64]!r}, which is foreign code")
     return types
+
+
+def _module_type(module: object) -> str:
+    kind = module.get("type") if isinstance(module, dict) else None
+    return kind if isinstance(kind, str) else ""
 
 
 def _refuse_code(config: dict[str, Any]) -> None:
@@ -238,8 +227,8 @@ def _refuse_code(config: dict[str, Any]) -> None:
 def _architecture(config: dict[str, Any], *endings: str) -> str:
     """The first with one of these endings; empty if none has."""
     names = config.get("architectures")
-    found = names if isinstance(names, list) else []
-    return next((str(name) for name in found if str(name).endswith(endings)), "")
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return next((name[:MAX_NAME] for name in found if name.endswith(endings)), "")
 
 
 def _context_length(config: dict[str, Any]) -> int:
@@ -250,21 +239,18 @@ def _positive(value: object) -> int:
     return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise InvalidModelFile(f"{path.name} is not a JSON object")
-    return value
+def _is_there(path: Path) -> bool:
+    """Whether anything has that name: what is no file says that when it is read."""
+    return os.path.lexists(path)
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return _read_object(path) if path.is_file() else {}
+    return read_object(path) if _is_there(path) else {}
 
 
 def _read_json(path: Path) -> Any:
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise InvalidModelFile(f"{path.name} is too large")
+    content = read_at_most(path, MAX_CONFIG_BYTES)
     try:
-        return msgspec.json.decode(path.read_bytes())
+        return msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidModelFile(f"{path.name} is not valid JSON") from error

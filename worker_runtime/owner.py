@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, NotReady
+from protos.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.leases import Lease, LoadedModel
+from worker_runtime.load_failures import load_failed
 from worker_runtime.loading import Loading
 from worker_runtime.memory.process_memory import ProcessMemory
 from worker_runtime.races import Changes, first_of
@@ -183,11 +184,12 @@ class ModelOwner:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            rungs = await self._around.kernels.allowed(self._around.ladder(entry))
-            descent = Descent(rungs, self._clock, self._policy.load_timeout_s)
+            descent = await self._ways(entry)
             while descent.rungs and self.wanted():
                 await self._attempt(descent, entry)
                 await first_of(self._clock.sleep(descent.pause_s), self.until_unwanted())
+        except ServingError as error:
+            self._loading.failed(error)
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
@@ -195,6 +197,21 @@ class ModelOwner:
         finally:
             self._loaded = None
             self._end_life()
+
+    async def _ways(self, entry: ModelEntry) -> Descent:
+        """The ways to load it, none if nobody waits any more.
+
+        Raises:
+            BackendLoadFailed: its files cannot be read, or not in time.
+        """
+        limit_s = self._policy.load_timeout_s
+        rungs = await first_of(
+            self._around.ways(entry), self.until_unwanted(), self._clock.sleep(limit_s)
+        )
+        if rungs is None and self.wanted():
+            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
+        allowed = await self._around.kernels.allowed(rungs or ())
+        return Descent(allowed, self._clock, limit_s)
 
     async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""

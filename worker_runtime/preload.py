@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from protos.errors import ServingError
+from protos.model_ids import folded
 from worker_runtime.lifecycle import Models
 from worker_runtime.settings import RuntimeSettings
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 async def load_early(models: Models, settings: RuntimeSettings, *, default: bool) -> None:
     """One after the other, which takes the least memory; a failure is only logged."""
+    await models.catalog.first_scan()
     for model, keep_alive_s in wanted(models, settings, default=default):
         try:
             await models.load(model, keep_alive_s=keep_alive_s)
@@ -27,11 +29,11 @@ def wanted(
 ) -> Iterator[tuple[str, float | None]]:
     """Ids ("" is the default) and for how long. One setting serves all workers, so each takes
     the models that it has."""
-    here = {entry.id.casefold() for entry in models.catalog.entries()}
-    pinned = [model for model in settings.pinned_models if model.casefold() in here]
+    here = {folded(entry.id) for entry in models.catalog.entries()}
+    pinned = [model for model in settings.pinned_models if folded(model) in here]
     yield from ((model, FOR_EVER_S) for model in pinned)
     if default:
         yield "", None
     for model in settings.preload_models:
-        if model.casefold() in here and model not in pinned:
+        if folded(model) in here and model not in pinned:
             yield model, None

@@ -12,10 +12,13 @@ from typing import Annotated
 
 import msgspec
 
+from worker_runtime.foreign_files import open_regular
 from worker_runtime.invalid_file import InvalidModelFile
 
 MAX_HEADER_BYTES = 10 * 1024 * 1024
+MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 8
+MAX_NUMBER = 1 << 62
 _ITEM_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16,
@@ -24,7 +27,7 @@ _ITEM_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
 }  # fmt: skip
 
-_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 _Shape = Annotated[list[_Count], msgspec.Meta(max_length=MAX_DIMENSIONS)]
 
 
@@ -51,8 +54,8 @@ def check_safetensors(path: Path) -> SafetensorsHeader:
         InvalidModelFile: with the reason, fit to be shown.
         OSError: the file cannot be read.
     """
-    size_bytes = path.stat().st_size
-    with path.open("rb") as file:
+    file, size_bytes = open_regular(path)
+    with file:
         head = file.read(8)
         if len(head) < 8:
             raise InvalidModelFile("the safetensors file is truncated")
@@ -61,7 +64,10 @@ def check_safetensors(path: Path) -> SafetensorsHeader:
             raise InvalidModelFile(f"the safetensors header claims {length} bytes")
         if 8 + length > size_bytes:
             raise InvalidModelFile("the safetensors file ends within its header")
-        header = _decode(file.read(length))
+        text = file.read(length)
+        if len(text) < length:
+            raise InvalidModelFile("the safetensors file was cut while it was read")
+    header = _decode(text)
     _check_offsets(header, size_bytes - 8 - length)
     return header
 
@@ -69,6 +75,8 @@ def check_safetensors(path: Path) -> SafetensorsHeader:
 def _decode(text: bytes) -> SafetensorsHeader:
     try:
         fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        if len(fields) > MAX_TENSORS:
+            raise InvalidModelFile(f"the safetensors header lists {len(fields)} tensors")
         about = fields.pop("__metadata__", None)
         metadata = {} if about is None else msgspec.json.decode(about, type=dict[str, str])
         tensors = {

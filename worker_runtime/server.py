@@ -32,6 +32,7 @@ from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_fol
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
 from worker_runtime.metrics import metrics_page
+from worker_runtime.off_loop import in_thread
 from worker_runtime.preload import load_early
 from worker_runtime.races import first_of
 from worker_runtime.rpcs import OpenRpcs
@@ -80,6 +81,7 @@ def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = a
         on_measured=lessons.note,
         kernels=kernels,
         ledger=_ledger(settings),
+        off_loop=in_thread,
     )
 
 
@@ -113,8 +115,6 @@ async def serve(
         RuntimeError: the port is taken.
     """
     logs.configure(settings.log_level)
-    # The first look at the disk is the slow one: not during somebody's call.
-    models.snapshot()
     requests, open_rpcs = StopRequests(), open_rpcs or OpenRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()

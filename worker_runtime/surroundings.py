@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.kernel_memory import Kernels
-from worker_runtime.ladder import Ladder, OnMeasured
+from worker_runtime.ladder import OnMeasured, Ways
 from worker_runtime.launcher import Launcher
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
@@ -25,7 +25,7 @@ class Surroundings:
     clock: Clock
     probe: MemoryProbe
     scheduler: Scheduler
-    ladder: Ladder
+    ways: Ways
     on_measured: OnMeasured
     kernels: Kernels
     instead: Callable[[ModelEntry], Sequence[str]]

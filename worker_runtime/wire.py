@@ -29,7 +29,7 @@ class WireText(Struct):
     @classmethod
     def of(cls, text: str) -> "WireText":
         if not isinstance(text, ErrorText):
-            return cls(text)
+            return cls(_sendable(text))
         fields = {name: cls.of(value) for name, value in text.fields.items()}
         return cls(str(text), text.id, fields)
 
@@ -66,7 +66,7 @@ class WireError(Struct):
             error.param,
             error.retry_after_s,
             tuple(map(WireText.of, error.suggestions)),
-            error.metadata,
+            {key: _sendable(value) for key, value in error.metadata.items()},
         )
 
     def error(self) -> ServingError:
@@ -161,6 +161,11 @@ Report = Progress | Loaded | LoadFailed | Event | Ended | Pong
 _encoder = msgspec.msgpack.Encoder()
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def _sendable(text: str) -> str:
+    """Errors name files, whose names may be no valid text: neither msgpack nor gRPC take those."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw(message: Any) -> Raw:

@@ -20,6 +20,7 @@ from chat_worker.plugins.models import installed_backends
 from protos.error_texts import ErrorText
 from protos.errors import BackendFailure, BackendLoadFailed, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.odd_paths import path_of
 
 
 class PluginEngine:
@@ -121,7 +122,7 @@ def _load(spec: m.LoadSpec) -> ChatBackend:
             metadata={"backend": spec.backend},
         )
     backend = found.load().load(
-        spec.path, model_id=spec.model_id, n_ctx=spec.n_ctx, n_threads=spec.n_threads
+        str(path_of(spec.path)), model_id=spec.model_id, n_ctx=spec.n_ctx, n_threads=spec.n_threads
     )
     if not isinstance(backend, ChatBackend):
         raise BackendLoadFailed(

@@ -7,6 +7,7 @@ from chat_worker.messages import LoadSpec
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, fingerprint
+from worker_runtime.folder_listing import list_folder, look_at
 
 ENGINE_MODULE = "chat_worker.plugins.engine_process"
 
@@ -18,10 +19,10 @@ def installed_backends() -> dict[str, EntryPoint]:
 
 def plugin_entry(path: Path, spec: LoadSpec) -> ModelEntry:
     """What is at `path` is the backend's own affair: only its size and age are looked at."""
-    files = [path] if path.is_file() else [file for file in path.glob("*") if file.is_file()]
-    stats = [file.stat() for file in files]
-    size_bytes = sum(stat.st_size for stat in stats)
-    mtime_ns = max((stat.st_mtime_ns for stat in stats), default=0)
+    here = look_at(path)
+    files = [here] if here.is_file else [file for file in list_folder(path) if file.is_file]
+    size_bytes = sum(file.size_bytes for file in files)
+    mtime_ns = max((file.mtime_ns for file in files), default=0)
     found = installed_backends().get(spec.backend)
     version = found.dist.version if found is not None and found.dist is not None else ""
     return ModelEntry(

@@ -5,6 +5,7 @@ the reason: the other models are served all the same.
 """
 
 import hashlib
+import os
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from chat_worker.remote.spec import RemoteModel, RemoteSpec, spec_decoder
 from chat_worker.settings import DEFAULT_REMOTE_MODELS, ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.foreign_files import read_at_most
 
 BACKEND = "remote"
 ENGINE_MODULE = "chat_worker.remote.engine_process"
@@ -26,7 +28,7 @@ MAX_MODELS = 1000
 def remote_entries(settings: ChatSettings) -> Iterator[ModelEntry]:
     """One entry for each table of the file; none where there is no file and none is asked for."""
     path = settings.remote_models
-    if path == DEFAULT_REMOTE_MODELS and not path.exists():
+    if path == DEFAULT_REMOTE_MODELS and not os.path.exists(path):
         return
     try:
         tables, created_s = _read(path), int(path.stat().st_mtime)
@@ -48,9 +50,7 @@ def is_default(entry: ModelEntry) -> bool:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"{path.name} is larger than {MAX_FILE_BYTES} bytes")
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    document = tomllib.loads(read_at_most(path, MAX_FILE_BYTES).decode())
     if unknown := set(document) - {"models"}:
         raise ValueError(f"{path.name} may hold [[models]] tables only, not {sorted(unknown)[0]!r}")
     tables = msgspec.convert(document.get("models", []), list[dict[str, Any]])

@@ -41,6 +41,7 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from protos.orphan import exit_when_orphaned
 from worker_runtime.memory_signs import lack_of
+from worker_runtime.odd_paths import path_text
 
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
@@ -95,7 +96,7 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     record = Record(
-        source=str(source.resolve()),
+        source=path_text(source.resolve()),
         dimension=reference.runner.dimension,
         max_tokens=reference.tokens.max_tokens,
         n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
@@ -199,13 +200,13 @@ def _record(source: Path, folder: Path, say: Say) -> Record:
     try:
         return convert(source, folder, say)
     except NotConvertible as refusal:
-        return Record(source=str(source.resolve()), refusal=str(refusal))
+        return Record(source=path_text(source.resolve()), refusal=str(refusal))
     except CONVERSION_ERRORS as error:
         if _lack_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
-        return Record(source=str(source.resolve()), refusal=reason)
+        return Record(source=path_text(source.resolve()), refusal=reason)
 
 
 def _lack_of(error: Exception) -> bool:
@@ -216,7 +217,7 @@ def _clear_away(cache: Path, source: Path) -> None:
     """Remove what older versions of the model left, and killed converters."""
     for path in cache.glob(f"*/{RECORD}"):
         record = read_record(path.parent)
-        if record is None or record.source == str(source.resolve()):
+        if record is None or record.source == path_text(source.resolve()):
             shutil.rmtree(path.parent, ignore_errors=True)
     for path in cache.glob(f"{UNFINISHED}*"):
         if time.time() - path.stat().st_mtime > STALE_S:

@@ -261,7 +261,7 @@ MESSAGES = {
     "models_hold_memory": "其他模型使用中並佔用記憶體已超過 {wait_s} 秒",
     "programs_wait_for_memory": "這台機器的程式正在等待記憶體，超過 {wait_s} 秒未能載入模型",
     # Of models that are loaded.
-    "file_gone": "模型 {model} 的檔案已不存在",
+    "file_gone": "檔案 {file} 已不存在",
     "llama_file_refused": "模型 {model} 的檔案已損壞、不完整，或是此 llama.cpp 不支援的種類",
     "generates_no_text": "模型 {model} 不產生文字",
     "context_not_made": "無法建立模型 {model} 的上下文",
@@ -297,6 +297,9 @@ MESSAGES = {
     "special_tokens_unknown": "此模型的 tokenizer 以未知的方式加入特殊 token",
     "no_plain_text": "此模型沒有 tokenizer.json，或不接受純文字",
     "dimension_unknown": "此模型沒有說明其向量的長度",
+    "files_too_slow": "無法在 {limit_s} 秒內讀取模型檔案",
+    "scan_failed": "無法讀取模型資料夾",
+    "scan_not_ended": "仍在讀取模型資料夾",
     "load_too_slow": "耗時超過 {limit_s} 秒",
     "model_broken": "無法載入模型 {model!r}：{detail}",
     "load_failed": "模型/後端載入失敗：{why}",

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.pool.embed_stream import EmbedStub
+from protos.model_ids import folded
 from protos.settings import Certificates
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
@@ -84,8 +85,8 @@ class Endpoint:
             yield model
 
     def lists(self, model: str) -> bool:
-        folded = model.casefold()
-        return not model or any(known.id.casefold() == folded for known in self.status.models)
+        wanted = folded(model)
+        return not model or any(folded(known.id) == wanted for known in self.status.models)
 
 
 class Tls(NamedTuple):

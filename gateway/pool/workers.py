@@ -8,6 +8,7 @@ from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
 from protos.error_texts import ErrorText
 from protos.errors import NotReady
 from protos.loopback import is_loopback
+from protos.model_ids import folded
 from protos.settings import Certificates
 from protos.y26hkx.v1 import worker_pb2
 
@@ -76,13 +77,13 @@ class Workers:
 
     def known_id(self, model: str) -> str:
         """`model` as its workers write it, "" being the default one; "" if none has it."""
-        folded = model.casefold()
+        wanted = folded(model)
         return next(
             (
                 known.id
                 for endpoint in self.serving
                 for known in endpoint.status.models
-                if (known.id.casefold() == folded if model else known.is_default)
+                if (folded(known.id) == wanted if model else known.is_default)
             ),
             "",
         )

@@ -27,6 +27,7 @@ from gateway.sse import EventStream
 from gateway.translate.progress import SILENCE
 from protos.error_texts import ErrorText
 from protos.errors import ModelNotFound, NotReady
+from protos.model_ids import folded
 from protos.y26hkx.v1 import worker_pb2
 
 # What a finished load tells of the model.
@@ -143,5 +144,5 @@ def _options(request: Request, worker: Endpoint) -> dict[str, Any]:
 
 def _own_id(worker: Endpoint, model: str) -> str:
     """The model's id as its worker writes it."""
-    folded = model.casefold()
-    return next(m.id for m in worker.status.models if m.id.casefold() == folded)
+    wanted = folded(model)
+    return next(m.id for m in worker.status.models if folded(m.id) == wanted)

@@ -11,6 +11,7 @@ from gateway.errors import json_response, shorten
 from gateway.services import Services, services_of
 from protos.error_texts import ErrorText
 from protos.errors import ModelNotFound
+from protos.model_ids import folded
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter()
@@ -18,17 +19,16 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> Response:
-    """All models of all workers."""
-    found = models_of(services_of(request))
-    return json_response({"object": "list", "data": list(found.values())})
+    """All models of all workers; a name that a chat and an embedding model share comes twice."""
+    return json_response({"object": "list", "data": _all_models(services_of(request))})
 
 
 @router.get("/v1/models/{model_id:path}")
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     found = models_of(services_of(request))
-    # As requests name it: in whatever case.
-    known = {listed.casefold(): listed for listed in found}.get(model_id.casefold())
+    # As requests name it: in whatever case and normal form.
+    known = {folded(listed): listed for listed in found}.get(folded(model_id))
     if known is None:
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(model_id)),
@@ -40,12 +40,15 @@ async def one_model(request: Request, model_id: str) -> Response:
 
 def models_of(services: Services) -> dict[str, dict[str, Any]]:
     """OpenAI's model objects by id, with what is known of each here."""
-    found: dict[str, dict[str, Any]] = {}
-    for workers in (services.pool.chat, services.pool.embed):
-        found |= {model.id: described(model) for model in workers.models().values()}
-    if not services.pool.chat.serving:
-        main = services.settings.main_model_id
-        found.setdefault(main, _base(main, 0) | {"state": "unreachable", "capability": "chat"})
+    return {model["id"]: model for model in _all_models(services)}
+
+
+def _all_models(services: Services) -> list[dict[str, Any]]:
+    kinds = (services.pool.chat, services.pool.embed)
+    found = [described(model) for workers in kinds for model in workers.models().values()]
+    main = services.settings.main_model_id
+    if not services.pool.chat.serving and all(model["id"] != main for model in found):
+        found.append(_base(main, 0) | {"state": "unreachable", "capability": "chat"})
     return found
 
 

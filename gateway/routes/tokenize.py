@@ -24,6 +24,7 @@ from gateway.translate.tokenize import (
 )
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
+from protos.model_ids import folded
 from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Re
 def _context_length(workers: Workers, model: str) -> int:
     """Of `model`, or of the default one; 0: unknown."""
     for known in workers.models().values():
-        if known.id.casefold() == model.casefold() if model else known.is_default:
+        if folded(known.id) == folded(model) if model else known.is_default:
             return known.context_length
     return 0
 

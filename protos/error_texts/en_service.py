@@ -36,7 +36,7 @@ MESSAGES = {
         "{wait_s} s"
     ),
     # Of models that are loaded.
-    "file_gone": "the file of model {model} is gone",
+    "file_gone": "the file {file} is gone",
     "llama_file_refused": (
         "the file of model {model} is damaged, incomplete, or of a kind that this llama.cpp does "
         "not know"
@@ -84,6 +84,9 @@ MESSAGES = {
     "special_tokens_unknown": "the model's tokenizer adds its special tokens in an unknown way",
     "no_plain_text": "the model has no tokenizer.json, or takes no plain text",
     "dimension_unknown": "the model does not say how long its vectors are",
+    "files_too_slow": "its files could not be read in {limit_s} s",
+    "scan_failed": "the models folder could not be looked at",
+    "scan_not_ended": "the models folder is still being read",
     "load_too_slow": "it took longer than {limit_s} s",
     "model_broken": "the model {model!r} cannot be loaded: {detail}",
     "load_failed": "the model could not be loaded: {why}",

@@ -3,7 +3,6 @@
 import ctypes
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from chat_worker.backend import Backend
@@ -20,6 +19,7 @@ from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
+from worker_runtime.odd_paths import path_of, printable
 
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
@@ -92,9 +92,10 @@ def _native() -> Any:
 
 
 def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) -> Any:
-    if not Path(spec.path).is_file():
+    path = path_of(spec.path)
+    if not path.is_file():
         raise BackendLoadFailed(
-            ErrorText("file_gone", model=spec.model_id), metadata={"backend": NAME}
+            ErrorText("file_gone", file=printable(path.name)), metadata={"backend": NAME}
         )
 
     def progress(fraction: float, _user: Any) -> bool:
@@ -103,7 +104,7 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
 
     params = model_params(native, extra_buffers=spec.extra_buffers)
     params.progress_callback = native.llama_progress_callback(progress)
-    model = native.llama_model_load_from_file(os.fsencode(spec.path), params)
+    model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise _failure(
             ErrorText("llama_file_refused", model=spec.model_id),

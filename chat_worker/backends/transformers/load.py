@@ -30,6 +30,7 @@ from chat_worker.messages import Facts, LoadSpec
 from protos.error_texts import ErrorText
 from protos.errors import BackendLoadFailed
 from worker_runtime.memory_signs import lack_of
+from worker_runtime.odd_paths import library_path
 
 NAME = "transformers"
 ATTENTION = "y26hkx_slots"
@@ -44,7 +45,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         BackendLoadFailed: the folder is damaged or needs code of its own, the model is of a kind
             that cannot be computed here, or a library is missing.
     """
-    folder = Path(spec.path)
+    folder = library_path(spec.path)
     on_progress(0.1, "configuration")
     config = _config(folder)
     # Small and fast: what is wrong with it should not be learnt after minutes.

@@ -43,7 +43,10 @@ def entry(model_id: str, backend: str = "sentence-transformers") -> ModelEntry:
 
 
 def catalog(*entries: ModelEntry, default_id: str = "one") -> Catalog:
-    return Catalog(lambda: Scan(list(entries), default_id), ttl_s=60, clock=SystemClock())
+    scan = Scan(list(entries), default_id)
+    made = Catalog(lambda: scan, ttl_s=60, clock=SystemClock())
+    made.accept(scan)
+    return made
 
 
 CATALOG = catalog(entry("one"), entry("judge", CROSS_ENCODER))

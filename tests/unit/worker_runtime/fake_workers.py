@@ -19,6 +19,7 @@ from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import Lease, LifecyclePolicy, Models, Waiting
 from worker_runtime.memory.need import Need
+from worker_runtime.off_loop import at_once
 
 SIZES = {"a": 2 * GIB, "b": 3 * GIB, "c": 4 * GIB, "d": 3 * GIB, "e": 5 * GIB}
 # By the number of the worker that serves them.
@@ -61,7 +62,12 @@ class Worker:
         # Models whose files went: those end unseen, even when the files came back.
         self.gone: set[str] = set()
         self.launcher = MachineLauncher(machine, self._may_stop, self._is_in_use)
-        catalog = Catalog(lambda: Scan(list(self.entries.values())), ttl_s=1e9, clock=machine.clock)
+        catalog = Catalog(
+            lambda: Scan(list(self.entries.values())),
+            ttl_s=1e9,
+            clock=machine.clock,
+            off_loop=at_once,
+        )
         self.models = Models(
             catalog,
             policy,

@@ -1,44 +1,78 @@
-"""Which model a request means."""
+"""Which model a request means, and when the disk is looked at."""
+
+import asyncio
+import contextlib
+import unicodedata
+from collections.abc import AsyncIterator, Callable
+from typing import Literal, TypeVar
 
 import pytest
 
-from protos.errors import BackendLoadFailed, ModelNotFound
+from protos.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
 from tests.unit.worker_runtime.entries import entry
-from tests.unit.worker_runtime.fakes import FakeClock
+from tests.unit.worker_runtime.fakes import FakeClock, settle
 from worker_runtime.catalog import Catalog, ModelEntry, Scan, fingerprint
 
 TTL_S = 300
 
+T = TypeVar("T")
+
+
+def catalog_of(*entries: ModelEntry, default_id: str = "") -> Catalog:
+    scan = Scan(list(entries), default_id)
+    catalog = Catalog(lambda: scan, ttl_s=TTL_S, clock=FakeClock())
+    catalog.accept(scan)
+    return catalog
+
 
 class Disk:
-    def __init__(self, *entries: ModelEntry, default_id: str = "") -> None:
-        self.scan = Scan(list(entries), default_id)
+    """Whose looks last until they are let go."""
+
+    def __init__(self) -> None:
+        self.scan: Scan | Exception = Scan([entry("a")])
+        self.begun = asyncio.Semaphore(0)
+        self.may_end = asyncio.Semaphore(0)
         self.n_looks = 0
 
-    def __call__(self) -> Scan:
+    async def __call__(self, function: Callable[[], T]) -> T:
         self.n_looks += 1
+        self.begun.release()
+        await self.may_end.acquire()
+        return function()
+
+    def look(self) -> Scan:
+        if isinstance(self.scan, Exception):
+            raise self.scan
         return self.scan
 
 
-def catalog_of(disk: Disk) -> tuple[Catalog, FakeClock]:
+@contextlib.asynccontextmanager
+async def looking_at(disk: Disk) -> AsyncIterator[tuple[Catalog, FakeClock]]:
     clock = FakeClock()
-    return Catalog(disk, ttl_s=TTL_S, clock=clock), clock
+    catalog = Catalog(disk.look, ttl_s=TTL_S, clock=clock, off_loop=disk)
+    task = asyncio.create_task(catalog.keep_fresh())
+    await disk.begun.acquire()
+    try:
+        yield catalog, clock
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def test_ids_are_found_in_any_case_and_exactly_first() -> None:
-    catalog, _ = catalog_of(Disk(entry("Qwen"), entry("qwen"), entry("Other")))
+    catalog = catalog_of(entry("Qwen"), entry("qwen"), entry("Other"))
     assert catalog.resolve("qwen").id == "qwen"
     assert catalog.resolve("QWEN").id == "Qwen"
     assert catalog.resolve("other").id == "Other"
 
 
 def test_no_name_means_the_default_model() -> None:
-    catalog, _ = catalog_of(Disk(entry("a"), entry("b"), default_id="b"))
+    catalog = catalog_of(entry("a"), entry("b"), default_id="b")
     assert catalog.resolve("").id == "b"
 
 
 def test_an_unknown_model_names_the_known_ones_and_echoes_little() -> None:
-    catalog, _ = catalog_of(Disk(entry("a"), entry("bad", broken="no")))
+    catalog = catalog_of(entry("a"), entry("bad", broken="no"))
     with pytest.raises(ModelNotFound) as caught:
         catalog.resolve("x" * 10_000)
     assert caught.value.suggestions == ("a",)
@@ -48,43 +82,91 @@ def test_an_unknown_model_names_the_known_ones_and_echoes_little() -> None:
 
 @pytest.mark.parametrize("name", ["../a", "a/../a", "/etc/passwd", "a\0", "C:\\a", "\ud800"])
 def test_a_name_is_only_a_key(name: str) -> None:
-    catalog, _ = catalog_of(Disk(entry("a")))
+    catalog = catalog_of(entry("a"))
     with pytest.raises(ModelNotFound):
         catalog.resolve(name)
 
 
 def test_a_broken_model_is_listed_and_refused_with_its_reason() -> None:
-    catalog, _ = catalog_of(Disk(entry("bad", broken="its header is truncated")))
+    catalog = catalog_of(entry("bad", broken="its header is truncated"))
     assert [e.id for e in catalog.entries()] == ["bad"]
     with pytest.raises(BackendLoadFailed, match="its header is truncated"):
         catalog.resolve("bad")
 
 
 def test_without_models_it_says_what_to_do() -> None:
-    catalog, _ = catalog_of(Disk())
+    catalog = catalog_of()
     with pytest.raises(ModelNotFound, match="no model here yet") as caught:
         catalog.resolve("")
     assert "models folder" in caught.value.suggestions[0]
 
 
-def test_the_disk_is_looked_at_again_after_the_ttl_or_on_request() -> None:
-    disk = Disk(entry("a"))
-    catalog, clock = catalog_of(disk)
-    catalog.resolve("a")
-    disk.scan = Scan([entry("b")])
-    clock.now_s += TTL_S - 1
-    catalog.resolve("a")
-    assert disk.n_looks == 1
-    clock.now_s += 1
-    catalog.resolve("b")
-    assert disk.n_looks == 2
-    catalog.rescan()
-    assert disk.n_looks == 3
+async def test_until_the_disk_has_been_looked_at_requests_are_told_to_come_again() -> None:
+    disk = Disk()
+    async with looking_at(disk) as (catalog, _):
+        with pytest.raises(NotReady):
+            catalog.resolve("a")
+        disk.may_end.release()
+        await catalog.first_scan()
+        assert catalog.resolve("a").id == "a"
+
+
+async def test_the_disk_is_looked_at_again_with_time_and_what_was_known_serves_meanwhile() -> None:
+    disk = Disk()
+    async with looking_at(disk) as (catalog, clock):
+        disk.may_end.release()
+        await catalog.first_scan()
+        await settle()
+        disk.scan = Scan([entry("b")])
+        await clock.tick(TTL_S - 1)
+        assert disk.n_looks == 1
+        await clock.tick(1)
+        assert disk.n_looks == 2
+        assert catalog.resolve("a").id == "a"
+        disk.may_end.release()
+        await settle()
+        assert catalog.resolve("b").id == "b"
+
+
+async def test_whoever_asks_gets_a_look_that_began_after_that_and_shares_it() -> None:
+    disk = Disk()
+    async with looking_at(disk) as (catalog, _):
+        asked = [asyncio.create_task(catalog.rescan()) for _ in range(5)]
+        await settle()
+        disk.scan = Scan([entry("late")])
+        for _ in range(2):
+            disk.may_end.release()
+        found = await asyncio.gather(*asked)
+        assert [[e.id for e in entries] for entries in found] == [["late"]] * 5
+        assert disk.n_looks == 2
+
+
+async def test_a_scan_that_ends_in_a_bug_leaves_what_was_known_and_the_next_is_tried() -> None:
+    disk = Disk()
+    async with looking_at(disk) as (catalog, _):
+        for _ in range(3):
+            disk.may_end.release()
+        await catalog.first_scan()
+        disk.scan = RuntimeError("a bug")
+        with pytest.raises(BackendFailure):
+            await catalog.rescan()
+        assert catalog.resolve("a").id == "a"
+        disk.scan = Scan([entry("b")])
+        await catalog.rescan()
+        assert catalog.resolve("b").id == "b"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+def test_an_id_is_found_in_every_normal_form(form: Literal["NFC", "NFD", "NFKC", "NFKD"]) -> None:
+    name = "Modèle-東京-ガ-\N{FULLWIDTH LATIN CAPITAL LETTER A}"
+    catalog = catalog_of(entry(name))
+    assert catalog.resolve(unicodedata.normalize(form, name)).id == name
+    assert catalog.resolve(unicodedata.normalize(form, name).upper()).id == name
 
 
 def test_of_two_models_with_one_id_the_first_counts() -> None:
     first, second = entry("a", fingerprint="fp_1"), entry("a", fingerprint="fp_2")
-    catalog, _ = catalog_of(Disk(first, second))
+    catalog = catalog_of(first, second)
     assert catalog.resolve("a") is first
     assert len(catalog.entries()) == 1
 

@@ -69,7 +69,7 @@ async def test_a_model_that_changed_on_disk_is_loaded_anew_once_its_leases_end()
     async with world() as made:
         async with made.held():
             made.entries = [entry("a", fingerprint="fp_new"), entry("b")]
-            made.models.rescan()
+            await made.models.rescan()
             await settle()
             assert made.state() is ModelState.DRAINING
         assert await made.use() == 2
@@ -82,7 +82,7 @@ async def test_a_failed_model_that_was_replaced_is_tried_at_once() -> None:
         made.launcher.latest.fail_load(BackendLoadFailed("no"))
         await asyncio.gather(waiting, return_exceptions=True)
         made.entries = [entry("a", fingerprint="fp_new")]
-        made.models.rescan()
+        await made.models.rescan()
         assert made.state() is ModelState.UNLOADED
         made.launcher.auto = True
         assert await made.use() == 2
@@ -92,13 +92,13 @@ async def test_a_model_that_went_from_disk_is_unloaded_and_not_found() -> None:
     async with world() as made:
         await made.use()
         made.entries = [entry("b")]
-        made.models.rescan()
+        await made.models.rescan()
         await settle()
         assert not made.launcher.alive
         with pytest.raises(ModelNotFound):
             await made.use()
         made.entries = [entry("a")]
-        made.models.rescan()
+        await made.models.rescan()
         assert await made.use() == 2
 
 

@@ -325,7 +325,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         if not version:
             del worker.entries[model]
             worker.gone.add(model)
-        self.do(worker.models.rescan)
+        self.run(self._rescan(worker))
+
+    async def _rescan(self, worker: Worker) -> None:
+        await worker.models.rescan()
+        await settle()
 
     @rule(number=st.sampled_from([0, 1]), hurry=st.booleans())
     def a_worker_restarts(self, number: int, hurry: bool) -> None:

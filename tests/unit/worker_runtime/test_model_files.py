@@ -14,12 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from worker_runtime.ggml_types import BLOCKS, FILE_TYPES
+from worker_runtime.gguf_files import gguf_id, gguf_models, gguf_shards
 from worker_runtime.gguf_header import GgufHeader, read_gguf_header
 from worker_runtime.invalid_file import InvalidModelFile
 from worker_runtime.model_folders import (
-    gguf_id,
-    gguf_models,
-    gguf_shards,
     is_causal_lm_folder,
     is_sentence_transformers_folder,
     read_causal_lm,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protos.errors import BackendLoadFailed
 from worker_runtime import wire
 
 
@@ -24,3 +25,13 @@ def test_frames_survive_any_chunking(payloads: list[bytes], sizes: list[int]) ->
 def test_a_frame_of_impossible_length_is_refused() -> None:
     with pytest.raises(ValueError, match="frame of"):
         list(wire.FrameSplitter().feed(b"\xff\xff\xff\xff"))
+
+
+def test_an_error_that_names_a_file_whose_name_is_no_text_crosses() -> None:
+    error = BackendLoadFailed(
+        "no \udcff", suggestions=("mend \udcff",), metadata={"file": "\udcff"}
+    )
+    sent = wire.frame(wire.LoadFailed(wire.WireError.of(error)))
+    report = wire.report_decoder.decode(bytes(sent[4:]))
+    assert isinstance(report, wire.LoadFailed)
+    assert report.error.error().message == "no \\udcff"

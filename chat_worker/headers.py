@@ -1,0 +1,69 @@
+"""What the catalogue has to know of a chat model before it is loaded, as its files say it."""
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from chat_worker.family import Family, family_of_folder, family_of_gguf
+from chat_worker.shape import shape_of, shape_of_headers
+from worker_runtime.gguf_files import gguf_id, gguf_shards, is_gguf
+from worker_runtime.gguf_header import GgufHeader, read_gguf_headers
+
+# Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
+OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
+Q8_BLOCK = 32
+
+
+class Said(msgspec.Struct, frozen=True):
+    """
+    Args:
+        context_length: tokens; 0 if the files do not say.
+        broken: why it cannot be loaded; else empty.
+    """
+
+    is_chat: bool
+    context_length: int = 0
+    family: Family = Family()
+    takes_q8_cache: bool = False
+    broken: str = ""
+
+
+def broken(reason: str) -> Said:
+    return Said(is_chat=True, broken=reason)
+
+
+def read(path: Path) -> Said:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    return _of_gguf(path) if is_gguf(path) and not os.path.isdir(path) else _of_folder(path)
+
+
+def _of_folder(folder: Path) -> Said:
+    return Said(True, shape_of(folder).n_ctx_train, family_of_folder(folder.name))
+
+
+def _of_gguf(first: Path) -> Said:
+    main, _ = shape_of_headers(read_gguf_headers(gguf_shards(first)))
+    return Said(
+        not OTHER_ARCHITECTURES.search(main.architecture) and main.vocabulary_size > 0,
+        main.context_length,
+        family_of_gguf(gguf_id(first), main),
+        _takes_q8_cache(main),
+    )
+
+
+def _takes_q8_cache(header: GgufHeader) -> bool:
+    """llama.cpp writes the keys and values of each head in blocks of 32 numbers then."""
+
+    def number(key: str) -> int:
+        value = header.metadata.get(f"{header.architecture}.{key}")
+        return value if isinstance(value, int) else 0
+
+    usual = number("embedding_length") // max(number("attention.head_count"), 1)
+    lengths = [number(f"attention.{part}_length") or usual for part in ("key", "value")]
+    return all(length and length % Q8_BLOCK == 0 for length in lengths)

@@ -1,0 +1,83 @@
+"""What the catalogue has to know of an embedding model before it is loaded, as its files say it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from embed_worker.messages import MAX_LLAMA_TOKENS
+from worker_runtime.folder_listing import list_folder
+from worker_runtime.gguf_files import gguf_shards, is_gguf
+from worker_runtime.gguf_header import read_gguf_headers
+from worker_runtime.invalid_file import InvalidModelFile
+from worker_runtime.model_folders import (
+    file_weights,
+    is_cross_encoder_folder,
+    read_cross_encoder,
+    read_sentence_encoder,
+)
+from worker_runtime.odd_paths import printable
+from worker_runtime.safetensors_header import check_safetensors
+
+# What a GGUF file may say of its pooling: mean, first or last token.
+POOLING_TYPES = (1, 2, 3)
+
+
+class Said(msgspec.Struct, frozen=True):
+    """
+    Args:
+        context_length: tokens; 0 if the files do not say.
+        size_bytes: of the weights.
+        truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
+        broken: why it cannot be loaded; else empty.
+    """
+
+    context_length: int = 0
+    size_bytes: int = 0
+    truncate_dim: int = 0
+    broken: str = ""
+
+
+def read(model: Path) -> Said:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    if is_gguf(model) and not os.path.isdir(model):
+        return _of_gguf(model)
+    if is_cross_encoder_folder(model):
+        found = read_cross_encoder(model)
+        return Said(found.context_length, found.weights.size_bytes)
+    return _of_folder(model)
+
+
+def _of_folder(folder: Path) -> Said:
+    found = read_sentence_encoder(folder)
+    beside = tuple(_weights_of_modules(folder))
+    for path in beside:
+        check_safetensors(path)
+    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
+    return Said(found.context_length, size_bytes, found.truncate_dim)
+
+
+def _weights_of_modules(folder: Path) -> Iterator[Path]:
+    for module in list_folder(folder):
+        if module.is_folder and "_" in module.name:
+            within = list_folder(module.path).entries
+            if "model.safetensors" in within:
+                yield within["model.safetensors"].path
+            elif "pytorch_model.bin" in within:
+                raise InvalidModelFile(
+                    f"{printable(module.name)} has pickled weights: convert them"
+                )
+
+
+def _of_gguf(first: Path) -> Said:
+    shards = gguf_shards(first)
+    header, *_ = (msgspec.structs.replace(h, tensors=[]) for h in read_gguf_headers(shards))
+    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
+        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
+    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
+    return Said(context_length, file_weights(shards).size_bytes)
