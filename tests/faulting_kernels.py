@@ -18,14 +18,18 @@ ACTIVATIONS = {"q4_0": "q8_0", "q4_K": "q8_K"}
 BODIES = {
     "fault": "raise(SIGSEGV);",
     "zeros": "for (int i = 0; i < nc; i++) s[i] = 0;",
+    "nans": "for (int i = 0; i < nc; i++) s[i] = NAN;",
 }
+HEADERS = "#include <math.h>\n#include <signal.h>\n#include <stddef.h>\n"
 FUNCTION = """
 void ggml_{kind}_{weights}_{shape}_{activations}(
     int n, float *s, size_t bs, const void *vx, const void *vy, int nr, int nc) {{ {body} }}
 """
 
 
-def faulting_library(folder: Path, what: Literal["fault", "zeros"] = "fault") -> dict[str, str]:
+def faulting_library(
+    folder: Path, what: Literal["fault", "zeros", "nans"] = "fault"
+) -> dict[str, str]:
     """Variables of a process in which the library stands before llama.cpp's; skips the test where
     none can be made."""
     compiler = shutil.which("cc")
@@ -43,7 +47,9 @@ def faulting_library(folder: Path, what: Literal["fault", "zeros"] = "fault") ->
         for weights, shapes in SHAPES.items()
         for kind, shape in product(("gemm", "gemv"), shapes)
     ]
-    source.write_text("#include <signal.h>\n#include <stddef.h>\n" + "".join(functions))
+    source.write_text(
+        "#include <math.h>\n#include <signal.h>\n#include <stddef.h>\n" + "".join(functions)
+    )
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     return {"LD_PRELOAD": str(library)}
 

@@ -9,18 +9,16 @@ product is announced before it is computed, so that whoever reads along knows wh
 """
 
 import ctypes
-import importlib
 import json
 import math
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from operator import mul
-from pathlib import Path
 from typing import Any
 
+from worker_runtime.ggml_native import Ggml, PoolParams
 from worker_runtime.ggml_types import BLOCKS
-from worker_runtime.llama_native import load_native
 
 F32 = 0
 # Types in memory only, integers, and double precision: no file has a matrix of them.
@@ -34,110 +32,19 @@ N_IN, N_OUT = 512, 64
 # One vector; and some tiles with a rest.
 COLUMNS = (1, 21)
 N_THREADS = 2
+NOT_FINITE = 1e9  # an error, as numbers that are none are near no other
 POOL_BYTES = 1 << 20
-BUFFER_OFFSET = ctypes.sizeof(ctypes.c_void_p)  # of `buffer` in ggml_tensor, after its type
 NO_WINDOWS = 0x0001 | 0x0002  # SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX
 CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
-
-
-class _PoolParams(ctypes.Structure):
-    """ggml_init_params"""
-
-    _fields_ = (
-        ("mem_size", ctypes.c_size_t),
-        ("mem_buffer", ctypes.c_void_p),
-        ("no_alloc", ctypes.c_bool),
-    )
-
-
-class _TypeTraits(ctypes.Structure):
-    """The beginning of ggml_type_traits"""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("block", ctypes.c_int64),
-        ("interleaved_block", ctypes.c_int64),
-        ("block_bytes", ctypes.c_size_t),
-        ("is_quantized", ctypes.c_bool),
-        ("to_float", ctypes.c_void_p),
-    )
-
-
-class Ggml:
-    """The functions that the test calls, by their names without `ggml_`."""
-
-    def __init__(self) -> None:
-        native = load_native()
-        package = importlib.import_module("llama_cpp._ggml")
-        libraries = [package.libggml]
-        if sys.platform == "win32":
-            # Elsewhere a library's symbols are found with those of what it needs.
-            base = Path(package.libggml_base_path)
-            libraries += [ctypes.CDLL(str(path)) for path in base.glob("*ggml-base.dll")]
-        self._libraries = libraries
-        self.system_info = native.llama_print_system_info().decode("utf-8", "replace").strip()
-        pointer, number, size = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
-        long = ctypes.c_int64
-        self.init = self._function("ggml_init", pointer, _PoolParams)
-        self.free = self._function("ggml_free", None, pointer)
-        self.traits = self._function("ggml_get_type_traits", ctypes.POINTER(_TypeTraits), number)
-        self.row_bytes = self._function("ggml_row_size", size, number, long)
-        self.quantize = self._function(
-            "ggml_quantize_chunk", size, number, pointer, pointer, long, long, long, pointer
-        )
-        self.matrix = self._function("ggml_new_tensor_2d", pointer, pointer, number, long, long)
-        self.product = self._function("ggml_mul_mat", pointer, pointer, pointer, pointer)
-        self.graph = self._function("ggml_new_graph", pointer, pointer)
-        self.add = self._function("ggml_build_forward_expand", None, pointer, pointer)
-        self.device = self._function("ggml_backend_dev_by_type", pointer, number)
-        self.start = self._function("ggml_backend_dev_init", pointer, pointer, pointer)
-        self.default_buffer = self._function("ggml_backend_dev_buffer_type", pointer, pointer)
-        self.buffer_name = self._function("ggml_backend_buft_name", ctypes.c_char_p, pointer)
-        self.supports = self._function(
-            "ggml_backend_dev_supports_op", ctypes.c_bool, pointer, pointer
-        )
-        self.allocate = self._function(
-            "ggml_backend_alloc_ctx_tensors_from_buft", pointer, pointer, pointer
-        )
-        self.free_buffer = self._function("ggml_backend_buffer_free", None, pointer)
-        self.write = self._function("ggml_backend_tensor_set", None, pointer, pointer, size, size)
-        self.read = self._function("ggml_backend_tensor_get", None, pointer, pointer, size, size)
-        self.compute = self._function("ggml_backend_graph_compute", number, pointer, pointer)
-        self._registry = self._function("ggml_backend_dev_backend_reg", pointer, pointer)
-        self._named = self._function(
-            "ggml_backend_reg_get_proc_address", pointer, pointer, ctypes.c_char_p
-        )
-
-    def extra_buffers(self, device: int) -> list[int]:
-        """The types of buffers in which the CPU backend keeps weights in another order."""
-        ask = self._by_name(device, b"ggml_backend_dev_get_extra_bufts")
-        if not ask:
-            return []
-        prototype = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)
-        found = prototype(ask)(device)
-        return [int(buffer) for buffer in _until_null(found)]
-
-    def compute_with(self, device: int, backend: int, n_threads: int) -> None:
-        if change := self._by_name(device, b"ggml_backend_set_n_threads"):
-            ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(change)(backend, n_threads)
-
-    def _by_name(self, device: int, name: bytes) -> Any:
-        return self._named(self._registry(device), name)
-
-    def _function(self, name: str, result: Any, *arguments: Any) -> Any:
-        library = next(found for found in self._libraries if hasattr(found, name))
-        function = getattr(library, name)
-        function.restype, function.argtypes = result, arguments
-        return function
 
 
 class Products:
     """Products of one weight type after another, in buffers of one type after another."""
 
     def __init__(self, ggml: Ggml) -> None:
-        self._ggml = ggml
-        self.device = ggml.device(CPU_DEVICE)
-        self._backend = ggml.start(self.device, None)
+        self._call = ggml.functions
+        self.device = ggml.functions.ggml_backend_dev_by_type(CPU_DEVICE)
+        self._backend = ggml.functions.ggml_backend_dev_init(self.device, None)
         ggml.compute_with(self.device, self._backend, N_THREADS)
         chance = random.Random(0)
         n_numbers = N_IN * max(N_OUT, *COLUMNS)
@@ -148,15 +55,15 @@ class Products:
     def types(self) -> Iterator[tuple[int, str]]:
         """Numbers and names of weight types."""
         for number in sorted(BLOCKS.keys() - NO_WEIGHTS):
-            yield number, self._ggml.traits(number).contents.name.decode()
+            yield number, self._call.ggml_get_type_traits(number).contents.name.decode()
 
     def weights(self, number: int) -> Any:
         """A matrix of this type."""
-        n_bytes = self._ggml.row_bytes(number, N_IN) * N_OUT
+        n_bytes = self._call.ggml_row_size(number, N_IN) * N_OUT
         if number in CODED:
             return ctypes.create_string_buffer(_codes(number, n_bytes), n_bytes)
         packed = ctypes.create_string_buffer(n_bytes)
-        self._ggml.quantize(number, self._numbers, packed, 0, N_OUT, N_IN, None)
+        self._call.ggml_quantize_chunk(number, self._numbers, packed, 0, N_OUT, N_IN, None)
         return packed
 
     def error(self, number: int, packed: Any, buffer: int, n_columns: int) -> float | None:
@@ -172,6 +79,8 @@ class Products:
         signs = self._signs[:n_columns]
         vector = _signed_sums(list(self._numbers[: N_IN * n_columns]), N_IN, signs)
         summed = _signed_sums(found, N_OUT, signs)
+        if not all(map(math.isfinite, summed)):
+            return NOT_FINITE
         plain = self._plain(number, packed)
         expected: list[float] = [
             sum(map(mul, plain[row * N_IN : (row + 1) * N_IN], vector)) for row in range(N_OUT)
@@ -180,38 +89,37 @@ class Products:
         return max(abs(a - b) for a, b in zip(summed, expected, strict=True)) / size
 
     def _plain(self, number: int, packed: Any) -> list[float]:
-        to_float = self._ggml.traits(number).contents.to_float
+        to_float = self._call.ggml_get_type_traits(number).contents.to_float
         prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         plain = (ctypes.c_float * (N_IN * N_OUT))()
         prototype(to_float)(ctypes.addressof(packed), ctypes.addressof(plain), len(plain))
         return list(plain)
 
     def _product(self, number: int, packed: Any, buffer: int, n_columns: int) -> list[float] | None:
-        ggml = self._ggml
-        own, others = (ggml.init(_PoolParams(POOL_BYTES, None, True)) for _ in range(2))
-        weights = ggml.matrix(own, number, N_IN, N_OUT)
-        vectors = ggml.matrix(others, F32, N_IN, n_columns)
-        product = ggml.product(others, weights, vectors)
-        graph = ggml.graph(others)
-        ggml.add(graph, product)
-        buffers = [
-            ggml.allocate(own, buffer),
-            ggml.allocate(others, ggml.default_buffer(self.device)),
-        ]
+        call = self._call
+        own, others = (call.ggml_init(PoolParams(POOL_BYTES, None, True)) for _ in range(2))
+        weights = call.ggml_new_tensor_2d(own, number, N_IN, N_OUT)
+        vectors = call.ggml_new_tensor_2d(others, F32, N_IN, n_columns)
+        product = call.ggml_mul_mat(others, weights, vectors)
+        graph = call.ggml_new_graph(others)
+        call.ggml_build_forward_expand(graph, product)
+        plain = call.ggml_backend_dev_buffer_type(self.device)
+        places = ((own, buffer), (others, plain))
+        buffers = [call.ggml_backend_alloc_ctx_tensors_from_buft(*place) for place in places]
         result: list[float] | None = None
         # Asked once the weights are in the buffer, as llama.cpp does.
-        if ggml.supports(self.device, product):
-            ggml.write(weights, packed, 0, len(packed))
-            ggml.write(vectors, self._numbers, 0, 4 * N_IN * n_columns)
-            if ggml.compute(self._backend, graph):
+        if call.ggml_backend_dev_supports_op(self.device, product):
+            call.ggml_backend_tensor_set(weights, packed, 0, len(packed))
+            call.ggml_backend_tensor_set(vectors, self._numbers, 0, 4 * N_IN * n_columns)
+            if call.ggml_backend_graph_compute(self._backend, graph):
                 raise RuntimeError("ggml could not compute a product")
             found = (ctypes.c_float * (N_OUT * n_columns))()
-            ggml.read(product, found, 0, ctypes.sizeof(found))
+            call.ggml_backend_tensor_get(product, found, 0, ctypes.sizeof(found))
             result = list(found)
         for made in buffers:
-            ggml.free_buffer(made)
+            call.ggml_backend_buffer_free(made)
         for pool in (own, others):
-            ggml.free(pool)
+            call.ggml_free(pool)
         return result
 
 
@@ -220,19 +128,17 @@ def main(argv: Sequence[str]) -> None:
     ggml = Ggml()
     _say(system=ggml.system_info)
     products = Products(ggml)
-    plain = [ggml.default_buffer(products.device)]
+    plain = [ggml.functions.ggml_backend_dev_buffer_type(products.device)]
     buffers = ggml.extra_buffers(products.device) if argv == ["extra"] else plain
     for number, name in products.types():
         packed = products.weights(number)
         for buffer in buffers:
-            where = ggml.buffer_name(buffer).decode()
+            where = ggml.functions.ggml_backend_buft_name(buffer).decode()
             _say(begun=[name, where])
             errors = [products.error(number, packed, buffer, n) for n in COLUMNS]
             known = [error for error in errors if error is not None]
             if known:
-                # What is no number is not near any.
-                worst = max(known, key=lambda error: (error != error, error))
-                _say(type=name, buffer=where, error=worst if worst == worst else 1e9)
+                _say(type=name, buffer=where, error=max(known))
     _say(done=True)
 
 
@@ -262,13 +168,6 @@ def _codes(number: int, n_bytes: int) -> bytes:
 
 def _signed_sums(columns: list[float], length: int, signs: list[float]) -> list[float]:
     return [sum(map(mul, columns[row::length], signs)) for row in range(length)]
-
-
-def _until_null(found: Any) -> Iterator[int]:
-    at = 0
-    while found[at]:
-        yield found[at]
-        at += 1
 
 
 def _say(**facts: object) -> None:

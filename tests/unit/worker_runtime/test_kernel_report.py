@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -37,8 +38,11 @@ def test_a_product_that_ends_the_process_is_named_with_its_type_and_buffer(tmp_p
     assert report.summary.startswith("llama.cpp computes without its extra CPU buffers")
 
 
-def test_a_product_that_is_wrong_is_named_with_its_type_and_buffer(tmp_path: Path) -> None:
-    report = run_selftest(environment(**faulting_library(tmp_path, "zeros")))
+@pytest.mark.parametrize("what", ["zeros", "nans"])
+def test_a_product_that_is_wrong_is_named_with_its_type_and_buffer(
+    tmp_path: Path, what: Literal["zeros", "nans"]
+) -> None:
+    report = run_selftest(environment(**faulting_library(tmp_path, what)))
     require_reached(report.extra)
     assert "product of q4_0 in" in report.extra.failure
     assert report.runs_here

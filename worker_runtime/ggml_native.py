@@ -1,0 +1,109 @@
+"""ggml's functions, declared for the self-test, from the libraries that llama-cpp-python ships."""
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from worker_runtime.llama_native import load_native
+
+
+class PoolParams(ctypes.Structure):
+    """ggml_init_params"""
+
+    _fields_ = (
+        ("mem_size", ctypes.c_size_t),
+        ("mem_buffer", ctypes.c_void_p),
+        ("no_alloc", ctypes.c_bool),
+    )
+
+
+class TypeTraits(ctypes.Structure):
+    """The beginning of ggml_type_traits"""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("block", ctypes.c_int64),
+        ("interleaved_block", ctypes.c_int64),
+        ("block_bytes", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+    )
+
+
+_POINTER, _INT, _LONG, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
+_TEXT, _BOOL = ctypes.c_char_p, ctypes.c_bool
+# Result and arguments of each.
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "ggml_init": (_POINTER, PoolParams),
+    "ggml_free": (None, _POINTER),
+    "ggml_get_type_traits": (ctypes.POINTER(TypeTraits), _INT),
+    "ggml_row_size": (_SIZE, _INT, _LONG),
+    "ggml_quantize_chunk": (_SIZE, _INT, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER),
+    "ggml_new_tensor_2d": (_POINTER, _POINTER, _INT, _LONG, _LONG),
+    "ggml_mul_mat": (_POINTER, _POINTER, _POINTER, _POINTER),
+    "ggml_new_graph": (_POINTER, _POINTER),
+    "ggml_build_forward_expand": (None, _POINTER, _POINTER),
+    "ggml_backend_dev_by_type": (_POINTER, _INT),
+    "ggml_backend_dev_init": (_POINTER, _POINTER, _POINTER),
+    "ggml_backend_dev_buffer_type": (_POINTER, _POINTER),
+    "ggml_backend_dev_supports_op": (_BOOL, _POINTER, _POINTER),
+    "ggml_backend_dev_backend_reg": (_POINTER, _POINTER),
+    "ggml_backend_reg_get_proc_address": (_POINTER, _POINTER, _TEXT),
+    "ggml_backend_buft_name": (_TEXT, _POINTER),
+    "ggml_backend_alloc_ctx_tensors_from_buft": (_POINTER, _POINTER, _POINTER),
+    "ggml_backend_buffer_free": (None, _POINTER),
+    "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
+    "ggml_backend_tensor_get": (None, _POINTER, _POINTER, _SIZE, _SIZE),
+    "ggml_backend_graph_compute": (_INT, _POINTER, _POINTER),
+}
+
+
+class Ggml:
+    """
+    Raises:
+        ImportError, OSError, RuntimeError: as `load_native`.
+    """
+
+    def __init__(self) -> None:
+        native = load_native()
+        # The instruction sets that the library was compiled for, in its own words.
+        self.system_info = native.llama_print_system_info().decode("utf-8", "replace").strip()
+        package = importlib.import_module("llama_cpp._ggml")
+        libraries = [package.libggml]
+        if sys.platform == "win32":
+            # Elsewhere a library's symbols are found with those of what it needs.
+            base = Path(package.libggml_base_path)
+            libraries += [ctypes.CDLL(str(path)) for path in base.glob("*ggml-base.dll")]
+        self.functions: Any = SimpleNamespace()
+        for name, (result, *arguments) in _FUNCTIONS.items():
+            function = getattr(next(found for found in libraries if hasattr(found, name)), name)
+            function.restype, function.argtypes = result, arguments
+            setattr(self.functions, name, function)
+
+    def extra_buffers(self, device: int) -> list[int]:
+        """The types of buffers in which the CPU backend keeps weights in another order."""
+        ask = self._by_name(device, b"ggml_backend_dev_get_extra_bufts")
+        if not ask:
+            return []
+        prototype = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)
+        return list(_until_null(prototype(ask)(device)))
+
+    def compute_with(self, device: int, backend: int, n_threads: int) -> None:
+        """Use so many threads."""
+        if change := self._by_name(device, b"ggml_backend_set_n_threads"):
+            ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(change)(backend, n_threads)
+
+    def _by_name(self, device: int, name: bytes) -> Any:
+        registry = self.functions.ggml_backend_dev_backend_reg(device)
+        return self.functions.ggml_backend_reg_get_proc_address(registry, name)
+
+
+def _until_null(found: Any) -> Iterator[int]:
+    at = 0
+    while found[at]:
+        yield found[at]
+        at += 1
