@@ -45,7 +45,13 @@ def models_of(services: Services) -> dict[str, dict[str, Any]]:
 
 def _all_models(services: Services) -> list[dict[str, Any]]:
     kinds = (services.pool.chat, services.pool.embed)
-    found = [described(model) for workers in kinds for model in workers.models().values()]
+    # A worker may serve both kinds.
+    by_kind = {
+        (model.id, model.capability): described(model)
+        for workers in kinds
+        for model in workers.models().values()
+    }
+    found = list(by_kind.values())
     main = services.settings.main_model_id
     if not services.pool.chat.serving and all(model["id"] != main for model in found):
         found.append(_base(main, 0) | {"state": "unreachable", "capability": "chat"})

@@ -197,3 +197,17 @@ async def test_a_model_that_loads_is_shown_with_its_progress(worker: ScriptedWor
 async def test_one_model_is_found_in_whatever_case_it_is_named(gateway: RunningGateway) -> None:
     found = (await gateway.http.get(f"/v1/models/{CHAT_ID.upper()}")).json()
     assert found["id"] == CHAT_ID != CHAT_ID.upper()
+
+
+async def test_a_name_of_a_chat_and_an_embedding_model_is_listed_for_each(
+    worker: ScriptedWorker,
+) -> None:
+    other = ScriptedWorker(chat_ids=(EMBED_ID,))
+    await other.start()
+    try:
+        async with running_gateway([other], embed_workers=worker.address) as gateway:
+            listed = (await gateway.http.get("/v1/models")).json()["data"]
+    finally:
+        await other.stop()
+    found = sorted(model["capability"] for model in listed if model["id"] == EMBED_ID)
+    assert found == ["chat", "embed"]
