@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from chat_worker.backend import Tokenizer
-from chat_worker.constraints.grammar import answer_schema
+from chat_worker.constraints.compile import answer_schema, ignored_keywords
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
@@ -135,10 +135,12 @@ class Dialect:
         """What asks for something and gets nothing from this model: arguments of its template,
         `strict` of tools where no grammar holds the calls, the format of a text that never comes.
         """
+        found = list(ignored_keywords(request.constraint)) if request.constraint else []
         conversation = request.input
         if not isinstance(conversation, Conversation):
-            return []
-        found = [n for n, v in conversation.template_kwargs.items() if not self._has_effect(n, v)]
+            return found
+        kwargs = conversation.template_kwargs.items()
+        found += [name for name, value in kwargs if not self._has_effect(name, value)]
         if conversation.must_call:
             # Nothing but calls comes, and stop strings are looked for in text only.
             overruled = {"response_format": request.constraint, "stop": request.stop}

@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from chat_worker.constraints.schemas import closed
+from chat_worker.constraints.schemas import arguments_schema
 
 # One reply calls no more often than this under a grammar; a small model might never end.
 MAX_FORCED_CALLS = 8
-COMPACT = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
+COMPACT = {
+    "whitespace_flexible": False,
+    "key_separator": ": ",
+    "item_separator": ", ",
+    "coerce_one_of": True,
+}
 
 
 class Form(Enum):
@@ -87,5 +92,4 @@ def _calls(form: Form, schemas: Mapping[str, dict[str, Any]], parallel: bool) ->
 
 
 def _compact(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema of an object in any case: arguments are one."""
-    return closed(schema) | {"type": "object", "x-guidance": COMPACT}
+    return arguments_schema(schema) | {"x-guidance": COMPACT}
