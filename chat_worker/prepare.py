@@ -23,9 +23,9 @@ from chat_worker.messages import (
     Tool,
 )
 from chat_worker.text.dialect import Dialect
-from chat_worker.text.prompt import PromptEncoder
+from chat_worker.text.prompt import Check, PromptEncoder, unchecked
 from chat_worker.text.reply import ReplyForm
-from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
+from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_text, fit_tokens
 from protos.errors import InvalidRequest
 
 MAX_CHOICES = 128
@@ -63,9 +63,11 @@ class Preparer:
         self._limits = limits
         self._grammars = Grammars(tokenizer)
 
-    def prepare(self, call_id: int, request: Generate) -> Prepared:
+    def prepare(self, call_id: int, request: Generate, check: Check = unchecked) -> Prepared:
         """Render, encode, trim, and check all numbers.
 
+        Args:
+            check: called between the parts of the work; what it raises ends it.
         Raises:
             InvalidRequest: the request cannot work as sent.
         """
@@ -77,7 +79,9 @@ class Preparer:
         # A format was tried above.
         if demanded and demanded.kind == "tools" and isinstance(request.input, Conversation):
             self._check_calls(demanded, request.input)
-        fitted = self._fit(request)
+        check()
+        fitted = self._fit(request, check)
+        check()
         form = self._dialect.reply_form(request, fitted.tokens)
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
@@ -119,22 +123,29 @@ class Preparer:
             conversation = msgspec.structs.replace(conversation, messages=begun)
         return self._dialect.telling_tools(conversation)
 
-    def _fit(self, request: Generate) -> Fitted:
+    def _fit(self, request: Generate, check: Check) -> Fitted:
         bounds = self._bounds(request.max_tokens)
+        n_prefix = len(self._tokenizer.prefix)
         match request.input:
             case Conversation() as conversation:
                 if not conversation.messages:
                     raise InvalidRequest("messages must not be empty", param="messages")
                 whole = self.completed(conversation)
-                return fit_conversation(whole, self._encoder.encode, bounds)
+                return fit_conversation(
+                    whole, lambda part: self._encoder.encode(part, check), bounds
+                )
             case Prompt(text, parse_special):
-                kept = text[-bounds.max_chars :] if bounds.max_chars else text
-                tokens = self._encoder.encode_text(kept, parse_control=parse_special)
+
+                def encode(part: str) -> list[int]:
+                    check()
+                    return self._encoder.encode_text(part, parse_control=parse_special)
+
+                fitted = fit_text(text, encode, bounds, n_prefix)
             case PromptTokens(ids):
-                tokens = ids
-        if not tokens:
+                fitted = fit_tokens(ids, bounds, n_prefix)
+        if not fitted.tokens:
             raise InvalidRequest("the prompt must not be empty", param="prompt")
-        return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
+        return fitted
 
     def _bounds(self, max_tokens: int | None) -> Bounds:
         n_ctx = self._limits.n_ctx

@@ -6,7 +6,7 @@ is encoded as plain text. Ordinary text is therefore encoded exactly as rendered
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -17,6 +17,14 @@ from protos.errors import InvalidRequest
 
 # Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
 MARKERS = tuple(chr(0xFDD0 + i) for i in range(32))
+# Rendered text is tokenized in pieces of about this many characters.
+PIECE_CHARS = 64 * 1024
+# Raises if the work is not wanted any more; called before each part of it.
+Check = Callable[[], None]
+
+
+def unchecked() -> None:
+    """A `Check` for work that nobody leaves."""
 
 
 class PromptEncoder:
@@ -28,7 +36,7 @@ class PromptEncoder:
         spellings = sorted(filter(None, tokenizer.control_strings), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spellings))) if spellings else None
 
-    def render(self, conversation: Conversation) -> str:
+    def render(self, conversation: Conversation, check: Check = unchecked) -> str:
         """The prompt as text, as the model's template writes it."""
         if self._template is None:
             raise InvalidRequest(
@@ -36,20 +44,33 @@ class PromptEncoder:
                 param="messages",
                 suggestions=("send a plain prompt to /v1/completions",),
             )
-        return self._template.render(conversation)
+        return self._template.render(conversation, check)
 
-    def encode(self, conversation: Conversation) -> list[int]:
+    def encode(self, conversation: Conversation, check: Check = unchecked) -> list[int]:
         """The prompt as token ids, beginning with BOS if the model wants it."""
         marker = _unused_marker(conversation)
-        rendered = self.render(self._marked(conversation, marker))
+        rendered = self.render(self._marked(conversation, marker), check)
         tokens: list[int] = []
         for text, is_plain in self._segments(rendered, marker):
-            tokens += self._tokenizer.encode(text, parse_control=not is_plain)
+            for piece in [text] if is_plain else self._pieces(text):
+                check()
+                tokens += self._tokenizer.encode(piece, parse_control=not is_plain)
         return self._begun(tokens)
 
     def encode_text(self, text: str, *, parse_control: bool = False) -> list[int]:
         """A raw prompt as token ids; spellings of control tokens are plain text unless parsed."""
         return self._begun(self._tokenizer.encode(text, parse_control=parse_control))
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """The text in pieces that begin with control tokens: nothing is joined across those."""
+        start = 0
+        while self._control is not None and start + PIECE_CHARS < len(text):
+            cut = self._control.search(text, start + PIECE_CHARS)
+            if cut is None:
+                break
+            yield text[start : cut.start()]
+            start = cut.start()
+        yield text[start:]
 
     def _begun(self, tokens: list[int]) -> list[int]:
         prefix = self._tokenizer.prefix

@@ -8,6 +8,7 @@ only. Templates come from the model's files, never from a request.
 import ctypes
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from chat_worker.text.sandbox import Refusal, bounded_environment
 from protos.errors import InvalidRequest
 
 LIMIT_S = 2.0
+CHECK_EVERY_S = 0.1
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024
 
 
@@ -39,9 +41,11 @@ class ChatTemplate:
         self._template = bounded_environment().from_string(source)
         self._special_texts = special_texts
 
-    def render(self, conversation: Conversation) -> str:
+    def render(self, conversation: Conversation, check: Callable[[], None] | None = None) -> str:
         """The prompt, ending where the assistant's answer begins.
 
+        Args:
+            check: called every now and then; what it raises ends the rendering.
         Raises:
             InvalidRequest: the template refuses these messages or takes too long over them.
         """
@@ -53,7 +57,7 @@ class ChatTemplate:
             "tools": [function_of(tool) for tool in conversation.tools] or None,
             "documents": None,
         }
-        return _within_limits(lambda: self._collect(variables))
+        return _within_limits(lambda: self._collect(variables), check)
 
     def _collect(self, variables: dict[str, Any]) -> str:
         pieces: list[str] = []
@@ -66,7 +70,7 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-def _within_limits(render: Callable[[], str]) -> str:
+def _within_limits(render: Callable[[], str], check: Callable[[], None] | None) -> str:
     """Run `render` on a thread of its own that is interrupted after `LIMIT_S`."""
     outcome: list[str | BaseException] = []
 
@@ -78,15 +82,27 @@ def _within_limits(render: Callable[[], str]) -> str:
 
     thread = threading.Thread(target=main, name="template", daemon=True)
     thread.start()
-    thread.join(LIMIT_S)
-    if not outcome:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RenderTimeout)
-        )
+    until_s = time.monotonic() + LIMIT_S
+    try:
+        while not outcome and time.monotonic() < until_s:
+            thread.join(CHECK_EVERY_S)
+            if check is not None:
+                check()
+        in_time = outcome[:1]
+    finally:
+        if thread.is_alive():
+            _interrupt(thread)
+    if not in_time:
         raise InvalidRequest(
             "the model's chat template took too long over these messages", param="messages"
         )
-    return _sorted_out(outcome[0])
+    return _sorted_out(in_time[0])
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RenderTimeout)
+    )
 
 
 def _sorted_out(outcome: str | BaseException) -> str:

@@ -2,25 +2,37 @@
 
 The system message and the newest turn stay. A turn is a user message with everything up to the
 next one, so a tool call is never parted from its result. Only if the newest turn alone is too long
-is its first user text cut, at its beginning.
+is its longest text cut, at its beginning.
+
+Input of any length costs about as much as what fits: see `window.py`.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
 
 from chat_worker.messages import Conversation, Message
+from chat_worker.text.window import LongestFit, first_window
 from protos.errors import ContextLengthExceeded
 
 Overflow = Literal["trim", "refuse"]
 Encode = Callable[[Conversation], list[int]]
+# So many tokens behind a cut, the tokens are those of the whole text again.
+SETTLED_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Prompt tokens that fit, and how much was left out for that."""
+    """Prompt tokens that fit, and how much was left out for that.
+
+    Args:
+        trimmed_tokens: exact unless the input is many times longer than what fits; then an
+            estimate, since what is sure not to fit is not tokenized.
+    """
 
     tokens: list[int]
     trimmed_tokens: int = 0
@@ -39,7 +51,7 @@ class Bounds:
 
 
 def fit_tokens(tokens: list[int], bounds: Bounds, n_prefix: int = 0) -> Fitted:
-    """Fit a raw prompt: its end is kept, and its first `n_prefix` tokens (BOS).
+    """Fit a raw prompt of tokens: its end is kept, and its first `n_prefix` tokens (BOS).
 
     Raises:
         ContextLengthExceeded: too long, and refusing is set.
@@ -47,8 +59,34 @@ def fit_tokens(tokens: list[int], bounds: Bounds, n_prefix: int = 0) -> Fitted:
     n_over = len(tokens) - bounds.max_tokens
     if n_over <= 0:
         return Fitted(tokens)
-    _refuse_if_set(len(tokens), bounds, "prompt")
+    if bounds.on_overflow == "refuse":
+        raise _too_long(len(tokens), bounds, "prompt")
     return Fitted(tokens[:n_prefix] + tokens[n_prefix + n_over :], n_over)
+
+
+def fit_text(
+    text: str, encode: Callable[[str], list[int]], bounds: Bounds, n_prefix: int = 0
+) -> Fitted:
+    """Fit a raw prompt of text: its end is kept, after the `n_prefix` tokens that begin each.
+
+    Args:
+        encode: gives those tokens too.
+    Raises:
+        ContextLengthExceeded: too long, and refusing is set.
+    """
+    most = min(len(text), bounds.max_chars or len(text))
+    n_chars = min(first_window(bounds.max_tokens), most)
+    tokens = encode(_end_of(text, n_chars))
+    while n_chars < most and len(tokens) < bounds.max_tokens + SETTLED_TOKENS:
+        n_chars = min(2 * n_chars, most)
+        tokens = encode(_end_of(text, n_chars))
+    if n_chars == len(text):
+        return fit_tokens(tokens, bounds, n_prefix)
+    if bounds.on_overflow == "refuse":
+        raise _too_long(len(tokens), bounds, "prompt", is_least=True)
+    n_whole = len(tokens) * len(text) // n_chars
+    kept = fit_tokens(tokens, bounds, n_prefix).tokens
+    return Fitted(kept, max(n_whole - len(kept), 1))
 
 
 def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds) -> Fitted:
@@ -59,36 +97,32 @@ def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds)
     Raises:
         ContextLengthExceeded: too long and refusing is set, or the system message alone is.
     """
-    whole = encode(conversation)
-    if _fits(conversation, whole, bounds):
-        return Fitted(whole)
-    _refuse_if_set(len(whole), bounds, "messages")
     head, turns = split_turns(conversation.messages)
+    n_turns = len(turns)
 
-    def without(n_turns: int) -> Conversation:
-        kept = [message for turn in turns[n_turns:] for message in turn]
+    def newest(n_kept: int) -> Conversation:
+        kept = [message for turn in turns[n_turns - n_kept :] for message in turn]
         return msgspec.structs.replace(conversation, messages=head + kept)
 
-    def attempt(n_turns: int) -> list[int] | None:
-        tokens = encode(without(n_turns))
-        return tokens if _fits(without(n_turns), tokens, bounds) else None
-
-    # The fewest turns to leave out; counts grow with the turns kept, so halving finds it.
-    low, high = 1, len(turns) - 1
-    best: tuple[int, list[int]] | None = None
-    while low <= high:
-        middle = (low + high) // 2
-        tokens = attempt(middle)
-        if tokens is None:
-            low = middle + 1
-        else:
-            best, high = (middle, tokens), middle - 1
-    if best is not None:
-        n_messages = sum(len(turn) for turn in turns[: best[0]])
-        return Fitted(best[1], len(whole) - len(best[1]), n_messages)
-    tokens = _cut_newest(without(max(len(turns) - 1, 0)), encode, bounds, len(whole))
-    n_messages = sum(len(turn) for turn in turns[:-1])
-    return Fitted(tokens, len(whole) - len(tokens), n_messages)
+    chars = _chars_kept(conversation, head, turns)
+    fit = LongestFit(lambda n_kept: encode(newest(n_kept)), chars, bounds.max_tokens)
+    cut = None
+    if turns and chars[1] > first_window(bounds.max_tokens):
+        # It may be far longer than what fits: nothing is rendered of it but its end, if so.
+        cut = _cut_longest(newest(1), encode, bounds)
+    if cut is None or cut.is_whole:
+        fit.search(_turns_in_chars(head, turns, bounds), only_whole=bounds.on_overflow == "refuse")
+        if fit.is_whole and fit.tokens is not None:
+            return Fitted(fit.tokens)
+    if bounds.on_overflow == "trim" and fit.tokens is None and cut is None:
+        cut = _cut_longest(newest(min(n_turns, 1)), encode, bounds)
+    counted = cut if cut is not None and not fit.n_counted else fit
+    tokens = fit.tokens if cut is None else cut.tokens
+    if bounds.on_overflow == "refuse" or tokens is None:
+        raise _too_long(counted.n_counted, bounds, "messages", is_least=not fit.has_counted_all)
+    n_messages = sum(len(turn) for turn in turns[: n_turns - max(fit.n_kept, 1)])
+    n_whole = counted.n_tokens_in(chars[-1])
+    return Fitted(tokens, max(n_whole - len(tokens), 0), n_messages)
 
 
 def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Message]]]:
@@ -104,54 +138,76 @@ def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Messa
     return messages[:n_head], turns
 
 
-def _cut_newest(
-    conversation: Conversation, encode: Encode, bounds: Bounds, n_whole: int
-) -> list[int]:
-    """Keep as much of the end of the longest text of the newest turn as fits."""
+def _cut_longest(conversation: Conversation, encode: Encode, bounds: Bounds) -> LongestFit | None:
+    """How much fits of the end of the longest text of the only turn; None: there is no text."""
     messages = conversation.messages
     candidates = [i for i, m in enumerate(messages) if m.role not in ("system", "developer")]
     if not candidates:
-        raise _too_long(n_whole, bounds, "messages")
+        return None
     at = max(candidates, key=lambda i: len(messages[i].content))
     text = messages[at].content
+    most = len(text)
+    if bounds.max_chars:
+        most -= max(sum(len(m.content) for m in messages) - bounds.max_chars, 0)
+    if most < 1:
+        return None
 
-    def attempt(n_kept: int) -> list[int] | None:
+    def encode_end(n_kept: int) -> list[int]:
         cut = list(messages)
         cut[at] = msgspec.structs.replace(messages[at], content=text[len(text) - n_kept :])
-        shorter = msgspec.structs.replace(conversation, messages=cut)
-        tokens = encode(shorter)
-        return tokens if _fits(shorter, tokens, bounds) else None
+        return encode(msgspec.structs.replace(conversation, messages=cut))
 
-    best = None
-    low, high = 1, len(text)
-    while low <= high:
-        middle = (low + high) // 2
-        tokens = attempt(middle)
-        if tokens is None:
-            high = middle - 1
-        else:
-            best, low = tokens, middle + 1
-    if best is None:
-        raise _too_long(n_whole, bounds, "messages")
-    return best
+    n_others = _n_chars_of_tools(conversation) + sum(map(_n_chars, messages)) - len(text)
+    fit = LongestFit(encode_end, range(n_others, n_others + len(text) + 1), bounds.max_tokens)
+    fit.search(most)
+    return fit
 
 
-def _fits(conversation: Conversation, tokens: list[int], bounds: Bounds) -> bool:
-    if len(tokens) > bounds.max_tokens:
-        return False
-    n_chars = sum(len(message.content) for message in conversation.messages)
-    return not bounds.max_chars or n_chars <= bounds.max_chars
+def _end_of(text: str, n_chars: int) -> str:
+    """Its last `n_chars` if that is all; else less, from white space on: tokens begin there."""
+    start = len(text) - n_chars
+    for at in range(start, start + n_chars // 8 if start else 0):
+        if text[at].isspace():
+            return text[at:]
+    return text[start:]
 
 
-def _refuse_if_set(n_tokens: int, bounds: Bounds, param: str) -> None:
-    if bounds.on_overflow == "refuse":
-        raise _too_long(n_tokens, bounds, param)
+def _chars_kept(
+    conversation: Conversation, head: list[Message], turns: list[list[Message]]
+) -> list[int]:
+    """Characters of the system messages with the newest 0, 1, 2 … turns."""
+    sizes = (sum(map(_n_chars, turn)) for turn in reversed(turns))
+    n_always = _n_chars_of_tools(conversation) + sum(map(_n_chars, head))
+    return list(accumulate(sizes, initial=n_always))
 
 
-def _too_long(n_tokens: int, bounds: Bounds, param: str) -> ContextLengthExceeded:
+def _n_chars_of_tools(conversation: Conversation) -> int:
+    return sum(len(t.name) + len(t.description) + len(t.parameters) for t in conversation.tools)
+
+
+def _n_chars(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + len(message.name) + calls
+
+
+def _turns_in_chars(head: list[Message], turns: list[list[Message]], bounds: Bounds) -> int:
+    """How many of the newest turns the limit of characters allows; -1: `head` is too long."""
+    if not bounds.max_chars:
+        return len(turns)
+    sizes = (sum(len(m.content) for m in turn) for turn in [head, *reversed(turns)])
+    return bisect_right(list(accumulate(sizes)), bounds.max_chars) - 1
+
+
+def _too_long(
+    n_tokens: int, bounds: Bounds, param: str, *, is_least: bool = False
+) -> ContextLengthExceeded:
+    """
+    Args:
+        is_least: there are more tokens than `n_tokens`, which were not counted.
+    """
     return ContextLengthExceeded(
-        f"the input has {n_tokens} tokens; at most {bounds.max_tokens} fit"
-        + (f": {bounds.why}" if bounds.why else ""),
+        f"the input has {'at least ' if is_least else ''}{n_tokens} tokens; "
+        f"at most {bounds.max_tokens} fit" + (f": {bounds.why}" if bounds.why else ""),
         param=param,
         suggestions=("shorten the input", "raise LLAMA_CTX and MAX_INPUT_TOKENS"),
         metadata={"input_tokens": str(n_tokens), "max_input_tokens": str(bounds.max_tokens)},

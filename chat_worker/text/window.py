@@ -1,0 +1,112 @@
+"""Finds how much of a long input fits, by looking at its end through windows.
+
+Counting the tokens of everything would take time that grows with what a stranger sends. Here the
+first window is a few times what fits; only input that fits into a window makes the next one twice
+as long. Between the longest part that fits and the shortest that does not, the search goes where
+the limit should lie by the characters and tokens of both. So what is rendered and tokenized is a
+small multiple of what fits, whatever the input, and exact counts decide.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+# Ordinary text has three to four characters a token, so what is up to twice too long is counted
+# whole, and so is all that costs nothing.
+WINDOW_CHARS_PER_TOKEN = 8
+LEAST_WINDOW_CHARS = 64 * 1024
+# One step in so many halves what is left, so that uneven input is found too.
+HALVE_EVERY = 3
+
+
+def first_window(max_tokens: int) -> int:
+    """How many characters are looked at first."""
+    return max(WINDOW_CHARS_PER_TOKEN * max_tokens, LEAST_WINDOW_CHARS)
+
+
+class LongestFit:
+    """Searches the largest number of units, such as turns from the newest on, that fits.
+
+    Args:
+        encode: tokens of a prompt with so many units; more units have more tokens.
+        chars: characters of the prompt with 0, 1, 2 … units, before it is rendered.
+    """
+
+    def __init__(
+        self, encode: Callable[[int], list[int]], chars: Sequence[int], max_tokens: int
+    ) -> None:
+        self._encode = encode
+        self._chars = chars
+        self._max_tokens = max_tokens
+        self._n_units = len(chars) - 1
+        # The largest part that was counted.
+        self._n_units_counted = -1
+        self.n_counted = 0
+        # The largest part that fits.
+        self.n_kept = 0
+        self.tokens: list[int] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything fits."""
+        return self.n_kept == self._n_units and self.tokens is not None
+
+    @property
+    def has_counted_all(self) -> bool:
+        return self._n_units_counted == self._n_units
+
+    def n_tokens_in(self, n_chars: int) -> int:
+        """Tokens of input with so many characters, by what was counted; exact if it is all."""
+        counted_chars = self._chars[max(self._n_units_counted, 0)]
+        return self.n_counted * n_chars // counted_chars if counted_chars else self.n_counted
+
+    def search(self, most: int, *, only_whole: bool = False) -> None:
+        """Find `n_kept` and its `tokens`, which are None if not even one unit fits.
+
+        Args:
+            most: units that may be kept at all.
+            only_whole: stop at the first part that does not fit.
+        """
+        begin = self._units_in(first_window(self._max_tokens))
+        if begin == self._n_units and (begin > most or not begin):
+            # For the count: it is short enough.
+            tokens = self._count(begin)
+            if begin <= most and len(tokens) <= self._max_tokens:
+                self.tokens = tokens
+        if not only_whole or most == self._n_units:
+            self._search(min(max(begin, 1), most), most, only_whole=only_whole)
+
+    def _search(self, n: int, most: int, *, only_whole: bool) -> None:
+        # What fits and what does not, each with its tokens.
+        fits, fails = (0, 0), (most + 1, 0)
+        n_steps = 0
+        while fits[0] + 1 < fails[0]:
+            tokens = self._count(n)
+            if len(tokens) <= self._max_tokens:
+                fits, self.n_kept, self.tokens = (n, len(tokens)), n, tokens
+            elif only_whole:
+                return
+            else:
+                fails = (n, len(tokens))
+            n_steps += 1
+            n = self._next(fits, fails, n_steps, most)
+
+    def _next(self, fits: tuple[int, int], fails: tuple[int, int], n_steps: int, most: int) -> int:
+        """Where to look next, between both."""
+        if fails[0] > most:
+            n = self._units_in(2 * max(self._chars[fits[0]], first_window(self._max_tokens)))
+        elif n_steps % HALVE_EVERY == 0:
+            n = (fits[0] + fails[0]) // 2
+        else:
+            low, high = self._chars[fits[0]] if fits[0] else 0, self._chars[fails[0]]
+            share = (self._max_tokens - fits[1]) / (fails[1] - fits[1])
+            n = self._units_in(low + int((high - low) * share))
+        return min(max(n, fits[0] + 1), fails[0] - 1)
+
+    def _units_in(self, n_chars: int) -> int:
+        return max(bisect_right(self._chars, n_chars) - 1, 0)
+
+    def _count(self, n: int) -> list[int]:
+        tokens = self._encode(n)
+        if n > self._n_units_counted:
+            self._n_units_counted, self.n_counted = n, len(tokens)
+        return tokens
