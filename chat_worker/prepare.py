@@ -121,7 +121,7 @@ class Preparer:
         if prompt and not has_own:
             begun = [Message(role="system", content=prompt), *conversation.messages]
             conversation = msgspec.structs.replace(conversation, messages=begun)
-        return self._dialect.telling_tools(conversation)
+        return conversation
 
     def _fit(self, request: Generate, check: Check) -> Fitted:
         bounds = self._bounds(request.max_tokens)

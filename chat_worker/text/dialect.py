@@ -4,23 +4,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.compile import answer_schema, ignored_keywords
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import Constraint as Enforced
-from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
+from chat_worker.messages import Constraint, Conversation, Generate, Tool
 from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyForm, schema_of
-from chat_worker.text.template import function_of
 from chat_worker.text.tool_calls.filter import MARKERS
 from chat_worker.text.tool_calls.forms import (
     calls_or_answer,
     forced_calls,
     form_of,
-    takes_tools,
-    told,
 )
 from protos.errors import InvalidRequest
 
@@ -38,25 +33,12 @@ class Dialect:
         self._tokenizer = tokenizer
         self._template = template
         self._form = form_of(template, tokenizer.control_strings)
-        self._takes_tools = takes_tools(template)
         self._thinks = reasoning.thinks(template)
         self._opening = self._mark(reasoning.OPENING)
         self._closing = self._mark(reasoning.CLOSING)
         marks = [*map(self._mark, MARKERS), self._opening, self._closing]
         # Control tokens are not shown, but these say what is what.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
-
-    def telling_tools(self, conversation: Conversation) -> Conversation:
-        """The conversation, which tells of its tools also to a model whose template does not."""
-        if not conversation.tools or self._takes_tools:
-            return conversation
-        text = told([function_of(tool) for tool in conversation.tools])
-        first, *rest = conversation.messages
-        if first.role in ("system", "developer"):
-            messages = [msgspec.structs.replace(first, content=f"{first.content}\n\n{text}"), *rest]
-        else:
-            messages = [Message("system", text), first, *rest]
-        return msgspec.structs.replace(conversation, messages=messages)
 
     def reply_form(self, request: Generate, prompt: list[int]) -> ReplyForm:
         """What a reply to `prompt` may hold.

@@ -38,11 +38,6 @@ def form_of(template: str, control_strings: Sequence[str]) -> Form:
     return Form.PLAIN
 
 
-def takes_tools(template: str) -> bool:
-    """Whether the model's template shows tools to the model."""
-    return "tools" in template
-
-
 def forced_calls(
     form: Form, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool
 ) -> str:
@@ -63,17 +58,6 @@ def calls_or_answer(
     layout = answer | {"x-guidance": COMPACT}
     rules = ["start: calls | answer", f"answer: %json {json.dumps(layout)}"]
     return "\n".join([*rules, *_calls(form, schemas, parallel)])
-
-
-def told(tools: Sequence[Mapping[str, Any]]) -> str:
-    """The tools as text for a model whose template does not show them."""
-    lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
-    return (
-        "You can call these tools:\n"
-        f"{lines}\n"
-        "To call one, answer with nothing but JSON of this form:\n"
-        '[{"name": "<tool>", "arguments": {<arguments>}}]'
-    )
 
 
 def _calls(form: Form, schemas: Mapping[str, dict[str, Any]], parallel: bool) -> list[str]:
