@@ -11,12 +11,12 @@ from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.messages import Constraint, Conversation, Generate, Tool
 from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyForm, schema_of
-from chat_worker.text.tool_calls.filter import MARKERS
 from chat_worker.text.tool_calls.forms import (
     calls_or_answer,
     forced_calls,
     form_of,
 )
+from chat_worker.text.tool_calls.marks import SHOWN
 from protos.errors import InvalidRequest
 
 # Tokens at a prompt's end in which an opened thinking would be seen.
@@ -36,7 +36,7 @@ class Dialect:
         self._thinks = reasoning.thinks(template)
         self._opening = self._mark(reasoning.OPENING)
         self._closing = self._mark(reasoning.CLOSING)
-        marks = [*map(self._mark, MARKERS), self._opening, self._closing]
+        marks = [*map(self._mark, SHOWN), self._opening, self._closing]
         # Control tokens are not shown, but these say what is what.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 

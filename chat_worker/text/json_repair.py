@@ -42,22 +42,25 @@ def repaired(text: str) -> Any:
         return text
 
 
-def read_json(text: str, at: int) -> tuple[Any, int]:
+def read_json(text: str, at: int, *, may_be_cut: bool = True) -> tuple[Any, int]:
     """The value that begins at `at`, and where it ends.
 
+    Args:
+        may_be_cut: also within a text.
     Raises:
         NotJson: there is none.
     """
     if len(text) - at > MAX_CHARS:
         raise NotJson("too long")
-    reader = _Reader(text, at)
+    reader = _Reader(text, at, may_be_cut=may_be_cut)
     value = reader.value(0)
     return value, reader.at
 
 
 class _Reader:
-    def __init__(self, text: str, at: int) -> None:
+    def __init__(self, text: str, at: int, *, may_be_cut: bool) -> None:
         self._text = text
+        self._may_be_cut = may_be_cut
         self.at = at
 
     def value(self, depth: int) -> Any:
@@ -116,6 +119,8 @@ class _Reader:
         while (character := self._peek()) and character != quote:
             self.at += 1
             parts.append(self._escaped() if character == "\\" else character)
+        if not self._peek() and not self._may_be_cut:
+            raise NotJson("a text does not end")
         self.at += 1
         return _whole_surrogates("".join(parts))
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.messages import Constraint
+from chat_worker.text.tool_calls.calls import Call, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
 from chat_worker.text.tool_calls.forms import Form, calls_or_answer, forced_calls, form_of
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Text
 from tests.unit.chat_worker.random_answers import answer
 
 WEATHER: dict[str, Any] = {
@@ -127,21 +127,13 @@ REPLIES: list[tuple[str, str, list[tuple[str, Any]], str]] = [
 ]
 
 
-def read(pieces: list[str], **options: bool) -> tuple[list[tuple[str, str]], str]:
-    reader = ToolCallFilter(SCHEMAS, **options)
+def read(
+    pieces: list[str], schemas: dict[str, dict[str, Any]] = SCHEMAS, **options: bool
+) -> tuple[list[tuple[str, Any]], str]:
+    reader = ToolCallFilter(Tools(schemas), **options)
     found = [piece for text in pieces for piece in reader.push(text)] + reader.flush()
-    calls: list[tuple[str, str]] = []
-    text = ""
-    for piece in found:
-        match piece:
-            case Text(more):
-                text += more
-            case CallBegun(index, name):
-                assert index == len(calls)
-                calls.append((name, ""))
-            case CallArguments(index, more):
-                calls[index] = (calls[index][0], calls[index][1] + more)
-    return calls, text
+    calls = [(p.name, json.loads(p.arguments)) for p in found if isinstance(p, Call)]
+    return calls, "".join(piece.text for piece in found if isinstance(piece, Text))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +141,7 @@ def read(pieces: list[str], **options: bool) -> tuple[list[tuple[str, str]], str
 )
 def test_calls_and_text_come_apart(reply: str, calls: list[tuple[str, Any]], text: str) -> None:
     found, said = read([reply])
-    assert [(name, json.loads(arguments)) for name, arguments in found] == calls
+    assert found == calls
     assert said == text
 
 
@@ -169,11 +161,17 @@ def test_no_reply_is_lost_or_breaks_the_reader(reply: str) -> None:
         assert text == reply
 
 
-def test_arguments_stream_while_they_come() -> None:
-    reader = ToolCallFilter(SCHEMAS)
-    reader.push('<tool_call>{"name": "get_weather", "arguments": ')
-    assert reader.push('{"city": "Pa') == [CallArguments(0, '{"city": "Pa')]
-    assert reader.flush() == []
+def test_a_call_comes_whole_and_not_before() -> None:
+    reader = ToolCallFilter(Tools(SCHEMAS))
+    assert reader.push('<tool_call>{"name": "get_weather", "arguments": ') == []
+    assert reader.push('{"city": "Paris"}}') == []
+    assert reader.push("</tool_call>") == [Call("get_weather", '{"city": "Paris"}')]
+
+
+@pytest.mark.parametrize("length", [40, 60, 66])
+def test_a_call_that_was_cut_off_is_text(length: int) -> None:
+    whole = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    assert read([whole[:length]])[1] == (whole[:length] if length < 66 else "")
 
 
 def test_of_forbidden_parallel_calls_only_the_first_counts() -> None:
@@ -183,7 +181,7 @@ def test_of_forbidden_parallel_calls_only_the_first_counts() -> None:
 
 
 def test_a_call_that_never_ends_costs_linear_time() -> None:
-    reader = ToolCallFilter(SCHEMAS)
+    reader = ToolCallFilter(Tools(SCHEMAS))
     reader.push('<tool_call>{"name": "now", "arguments": {"a": "')
     for _ in range(100_000):
         reader.push("x")
@@ -229,15 +227,15 @@ def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
     for seed in range(4):
         constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
         said = answer(tokenizer, constraint, seed)
-        reader = ToolCallFilter(schemas)
+        reader = ToolCallFilter(Tools(schemas))
         pieces = reader.push(said) + reader.flush()
         assert not [piece for piece in pieces if isinstance(piece, Text)], said
-        names = [piece.name for piece in pieces if isinstance(piece, CallBegun)]
+        calls = [piece for piece in pieces if isinstance(piece, Call)]
+        names = [call.name for call in calls]
         assert 1 <= len(names) <= (8 if parallel else 1)
         assert set(names) <= ({only} if only else set(schemas))
-        for index, name in enumerate(names):
-            texts = [p.text for p in pieces if isinstance(p, CallArguments) and p.index == index]
-            jsonschema.validate(json.loads("".join(texts)), schemas[name])
+        for call in calls:
+            jsonschema.validate(json.loads(call.arguments), schemas[call.name])
 
 
 @pytest.mark.parametrize("form", list(Form))
@@ -255,9 +253,9 @@ def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
     n_calls = n_answers = 0
     for seed in range(16):
         constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
-        reader = ToolCallFilter(schemas)
+        reader = ToolCallFilter(Tools(schemas))
         pieces = reader.push(answer(tokenizer, constraint, seed)) + reader.flush()
-        begun = [piece for piece in pieces if isinstance(piece, CallBegun)]
+        begun = [piece for piece in pieces if isinstance(piece, Call)]
         text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
         assert bool(text) is not bool(begun)
         n_calls, n_answers = n_calls + bool(begun), n_answers + bool(text)
