@@ -90,9 +90,16 @@ class Preparer:
         runs_on = request.ignore_eos and demanded is None
         end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
 
+        begun = self._once_begun(request)
+
         def constraint() -> Enforced | None:
             answer = None if demanded is None else self._grammars.start(demanded)
-            return self._dialect.after_thinking(request, form, answer)
+            held = self._dialect.after_thinking(request, form, answer)
+            if held is None and begun is not None and isinstance(request.input, Conversation):
+                return self._dialect.held_once_begun(
+                    request.input, lambda: self._grammars.start(begun)
+                )
+            return held
 
         sequences = [
             Sequence(
@@ -111,7 +118,19 @@ class Preparer:
         ]
         pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
         echo = b"".join(pieces) if request.echo else b""
-        return Prepared(sequences, fitted, form, echo, self._dialect.ignored(request))
+        ignored = self._dialect.ignored(request, holds_calls=begun is not None)
+        return Prepared(sequences, fitted, form, echo, ignored)
+
+    def _once_begun(self, request: Generate) -> Constraint | None:
+        """The grammar of calls that may come; None too where it cannot be enforced: who may call
+        need not be held."""
+        begun = self._dialect.once_begun(request)
+        if begun is not None:
+            try:
+                self._grammars.start(begun)
+            except InvalidRequest:
+                return None
+        return begun
 
     def completed(self, conversation: Conversation) -> Conversation:
         """The conversation with what this server adds: its system prompt if there is none, and the

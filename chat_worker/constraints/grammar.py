@@ -124,7 +124,7 @@ class Grammars:
         return self._begin(matcher, constraint)
 
     def _begin(self, matcher: LLMatcher, constraint: Constraint) -> GrammarConstraint:
-        is_json = constraint.kind in JSON_KINDS
+        is_json = constraint.kind in JSON_KINDS and not constraint.has_raw_texts
         return GrammarConstraint(
             matcher.deep_copy(), self._tokenizer, self._continues_number if is_json else None
         )

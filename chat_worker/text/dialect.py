@@ -1,22 +1,21 @@
 """How one model writes tool calls and thinking, and what follows from that for a request."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.calls_once_begun import CallsOnceBegun
 from chat_worker.constraints.compile import answer_schema, ignored_keywords
+from chat_worker.constraints.grammar import GrammarConstraint
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.messages import Constraint, Conversation, Generate, Tool
 from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyForm, schema_of
-from chat_worker.text.tool_calls.forms import (
-    calls_or_answer,
-    forced_calls,
-    form_of,
-)
+from chat_worker.text.tool_calls.grammars import CallGrammars
 from chat_worker.text.tool_calls.marks import SHOWN
+from chat_worker.text.tool_calls.notation import notation_of
 from protos.errors import InvalidRequest
 
 # Tokens at a prompt's end in which an opened thinking would be seen.
@@ -27,12 +26,15 @@ class Dialect:
     """
     Args:
         template: source of the model's chat template; empty: it has none.
+        written: calls as that template writes them, see `template_traits.Traits.written`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, written: tuple[str, str] = ("", "")
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._form = form_of(template, tokenizer.control_strings)
+        self._calls = CallGrammars(notation_of(*written), tokenizer)
         self._thinks = reasoning.thinks(template)
         self._opening = self._mark(reasoning.OPENING)
         self._closing = self._mark(reasoning.CLOSING)
@@ -79,17 +81,45 @@ class Dialect:
         if own is None:
             return None
         schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
-        grammar = calls_or_answer(self._form, schemas, answer_schema(own), parallel=parallel)
-        return Constraint("tools", grammar)
+        grammar = self._calls.calls_or_answer(schemas, answer_schema(own), parallel=parallel)
+        return self._tools(grammar)
+
+    def once_begun(self, request: Generate) -> Constraint | None:
+        """The grammar of calls that the model may begin or not; None: there are none, or nothing
+        tells when they begin."""
+        conversation = request.input
+        if not isinstance(conversation, Conversation) or not conversation.tools:
+            return None
+        if conversation.must_call or request.constraint is not None or not self._calls.begins:
+            return None
+        schemas = _schemas(conversation.tools)
+        return self._tools(self._calls.begun(schemas, parallel=conversation.parallel_calls))
+
+    def held_once_begun(
+        self, conversation: Conversation, start: Callable[[], GrammarConstraint]
+    ) -> CallsOnceBegun:
+        """
+        Args:
+            start: begins an answer under the grammar of `once_begun`.
+        """
+        return CallsOnceBegun(
+            self._tokenizer,
+            self._calls.begins,
+            start,
+            anywhere=self._calls.begins_anywhere,
+            parallel=conversation.parallel_calls,
+        )
+
+    def _tools(self, grammar: str) -> Constraint:
+        return Constraint("tools", grammar, has_raw_texts=self._calls.has_raw_texts)
 
     def _forced(self, conversation: Conversation) -> Constraint:
-        grammar = forced_calls(
-            self._form,
+        grammar = self._calls.forced(
             _schemas(conversation.tools),
             conversation.must_call_name,
             parallel=_parallel(conversation),
         )
-        return Constraint("tools", grammar)
+        return self._tools(grammar)
 
     def after_thinking(
         self, request: Generate, form: ReplyForm, answer: Enforced | None
@@ -113,7 +143,7 @@ class Dialect:
             answer=answer,
         )
 
-    def ignored(self, request: Generate) -> list[str]:
+    def ignored(self, request: Generate, *, holds_calls: bool) -> list[str]:
         """What asks for something and gets nothing from this model: arguments of its template,
         `strict` of tools where no grammar holds the calls, the format of a text that never comes.
         """
@@ -127,7 +157,11 @@ class Dialect:
             # Nothing but calls comes, and stop strings are looked for in text only.
             overruled = {"response_format": request.constraint, "stop": request.stop}
             return found + [name for name, sent in overruled.items() if sent]
-        if request.constraint is None and any(tool.strict for tool in conversation.tools):
+        if (
+            not holds_calls
+            and request.constraint is None
+            and any(tool.strict for tool in conversation.tools)
+        ):
             found.append("strict")
         return found
 

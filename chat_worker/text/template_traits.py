@@ -5,6 +5,7 @@ of tools, a third wants ids of nine characters. Each trait is therefore tried, o
 """
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ Render = Callable[[dict[str, Any]], str]
 LIMIT_S = 2.0
 QUESTION, SYSTEM, ANSWER = "qxquestion", "qxsystem", "qxanswer"
 FIRST, SECOND = ("qxfirst", "qxvalue", "qxresult"), ("qxsecond", "qxother", "qxreply")
+TEXT_KEY, MORE_KEY, NUMBER_KEY, MORE, NUMBER = "qxkey", "qxmore", "qxnum", "qxthing", 8675309
 IDS: dict[Ids, tuple[str, str]] = {
     "any": ("call_qx1", "call_qx2"),
     "nine": ("qxcallno1", "qxcallno2"),
@@ -41,8 +43,8 @@ class Traits:
         takes_words_with_calls: also text in the same message.
         ids: of calls: any, or nine letters and digits.
         alternates: it wants user and assistant in turns.
-        written_call: a call as the template writes it, with what stands around it; empty if it
-            shows none.
+        written: the reply with one call, and that with two, as the template writes them; what is
+            read of a reply follows them up to the results. Empty if it shows none.
     """
 
     shape: Shape = field(default_factory=Shape)
@@ -54,7 +56,7 @@ class Traits:
     takes_words_with_calls: bool = False
     ids: Ids = "any"
     alternates: bool = False
-    written_call: str = ""
+    written: tuple[str, str] = ("", "")
 
 
 def traits_of(source: str, render: Render) -> Traits:
@@ -117,9 +119,20 @@ class _Probe:
                 takes_calls=True,
                 takes_parallel_calls=_holds(two, *FIRST, *SECOND),
                 takes_words_with_calls=self.shows(spoken, traits.shape, ANSWER, *FIRST, tools=True),
-                written_call=one[one.index(QUESTION) + len(QUESTION) : one.rindex(FIRST[2])],
+                written=(self._reply(one, traits.shape), self._reply(two, traits.shape)),
             )
         return None
+
+    def _reply(self, whole: str, shape: Shape) -> str:
+        """What an assistant wrote, and up to a result what follows it."""
+        if not _holds(whole, FIRST[2]):
+            return ""
+        asked = self._text([_question()], shape, tools=True)
+        begin = next((i for i, c in enumerate(asked) if whole[i : i + 1] != c), len(asked))
+        if begin < len(asked):
+            # The prompt opens thinking, with the beginning of the mark that opens calls.
+            begin = max(asked.rfind("<", 0, begin), 0)
+        return whole[begin : whole.index(FIRST[2])]
 
     def shows(
         self, messages: list[Message], shape: Shape, *texts: str, tools: bool = False
@@ -154,7 +167,7 @@ def _question() -> Message:
 
 def _calling(ids: tuple[str, ...], *calls: tuple[str, str, str], words: str = "") -> list[Message]:
     made = [
-        ToolCall(id_, name, f'{{"qxkey": "{value}"}}')
+        ToolCall(id_, name, json.dumps(arguments_of_probe(value)))
         for id_, (name, value, _) in zip(ids, calls, strict=False)
     ]
     results = [
@@ -164,6 +177,12 @@ def _calling(ids: tuple[str, ...], *calls: tuple[str, str, str], words: str = ""
     return [_question(), Message("assistant", words, tool_calls=made), *results]
 
 
+def arguments_of_probe(value: str) -> dict[str, str | int]:
+    return {TEXT_KEY: value, MORE_KEY: MORE, NUMBER_KEY: NUMBER}
+
+
 def _tools() -> list[Tool]:
-    parameters = '{"type": "object", "properties": {"qxkey": {"type": "string"}}}'
+    kinds = {TEXT_KEY: "string", MORE_KEY: "string", NUMBER_KEY: "integer"}
+    properties = {key: {"type": kind} for key, kind in kinds.items()}
+    parameters = json.dumps({"type": "object", "properties": properties})
     return [Tool(name, "Looks.", parameters) for name, _, _ in (FIRST, SECOND)]

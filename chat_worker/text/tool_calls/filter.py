@@ -23,7 +23,7 @@ from chat_worker.text.tool_calls.readers.json_objects import (
 )
 from chat_worker.text.tool_calls.readers.named_json import read_named_json
 from chat_worker.text.tool_calls.readers.pythonic import read_pythonic
-from chat_worker.text.tool_calls.readers.reader import Found, Reader, skip_space
+from chat_worker.text.tool_calls.readers.reader import End, Found, Reader, skip_space
 from chat_worker.text.tool_calls.readers.tagged_parameters import read_tagged_parameters
 
 READERS: tuple[Reader, ...] = (
@@ -39,6 +39,8 @@ _FIRST_OF_OPENER = re.compile("[" + re.escape("".join({opener[0] for opener in O
 _BEGINNINGS = ("functions.", "function", "call:", "tool_call_id")
 # A held reply is read again after it has grown by this share, so that reading costs linear time.
 GROWTH = 8
+# Within so many characters it is sure whether calls may have begun.
+SEEN_CHARS = 1024
 
 
 class ToolCallFilter:
@@ -59,7 +61,8 @@ class ToolCallFilter:
         self._marks: Marks | None = None
         self._is_at_start = True
         self._is_between = False
-        self._n_read = 0
+        self._n_read = self._n_seen = 0
+        self._is_closed = False
         self._made: set[Call] = set()
         # Functionary writes names bare, on a line of their own.
         self._bare_names = tuple(
@@ -136,15 +139,15 @@ class ToolCallFilter:
         if not rest:
             self._held = ""
             return False
-        for separator in SEPARATORS:
-            if rest.startswith(separator):
-                self._held = rest[len(separator) :]
-                return True
         if not is_end and _begins_one_of(rest, (*SEPARATORS, *OPENERS)):
             return False
+        begun = _OPENER.match(rest)
+        separator = next((each for each in SEPARATORS if rest.startswith(each)), "")
+        if separator and begun is None:
+            self._held = rest[len(separator) :]
+            return True
         self._is_between = False
         self._held = rest
-        begun = _OPENER.match(rest)
         if begun is not None:
             self._open(begun[0], rest[begun.end() :])
         elif rest[0] in "{[":
@@ -152,16 +155,20 @@ class ToolCallFilter:
         return True
 
     def _in_calls(self, marks: Marks, *, is_end: bool) -> bool:
-        if not self._may_be_calls(marks, self._held):
+        if self._n_seen < SEEN_CHARS and not self._may_be_calls(marks, self._held):
             self._give_up(marks)
             return True
-        limit = self._held.find(marks.closer) if marks.closer else -1
-        is_due = limit >= 0 or not self._parallel
-        grown = len(self._held) - self._n_read
-        if not is_end and (not is_due or grown * GROWTH < self._n_read):
+        seen = max(self._n_seen - len(marks.closer), 0)
+        self._n_seen = len(self._held)
+        if marks.closer and not self._is_closed:
+            self._is_closed = marks.closer in self._held[seen:]
+        is_due = self._is_closed or not self._parallel
+        has_grown = (len(self._held) - self._n_read) * GROWTH >= self._n_read
+        if not is_end and not (is_due and has_grown):
             return False
         self._n_read = len(self._held)
-        found = self._read(limit if limit >= 0 else None)
+        limit = self._held.find(marks.closer) if self._is_closed else None
+        found = self._read(End(limit) if is_end else None)
         if found is not None:
             self._take(found)
             return True
@@ -169,8 +176,8 @@ class ToolCallFilter:
             self._give_up(marks)
         return is_end
 
-    def _read(self, limit: int | None) -> Found | None:
-        found = (reader(self._held, self._tools, limit) for reader in READERS)
+    def _read(self, end: End | None) -> Found | None:
+        found = (reader(self._held, self._tools, end) for reader in READERS)
         return next((each for each in found if each is not None), None)
 
     def _take(self, found: Found) -> None:
@@ -192,6 +199,10 @@ class ToolCallFilter:
             return True
         if begun[0] in "{[":
             return _may_be_json_calls(begun, self._tools)
+        inner = _OPENER.match(begun)
+        if inner is not None:
+            # Frames stand around calls, not around each other.
+            return BY_OPENER[inner[0]].is_part
         if begun[0] in "<]>" or begun.startswith("```"):
             return True
         word = re.match(r"[\w.:/-]+", begun)
@@ -205,7 +216,9 @@ class ToolCallFilter:
         self._begin(marks, opener + rest if marks.is_part else rest)
 
     def _begin(self, marks: Marks, held: str) -> None:
-        self._marks, self._held, self._n_read = marks, held, 0
+        self._marks, self._held = marks, held
+        self._n_read = self._n_seen = 0
+        self._is_closed = False
 
     def _give_up(self, marks: Marks) -> None:
         """No call: the mark is text, and behind it another may begin."""

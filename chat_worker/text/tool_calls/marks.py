@@ -72,7 +72,7 @@ BY_OPENER = {marks.opener: marks for marks in ALL}
 OPENERS = tuple(sorted(BY_OPENER, key=len, reverse=True))
 CLOSERS = tuple(sorted({marks.closer for marks in ALL if marks.closer}, key=len, reverse=True))
 # What may stand between and after calls.
-SEPARATORS = (",", ";", "]", "```", *CLOSERS)
+SEPARATORS = (*CLOSERS, "```", ",", ";", "]")
 # At the very beginning of a reply calls may also stand bare, or fenced.
 BARE = Marks("")
 FENCES = ("```json", "```tool_call", "```python", "```")

@@ -28,6 +28,13 @@ def typed(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
     return value
 
 
+def kinds_of(schema: Any, root: dict[str, Any]) -> frozenset[str]:
+    """Names of the JSON types that a value may have; empty if the schema does not say."""
+    if not isinstance(schema, dict):
+        return frozenset()
+    return frozenset[str]().union(*(_kinds(each) for each in _meant(schema, root, 0)))
+
+
 def _inner(value: Any, schema: dict[str, Any], root: dict[str, Any], depth: int) -> Any:
     match value:
         case dict():

@@ -34,7 +34,7 @@ def test_an_argument_that_the_template_does_not_know_is_named(
     ignored: list[str],
 ) -> None:
     asked = Generate(input=Conversation([Message("user", "hi")], template_kwargs=sent))
-    assert Dialect(tokenizer, template).ignored(asked) == ignored
+    assert Dialect(tokenizer, template).ignored(asked, holds_calls=False) == ignored
 
 
 def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> None:
@@ -43,12 +43,12 @@ def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> 
         return Generate(input=talk, constraint=constraint)
 
     dialect = Dialect(tokenizer, PLAIN)
-    assert dialect.ignored(asked()) == ["strict"]
-    assert dialect.ignored(asked(must_call=True)) == []
-    assert dialect.ignored(asked(constraint=Constraint("json_object"))) == []
+    assert dialect.ignored(asked(), holds_calls=False) == ["strict"]
+    assert dialect.ignored(asked(must_call=True), holds_calls=False) == []
+    assert dialect.ignored(asked(constraint=Constraint("json_object")), holds_calls=False) == []
     # A forced call leaves no text that could have a format.
     both = asked(must_call=True, constraint=Constraint("json_object"))
-    assert dialect.ignored(both) == ["response_format"]
+    assert dialect.ignored(both, holds_calls=False) == ["response_format"]
     demanded = dialect.demanded(both)
     assert demanded is not None
     assert demanded.kind == "tools"

@@ -1,20 +1,14 @@
-"""Tool calls in the forms that models write, in any chunking, and forced ones that always parse."""
+"""Tool calls in the forms that models write, in any chunking."""
 
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.backend import Tokenizer
-from chat_worker.constraints.grammar import Grammars
-from chat_worker.messages import Constraint
 from chat_worker.text.tool_calls.calls import Call, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.forms import Form, calls_or_answer, forced_calls, form_of
-from tests.unit.chat_worker.random_answers import answer
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -187,79 +181,3 @@ def test_a_call_that_never_ends_costs_linear_time() -> None:
         reader.push("x")
     endless = ["<tool_call>"] * 10_000 + ['<tool_call>{"arguments": {"a": "' + "x" * 1_500_000]
     assert read(endless) == ([], "".join(endless))
-
-
-@pytest.mark.parametrize(
-    ("template", "controls", "form"),
-    [
-        ("… <tool_call>\n{{ tool_call }} …", [], Form.HERMES),
-        ("… <tool_call> …", ["<tool_call>"], Form.PLAIN),
-        ('{"name": function name, "parameters": dictionary}', [], Form.LLAMA),
-        ("[TOOL_CALLS]", ["[TOOL_CALLS]"], Form.PLAIN),
-        ("", [], Form.PLAIN),
-    ],
-)
-def test_the_form_of_forced_calls_is_the_templates(
-    template: str, controls: list[str], form: Form
-) -> None:
-    assert form_of(template, controls) is form
-
-
-LONG: dict[str, Any] = {
-    "type": "object",
-    "properties": {"q": {"type": "string", "maxLength": 8}, "on": {"type": "boolean"}},
-    "required": ["q", "on"],
-    "additionalProperties": False,
-}
-
-
-NOTHING: dict[str, Any] = {"properties": {}, "additionalProperties": False}
-
-
-@pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("only", ["", "search"])
-def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
-    tokenizer: Tokenizer, form: Form, parallel: bool, only: str
-) -> None:
-    schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING, "a.b-c": {**LONG}}
-    grammar = forced_calls(form, schemas, only, parallel=parallel)
-    for seed in range(4):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
-        said = answer(tokenizer, constraint, seed)
-        reader = ToolCallFilter(Tools(schemas))
-        pieces = reader.push(said) + reader.flush()
-        assert not [piece for piece in pieces if isinstance(piece, Text)], said
-        calls = [piece for piece in pieces if isinstance(piece, Call)]
-        names = [call.name for call in calls]
-        assert 1 <= len(names) <= (8 if parallel else 1)
-        assert set(names) <= ({only} if only else set(schemas))
-        for call in calls:
-            jsonschema.validate(json.loads(call.arguments), schemas[call.name])
-
-
-@pytest.mark.parametrize("form", list(Form))
-def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
-    tokenizer: Tokenizer, form: Form
-) -> None:
-    schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING}
-    wanted = {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}},
-        "required": ["sure"],
-        "additionalProperties": False,
-    }
-    grammar = calls_or_answer(form, schemas, wanted, parallel=True)
-    n_calls = n_answers = 0
-    for seed in range(16):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
-        reader = ToolCallFilter(Tools(schemas))
-        pieces = reader.push(answer(tokenizer, constraint, seed)) + reader.flush()
-        begun = [piece for piece in pieces if isinstance(piece, Call)]
-        text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
-        assert bool(text) is not bool(begun)
-        n_calls, n_answers = n_calls + bool(begun), n_answers + bool(text)
-        if text:
-            jsonschema.validate(json.loads(text), wanted)
-    assert n_calls
-    assert n_answers

@@ -5,30 +5,30 @@ import re
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.readers.reader import Found
+from chat_worker.text.tool_calls.readers.reader import End, Found
 
 HEAD = re.compile(r"\s*(?:<\|tool_call>)?\s*call:(?P<name>[\w.:-]{1,256})(?=\{)")
 QUOTE = '<|"|>'
 TAIL = re.compile(r"\s*<tool_call\|>")
 
 
-def read_gemma(text: str, tools: Tools, limit: int | None) -> Found | None:
+def read_gemma(text: str, tools: Tools, end: End | None) -> Found | None:
     calls: list[Call] = []
     at = 0
     while begun := HEAD.match(text, at):
-        end = text.find("<tool_call|>", begun.end())
-        if end < 0:
+        closer = text.find("<tool_call|>", begun.end())
+        if closer < 0:
             break
         try:
-            arguments, _ = read_json(_as_json(text[begun.end() : end]), 0, may_be_cut=False)
+            arguments, _ = read_json(_as_json(text[begun.end() : closer]), 0, may_be_cut=False)
         except NotJson:
             return None
         call = tools.call(begun["name"], arguments)
         if call is None:
             return None
         calls.append(call)
-        tail = TAIL.match(text, end)
-        at = tail.end() if tail else end
+        tail = TAIL.match(text, closer)
+        at = tail.end() if tail else closer
     return Found(calls, at) if calls else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.readers.reader import Found, skip_space
+from chat_worker.text.tool_calls.readers.reader import End, Found, skip_space
 
 NAME_KEYS = ("name", "tool_name", "function", "tool")
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params")
@@ -18,11 +18,11 @@ FORGOTTEN_ENDS = ("", "}", "]", "}]")
 _decoder = json.JSONDecoder(strict=False)
 
 
-def read_json_objects(text: str, tools: Tools, limit: int | None) -> Found | None:
+def read_json_objects(text: str, tools: Tools, end: End | None) -> Found | None:
     calls: list[Call] = []
-    at = end = skip_space(text, 0)
+    at = behind_all = skip_space(text, 0)
     while at < len(text) and text[at] in "{[":
-        read = _value(text, at, limit)
+        read = _value(text, at, end)
         if read is None:
             break
         value, behind = read
@@ -31,19 +31,21 @@ def read_json_objects(text: str, tools: Tools, limit: int | None) -> Found | Non
             return None
         calls += [call for call in found if call is not None]
         # Too many braces are as frequent as too few.
-        end = skip_space(text, behind, "}]")
-        at = skip_space(text, end, ";,")
-    return Found(calls, end) if calls else None
+        behind_all = skip_space(text, behind, "}]")
+        at = skip_space(text, behind_all, ";,")
+    return Found(calls, behind_all) if calls else None
 
 
-def _value(text: str, at: int, limit: int | None) -> tuple[Any, int] | None:
+def _value(text: str, at: int, end: End | None) -> tuple[Any, int] | None:
     try:
         return _decoder.raw_decode(text, at)
     except (ValueError, RecursionError):
         pass
-    if limit is not None:
+    if end is None:
+        return None
+    if end.limit is not None:
         try:
-            return read_json(text[:limit], at, may_be_cut=False)
+            return read_json(text[: end.limit], at, may_be_cut=False)
         except NotJson:
             return None
     for ending in FORGOTTEN_ENDS[1:]:

@@ -9,7 +9,7 @@ import re
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.readers.reader import Found
+from chat_worker.text.tool_calls.readers.reader import End, Found
 
 _NAME = r"(?P<name>[\w.:/-]{1,256}?)"
 # What stands before the arguments, by the models that write it.
@@ -34,16 +34,16 @@ TAIL = re.compile(
 _decoder = json.JSONDecoder(strict=False)
 
 
-def read_named_json(text: str, tools: Tools, limit: int | None) -> Found | None:
+def read_named_json(text: str, tools: Tools, end: End | None) -> Found | None:
     calls: list[Call] = []
     at = 0
-    while (read := _one(text, at, tools, limit)) is not None:
+    while (read := _one(text, at, tools, end)) is not None:
         call, at = read
         calls.append(call)
     return Found(calls, at) if calls else None
 
 
-def _one(text: str, at: int, tools: Tools, limit: int | None) -> tuple[Call, int] | None:
+def _one(text: str, at: int, tools: Tools, end: End | None) -> tuple[Call, int] | None:
     for head in HEADS:
         begun = head.match(text, at)
         if begun is None or begun["name"] not in tools or begun.end() >= len(text):
@@ -51,16 +51,16 @@ def _one(text: str, at: int, tools: Tools, limit: int | None) -> tuple[Call, int
         if text[begun.end()] != "{":
             continue
         try:
-            arguments, end = _decoder.raw_decode(text, begun.end())
+            arguments, behind = _decoder.raw_decode(text, begun.end())
         except (ValueError, RecursionError):
-            if limit is None:
+            if end is None or end.limit is None:
                 continue
             try:
-                arguments, end = read_json(text[:limit], begun.end(), may_be_cut=False)
+                arguments, behind = read_json(text[: end.limit], begun.end(), may_be_cut=False)
             except NotJson:
                 continue
         call = tools.call(begun["name"], arguments)
-        tail = TAIL.match(text, end)
+        tail = TAIL.match(text, behind)
         if call is not None:
-            return call, tail.end() if tail else end
+            return call, tail.end() if tail else behind
     return None

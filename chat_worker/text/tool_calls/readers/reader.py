@@ -14,13 +14,23 @@ class Found:
     end: int
 
 
+@dataclass(frozen=True)
+class End:
+    """The reply has ended, so what is badly written may be mended.
+
+    Args:
+        limit: where the mark stands that ends the calls; None: there is none.
+    """
+
+    limit: int | None = None
+
+
 class Reader(Protocol):
-    def __call__(self, text: str, tools: Tools, limit: int | None) -> Found | None:
+    def __call__(self, text: str, tools: Tools, end: End | None) -> Found | None:
         """The calls at the beginning of `text`, all of them whole and of offered tools.
 
         Args:
-            limit: where the mark stands that ends the calls, at its earliest: up to there what is
-                badly written is mended; None: there is no such mark, and nothing is mended.
+            end: None while more text may come: then what is found must not depend on it.
         Returns:
             None if there is no call, or not yet a whole one.
         """

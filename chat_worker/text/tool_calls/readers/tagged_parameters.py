@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.readers.reader import Found
+from chat_worker.text.tool_calls.readers.reader import End, Found
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,18 @@ ITEMS = re.compile(rf"\s*(?:{_MM}<item>.*?{_MM}</item>\s*)+", re.S)
 CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.S)
 
 
-def read_tagged_parameters(text: str, tools: Tools, limit: int | None) -> Found | None:
-    return next((found for tags in KINDS if (found := _read(text, tools, limit, tags))), None)
+def read_tagged_parameters(text: str, tools: Tools, end: End | None) -> Found | None:
+    return next((found for tags in KINDS if (found := _read(text, tools, end, tags))), None)
 
 
-def _read(text: str, tools: Tools, limit: int | None, tags: Tags) -> Found | None:
+def _read(text: str, tools: Tools, end: End | None, tags: Tags) -> Found | None:
     calls: list[Call] = []
     at = 0
     while begun := tags.call.match(text, at):
         name = begun["name"].strip()
         if name not in tools:
             break
-        span = _span(text, begun.end(), limit, tags)
+        span = _span(text, begun.end(), end, tags)
         if span is None:
             break
         inner_end, behind = span
@@ -113,17 +113,22 @@ def _read(text: str, tools: Tools, limit: int | None, tags: Tags) -> Found | Non
     return Found(calls, at) if calls else None
 
 
-def _span(text: str, at: int, limit: int | None, tags: Tags) -> tuple[int, int] | None:
-    """Where a call's arguments end, and where the call does: at its own mark, at the next call, or
-    at the mark that ends all calls."""
-    following = next((m.start() for m in tags.call.finditer(text, at)), len(text))
-    ends = list(tags.call_end.finditer(text, at, following))
-    if ends:
-        # A value may hold the mark too; what stands behind the last one belongs to no value.
-        return ends[-1].start(), ends[-1].end()
-    if following < len(text):
-        return following, following
-    return (limit, limit) if limit is not None and limit >= at else None
+def _span(text: str, at: int, end: End | None, tags: Tags) -> tuple[int, int] | None:
+    """Where a call's arguments end, and where the call does."""
+    for mark in tags.call_end.finditer(text, at):
+        inside = text[at : mark.start()]
+        # A value may hold the mark too: then no value ends before it.
+        if not inside.strip() or tags.value_end.search(inside):
+            return mark.start(), mark.end()
+    if end is None:
+        return None
+    # Its end was forgotten: it ends where the next one begins, or all calls do.
+    limit = len(text) if end.limit is None else end.limit
+    following = next((m.start() for m in tags.call.finditer(text, at, limit)), limit)
+    last = next((m for m in tags.call_end.finditer(text, at, following)), None)
+    if last is not None:
+        return last.start(), last.end()
+    return (following, following) if following < len(text) else None
 
 
 def _arguments(text: str, known: list[str], tags: Tags) -> dict[str, Any]:
