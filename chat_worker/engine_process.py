@@ -70,8 +70,10 @@ class _Model:
     def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
-        self._encoder = PromptEncoder(backend.tokenizer, _template(backend))
-        dialect = Dialect(backend.tokenizer, backend.template or "")
+        template = _template(backend)
+        self._encoder = PromptEncoder(backend.tokenizer, template)
+        written = template.traits.written if template is not None else ("", "")
+        dialect = Dialect(backend.tokenizer, backend.template or "", written)
         self._preparer = Preparer(
             spec, backend.tokenizer, self._encoder, dialect, backend.runner.limits
         )

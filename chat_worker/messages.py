@@ -127,10 +127,15 @@ class Sampling(Struct, kw_only=True):
 
 
 class Constraint(Struct):
-    """What the answer must follow; "tools" is a Lark grammar of calls, made by us."""
+    """What the answer must follow; "tools" is a Lark grammar of calls, made by us.
+
+    Args:
+        has_raw_texts: of a grammar of calls: some of it is no JSON.
+    """
 
     kind: Literal["json_object", "json_schema", "regex", "grammar", "tools"]
     text: str = ""
+    has_raw_texts: bool = False
 
 
 class Generate(Struct, tag="generate", kw_only=True):

@@ -1,6 +1,6 @@
 """From a request's text to sequences that the engine can run: the front's half of the work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -22,7 +22,7 @@ from chat_worker.messages import (
     Sampling,
     Tool,
 )
-from chat_worker.text.dialect import Dialect
+from chat_worker.text.dialect import Dialect, ReplyPlan
 from chat_worker.text.prompt import Check, PromptEncoder, unchecked
 from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_text, fit_tokens
@@ -84,13 +84,14 @@ class Preparer:
         if request.constraint is not None:
             # By itself, so that a refusal names the format and not a grammar of ours.
             self._grammars.start(request.constraint)
-        plan = self._dialect.plan(self._with_system_prompt(request))
+        request = self._with_system_prompt(request)
+        plan = self._planned(request)
         demanded = plan.demanded
         # A format was tried above.
         if demanded and demanded.kind == "tools" and isinstance(request.input, Conversation):
             self._check_calls(demanded, request.input)
         check()
-        fitted = self._fit(plan.request, check)
+        fitted = self._fit(request, check)
         check()
         form = plan.begun(fitted.tokens)
         n_prompt = len(fitted.tokens)
@@ -101,8 +102,7 @@ class Preparer:
         end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
 
         def constraint() -> Enforced | None:
-            answer = None if demanded is None else self._grammars.start(demanded)
-            return plan.after_thinking(form, answer)
+            return plan.constraint(form, self._grammars.start)
 
         sequences = [
             Sequence(
@@ -123,19 +123,29 @@ class Preparer:
         echo = b"".join(pieces) if request.echo else b""
         return Prepared(sequences, fitted, form, echo, plan.ignored)
 
-    def completed(self, conversation: Conversation) -> Conversation:
-        """The conversation with what this server adds: its system prompt if there is none, and the
-        tools if the model's template does not tell of them."""
-        return self._dialect.telling_tools(self._prompted(conversation))
+    def _planned(self, request: Generate) -> ReplyPlan:
+        plan = self._dialect.plan(request)
+        if plan.once_begun is not None:
+            try:
+                self._grammars.start(plan.once_begun)
+            except InvalidRequest:
+                # Who may call need not be held, so that no tool is refused for its schema.
+                is_strict = isinstance(request.input, Conversation) and any(
+                    tool.strict for tool in request.input.tools
+                )
+                ignored = [*plan.ignored, "strict"] if is_strict else plan.ignored
+                return replace(plan, once_begun=None, ignored=ignored)
+        return plan
 
     def _with_system_prompt(self, request: Generate) -> Generate:
         if not isinstance(request.input, Conversation):
             return request
         if not request.input.messages:
             raise InvalidRequest(ErrorText("messages_empty"), param="messages")
-        return msgspec.structs.replace(request, input=self._prompted(request.input))
+        return msgspec.structs.replace(request, input=self.completed(request.input))
 
-    def _prompted(self, conversation: Conversation) -> Conversation:
+    def completed(self, conversation: Conversation) -> Conversation:
+        """The conversation with this server's system prompt, if it has none."""
         prompt = self._spec.default_system_prompt
         has_own = any(m.role in ("system", "developer") for m in conversation.messages)
         if not prompt or has_own:

@@ -5,20 +5,19 @@ decoded unconstrained. Grammars come from strangers, so their size and the work 
 bounded.
 """
 
-import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
 import llguidance
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from chat_worker.backend import Tokenizer
-from chat_worker.constraints.schemas import closed
+from chat_worker.constraints.compile import LIMITS, PARAMS, grammar_of
+from chat_worker.constraints.numbers import NumberEnd, continues_number
+from chat_worker.constraints.refusals import refusal
 from chat_worker.engine.sampling import ConstraintFailed, Row
 from chat_worker.messages import Constraint
 from protos.error_texts import ErrorText
@@ -26,37 +25,28 @@ from protos.errors import BackendFailure, InvalidRequest
 
 MAX_GRAMMAR_CHARS = 128 * 1024
 MAX_KEPT_GRAMMARS = 32
-MAX_PLACES = 500
-# llguidance's word for a state in which no token is allowed.
-DEAD_END = "NoExtension"
-# About 20 ms to build a lexer, 15 ms and 3 ms for a mask (llguidance's own figures).
-LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
-    step_lexer_fuel=200_000,
-    step_max_items=50_000,
-    max_grammar_size=200_000,
-    verbose_errors=False,
-)
-PARAMS = {
-    "json_object": "response_format",
-    "json_schema": "response_format",
-    "regex": "regex",
-    "grammar": "grammar",
-    "tools": "tools",
-}
-# Keywords of a schema under which other schemas lie: one, a list of them, or one by name.
-INNER = ("items", "additionalProperties", "not", "contains", "if", "then", "else")
-INNER_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-INNER_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+JSON_KINDS = ("json_object", "json_schema", "tools")
 
 
 class GrammarConstraint:
-    """One answer's state in a grammar; an `engine.sampling.Constraint`."""
+    """One answer's state in a grammar; an `engine.sampling.Constraint`.
 
-    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+    Args:
+        tokenizer: whose tokens the answer is made of.
+        continues_number: the tokens that a number goes on with, where the answer is JSON.
+    """
+
+    def __init__(
+        self,
+        matcher: LLMatcher,
+        tokenizer: Tokenizer,
+        continues_number: NDArray[np.bool_] | None = None,
+    ) -> None:
         self._matcher = matcher
-        self._words = np.zeros((n_vocab + 31) // 32, np.int32)
-        self._n_vocab = n_vocab
+        self._tokenizer = tokenizer
+        self._words = np.zeros((tokenizer.n_vocab + 31) // 32, np.int32)
+        self._continues_number = continues_number
+        self._number_end = NumberEnd()
 
     @property
     def is_complete(self) -> bool:
@@ -68,6 +58,8 @@ class GrammarConstraint:
     def accept(self, token: int) -> None:
         if not self._matcher.consume_token(token):
             raise ConstraintFailed(self._matcher.get_error())
+        if self._continues_number is not None:
+            self._number_end.follow(self._tokenizer.piece(token))
 
     def rehearse(self) -> None:
         """Go two steps as an answer might, to find out what cannot be followed before one begins.
@@ -85,8 +77,14 @@ class GrammarConstraint:
         if self._matcher.is_error():
             # The mask of a dead end allows the end, as if the answer were complete.
             raise ConstraintFailed(self._matcher.get_error())
-        bits = np.unpackbits((~words).view(np.uint8), count=self._n_vocab, bitorder="little")
-        return bits.view(np.bool_)
+        n_vocab = self._tokenizer.n_vocab
+        bits = np.unpackbits((~words).view(np.uint8), count=n_vocab, bitorder="little")
+        forbidden = bits.view(np.bool_)
+        if self._continues_number is not None and self._number_end.must_come:
+            without = forbidden | self._continues_number
+            # In the middle of an exponent there is nothing but digits.
+            return forbidden if without.all() else without
+        return forbidden
 
 
 class Grammars:
@@ -97,6 +95,7 @@ class Grammars:
         # One at a time compiles, as they share what is kept; each is bounded.
         self._compiling = threading.Lock()
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._continues_number: NDArray[np.bool_] | None = None
 
     @property
     def n_kept(self) -> int:
@@ -115,7 +114,7 @@ class Grammars:
                 ErrorText("grammar_too_long", most_ki=MAX_GRAMMAR_CHARS // 1024), param=param
             )
         try:
-            grammar = _grammar(constraint, param)
+            grammar = grammar_of(constraint, param)
         except RecursionError:
             raise InvalidRequest(ErrorText("schema_too_deep"), param=param) from None
         with self._compiling:
@@ -126,21 +125,24 @@ class Grammars:
                 if len(self._kept) > MAX_KEPT_GRAMMARS:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(grammar)
-            return self._begin(matcher)
+            return self._begin(matcher, constraint)
 
     def _compiled(self, constraint: Constraint, grammar: str) -> LLMatcher:
         param = PARAMS[constraint.kind]
         matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
         if matcher.is_error():
-            raise _refusal(constraint, param, matcher.get_error())
+            raise refusal(constraint, param, matcher.get_error())
         try:
-            self._begin(matcher).rehearse()
+            self._begin(matcher, constraint).rehearse()
         except ConstraintFailed as error:
-            raise _refusal(constraint, param, str(error)) from error
+            raise refusal(constraint, param, str(error)) from error
         return matcher
 
-    def _begin(self, matcher: LLMatcher) -> GrammarConstraint:
-        return GrammarConstraint(matcher.deep_copy(), self._tokenizer.n_vocab)
+    def _begin(self, matcher: LLMatcher, constraint: Constraint) -> GrammarConstraint:
+        is_json = constraint.kind in JSON_KINDS and not constraint.has_raw_texts
+        return GrammarConstraint(
+            matcher.deep_copy(), self._tokenizer, self._continues_number if is_json else None
+        )
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
@@ -151,19 +153,9 @@ class Grammars:
             n_vocab=self._tokenizer.n_vocab,
             eos_token=sorted(self._tokenizer.end_tokens),
         )
+        self._continues_number = continues_number(source.tokens)
         source.tokens.clear()  # copied; the wrapper keeps `source` to encode with
         return built
-
-
-def answer_schema(constraint: Constraint) -> dict[str, Any]:
-    """What an answer in JSON must follow.
-
-    Raises:
-        InvalidRequest: that is no JSON object itself.
-    """
-    if constraint.kind == "json_object":
-        return {"type": "object"}
-    return closed(_parsed(constraint.text, PARAMS[constraint.kind]))
 
 
 class _Vocabulary:
@@ -185,96 +177,3 @@ class _Vocabulary:
 
     def __call__(self, text: bytes) -> list[int]:
         return self._tokenizer.encode(text.decode("utf-8", "replace"), parse_control=False)
-
-
-def _grammar(constraint: Constraint, param: str) -> str:
-    match constraint.kind:
-        case "regex":
-            return LLMatcher.grammar_from_regex(constraint.text)
-        case "grammar" | "tools":
-            return LLMatcher.grammar_from_lark(constraint.text)
-        case "json_object" | "json_schema":
-            return _json_grammar(answer_schema(constraint))
-
-
-def _json_grammar(schema: dict[str, Any]) -> str:
-    return LLMatcher.grammar_from_json_schema(
-        schema,
-        # As json.dumps writes it, and as models learnt it. Free white space would let a model that
-        # is unsure write line breaks until its tokens are used up.
-        overrides={"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "},
-    )
-
-
-def _parsed(text: str, param: str) -> dict[str, Any]:
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(ErrorText("schema_not_json"), param=param) from error
-    if not isinstance(schema, dict):
-        raise InvalidRequest(ErrorText("schema_not_object"), param=param)
-    return schema
-
-
-def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
-    reason = _in_short(reason)
-    if constraint.kind != "json_schema":
-        return InvalidRequest(
-            ErrorText("constraint_refused", kind=constraint.kind, detail=reason), param=param
-        )
-    try:
-        place, reason = _culprit(_parsed(constraint.text, param), reason)
-    except RecursionError:
-        place, reason = "#", ErrorText("nested_too_deeply")
-    return InvalidRequest(
-        ErrorText("schema_refused_at", place=place, detail=reason),
-        param=param,
-        suggestions=(ErrorText("leave_keyword_out"), ErrorText("use_other_keyword")),
-    )
-
-
-def _in_short(complaint: str) -> str:
-    """One line of it: what is wrong with a regular expression comes last, drawings of it before."""
-    if DEAD_END in complaint:
-        return ErrorText("nothing_satisfies")
-    if "coerce_one_of" in complaint:
-        return ErrorText("one_of_overlaps")
-    lines = complaint.split("\n")
-    found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (found[-1] if found else lines[0])[:200]
-
-
-def _culprit(schema: dict[str, Any], reason: str) -> tuple[str, str]:
-    """The deepest inner schema that fails by itself, and why; the root if none does."""
-    place = "#"
-    n_left = MAX_PLACES
-    found = True
-    while found:
-        found = False
-        for name, inner in _inner_schemas(schema):
-            n_left -= 1
-            if n_left < 0:
-                break
-            complaint = LLMatcher.validate_grammar(_json_grammar(inner), limits=LIMITS)
-            # A reference is to the root, which the inner schema has not got.
-            if complaint and "$ref" not in json.dumps(inner):
-                place, reason = f"{place}/{name}", _in_short(complaint)
-                schema, found = inner, True
-                break
-    return place[:200], reason
-
-
-def _inner_schemas(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key in INNER:
-        if isinstance(inner := schema.get(key), dict):
-            yield key, inner
-    for key in INNER_LISTS:
-        listed = schema.get(key)
-        for index, inner in enumerate(listed if isinstance(listed, list) else ()):
-            if isinstance(inner, dict):
-                yield f"{key}/{index}", inner
-    for key in INNER_NAMED:
-        named = schema.get(key)
-        for name, inner in named.items() if isinstance(named, dict) else ():
-            if isinstance(inner, dict):
-                yield f"{key}/{name}", inner

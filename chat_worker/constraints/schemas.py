@@ -1,41 +1,267 @@
-"""JSON schemas as a grammar should hold a model to them."""
+"""JSON schemas as a grammar should hold a model to them.
 
+Three things are changed, none of which makes a valid answer invalid for the client's schema:
+
+- Objects are closed unless the schema says otherwise, and what is long without a bound gets one. A
+  model that is unsure would go on until its tokens are used up.
+- Keywords that no answer of ours depends on are left out and named, rather than refused.
+- `oneOf` is held as `anyOf`; it is named too, unless its branches plainly exclude each other.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from llguidance import LLMatcher
+
+Schema = dict[str, Any]
+
 NAMED = ("properties", "$defs", "definitions", "patternProperties")
-LISTS = ("anyOf", "oneOf", "prefixItems")
-SINGLE = ("items",)
+LISTED = ("prefixItems",)
+SINGLE = ("items", "additionalProperties", "contains", "if", "then", "else")
+COMBINED = ("allOf", "anyOf", "oneOf")
+# Keywords that only say more about values that are there anyway.
+WITHOUT_EFFECT = frozenset({"propertyNames", "uniqueItems", "unevaluatedProperties"})
+# Keywords whose value may be null and mean that.
+NULL_IS_A_VALUE = frozenset({"const", "default", "enum", "examples"})
+DRAFTS = ("http://json-schema.org/", "https://json-schema.org/")
+
+MAX_STRING_CHARS = 65_536
+MAX_ITEMS = 1_000
+MAX_PROPERTIES = 100
+# For a property that a schema demands and does not describe.
+SCALAR: Schema = {"type": ["string", "number", "boolean", "null"], "maxLength": 1_000}
+# References that are replaced by what they mean; further ones stay, and are held for themselves.
+MAX_INLINED = 100
 
 
-def closed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema, its objects having the properties that it names and no others, unless it says.
+@dataclass(frozen=True)
+class Enforceable:
+    """A schema to compile, and the keywords of the client's that it leaves out."""
 
-    What follows it follows `schema` too. An unsure model would go on inventing properties until
-    its tokens are used up.
+    schema: Schema
+    ignored: tuple[str, ...] = ()
+
+
+def enforceable(schema: Schema) -> Enforceable:
+    """What a model's JSON is held to, so that it follows `schema`."""
+    reader = _Reader(schema)
+    held = reader.held(schema)
+    return Enforceable(held, tuple(sorted(reader.ignored)))
+
+
+def arguments_schema(parameters: Schema) -> Schema:
+    """What the arguments of a tool are held to: an object in any case, empty if nothing is said."""
+    return enforceable(parameters | {"type": "object"}).schema
+
+
+class _Reader:
     """
-    # Each part of an allOf sees the properties of the others as strange ones.
-    return schema if _has_all_of(schema) else _closed(schema)
+    Args:
+        root: the schema that references start from.
+    """
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._n_inlined = 0
+        self.ignored: set[str] = set()
+
+    def held(self, schema: Any, outer: frozenset[str] = frozenset()) -> Any:
+        """
+        Args:
+            outer: properties that schemas beside this one allow in the same object.
+        """
+        if not isinstance(schema, dict):
+            return schema
+        found = self._cleaned(schema)
+        if outer and "$ref" in found:
+            # What it refers to is closed for itself, and knows nothing of the schemas beside it.
+            target = self._target(found["$ref"])
+            if target is None or self._n_inlined >= MAX_INLINED:
+                return found
+            self._n_inlined += 1
+            siblings = {key: value for key, value in found.items() if key != "$ref"}
+            return self.held({**target, **siblings}, outer)
+        names = outer | self._names(found, set())
+        self._hold_parts(found, outer, names)
+        if _is_of_objects(found):
+            # Who describes properties means an object, though others would be valid too.
+            found.setdefault("type", "object")
+            self._close(found, names)
+        return _bounded(found)
+
+    def _cleaned(self, schema: Schema) -> Schema:
+        found = {
+            key: value
+            for key, value in schema.items()
+            if value is not None or key in NULL_IS_A_VALUE
+        }
+        for key in WITHOUT_EFFECT & found.keys():
+            self._ignore(found, key)
+        if found.get("not") == {}:
+            self._ignore(found, "not")
+        if not _is_known_format(found.get("format")):
+            self._ignore(found, "format")
+        if "$schema" in found and not str(found["$schema"]).startswith(DRAFTS):
+            self._ignore(found, "$schema")
+        if "oneOf" in found and not self._are_exclusive(found["oneOf"]):
+            self.ignored.add("oneOf")
+        return found
+
+    def _ignore(self, schema: Schema, key: str) -> None:
+        del schema[key]
+        self.ignored.add(key)
+
+    def _hold_parts(self, found: Schema, outer: frozenset[str], names: frozenset[str]) -> None:
+        for key in NAMED:
+            if isinstance(named := found.get(key), dict):
+                found[key] = {name: self.held(inner) for name, inner in named.items()}
+        for key in LISTED:
+            if isinstance(listed := found.get(key), list):
+                found[key] = [self.held(inner) for inner in listed]
+        for key in SINGLE:
+            if key in found:
+                found[key] = self.held(found[key])
+        # Another branch's properties are none of this branch's.
+        common = outer | _properties(found) | self._names_of_list(found.get("allOf"), set())
+        for key, seen in (("allOf", names), ("anyOf", common), ("oneOf", common)):
+            if isinstance(listed := found.get(key), list):
+                found[key] = [self.held(inner, seen) for inner in listed]
+
+    def _close(self, found: Schema, names: frozenset[str]) -> None:
+        if "additionalProperties" in found or "patternProperties" in found:
+            return
+        own = found.get("properties")
+        described = dict(own) if isinstance(own, dict) else {}
+        demanded = found.get("required")
+        for name in demanded if isinstance(demanded, list) else ():
+            if isinstance(name, str) and name not in names:
+                described.setdefault(name, SCALAR)
+        # The schemas beside this one say what these may be.
+        for name in sorted(names):
+            described.setdefault(name, {})
+        found["properties"] = described
+        found["additionalProperties"] = False
+
+    def _names(self, schema: Any, followed: set[str]) -> frozenset[str]:
+        """Properties that a schema describes, in its combined parts too.
+
+        Args:
+            followed: references that were looked at already.
+        """
+        if not isinstance(schema, dict):
+            return frozenset()
+        found = _properties(schema)
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            found |= self._names(self._target(reference), followed)
+        return found.union(*(self._names_of_list(schema.get(key), followed) for key in COMBINED))
+
+    def _names_of_list(self, listed: Any, followed: set[str]) -> frozenset[str]:
+        inner = listed if isinstance(listed, list) else []
+        return frozenset[str]().union(*(self._names(each, followed) for each in inner))
+
+    def _target(self, reference: Any) -> Schema | None:
+        """What a reference within the schema means; None for others."""
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return None
+        found: Any = self._root
+        for step in reference.removeprefix("#").removeprefix("/").split("/"):
+            key = step.replace("~1", "/").replace("~0", "~")
+            if step:
+                found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else None
+
+    def _are_exclusive(self, branches: Any) -> bool:
+        """Whether plainly no value follows two of them: by type, or by a constant that each
+        demands."""
+        if not isinstance(branches, list):
+            return False
+        marks = [self._mark(branch) for branch in branches]
+        return all(_differ(one, other) for i, one in enumerate(marks) for other in marks[i + 1 :])
+
+    def _mark(self, branch: Any) -> Mapping[str, frozenset[str]]:
+        """What tells a branch from others: its types and the constants of demanded properties."""
+        if isinstance(branch, dict) and "$ref" in branch:
+            branch = self._target(branch["$ref"])
+        if not isinstance(branch, dict):
+            return {}
+        marks = {"": _kinds(branch)}
+        demanded = branch.get("required")
+        properties = branch.get("properties")
+        if isinstance(demanded, list) and isinstance(properties, dict):
+            constants = ((name, _constants(properties.get(name))) for name in map(str, demanded))
+            marks |= {f"/{name}": values for name, values in constants if values}
+        return {name: values for name, values in marks.items() if values}
 
 
-def _closed(schema: Any) -> Any:
+def _differ(one: Mapping[str, frozenset[str]], other: Mapping[str, frozenset[str]]) -> bool:
+    return any(not one[name] & other[name] for name in one.keys() & other.keys())
+
+
+def _kinds(schema: Schema) -> frozenset[str]:
+    """Types of the values that follow a schema, or the values themselves if it lists them."""
+    if constants := _constants(schema):
+        return constants
+    kinds = schema.get("type")
+    if isinstance(kinds, str):
+        kinds = [kinds]
+    if not isinstance(kinds, list):
+        return frozenset({"object"}) if isinstance(schema.get("properties"), dict) else frozenset()
+    # An integer is a number too.
+    return frozenset("number" if kind == "integer" else str(kind) for kind in kinds)
+
+
+def _constants(schema: Any) -> frozenset[str]:
     if not isinstance(schema, dict):
-        return schema
-    found = dict(schema)
-    for key in NAMED:
-        if isinstance(named := found.get(key), dict):
-            found[key] = {name: _closed(inner) for name, inner in named.items()}
-    for key in LISTS:
-        if isinstance(listed := found.get(key), list):
-            found[key] = [_closed(inner) for inner in listed]
-    for key in SINGLE:
-        if key in found:
-            found[key] = _closed(found[key])
-    if isinstance(found.get("properties"), dict) and "patternProperties" not in found:
-        found.setdefault("additionalProperties", False)
-    return found
+        return frozenset()
+    if "const" in schema:
+        return frozenset({repr(schema["const"])})
+    listed = schema.get("enum")
+    return frozenset(map(repr, listed)) if isinstance(listed, list) else frozenset()
 
 
-def _has_all_of(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "allOf" in value or any(map(_has_all_of, value.values()))
-    return isinstance(value, list) and any(map(_has_all_of, value))
+def _properties(schema: Schema) -> frozenset[str]:
+    named = schema.get("properties")
+    return frozenset(named) if isinstance(named, dict) else frozenset()
+
+
+def _is_of_objects(schema: Schema) -> bool:
+    return "object" in _types(schema) or any(key in schema for key in ("properties", "required"))
+
+
+def _types(schema: Schema) -> list[Any]:
+    kinds = schema.get("type")
+    return kinds if isinstance(kinds, list) else [kinds]
+
+
+def _bounded(schema: Schema) -> Schema:
+    return dict(_bounds(schema)) | schema
+
+
+def _bounds(schema: Schema) -> Iterator[tuple[str, int]]:
+    kinds = _types(schema)
+    if "string" in kinds and not schema.keys() & {"pattern", "format", "enum", "const"}:
+        yield "maxLength", max(MAX_STRING_CHARS, _number(schema.get("minLength")))
+    if "array" in kinds:
+        yield "maxItems", max(MAX_ITEMS, _number(schema.get("minItems")))
+    if "object" in kinds and schema.get("additionalProperties", True) is not False:
+        named = len(_properties(schema))
+        yield "maxProperties", max(MAX_PROPERTIES, named, _number(schema.get("minProperties")))
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+@functools.cache
+def _is_known(name: str) -> bool:
+    grammar = LLMatcher.grammar_from_json_schema({"type": "string", "format": name})
+    return not LLMatcher.validate_grammar(grammar)
+
+
+def _is_known_format(name: Any) -> bool:
+    # Names of formats are short; what is not a name is the grammar's to refuse.
+    return not isinstance(name, str) or (len(name) <= 64 and _is_known(name))

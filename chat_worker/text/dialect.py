@@ -4,28 +4,22 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from chat_worker.backend import Tokenizer
-from chat_worker.constraints.grammar import answer_schema
+from chat_worker.constraints.calls_once_begun import CallsOnceBegun
+from chat_worker.constraints.compile import answer_schema, ignored_keywords
+from chat_worker.constraints.grammar import GrammarConstraint
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import Constraint as Enforced
-from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
+from chat_worker.messages import Constraint, Conversation, Generate, Tool
 from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyForm, schema_of
-from chat_worker.text.template import function_of
-from chat_worker.text.tool_calls.filter import MARKERS
-from chat_worker.text.tool_calls.forms import (
-    calls_or_answer,
-    forced_calls,
-    form_of,
-    takes_tools,
-    told,
-)
+from chat_worker.text.tool_calls.grammars import CallGrammars
+from chat_worker.text.tool_calls.marks import SHOWN
+from chat_worker.text.tool_calls.notation import notation_of
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
@@ -38,17 +32,18 @@ class ReplyPlan:
     """What one request means to one model.
 
     Args:
-        request: its conversation tells of the tools, as this model has to be told.
         demanded: the grammar that the answer must follow: the request's own, that of forced calls,
             or one that leaves the choice between both to the model. None: it is free.
+        once_begun: the grammar of calls that the model may begin or not; None: there are none, or
+            nothing tells when they begin.
         form: what the reply may hold; whether the prompt begins the thinking is said by `begun`.
         thinking_budget: most tokens of thinking; None: no limit.
         ignored: names of what the request asks for and this model does not do.
     """
 
     dialect: "Dialect"
-    request: Generate
     demanded: Constraint | None
+    once_begun: Constraint | None
     form: ReplyForm
     thinking_budget: int | None
     ignored: list[str]
@@ -58,10 +53,21 @@ class ReplyPlan:
         begins = self.form.thinks and self.dialect.has_opened(prompt)
         return replace(self.form, begins_thinking=begins)
 
-    def after_thinking(self, form: ReplyForm, answer: Enforced | None) -> Enforced | None:
-        """`answer` for the time after the thinking, which may have a budget."""
+    def constraint(
+        self, form: ReplyForm, start: Callable[[Constraint], GrammarConstraint]
+    ) -> Enforced | None:
+        """What holds an answer, if anything does: its grammar begins after the thinking, which may
+        have a budget.
+
+        Args:
+            start: begins an answer under a grammar.
+        """
+        answer = None if self.demanded is None else start(self.demanded)
         if not form.thinks or (answer is None and self.thinking_budget is None):
-            return answer
+            begun = self.once_begun
+            if answer is not None or begun is None:
+                return answer
+            return self.dialect.calls_once_begun(lambda: start(begun), parallel=form.parallel_calls)
         return self.dialect.thinking_first(
             answer, self.thinking_budget, begins_inside=form.begins_thinking
         )
@@ -71,17 +77,19 @@ class Dialect:
     """
     Args:
         template: source of the model's chat template; empty: it has none.
+        written: calls as that template writes them, see `template_traits.Traits.written`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, written: tuple[str, str] = ("", "")
+    ) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._form = form_of(template, tokenizer.control_strings)
-        self._takes_tools = takes_tools(template)
+        self._calls = CallGrammars(notation_of(*written), tokenizer)
         self._thinks = reasoning.thinks(template)
         self._opening = self._mark(reasoning.OPENING)
         self._closing = self._mark(reasoning.CLOSING)
-        marks = [*map(self._mark, MARKERS), self._opening, self._closing]
+        marks = [*map(self._mark, SHOWN), self._opening, self._closing]
         # Control tokens are not shown, but these say what is what.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 
@@ -91,30 +99,15 @@ class Dialect:
             InvalidRequest: a format leaves no room for calls, what is to be followed is no schema,
                 or the thinking's budget is no number.
         """
-        conversation = request.input
-        told_of = request
-        if isinstance(conversation, Conversation):
-            told_of = msgspec.structs.replace(request, input=self.telling_tools(conversation))
+        once_begun = self._once_begun(request)
         return ReplyPlan(
             self,
-            told_of,
             self._demanded(request),
+            once_begun,
             self._reply_form(request),
             _thinking_budget(request),
-            self._ignored(request),
+            self._ignored(request, holds_calls=once_begun is not None),
         )
-
-    def telling_tools(self, conversation: Conversation) -> Conversation:
-        """The conversation, which tells of its tools also to a model whose template does not."""
-        if not conversation.tools or self._takes_tools:
-            return conversation
-        text = told([function_of(tool) for tool in conversation.tools])
-        first, *rest = conversation.messages
-        if first.role in ("system", "developer"):
-            messages = [msgspec.structs.replace(first, content=f"{first.content}\n\n{text}"), *rest]
-        else:
-            messages = [Message("system", text), first, *rest]
-        return msgspec.structs.replace(conversation, messages=messages)
 
     def _reply_form(self, request: Generate) -> ReplyForm:
         if not isinstance(request.input, Conversation):
@@ -142,17 +135,39 @@ class Dialect:
         if own is None:
             return None
         schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
-        grammar = calls_or_answer(self._form, schemas, answer_schema(own), parallel=parallel)
-        return Constraint("tools", grammar)
+        grammar = self._calls.calls_or_answer(schemas, answer_schema(own), parallel=parallel)
+        return self._tools(grammar)
+
+    def _once_begun(self, request: Generate) -> Constraint | None:
+        conversation = request.input
+        if not isinstance(conversation, Conversation) or not conversation.tools:
+            return None
+        if conversation.must_call or request.constraint is not None or not self._calls.begins:
+            return None
+        schemas = _schemas(conversation.tools)
+        return self._tools(self._calls.begun(schemas, parallel=conversation.parallel_calls))
+
+    def calls_once_begun(
+        self, start: Callable[[], GrammarConstraint], *, parallel: bool
+    ) -> CallsOnceBegun:
+        return CallsOnceBegun(
+            self._tokenizer,
+            self._calls.begins,
+            start,
+            anywhere=self._calls.begins_anywhere,
+            parallel=parallel,
+        )
+
+    def _tools(self, grammar: str) -> Constraint:
+        return Constraint("tools", grammar, has_raw_texts=self._calls.has_raw_texts)
 
     def _forced(self, conversation: Conversation) -> Constraint:
-        grammar = forced_calls(
-            self._form,
+        grammar = self._calls.forced(
             _schemas(conversation.tools),
             conversation.must_call_name,
             parallel=_parallel(conversation),
         )
-        return Constraint("tools", grammar)
+        return self._tools(grammar)
 
     def thinking_first(
         self, answer: Enforced | None, budget: int | None, *, begins_inside: bool
@@ -166,19 +181,23 @@ class Dialect:
             answer=answer,
         )
 
-    def _ignored(self, request: Generate) -> list[str]:
-        """What asks for something and gets nothing from this model: arguments of its template,
-        `strict` of tools where no grammar holds the calls, the format of a text that never comes.
+    def _ignored(self, request: Generate, *, holds_calls: bool) -> list[str]:
+        """What asks for something and gets nothing from this model: keywords of a schema, arguments
+        of its template, `strict` of tools where no grammar holds the calls, the format of a text
+        that never comes.
         """
+        found = list(ignored_keywords(request.constraint)) if request.constraint else []
         conversation = request.input
         if not isinstance(conversation, Conversation):
-            return []
-        found = [n for n, v in conversation.template_kwargs.items() if not self._has_effect(n, v)]
+            return found
+        kwargs = conversation.template_kwargs.items()
+        found += [name for name, value in kwargs if not self._has_effect(name, value)]
         if conversation.must_call:
             # Nothing but calls comes, and stop strings are looked for in text only.
             overruled = {"response_format": request.constraint, "stop": request.stop}
             return found + [name for name, sent in overruled.items() if sent]
-        if request.constraint is None and any(tool.strict for tool in conversation.tools):
+        is_free = request.constraint is None and not holds_calls
+        if is_free and any(tool.strict for tool in conversation.tools):
             found.append("strict")
         return found
 

@@ -2,22 +2,23 @@
 
 The template sees the real texts, so that its own logic works. Only where a text contains the
 spelling of a control token, a marker is put inside that spelling; after rendering, the spelling
-is encoded as plain text. Ordinary text is therefore encoded exactly as rendered.
+is encoded as plain text. Ordinary text is therefore encoded exactly as rendered. Texts within the
+JSON of arguments and schemas are marked after that was read, since JSON can spell them otherwise.
 """
 
 import re
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.messages import Conversation
 from chat_worker.text.template import ChatTemplate
+from chat_worker.text.template_variables import Mark
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
 
 # Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
 MARKERS = tuple(chr(0xFDD0 + i) for i in range(32))
+ESCAPED_MARKER = re.compile(r"\\u(fd[de][0-9a-f])", re.I)
 # Rendered text is tokenized in pieces of about this many characters.
 PIECE_CHARS = 64 * 1024
 # Raises if the work is not wanted any more; called before each part of it.
@@ -37,7 +38,9 @@ class PromptEncoder:
         spellings = sorted(filter(None, tokenizer.control_strings), key=len, reverse=True)
         self._control = re.compile("|".join(map(re.escape, spellings))) if spellings else None
 
-    def render(self, conversation: Conversation, check: Check = unchecked) -> str:
+    def render(
+        self, conversation: Conversation, check: Check = unchecked, mark: Mark | None = None
+    ) -> str:
         """The prompt as text, as the model's template writes it."""
         if self._template is None:
             raise InvalidRequest(
@@ -45,12 +48,12 @@ class PromptEncoder:
                 param="messages",
                 suggestions=(ErrorText("use_completions"),),
             )
-        return self._template.render(conversation, check)
+        return self._template.render(conversation, check, mark)
 
     def encode(self, conversation: Conversation, check: Check = unchecked) -> list[int]:
         """The prompt as token ids, beginning with BOS if the model wants it."""
         marker = _unused_marker(conversation)
-        rendered = self.render(self._marked(conversation, marker), check)
+        rendered = self.render(conversation, check, self._mark(marker))
         tokens: list[int] = []
         for text, is_plain in self._segments(rendered, marker):
             for piece in [text] if is_plain else self._pieces(text):
@@ -77,35 +80,12 @@ class PromptEncoder:
         prefix = self._tokenizer.prefix
         return tokens if tokens[: len(prefix)] == prefix else prefix + tokens
 
-    def _marked(self, conversation: Conversation, marker: str) -> Conversation:
+    def _mark(self, marker: str) -> Mark:
+        """Puts `marker` inside each spelling of a control token."""
         control = self._control
-        if control is None or not any(map(control.search, _texts(conversation))):
-            return conversation
-
-        def marked(text: str) -> str:
-            return control.sub(lambda m: m[0][:1] + marker + m[0][1:], text)
-
-        return msgspec.structs.replace(
-            conversation,
-            messages=[self._marked_message(message, marked) for message in conversation.messages],
-            tools=[
-                Tool(marked(tool.name), marked(tool.description), marked(tool.parameters))
-                for tool in conversation.tools
-            ],
-        )
-
-    def _marked_message(self, message: Message, marked: Callable[[str], str]) -> Message:
-        return Message(
-            role=message.role,
-            content=marked(message.content),
-            name=marked(message.name),
-            tool_calls=[
-                ToolCall(call.id, marked(call.name), marked(call.arguments))
-                for call in message.tool_calls
-            ],
-            tool_call_id=marked(message.tool_call_id),
-            reasoning=marked(message.reasoning),
-        )
+        if control is None:
+            return lambda text: text
+        return lambda text: control.sub(lambda m: m[0][:1] + marker + m[0][1:], text)
 
     def _segments(self, rendered: str, marker: str) -> list[tuple[str, bool]]:
         """(text, is plain) pieces: plain are the spellings that the user typed.
@@ -142,7 +122,11 @@ def _texts(conversation: Conversation) -> list[str]:
 
 
 def _unused_marker(conversation: Conversation) -> str:
-    used = set().union(*_texts(conversation))
+    used = set[str]()
+    for text in _texts(conversation):
+        used.update(text)
+        # Arguments and schemas are JSON, which can spell a character out.
+        used.update(chr(int(digits, 16)) for digits in ESCAPED_MARKER.findall(text))
     for marker in MARKERS:
         if marker not in used:
             return marker

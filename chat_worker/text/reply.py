@@ -15,8 +15,8 @@ from chat_worker.messages import CallPiece
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.reasoning import ReasoningFilter
 from chat_worker.text.stops import StopFilter
+from chat_worker.text.tool_calls.calls import Call, Piece, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Piece, Text
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,6 @@ class Part:
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
 
-    def add_arguments(self, index: int, text: str) -> None:
-        last = self.calls[-1] if self.calls else None
-        if last is not None and last.index == index:
-            last.arguments += text
-        else:
-            self.calls.append(CallPiece(index, arguments=text))
-
 
 class Reply:
     def __init__(self, form: ReplyForm, make_id: Callable[[], str] | None = None) -> None:
@@ -61,7 +54,9 @@ class Reply:
             ReasoningFilter(begins_inside=form.begins_thinking) if form.thinks else None
         )
         self._calls = (
-            ToolCallFilter(form.schemas, parallel=form.parallel_calls, forced=form.forced_calls)
+            ToolCallFilter(
+                Tools(form.schemas), parallel=form.parallel_calls, forced=form.forced_calls
+            )
             if form.schemas
             else None
         )
@@ -70,6 +65,7 @@ class Reply:
         # What has been read and not been taken yet.
         self.unsent: list[Part] = []
         self.n_reasoning_tokens = 0
+        self._n_calls = 0
 
     @property
     def stop_sequence(self) -> str | None:
@@ -132,12 +128,12 @@ class Reply:
             match piece:
                 case Text(text):
                     self._say(self._stops.push(text))
-                case CallBegun(index, name):
+                case Call(name, arguments):
                     # A stop string is not looked for across a call.
                     self._say(self._stops.flush())
-                    self._last().calls.append(CallPiece(index, self._make_id(), name))
-                case CallArguments(index, text):
-                    self._last().add_arguments(index, text)
+                    made = CallPiece(self._n_calls, self._make_id(), name, arguments)
+                    self._n_calls += 1
+                    self._last().calls.append(made)
 
     def _think(self, text: str) -> None:
         if text:

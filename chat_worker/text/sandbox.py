@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,19 @@ MAX_TOTAL_CHARS = 256 * 1024 * 1024
 MAX_WIDTH = 10_000
 MAX_NUMBER_BITS = 4096
 FILTERS = (
-    *("abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first"),
+    *(
+        "abs",
+        "attr",
+        "batch",
+        "capitalize",
+        "count",
+        "d",
+        "default",
+        "dictsort",
+        "e",
+        "escape",
+        "first",
+    ),
     *("float", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower"),
     *("map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe"),
     *("select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson"),
@@ -62,6 +74,7 @@ def _bounded_environment() -> "_Environment":
         tojson=_tojson,
         indent=_narrow(environment.filters["indent"]),
         slice=_narrow(environment.filters["slice"]),
+        batch=_narrow(environment.filters["batch"]),
         replace=_bounded_replace,
         join=_bounded_join,
     )
@@ -71,6 +84,8 @@ def _bounded_environment() -> "_Environment":
         "range": environment.globals["range"],
         "dict": dict,
         "namespace": environment.globals["namespace"],
+        "cycler": environment.globals["cycler"],
+        "joiner": environment.globals["joiner"],
         "raise_exception": _raise_exception,
         "strftime_now": _strftime_now,
     }
@@ -98,6 +113,12 @@ class _BoundedConcat(NodeTransformer):
 
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # Templates collect in lists of their own; what they are given is made for each rendering.
+        if isinstance(obj, list) and attr in ("append", "pop"):
+            return True
+        return super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*":
@@ -154,6 +175,8 @@ def _check_method(owner: Any, name: str, args: list[Any]) -> None:
     elif name == "join" and args:
         texts = [str(text) for text in args[0]]
         _check_size(sum(map(len, texts)) + len(texts) * _size(owner))
+    elif name == "append":
+        _check_size(1)
     elif name == "translate":
         raise SecurityError("translate is not offered")
     elif name not in METHODS_OF_COUNTS and any(
@@ -196,8 +219,20 @@ def _tojson(
     if indent is not None and indent > 16:
         raise SecurityError("indentation too wide")
     return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_listed,
     )
+
+
+def _listed(value: Any) -> list[Any]:
+    """What a filter such as `map` made."""
+    if isinstance(value, Iterator):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def _charged(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -209,10 +244,11 @@ def _charged(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _narrow(original: Callable[..., Any]) -> Callable[..., Any]:
-    def narrow(value: Any, width: Any = 4, *args: Any) -> Any:
-        if isinstance(width, int) and width > 1000:
+    @functools.wraps(original)
+    def narrow(value: Any, *args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(each, int) and each > 1000 for each in (*args, *kwargs.values())):
             raise SecurityError("width too large")
-        return original(value, width, *args)
+        return original(value, *args, **kwargs)
 
     return narrow
 

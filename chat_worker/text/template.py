@@ -5,19 +5,26 @@ length of the output. What remains is at worst a failed request in a process tha
 only. Templates come from the model's files, never from a request.
 """
 
+import contextlib
 import ctypes
-import json
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from jinja2.exceptions import SecurityError
+from msgspec.structs import replace
 
-from chat_worker.messages import Conversation, Message, Tool
+from chat_worker.messages import Conversation
+from chat_worker.text.history import adapted, as_plain_turns, continued
 from chat_worker.text.sandbox import Refusal, bounded_template
+from chat_worker.text.template_traits import Traits, traits_of
+from chat_worker.text.template_variables import Mark, marked, variables
 from protos.error_texts import ErrorText
 from protos.errors import InvalidRequest
+
+Check = Callable[[], None]
 
 LIMIT_S = 2.0
 CHECK_EVERY_S = 0.1
@@ -40,25 +47,56 @@ class ChatTemplate:
 
     def __init__(self, source: str, special_texts: dict[str, str]) -> None:
         self._template = bounded_template(source)
+        self._source = source
         self._special_texts = special_texts
 
-    def render(self, conversation: Conversation, check: Callable[[], None] | None = None) -> str:
-        """The prompt, ending where the assistant's answer begins.
+    @cached_property
+    def traits(self) -> Traits:
+        """What it can show; found by rendering some twenty small conversations."""
+        return traits_of(self._source, self._rendered)
+
+    def render(
+        self, conversation: Conversation, check: Check | None = None, mark: Mark | None = None
+    ) -> str:
+        """The prompt, ending where the assistant's answer begins or goes on.
 
         Args:
             check: called every now and then; what it raises ends the rendering.
+            mark: changes every text of the conversation before the template sees it.
         Raises:
-            InvalidRequest: the template refuses these messages or takes too long over them.
+            InvalidRequest: the template refuses these messages in any form, or takes too long.
         """
-        variables: dict[str, Any] = {
-            "add_generation_prompt": True,
-            **conversation.template_kwargs,
-            **self._special_texts,
-            "messages": [_as_templates_expect(message) for message in conversation.messages],
-            "tools": [function_of(tool) for tool in conversation.tools] or None,
-            "documents": None,
-        }
-        return _within_limits(lambda: self._collect(variables), check)
+
+        def prompt(shown: Conversation) -> str:
+            return self._prompt(shown, check, mark or _unmarked)
+
+        try:
+            return prompt(adapted(conversation, self.traits))
+        except InvalidRequest:
+            with contextlib.suppress(InvalidRequest):
+                return prompt(as_plain_turns(conversation, self.traits))
+            raise
+
+    def _prompt(self, conversation: Conversation, check: Check | None, mark: Mark) -> str:
+        def rendered(shown: Conversation, *, ends_open: bool) -> str:
+            found = variables(shown, self.traits.shape, add_generation_prompt=ends_open)
+            return self._rendered(marked(found, mark), check)
+
+        begun = continued(conversation)
+        if begun is None:
+            return rendered(conversation, ends_open=True)
+        text = mark(begun.content)
+        whole = rendered(conversation, ends_open=False)
+        kept = text.strip()
+        at = whole.rfind(kept) if kept else -1
+        if at >= 0:
+            # Many templates strip what they show.
+            return whole[: at + len(kept)] + text[len(text.rstrip()) :]
+        before = replace(conversation, messages=conversation.messages[:-1])
+        return rendered(before, ends_open=True) + text
+
+    def _rendered(self, found: dict[str, Any], check: Check | None = None) -> str:
+        return _within_limits(lambda: self._collect(found | self._special_texts), check)
 
     def _collect(self, variables: dict[str, Any]) -> str:
         pieces: list[str] = []
@@ -71,7 +109,7 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-def _within_limits(render: Callable[[], str], check: Callable[[], None] | None) -> str:
+def _within_limits(render: Callable[[], str], check: Check | None) -> str:
     """Run `render` on a thread of its own that is interrupted after `LIMIT_S`."""
     outcome: list[str | BaseException] = []
 
@@ -124,40 +162,5 @@ def _sorted_out(outcome: str | BaseException) -> str:
             ) from outcome
 
 
-def _as_templates_expect(message: Message) -> dict[str, Any]:
-    role = "system" if message.role == "developer" else message.role
-    plain: dict[str, Any] = {"role": role, "content": message.content}
-    if message.name:
-        plain["name"] = message.name
-    if message.tool_call_id:
-        plain["tool_call_id"] = message.tool_call_id
-    if message.reasoning:
-        plain["reasoning_content"] = message.reasoning
-    if message.tool_calls:
-        plain["tool_calls"] = [
-            {
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": _parsed(call.arguments)},
-            }
-            for call in message.tool_calls
-        ]
-    return plain
-
-
-def function_of(tool: Tool) -> dict[str, Any]:
-    """As OpenAI's API has it, which is what templates expect."""
-    function = {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": _parsed(tool.parameters),
-    }
-    return {"type": "function", "function": function}
-
-
-def _parsed(arguments: str) -> Any:
-    """As an object, which templates take apart: an empty one for nothing, text if it is no JSON."""
-    try:
-        return json.loads(arguments.strip() or "{}")
-    except (ValueError, RecursionError):
-        return arguments
+def _unmarked(text: str) -> str:
+    return text

@@ -171,7 +171,6 @@ MESSAGES = {
     "context_reduced": "因記憶體不足，模型載入時的上下文為 {n_ctx} 個 token，而非 {wanted} 個",
     "fault_of_tool": "工具 {tool!r}：{fault}",
     "nothing_satisfies": "沒有任何內容能滿足它",
-    "one_of_overlaps": "僅在各結構描述明顯互斥時支援 oneOf；否則請用 anyOf",
     "nested_too_deeply": "巢狀過深",
     # Of another server that answers instead.
     "remote_failed_midway": "遠端伺服器在回答途中失敗",

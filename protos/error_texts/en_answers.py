@@ -56,9 +56,6 @@ MESSAGES = {
     ),
     "fault_of_tool": "tool {tool!r}: {fault}",
     "nothing_satisfies": "nothing satisfies it",
-    "one_of_overlaps": (
-        "oneOf is supported where its schemas plainly exclude each other; else use anyOf"
-    ),
     "nested_too_deeply": "nested too deeply",
     # Of another server that answers instead.
     "remote_failed_midway": "the remote server failed while it answered",

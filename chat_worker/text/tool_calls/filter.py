@@ -1,206 +1,281 @@
-"""Splits a reply into text and tool calls while it streams in; any chunking gives the same."""
+"""Splits a reply into text and tool calls while it streams in; any chunking gives the same.
+
+A call is announced when it is whole and valid, and not before. From a mark that may begin calls on,
+the reply is held until the calls are read or it is sure that there are none: then it is text.
+"""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Piece, Text
-from chat_worker.text.tool_calls.readers import (
-    CallReader,
-    JsonCallReader,
-    NamedCallReader,
-    Outcome,
-    XmlCallReader,
+from chat_worker.text.tool_calls.calls import Call, Piece, Text, Tools
+from chat_worker.text.tool_calls.marks import (
+    BARE,
+    BY_OPENER,
+    FENCES,
+    OPENERS,
+    SEPARATORS,
+    Marks,
 )
+from chat_worker.text.tool_calls.readers.gemma import read_gemma
+from chat_worker.text.tool_calls.readers.json_objects import (
+    ARGUMENT_KEYS,
+    NAME_KEYS,
+    read_json_objects,
+)
+from chat_worker.text.tool_calls.readers.named_json import read_named_json
+from chat_worker.text.tool_calls.readers.pythonic import read_pythonic
+from chat_worker.text.tool_calls.readers.reader import End, Found, Reader, skip_space
+from chat_worker.text.tool_calls.readers.tagged_parameters import read_tagged_parameters
 
-OPENERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<function=")
-# At the very beginning of a reply calls may also stand bare, or fenced.
-FENCES = ("```json", "```")
-# What may stand between and after calls.
-SEPARATORS = frozenset(",;")
-CLOSERS = ("</tool_call>", "```", "]")
-MARKERS = ("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>")
-BARE = frozenset("{[")
-FIRST_OF_OPENER = re.compile(r"[<\[]")
+READERS: tuple[Reader, ...] = (
+    read_json_objects,
+    read_named_json,
+    read_tagged_parameters,
+    read_gemma,
+    read_pythonic,
+)
+_OPENER = re.compile("|".join(map(re.escape, OPENERS)))
+_FIRST_OF_OPENER = re.compile("[" + re.escape("".join({opener[0] for opener in OPENERS})) + "]")
+# What calls begin with behind a mark, beside a tool's name.
+_BEGINNINGS = ("functions.", "function", "call:", "tool_call_id")
+# A held reply is read again after it has grown by this share, so that reading costs linear time.
+GROWTH = 8
+# Within so many characters it is sure whether calls may have begun.
+SEEN_CHARS = 1024
 
 
 class ToolCallFilter:
     """
     Args:
-        schemas: JSON schemas of the offered tools' arguments, by name.
         parallel: False: only the first call counts, and nothing after it.
-        forced: a grammar leaves no room for text, so the beginning of a call is never any.
+        forced: a grammar leaves no room for text, so what is no whole call is no text either; it
+            ends where a call comes again.
     """
 
-    def __init__(
-        self,
-        schemas: Mapping[str, dict[str, Any]],
-        *,
-        parallel: bool = True,
-        forced: bool = False,
-    ) -> None:
-        self._schemas = schemas
+    def __init__(self, tools: Tools, *, parallel: bool = True, forced: bool = False) -> None:
+        self._tools = tools
         self._parallel = parallel
         self._forced = forced
         self._out: list[Piece] = []
-        self._state = self._at_start
-        # Text that may be the beginning of something.
+        # Text that is not decided yet, behind the mark if calls may have begun.
         self._held = ""
-        # What the call in progress is written as, should it turn out to be none.
-        self._raw: list[str] = []
-        self._reader: CallReader | None = None
+        self._marks: Marks | None = None
+        self._is_at_start = True
+        self._is_between = False
+        self._n_read = self._n_seen = 0
+        self._is_closed = False
+        self._made: set[Call] = set()
+        # Functionary writes names bare, on a line of their own.
+        self._bare_names = tuple(
+            f"{lead}{name}\n{{" for name in tools.schemas for lead in ("", ">>>")
+        )
+        self._first_words = (*OPENERS, *self._bare_names)
         self.n_calls = 0
-
-    @property
-    def is_complete(self) -> bool:
-        """True when nothing that follows can count."""
-        return not self._parallel and self.n_calls > 0 and self._reader is None
+        # True when nothing that follows can count.
+        self.is_complete = False
 
     def push(self, text: str) -> list[Piece]:
-        at = 0
-        while at < len(text) and not self.is_complete:
-            if self._state == self._in_text and not self._held:
-                # Most of most replies is plain: it is passed on in one piece.
-                mark = FIRST_OF_OPENER.search(text, at)
-                end = mark.start() if mark else len(text)
-                self._say(text[at:end])
-                at = end
-            if at < len(text):
-                self._state(text[at])
-                at += 1
-        return self._drain()
+        self._held += text
+        self._advance(is_end=False)
+        return self._taken()
 
     def flush(self) -> list[Piece]:
         """The reply has ended: what was no call after all is text."""
-        if not self._forced and (self._reader is None or not self._reader.name):
-            self._say("".join(self._raw))
-            if self._state is not self._between:
-                self._say(self._held)
-        self._raw, self._held, self._reader = [], "", None
-        self._state = self._in_text
-        return self._drain()
+        self._advance(is_end=True)
+        return self._taken()
 
-    def _at_start(self, character: str) -> None:
-        self._held += character
+    def _advance(self, *, is_end: bool) -> None:
+        """Decide as much as can be decided of what is held."""
+        while self._held and not self.is_complete:
+            if self._marks is not None:
+                goes_on = self._in_calls(self._marks, is_end=is_end)
+            elif self._is_at_start:
+                goes_on = self._at_start(is_end=is_end)
+            elif self._is_between:
+                goes_on = self._between(is_end=is_end)
+            else:
+                goes_on = self._in_text(is_end=is_end)
+            if not goes_on:
+                return
+        if is_end and self._marks is not None and not self.is_complete:
+            self._give_up(self._marks)
+
+    # Each returns whether there is something more to decide.
+
+    def _at_start(self, *, is_end: bool) -> bool:
+        """White space, a fence, and bare calls."""
         begun = self._held.lstrip()
-        if not begun or any(fence.startswith(begun) for fence in FENCES):
-            return
         fence = next((fence for fence in FENCES if begun.startswith(fence)), "")
-        rest = begun[len(fence) :].lstrip()
-        if not rest or (rest not in OPENERS and _n_beginning(rest, OPENERS) == len(rest)):
-            return
-        held, self._held = self._held, ""
-        if rest[0] in BARE and rest not in OPENERS:
-            self._raw = list(held[: len(held) - len(rest)])
-            self._state = self._in_call
-            for each in rest:
-                self._state(each)
-            return
-        self._state = self._in_text
-        for each in held:
-            self._state(each)
+        inside = begun[len(fence) :].lstrip()
+        undecided = _begins_one_of(begun, FENCES) or _begins_one_of(inside, self._first_words)
+        if not is_end and (not inside or undecided):
+            return False
+        self._is_at_start = False
+        is_bare = inside[:1] in ("{", "[") or inside.startswith(self._bare_names)
+        if is_bare and not _OPENER.match(inside):
+            before = self._held[: len(self._held) - len(inside)]
+            self._begin(Marks(before), inside)
+        return True
 
-    def _in_text(self, character: str) -> None:
-        self._held += character
-        if self._held in OPENERS:
-            self._open(self._held)
-            return
-        n_kept = _n_beginning(self._held, OPENERS)
-        self._say(self._held[: len(self._held) - n_kept])
-        self._held = self._held[len(self._held) - n_kept :]
+    def _in_text(self, *, is_end: bool) -> bool:
+        begun = _OPENER.search(self._held)
+        if begun is not None and not is_end and _is_shorter_one(self._held, begun):
+            # It may turn out to be a longer mark.
+            self._say(self._held[: begun.start()])
+            self._held = self._held[begun.start() :]
+            return False
+        if begun is None:
+            n_kept = 0 if is_end else _n_beginning_of_opener(self._held)
+            self._say(self._held[: len(self._held) - n_kept])
+            self._held = self._held[len(self._held) - n_kept :]
+            return False
+        self._say(self._held[: begun.start()])
+        self._open(begun[0], self._held[begun.end() :])
+        return True
 
-    def _open(self, opener: str) -> None:
-        self._raw, self._held = list(opener), ""
-        self._state = self._in_call
-        if opener == XmlCallReader.HEAD:
-            self._reader = XmlCallReader(self._schemas)
-            for each in opener:
-                self._reader.feed(each)
-
-    def _in_call(self, character: str) -> None:
-        """Behind an opener: before a call, or in one."""
-        self._raw.append(character)
-        if self._reader is not None:
-            self._advance(self._reader, character)
-        elif character == "{":
-            self._reader = JsonCallReader(self._schemas)
-        elif character == "<":
-            self._reader = XmlCallReader(self._schemas)
-            self._reader.feed(character)
-        elif character.isalpha() or character == "_":
-            self._reader = NamedCallReader(self._schemas)
-            self._reader.feed(character)
-        elif not (character.isspace() or character == "["):
-            self._give_up()
-
-    def _advance(self, reader: CallReader, character: str) -> None:
-        had_name = bool(reader.name)
-        outcome = reader.feed(character)
-        if outcome is Outcome.BAD and not reader.name:
-            self._give_up()
-            return
-        if reader.name:
-            if not had_name:
-                self._out.append(CallBegun(self.n_calls, reader.name))
-                self._raw = []
-            if arguments := reader.take():
-                self._out.append(CallArguments(self.n_calls, arguments))
-        if outcome is not Outcome.MORE:
-            self._reader = None
-            self._raw = []
-            self.n_calls += 1
-            self._state = self._between
-
-    def _between(self, character: str) -> None:
+    def _between(self, *, is_end: bool) -> bool:
         """Behind a call: the next one, what belongs to none, or text again."""
-        self._held += character
-        if self._held in CLOSERS or self._held.isspace() or self._held in SEPARATORS:
+        at = skip_space(self._held, 0)
+        rest = self._held[at:]
+        if not rest:
             self._held = ""
-        elif self._held in OPENERS:
-            self._open(self._held)
-        elif self._held == "{":
-            self._held = ""
-            self._state = self._in_call
-            self._in_call(character)
-        elif _n_beginning(self._held, OPENERS + CLOSERS) < len(self._held):
-            held, self._held = self._held, ""
-            self._state = self._in_text
-            for each in held:
-                self._state(each)
+            return False
+        if not is_end and _begins_one_of(rest, (*SEPARATORS, *OPENERS)):
+            return False
+        begun = _OPENER.match(rest)
+        separator = next((each for each in SEPARATORS if rest.startswith(each)), "")
+        if separator and begun is None:
+            self._held = rest[len(separator) :]
+            return True
+        self._is_between = False
+        self._held = rest
+        if begun is not None:
+            self._open(begun[0], rest[begun.end() :])
+        elif rest[0] in "{[":
+            self._begin(BARE, rest)
+        return True
 
-    def _give_up(self) -> None:
-        """No call: what was read is text, at whose end another may begin."""
-        raw = "".join(self._raw)
-        self._raw, self._reader = [], None
-        self._state = self._in_text
-        n_kept = _n_beginning(raw, OPENERS)
-        self._say(raw[: len(raw) - n_kept])
-        self._held = raw[len(raw) - n_kept :]
+    def _in_calls(self, marks: Marks, *, is_end: bool) -> bool:
+        if self._n_seen < SEEN_CHARS and not self._may_be_calls(marks, self._held):
+            self._give_up(marks)
+            return True
+        seen = max(self._n_seen - len(marks.closer), 0)
+        self._n_seen = len(self._held)
+        if marks.closer and not self._is_closed:
+            self._is_closed = marks.closer in self._held[seen:]
+        is_due = self._is_closed or not self._parallel
+        has_grown = (len(self._held) - self._n_read) * GROWTH >= self._n_read
+        if not is_end and not (is_due and has_grown):
+            return False
+        self._n_read = len(self._held)
+        limit = self._held.find(marks.closer) if self._is_closed else None
+        found = self._read(End(limit) if is_end else None)
+        if found is not None:
+            self._take(found)
+            return True
+        if is_end:
+            self._give_up(marks)
+        return is_end
+
+    def _read(self, end: End | None) -> Found | None:
+        found = (reader(self._held, self._tools, end) for reader in READERS)
+        return next((each for each in found if each is not None), None)
+
+    def _take(self, found: Found) -> None:
+        for call in found.calls if self._parallel else found.calls[:1]:
+            if self._forced and call in self._made:
+                # A small model that must call says the same again until its tokens are used up.
+                self.is_complete = True
+                break
+            self._made.add(call)
+            self._out.append(call)
+            self.n_calls += 1
+        self.is_complete = self.is_complete or not self._parallel
+        self._held = self._held[found.end :]
+        self._marks, self._is_between = None, True
+
+    def _may_be_calls(self, marks: Marks, text: str) -> bool:
+        begun = text.lstrip()
+        if not begun or marks.is_part:
+            return True
+        if begun[0] in "{[":
+            return _may_be_json_calls(begun, self._tools)
+        inner = _OPENER.match(begun)
+        if inner is not None:
+            # Frames stand around calls, not around each other.
+            return BY_OPENER[inner[0]].is_part
+        if begun[0] in "<]>" or begun.startswith("```"):
+            return True
+        word = re.match(r"[\w.:/-]+", begun)
+        if word is None:
+            return False
+        known = any(b.startswith(word[0]) or word[0].startswith(b) for b in _BEGINNINGS)
+        return known or self._tools.may_begin_name(word[0])
+
+    def _open(self, opener: str, rest: str) -> None:
+        marks = BY_OPENER[opener]
+        self._begin(marks, opener + rest if marks.is_part else rest)
+
+    def _begin(self, marks: Marks, held: str) -> None:
+        self._marks, self._held = marks, held
+        self._n_read = self._n_seen = 0
+        self._is_closed = False
+
+    def _give_up(self, marks: Marks) -> None:
+        """No call: the mark is text, and behind it another may begin."""
+        self._marks = None
+        begun = marks.opener
+        if marks.is_part:
+            self._held = self._held[len(begun) :]
+        elif self._held[:1] in ("{", "["):
+            begun, self._held = begun + self._held[0], self._held[1:]
+        self._say(begun)
 
     def _say(self, text: str) -> None:
-        if text:
-            self._out.append(Text(text))
+        if not text or self._forced:
+            return
+        match self._out[-1] if self._out else None:
+            case Text(before):
+                self._out[-1] = Text(before + text)
+            case _:
+                self._out.append(Text(text))
 
-    def _drain(self) -> list[Piece]:
-        """What was found, neighbours of a kind joined."""
-        found, self._out = self._out, []
-        joined: list[Piece] = []
-        for piece in found:
-            last = joined[-1] if joined else None
-            match last, piece:
-                case Text(before), Text(text):
-                    joined[-1] = Text(before + text)
-                case CallArguments(index, before), CallArguments(also, text) if index == also:
-                    joined[-1] = CallArguments(index, before + text)
-                case _:
-                    joined.append(piece)
-        return joined
+    def _taken(self) -> list[Piece]:
+        taken, self._out = self._out, []
+        return taken
 
 
-def _n_beginning(text: str, wanted: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that begins one of `wanted`."""
-    longest = max(map(len, wanted)) - 1
-    for length in range(min(longest, len(text)), 0, -1):
-        if any(one.startswith(text[-length:]) for one in wanted):
-            return length
+_FIRST_KEY = re.compile(r"[\[\s]*\{\s*[\"']?(?P<key>[^\"':,{}\[\]]*)(?P<end>[\"':])?")
+_CALL_KEYS = frozenset({*NAME_KEYS, *ARGUMENT_KEYS, "id", "type", "tool_call_id"})
+
+
+def _may_be_json_calls(text: str, tools: Tools) -> bool:
+    """Whether a list or object can still be one of calls, told from its first key."""
+    if text.lstrip("[ \n\t\r") == "":
+        return True
+    begun = _FIRST_KEY.match(text)
+    if begun is None:
+        # A list of calls in Python's notation.
+        word = re.match(r"\[\s*([\w.]+)", text)
+        return word is not None and tools.may_begin_name(word[1])
+    key, ended = begun["key"], begun["end"] is not None
+    if not ended:
+        return any(known.startswith(key) for known in (*_CALL_KEYS, *tools.schemas))
+    return key in _CALL_KEYS or key in tools or not key
+
+
+def _begins_one_of(text: str, wanted: tuple[str, ...]) -> bool:
+    """Whether `text` is the beginning of one of `wanted` and not all of it."""
+    return any(len(text) < len(one) and one.startswith(text) for one in wanted)
+
+
+def _is_shorter_one(text: str, begun: re.Match[str]) -> bool:
+    return begun.end() == len(text) and _begins_one_of(begun[0], OPENERS)
+
+
+def _n_beginning_of_opener(text: str) -> int:
+    """Length of the longest end of `text` that begins a mark."""
+    longest = len(OPENERS[0]) - 1
+    for begun in _FIRST_OF_OPENER.finditer(text, max(len(text) - longest, 0)):
+        if any(opener.startswith(text[begun.start() :]) for opener in OPENERS):
+            return len(text) - begun.start()
     return 0

@@ -3,6 +3,8 @@
 import pytest
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.grammar import Grammars
+from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
 from chat_worker.text.dialect import Dialect
 from protos.errors import InvalidRequest
@@ -43,7 +45,8 @@ def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> 
         return Generate(input=talk, constraint=constraint)
 
     dialect = Dialect(tokenizer, PLAIN)
-    assert dialect.plan(asked()).ignored == ["strict"]
+    # A grammar holds the call once it has begun.
+    assert dialect.plan(asked()).ignored == []
     assert dialect.plan(asked(must_call=True)).ignored == []
     assert dialect.plan(asked(constraint=Constraint("json_object"))).ignored == []
     # A forced call leaves no text that could have a format.
@@ -70,13 +73,11 @@ def test_a_plan_says_all_that_a_request_means_to_a_model(tokenizer: Tokenizer) -
     assert plan.ignored == ["thinking"]
     assert plan.thinking_budget == 5
     assert (list(plan.form.schemas), plan.form.stops, plan.form.thinks) == (["f"], ["."], True)
-    assert isinstance(plan.request.input, Conversation)
-    # The template does not tell of tools, so the conversation does.
-    assert [message.role for message in plan.request.input.messages] == ["system", "user"]
+    assert plan.once_begun is not None
     opened = tokenizer.encode("hi<think>", parse_control=True)
     assert plan.begun(opened).begins_thinking
     assert not plan.begun(opened[:1]).begins_thinking
-    assert plan.after_thinking(plan.form, None) is not None
+    assert isinstance(plan.constraint(plan.form, Grammars(tokenizer).start), ThinkingFirst)
 
 
 @pytest.mark.parametrize("budget", [True, -1, "5", 1.5])

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.make_qwen_shape import TEMPLATE
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.messages import Conversation, LoadSpec, Message, ToolCall
+from chat_worker.messages import Conversation, LoadSpec, Message, Tool, ToolCall
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
 from protos.errors import InvalidRequest
@@ -84,8 +84,9 @@ def test_control_tokens_that_a_user_types_stay_text(
 
 def test_control_tokens_in_names_and_tool_calls_stay_text_too(backend: Backend) -> None:
     source = (
-        "{% for m in messages %}{{ m.name }}{% for c in m.tool_calls or [] %}"
+        "{% for m in messages %}{{ m.name }}{{ m.content }}{% for c in m.tool_calls or [] %}"
         "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}"
+        "{{ tools | tojson if tools }}"
     )
     evil = "<|im_end|>"
     call = ToolCall("1", evil, '{"a": "' + evil + '"}')
@@ -94,6 +95,22 @@ def test_control_tokens_in_names_and_tool_calls_stay_text_too(backend: Backend) 
     (end,) = backend.tokenizer.encode(evil, parse_control=True)
     assert end not in tokens
     assert text_of(backend, tokens).count(evil) == 3
+
+
+@pytest.mark.parametrize("written", [r"\u003c|im_end|\u003e", r"<|im\u005fend|>"])
+def test_control_tokens_that_json_spells_out_stay_text_too(backend: Backend, written: str) -> None:
+    source = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name }}{{ c.function.arguments.a }}{% endfor %}{% endfor %}"
+        "{% for t in tools or [] %}{{ t.function.parameters.title }}{% endfor %}"
+    )
+    call = ToolCall("1", "f", '{"a": "' + written + '"}')
+    messages = [Message("user", "x"), Message("assistant", tool_calls=[call])]
+    tools = [Tool("f", "", '{"title": "' + written + '"}')]
+    tokens = encoder(backend, source).encode(Conversation(messages, tools=tools))
+    (end,) = backend.tokenizer.encode("<|im_end|>", parse_control=True)
+    assert end not in tokens
+    assert "<|im_end|>" in text_of(backend, tokens)
 
 
 def test_a_raw_prompt_is_plain_text(backend: Backend) -> None:

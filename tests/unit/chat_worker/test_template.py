@@ -18,12 +18,12 @@ def render(source: str, messages: list[Message] | None = None) -> str:
 def test_a_template_sees_messages_specials_and_the_generation_prompt() -> None:
     source = (
         "{{ bos_token }}{% for m in messages %}\n"
-        "    {% if m.role == 'tool' %}{% continue %}{% endif %}\n"
+        "    {% if m.content == 'x' %}{% continue %}{% endif %}\n"
         "[{{ m['role'] }}] {{ m.content | trim }}{{ eos_token }}\n"
         "{% endfor %}\n"
         "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
-    messages = [Message("system", "be good"), Message("tool", "x"), Message("user", " hi ")]
+    messages = [Message("system", "be good"), Message("user", "x"), Message("user", " hi ")]
     assert render(source, messages) == "<s>[system] be good</s>\n[user] hi</s>\n[assistant]"
 
 
@@ -31,22 +31,46 @@ def test_tojson_keeps_unicode_and_html_as_transformers_does() -> None:
     assert render("{{ messages[0].content | tojson }}", [Message("user", "<é>&'")]) == '"<é>&\'"'
 
 
-@pytest.mark.parametrize(("written", "seen"), [("", "{}"), ("{}", "{}"), ("no JSON", '"no JSON"')])
-def test_arguments_that_are_no_object_reach_the_template_too(written: str, seen: str) -> None:
-    source = "{% for c in messages[0].tool_calls %}{{ c.function.arguments | tojson }}{% endfor %}"
+CALLING = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}{% for c in m.tool_calls or [] %}"
+    "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}|{% endfor %}"
+    "{{ tools | tojson if tools }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        ("", "{}"),
+        ("{}", "{}"),
+        ('{"a": 1}', '{"a": 1}'),
+        ('{"a": "x', '{"a": "x"}'),
+        ('"{\\"a\\": 1}"', '{"a": 1}'),
+        ("no JSON", '{"input": "no JSON"}'),
+        ("[1]", '{"input": [1]}'),
+    ],
+)
+def test_arguments_of_calls_reach_the_template_as_objects(written: str, seen: str) -> None:
     called = Message("assistant", tool_calls=[ToolCall("1", "f", written)])
-    assert ChatTemplate(source, {}).render(Conversation([called])) == seen
-
-
-def test_arguments_of_tool_calls_reach_the_template_as_objects() -> None:
-    call = ToolCall("1", "add", '{"a": 1}')
-    messages = [Message("assistant", "", tool_calls=[call])]
-    source = "{% for c in messages[0].tool_calls %}{{ c.function.arguments.a }}{% endfor %}"
-    assert render(source, messages) == "1"
+    assert render(CALLING, [*HELLO, called]) == f"user: hello|assistant: f{seen}|"
 
 
 def test_developer_messages_are_system_messages_to_a_template() -> None:
-    assert render("{{ messages[0].role }}", [Message("developer", "x")]) == "system"
+    assert render(CALLING, [Message("developer", "x"), *HELLO]) == "system: x|user: hello|"
+
+
+def test_what_templates_of_real_models_use_works() -> None:
+    source = (
+        "{% set ns = namespace(seen=[]) %}{% set next = cycler('a', 'b') %}"
+        "{% set comma = joiner() %}"
+        "{% for m in messages %}{{ ns.seen.append(m.content) or '' }}{{ comma() }}{{ next.next() }}"
+        "{% endfor %}"
+        "{{ (messages | map(attribute='content')) | join('+') }}"
+        "{{ ns.seen | batch(1) | list | length }}{{ 'a\nb' | indent(2, first=True) }}"
+        "{{ (messages | map(attribute='role')) | tojson }}"
+    )
+    said = render(source, [*HELLO, Message("assistant", "x"), Message("user", "y")])
+    assert said == 'a, b, ahello+x+y3  a\n  b["user", "assistant", "user"]'
 
 
 def test_a_template_that_refuses_gives_its_reason() -> None:
@@ -92,7 +116,8 @@ def test_a_template_that_is_not_jinja_is_noticed_when_it_is_compiled() -> None:
         "{% set ns.x = ns.x * ns.x %}{% endfor %}",
         "{% for i in range(999999999) %}{% endfor %}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.append(1) }}",
+        "{% set ns = namespace(l=['a']) %}{% for i in range(99) %}"
+        "{% set ns.l = ns.l + ns.l %}{{ ns.l.append('a' * 9999) or '' }}{% endfor %}",
         "{{ cycler.__init__.__globals__.os.system('true') }}",
         "{{ strftime_now('%99999999d') }}",
         "{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",

@@ -1,20 +1,14 @@
-"""Tool calls in the forms that models write, in any chunking, and forced ones that always parse."""
+"""Tool calls in the forms that models write, in any chunking."""
 
 import json
 from typing import Any
 
-import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.backend import Tokenizer
-from chat_worker.constraints.grammar import Grammars
-from chat_worker.messages import Constraint
+from chat_worker.text.tool_calls.calls import Call, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.forms import Form, calls_or_answer, forced_calls, form_of
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Text
-from tests.unit.chat_worker.random_answers import answer
 
 WEATHER: dict[str, Any] = {
     "type": "object",
@@ -127,21 +121,13 @@ REPLIES: list[tuple[str, str, list[tuple[str, Any]], str]] = [
 ]
 
 
-def read(pieces: list[str], **options: bool) -> tuple[list[tuple[str, str]], str]:
-    reader = ToolCallFilter(SCHEMAS, **options)
+def read(
+    pieces: list[str], schemas: dict[str, dict[str, Any]] = SCHEMAS, **options: bool
+) -> tuple[list[tuple[str, Any]], str]:
+    reader = ToolCallFilter(Tools(schemas), **options)
     found = [piece for text in pieces for piece in reader.push(text)] + reader.flush()
-    calls: list[tuple[str, str]] = []
-    text = ""
-    for piece in found:
-        match piece:
-            case Text(more):
-                text += more
-            case CallBegun(index, name):
-                assert index == len(calls)
-                calls.append((name, ""))
-            case CallArguments(index, more):
-                calls[index] = (calls[index][0], calls[index][1] + more)
-    return calls, text
+    calls = [(p.name, json.loads(p.arguments)) for p in found if isinstance(p, Call)]
+    return calls, "".join(piece.text for piece in found if isinstance(piece, Text))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +135,7 @@ def read(pieces: list[str], **options: bool) -> tuple[list[tuple[str, str]], str
 )
 def test_calls_and_text_come_apart(reply: str, calls: list[tuple[str, Any]], text: str) -> None:
     found, said = read([reply])
-    assert [(name, json.loads(arguments)) for name, arguments in found] == calls
+    assert found == calls
     assert said == text
 
 
@@ -169,11 +155,17 @@ def test_no_reply_is_lost_or_breaks_the_reader(reply: str) -> None:
         assert text == reply
 
 
-def test_arguments_stream_while_they_come() -> None:
-    reader = ToolCallFilter(SCHEMAS)
-    reader.push('<tool_call>{"name": "get_weather", "arguments": ')
-    assert reader.push('{"city": "Pa') == [CallArguments(0, '{"city": "Pa')]
-    assert reader.flush() == []
+def test_a_call_comes_whole_and_not_before() -> None:
+    reader = ToolCallFilter(Tools(SCHEMAS))
+    assert reader.push('<tool_call>{"name": "get_weather", "arguments": ') == []
+    assert reader.push('{"city": "Paris"}}') == []
+    assert reader.push("</tool_call>") == [Call("get_weather", '{"city": "Paris"}')]
+
+
+@pytest.mark.parametrize("length", [40, 60, 66])
+def test_a_call_that_was_cut_off_is_text(length: int) -> None:
+    whole = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    assert read([whole[:length]])[1] == (whole[:length] if length < 66 else "")
 
 
 def test_of_forbidden_parallel_calls_only_the_first_counts() -> None:
@@ -183,85 +175,9 @@ def test_of_forbidden_parallel_calls_only_the_first_counts() -> None:
 
 
 def test_a_call_that_never_ends_costs_linear_time() -> None:
-    reader = ToolCallFilter(SCHEMAS)
+    reader = ToolCallFilter(Tools(SCHEMAS))
     reader.push('<tool_call>{"name": "now", "arguments": {"a": "')
     for _ in range(100_000):
         reader.push("x")
     endless = ["<tool_call>"] * 10_000 + ['<tool_call>{"arguments": {"a": "' + "x" * 1_500_000]
     assert read(endless) == ([], "".join(endless))
-
-
-@pytest.mark.parametrize(
-    ("template", "controls", "form"),
-    [
-        ("… <tool_call>\n{{ tool_call }} …", [], Form.HERMES),
-        ("… <tool_call> …", ["<tool_call>"], Form.PLAIN),
-        ('{"name": function name, "parameters": dictionary}', [], Form.LLAMA),
-        ("[TOOL_CALLS]", ["[TOOL_CALLS]"], Form.PLAIN),
-        ("", [], Form.PLAIN),
-    ],
-)
-def test_the_form_of_forced_calls_is_the_templates(
-    template: str, controls: list[str], form: Form
-) -> None:
-    assert form_of(template, controls) is form
-
-
-LONG: dict[str, Any] = {
-    "type": "object",
-    "properties": {"q": {"type": "string", "maxLength": 8}, "on": {"type": "boolean"}},
-    "required": ["q", "on"],
-    "additionalProperties": False,
-}
-
-
-NOTHING: dict[str, Any] = {"properties": {}, "additionalProperties": False}
-
-
-@pytest.mark.parametrize("form", list(Form))
-@pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("only", ["", "search"])
-def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
-    tokenizer: Tokenizer, form: Form, parallel: bool, only: str
-) -> None:
-    schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING, "a.b-c": {**LONG}}
-    grammar = forced_calls(form, schemas, only, parallel=parallel)
-    for seed in range(4):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
-        said = answer(tokenizer, constraint, seed)
-        reader = ToolCallFilter(schemas)
-        pieces = reader.push(said) + reader.flush()
-        assert not [piece for piece in pieces if isinstance(piece, Text)], said
-        names = [piece.name for piece in pieces if isinstance(piece, CallBegun)]
-        assert 1 <= len(names) <= (8 if parallel else 1)
-        assert set(names) <= ({only} if only else set(schemas))
-        for index, name in enumerate(names):
-            texts = [p.text for p in pieces if isinstance(p, CallArguments) and p.index == index]
-            jsonschema.validate(json.loads("".join(texts)), schemas[name])
-
-
-@pytest.mark.parametrize("form", list(Form))
-def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
-    tokenizer: Tokenizer, form: Form
-) -> None:
-    schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING}
-    wanted = {
-        "type": "object",
-        "properties": {"sure": {"type": "boolean"}},
-        "required": ["sure"],
-        "additionalProperties": False,
-    }
-    grammar = calls_or_answer(form, schemas, wanted, parallel=True)
-    n_calls = n_answers = 0
-    for seed in range(16):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
-        reader = ToolCallFilter(schemas)
-        pieces = reader.push(answer(tokenizer, constraint, seed)) + reader.flush()
-        begun = [piece for piece in pieces if isinstance(piece, CallBegun)]
-        text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
-        assert bool(text) is not bool(begun)
-        n_calls, n_answers = n_calls + bool(begun), n_answers + bool(text)
-        if text:
-            jsonschema.validate(json.loads(text), wanted)
-    assert n_calls
-    assert n_answers

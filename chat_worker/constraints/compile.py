@@ -1,0 +1,110 @@
+"""What a request asks an answer to follow, as the grammar that llguidance compiles."""
+
+import json
+from typing import Any
+
+from llguidance import LLMatcher, LLParserLimits
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+
+from chat_worker.constraints.schemas import Enforceable, enforceable
+from chat_worker.messages import Constraint
+from protos.error_texts import ErrorText
+from protos.errors import InvalidRequest
+
+# About 20 ms to build a lexer, 15 ms and 3 ms for a mask (llguidance's own figures).
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=1_000_000,
+    step_lexer_fuel=200_000,
+    step_max_items=50_000,
+    max_grammar_size=200_000,
+    verbose_errors=False,
+)
+ANY_OBJECT = {"type": "object"}
+PARAMS = {
+    "json_object": "response_format",
+    "json_schema": "response_format",
+    "regex": "regex",
+    "grammar": "grammar",
+    "tools": "tools",
+}
+
+
+def grammar_of(constraint: Constraint, param: str) -> str:
+    match constraint.kind:
+        case "regex":
+            return LLMatcher.grammar_from_regex(constraint.text)
+        case "grammar":
+            return LLMatcher.grammar_from_lark(_lark(constraint.text))
+        case "tools":
+            return LLMatcher.grammar_from_lark(constraint.text)
+        case "json_object" | "json_schema":
+            return json_grammar(answer_schema(constraint))
+
+
+def _lark(text: str) -> str:
+    """A grammar in llguidance's dialect of Lark, converted if it is one of llama.cpp's (GBNF).
+
+    Raises:
+        InvalidRequest: it is no valid GBNF.
+    """
+    if "::=" not in text:
+        return text
+    try:
+        return gbnf_to_lark(text)
+    except GbnfToLarkError as error:
+        refused = ErrorText("constraint_refused", kind="grammar", detail=str(error)[:200])
+        raise InvalidRequest(refused, param="grammar") from error
+
+
+def answer_schema(constraint: Constraint) -> dict[str, Any]:
+    """What an answer in JSON must follow.
+
+    Raises:
+        InvalidRequest: that is no JSON object itself.
+    """
+    return _answer(constraint).schema
+
+
+def ignored_keywords(constraint: Constraint) -> tuple[str, ...]:
+    """Keywords of the client's schema that no answer is held to.
+
+    Raises:
+        InvalidRequest: as `answer_schema`.
+    """
+    if constraint.kind not in ("json_object", "json_schema"):
+        return ()
+    return _answer(constraint).ignored
+
+
+def _answer(constraint: Constraint) -> Enforceable:
+    schema = ANY_OBJECT
+    if constraint.kind == "json_schema":
+        schema = parsed(constraint.text, PARAMS[constraint.kind])
+    # Closed, an answer that nobody describes could only be {}.
+    return enforceable(
+        ANY_OBJECT | {"additionalProperties": True} if schema == ANY_OBJECT else schema
+    )
+
+
+def json_grammar(schema: dict[str, Any]) -> str:
+    return LLMatcher.grammar_from_json_schema(
+        schema,
+        # As json.dumps writes it, and as models learnt it. Free white space would let a model that
+        # is unsure write line breaks until its tokens are used up.
+        overrides={
+            "whitespace_flexible": False,
+            "key_separator": ": ",
+            "item_separator": ", ",
+            "coerce_one_of": True,
+        },
+    )
+
+
+def parsed(text: str, param: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(ErrorText("schema_not_json"), param=param) from error
+    if not isinstance(schema, dict):
+        raise InvalidRequest(ErrorText("schema_not_object"), param=param)
+    return schema

@@ -1,0 +1,188 @@
+"""What a model's chat template can say, found by rendering small conversations with it.
+
+Templates differ in ways that no name tells: one refuses system messages, another loses the results
+of tools, a third wants ids of nine characters. Each trait is therefore tried, once for each model.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.text.template_variables import Arguments, NoTools, Shape, variables
+from protos.errors import InvalidRequest
+
+Ids = Literal["any", "nine"]
+# Renders; raises InvalidRequest if the template refuses or fails.
+Render = Callable[[dict[str, Any]], str]
+
+# For all of a template's renderings; a usual one takes 20 ms for them.
+LIMIT_S = 2.0
+QUESTION, SYSTEM, ANSWER = "qxquestion", "qxsystem", "qxanswer"
+FIRST, SECOND = ("qxfirst", "qxvalue", "qxresult"), ("qxsecond", "qxother", "qxreply")
+TEXT_KEY, MORE_KEY, NUMBER_KEY, MORE, NUMBER = "qxkey", "qxmore", "qxnum", "qxthing", 8675309
+IDS: dict[Ids, tuple[str, str]] = {
+    "any": ("call_qx1", "call_qx2"),
+    "nine": ("qxcallno1", "qxcallno2"),
+}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """
+    Args:
+        shape: of what it renders.
+        takes_system: it shows a system message at the beginning.
+        takes_late_system: also one between the turns.
+        takes_tools: it shows the tools that are offered.
+        takes_calls: it shows calls with their results.
+        takes_parallel_calls: also several in one message.
+        takes_words_with_calls: also text in the same message.
+        ids: of calls: any, or nine letters and digits.
+        alternates: it wants user and assistant in turns.
+        written: the reply with one call, and that with two, as the template writes them; what is
+            read of a reply follows them up to the results. Empty if it shows none.
+    """
+
+    shape: Shape = field(default_factory=Shape)
+    takes_system: bool = False
+    takes_late_system: bool = False
+    takes_tools: bool = False
+    takes_calls: bool = False
+    takes_parallel_calls: bool = False
+    takes_words_with_calls: bool = False
+    ids: Ids = "any"
+    alternates: bool = False
+    written: tuple[str, str] = ("", "")
+
+
+def traits_of(source: str, render: Render) -> Traits:
+    """
+    Args:
+        source: of the template, which is not tried for what it does not mention.
+    """
+    probe = _Probe(render)
+    shape = probe.shape()
+    mentions_tools = any(word in source for word in ("tool", "function"))
+    found = probe.calls(shape) if mentions_tools else None
+    if found is None:
+        found = Traits(shape)
+    plain = found.shape
+    return replace(
+        found,
+        takes_system=probe.shows([Message("system", SYSTEM), _question()], plain, SYSTEM),
+        takes_late_system=probe.shows(
+            [_question(), Message("assistant", ANSWER), Message("system", SYSTEM), _question()],
+            plain,
+            SYSTEM,
+        ),
+        takes_tools=mentions_tools and probe.shows_tools(plain),
+        alternates=not probe.shows([_question(), Message("user", ANSWER)], plain, ANSWER, QUESTION),
+    )
+
+
+class _Probe:
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        # A hostile template takes its time with each.
+        self._until_s = time.monotonic() + LIMIT_S
+
+    def shape(self) -> Shape:
+        """The first in which a plain question and an offered tool are shown, else a question."""
+        no_tools: tuple[NoTools, ...] = ("none", "list")
+        shapes = [
+            Shape(no_tools=absent, describes_all=describes_all)
+            for describes_all, absent in itertools.product((False, True), no_tools)
+        ]
+        talking = [shape for shape in shapes if self.shows([_question()], shape, QUESTION)]
+        showing = [shape for shape in talking if self.shows_tools(shape)]
+        return next(iter((*showing, *talking)), Shape())
+
+    def shows_tools(self, shape: Shape) -> bool:
+        return self.shows([_question()], shape, FIRST[0], tools=True)
+
+    def calls(self, shape: Shape) -> Traits | None:
+        """How a call with its result is shown; None if it is not."""
+        for traits in _ways_of_calling(shape):
+            one = self._text(_calling(IDS[traits.ids], FIRST), traits.shape, tools=True)
+            if not _holds(one, QUESTION, *FIRST):
+                continue
+            two = self._text(_calling(IDS[traits.ids], FIRST, SECOND), traits.shape, tools=True)
+            spoken = _calling(IDS[traits.ids], FIRST, words=ANSWER)
+            # Some show the text of the latest calls only.
+            spoken += [Message("assistant", "Well."), _question()]
+            return replace(
+                traits,
+                takes_calls=True,
+                takes_parallel_calls=_holds(two, *FIRST, *SECOND),
+                takes_words_with_calls=self.shows(spoken, traits.shape, ANSWER, *FIRST, tools=True),
+                written=(self._reply(one, traits.shape), self._reply(two, traits.shape)),
+            )
+        return None
+
+    def _reply(self, whole: str, shape: Shape) -> str:
+        """What an assistant wrote, and up to a result what follows it."""
+        if not _holds(whole, FIRST[2]):
+            return ""
+        asked = self._text([_question()], shape, tools=True)
+        begin = next((i for i, c in enumerate(asked) if whole[i : i + 1] != c), len(asked))
+        if begin < len(asked):
+            # The prompt opens thinking, with the beginning of the mark that opens calls.
+            begin = max(asked.rfind("<", 0, begin), 0)
+        return whole[begin : whole.index(FIRST[2])]
+
+    def shows(
+        self, messages: list[Message], shape: Shape, *texts: str, tools: bool = False
+    ) -> bool:
+        return _holds(self._text(messages, shape, tools=tools), *texts)
+
+    def _text(self, messages: list[Message], shape: Shape, *, tools: bool) -> str:
+        """What is rendered; empty if the template refuses, or all of them took too long."""
+        if time.monotonic() > self._until_s:
+            return ""
+        conversation = Conversation(messages, tools=_tools() if tools else [])
+        try:
+            return self._render(variables(conversation, shape))
+        except InvalidRequest:
+            return ""
+
+
+def _ways_of_calling(shape: Shape) -> Iterator[Traits]:
+    arguments: tuple[Arguments, ...] = ("object", "text")
+    ids: tuple[Ids, ...] = ("any", "nine")
+    for said, no_content, form in itertools.product(arguments, ("", None), ids):
+        yield Traits(shape=replace(shape, arguments=said, no_content=no_content), ids=form)
+
+
+def _holds(text: str, *parts: str) -> bool:
+    return bool(text) and all(part in text for part in parts)
+
+
+def _question() -> Message:
+    return Message("user", QUESTION)
+
+
+def _calling(ids: tuple[str, ...], *calls: tuple[str, str, str], words: str = "") -> list[Message]:
+    made = [
+        ToolCall(id_, name, json.dumps(arguments_of_probe(value)))
+        for id_, (name, value, _) in zip(ids, calls, strict=False)
+    ]
+    results = [
+        Message("tool", result, name=name, tool_call_id=id_)
+        for id_, (name, _, result) in zip(ids, calls, strict=False)
+    ]
+    return [_question(), Message("assistant", words, tool_calls=made), *results]
+
+
+def arguments_of_probe(value: str) -> dict[str, str | int]:
+    return {TEXT_KEY: value, MORE_KEY: MORE, NUMBER_KEY: NUMBER}
+
+
+def _tools() -> list[Tool]:
+    kinds = {TEXT_KEY: "string", MORE_KEY: "string", NUMBER_KEY: "integer"}
+    properties = {key: {"type": kind} for key, kind in kinds.items()}
+    parameters = json.dumps({"type": "object", "properties": properties})
+    return [Tool(name, "Looks.", parameters) for name, _, _ in (FIRST, SECOND)]

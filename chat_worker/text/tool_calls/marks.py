@@ -1,0 +1,88 @@
+"""The marks between which models write calls."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Marks:
+    """
+    Args:
+        opener: begins calls; it stands in the calls themselves if `is_part`.
+        closer: ends them; empty: nothing does but the reply's end.
+    """
+
+    opener: str
+    closer: str = ""
+    is_part: bool = False
+
+
+ALL = (
+    # Qwen, Hermes, Granite 4, Bielik, MiMo, Reka; with other insides Qwen3-Coder, GLM, Nemotron 3
+    Marks("<tool_call>", "</tool_call>"),
+    # Apriel, MiniMax M1
+    Marks("<tool_calls>", "</tool_calls>"),
+    Marks("<tools>", "</tools>"),
+    # Nemotron Nano 2
+    Marks("<TOOLCALL>", "</TOOLCALL>"),
+    Marks("<seed:tool_call>", "</seed:tool_call>"),
+    # MiniMax M2, M3
+    Marks("<minimax:tool_call>", "</minimax:tool_call>"),
+    Marks("]<]minimax[>[<tool_call>", "]<]minimax[>[</tool_call>"),
+    # Hunyuan
+    Marks("<tool_calls:opensource>", "</tool_calls:opensource>"),
+    # DeepSeek
+    Marks("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+    Marks("<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", is_part=True),
+    Marks("<｜DSML｜function_calls>", "</｜DSML｜function_calls>"),
+    Marks("<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"),
+    # Kimi
+    Marks("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"),
+    Marks("<|tool_call_begin|>", "<|tool_call_end|>", is_part=True),
+    Marks("<|open|>tools<|sep|>", "<|close|>tools<|sep|>"),
+    # Command-R+, then Command-R 7B and later
+    Marks("Action:\n```json", "```"),
+    Marks("Action: ```json", "```"),
+    Marks("<|START_ACTION|>", "<|END_ACTION|>"),
+    # LFM 2
+    Marks("<|tool_call_start|>", "<|tool_call_end|>"),
+    # Apertus
+    Marks("<|tools_prefix|>", "<|tools_suffix|>"),
+    # Solar
+    Marks("<|tool_calls|>", "<|calls|>"),
+    # Gemma 4
+    Marks("<|tool_call>", "<tool_call|>"),
+    # Granite 3, Phi-4
+    Marks("<|tool_call|>", "<|/tool_call|>"),
+    # gpt-oss: the recipient of a message on the commentary channel
+    Marks("to=functions.", "<|call|>"),
+    # Muse
+    Marks("<atem:function_calls>", "</atem:function_calls>"),
+    # GigaChat 3
+    Marks("<|message_sep|>\n\nfunction call<|role_sep|>"),
+    Marks("[TOOL_CALLS]"),
+    Marks("<|python_tag|>"),
+    Marks("<|function_call|>"),
+    Marks("functools["),
+    Marks("<function=", "</function>", is_part=True),
+    Marks('<function name="', "</function>", is_part=True),
+    Marks('<invoke name="', "</invoke>", is_part=True),
+)
+BY_OPENER = {marks.opener: marks for marks in ALL}
+# A mark that begins another one is looked for after it.
+OPENERS = tuple(sorted(BY_OPENER, key=len, reverse=True))
+CLOSERS = tuple(sorted({marks.closer for marks in ALL if marks.closer}, key=len, reverse=True))
+# What may stand between and after calls.
+SEPARATORS = (*CLOSERS, "```", ",", ";", "]")
+# At the very beginning of a reply calls may also stand bare, or fenced.
+BARE = Marks("")
+FENCES = ("```json", "```tool_call", "```python", "```")
+# Marks that may be control tokens, which are not shown otherwise, and say what is what.
+SHOWN = (
+    *(opener for opener in OPENERS if opener),
+    *CLOSERS,
+    *("[ARGS]", "[CALL_ID]", "<|message|>", "<|channel|>", "<|constrain|>", "<|start|>", "<|end|>"),
+    *("<｜tool▁sep｜>", "<|tool_call_argument_begin|>", "<|open|>", "<|close|>", "<|sep|>"),
+    *("<|tool_call:begin|>", "<|tool_call:name|>", "<|tool_call:args|>", "<|tool_call:end|>"),
+    *("<|message_sep|>", "<|role_sep|>"),
+    *('<|"|>', "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<tool_sep>"),
+)
