@@ -11,8 +11,8 @@ from hypothesis import settings
 
 from cli.hardware import hardware
 
-# `pytest --hypothesis-profile=many --hypothesis-show-statistics tests/unit/test_fuzzed_folders.py`
-# runs thousands of examples where the suite runs a few.
+# Thousands of examples where the suite runs a few: `pytest --hypothesis-profile=many
+# --hypothesis-show-statistics tests/unit/worker_runtime/test_fuzzed_folders.py`.
 settings.register_profile("many", max_examples=3000, deadline=None, print_blob=True)
 
 TESTS = Path(__file__).parent
