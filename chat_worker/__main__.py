@@ -7,7 +7,7 @@ from chat_worker.ladder import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
 from chat_worker.settings import ChatSettings
-from protos.settings import read_or_exit
+from common.settings import read_or_exit
 from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock

@@ -24,7 +24,7 @@ from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from protos.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
+from common.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
 EXIT_ENGINE_DIED = 70

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from chat_worker import messages as m
-from protos.errors import InvalidRequest, UnsupportedParameter
+from common.errors import InvalidRequest, UnsupportedParameter
 
 _DEFAULT = m.Sampling()
 # Always sent: without them the other side would use defaults of its own.

@@ -26,7 +26,7 @@ from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 MAX_CHOICES = 128
 MAX_TOP_LOGPROBS = 20

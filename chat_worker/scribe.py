@@ -39,7 +39,7 @@ from chat_worker.messages import (
 from chat_worker.open_calls import Call, Choice, frame_s
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part
-from protos.errors import BackendFailure, InvalidRequest, ServingError
+from common.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_host import Outbox
 
 

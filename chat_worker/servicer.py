@@ -14,7 +14,7 @@ import grpc.aio
 
 from chat_worker import messages as m
 from chat_worker.translate import to_conversation, to_events, to_generate
-from protos.errors import Overloaded
+from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
 from worker_runtime.leases import Lease

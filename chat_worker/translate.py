@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.struct_pb2 import Struct
 
 from chat_worker import messages as m
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1 import common_pb2
 from worker_runtime.catalog import ModelEntry

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cli.settings import StackSettings, is_on
-from protos.loopback import is_loopback
+from common.loopback import is_loopback
 from worker_runtime.machine import GIB, STRICT, Machine
 from worker_runtime.memory.profile import choose
 

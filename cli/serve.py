@@ -12,7 +12,7 @@ from cli.service import ServiceSpec
 from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from cli.supervisor import Supervisor
-from protos.orphan import exit_when_orphaned
+from common.parent_watch import exit_with_parent
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.gpus import gpus
 from worker_runtime.memory.profile import Choice, choose
@@ -53,7 +53,7 @@ async def _serve(settings: StackSettings, port: int, began: float) -> int:
         supervisor.say(f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}")
 
     if settings.exit_with_parent:
-        exit_when_orphaned()
+        exit_with_parent()
     return await supervisor.run(announce_ready)
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 
+from common.settings import read_or_exit
 from embed_worker.choice import Choice
 from embed_worker.need import ladder
 from embed_worker.service import ModelScan
 from embed_worker.servicer import EmbedServicer
 from embed_worker.settings import EmbedSettings
-from protos.settings import read_or_exit
 from protos.y26hkx.v1.embed_pb2_grpc import add_EmbedServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock

@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc.aio
 
-from protos.outgoing import Outgoing
-from protos.status import to_status
+from common.rpc_status import to_status
+from common.send_queue import SendQueue
 from protos.y26hkx.v1 import embed_pb2 as pb
 from worker_runtime.rpcs import OpenRpcs, Rpc
 
@@ -35,7 +35,7 @@ class CallStream:
         self._serve = serve
         self._open_rpcs = open_rpcs
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._replies: Outgoing[pb.EmbedReply] = Outgoing()
+        self._replies: SendQueue[pb.EmbedReply] = SendQueue()
 
     async def run(
         self,

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from common.errors import InvalidRequest, ModelNotFound
 from embed_worker.library import CROSS_ENCODER
-from protos.errors import InvalidRequest, ModelNotFound
 from worker_runtime.catalog import Catalog, ModelEntry
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Raw
 
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.converted import NotConvertible
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.cache import Cache, VectorCache
@@ -22,7 +23,6 @@ from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.intake import Intake
 from embed_worker.messages import Facts, LoadSpec, spec_decoder
-from protos.errors import BackendLoadFailed
 from worker_runtime.engine_host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from msgspec import Raw
 
+from common.errors import InvalidRequest, ServingError, UnsupportedParameter
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.tokens import Tokenized
 from embed_worker.engine.cache import Cache
@@ -26,7 +27,6 @@ from embed_worker.messages import (
     Vectors,
     request_decoder,
 )
-from protos.errors import InvalidRequest, ServingError, UnsupportedParameter
 from worker_runtime.engine_host import Outbox
 
 

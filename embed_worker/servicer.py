@@ -5,6 +5,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
+from common.errors import WorkerLost
 from embed_worker import messages as m
 from embed_worker.call_stream import CallStream
 from embed_worker.choice import Choice
@@ -19,7 +20,6 @@ from embed_worker.translate import (
     to_tokenize,
     to_tokenize_response,
 )
-from protos.errors import WorkerLost
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
 from worker_runtime.leases import Lease

@@ -3,20 +3,20 @@
 import asyncio
 import logging
 
+from common.gc_tuning import freeze_startup_objects
+from common.parent_watch import exit_with_parent
+from common.settings import read_or_exit
 from gateway.app import create_app
 from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
-from protos.garbage import settle
-from protos.orphan import exit_when_orphaned
-from protos.settings import read_or_exit
 
 
 async def run(settings: GatewaySettings) -> None:
     app = create_app(settings)
     server = GatewayServer(app, settings, app.state.services.drain)
     if settings.exit_with_parent:
-        asyncio.get_running_loop().call_soon(exit_when_orphaned)
-    settle()
+        asyncio.get_running_loop().call_soon(exit_with_parent)
+    freeze_startup_objects()
     await server.serve()
 
 

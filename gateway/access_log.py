@@ -9,8 +9,8 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from common.errors import ServingError
 from gateway.request_context import context_of
-from protos.errors import ServingError
 
 # What nginx writes for a client that left before it was answered.
 CLIENT_LEFT = 499

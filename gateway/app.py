@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from common.errors import ServingError
 from gateway.access_log import AccessLogMiddleware
 from gateway.auth import AuthMiddleware, Keys
 from gateway.edges import BoundsMiddleware, CountMiddleware, HeadMiddleware, RequestIdMiddleware
@@ -44,7 +45,6 @@ from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
-from protos.errors import ServingError
 
 BODIES = (
     ChatRequest,

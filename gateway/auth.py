@@ -11,10 +11,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.errors import AuthenticationFailed, InvalidRequest
 from gateway.errors import error_response
 from gateway.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
-from protos.errors import AuthenticationFailed, InvalidRequest
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")

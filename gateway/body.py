@@ -7,8 +7,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from starlette.requests import Request
 
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.errors import shorten
-from protos.errors import InvalidRequest, UnsupportedParameter
 
 T = TypeVar("T", bound=BaseModel)
 Path = tuple[int | str, ...]

@@ -6,6 +6,8 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from common.errors import BackendFailure, InvalidRequest, NotReady, RequestTooLarge, ServingError
+from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
 from gateway.request_context import (
     API_PATHS,
@@ -17,14 +19,6 @@ from gateway.request_context import (
 )
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from protos.errors import (
-    BackendFailure,
-    InvalidRequest,
-    NotReady,
-    RequestTooLarge,
-    ServingError,
-)
-from protos.garbage import Garbage
 
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
@@ -111,7 +105,7 @@ class BoundsMiddleware:
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
         self._settings = settings
-        self._garbage = Garbage()
+        self._garbage_counter = GarbageCounter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -156,7 +150,7 @@ class BoundsMiddleware:
                 ) from None
             if message["type"] == "http.request":
                 arrived = len(message.get("body", b""))
-                self._garbage.count(arrived)
+                self._garbage_counter.count(arrived)
                 received += arrived
                 complete = not message.get("more_body", False)
                 if received > limit:

@@ -7,11 +7,11 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
+from common import errors
+from common.errors import ServingError
 from gateway.language import Language, language_of
 from gateway.request_context import context_of
 from gateway.translations.spoken import of_code, spoken
-from protos import errors
-from protos.errors import ServingError
 
 MAX_ECHO = 200
 # SDKs do not wait longer than this: they would try again at once, in vain.
@@ -59,8 +59,8 @@ def envelope(error: ServingError, request_id: str, language: Language = "en") ->
         "code": error.code,
         "request_id": request_id,
     }
-    if said.ways_out:
-        body["suggestions"] = [printable(text) for text in said.ways_out]
+    if said.suggestions:
+        body["suggestions"] = [printable(text) for text in said.suggestions]
     body |= {k: printable(v) for k, v in error.metadata.items() if k not in body}
     return {"error": body}
 

@@ -8,10 +8,10 @@ here, so pages that may not call are refused instead of answered unheard.
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from common.errors import PermissionDenied
 from gateway.errors import error_response
 from gateway.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
-from protos.errors import PermissionDenied
 
 # Pages of this machine, and of installed programs (app://, tauri://, chrome-extension://); not
 # "null", which any page can make itself.

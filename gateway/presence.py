@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.types import Receive
 
+from common.errors import Cancelled, NotReady
 from gateway.request_context import context_of
-from protos.errors import Cancelled, NotReady
 
 T = TypeVar("T")
 # Most embeddings are there before; a watcher costs 3 to 5 % of such a request.

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from common.errors import ServingError
 from gateway.drain import Drain
-from protos.errors import ServingError
 
 SCOPE_KEY = "y26hkx"
 # What these begin is counted, limited, and refused while draining.

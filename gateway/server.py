@@ -12,6 +12,8 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from common.errors import InvalidRequest, Overloaded, ServingError
+from common.loopback import is_loopback
 from gateway.access_log import note_refusal
 from gateway.drain import Drain
 from gateway.edges import MAX_HEAD_BYTES
@@ -20,8 +22,6 @@ from gateway.open_files import fit_connections
 from gateway.request_context import new_request_id
 from gateway.settings import GatewaySettings
 from gateway.whole_replies import WholeReplies
-from protos.errors import InvalidRequest, Overloaded, ServingError
-from protos.loopback import is_loopback
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024

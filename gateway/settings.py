@@ -6,9 +6,9 @@ from typing import Literal, Self
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from common.loopback import is_loopback
+from common.settings import SUGGESTION, SharedSettings
 from gateway.rate_limit import shared_storage
-from protos.loopback import is_loopback
-from protos.settings import WAY_OUT, SharedSettings
 
 MIB = 1024 * 1024
 MAX_PORT = 65535
@@ -242,7 +242,7 @@ class GatewaySettings(SharedSettings):
         for name, value in targets.items():
             for target in split_list(value):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
-                    raise ValueError(f"{name}: {target} may be another machine: {WAY_OUT}")
+                    raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
 
     @property

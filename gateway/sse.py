@@ -19,11 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from common.errors import BackendFailure, Cancelled, NotReady, ServingError
 from gateway.errors import error_body, error_response
 from gateway.presence import while_present
 from gateway.request_context import context_of
 from gateway.translate.progress import SILENCE
-from protos.errors import BackendFailure, Cancelled, NotReady, ServingError
 
 # Between two comments with news, such as how far a load is.
 NEWS_S = 0.5

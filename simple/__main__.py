@@ -4,8 +4,8 @@ import argparse
 import asyncio
 import sys
 
+from common.settings import read_or_exit
 from gateway.server import GatewayServer
-from protos.settings import read_or_exit
 from simple.app import create_simple_app
 from simple.settings import SimpleSettings
 from worker_runtime import logs

@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from protos.errors import BackendFailure, DeadlineExceeded, ServingError
+from common.errors import BackendFailure, DeadlineExceeded, ServingError
 
 # One event ahead: whoever reads slowly lets the worker pack.
 EVENTS_AHEAD = 1

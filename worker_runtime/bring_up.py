@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Never
 
-from protos.errors import BackendLoadFailed, WorkerLost
+from common.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung

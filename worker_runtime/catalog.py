@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from protos.errors import BackendLoadFailed, ModelNotFound
+from common.errors import BackendLoadFailed, ModelNotFound
 from worker_runtime.clock import Clock
 
 Capability = Literal["chat", "embed"]
@@ -130,8 +130,8 @@ class Catalog:
             message = f"the model {shown!r} does not exist"
         else:
             message = "there is no model here yet"
-        ways_out = self._usable_ids() or ("put a model into the models folder and rescan it",)
-        return ModelNotFound(message, param="model", suggestions=ways_out)
+        suggestions = self._usable_ids() or ("put a model into the models folder and rescan it",)
+        return ModelNotFound(message, param="model", suggestions=suggestions)
 
     def _usable_ids(self) -> tuple[str, ...]:
         return tuple(e.id for e in self._entries.values() if not e.broken)[:MAX_SUGGESTED]

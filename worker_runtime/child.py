@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
-from protos.errors import BackendFailure, ServingError, WorkerLost
+from common.errors import BackendFailure, ServingError, WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.job_object import JobObject

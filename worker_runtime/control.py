@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc.aio
 
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.catalog import Capability
 from worker_runtime.lifecycle import Models

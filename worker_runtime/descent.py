@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
 from worker_runtime.load_failures import lacked_memory

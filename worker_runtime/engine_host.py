@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Protocol
 
 from msgspec import Raw
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from worker_runtime import wire
 from worker_runtime.load_failures import raised_while_loading
 

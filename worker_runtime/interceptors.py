@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import grpc
 import grpc.aio
 
-from protos.errors import AuthenticationFailed, ServingError
-from protos.garbage import Garbage
-from protos.status import DETAILS_KEY, to_status
+from common.errors import AuthenticationFailed, ServingError
+from common.gc_tuning import GarbageCounter
+from common.rpc_status import DETAILS_KEY, to_status
 from worker_runtime.rpcs import OpenRpcs, Rpc
 
 REQUEST_ID_KEY = "x-request-id"
@@ -34,7 +34,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, token: str, open_rpcs: OpenRpcs) -> None:
         self._token_digest = _digest(f"Bearer {token}") if token else None
         self._open_rpcs = open_rpcs
-        self._garbage = Garbage()
+        self._garbage_counter = GarbageCounter()
         # By method, as they are called.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -75,7 +75,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: str, serve: Callable[..., Awaitable[Any]]) -> Any:
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            self._garbage.count(request.ByteSize())
+            self._garbage_counter.count(request.ByteSize())
             rpc, metadata = self._rpc(method, context)
             try:
                 with self._admitted(rpc, metadata):
@@ -91,7 +91,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         async def stream(
             request: Any, context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
-            self._garbage.count(request.ByteSize())
+            self._garbage_counter.count(request.ByteSize())
             rpc, metadata = self._rpc(method, context)
             try:
                 with self._admitted(rpc, metadata):

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Never, Self
 
-from protos.errors import NotReady
+from common.errors import NotReady
 from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock

@@ -7,7 +7,7 @@ reads those. The texts themselves go to the log, never to a client.
 import sys
 from collections.abc import Sequence
 
-from protos.errors import BackendLoadFailed, ServingError
+from common.errors import BackendLoadFailed, ServingError
 from worker_runtime.launcher import ExitReport
 from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
 from worker_runtime.refusal import Holder, metadata_of, said_of

@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from protos.errors import BackendLoadFailed, Overloaded, ServingError
+from common.errors import BackendLoadFailed, Overloaded, ServingError
 from worker_runtime.booking import Booking, Tenant
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry

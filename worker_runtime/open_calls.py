@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from protos.errors import Overloaded, ServingError
+from common.errors import Overloaded, ServingError
 from worker_runtime import wire
 
 MAX_WAITING_EVENTS = 8192

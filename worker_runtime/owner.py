@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from protos.errors import BackendFailure, NotReady
+from common.errors import BackendFailure, NotReady
 from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.leases import Lease, LoadedModel

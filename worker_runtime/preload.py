@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from worker_runtime.lifecycle import Models
 from worker_runtime.settings import RuntimeSettings
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.room import Room
 
@@ -47,20 +47,23 @@ def refusal(
         numbers["available"] = room.available_bytes
     pins = [holder.model for holder in holders if holder.pinned]
     if over_limit:
-        cause, (reason, ways_out, retry_after_s) = "over_limit", _over_limit(limit or 0, capability)
+        cause, (reason, suggestions, retry_after_s) = (
+            "over_limit",
+            _over_limit(limit or 0, capability),
+        )
     elif pins:
-        cause, (reason, ways_out, retry_after_s) = "held_by_pins", _held_by_pins(pins)
+        cause, (reason, suggestions, retry_after_s) = "held_by_pins", _held_by_pins(pins)
     else:
         # Where there are smaller ways, a shorter context was among them.
         may_shorten = capability == "chat" and len(needs) == 1
-        cause, (reason, ways_out, retry_after_s) = (
+        cause, (reason, suggestions, retry_after_s) = (
             "machine_memory",
             _machine_memory(room, may_shorten=may_shorten),
         )
     return BackendLoadFailed(
         f"the model does not fit: it needs about {need}, and {reason}; {said_of(holders)}",
         retry_after_s=retry_after_s,
-        suggestions=(*ways_out, "use a smaller or a more strongly quantized model"),
+        suggestions=(*suggestions, "use a smaller or a more strongly quantized model"),
         metadata={
             "cause": "memory",
             "reason": cause,
@@ -88,8 +91,8 @@ def _over_limit(
 
 def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | None]:
     said = f"pinned models hold the room for it ({', '.join(pins[:MAX_HOLDERS])})"
-    ways_out = tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_HOLDERS])
-    return said, ways_out, RETRY_S
+    suggestions = tuple(f"unload {pin}: POST /v1/models/unload" for pin in pins[:MAX_HOLDERS])
+    return said, suggestions, RETRY_S
 
 
 def _machine_memory(room: Room, *, may_shorten: bool) -> tuple[str, tuple[str, ...], float | None]:
@@ -97,12 +100,12 @@ def _machine_memory(room: Room, *, may_shorten: bool) -> tuple[str, tuple[str, .
         f"{_mib(room.available_bytes or 0)} are available, of which "
         f"{_mib(room.headroom_bytes)} stay free for everything else"
     )
-    ways_out = (
+    suggestions = (
         "close other programs",
         *(("lower MAX_INPUT_TOKENS or LLAMA_CTX",) if may_shorten else ()),
         "load it all the same with MEMORY_CHECK=off",
     )
-    return said, ways_out, RETRY_S
+    return said, suggestions, RETRY_S
 
 
 def _mib(n_bytes: int) -> str:

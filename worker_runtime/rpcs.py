@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import grpc.aio
 
-from protos.errors import BackendFailure, NotReady, ServingError
+from common.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.logs import clean_id, request_id
 
 STANDING = ("/WatchStatus", "/EmbedMany")

@@ -14,8 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from protos.loopback import is_loopback
-from protos.orphan import exit_when_orphaned
+from common.loopback import is_loopback
+from common.parent_watch import exit_with_parent
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime import logs
 from worker_runtime.catalog import Capability, Catalog
@@ -133,7 +133,7 @@ async def serve(
         log.info("%s worker listens on %s:%d", capability, host, port)
         on_bound(port)
         if settings.exit_with_parent:
-            exit_when_orphaned(settings.drain_s + FORCE_AFTER_DRAIN_S)
+            exit_with_parent(settings.drain_s + FORCE_AFTER_DRAIN_S)
         release_start_up_memory()
         loading = asyncio.create_task(load_early(models, settings, default=preload))
         try:

@@ -4,7 +4,7 @@ after repeated crashes.
 
 from collections import deque
 
-from protos.errors import BackendLoadFailed, ServingError
+from common.errors import BackendLoadFailed, ServingError
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.wire import WireError
 

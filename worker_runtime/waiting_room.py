@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from protos.errors import Overloaded, ServingError
+from common.errors import Overloaded, ServingError
 from worker_runtime.leases import LoadedModel
 
 

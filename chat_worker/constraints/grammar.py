@@ -20,7 +20,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.schemas import closed
 from chat_worker.engine.sampling import ConstraintFailed, Row
 from chat_worker.messages import Constraint
-from protos.errors import BackendFailure, InvalidRequest
+from common.errors import BackendFailure, InvalidRequest
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions

@@ -17,7 +17,7 @@ from chat_worker.forwarding import generation
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP, ChatBackend
 from chat_worker.plugins.generation import Generation
 from chat_worker.plugins.models import installed_backends
-from protos.errors import BackendFailure, BackendLoadFailed, ServingError
+from common.errors import BackendFailure, BackendLoadFailed, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
 

@@ -10,7 +10,7 @@ from chat_worker import messages as m
 from chat_worker.forwarding import openai_messages, sampling_fields
 from chat_worker.plugins.backend import ChatBackend, GenerateResult
 from chat_worker.text.stops import StopFilter
-from protos.errors import UnsupportedParameter
+from common.errors import UnsupportedParameter
 
 Emit = Callable[[m.Event], None]
 Pieces = Generator[str, None, GenerateResult]

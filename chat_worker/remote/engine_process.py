@@ -18,7 +18,7 @@ from chat_worker import messages as m
 from chat_worker.forwarding import generation
 from chat_worker.remote.spec import RemoteSpec, spec_decoder
 from chat_worker.remote.upstream import Upstream
-from protos.errors import BackendFailure, ServingError
+from common.errors import BackendFailure, ServingError
 from worker_runtime.engine_host import Outbox, host_engine
 
 

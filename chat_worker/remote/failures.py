@@ -11,8 +11,8 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from protos import errors
-from protos.errors import ServingError
+from common import errors
+from common.errors import ServingError
 
 MAX_MESSAGE = 300
 MAX_RETRY_S = 3600.0

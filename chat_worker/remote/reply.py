@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from chat_worker import messages as m
 from chat_worker.remote.failures import Said, failed_in_stream
-from protos.errors import BackendFailure, WorkerLost
+from common.errors import BackendFailure, WorkerLost
 
 DONE = b"[DONE]"
 Count = Annotated[int, Meta(ge=0, le=2**31)]

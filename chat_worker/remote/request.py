@@ -7,7 +7,7 @@ import msgspec
 from chat_worker import messages as m
 from chat_worker.forwarding import openai_messages, sampling_fields
 from chat_worker.remote.spec import RemoteSpec
-from protos.errors import InvalidRequest, UnsupportedParameter
+from common.errors import InvalidRequest, UnsupportedParameter
 
 
 def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Server-sent events as they arrive: the payloads of `data:` lines, whatever the pieces."""
 
-from protos.errors import BackendFailure
+from common.errors import BackendFailure
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 256 * 1024 * 1024

@@ -15,7 +15,7 @@ from chat_worker.remote.reply import Reply
 from chat_worker.remote.request import path_and_body
 from chat_worker.remote.spec import RemoteSpec
 from chat_worker.remote.sse import DataLines
-from protos.errors import BackendFailure, BackendLoadFailed
+from common.errors import BackendFailure, BackendLoadFailed
 
 CHECK_S = 5.0
 CONNECT_S = 5.0

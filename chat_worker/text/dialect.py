@@ -22,7 +22,7 @@ from chat_worker.text.tool_calls.forms import (
     takes_tools,
     told,
 )
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 # Tokens at a prompt's end in which an opened thinking would be seen.
 TAIL_TOKENS = 12

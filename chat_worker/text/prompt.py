@@ -13,7 +13,7 @@ import msgspec
 from chat_worker.backend import Tokenizer
 from chat_worker.messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 # Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
 MARKERS = tuple(chr(0xFDD0 + i) for i in range(32))

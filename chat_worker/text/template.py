@@ -15,7 +15,7 @@ from jinja2.exceptions import SecurityError
 
 from chat_worker.messages import Conversation, Message, Tool
 from chat_worker.text.sandbox import Refusal, bounded_environment
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 LIMIT_S = 2.0
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from chat_worker.messages import Conversation, Message
-from protos.errors import ContextLengthExceeded
+from common.errors import ContextLengthExceeded
 
 Overflow = Literal["trim", "refuse"]
 Encode = Callable[[Conversation], list[int]]

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
+from common.parent_watch import exit_with_parent
 from embed_worker.encoders.converted import (
     GRAPH,
     RECORD,
@@ -39,7 +40,6 @@ from embed_worker.encoders.positions import first_position
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from protos.orphan import exit_when_orphaned
 from worker_runtime.memory_signs import lack_of
 
 # Modules whose work does not depend on anything but token ids and mask.
@@ -227,7 +227,7 @@ def _clear_away(cache: Path, source: Path) -> None:
 
 
 def main() -> None:
-    exit_when_orphaned(force_after_s=1)
+    exit_with_parent(force_after_s=1)
     source, folder = sys.argv[1:3]
     # Libraries print what they like: to stderr.
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.prompts import Prompts
@@ -16,7 +17,6 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
-from protos.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
@@ -41,8 +41,8 @@ def load(
     try:
         native = load_native()
     except (ImportError, OSError, RuntimeError) as error:
-        ways_out = ("install it: pip install 'y26hkx[llama]'",)
-        raise _failed("llama-cpp-python is missing or does not run here", *ways_out) from error
+        suggestions = ("install it: pip install 'y26hkx[llama]'",)
+        raise _failed("llama-cpp-python is missing or does not run here", *suggestions) from error
     on_progress(0.3, "reading weights")
     model = native.llama_model_load_from_file(os.fsencode(path), model_params(native))
     if not model:
@@ -164,7 +164,7 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
     return context
 
 
-def _failed(message: str, *ways_out: str) -> BackendLoadFailed:
+def _failed(message: str, *suggestions: str) -> BackendLoadFailed:
     if (lack := lack_said(recent_errors())) is not None:
         return out_of_memory(BACKEND, lack)
-    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": BACKEND})
+    return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": BACKEND})

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 # Names under which models keep the prompt for a use of their vectors.
 NAMES = {

@@ -10,9 +10,9 @@ from typing import Literal
 import msgspec
 import tokenizers
 
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.engine.call import TOKEN_TYPE, Row
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 Truncate = Literal["end", "start", "none"]
 PROBE = "a"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.encoders.padding import padded
@@ -23,7 +24,6 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from protos.errors import BackendLoadFailed
 
 BACKEND = "sentence-transformers"
 

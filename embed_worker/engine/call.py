@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from protos.errors import ServingError
+from common.errors import ServingError
 
 FLOAT_BYTES = 4
 TOKEN_TYPE = "i"  # of the arrays that hold token ids: C int, 32 bits

@@ -8,12 +8,12 @@ Calls come and go on the front thread while the model thread takes and finishes 
 
 import threading
 
+from common.errors import BackendFailure, Overloaded, ServingError
 from embed_worker.engine.batcher import pack
 from embed_worker.engine.cache import Cache, Key
 from embed_worker.engine.call import Call
 from embed_worker.engine.entry import Entry, State
 from embed_worker.engine.lane import Lane
-from protos.errors import BackendFailure, Overloaded, ServingError
 
 MAX_OVERTAKES = 4
 # Texts of like length are looked for among this many micro-batches' worth of waiting tokens.

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
-from protos import errors
-from protos.errors import ServingError
-from protos.status import DETAILS_KEY, from_status
+from common import errors
+from common.errors import ServingError
+from common.rpc_status import DETAILS_KEY, from_status
 
 log = logging.getLogger(__name__)
 

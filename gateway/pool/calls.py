@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 
 import grpc
 
+from common import errors
+from common.errors import ServingError
 from gateway.pool.balance import least_outstanding, sticky
 from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
-from protos import errors
-from protos.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
 T = TypeVar("T")

@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc
 
+from common import errors
+from common.errors import ServingError
+from common.send_queue import SendQueue
 from gateway.pool.call_errors import serving_error, told_by
-from protos import errors
-from protos.errors import ServingError
-from protos.outgoing import Outgoing
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 MOST_INPUTS = 8
@@ -39,7 +39,7 @@ class EmbedStub:
         self._is_open = False
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[pb.EmbedResponse]] = {}
-        self._unsent: Outgoing[pb.EmbedCall] = Outgoing()
+        self._unsent: SendQueue[pb.EmbedCall] = SendQueue()
 
     async def Embed(  # noqa: N802 - the stub's name
         self, request: pb.EmbedRequest, *, metadata: Sequence[tuple[str, str]], timeout: float
@@ -121,7 +121,7 @@ class EmbedStub:
 
     def _close(self, problem: ServingError) -> None:
         self._is_open = False
-        self._unsent = Outgoing()
+        self._unsent = SendQueue()
         lost, self._waiting = self._waiting, {}
         for waiting in lost.values():
             if not waiting.done():

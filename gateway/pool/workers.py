@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from common.errors import NotReady
+from common.loopback import is_loopback
+from common.settings import Certificates
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
-from protos.errors import NotReady
-from protos.loopback import is_loopback
-from protos.settings import Certificates
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.errors import NotReady
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
@@ -16,7 +17,6 @@ from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts
-from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter(route_class=RequestRoute)

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.errors import ModelNotFound, NotReady
 from gateway.body import parse
 from gateway.errors import json_response, shorten
 from gateway.openapi import takes
@@ -26,7 +27,6 @@ from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
 from gateway.sse import EventStream
 from gateway.translate.progress import SILENCE
-from protos.errors import ModelNotFound, NotReady
 from protos.y26hkx.v1 import worker_pb2
 
 # What a finished load tells of the model.

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.errors import ModelNotFound
 from gateway.errors import json_response, shorten
 from gateway.request_route import RequestRoute
 from gateway.services import Services, services_of
-from protos.errors import ModelNotFound
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter(route_class=RequestRoute)

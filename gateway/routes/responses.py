@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.errors import InvalidRequest
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
@@ -22,7 +23,6 @@ from gateway.services import services_of
 from gateway.sse import EventStream, named_frame
 from gateway.translate.responses_reply import Reply
 from gateway.translate.responses_request import generate_request, param_name, template_request
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter(route_class=RequestRoute)

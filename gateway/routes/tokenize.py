@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.errors import InvalidRequest
 from gateway.body import parse
 from gateway.errors import json_response
 from gateway.openapi import takes
@@ -23,7 +24,6 @@ from gateway.translate.tokenize import (
     tokenize_request,
     tokens_reply,
 )
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")

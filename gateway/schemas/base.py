@@ -13,8 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from common.errors import UnsupportedParameter
 from gateway.body import depth_of
-from protos.errors import UnsupportedParameter
 
 MAX_JSON_DEPTH = 32
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds
 from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
 from gateway.schemas.sampling import MAX_TOKENS, StopString
-from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
 ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, ModelId
 from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
-from protos.errors import InvalidRequest
 
 MAX_DOCUMENTS = MAX_INPUTS
 FIRST = ("text_1", "queries", "data_1")

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from common.errors import UnsupportedParameter
 from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved
 from gateway.schemas.chat import MAX_TEXT, Name, Text
 from gateway.schemas.sampling import MAX_TOKENS, SamplingFields
-from protos.errors import UnsupportedParameter
 
 LOGPROBS = "message.output_text.logprobs"
 Status = Literal["in_progress", "completed", "incomplete"] | None

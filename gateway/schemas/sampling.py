@@ -7,9 +7,9 @@ from pydantic import (
     model_validator,
 )
 
+from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most
 from gateway.schemas.keep_alive import KeepAlive
-from protos.errors import InvalidRequest
 
 MAX_TOKENS = 2**20
 

@@ -2,6 +2,7 @@
 
 import json
 
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.chat import (
     AllowedTools,
     ChatRequest,
@@ -14,7 +15,6 @@ from gateway.schemas.chat import (
 )
 from gateway.translate.formats import constraint
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
-from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from common.errors import InvalidRequest
 from gateway.schemas.rerank import FIRST, SECOND, RerankRequest, ScoreRequest
 from gateway.translate.embeddings import truncation
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import embed_pb2
 
 COHERE_VERSION = "2"

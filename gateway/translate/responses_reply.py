@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from common.errors import ContextLengthExceeded
 from gateway.schemas.responses import (
     ReasoningOptions,
     ResponsesRequest,
@@ -18,7 +19,6 @@ from gateway.schemas.responses import (
 from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
 from gateway.translate.sampling import ChatDefaults
-from protos.errors import ContextLengthExceeded
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 # The codes that a failed response may have; an `error` event carries the exact one.

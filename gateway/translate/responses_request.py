@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.responses import (
     AllowedTools,
     Content,
@@ -20,7 +21,6 @@ from gateway.schemas.responses import (
 )
 from gateway.translate.formats import schema_constraint
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
-from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 # What clients of this API call the contract's fields.

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from common.errors import ServingError
 from gateway.language import Language
 from gateway.translations import zh_tw
-from protos.errors import ServingError
 
 MIB = 1024**2
 
 
 class Spoken(NamedTuple):
     message: str
-    ways_out: tuple[str, ...]
+    suggestions: tuple[str, ...]
 
 
 def spoken(error: ServingError, language: Language) -> Spoken:

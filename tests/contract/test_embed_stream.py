@@ -10,15 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
+from common.errors import DeadlineExceeded, InvalidRequest, NotReady, ServingError, WorkerLost
 from embed_worker.call_stream import CallStream
 from gateway.pool.embed_stream import MOST_INPUTS, EmbedStub
-from protos.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    NotReady,
-    ServingError,
-    WorkerLost,
-)
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import (
     EmbedServiceServicer,

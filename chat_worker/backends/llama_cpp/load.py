@@ -15,7 +15,7 @@ from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import lack_said
@@ -153,10 +153,10 @@ def _tile(native: Any, spec: LoadSpec) -> int:
     return ATTENTION_TILE_TOKENS
 
 
-def _failure(message: str, ways_out: tuple[str, ...]) -> BackendLoadFailed:
+def _failure(message: str, suggestions: tuple[str, ...]) -> BackendLoadFailed:
     if (lack := lack_said(recent_errors())) is not None:
         return out_of_memory(NAME, lack)
-    return BackendLoadFailed(message, suggestions=ways_out, metadata={"backend": NAME})
+    return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": NAME})
 
 
 def _template(native: Any, model: Any) -> str | None:

@@ -4,7 +4,7 @@ import ctypes
 from functools import cached_property
 from typing import Any
 
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 
 
 def compile_model(model: Any, warm_up: Callable[[], None]) -> None:

@@ -27,7 +27,7 @@ from chat_worker.backends.transformers.runner import TransformersRunner
 from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.memory_signs import lack_of
 
 NAME = "transformers"

@@ -13,7 +13,7 @@ from chat_worker.backends.transformers import USE_GGUF
 from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.memory_signs import lack_of
 
 TOKENS = list(range(1, 17))

@@ -13,7 +13,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from chat_worker.backends.transformers import USE_GGUF
-from protos.errors import BackendLoadFailed, InvalidRequest
+from common.errors import BackendLoadFailed, InvalidRequest
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024

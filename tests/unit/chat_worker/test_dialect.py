@@ -5,7 +5,7 @@ import pytest
 from chat_worker.backend import Tokenizer
 from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
 from chat_worker.text.dialect import Dialect
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 PLAIN = "{{ messages }}"
 THINKS = "{% if enable_thinking %}<think>{% endif %}</think>"

@@ -10,7 +10,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.sampling import ConstraintFailed
 from chat_worker.messages import Constraint
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from tests.unit.chat_worker.random_answers import answer
 
 PERSON = {

@@ -190,7 +190,7 @@ import resource, sys
 from pathlib import Path
 from chat_worker.backends.llama_cpp.load import load
 from chat_worker.messages import LoadSpec
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native
 
 load_native()

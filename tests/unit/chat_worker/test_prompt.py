@@ -11,7 +11,7 @@ from chat_worker.backends.llama_cpp.load import load
 from chat_worker.messages import Conversation, LoadSpec, Message, ToolCall
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 
 @pytest.fixture(scope="module")

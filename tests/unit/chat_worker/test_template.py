@@ -5,7 +5,7 @@ from jinja2 import TemplateError
 
 from chat_worker.messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 HELLO = [Message("user", "hello")]
 

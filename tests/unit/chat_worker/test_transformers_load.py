@@ -20,7 +20,7 @@ from chat_worker.engine.runner import Item
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.messages import LoadSpec
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 
 SMALL = {
     "vocab_size": 1024,

@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from chat_worker.backend import Tokenizer as Seam
 from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
 from chat_worker.messages import LoadSpec
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from tests.running_stack import ROOT
 
 GUIDE = ROOT / "models" / "guide" / "qwen2-y26hkx-guide"

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from chat_worker import messages as m
 from chat_worker.translate import to_events, to_generate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from worker_runtime.catalog import ModelEntry
 

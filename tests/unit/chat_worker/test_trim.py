@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from chat_worker.messages import Conversation, Message
 from chat_worker.text.trim import Bounds, fit_conversation, fit_tokens, split_turns
-from protos.errors import ContextLengthExceeded
+from common.errors import ContextLengthExceeded
 
 N_AROUND = 2
 

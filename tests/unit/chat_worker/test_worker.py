@@ -14,8 +14,8 @@ import psutil
 import pytest
 from google.rpc.status_pb2 import Status
 
-from protos.errors import Overloaded, ServingError
-from protos.status import DETAILS_KEY, from_status
+from common.errors import Overloaded, ServingError
+from common.rpc_status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceStub
 

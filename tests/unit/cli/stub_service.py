@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from protos.orphan import exit_when_orphaned
+from common.parent_watch import exit_with_parent
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -34,7 +34,7 @@ def main() -> None:
     for number in ("SIGTERM", "SIGINT", "SIGBREAK"):
         if hasattr(signal, number):
             signal.signal(getattr(signal, number), stop)
-    exit_when_orphaned(force_after_s=2)
+    exit_with_parent(force_after_s=2)
     note("started")
     if mode == "crash":
         sys.exit(3)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.errors import BackendLoadFailed
 from embed_worker.encoders import cross_encoder
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import numbers, sigmoids
-from protos.errors import BackendLoadFailed
 from tests.tiny_models import MAX_TOKENS, write_cross_encoder, write_embedder
 
 QUERY = "what is the capital of france?"

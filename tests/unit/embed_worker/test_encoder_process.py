@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
 from embed_worker import messages as m
 from embed_worker.library import OPENVINO, TORCH
 from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.child import ChildProcess, ProcessLauncher

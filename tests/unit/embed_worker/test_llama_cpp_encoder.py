@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from common.errors import BackendLoadFailed, InvalidRequest
 from embed_worker.encoders import llama_cpp as llama_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.loaded import LoadedModel
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
-from protos.errors import BackendLoadFailed, InvalidRequest
 
 CHAT_MODEL = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
 # Weights of 16 bits: 0.999993 was measured.

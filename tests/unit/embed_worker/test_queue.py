@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import BackendFailure, Overloaded, ServingError
 from embed_worker.engine.cache import VectorCache
 from embed_worker.engine.call import Call, Row
 from embed_worker.engine.entry import Entry
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import MAX_OVERTAKES, Queue
-from protos.errors import BackendFailure, Overloaded, ServingError
 from tests.unit.embed_worker.fake_runner import POISON, FakeRunner, row, vector
 
 BATCH_TOKENS = 32

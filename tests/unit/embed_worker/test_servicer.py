@@ -9,11 +9,11 @@ import grpc.aio
 import msgspec
 import pytest
 
+from common.errors import InvalidRequest, ModelNotFound
 from embed_worker import messages as m
 from embed_worker.choice import Choice
 from embed_worker.library import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
-from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2 as pb
 from worker_runtime import wire
 from worker_runtime.cache_counts import CacheCounts

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common import errors
 from gateway.language import LANGUAGES, accepted
 from gateway.translations import zh_tw
 from gateway.translations.spoken import spoken, way_out
-from protos import errors
 from tests.unit.gateway.texts_in_code import reasons, suggestions
 from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory_signs import Lack
@@ -85,7 +85,7 @@ def test_a_lack_of_memory_keeps_the_message_that_users_know(
     monkeypatch.setattr("sys.platform", "win32")
     said = spoken(out_of_memory("transformers", "page_file"), "zh-TW")
     assert said.message == "模型/後端載入失敗 (內存或分頁檔不足)"
-    assert said.ways_out[0] == "增大 Pagefile 至 >=16GB"
+    assert said.suggestions[0] == "增大 Pagefile 至 >=16GB"
 
 
 def test_the_numbers_of_a_lack_of_memory_are_told() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from common.errors import InvalidRequest, ServingError
 from gateway.body import parse
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
@@ -17,7 +18,6 @@ from gateway.translate.chat_request import generate_request
 from gateway.translate.completions import generate_requests
 from gateway.translate.embeddings import embed_request
 from gateway.translate.sampling import ChatDefaults
-from protos.errors import InvalidRequest, ServingError
 
 DEFAULTS = ChatDefaults(0.7, 0.9, 512)
 FIELDS = [*ChatRequest.model_fields, *CompletionRequest.model_fields, "input", "dimensions"]

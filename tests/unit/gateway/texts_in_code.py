@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("protos", "gateway", "worker_runtime", "chat_worker", "embed_worker", "simple")
+PACKAGES = ("common", "gateway", "worker_runtime", "chat_worker", "embed_worker", "simple")
 # What stands for the changing part of an f-string.
 FILLED = "X"
 

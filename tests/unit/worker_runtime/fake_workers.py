@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fake_machine import (
     GIB,

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from protos.errors import WorkerLost
+from common.errors import WorkerLost
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.launcher import ExitReport, OnProgress

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from protos.errors import BackendLoadFailed, InvalidRequest
+from common.errors import BackendLoadFailed, InvalidRequest
 from worker_runtime.engine_host import Outbox, host_engine
 
 MODULE = "tests.unit.worker_runtime.stub_engine"

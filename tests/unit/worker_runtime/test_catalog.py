@@ -2,7 +2,7 @@
 
 import pytest
 
-from protos.errors import BackendLoadFailed, ModelNotFound
+from common.errors import BackendLoadFailed, ModelNotFound
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock
 from worker_runtime.catalog import Catalog, ModelEntry, Scan, fingerprint

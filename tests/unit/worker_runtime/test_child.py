@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from protos.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerLost
+from common.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerLost
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubFacts, StubSpec
 from worker_runtime import open_calls, wire

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from protos.errors import BackendLoadFailed, ServingError
+from common.errors import BackendLoadFailed, ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
 from worker_runtime.catalog import Catalog, Scan

@@ -4,10 +4,7 @@ import asyncio
 
 import pytest
 
-from protos.errors import (
-    Overloaded,
-    ServingError,
-)
+from common.errors import Overloaded, ServingError
 from tests.unit.worker_runtime.fakes import (
     settle,
 )

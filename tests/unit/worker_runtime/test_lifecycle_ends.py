@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from protos.errors import (
-    BackendLoadFailed,
-    ModelNotFound,
-    NotReady,
-)
+from common.errors import BackendLoadFailed, ModelNotFound, NotReady
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import (
     RESIDENT_BYTES,

@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from protos.errors import (
-    BackendLoadFailed,
-)
+from common.errors import BackendLoadFailed
 from tests.unit.worker_runtime.fakes import (
     settle,
 )

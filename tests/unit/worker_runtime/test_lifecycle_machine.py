@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from protos.errors import BackendLoadFailed, ServingError
+from common.errors import BackendLoadFailed, ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fake_machine import (
     GIB,

@@ -3,10 +3,7 @@
 import msgspec
 import pytest
 
-from protos.errors import (
-    BackendLoadFailed,
-    Overloaded,
-)
+from common.errors import BackendLoadFailed, Overloaded
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import (
     settle,

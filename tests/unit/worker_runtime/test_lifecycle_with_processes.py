@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import psutil
 import pytest
 
-from protos.errors import BackendLoadFailed, WorkerLost
+from common.errors import BackendLoadFailed, WorkerLost
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubSpec
 from worker_runtime.catalog import Catalog, Scan

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.launcher import ExitReport
 from worker_runtime.load_failures import (
     died_while_loading,

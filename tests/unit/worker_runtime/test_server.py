@@ -17,8 +17,8 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from protos.errors import InvalidRequest, ServingError
-from protos.status import DETAILS_KEY, from_status
+from common.errors import InvalidRequest, ServingError
+from common.rpc_status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2, chat_pb2_grpc, worker_pb2, worker_pb2_grpc
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubSpec

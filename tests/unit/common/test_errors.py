@@ -5,9 +5,9 @@ import msgspec
 import pytest
 from google.rpc.status_pb2 import Status
 
-from protos import errors
-from protos.errors import BackendFailure, ServingError, error_type, error_types
-from protos.status import from_status, to_status
+from common import errors
+from common.errors import BackendFailure, ServingError, error_type, error_types
+from common.rpc_status import from_status, to_status
 from worker_runtime.wire import WireError
 
 EVERY_ERROR = list(error_types())

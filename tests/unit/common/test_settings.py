@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from chat_worker.settings import ChatSettings
+from common.loopback import is_loopback
+from common.settings import SharedSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
-from protos.loopback import is_loopback
-from protos.settings import SharedSettings
 from tests.running_stack import KEPT_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,14 +12,14 @@ N_OBJECTS = 10_000
 N_BYTES = 8 * 1024 * 1024
 
 
-def settle() -> None:
+def freeze_startup_objects() -> None:
     """Call it when a server has started: what lives then lives for good."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(N_OBJECTS, 10, 10)
 
 
-class Garbage:
+class GarbageCounter:
     """What requests may have left behind since the last look."""
 
     def __init__(self) -> None:

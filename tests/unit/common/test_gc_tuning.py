@@ -3,7 +3,7 @@
 import gc
 import weakref
 
-from protos.garbage import N_BYTES, Garbage
+from common.gc_tuning import N_BYTES, GarbageCounter
 
 
 class Request:
@@ -16,7 +16,7 @@ class Request:
 def test_large_requests_are_let_go_long_before_there_are_many_objects() -> None:
     gc.disable()
     try:
-        garbage = Garbage()
+        garbage = GarbageCounter()
         left = weakref.ref(Request())
         garbage.count(N_BYTES - 1)
         assert left() is not None

@@ -5,10 +5,10 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 # Small calls and their replies: a message of so many stays far below what gRPC takes.
-MOST_TOGETHER = 64
+MAX_ITEMS_TOGETHER = 64
 
 
-class Outgoing(Generic[T]):
+class SendQueue(Generic[T]):
     """Items that wait together leave together."""
 
     def __init__(self) -> None:
@@ -30,5 +30,5 @@ class Outgoing(Generic[T]):
         while not self._items and not self._closed:
             self._changed.clear()
             await self._changed.wait()
-        taken, self._items = self._items[:MOST_TOGETHER], self._items[MOST_TOGETHER:]
+        taken, self._items = self._items[:MAX_ITEMS_TOGETHER], self._items[MAX_ITEMS_TOGETHER:]
         return taken

@@ -14,7 +14,7 @@ FORCE_AFTER_S = 40.0
 EXIT_CODE = 70
 
 
-def exit_when_orphaned(force_after_s: float = FORCE_AFTER_S) -> threading.Thread:
+def exit_with_parent(force_after_s: float = FORCE_AFTER_S) -> threading.Thread:
     """Watch stdin from a daemon thread: at its end, ask this process to drain, then force it.
 
     Install the signal handlers first: without one, the end of stdin ends the process at once.

@@ -18,7 +18,7 @@
     └── BackendFailure              INTERNAL             the backend broke; its text is not shown
 
 An error is raised where it is known, crosses the pipe as `WireError` and gRPC as
-`google.rpc.Status` (`protos/status.py`), and is rendered in one place (`gateway/errors.py`).
+`google.rpc.Status` (`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`).
 """
 
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-WAY_OUT = (
+SUGGESTION = (
     "set WORKER_TLS_CA, WORKER_TLS_CERT and WORKER_TLS_KEY, or WORKER_TRUSTED_NETWORK=1 if nobody "
     "else is on that network"
 )

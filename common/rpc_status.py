@@ -11,7 +11,7 @@ from google.rpc.code_pb2 import Code
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, Help, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from protos.errors import ServingError, error_type
+from common.errors import ServingError, error_type
 
 DETAILS_KEY = "grpc-status-details-bin"
 DOMAIN = "y26hkx"
@@ -47,7 +47,7 @@ def from_status(status: Status) -> ServingError | None:
     info = found.get(ErrorInfo)
     if not isinstance(info, ErrorInfo) or info.domain != DOMAIN:
         return None
-    bad, retry, ways_out = found.get(BadRequest), found.get(RetryInfo), found.get(Help)
+    bad, retry, suggestions = found.get(BadRequest), found.get(RetryInfo), found.get(Help)
     return error_type(info.reason)(
         status.message,
         param=bad.field_violations[0].field if isinstance(bad, BadRequest) else None,
@@ -55,7 +55,9 @@ def from_status(status: Status) -> ServingError | None:
             retry.retry_delay.ToNanoseconds() / 1e9 if isinstance(retry, RetryInfo) else None
         ),
         suggestions=(
-            tuple(link.description for link in ways_out.links) if isinstance(ways_out, Help) else ()
+            tuple(link.description for link in suggestions.links)
+            if isinstance(suggestions, Help)
+            else ()
         ),
         metadata=dict(info.metadata),
     )
