@@ -27,8 +27,7 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.child import ChildProcess, ProcessLauncher
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.probe import SystemMemoryProbe
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory, SystemMemoryProbe
 
 MODELS = Path(__file__).parent / "models" / "estimate"
 MIB = 1 << 20

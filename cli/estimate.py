@@ -23,8 +23,8 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.ladder import Rung
 from worker_runtime.machine import read_machine
+from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.room import Room
 from worker_runtime.model_folders import (
     gguf_models,
     is_cross_encoder_folder,
@@ -139,7 +139,7 @@ def _refuse_broken(entry: ModelEntry) -> None:
 
 
 def _described(
-    entry: ModelEntry, rungs: Sequence[Rung], room: Room, largest: int | None
+    entry: ModelEntry, rungs: Sequence[Rung], room: MemoryBudget, largest: int | None
 ) -> Estimate:
     need = rungs[0].need
     taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
@@ -164,7 +164,7 @@ def _parts(need: Need) -> dict[str, int]:
     return {name: getattr(need, name) for name in PARTS if getattr(need, name)}
 
 
-def _largest_context(spec: LoadSpec, entry: ModelEntry, room: Room) -> int:
+def _largest_context(spec: LoadSpec, entry: ModelEntry, room: MemoryBudget) -> int:
     """By halving between nothing and what the model was trained for: need grows with context."""
 
     def fits(steps: int) -> bool:

@@ -14,8 +14,8 @@ from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.machine import Machine
+from worker_runtime.memory.budget import MemoryBudget, default_headroom_bytes
 from worker_runtime.memory.learnt import FILE, Learnt
-from worker_runtime.memory.room import Room, default_headroom_bytes
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.settings import RuntimeSettings
 
@@ -69,14 +69,14 @@ def _corrected(ladder: Ladder, settings: RuntimeSettings) -> Ladder:
     return Learnt(settings.learnt_dir / FILE).corrected(ladder)
 
 
-def room_of(policy: LifecyclePolicy, machine: Machine) -> Room:
+def room_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
     headroom = policy.min_remain_bytes
     if headroom is None:
         headroom = default_headroom_bytes(machine.memory_bytes or 0)
-    return Room(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
+    return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
 
 
-def _fits(scan: Scan, ladder: Ladder, room: Room) -> Iterator[Fit]:
+def _fits(scan: Scan, ladder: Ladder, room: MemoryBudget) -> Iterator[Fit]:
     for entry in scan.entries:
         rungs = () if entry.broken else ladder(entry)
         taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)

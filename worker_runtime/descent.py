@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from common.errors import ServingError
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
-from worker_runtime.load_failures import lacked_memory
+from worker_runtime.load_failures import is_out_of_memory
 
 # Windows grows its page file while a program waits: the same load may work a moment later.
 PAGE_FILE_PAUSE_S = 2.0
@@ -49,7 +49,7 @@ class Descent:
         self.error = error
         if not self.left_s():
             self.rungs = ()
-        elif not lacked_memory(error):
+        elif not is_out_of_memory(error):
             # What one backend cannot load at all, or not from this file, another may.
             self.rungs = [rung for rung in below if rung.entry.path != tried.entry.path]
         elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.memory.estimate import estimate
-from worker_runtime.memory.need import Need
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.need import Need, estimate
+from worker_runtime.memory.probe import ProcessMemory
 
 
 class Rung(msgspec.Struct, frozen=True):

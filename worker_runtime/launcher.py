@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from worker_runtime.memory_signs import WINDOWS_STATUS, Lack
+from worker_runtime.memory.oom_signs import WINDOWS_STATUS, Shortage
 
 if TYPE_CHECKING:
     from worker_runtime.catalog import ModelEntry
@@ -33,7 +33,7 @@ class ExitReport(msgspec.Struct, frozen=True):
     oom_kills: int = 0
 
     @property
-    def lack(self) -> Lack | None:
+    def shortage(self) -> Shortage | None:
         """What ran out, as its end tells: nobody here sends SIGKILL, but the kernel does."""
         if self.wanted:
             return None
@@ -42,7 +42,7 @@ class ExitReport(msgspec.Struct, frozen=True):
         return WINDOWS_STATUS.get(self.code & 0xFFFFFFFF)
 
     def __str__(self) -> str:
-        if self.lack is None:
+        if self.shortage is None:
             guess = ""
         else:
             guess = ", out of memory" if self.oom_kills else ", perhaps out of memory"

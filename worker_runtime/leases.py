@@ -9,8 +9,7 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Rung
 from worker_runtime.launcher import EngineProcess
-from worker_runtime.memory.probe import MemoryProbe
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import MemoryProbe, ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.snapshot import Counters
 

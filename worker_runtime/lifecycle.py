@@ -4,7 +4,7 @@
         async with models.lease("some-model") as lease:
             async for event in lease.engine.call(body): ...
 
-Each model has one owner task (`owner.py`); above them a scheduler books memory (`scheduler.py`).
+Each model has one owner task (`owner.py`); above them a scheduler books memory (`admission.py`).
 """
 
 import asyncio
@@ -13,19 +13,19 @@ from types import TracebackType
 from typing import Never, Self
 
 from common.errors import NotReady
-from worker_runtime.booking import Holdings
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
 from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
-from worker_runtime.memory.estimate import estimate
+from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
+from worker_runtime.memory.need import estimate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
+from worker_runtime.memory.reservation import Holdings
 from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.scheduler import Scheduler
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.surroundings import Surroundings
 from worker_runtime.take_down import Freed
@@ -64,9 +64,11 @@ class Models:
         self.clock = clock
         self.probe = probe
         self._monitor = MemoryMonitor(probe, clock)
-        self._scheduler = Scheduler(policy, probe, ledger or NoLedger(), clock, self._monitor.gate)
+        self._admission = MemoryAdmission(
+            policy, probe, ledger or NoLedger(), clock, self._monitor.gate
+        )
         self._around = Surroundings(
-            policy, launcher, clock, probe, self._scheduler, ladder, on_measured, self._instead_of
+            policy, launcher, clock, probe, self._admission, ladder, on_measured, self._instead_of
         )
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
@@ -161,17 +163,17 @@ class Models:
 
     def holdings(self, machine: MachineMemory) -> Holdings:
         """What is booked, here and by the machine's other workers."""
-        return self._scheduler.holdings(machine)
+        return self._admission.holdings(machine)
 
     @property
     def n_queued(self) -> int:
         """Loads that wait for memory."""
-        return self._scheduler.n_waiting
+        return self._admission.n_waiting
 
     @property
     def n_booked(self) -> int:
         """Models that hold memory, or are about to."""
-        return self._scheduler.n_held
+        return self._admission.n_held
 
     async def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases, drain and unload everything; `hurry` does not wait for leases."""
@@ -187,13 +189,13 @@ class Models:
     async def _watch(self) -> Never:
         """While models are loaded: give back what leaks, what the machine or others lack."""
         while True:
-            await self._scheduler.until_in_use()
+            await self._admission.until_in_use()
             await self.clock.sleep(WATCH_S)
             reading = self.memory(self.snapshot())
             for owner in self._owners.values():
                 if owner.pid in reading.leaking_pids:
                     owner.recycle()
-            self._scheduler.give_back()
+            self._admission.give_back()
 
     def _owner(self, model: str) -> ModelOwner:
         entry = self.catalog.resolve(model)
@@ -221,7 +223,7 @@ class Models:
             if other.capability == entry.capability
             and not other.broken
             and other.size_bytes < entry.size_bytes
-            and self._scheduler.could_fit(estimate(other).total)
+            and self._admission.could_fit(estimate(other).total)
         ]
         return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
 

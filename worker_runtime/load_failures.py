@@ -1,6 +1,6 @@
 """Tells why a load failed, and what the user can do about it.
 
-Native libraries say "out of memory" only in their texts, each in its own words; `memory_signs.py`
+Native libraries say "out of memory" only in their texts, each in its own words; `oom_signs.py`
 reads those. The texts themselves go to the log, never to a client.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from common.errors import BackendLoadFailed, ServingError
 from worker_runtime.launcher import ExitReport
-from worker_runtime.memory_signs import LACKS, Lack, lack_of, lack_said
-from worker_runtime.refusal import Holder, metadata_of, said_of
+from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text
+from worker_runtime.memory.oom_signs import SHORTAGES, Shortage, shortage_in_text, shortage_of
 
 MIB = 1024**2
 _PAGE_FILE = (
@@ -30,20 +30,20 @@ _LESS_BY_BACKEND = {
 }
 
 
-def out_of_memory(backend: str, lack: Lack = "memory") -> BackendLoadFailed:
+def out_of_memory(backend: str, shortage: Shortage = "memory") -> BackendLoadFailed:
     """The load failed for lack of memory or page file; "" is a backend not known here."""
-    where = "memory on the GPU" if lack == "gpu_memory" else "memory or page file"
+    where = "memory on the GPU" if shortage == "gpu_memory" else "memory or page file"
     why = f"not enough {where}"
-    if lack == "killed":
+    if shortage == "killed":
         why = f"its process was killed, as systems do where there is {why}"
     return BackendLoadFailed(
         f"the model could not be loaded: {why}",
-        suggestions=_more_memory(backend, lack) if backend else (),
-        metadata={"backend": backend, "cause": "memory", "reason": lack},
+        suggestions=_more_memory(backend, shortage) if backend else (),
+        metadata={"backend": backend, "cause": "memory", "reason": shortage},
     )
 
 
-def lacked_memory(error: ServingError) -> bool:
+def is_out_of_memory(error: ServingError) -> bool:
     """Whether the load failed for lack of memory, so that a smaller one may work."""
     return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "memory"
 
@@ -56,11 +56,11 @@ def with_arithmetic(
     numbers |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
         f"{error.message}; it needs about {_mib(need_bytes)}, {_mib(available_bytes)} are "
-        f"available; {said_of(holders)}",
+        f"available; {holders_text(holders)}",
         suggestions=error.suggestions,
         metadata=error.metadata
         | {f"{name}_bytes": str(n) for name, n in numbers.items()}
-        | metadata_of(holders),
+        | holders_metadata(holders),
     )
 
 
@@ -73,17 +73,19 @@ def load_failed(backend: str, reason: str) -> BackendLoadFailed:
 
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     """The process ended before the model was loaded."""
-    said = (lack for line in report.last_words if (lack := lack_said(line)) is not None)
-    lack = next(said, report.lack)
-    if lack is not None:
-        return out_of_memory(backend, lack)
+    said = (
+        shortage for line in report.last_words if (shortage := shortage_in_text(line)) is not None
+    )
+    shortage = next(said, report.shortage)
+    if shortage is not None:
+        return out_of_memory(backend, shortage)
     return load_failed(backend, f"its process ended while loading ({report})")
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
     """The engine's `load` raised something that is not a `ServingError`."""
-    if (lack := lack_of(error)) is not None:
-        return out_of_memory(backend, lack)
+    if (shortage := shortage_of(error)) is not None:
+        return out_of_memory(backend, shortage)
     if isinstance(error, OSError):
         number = getattr(error, "winerror", None) or error.errno
         return load_failed(backend, f"its files could not be read (error {number})")
@@ -92,18 +94,20 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
 
 def explained(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
     """What an engine reported, completed with what only this side knows."""
-    if lacked_memory(error):
-        return out_of_memory(backend, _lack(error))
+    if is_out_of_memory(error):
+        return out_of_memory(backend, _shortage(error))
     error.metadata = error.metadata | {"backend": backend}
     return error
 
 
-def _lack(error: ServingError) -> Lack:
-    return next((lack for lack in LACKS if lack == error.metadata.get("reason")), "memory")
+def _shortage(error: ServingError) -> Shortage:
+    return next(
+        (shortage for shortage in SHORTAGES if shortage == error.metadata.get("reason")), "memory"
+    )
 
 
-def _more_memory(backend: str, lack: Lack) -> tuple[str, ...]:
-    if lack == "gpu_memory":
+def _more_memory(backend: str, shortage: Shortage) -> tuple[str, ...]:
+    if shortage == "gpu_memory":
         room = "close other programs that use the GPU"
     elif sys.platform == "win32":
         room = _PAGE_FILE

@@ -4,13 +4,13 @@ import logging
 from typing import Protocol
 
 from common.errors import BackendLoadFailed, Overloaded, ServingError
-from worker_runtime.booking import Booking, Tenant
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.ladder import Rung
 from worker_runtime.leases import LoadedModel
-from worker_runtime.load_failures import lacked_memory, with_arithmetic
+from worker_runtime.load_failures import is_out_of_memory, with_arithmetic
+from worker_runtime.memory.reservation import Reservation, Tenant
 from worker_runtime.races import first_of
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelState
@@ -50,14 +50,14 @@ class Loading:
         # Seconds of the latest.
         self.took_s = 0.0
 
-    async def book(self, descent: Descent) -> Booking | None:
+    async def book(self, descent: Descent) -> Reservation | None:
         """Memory for one of the ways that are left; None: there is none, and those who wait know,
         or nobody waits."""
         self._standing.enter(ModelState.QUEUED)
         around, needs = self._around, [rung.need.total for rung in descent.rungs]
         try:
-            booking = await first_of(
-                around.scheduler.reserve(self._owner, needs),
+            reservation = await first_of(
+                around.admission.reserve(self._owner, needs),
                 self._owner.until_unwanted(),
                 around.clock.sleep(around.policy.queue_wait_s),
             )
@@ -68,14 +68,14 @@ class Loading:
             else:
                 self._refused(error)
             return None
-        if booking is None and self._owner.wanted():
+        if reservation is None and self._owner.wanted():
             self._room.refuse(self._waited_too_long)
-        return booking
+        return reservation
 
-    async def bring_up(self, descent: Descent, booking: Booking) -> LoadedModel | None:
+    async def bring_up(self, descent: Descent, reservation: Reservation) -> LoadedModel | None:
         """Load in the way that was booked; None: it failed, which `descent` and those who wait
         know, or nobody waits."""
-        around, rung = self._around, descent.take(booking.rung)
+        around, rung = self._around, descent.take(reservation.rung)
         self._standing.enter(ModelState.RESERVED)
         began_s = around.clock.monotonic()
         try:
@@ -86,7 +86,7 @@ class Loading:
                     around.policy,
                     around.clock,
                     self._standing.on_progress,
-                    lambda pid: around.scheduler.begin(booking, pid),
+                    lambda pid: around.admission.begin(reservation, pid),
                 ),
                 self._owner.until_unwanted(),
                 load_limit(rung.entry, around.policy, around.clock, descent.left_s()),
@@ -123,15 +123,15 @@ class Loading:
             log.warning("model %s is reduced: %s", self._owner.name, reductions)
 
     def _explained(self, error: ServingError, rung: Rung) -> ServingError:
-        if not lacked_memory(error):
+        if not is_out_of_memory(error):
             return error
         available_bytes = self._around.probe.machine().available_bytes
-        others = self._around.scheduler.holders(without=self._owner)
+        others = self._around.admission.holders(without=self._owner)
         return with_arithmetic(error, rung.need.total, available_bytes, others)
 
     def _waited_too_long(self) -> Overloaded:
         wait_s = self._around.policy.queue_wait_s
-        if self._around.scheduler.is_held_back:
+        if self._around.admission.is_held_back:
             why = "programs of this machine wait for memory, so that no model is loaded"
         else:
             why = "other models are in use and hold the memory"

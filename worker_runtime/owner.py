@@ -17,7 +17,7 @@ from worker_runtime.catalog import Capability, ModelEntry
 from worker_runtime.descent import Descent
 from worker_runtime.leases import Lease, LoadedModel
 from worker_runtime.loading import Loading
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 from worker_runtime.races import Changes, first_of
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import ModelSnapshot, ModelState
@@ -110,7 +110,7 @@ class ModelOwner:
             self._setbacks,
             now_s,
             memory=ProcessMemory() if loaded is None else loaded.memory(self._around.probe),
-            booked_bytes=self._around.scheduler.booked_by(self),
+            booked_bytes=self._around.admission.reserved_by(self),
             is_default=is_default,
         )
 
@@ -194,16 +194,16 @@ class ModelOwner:
 
     async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""
-        booking = await self._loading.book(descent)
-        if booking is None:
+        reservation = await self._loading.book(descent)
+        if reservation is None:
             descent.rungs = ()
             return
         try:
-            loaded = await self._loading.bring_up(descent, booking)
+            loaded = await self._loading.bring_up(descent, reservation)
             if loaded is not None:
                 await self._live(loaded, entry)
         finally:
-            self._around.scheduler.release(booking)
+            self._around.admission.release(reservation)
 
     def _end_life(self) -> None:
         failed = bool(self._setbacks.cause)
@@ -226,7 +226,7 @@ class ModelOwner:
                 self._measure(loaded)
                 if self._unloads or self.entry is not entry:
                     loaded.accepting = False
-                self._around.scheduler.settle()
+                self._around.admission.settle()
                 await self._serve(loaded)
                 loaded.accepting = False
                 await self._take_down(loaded)
@@ -307,7 +307,7 @@ class ModelOwner:
         sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
         if sooner or not loaded.accepting:
             self._changes.notify()
-        self._around.scheduler.settle()
+        self._around.admission.settle()
 
     def wanted(self) -> bool:
         return len(self._room) > 0 and not self._closing

@@ -7,7 +7,7 @@ import msgspec
 from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 
 
 class ModelState(enum.Enum):

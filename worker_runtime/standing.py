@@ -5,7 +5,7 @@ import logging
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.leases import LoadedModel
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 from worker_runtime.setbacks import Setbacks
 from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.waiting_room import Waiting, WaitingRoom

@@ -7,9 +7,9 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.ladder import Ladder, OnMeasured
 from worker_runtime.launcher import Launcher
+from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.scheduler import Scheduler
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Surroundings:
     launcher: Launcher
     clock: Clock
     probe: MemoryProbe
-    scheduler: Scheduler
+    admission: MemoryAdmission
     ladder: Ladder
     on_measured: OnMeasured
     instead: Callable[[ModelEntry], Sequence[str]]

@@ -40,7 +40,7 @@ from embed_worker.encoders.positions import first_position
 from embed_worker.encoders.torch import TorchRunner, load_model, loaded
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from worker_runtime.memory_signs import lack_of
+from worker_runtime.memory.oom_signs import shortage_of
 
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
@@ -119,7 +119,7 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
             say(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
-            if form is PaddedForm or _lack_of(error):
+            if form is PaddedForm or _shortage_of(error):
                 raise
             traceback.print_exc()
         else:
@@ -204,15 +204,15 @@ def _record(source: Path, folder: Path, say: Say) -> Record:
     except NotConvertible as refusal:
         return Record(source=str(source.resolve()), refusal=str(refusal))
     except CONVERSION_ERRORS as error:
-        if _lack_of(error):
+        if _shortage_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
         return Record(source=str(source.resolve()), refusal=reason)
 
 
-def _lack_of(error: Exception) -> bool:
-    return lack_of(error.__cause__ or error) is not None
+def _shortage_of(error: Exception) -> bool:
+    return shortage_of(error.__cause__ or error) is not None
 
 
 def _clear_away(cache: Path, source: Path) -> None:

@@ -19,7 +19,7 @@ from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import lack_said
+from worker_runtime.memory.oom_signs import shortage_in_text
 
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
@@ -165,6 +165,6 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
 
 
 def _failed(message: str, *suggestions: str) -> BackendLoadFailed:
-    if (lack := lack_said(recent_errors())) is not None:
-        return out_of_memory(BACKEND, lack)
+    if (shortage := shortage_in_text(recent_errors())) is not None:
+        return out_of_memory(BACKEND, shortage)
     return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": BACKEND})

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.ladder import Ladder, Rung
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 
 FILE = "memory.json"
 MAX_LESSONS = 512

@@ -18,7 +18,7 @@ from chat_worker.messages import Facts, LoadSpec
 from common.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import lack_said
+from worker_runtime.memory.oom_signs import shortage_in_text
 
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
@@ -154,8 +154,8 @@ def _tile(native: Any, spec: LoadSpec) -> int:
 
 
 def _failure(message: str, suggestions: tuple[str, ...]) -> BackendLoadFailed:
-    if (lack := lack_said(recent_errors())) is not None:
-        return out_of_memory(NAME, lack)
+    if (shortage := shortage_in_text(recent_errors())) is not None:
+        return out_of_memory(NAME, shortage)
     return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": NAME})
 
 

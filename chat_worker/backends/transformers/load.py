@@ -28,7 +28,7 @@ from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_templa
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from common.errors import BackendLoadFailed
-from worker_runtime.memory_signs import lack_of
+from worker_runtime.memory.oom_signs import shortage_of
 
 NAME = "transformers"
 ATTENTION = "y26hkx_slots"
@@ -117,7 +117,7 @@ def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
             **arguments,
         )
     except (ValueError, KeyError, OSError, ImportError, RuntimeError, SafetensorError) as error:
-        if lack_of(error) is not None:
+        if shortage_of(error) is not None:
             raise
         raise _damaged() from error
     if report["missing_keys"]:

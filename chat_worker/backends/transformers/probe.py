@@ -14,7 +14,7 @@ from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from common.errors import BackendLoadFailed
-from worker_runtime.memory_signs import lack_of
+from worker_runtime.memory.oom_signs import shortage_of
 
 TOKENS = list(range(1, 17))
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -58,7 +58,7 @@ def check_runner(runner: Runner, config: Any, expected: Tensor) -> None:
         for items in steps:
             rows = runner.run(items)
     except (RunFailed, TypeError) as error:
-        if lack_of(error) is not None:
+        if shortage_of(error) is not None:
             raise
         raise _refusal(config) from error
     for slot in (0, 1):

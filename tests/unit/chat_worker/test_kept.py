@@ -12,7 +12,7 @@ from chat_worker.engine.kept import MAGIC, SUFFIX
 from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
 from worker_runtime import wire
-from worker_runtime.memory.process_memory import process_memory
+from worker_runtime.memory.probe import process_memory
 
 TURN = "tell me a long story " * 8
 GREEDY = m.Sampling(temperature=0)

@@ -11,7 +11,7 @@ from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from cli.__main__ import main
 from worker_runtime.memory.learnt import FILE, Learnt
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = ROOT / "models" / "guide" / "qwen2-y26hkx-guide.gguf"

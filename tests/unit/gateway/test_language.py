@@ -13,7 +13,7 @@ from gateway.translations import zh_tw
 from gateway.translations.spoken import spoken, way_out
 from tests.unit.gateway.texts_in_code import reasons, suggestions
 from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import Lack
+from worker_runtime.memory.oom_signs import Shortage
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
@@ -63,7 +63,7 @@ def test_every_way_out_in_the_code_has_a_translation() -> None:
 
 
 def test_every_reason_and_code_has_a_translation() -> None:
-    known = reasons() | {*get_args(Lack)}
+    known = reasons() | {*get_args(Shortage)}
     assert known >= {"over_limit", "machine_memory", "held_by_pins"}
     assert known - zh_tw.REASONS.keys() == set()
     codes = {error_type.code for error_type in errors.error_types()}

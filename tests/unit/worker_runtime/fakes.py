@@ -12,8 +12,7 @@ from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.launcher import ExitReport, OnProgress
 from worker_runtime.memory.pressure import Stall
-from worker_runtime.memory.probe import MachineMemory
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import MachineMemory, ProcessMemory
 
 RESIDENT_BYTES = 100 << 20
 MAX_STEPS = 2000

@@ -138,7 +138,7 @@ async def test_a_killed_process_fails_every_open_call_with_the_signal() -> None:
                 await anext(call)
             assert caught.value.retry_after_s == 1
         assert engine.exit is not None
-        assert engine.exit.lack == "killed"
+        assert engine.exit.shortage == "killed"
         with pytest.raises(WorkerLost):
             await engine.unary(StubCall())
 
@@ -201,7 +201,7 @@ async def test_a_process_that_does_not_react_is_killed_in_the_end() -> None:
             await asyncio.sleep(0)
         report = await engine.stop(GRACE_S)
         assert report.signal == "SIGKILL"
-        assert report.lack is None
+        assert report.shortage is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM handlers there")

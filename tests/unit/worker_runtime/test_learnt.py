@@ -13,7 +13,7 @@ from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory.learnt import MAX_LESSONS, Learnt
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1 << 30

@@ -240,9 +240,9 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.run(self._leave(*self.waiting[choice % len(self.waiting)], n_steps))
 
     @precondition(lambda self: self.loading)
-    @rule(choice=choices, lack=st.sampled_from(["memory", "page_file", ""]))
-    def a_load_fails(self, choice: int, lack: Any) -> None:
-        error = out_of_memory("stub", lack) if lack else BackendLoadFailed("bad layer")
+    @rule(choice=choices, shortage=st.sampled_from(["memory", "page_file", ""]))
+    def a_load_fails(self, choice: int, shortage: Any) -> None:
+        error = out_of_memory("stub", shortage) if shortage else BackendLoadFailed("bad layer")
         engine = self.loading[choice % len(self.loading)]
         self.do(lambda: engine.fail_load(error))
 

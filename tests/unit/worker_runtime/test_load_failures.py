@@ -13,7 +13,7 @@ from worker_runtime.load_failures import (
     raised_while_loading,
     with_arithmetic,
 )
-from worker_runtime.refusal import Holder
+from worker_runtime.memory.insufficient import Holder
 
 
 def test_suggestions_fit_the_backend() -> None:

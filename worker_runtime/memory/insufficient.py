@@ -6,7 +6,7 @@ import msgspec
 
 from common.errors import BackendLoadFailed
 from worker_runtime.catalog import Capability
-from worker_runtime.memory.room import Room
+from worker_runtime.memory.budget import MemoryBudget
 
 MIB = 1024**2
 MAX_HOLDERS = 10
@@ -26,25 +26,25 @@ class Holder(msgspec.Struct, frozen=True):
     pinned: bool = False
 
 
-def refusal(
-    room: Room, needs: Sequence[int], holders: Sequence[Holder], capability: Capability
+def insufficient_memory(
+    budget: MemoryBudget, needs: Sequence[int], holders: Sequence[Holder], capability: Capability
 ) -> BackendLoadFailed:
     """
     Args:
-        room: in which not even the smallest of `needs` fits.
+        budget: in which not even the smallest of `needs` fits.
         needs: bytes of each way to load the model, the wanted one first.
         capability: of the model.
     """
-    limit, least = room.limit_bytes, min(needs)
+    limit, least = budget.limit_bytes, min(needs)
     over_limit = limit is not None and least > limit
     need = _mib(needs[0]) + (f" ({_mib(least)} at the least)" if least < needs[0] else "")
-    numbers = {"needed": needs[0], "least": least, "headroom": room.headroom_bytes}
-    numbers |= {"booked": sum(claim.booked_bytes for claim in room.claims)}
-    numbers |= {"others_booked": sum(claim.booked_bytes for claim in room.others)}
+    numbers = {"needed": needs[0], "least": least, "headroom": budget.headroom_bytes}
+    numbers |= {"booked": sum(claim.booked_bytes for claim in budget.claims)}
+    numbers |= {"others_booked": sum(claim.booked_bytes for claim in budget.others)}
     if limit is not None:
         numbers["limit"] = limit
-    if room.available_bytes is not None:
-        numbers["available"] = room.available_bytes
+    if budget.available_bytes is not None:
+        numbers["available"] = budget.available_bytes
     pins = [holder.model for holder in holders if holder.pinned]
     if over_limit:
         cause, (reason, suggestions, retry_after_s) = (
@@ -58,27 +58,27 @@ def refusal(
         may_shorten = capability == "chat" and len(needs) == 1
         cause, (reason, suggestions, retry_after_s) = (
             "machine_memory",
-            _machine_memory(room, may_shorten=may_shorten),
+            _machine_memory(budget, may_shorten=may_shorten),
         )
     return BackendLoadFailed(
-        f"the model does not fit: it needs about {need}, and {reason}; {said_of(holders)}",
+        f"the model does not fit: it needs about {need}, and {reason}; {holders_text(holders)}",
         retry_after_s=retry_after_s,
         suggestions=(*suggestions, "use a smaller or a more strongly quantized model"),
         metadata={
             "cause": "memory",
             "reason": cause,
         }
-        | metadata_of(holders)
+        | holders_metadata(holders)
         | {f"{name}_bytes": str(n_bytes) for name, n_bytes in numbers.items()},
     )
 
 
-def said_of(holders: Sequence[Holder]) -> str:
+def holders_text(holders: Sequence[Holder]) -> str:
     held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
     return f"models loaded now: {held or 'none'}"
 
 
-def metadata_of(holders: Sequence[Holder]) -> dict[str, str]:
+def holders_metadata(holders: Sequence[Holder]) -> dict[str, str]:
     return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
 
 
@@ -95,10 +95,12 @@ def _held_by_pins(pins: Sequence[str]) -> tuple[str, tuple[str, ...], float | No
     return said, suggestions, RETRY_S
 
 
-def _machine_memory(room: Room, *, may_shorten: bool) -> tuple[str, tuple[str, ...], float | None]:
+def _machine_memory(
+    budget: MemoryBudget, *, may_shorten: bool
+) -> tuple[str, tuple[str, ...], float | None]:
     said = (
-        f"{_mib(room.available_bytes or 0)} are available, of which "
-        f"{_mib(room.headroom_bytes)} stay free for everything else"
+        f"{_mib(budget.available_bytes or 0)} are available, of which "
+        f"{_mib(budget.headroom_bytes)} stay free for everything else"
     )
     suggestions = (
         "close other programs",

@@ -5,15 +5,15 @@ import re
 from typing import Literal, get_args
 
 # What ran out: memory, the page file (Windows), the GPU's memory; or the kernel ended the process.
-Lack = Literal["memory", "page_file", "gpu_memory", "killed"]
-LACKS: tuple[Lack, ...] = get_args(Lack)
+Shortage = Literal["memory", "page_file", "gpu_memory", "killed"]
+SHORTAGES: tuple[Shortage, ...] = get_args(Shortage)
 
 # Windows: ERROR_COMMITMENT_LIMIT.
 PAGE_FILE_ERROR = 1455
 # ERROR_NOT_ENOUGH_MEMORY, ERROR_OUTOFMEMORY, ERROR_NO_SYSTEM_RESOURCES.
 WINDOWS_MEMORY_ERRORS = frozenset({8, 14, 1450})
 # Exit codes: STATUS_NO_MEMORY, STATUS_COMMITMENT_LIMIT.
-WINDOWS_STATUS: dict[int, Lack] = {0xC0000017: "memory", 0xC000012D: "page_file"}
+WINDOWS_STATUS: dict[int, Shortage] = {0xC0000017: "memory", 0xC000012D: "page_file"}
 
 _GPU = re.compile(
     r"(?:CUDA|HIP|XPU|MPS backend)(?: error:)? out of memory|cudaMalloc failed"
@@ -38,7 +38,7 @@ _MEMORY = re.compile(
 )
 
 
-def lack_said(text: str) -> Lack | None:
+def shortage_in_text(text: str) -> Shortage | None:
     """What a library's text says there is too little of; None if it speaks of something else."""
     if _GPU.search(text):
         return "gpu_memory"
@@ -47,7 +47,7 @@ def lack_said(text: str) -> Lack | None:
     return "memory" if _MEMORY.search(text) else None
 
 
-def lack_of(error: BaseException) -> Lack | None:
+def shortage_of(error: BaseException) -> Shortage | None:
     """What there was too little of when `error` was raised; None: it is of another kind."""
     if isinstance(error, OSError):
         number = getattr(error, "winerror", None)
@@ -55,5 +55,5 @@ def lack_of(error: BaseException) -> Lack | None:
             return "page_file"
         if number in WINDOWS_MEMORY_ERRORS or (number is None and error.errno == errno.ENOMEM):
             return "memory"
-    said = lack_said(f"{type(error).__name__}: {error}")
+    said = shortage_in_text(f"{type(error).__name__}: {error}")
     return said or ("memory" if isinstance(error, MemoryError) else None)

@@ -8,8 +8,7 @@ import msgspec
 from tests.unit.worker_runtime.fakes import FakeClock, FakeProbe
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.pressure import PressureGate, Stall, read_stall
-from worker_runtime.memory.probe import SystemMemoryProbe
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory, SystemMemoryProbe
 
 MIB = 1 << 20
 

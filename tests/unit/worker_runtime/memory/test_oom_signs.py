@@ -6,7 +6,7 @@ import pytest
 
 from worker_runtime.launcher import ExitReport
 from worker_runtime.load_failures import died_while_loading
-from worker_runtime.memory_signs import Lack, lack_of, lack_said
+from worker_runtime.memory.oom_signs import Shortage, shortage_in_text, shortage_of
 
 PAGE_FILE = [
     "OSError: [WinError 1455] The paging file is too small for this operation to complete",
@@ -82,7 +82,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize(
-    ("text", "lack"),
+    ("text", "shortage"),
     [
         *((text, "page_file") for text in PAGE_FILE),
         *((text, "gpu_memory") for text in GPU_MEMORY),
@@ -90,8 +90,8 @@ HARMLESS = [
         *((text, None) for text in HARMLESS),
     ],
 )
-def test_what_libraries_say_tells_what_ran_out(text: str, lack: Lack | None) -> None:
-    assert lack_said(text) == lack
+def test_what_libraries_say_tells_what_ran_out(text: str, shortage: Shortage | None) -> None:
+    assert shortage_in_text(text) == shortage
 
 
 class WinError(OSError):
@@ -103,7 +103,7 @@ class WinError(OSError):
 
 
 @pytest.mark.parametrize(
-    ("error", "lack"),
+    ("error", "shortage"),
     [
         (MemoryError(), "memory"),
         (OSError(errno.ENOMEM, "?"), "memory"),
@@ -117,13 +117,13 @@ class WinError(OSError):
     ],
 )
 def test_exceptions_tell_what_ran_out_in_every_language(
-    error: Exception, lack: Lack | None
+    error: Exception, shortage: Shortage | None
 ) -> None:
-    assert lack_of(error) == lack
+    assert shortage_of(error) == shortage
 
 
 @pytest.mark.parametrize(
-    ("report", "lack"),
+    ("report", "shortage"),
     [
         (ExitReport(-9, "SIGKILL"), "killed"),
         (ExitReport(-9, "SIGKILL", wanted=True), None),
@@ -136,9 +136,11 @@ def test_exceptions_tell_what_ran_out_in_every_language(
         (ExitReport(1), None),
     ],
 )
-def test_the_end_of_a_process_tells_what_ran_out(report: ExitReport, lack: Lack | None) -> None:
-    assert report.lack == lack
-    assert died_while_loading("x", report).metadata.get("reason") == lack
+def test_the_end_of_a_process_tells_what_ran_out(
+    report: ExitReport, shortage: Shortage | None
+) -> None:
+    assert report.shortage == shortage
+    assert died_while_loading("x", report).metadata.get("reason") == shortage
 
 
 def test_a_kill_that_the_kernel_counted_is_certain() -> None:

@@ -6,22 +6,22 @@ import sys
 import textwrap
 from pathlib import Path
 
-from worker_runtime.memory.ledger import Entry, FolderLedger, Page
+from worker_runtime.memory.ledger import FolderLedger, LedgerEntry, LedgerPage
 
 BOOKS_A_MODEL = """
 import sys
 from pathlib import Path
-from worker_runtime.memory.ledger import Entry, FolderLedger
+from worker_runtime.memory.ledger import LedgerEntry, FolderLedger
 
 ledger = FolderLedger(Path(sys.argv[1]))
 with ledger.open():
-    ledger.write((Entry("other", 7, 1),), 5)
+    ledger.write((LedgerEntry("other", 7, 1),), 5)
 print("booked", flush=True)
 sys.stdin.read()
 """
 
 
-def pages(ledger: FolderLedger) -> tuple[Page, ...]:
+def pages(ledger: FolderLedger) -> tuple[LedgerPage, ...]:
     with ledger.open() as others:
         return others
 
@@ -36,7 +36,7 @@ def test_a_worker_sees_what_another_has_booked_until_that_dies(tmp_path: Path) -
         assert other.stdout is not None
         assert other.stdout.readline().strip() == b"booked"
         (page,) = pages(ledger)
-        assert (page.entries, page.wanted_bytes) == ((Entry("other", 7, 1),), 5)
+        assert (page.entries, page.wanted_bytes) == ((LedgerEntry("other", 7, 1),), 5)
         other.kill()
         other.wait()
         assert pages(ledger) == ()
@@ -45,7 +45,7 @@ def test_a_worker_sees_what_another_has_booked_until_that_dies(tmp_path: Path) -
 def test_a_page_whose_process_id_went_to_another_process_does_not_count(tmp_path: Path) -> None:
     first = FolderLedger(tmp_path)
     with first.open():
-        first.write((Entry("a", 7),), 0)
+        first.write((LedgerEntry("a", 7),), 0)
     own = tmp_path / f"{os.getpid()}.json"
     own.rename(tmp_path / "1.json")
     assert len(pages(first)) == 1
@@ -64,8 +64,8 @@ def test_a_page_that_cannot_be_written_fails_nobody_and_is_written_later(tmp_pat
     in_the_way = tmp_path / f"{os.getpid()}.new"
     in_the_way.mkdir()
     with ledger.open():
-        ledger.write((Entry("a", 7),), 0)
+        ledger.write((LedgerEntry("a", 7),), 0)
     in_the_way.rmdir()
     with ledger.open():
-        ledger.write((Entry("a", 7),), 0)
+        ledger.write((LedgerEntry("a", 7),), 0)
     assert (tmp_path / f"{os.getpid()}.json").exists()

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from worker_runtime.booking import Booking, Holdings, Tenant
 from worker_runtime.clock import Clock
-from worker_runtime.memory.ledger import Entry, Ledger, Page
+from worker_runtime.memory.budget import Claim, MemoryBudget, default_headroom_bytes
+from worker_runtime.memory.insufficient import Holder, insufficient_memory
+from worker_runtime.memory.ledger import Ledger, LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import PressureGate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
-from worker_runtime.memory.room import Claim, Room, default_headroom_bytes
+from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import Changes, first_of
-from worker_runtime.refusal import Holder, refusal
 
 # How often a request that waits looks again: other programs and workers come and go unannounced.
 POLL_S = 1.0
@@ -28,11 +28,11 @@ POLL_S = 1.0
 class _Request(msgspec.Struct):
     tenant: Tenant
     needs: Sequence[int]
-    admitted: asyncio.Future[Booking]
-    booking: Booking | None = None
+    admitted: asyncio.Future[Reservation]
+    reservation: Reservation | None = None
 
 
-class Scheduler:
+class MemoryAdmission:
     def __init__(
         self,
         policy: LifecyclePolicy,
@@ -46,11 +46,11 @@ class Scheduler:
         self._ledger = ledger
         self._clock = clock
         self._gate = gate
-        self._held: list[Booking] = []
+        self._held: list[Reservation] = []
         self._requests: list[_Request] = []
-        self._bookings = Changes()
+        self._reservations = Changes()
         # Other workers' pages as they were when the ledger was last open.
-        self._others: tuple[Page, ...] = ()
+        self._others: tuple[LedgerPage, ...] = ()
 
     @property
     def n_waiting(self) -> int:
@@ -67,9 +67,9 @@ class Scheduler:
 
     @property
     def booked_bytes(self) -> int:
-        return sum(booking.need_bytes for booking in self._held)
+        return sum(reservation.need_bytes for reservation in self._held)
 
-    def booked_by(self, tenant: Tenant) -> int:
+    def reserved_by(self, tenant: Tenant) -> int:
         return sum(b.need_bytes for b in self._held if b.tenant is tenant)
 
     def holders(self, without: Tenant | None = None) -> list[Holder]:
@@ -82,7 +82,7 @@ class Scheduler:
 
     def could_fit(self, need_bytes: int) -> bool:
         """Whether there would be room for so much if all that may go were gone."""
-        return self._way([need_bytes], self._room()) is not None
+        return self._first_fit([need_bytes], self._budget()) is not None
 
     def holdings(self, machine: MachineMemory) -> Holdings:
         """
@@ -93,7 +93,7 @@ class Scheduler:
         headroom = self._headroom_bytes(machine)
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
-    async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Booking:
+    async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Reservation:
         """Wait for room and book it; cancelling gives the place in the queue up.
 
         Args:
@@ -102,12 +102,12 @@ class Scheduler:
         Raises:
             BackendLoadFailed: none can fit, whatever of ours is given up.
         """
-        admitted: asyncio.Future[Booking] = asyncio.get_running_loop().create_future()
+        admitted: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
         # Whoever reserves awaits it; if it has left meanwhile, a refusal is no news.
         admitted.add_done_callback(lambda done: done.exception())
         request = _Request(tenant, needs, admitted)
         self._requests.append(request)
-        self._bookings.notify()
+        self._reservations.notify()
         try:
             self.settle()
             while not admitted.done():
@@ -116,21 +116,21 @@ class Scheduler:
             return admitted.result()
         except asyncio.CancelledError:
             # It may have been admitted in the same step of the loop.
-            if request.booking is not None:
-                self.release(request.booking)
+            if request.reservation is not None:
+                self.release(request.reservation)
             raise
         finally:
             if request in self._requests:
                 self._requests.remove(request)
                 self.settle()
 
-    def begin(self, booking: Booking, pid: int) -> None:
+    def begin(self, reservation: Reservation, pid: int) -> None:
         """Process `pid` begins to take what was booked for it."""
-        booking.pid = pid
+        reservation.pid = pid
         self.settle()
 
-    def release(self, booking: Booking) -> None:
-        self._held.remove(booking)
+    def release(self, reservation: Reservation) -> None:
+        self._held.remove(reservation)
         self.settle()
 
     def settle(self) -> None:
@@ -145,41 +145,41 @@ class Scheduler:
             self._refuse_hopeless()
             while self._requests and self._admit(self._requests[0]):
                 pass
-            self._write(self._lack(self._requests[0]) if self._requests else 0)
+            self._write(self._missing_bytes(self._requests[0]) if self._requests else 0)
 
     async def until_in_use(self) -> None:
         """Return when a model holds memory, or wants some."""
-        await self._bookings.until(lambda: bool(self._held or self._requests))
+        await self._reservations.until(lambda: bool(self._held or self._requests))
 
     def give_back(self) -> None:
         """Evict idle models for what other workers of the machine lack, and one at a time while
         the whole machine stands still for want of memory."""
         with self._ledger.open() as self._others:
-            lack = sum(page.wanted_bytes for page in self._others)
+            missing_bytes = sum(page.wanted_bytes for page in self._others)
         if self._gate.take_turn():
-            lack = max(lack, 1)
-        lack -= sum(b.need_bytes for b in self._held if b.leaving)
-        for booking in self._idle():
-            if lack <= 0:
+            missing_bytes = max(missing_bytes, 1)
+        missing_bytes -= sum(b.need_bytes for b in self._held if b.leaving)
+        for reservation in self._idle():
+            if missing_bytes <= 0:
                 break
-            lack -= booking.need_bytes
-            self._evict(booking)
+            missing_bytes -= reservation.need_bytes
+            self._evict(reservation)
 
     def _write(self, wanted_bytes: int) -> None:
-        entries = tuple(Entry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
+        entries = tuple(LedgerEntry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
         self._ledger.write(entries, wanted_bytes)
 
     def _refuse_hopeless(self) -> None:
-        room = self._room()
+        budget = self._budget()
         for request in list(self._requests):
-            if self._way(request.needs, room) is None:
+            if self._first_fit(request.needs, budget) is None:
                 self._requests.remove(request)
                 if not request.admitted.done():
                     capability = request.tenant.capability
-                    refused = refusal(room, request.needs, self.holders(), capability)
+                    refused = insufficient_memory(budget, request.needs, self.holders(), capability)
                     request.admitted.set_exception(refused)
 
-    def _way(self, needs: Sequence[int], room: Room) -> int | None:
+    def _first_fit(self, needs: Sequence[int], budget: MemoryBudget) -> int | None:
         """The first of the ways that would fit if all that may go were gone, other workers'
         models too."""
         going = [b for b in self._held if not b.tenant.is_pinned]
@@ -187,58 +187,58 @@ class Scheduler:
             return None
         gone = tuple(map(self._claim, going))
         return next(
-            (i for i, n in enumerate(needs) if room.fits(n, gone, without_others=True)), None
+            (i for i, n in enumerate(needs) if budget.fits(n, gone, without_others=True)), None
         )
 
     def _admit(self, request: _Request) -> bool:
         """Book its memory if it is there; else make way for it."""
-        room = self._room()
-        rung = self._way(request.needs, room)
+        budget = self._budget()
+        rung = self._first_fit(request.needs, budget)
         assert rung is not None, "hopeless requests were refused"
         need = request.needs[rung]
         if not self._gate.may_load:
             return False
-        if not self._would_fit(need, room, []):
-            self._make_way(need, room)
+        if not self._would_fit(need, budget, []):
+            self._make_way(need, budget)
             return False
         self._requests.remove(request)
         if not request.admitted.done():
-            request.booking = Booking(request.tenant, need, rung)
-            self._held.append(request.booking)
-            self._bookings.notify()
-            request.admitted.set_result(request.booking)
+            request.reservation = Reservation(request.tenant, need, rung)
+            self._held.append(request.reservation)
+            self._reservations.notify()
+            request.admitted.set_result(request.reservation)
         return True
 
-    def _lack(self, request: _Request) -> int:
+    def _missing_bytes(self, request: _Request) -> int:
         """Bytes of the machine's memory that are missing even when all that leave are gone."""
-        room = msgspec.structs.replace(self._room(), limit_bytes=None)
-        rung = self._way(request.needs, room) or 0
-        free = room.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
+        budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
+        rung = self._first_fit(request.needs, budget) or 0
+        free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
         return 0 if free is None else max(request.needs[rung] - free, 0)
 
-    def _make_way(self, need: int, room: Room) -> None:
+    def _make_way(self, need: int, budget: MemoryBudget) -> None:
         """Evict the least recently used until `need` fits; nobody, if that would not do."""
         going = [b for b in self._held if b.leaving]
-        chosen: list[Booking] = []
-        for booking in (*self._idle(), *self._yielding()):
-            if self._would_fit(need, room, [*going, *chosen]):
+        chosen: list[Reservation] = []
+        for reservation in (*self._idle(), *self._yielding()):
+            if self._would_fit(need, budget, [*going, *chosen]):
                 break
-            chosen.append(booking)
-        if self._would_fit(need, room, [*going, *chosen]):
-            for booking in chosen:
-                self._evict(booking)
+            chosen.append(reservation)
+        if self._would_fit(need, budget, [*going, *chosen]):
+            for reservation in chosen:
+                self._evict(reservation)
 
-    def _would_fit(self, need: int, room: Room, gone: list[Booking]) -> bool:
+    def _would_fit(self, need: int, budget: MemoryBudget, gone: list[Reservation]) -> bool:
         most = self._policy.max_loaded
         if most and len(self._held) - len(gone) >= most:
             return False
-        return room.fits(need, tuple(map(self._claim, gone)))
+        return budget.fits(need, tuple(map(self._claim, gone)))
 
-    def _idle(self) -> list[Booking]:
+    def _idle(self) -> list[Reservation]:
         idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
         return sorted(idle, key=lambda b: b.tenant.last_used_s)
 
-    def _yielding(self) -> list[Booking]:
+    def _yielding(self) -> list[Reservation]:
         busy = [
             b
             for b in self._held
@@ -246,19 +246,19 @@ class Scheduler:
         ]
         return sorted(busy, key=lambda b: b.tenant.last_used_s)
 
-    def _evict(self, booking: Booking) -> None:
-        booking.leaving = True
-        booking.tenant.evict()
+    def _evict(self, reservation: Reservation) -> None:
+        reservation.leaving = True
+        reservation.tenant.evict()
 
-    def _claim(self, booking: Booking) -> Claim:
-        return Claim(booking.need_bytes, self._taken_bytes(booking.pid))
+    def _claim(self, reservation: Reservation) -> Claim:
+        return Claim(reservation.need_bytes, self._taken_bytes(reservation.pid))
 
     def _taken_bytes(self, pid: int) -> int:
         return self._probe.process(pid).anonymous_bytes if pid else 0
 
-    def _room(self) -> Room:
+    def _budget(self) -> MemoryBudget:
         machine = self._probe.machine()
-        return Room(
+        return MemoryBudget(
             available_bytes=machine.available_bytes if self._policy.memory_check else None,
             headroom_bytes=self._headroom_bytes(machine),
             limit_bytes=self._policy.memory_limit_bytes,

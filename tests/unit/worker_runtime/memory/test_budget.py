@@ -1,8 +1,8 @@
 """The arithmetic of an admission."""
 
-from worker_runtime.memory.room import Claim, Room
+from worker_runtime.memory.budget import Claim, MemoryBudget
 
-ROOM = Room(
+ROOM = MemoryBudget(
     available_bytes=100,
     headroom_bytes=10,
     limit_bytes=50,
@@ -19,6 +19,6 @@ def test_what_other_workers_hold_is_no_part_of_this_worker_s_limit() -> None:
 
 
 def test_what_other_workers_hold_of_the_machine_could_be_given_back() -> None:
-    machine = Room(100, 10, None, (), ROOM.others)
+    machine = MemoryBudget(100, 10, None, (), ROOM.others)
     assert machine.free_bytes() == 50
     assert machine.free_bytes(without_others=True) == 110

@@ -37,7 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
         return max(self.booked_bytes - self.taken_bytes, 0)
 
 
-class Room(msgspec.Struct, frozen=True):
+class MemoryBudget(msgspec.Struct, frozen=True):
     """
     Args:
         available_bytes: of the machine, or of this process's container; None: not looked at.

@@ -1,4 +1,4 @@
-"""Memory held for a model, and what the scheduler has to know of the model that holds it."""
+"""Memory held for a model, and what memory admission has to know of the model that holds it."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from worker_runtime.catalog import Capability
 
 
 class Tenant(Protocol):
-    """What the scheduler needs to know of a model that holds, or wants, memory."""
+    """What memory admission needs to know of a model that holds, or wants, memory."""
 
     @property
     def name(self) -> str: ...
@@ -34,7 +34,7 @@ class Tenant(Protocol):
         is released when it is done."""
 
 
-class Booking:
+class Reservation:
     """Memory held for one model, from before its load until its process is gone.
 
     Args:
