@@ -25,7 +25,7 @@ from cli.summary import choice_line, cores_line, memory_line
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from worker_runtime.machine import GIB, Machine, read_machine
-from worker_runtime.memory.profile import Choice, choose, size_of
+from worker_runtime.machine.profile import ChosenSetting, choose, size_of
 
 ASK_WITHIN_S = 1.0
 T = TypeVar("T", bound=BaseSettings)
@@ -40,7 +40,7 @@ class Report:
     hardware: Hardware
     free_disk_bytes: int
     profile: str
-    choices: list[Choice]
+    choices: list[ChosenSetting]
     models: list[Fit]
     risks: list[Risk]
 

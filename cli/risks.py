@@ -12,7 +12,7 @@ from typing import Literal
 from cli.settings import StackSettings, is_on
 from common.loopback import is_loopback
 from worker_runtime.machine import GIB, STRICT, Machine
-from worker_runtime.memory.profile import choose
+from worker_runtime.machine.profile import choose
 
 Severity = Literal["info", "warning", "failure"]
 SMALL_RAM_BYTES = 8 * GIB

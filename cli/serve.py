@@ -15,7 +15,7 @@ from cli.supervisor import Supervisor
 from common.parent_watch import exit_with_parent
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.gpus import gpus
-from worker_runtime.memory.profile import Choice, choose
+from worker_runtime.machine.profile import ChosenSetting, choose
 
 ANSWER_WITHIN_S = 5.0
 # What hangs longer than its own drain and this is killed.
@@ -58,7 +58,7 @@ async def _serve(settings: StackSettings, port: int, began: float) -> int:
 
 
 def stages(
-    settings: StackSettings, port: int, choices: Sequence[Choice] = ()
+    settings: StackSettings, port: int, choices: Sequence[ChosenSetting] = ()
 ) -> list[list[ServiceSpec]]:
     """The services to run, by the order in which they are stopped.
 

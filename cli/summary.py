@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from cli.risks import has_keys, risks
 from cli.settings import StackSettings, is_on
 from worker_runtime.machine import GIB, Machine
-from worker_runtime.memory.profile import Choice, size_of
+from worker_runtime.machine.profile import ChosenSetting, size_of
 
 DOCS = "README.md, docs/faq.md; /docs of the running server for the API"
 
@@ -14,7 +14,7 @@ def summary(
     settings: StackSettings,
     port: int,
     machine: Machine,
-    choices: Sequence[Choice],
+    choices: Sequence[ChosenSetting],
     gpus: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines to print."""
@@ -38,7 +38,7 @@ def summary(
     yield f"docs             {DOCS}"
 
 
-def choice_line(choice: Choice) -> str:
+def choice_line(choice: ChosenSetting) -> str:
     return f"{choice.name}={choice.value}: {choice.reason}"
 
 

@@ -19,7 +19,7 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.job_object import JobObject
 from worker_runtime.last_words import LastWords
 from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
-from worker_runtime.memory.oom_kills import oom_kills
+from worker_runtime.machine.cgroup import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.open_calls import OpenCalls
 from worker_runtime.settings import engine_environment

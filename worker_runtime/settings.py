@@ -20,7 +20,7 @@ from pydantic_settings import (
 from common.loopback import is_loopback
 from common.settings import SUGGESTION, SharedSettings
 from worker_runtime.machine import read_machine
-from worker_runtime.memory.profile import choose
+from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3

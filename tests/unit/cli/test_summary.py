@@ -9,7 +9,7 @@ from cli.serve import stages
 from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from worker_runtime.machine import GIB, Machine
-from worker_runtime.memory.profile import choose
+from worker_runtime.machine.profile import choose
 
 ROOMY = Machine(32 * GIB, 30 * GIB, 32 * GIB)
 SMALL = Machine(4 * GIB, 3 * GIB, 8 * GIB)

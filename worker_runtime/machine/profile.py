@@ -14,27 +14,27 @@ from typing import Literal
 
 from worker_runtime.machine import GIB, Machine
 
-Size = Literal["small", "medium", "large"]
+MachineSize = Literal["small", "medium", "large"]
 Source = Literal["profile", "environment"]
 
-SIZES: tuple[Size, ...] = ("small", "medium", "large")
+SIZES: tuple[MachineSize, ...] = ("small", "medium", "large")
 SMALL_BELOW = 8 * GIB
 LARGE_ABOVE = 16 * GIB
 # Available memory below which a transformers model's weights are quantized.
 FOUR_BITS_BELOW = 4 * GIB
 EIGHT_BITS_BELOW = 8 * GIB
 ANSWER_TOKENS = 512
-INPUT_TOKENS: dict[Size, int] = {"small": 1024, "medium": 2048, "large": 4096}
-IDLE_S: dict[Size, int] = {"small": 1800, "medium": 3600, "large": 7200}
-SLOTS: dict[Size, int] = {"small": 2, "medium": 4, "large": 4}
+INPUT_TOKENS: dict[MachineSize, int] = {"small": 1024, "medium": 2048, "large": 4096}
+IDLE_S: dict[MachineSize, int] = {"small": 1800, "medium": 3600, "large": 7200}
+SLOTS: dict[MachineSize, int] = {"small": 2, "medium": 4, "large": 4}
 # Tokens that a chat model computes at a time, and texts that an encoder does.
-MICRO_BATCH: dict[Size, int] = {"small": 256, "medium": 512, "large": 512}
-BATCH_TEXTS: dict[Size, int] = {"small": 16, "medium": 32, "large": 32}
+MICRO_BATCH: dict[MachineSize, int] = {"small": 256, "medium": 512, "large": 512}
+BATCH_TEXTS: dict[MachineSize, int] = {"small": 16, "medium": 32, "large": 32}
 OFF = frozenset({"0", "false", "no", "off"})
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenSetting:
     """One setting: its variable, its value, why, and whether the profile or somebody set it."""
 
     name: str
@@ -43,7 +43,7 @@ class Choice:
     source: Source
 
 
-def size_of(machine: Machine, given: Mapping[str, str]) -> Size | None:
+def size_of(machine: Machine, given: Mapping[str, str]) -> MachineSize | None:
     """The machine's profile; None: it is off, or the system does not tell its memory."""
     wanted = given.get("PROFILE", "").strip().lower()
     if wanted == "off" or given.get("AUTO_MEMORY_MANAGEMENT", "1").strip().lower() in OFF:
@@ -59,7 +59,7 @@ def size_of(machine: Machine, given: Mapping[str, str]) -> Size | None:
     return "large" if memory > LARGE_ABOVE else "medium"
 
 
-def choose(machine: Machine, given: Mapping[str, str]) -> list[Choice]:
+def choose(machine: Machine, given: Mapping[str, str]) -> list[ChosenSetting]:
     """What suits this machine, the plain defaults where these do.
 
     Args:
@@ -83,13 +83,15 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[Choice]:
 _Wish = tuple[str, str, str]
 
 
-def _yielding_to(given: Mapping[str, str], name: str, value: str, reason: str) -> Choice:
+def _yielding_to(given: Mapping[str, str], name: str, value: str, reason: str) -> ChosenSetting:
     if name in given:
-        return Choice(name, given[name], f"it is set; the profile has {value}", "environment")
-    return Choice(name, value, reason, "profile")
+        return ChosenSetting(
+            name, given[name], f"it is set; the profile has {value}", "environment"
+        )
+    return ChosenSetting(name, value, reason, "profile")
 
 
-def _context(size: Size, given: Mapping[str, str]) -> Iterator[_Wish]:
+def _context(size: MachineSize, given: Mapping[str, str]) -> Iterator[_Wish]:
     # A limit on the input that somebody set makes the context, too.
     if "MAX_INPUT_TOKENS" not in given:
         tokens = INPUT_TOKENS[size]
@@ -97,7 +99,7 @@ def _context(size: Size, given: Mapping[str, str]) -> Iterator[_Wish]:
         yield "LLAMA_CTX", str(tokens + ANSWER_TOKENS), reason
 
 
-def _at_a_time(size: Size) -> Iterator[_Wish]:
+def _at_a_time(size: MachineSize) -> Iterator[_Wish]:
     slots, tokens, texts = SLOTS[size], MICRO_BATCH[size], BATCH_TEXTS[size]
     yield "MAX_CONCURRENT_REQUESTS", str(slots), f"room in the KV cache for {slots} contexts"
     yield "LLAMA_UBATCH", str(tokens), f"buffers for {tokens} tokens of a prompt at a time"
@@ -115,7 +117,7 @@ def _threads(machine: Machine) -> Iterator[_Wish]:
     yield "TORCH_NUM_THREADS", str(threads), reason
 
 
-def _quantization(machine: Machine, size: Size) -> Iterator[_Wish]:
+def _quantization(machine: Machine, size: MachineSize) -> Iterator[_Wish]:
     bits = _bits(machine, size)
     available = f"{(machine.available_bytes or 0) / GIB:.1f} GiB are free for transformers models"
     if bits == "none" or machine.quantizes:
@@ -126,14 +128,14 @@ def _quantization(machine: Machine, size: Size) -> Iterator[_Wish]:
         yield "MODEL_QUANTIZATION", "none", reason
 
 
-def _bits(machine: Machine, size: Size) -> str:
+def _bits(machine: Machine, size: MachineSize) -> str:
     available = machine.available_bytes
     if size == "small" or (available is not None and available < FOUR_BITS_BELOW):
         return "4bit"
     return "8bit" if available is not None and available < EIGHT_BITS_BELOW else "none"
 
 
-def _idle(size: Size) -> Iterator[_Wish]:
+def _idle(size: MachineSize) -> Iterator[_Wish]:
     minutes = IDLE_S[size] // 60
     reason = f"unload after {minutes} idle minutes on a {size} machine"
     yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), reason

@@ -125,3 +125,15 @@ def _lines(path: Path) -> list[str]:
     except OSError:
         # Not there, or not ours to read: then it limits nothing that we can see.
         return []
+
+
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many there were so far; 0 where nobody counts."""
+    for group in groups(root):
+        file = group.folder / ("memory.events" if group.is_v2 else "memory.oom_control")
+        try:
+            counts = dict(line.split() for line in file.read_text().splitlines())
+        except OSError:
+            continue
+        return int(counts.get("oom_kill", 0))
+    return 0

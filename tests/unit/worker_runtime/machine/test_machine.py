@@ -9,8 +9,8 @@ import pytest
 from chat_worker.settings import ChatSettings
 from embed_worker.settings import EmbedSettings
 from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine
+from worker_runtime.machine.profile import choose, size_of
 from worker_runtime.memory.probe import SystemMemoryProbe
-from worker_runtime.memory.profile import choose, size_of
 
 
 def chosen(machine: Machine, **given: str) -> dict[str, str]:
