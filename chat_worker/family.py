@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from worker_runtime.gguf_header import GgufHeader
+from worker_runtime.model_files.gguf import GgufHeader
 
 # How file names end that say in which numbers the weights are: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
 _QUANTIZATION = re.compile(

@@ -16,15 +16,15 @@ from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.gguf_header import GgufHeader, read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.model_folders import (
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folders import (
     gguf_id,
     gguf_models,
     gguf_shards,
     is_causal_lm_folder,
     read_causal_lm,
 )
+from worker_runtime.model_files.gguf import GgufHeader, read_gguf_header
 
 GUIDE_ID = "qwen2-y26hkx-guide"
 GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"

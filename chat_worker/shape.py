@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from worker_runtime.gguf_header import GgufHeader, read_gguf_header
-from worker_runtime.model_folders import gguf_shards, read_causal_lm
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_files.folders import gguf_shards, read_causal_lm
+from worker_runtime.model_files.gguf import GgufHeader, read_gguf_header
+from worker_runtime.model_files.safetensors import check_safetensors
 
 # ggml types for which `ggml-cpu/repack.cpp` has an order of its own on x86: Q4_0, Q2_K, Q4_K,
 # IQ4_NL, MXFP4.

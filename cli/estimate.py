@@ -20,17 +20,17 @@ from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.gguf_header import read_gguf_header
 from worker_runtime.ladder import Rung
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.need import Need
-from worker_runtime.model_folders import (
+from worker_runtime.model_files.folders import (
     gguf_models,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
     read_causal_lm,
 )
+from worker_runtime.model_files.gguf import read_gguf_header
 
 MIB = 1 << 20
 CONTEXT_STEP = 256

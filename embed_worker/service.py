@@ -12,9 +12,8 @@ from embed_worker.messages import MAX_LLAMA_TOKENS
 from embed_worker.settings import EmbedSettings
 from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
-from worker_runtime.gguf_header import read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.model_folders import (
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folders import (
     file_weights,
     gguf_id,
     gguf_models,
@@ -24,7 +23,8 @@ from worker_runtime.model_folders import (
     read_cross_encoder,
     read_sentence_encoder,
 )
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.safetensors import check_safetensors
 
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"

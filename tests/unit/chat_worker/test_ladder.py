@@ -16,8 +16,8 @@ from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from tests.unit.chat_worker.test_service import folder_of_transformers
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.gguf_header import GgufHeader
 from worker_runtime.ladder import Rung
+from worker_runtime.model_files.gguf import GgufHeader
 
 
 def rungs_of(model: str, models_dir: Path, **changed: object) -> Sequence[Rung]:

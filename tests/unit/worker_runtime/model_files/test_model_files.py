@@ -13,10 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from worker_runtime.ggml_types import BLOCKS, FILE_TYPES
-from worker_runtime.gguf_header import GgufHeader, read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.model_folders import (
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folders import (
     gguf_id,
     gguf_models,
     gguf_shards,
@@ -25,7 +23,8 @@ from worker_runtime.model_folders import (
     read_causal_lm,
     read_sentence_encoder,
 )
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_files.gguf import BLOCKS, FILE_TYPES, GgufHeader, read_gguf_header
+from worker_runtime.model_files.safetensors import check_safetensors
 
 VOCABULARY = 3000
 

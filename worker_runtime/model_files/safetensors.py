@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from worker_runtime.invalid_file import InvalidModelFile
+from worker_runtime.model_files.errors import InvalidModelFile
 
 MAX_HEADER_BYTES = 10 * 1024 * 1024
 MAX_DIMENSIONS = 8

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.safetensors import check_safetensors
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_SHARDS = 1024
