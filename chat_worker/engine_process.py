@@ -25,14 +25,14 @@ from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
 from common.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 EXIT_ENGINE_DIED = 70
 CLOSE_TIMEOUT_S = 5.0
 
 
 class ChatEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

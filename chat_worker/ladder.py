@@ -15,8 +15,8 @@ from chat_worker.messages import LoadSpec, spec_decoder
 from chat_worker.need import need
 from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.engine_process import protocol
 from worker_runtime.ladder import Rung, as_it_is
 
 LEAST_CONTEXT = 1024
@@ -120,7 +120,7 @@ def _halved(number: int, least: int) -> Iterator[int]:
 
 
 def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> Rung:
-    reduced = replace(entry, load_spec=wire.raw(spec))
+    reduced = replace(entry, load_spec=protocol.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
     return Rung(reduced, need(spec), (*served, *said))
 

@@ -40,7 +40,7 @@ from chat_worker.open_calls import Call, Choice, frame_s
 from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part
 from common.errors import BackendFailure, InvalidRequest, ServingError
-from worker_runtime.engine_host import Outbox
+from worker_runtime.engine_process.host import Outbox
 
 
 @dataclass(frozen=True)

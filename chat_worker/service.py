@@ -14,8 +14,8 @@ from chat_worker.messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.engine_process import protocol
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folders import (
     gguf_id,
@@ -144,7 +144,7 @@ class ModelScan:
             created_s=mtime_ns // 1_000_000_000,
             context_length=self._context(seen.context_length),
             fingerprint=print_,
-            load_spec=wire.raw(
+            load_spec=protocol.raw(
                 msgspec.structs.replace(self._spec(model_id, backend, path), fingerprint=print_)
             ),
             engine_module=ENGINE_MODULE,

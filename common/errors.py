@@ -17,7 +17,7 @@
     ├── Cancelled                   CANCELLED            the client left
     └── BackendFailure              INTERNAL             the backend broke; its text is not shown
 
-An error is raised where it is known, crosses the pipe as `WireError` and gRPC as
+An error is raised where it is known, crosses the pipe as `PipeError` and gRPC as
 `google.rpc.Status` (`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`).
 """
 

@@ -23,7 +23,7 @@ from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.intake import Intake
 from embed_worker.messages import Facts, LoadSpec, spec_decoder
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
 
 ENGINE_DIED = 70

@@ -27,7 +27,7 @@ from embed_worker.messages import (
     Vectors,
     request_decoder,
 )
-from worker_runtime.engine_host import Outbox
+from worker_runtime.engine_process.host import Outbox
 
 
 class Intake:

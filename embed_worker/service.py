@@ -10,8 +10,8 @@ import msgspec
 from embed_worker import library
 from embed_worker.messages import MAX_LLAMA_TOKENS
 from embed_worker.settings import EmbedSettings
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.engine_process import protocol
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folders import (
     file_weights,
@@ -113,7 +113,7 @@ class ModelScan:
             created_s=mtime_ns // 1_000_000_000,
             context_length=seen.context_length,
             fingerprint=found,
-            load_spec=wire.raw(spec),
+            load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=seen.broken,
         )

@@ -6,15 +6,15 @@ from typing import Never
 from common.errors import BackendLoadFailed, WorkerLost
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
-from worker_runtime.ladder import Rung
-from worker_runtime.launcher import Launcher, OnProgress
-from worker_runtime.leases import LoadedModel
-from worker_runtime.load_failures import (
+from worker_runtime.engine_process.interface import Launcher, OnProgress
+from worker_runtime.engine_process.load_errors import (
+    completed,
     died_while_loading,
-    explained,
     load_failed,
     raised_while_loading,
 )
+from worker_runtime.ladder import Rung
+from worker_runtime.leases import LoadedModel
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.races import to_the_end
 
@@ -53,7 +53,7 @@ async def bring_up(
     except WorkerLost:
         raise died_while_loading(entry.backend, await engine.wait()) from None
     except BackendLoadFailed as error:
-        raise explained(entry.backend, error) from None
+        raise completed(entry.backend, error) from None
     finally:
         if loaded is None and engine.exit is None:
             # Its memory stays booked until it is gone.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from common.errors import ServingError
 from worker_runtime.clock import Clock
+from worker_runtime.engine_process.load_errors import is_out_of_memory
 from worker_runtime.ladder import Rung
-from worker_runtime.load_failures import is_out_of_memory
 
 # Windows grows its page file while a program waits: the same load may work a moment later.
 PAGE_FILE_PAUSE_S = 2.0

@@ -7,8 +7,8 @@ import msgspec
 from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import EngineProcess
 from worker_runtime.ladder import Rung
-from worker_runtime.launcher import EngineProcess
 from worker_runtime.memory.probe import MemoryProbe, ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.snapshot import Counters

@@ -15,8 +15,8 @@ from typing import Never, Self
 from common.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import Launcher, OnProgress
 from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
-from worker_runtime.launcher import Launcher, OnProgress
 from worker_runtime.leases import Lease
 from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.ledger import Ledger, NoLedger

@@ -7,9 +7,10 @@ from common.errors import BackendLoadFailed, Overloaded, ServingError
 from worker_runtime.bring_up import bring_up, load_limit
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.descent import Descent
+from worker_runtime.engine_process.load_errors import is_out_of_memory, with_arithmetic
+from worker_runtime.engine_process.protocol import PipeError
 from worker_runtime.ladder import Rung
 from worker_runtime.leases import LoadedModel
-from worker_runtime.load_failures import is_out_of_memory, with_arithmetic
 from worker_runtime.memory.reservation import Reservation, Tenant
 from worker_runtime.races import first_of
 from worker_runtime.setbacks import Setbacks
@@ -17,7 +18,6 @@ from worker_runtime.snapshot import ModelState
 from worker_runtime.standing import Standing
 from worker_runtime.surroundings import Surroundings
 from worker_runtime.waiting_room import WaitingRoom
-from worker_runtime.wire import WireError
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Loading:
         error.suggestions = (*error.suggestions, *fitting)
         log.warning("model %s is not loaded: %s", self._owner.name, error)
         self._standing.counters.load_failures += 1
-        refused = WireError.of(self._with_backend(error))
+        refused = PipeError.of(self._with_backend(error))
         self._room.refuse(refused.error)
 
     def _with_backend(self, error: ServingError) -> ServingError:

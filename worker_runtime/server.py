@@ -19,9 +19,9 @@ from common.parent_watch import exit_with_parent
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime import logs
 from worker_runtime.catalog import Capability, Catalog
-from worker_runtime.child import ProcessLauncher
 from worker_runtime.clock import SystemClock
 from worker_runtime.control import WorkerControl
+from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.interceptors import RpcInterceptor
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models

@@ -5,8 +5,8 @@ after repeated crashes.
 from collections import deque
 
 from common.errors import BackendLoadFailed, ServingError
+from worker_runtime.engine_process.protocol import PipeError
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.wire import WireError
 
 
 class Setbacks:
@@ -14,7 +14,7 @@ class Setbacks:
 
     def __init__(self, policy: LifecyclePolicy) -> None:
         self._policy = policy
-        self._failure: WireError | None = None
+        self._failure: PipeError | None = None
         self._retry_at_s = 0.0
         self._delay_s = policy.backoff_first_s
         self._crashes: deque[float] = deque(maxlen=policy.crash_limit)
@@ -35,7 +35,7 @@ class Setbacks:
         return None if wait is None else self._as_error(wait)
 
     def load_failed(self, error: ServingError, now_s: float) -> None:
-        self._failure = WireError.of(error)
+        self._failure = PipeError.of(error)
         self._retry_at_s = now_s + self._delay_s
         self._delay_s = min(self._delay_s * 2, self._policy.backoff_most_s)
 
@@ -50,7 +50,7 @@ class Setbacks:
         if len(self._crashes) == self._policy.crash_limit and now_s - first <= window_s:
             self._retry_at_s = first + window_s
             count = f"{len(self._crashes)} times within {window_s:.0f} s"
-            self._failure = WireError.of(
+            self._failure = PipeError.of(
                 BackendLoadFailed(f"the model's process crashed {count}, last with {how}")
             )
 

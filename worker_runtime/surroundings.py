@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import Launcher
 from worker_runtime.ladder import Ladder, OnMeasured
-from worker_runtime.launcher import Launcher
 from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.policy import LifecyclePolicy

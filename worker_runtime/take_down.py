@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from worker_runtime.launcher import EngineProcess
+from worker_runtime.engine_process.interface import EngineProcess
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.snapshot import ModelState
 

@@ -18,11 +18,11 @@ from chat_worker.plugins.backend import ENTRY_POINT_GROUP, ChatBackend
 from chat_worker.plugins.generation import Generation
 from chat_worker.plugins.models import installed_backends
 from common.errors import BackendFailure, BackendLoadFailed, ServingError
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 
 class PluginEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -19,11 +19,11 @@ from chat_worker.forwarding import generation
 from chat_worker.remote.spec import RemoteSpec, spec_decoder
 from chat_worker.remote.upstream import Upstream
 from common.errors import BackendFailure, ServingError
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 
 class RemoteEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

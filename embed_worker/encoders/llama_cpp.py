@@ -17,8 +17,8 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.messages import MAX_LLAMA_TOKENS
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
-from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory.oom_signs import shortage_in_text
 
 BACKEND = "llama.cpp"

@@ -16,8 +16,8 @@ from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.messages import Facts, LoadSpec
 from common.errors import BackendLoadFailed
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
-from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory.oom_signs import shortage_in_text
 
 NAME = "llama.cpp"

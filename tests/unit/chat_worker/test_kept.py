@@ -11,7 +11,7 @@ from chat_worker import messages as m
 from chat_worker.engine.kept import MAGIC, SUFFIX
 from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 from worker_runtime.memory.probe import process_memory
 
 TURN = "tell me a long story " * 8
@@ -23,9 +23,9 @@ def loaded(gguf: Path, folder: Path, **changed: object) -> Iterator[EnginePipe]:
     """An engine that is stopped as an unload does it."""
     plain = {"kept_folder": str(folder), "kept_bytes": 2**30, "fingerprint": "fp"}
     with EnginePipe() as pipe:
-        assert isinstance(pipe.load(gguf, **(plain | changed)), wire.Loaded)
+        assert isinstance(pipe.load(gguf, **(plain | changed)), protocol.Loaded)
         yield pipe
-        pipe.send(wire.Stop())
+        pipe.send(protocol.Stop())
         assert pipe.process.wait(EXIT_WITHIN_S) == 0
 
 
@@ -71,7 +71,7 @@ def test_an_idle_engine_sheds_conversations_to_disk_and_goes_on_from_there(
     with loaded(tiny_gguf, tmp_path, n_cells=32_768) as pipe:
         first, _ = ask(pipe, TURN)
         before = process_memory(pipe.process.pid).anonymous_bytes
-        pipe.send(wire.Shed())
+        pipe.send(protocol.Shed())
         wait_until(
             (process_memory(pipe.process.pid).anonymous_bytes < before * 0.9 for _ in count()),
             EXIT_WITHIN_S,

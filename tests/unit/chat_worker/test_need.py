@@ -14,10 +14,10 @@ from chat_worker.need import MIB, need
 from chat_worker.settings import ChatSettings
 from chat_worker.shape import shape_of
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.child import ProcessLauncher
+from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.engine_process.protocol import raw
 from worker_runtime.llama_native import load_native
 from worker_runtime.memory.probe import SystemMemoryProbe
-from worker_runtime.wire import raw
 
 GUIDE = Path(__file__).resolve().parents[3] / "models" / "guide"
 GGUF, FOLDER = GUIDE / "qwen2-y26hkx-guide.gguf", GUIDE / "qwen2-y26hkx-guide"

@@ -11,7 +11,7 @@ import pytest
 from chat_worker import messages as m
 from tests.installed_backend import ECHO, install
 from tests.unit.chat_worker.engine_pipe import EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 MODULE = "chat_worker.plugins.engine_process"
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def process(site: Path) -> Iterator[EnginePipe]:
 def loaded(site: Path, backend: str, **changed: Any) -> Iterator[EnginePipe]:
     with process(site) as pipe:
         report = pipe.load(Path("none"), backend=backend, model_id="parrot", **changed)
-        assert isinstance(report, wire.Loaded)
+        assert isinstance(report, protocol.Loaded)
         yield pipe
 
 
@@ -95,11 +95,13 @@ def test_a_backend_that_does_not_stream_gets_what_was_set_and_may_count_nothing(
 def test_a_call_is_stopped_between_two_pieces_and_the_next_one_runs(site: Path) -> None:
     with loaded(site, "endless") as engine:
         first = engine.submit(question())
-        next(r for r in engine.reports() if isinstance(r, wire.Event))
+        next(r for r in engine.reports() if isinstance(r, protocol.Event))
         second = engine.submit(question(stop=["on on"]))
-        queued = next(r for r in engine.reports() if isinstance(r, wire.Event) and r.id == second)
+        queued = next(
+            r for r in engine.reports() if isinstance(r, protocol.Event) and r.id == second
+        )
         assert m.event_decoder.decode(queued.body) == m.Queued(1)
-        engine.send(wire.Cancel(first))
+        engine.send(protocol.Cancel(first))
         events, error = engine.answers(second)[second]
         assert error is None
         assert finished(events).choices[0].stop_sequence == "on on"
@@ -160,6 +162,6 @@ def test_a_backend_that_cannot_be_loaded_says_so_without_its_words(
 ) -> None:
     with process(site) as pipe:
         report = pipe.load(Path("none"), backend=backend)
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert report.error.code == "BACKEND_LOAD_FAILED"
     assert "secret" not in report.error.message

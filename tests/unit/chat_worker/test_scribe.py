@@ -19,8 +19,8 @@ from chat_worker.prepare import Prepared
 from chat_worker.scribe import Scribe
 from chat_worker.text.reply import ReplyForm
 from chat_worker.text.trim import Fitted
-from worker_runtime import wire
-from worker_runtime.engine_host import Outbox
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.host import Outbox
 
 WITHIN_S = 10
 
@@ -53,9 +53,9 @@ class Written:
 
     @property
     def n_tokens_sent(self) -> int:
-        payloads = wire.FrameSplitter().feed(self._pipe.getvalue())
-        reports = [wire.report_decoder.decode(payload) for payload in payloads]
-        events = [m.event_decoder.decode(r.body) for r in reports if isinstance(r, wire.Event)]
+        payloads = protocol.FrameSplitter().feed(self._pipe.getvalue())
+        reports = [protocol.report_decoder.decode(payload) for payload in payloads]
+        events = [m.event_decoder.decode(r.body) for r in reports if isinstance(r, protocol.Event)]
         return sum(event.n_tokens for event in events if isinstance(event, m.Delta))
 
     def _clock(self) -> float:

@@ -8,7 +8,7 @@ from google.rpc.status_pb2 import Status
 from common import errors
 from common.errors import BackendFailure, ServingError, error_type, error_types
 from common.rpc_status import from_status, to_status
-from worker_runtime.wire import WireError
+from worker_runtime.engine_process.protocol import PipeError
 
 EVERY_ERROR = list(error_types())
 
@@ -35,8 +35,8 @@ def test_every_error_crosses_grpc_unchanged(kind: type[ServingError], bare: bool
 @pytest.mark.parametrize("kind", EVERY_ERROR)
 def test_every_error_crosses_the_pipe_unchanged(kind: type[ServingError]) -> None:
     error = full(kind)
-    encoded = msgspec.msgpack.encode(WireError.of(error))
-    found = msgspec.msgpack.decode(encoded, type=WireError).error()
+    encoded = msgspec.msgpack.encode(PipeError.of(error))
+    found = msgspec.msgpack.decode(encoded, type=PipeError).error()
     assert type(found) is kind
     assert found.__dict__ == error.__dict__
 

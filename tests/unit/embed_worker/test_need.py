@@ -10,7 +10,7 @@ from embed_worker.need import MIB, ladder
 from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.child import ProcessLauncher
+from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import SystemMemoryProbe
 

@@ -15,10 +15,10 @@ from embed_worker.choice import Choice
 from embed_worker.library import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime import wire
 from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
+from worker_runtime.engine_process import protocol
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
 from worker_runtime.rpcs import OpenRpcs
@@ -37,7 +37,7 @@ def entry(model_id: str, backend: str = "sentence-transformers") -> ModelEntry:
         created_s=1,
         context_length=8,
         fingerprint="fp_0123456789abcdef",
-        load_spec=wire.raw(m.LoadSpec(backend="x", path="y")),
+        load_spec=protocol.raw(m.LoadSpec(backend="x", path="y")),
         engine_module="none",
     )
 
@@ -58,7 +58,7 @@ class Engine:
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
         self.asked.append(body)
-        return wire.raw(self._answer)
+        return protocol.raw(self._answer)
 
 
 FACTS = m.Facts(
@@ -85,7 +85,7 @@ class LoadedModels:
     async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
         self.keep_alive_s = keep_alive_s
         entry = CATALOG.resolve(model)
-        yield Lease(entry, cast(Any, self._engine), wire.raw(FACTS), self.counts)
+        yield Lease(entry, cast(Any, self._engine), protocol.raw(FACTS), self.counts)
 
 
 VECTORS = m.Vectors(

@@ -12,7 +12,7 @@ from gateway.language import LANGUAGES, accepted
 from gateway.translations import zh_tw
 from gateway.translations.spoken import spoken, way_out
 from tests.unit.gateway.texts_in_code import reasons, suggestions
-from worker_runtime.load_failures import out_of_memory
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.memory.oom_signs import Shortage
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.launcher import ExitReport
+from worker_runtime.engine_process.interface import ExitReport
 from worker_runtime.memory.ledger import LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.memory.probe import MachineMemory, ProcessMemory

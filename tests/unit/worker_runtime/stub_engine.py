@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from common.errors import BackendLoadFailed, InvalidRequest
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 MODULE = "tests.unit.worker_runtime.stub_engine"
 

@@ -12,9 +12,9 @@ from common.errors import BackendLoadFailed, ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
 from worker_runtime.catalog import Catalog, Scan
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
-from worker_runtime.load_failures import out_of_memory
 from worker_runtime.memory.need import Need
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 

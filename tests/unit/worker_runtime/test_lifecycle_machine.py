@@ -36,7 +36,7 @@ from tests.unit.worker_runtime.fake_workers import (
     Worker,
 )
 from tests.unit.worker_runtime.fakes import settle
-from worker_runtime.load_failures import out_of_memory
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.snapshot import ModelSnapshot, ModelState
 

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from worker_runtime.launcher import ExitReport
-from worker_runtime.load_failures import died_while_loading
+from worker_runtime.engine_process.interface import ExitReport
+from worker_runtime.engine_process.load_errors import died_while_loading
 from worker_runtime.memory.oom_signs import Shortage, shortage_in_text, shortage_of
 
 PAGE_FILE = [
@@ -150,5 +150,5 @@ def test_a_kill_that_the_kernel_counted_is_certain() -> None:
 
 
 def test_last_words_say_more_than_the_exit_code() -> None:
-    report = ExitReport(-6, "SIGABRT", last_words=("loading", "std::bad_alloc", "aborted"))
+    report = ExitReport(-6, "SIGABRT", stderr_tail=("loading", "std::bad_alloc", "aborted"))
     assert died_while_loading("x", report).metadata["cause"] == "memory"

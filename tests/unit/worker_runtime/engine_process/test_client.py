@@ -15,8 +15,8 @@ import pytest
 from common.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerLost
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubFacts, StubSpec
-from worker_runtime import open_calls, wire
-from worker_runtime.child import PING_EVERY_S, ChildProcess, ProcessLauncher
+from worker_runtime.engine_process import inflight, protocol
+from worker_runtime.engine_process.client import PING_EVERY_S, EngineClient, ProcessLauncher
 from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 30
@@ -32,7 +32,7 @@ def nothing(fraction: float, stage: str) -> None:
 @contextlib.asynccontextmanager
 async def started(
     spec: StubSpec | None = None, ping_every_s: float = PING_EVERY_S
-) -> AsyncIterator[ChildProcess]:
+) -> AsyncIterator[EngineClient]:
     launcher = ProcessLauncher(SystemMemoryProbe(), ping_every_s=ping_every_s)
     async with asyncio.timeout(BOUND_S):
         engine = await launcher.start(entry(spec=spec))
@@ -46,9 +46,9 @@ async def started(
 @contextlib.asynccontextmanager
 async def loaded(
     spec: StubSpec | None = None, ping_every_s: float = PING_EVERY_S
-) -> AsyncIterator[ChildProcess]:
+) -> AsyncIterator[EngineClient]:
     async with started(spec, ping_every_s) as engine:
-        await engine.load(wire.raw(spec or StubSpec()), nothing)
+        await engine.load(protocol.raw(spec or StubSpec()), nothing)
         yield engine
 
 
@@ -65,7 +65,9 @@ async def test_a_loaded_engine_answers_and_stops_with_code_zero() -> None:
     spec = StubSpec(steps=3, print_noise=True)
     progress = []
     async with started(spec) as engine:
-        facts = await engine.load(wire.raw(spec), lambda fraction, stage: progress.append(stage))
+        facts = await engine.load(
+            protocol.raw(spec), lambda fraction, stage: progress.append(stage)
+        )
         assert msgspec.msgpack.decode(facts, type=StubFacts).pid == engine.pid
         assert progress == ["step 0", "step 1", "step 2"]
         assert engine.resident_bytes() > 0
@@ -75,7 +77,7 @@ async def test_a_loaded_engine_answers_and_stops_with_code_zero() -> None:
         report = await engine.stop(5)
         assert (report.code, report.signal, report.wanted) == (0, "", True)
         assert report.peak_resident_bytes > 0
-        assert "a library prints to stdout" in report.last_words
+        assert "a library prints to stdout" in report.stderr_tail
         assert engine.resident_bytes() == 0
 
 
@@ -170,7 +172,7 @@ async def test_an_engine_that_exits_by_itself_is_lost_with_its_code() -> None:
 async def test_a_slow_reader_does_not_hold_up_others_and_is_cut_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(open_calls, "MAX_WAITING_EVENTS", 100)
+    monkeypatch.setattr(inflight, "MAX_WAITING_EVENTS", 100)
     async with loaded() as engine:
         slow = engine.call(StubCall(5000, never_end=True))
         await anext(slow)
@@ -182,10 +184,10 @@ async def test_a_slow_reader_does_not_hold_up_others_and_is_cut_off(
 
 
 async def test_events_that_wait_are_taken_together_and_before_the_error() -> None:
-    calls = open_calls.OpenCalls()
+    calls = inflight.InflightCalls()
     call_id, call = calls.open()
     for number in range(3):
-        assert calls.event(wire.Event(call_id, wire.raw(number)))
+        assert calls.event(protocol.Event(call_id, protocol.raw(number)))
     calls.all_ended(lambda: WorkerLost("gone"))
     assert [msgspec.msgpack.decode(body) for body in await call.take()] == [0, 1, 2]
     with pytest.raises(WorkerLost):
@@ -215,7 +217,7 @@ async def test_stop_ends_a_load_that_hangs() -> None:
     async with started(spec) as engine:
         reached = asyncio.Event()
         loading = asyncio.create_task(
-            engine.load(wire.raw(spec), lambda fraction, stage: reached.set())
+            engine.load(protocol.raw(spec), lambda fraction, stage: reached.set())
         )
         await reached.wait()
         assert (await engine.stop(BOUND_S)).code == 0
@@ -236,7 +238,7 @@ async def test_stop_ends_a_load_that_hangs() -> None:
 async def test_a_failed_load_says_why_without_native_text(spec: StubSpec, text: str) -> None:
     async with started(spec) as engine:
         with pytest.raises(BackendLoadFailed, match=text) as caught:
-            await engine.load(wire.raw(spec), nothing)
+            await engine.load(protocol.raw(spec), nothing)
         assert "secret" not in str(caught.value)
         await engine.wait()
 
@@ -247,13 +249,13 @@ def test_an_engine_whose_worker_is_killed_during_the_load_does_not_stay() -> Non
         "import asyncio, sys\n"
         "from tests.unit.worker_runtime.entries import entry\n"
         "from tests.unit.worker_runtime.stub_engine import StubSpec\n"
-        "from worker_runtime import wire\n"
-        "from worker_runtime.child import ProcessLauncher\n"
+        "from worker_runtime.engine_process import protocol\n"
+        "from worker_runtime.engine_process.client import ProcessLauncher\n"
         "from worker_runtime.memory.probe import SystemMemoryProbe\n"
         "async def main():\n"
         "    engine = await ProcessLauncher(SystemMemoryProbe()).start(entry())\n"
         "    say = lambda fraction, stage: print(engine.pid, flush=True)\n"
-        "    await engine.load(wire.raw(StubSpec(hang=True)), say)\n"
+        "    await engine.load(protocol.raw(StubSpec(hang=True)), say)\n"
         "asyncio.run(main())\n"
     )
     worker = subprocess.Popen(

@@ -28,7 +28,7 @@ class ExitReport(msgspec.Struct, frozen=True):
     # Largest resident size seen.
     peak_resident_bytes: int = 0
     # Latest lines of its stderr, for the log and for telling causes apart; never for a client.
-    last_words: tuple[str, ...] = ()
+    stderr_tail: tuple[str, ...] = ()
     # What the kernel's out-of-memory killer ended in this control group while the process ran.
     oom_kills: int = 0
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 
 @given(st.lists(st.binary(max_size=300)), st.lists(st.integers(1, 50), min_size=1))
 def test_frames_survive_any_chunking(payloads: list[bytes], sizes: list[int]) -> None:
     stream = b"".join(struct.pack("<I", len(p)) + p for p in payloads)
-    splitter, at = wire.FrameSplitter(), 0
+    splitter, at = protocol.FrameSplitter(), 0
     seen: list[bytes] = []
     for i in range(len(stream)):
         size = sizes[i % len(sizes)]
@@ -23,4 +23,4 @@ def test_frames_survive_any_chunking(payloads: list[bytes], sizes: list[int]) ->
 
 def test_a_frame_of_impossible_length_is_refused() -> None:
     with pytest.raises(ValueError, match="frame of"):
-        list(wire.FrameSplitter().feed(b"\xff\xff\xff\xff"))
+        list(protocol.FrameSplitter().feed(b"\xff\xff\xff\xff"))

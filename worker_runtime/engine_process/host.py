@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, Protocol
 from msgspec import Raw
 
 from common.errors import ServingError
-from worker_runtime import wire
-from worker_runtime.load_failures import raised_while_loading
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.load_errors import raised_while_loading
 
 HEAD_BYTES = 4
 # What a pipe holds on Linux: more is passed on in pieces however it is written.
@@ -57,35 +57,35 @@ class Outbox:
 
     def event(self, call_id: int, body: Any) -> None:
         """Send one piece of a call's answer; `body` is the engine's own struct."""
-        self._send(wire.Event(call_id, wire.raw(body)))
+        self._send(protocol.Event(call_id, protocol.raw(body)))
 
     def events(self, bodies: Iterable[tuple[int, Any]]) -> None:
         """Send pieces of several calls' answers in one write."""
-        self._send(*(wire.Event(call_id, wire.raw(body)) for call_id, body in bodies))
+        self._send(*(protocol.Event(call_id, protocol.raw(body)) for call_id, body in bodies))
 
     def answer(self, call_id: int, *bodies: Any) -> None:
         """Send the last pieces of a call's answer and its end, in one write."""
-        events = (wire.Event(call_id, wire.raw(body)) for body in bodies)
-        self._send(*events, wire.Ended(call_id))
+        events = (protocol.Event(call_id, protocol.raw(body)) for body in bodies)
+        self._send(*events, protocol.Ended(call_id))
 
     def ended(self, call_id: int, error: ServingError | None = None) -> None:
         """Send a call's last message."""
-        self._send(wire.Ended(call_id, wire.WireError.of(error) if error else None))
+        self._send(protocol.Ended(call_id, protocol.PipeError.of(error) if error else None))
 
     def progress(self, fraction: float, stage: str = "") -> None:
-        self._send(wire.Progress(fraction, stage))
+        self._send(protocol.Progress(fraction, stage))
 
     def loaded(self, facts: Any) -> None:
-        self._send(wire.Loaded(wire.raw(facts)))
+        self._send(protocol.Loaded(protocol.raw(facts)))
 
     def load_failed(self, error: ServingError) -> None:
-        self._send(wire.LoadFailed(wire.WireError.of(error)))
+        self._send(protocol.LoadFailed(protocol.PipeError.of(error)))
 
     def pong(self) -> None:
-        self._send(wire.Pong())
+        self._send(protocol.Pong())
 
-    def _send(self, *reports: wire.Report) -> None:
-        frames = [wire.frame(report) for report in reports]
+    def _send(self, *reports: protocol.Report) -> None:
+        frames = [protocol.frame(report) for report in reports]
         with self._lock:
             for frame in frames:
                 self._stream.write(frame)
@@ -140,16 +140,16 @@ def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> 
     engine = build(outbox)
     while True:
         match inbox.get():
-            case wire.Load(spec):
+            case protocol.Load(spec):
                 if not _load(engine, outbox, spec, inbox.loaded):
                     break
-            case wire.Submit(id=call_id, body=body):
+            case protocol.Submit(id=call_id, body=body):
                 engine.submit(call_id, body)
-            case wire.Cancel(id=call_id):
+            case protocol.Cancel(id=call_id):
                 engine.cancel(call_id)
-            case wire.Shed():
+            case protocol.Shed():
                 engine.shed()
-            case wire.Stop():
+            case protocol.Stop():
                 break
     engine.close()
 
@@ -181,27 +181,27 @@ class _Inbox:
         self.loaded = threading.Event()
         self._commands = commands
         self._pong = pong
-        self._queue: queue.SimpleQueue[wire.Command] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[protocol.Command] = queue.SimpleQueue()
         threading.Thread(target=self._read_all, name="pipe reader", daemon=True).start()
 
-    def get(self) -> wire.Command:
+    def get(self) -> protocol.Command:
         return self._queue.get()
 
     def _read_all(self) -> None:
         try:
             while (command := _read(self._commands)) is not None:
-                if isinstance(command, wire.Ping):
+                if isinstance(command, protocol.Ping):
                     self._pong()
                     continue
                 self._queue.put(command)
-                if isinstance(command, wire.Stop):
+                if isinstance(command, protocol.Stop):
                     break
         except Exception:  # noqa: BLE001 - the thread's outermost loop: no commands, no process
             traceback.print_exc()
             _exit(1)
         # Nothing can interrupt a load but the end of the process; it holds nothing yet.
         if self.loaded.is_set():
-            self._queue.put(wire.Stop())
+            self._queue.put(protocol.Stop())
             threading.Event().wait(CLOSE_S)
         _exit(0)
 
@@ -235,9 +235,9 @@ def _volunteer_for_oom_kill() -> None:
         score.write_text("800")
 
 
-def _read(commands: BinaryIO) -> wire.Command | None:
+def _read(commands: BinaryIO) -> protocol.Command | None:
     head = commands.read(HEAD_BYTES)
     if len(head) < HEAD_BYTES:
         return None
-    payload = commands.read(wire.frame_length(head))
-    return wire.command_decoder.decode(payload)
+    payload = commands.read(protocol.frame_length(head))
+    return protocol.command_decoder.decode(payload)

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from common.errors import BackendLoadFailed
-from worker_runtime.launcher import ExitReport
-from worker_runtime.load_failures import (
+from worker_runtime.engine_process.interface import ExitReport
+from worker_runtime.engine_process.load_errors import (
+    completed,
     died_while_loading,
-    explained,
     out_of_memory,
     raised_while_loading,
     with_arithmetic,
@@ -43,10 +43,10 @@ def test_a_full_gpu_is_not_helped_by_a_page_file() -> None:
 
 
 def test_what_the_engine_noticed_gets_ways_out_on_this_side() -> None:
-    error = explained("llama.cpp", out_of_memory("", "page_file"))
+    error = completed("llama.cpp", out_of_memory("", "page_file"))
     assert error.suggestions
     assert error.metadata["reason"] == "page_file"
-    other = explained("llama.cpp", BackendLoadFailed("bad layer", suggestions=("mend it",)))
+    other = completed("llama.cpp", BackendLoadFailed("bad layer", suggestions=("mend it",)))
     assert (other.suggestions, other.metadata) == (("mend it",), {"backend": "llama.cpp"})
 
 

@@ -18,7 +18,7 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
 
-class WireError(Struct):
+class PipeError(Struct):
     """A `ServingError` on the pipe."""
 
     code: str
@@ -29,7 +29,7 @@ class WireError(Struct):
     metadata: dict[str, str] = {}
 
     @classmethod
-    def of(cls, error: ServingError) -> "WireError":
+    def of(cls, error: ServingError) -> "PipeError":
         return cls(
             error.code,
             error.message,
@@ -103,7 +103,7 @@ class Loaded(Struct, tag="loaded"):
 class LoadFailed(Struct, tag="load_failed"):
     """The process exits after this."""
 
-    error: WireError
+    error: PipeError
 
 
 class Event(Struct, tag="event"):
@@ -117,7 +117,7 @@ class Ended(Struct, tag="ended"):
     """The call's last message; `error` says why it ended early."""
 
     id: int
-    error: WireError | None = None
+    error: PipeError | None = None
 
 
 class Pong(Struct, tag="pong"):

@@ -10,13 +10,13 @@ from collections.abc import Callable
 import msgspec
 
 from common.errors import Overloaded, ServingError
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 MAX_WAITING_EVENTS = 8192
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
-class OpenCall:
+class InflightCall:
     """Events of one call that its reader has not taken yet."""
 
     def __init__(self) -> None:
@@ -62,26 +62,26 @@ class OpenCall:
             self._changed.set()
 
 
-class OpenCalls:
+class InflightCalls:
     """All open calls of one process, by id."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, OpenCall] = {}
+        self._calls: dict[int, InflightCall] = {}
         self._next_id = 1
 
     def __len__(self) -> int:
         return len(self._calls)
 
-    def open(self) -> tuple[int, OpenCall]:
+    def open(self) -> tuple[int, InflightCall]:
         call_id, self._next_id = self._next_id, self._next_id + 1
-        self._calls[call_id] = OpenCall()
+        self._calls[call_id] = InflightCall()
         return call_id, self._calls[call_id]
 
     def close(self, call_id: int) -> bool:
         """Forget a call; False if it had ended already."""
         return self._calls.pop(call_id, None) is not None
 
-    def event(self, report: wire.Event) -> bool:
+    def event(self, report: protocol.Event) -> bool:
         """Hand an event to its call; False if the call must be cancelled for lagging."""
         call = self._calls.get(report.id)
         # An event may cross with a cancel: then nobody is there any more.
@@ -90,7 +90,7 @@ class OpenCalls:
         self._calls.pop(report.id)
         return False
 
-    def ended(self, report: wire.Ended) -> None:
+    def ended(self, report: protocol.Ended) -> None:
         call = self._calls.pop(report.id, None)
         if call is not None:
             call.end(report.error.error if report.error is not None else None)

@@ -10,7 +10,7 @@ MAX_LINE_BYTES = 8192
 log = logging.getLogger(__name__)
 
 
-class LastWords:
+class StderrTail:
     """
     Args:
         name: the engine's, for the log.

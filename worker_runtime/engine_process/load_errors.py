@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from common.errors import BackendLoadFailed, ServingError
-from worker_runtime.launcher import ExitReport
+from worker_runtime.engine_process.interface import ExitReport
 from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text
 from worker_runtime.memory.oom_signs import SHORTAGES, Shortage, shortage_in_text, shortage_of
 
@@ -74,7 +74,7 @@ def load_failed(backend: str, reason: str) -> BackendLoadFailed:
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     """The process ended before the model was loaded."""
     said = (
-        shortage for line in report.last_words if (shortage := shortage_in_text(line)) is not None
+        shortage for line in report.stderr_tail if (shortage := shortage_in_text(line)) is not None
     )
     shortage = next(said, report.shortage)
     if shortage is not None:
@@ -92,7 +92,7 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
     return load_failed(backend, f"the backend refused it ({type(error).__name__}, see the log)")
 
 
-def explained(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
+def completed(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
     """What an engine reported, completed with what only this side knows."""
     if is_out_of_memory(error):
         return out_of_memory(backend, _shortage(error))

@@ -14,17 +14,17 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 import msgspec
 
 from common.errors import BackendFailure, ServingError, WorkerLost
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.job_object import JobObject
-from worker_runtime.last_words import LastWords
-from worker_runtime.launcher import EngineProcess, ExitReport, Launcher, OnProgress
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.inflight import InflightCalls
+from worker_runtime.engine_process.interface import EngineProcess, ExitReport, Launcher, OnProgress
+from worker_runtime.engine_process.stderr_tail import StderrTail
+from worker_runtime.engine_process.windows_job import WindowsJob
 from worker_runtime.machine.cgroup import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
-from worker_runtime.open_calls import OpenCalls
 from worker_runtime.settings import engine_environment
 
-__all__ = ["ChildProcess", "EngineProcess", "ExitReport", "Launcher", "ProcessLauncher"]
+__all__ = ["EngineClient", "EngineProcess", "ExitReport", "Launcher", "ProcessLauncher"]
 
 PIPE_BUFFER_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
@@ -55,9 +55,9 @@ class ProcessLauncher:
         self._probe = probe
         self._ping_every_s = ping_every_s
         self._environment = environment
-        self._job = JobObject()
+        self._job = WindowsJob()
 
-    async def start(self, entry: ModelEntry) -> "ChildProcess":
+    async def start(self, entry: ModelEntry) -> "EngineClient":
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -73,10 +73,10 @@ class ProcessLauncher:
         except OSError:
             # It ends by itself when its stdin closes; only a hang in native code is not covered.
             log.warning("process %d was not added to the job object", process.pid, exc_info=True)
-        return ChildProcess(process, entry.id, self._probe, self._ping_every_s)
+        return EngineClient(process, entry.id, self._probe, self._ping_every_s)
 
 
-class ChildProcess:
+class EngineClient:
     """An engine process and the pipe to it; see `EngineProcess` for what callers use."""
 
     def __init__(
@@ -89,7 +89,7 @@ class ChildProcess:
         self._process = process
         self._name = name
         self._probe = probe
-        self._calls = OpenCalls()
+        self._calls = InflightCalls()
         self._loading: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         # Whoever loads awaits it; if nobody does any more, its error is no news.
         self._loading.add_done_callback(lambda loading: loading.cancelled() or loading.exception())
@@ -98,7 +98,7 @@ class ChildProcess:
         self._wanted = False
         self._ping_every_s = ping_every_s
         self._has_reported = False
-        self._last_words = LastWords(name)
+        self._stderr_tail = StderrTail(name)
         self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
         # Owned here: it ends when the process does, which `stop` and `wait` wait for.
@@ -123,12 +123,12 @@ class ChildProcess:
             raise self._lost()
         call_id, call = self._calls.open()
         try:
-            await self._send(wire.Submit(call_id, wire.raw(body)))
+            await self._send(protocol.Submit(call_id, protocol.raw(body)))
             while events := await call.take():
                 yield events
         finally:
             if self._calls.close(call_id):
-                self._post(wire.Cancel(call_id))
+                self._post(protocol.Cancel(call_id))
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
         events = [event async for event in self.call(body)]
@@ -138,17 +138,17 @@ class ChildProcess:
 
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
         self._on_progress = on_progress
-        await self._send(wire.Load(spec))
+        await self._send(protocol.Load(spec))
         facts = await asyncio.shield(self._loading)
         self.resident_bytes()
         return facts
 
     def shed(self) -> None:
-        self._post(wire.Shed())
+        self._post(protocol.Shed())
 
     async def stop(self, grace_s: float) -> ExitReport:
         self._wanted = True
-        self._post(wire.Stop())
+        self._post(protocol.Stop())
         for insist in (self._process.terminate, self._process.kill):
             try:
                 return await asyncio.wait_for(self.wait(), grace_s)
@@ -173,7 +173,7 @@ class ChildProcess:
         self._peak_resident_bytes = max(self._peak_resident_bytes, now)
         return now
 
-    async def _send(self, command: wire.Command) -> None:
+    async def _send(self, command: protocol.Command) -> None:
         self._post(command)
         assert self._process.stdin is not None
         try:
@@ -182,16 +182,16 @@ class ChildProcess:
             await self.wait()
             raise self._lost() from None
 
-    def _post(self, command: wire.Command) -> None:
+    def _post(self, command: protocol.Command) -> None:
         """Write without waiting, for small commands and for places that must not wait."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
-            self._process.stdin.write(wire.frame(command))
+            self._process.stdin.write(protocol.frame(command))
 
     async def _watch(self) -> ExitReport:
         assert self._process.stderr is not None
         relaying = asyncio.create_task(
-            self._last_words.relay(self._process.stderr), name=f"stderr of {self._name}"
+            self._stderr_tail.relay(self._process.stderr), name=f"stderr of {self._name}"
         )
         guarding = asyncio.create_task(self._guard(), name=f"guard of {self._name}")
         try:
@@ -214,7 +214,7 @@ class ChildProcess:
         while n_unanswered < MOST_UNANSWERED:
             self._has_reported = False
             if self._calls:
-                self._post(wire.Ping())
+                self._post(protocol.Ping())
             await asyncio.sleep(self._ping_every_s)
             # Questions count, not seconds: the whole machine may have slept.
             n_unanswered = n_unanswered + 1 if self._calls and not self._has_reported else 0
@@ -224,31 +224,31 @@ class ChildProcess:
 
     async def _read_reports(self) -> None:
         assert self._process.stdout is not None
-        splitter = wire.FrameSplitter()
+        splitter = protocol.FrameSplitter()
         try:
             while chunk := await self._process.stdout.read(READ_BYTES):
                 for payload in splitter.feed(chunk):
-                    self._dispatch(wire.report_decoder.decode(payload))
+                    self._dispatch(protocol.report_decoder.decode(payload))
         except (ValueError, msgspec.MsgspecError):
             log.exception("the pipe from engine %s is out of step: ending it", self._name)
             self._process.kill()
 
-    def _dispatch(self, report: wire.Report) -> None:
+    def _dispatch(self, report: protocol.Report) -> None:
         self._has_reported = True
         match report:
-            case wire.Pong():
+            case protocol.Pong():
                 pass
-            case wire.Event():
+            case protocol.Event():
                 if not self._calls.event(report):
-                    self._post(wire.Cancel(report.id))
-            case wire.Ended():
+                    self._post(protocol.Cancel(report.id))
+            case protocol.Ended():
                 self._calls.ended(report)
-            case wire.Progress(fraction=fraction, stage=stage):
+            case protocol.Progress(fraction=fraction, stage=stage):
                 self._on_progress(min(max(fraction, 0.0), 1.0), stage)
-            case wire.Loaded(facts=facts):
+            case protocol.Loaded(facts=facts):
                 if not self._loading.done():
                     self._loading.set_result(facts)
-            case wire.LoadFailed(error=error):
+            case protocol.LoadFailed(error=error):
                 if not self._loading.done():
                     self._loading.set_exception(error.error())
 
@@ -267,7 +267,7 @@ class ChildProcess:
             _signal_name(code),
             self._wanted,
             self._peak_resident_bytes,
-            self._last_words.lines,
+            self._stderr_tail.lines,
             oom_kills() - self._oom_kills_before,
         )
         self._exit = report

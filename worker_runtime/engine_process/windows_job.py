@@ -51,7 +51,7 @@ if sys.platform == "win32":
     _kernel32.AssignProcessToJobObject.argtypes = (wintypes.HANDLE, wintypes.HANDLE)
     _kernel32.CloseHandle.argtypes = (wintypes.HANDLE,)
 
-    class JobObject:
+    class WindowsJob:
         """Processes in it end when this process ends, however it ends."""
 
         def __init__(self) -> None:
@@ -82,7 +82,7 @@ if sys.platform == "win32":
 
 else:
 
-    class JobObject:
+    class WindowsJob:
         """Does nothing: see the module's text."""
 
         def add(self, pid: int) -> None:
