@@ -11,7 +11,7 @@ from common.settings import read_or_exit
 from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.server import local_models, serve
+from worker_runtime.rpc.server import local_models, serve
 
 
 async def run(settings: ChatSettings) -> None:

@@ -24,7 +24,7 @@ from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
-from worker_runtime.rpcs import OpenRpcs
+from worker_runtime.rpc.inflight import InflightRpcs
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
 # Quoted: the stubs make it generic, the library does not.
@@ -35,16 +35,16 @@ class EmbedServicer(EmbedServiceServicer):
     """
     Args:
         choice: which model serves a request.
-        open_rpcs: in which the calls of a stream are counted.
+        inflight_rpcs: in which the calls of a stream are counted.
         max_inputs: inputs of one request.
     """
 
     def __init__(
-        self, models: Models, choice: Choice, open_rpcs: OpenRpcs, *, max_inputs: int
+        self, models: Models, choice: Choice, inflight_rpcs: InflightRpcs, *, max_inputs: int
     ) -> None:
         self._models = models
         self._choice = choice
-        self._open_rpcs = open_rpcs
+        self._inflight_rpcs = inflight_rpcs
         self._max_inputs = max_inputs
 
     async def Embed(  # noqa: N802 - grpc's names
@@ -55,7 +55,9 @@ class EmbedServicer(EmbedServiceServicer):
     async def EmbedMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
         self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Context
     ) -> None:
-        await CallStream("EmbedMany", self._embed, self._open_rpcs).run(request_iterator, context)
+        await CallStream("EmbedMany", self._embed, self._inflight_rpcs).run(
+            request_iterator, context
+        )
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context

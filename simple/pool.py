@@ -16,9 +16,9 @@ from protos.y26hkx.v1 import worker_pb2
 from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.control import WorkerControl
 from worker_runtime.preload import load_early
-from worker_runtime.server import local_models
+from worker_runtime.rpc.server import local_models
+from worker_runtime.rpc.worker_service import WorkerServicer
 
 ADDRESS = "in-process"
 
@@ -53,7 +53,7 @@ class LocalWorkers(Workers):
         settings, endpoint = self._settings, self._endpoint
         ladder = as_told(ChatLadder(self._scan, settings), settings)
         async with local_models(settings, self._catalog, ladder) as models:
-            control = WorkerControl(models, "chat", asyncio.Event())
+            control = WorkerServicer(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
             endpoint.hear(control.status())

@@ -21,7 +21,7 @@ from worker_runtime.clock import SystemClock
 from worker_runtime.engine_process import protocol
 from worker_runtime.leases import Lease
 from worker_runtime.lifecycle import Models
-from worker_runtime.rpcs import OpenRpcs
+from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.snapshot import Counters
 
 CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
@@ -102,7 +102,7 @@ def servicer(answer: m.Event = VECTORS) -> tuple[EmbedServicer, LoadedModels, En
     engine = Engine(answer)
     models = LoadedModels(engine)
     choice = Choice(CATALOG, fallback_to_default=False)
-    made = EmbedServicer(cast(Models, models), choice, OpenRpcs(), max_inputs=2)
+    made = EmbedServicer(cast(Models, models), choice, InflightRpcs(), max_inputs=2)
     return made, models, engine
 
 

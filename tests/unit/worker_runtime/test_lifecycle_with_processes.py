@@ -18,7 +18,7 @@ from worker_runtime.clock import SystemClock
 from worker_runtime.ladder import Rung
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory.need import Need
-from worker_runtime.server import local_models
+from worker_runtime.rpc.server import local_models
 from worker_runtime.settings import RuntimeSettings
 from worker_runtime.snapshot import ModelState
 

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 import grpc.aio
 
 from common.errors import BackendFailure, NotReady, ServingError
-from worker_runtime.logs import clean_id, request_id
+from worker_runtime.rpc.logs import clean_id, request_id
 
-STANDING = ("/WatchStatus", "/EmbedMany")
+LONG_LIVED = ("/WatchStatus", "/EmbedMany")
 
 log = logging.getLogger(__name__)
 
 
-class OpenRpcs:
+class InflightRpcs:
     """Counts RPCs that a drain waits for; refuses new ones once it has begun."""
 
     def __init__(self) -> None:
@@ -76,13 +76,13 @@ class Rpc:
         return problem
 
     @property
-    def is_standing(self) -> bool:
+    def is_long_lived(self) -> bool:
         """Whether it lasts as long as its gateway: a drain does not wait for it."""
-        return self.method.endswith(STANDING)
+        return self.method.endswith(LONG_LIVED)
 
     def log(self, outcome: str) -> None:
         # The gateway writes a line for each request; of those that went well one is enough.
-        is_news = outcome != "OK" and not self.is_standing
+        is_news = outcome != "OK" and not self.is_long_lived
         took_ms = (time.monotonic() - self._began_s) * 1000
         level = logging.INFO if is_news else logging.DEBUG
         log.log(level, "rpc=%s outcome=%s ms=%.1f", self.method, outcome, took_ms)

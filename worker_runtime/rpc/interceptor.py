@@ -16,7 +16,7 @@ import grpc.aio
 from common.errors import AuthenticationFailed, ServingError
 from common.gc_tuning import GarbageCounter
 from common.rpc_status import DETAILS_KEY, to_status
-from worker_runtime.rpcs import OpenRpcs, Rpc
+from worker_runtime.rpc.inflight import InflightRpcs, Rpc
 
 REQUEST_ID_KEY = "x-request-id"
 TOKEN_KEY = "authorization"
@@ -31,9 +31,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         token: every RPC must carry it; empty: not checked.
     """
 
-    def __init__(self, token: str, open_rpcs: OpenRpcs) -> None:
+    def __init__(self, token: str, inflight_rpcs: InflightRpcs) -> None:
         self._token_digest = _digest(f"Bearer {token}") if token else None
-        self._open_rpcs = open_rpcs
+        self._inflight_rpcs = inflight_rpcs
         self._garbage_counter = GarbageCounter()
         # By method, as they are called.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -133,10 +133,10 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             sent = _digest(metadata.get(TOKEN_KEY, ""))
             if not hmac.compare_digest(sent, self._token_digest):
                 raise AuthenticationFailed("the worker's token is missing or wrong")
-        if rpc.is_standing:
+        if rpc.is_long_lived:
             yield
             return
-        with self._open_rpcs.counted():
+        with self._inflight_rpcs.counted():
             yield
 
 

@@ -17,24 +17,24 @@ from grpc_reflection.v1alpha import reflection
 from common.loopback import is_loopback
 from common.parent_watch import exit_with_parent
 from protos.y26hkx.v1 import worker_pb2_grpc
-from worker_runtime import logs
 from worker_runtime.catalog import Capability, Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.control import WorkerControl
 from worker_runtime.engine_process.client import ProcessLauncher
-from worker_runtime.interceptors import RpcInterceptor
 from worker_runtime.ladder import Ladder, as_it_is
 from worker_runtime.lifecycle import Models
 from worker_runtime.memory import learnt
 from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
-from worker_runtime.metrics import metrics_page
 from worker_runtime.preload import load_early
 from worker_runtime.races import first_of
-from worker_runtime.rpcs import OpenRpcs
+from worker_runtime.rpc import logs
+from worker_runtime.rpc.inflight import InflightRpcs
+from worker_runtime.rpc.interceptor import RpcInterceptor
+from worker_runtime.rpc.metrics import metrics_page
+from worker_runtime.rpc.shutdown import StopRequests, stop_on_signals
+from worker_runtime.rpc.worker_service import WorkerServicer
 from worker_runtime.settings import RuntimeSettings
-from worker_runtime.shutdown import StopRequests, stop_on_signals
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OPTIONS: Sequence[tuple[str, int]] = (
@@ -55,7 +55,7 @@ SERVICES: dict[Capability, str] = {
 }
 WORKER_SERVICE = "y26hkx.v1.WorkerService"
 # For watchers to read the last status before their streams end.
-LAST_WORDS_S = 0.5
+LAST_STATUS_S = 0.5
 # After the drain engines are stopped; a worker without a parent ends then in any case.
 FORCE_AFTER_DRAIN_S = 15.0
 
@@ -96,7 +96,7 @@ async def serve(
     add_service: Callable[[grpc.aio.Server], None],
     preload: bool = False,
     on_bound: Callable[[int], None] = lambda port: None,
-    open_rpcs: OpenRpcs | None = None,
+    inflight_rpcs: InflightRpcs | None = None,
 ) -> None:
     """Serve `models` until a signal says stop; returns after draining and unloading.
 
@@ -104,21 +104,21 @@ async def serve(
         add_service: adds the capability's servicer.
         preload: load the default model at once, beside those that settings name.
         on_bound: called with the port once calls are taken.
-        open_rpcs: that the servicer counts calls in which are no RPCs of their own.
+        inflight_rpcs: that the servicer counts calls in which are no RPCs of their own.
     Raises:
         RuntimeError: the port is taken.
     """
     logs.configure(settings.log_level)
     # The first look at the disk is the slow one: not during somebody's call.
     models.snapshot()
-    requests, open_rpcs = StopRequests(), open_rpcs or OpenRpcs()
+    requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
     server = grpc.aio.server(
-        interceptors=(RpcInterceptor(settings.token, open_rpcs),), options=OPTIONS
+        interceptors=(RpcInterceptor(settings.token, inflight_rpcs),), options=OPTIONS
     )
     add_service(server)
-    control = WorkerControl(models, capability, open_rpcs.draining)
+    control = WorkerServicer(models, capability, inflight_rpcs.draining)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(control, server)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(
@@ -142,12 +142,12 @@ async def serve(
             loading.cancel()
             await asyncio.wait({loading})
         log.info("draining: up to %.0f s for running calls", settings.drain_s)
-        open_rpcs.draining.set()
+        inflight_rpcs.draining.set()
         await health.enter_graceful_shutdown()
         await first_of(
-            open_rpcs.all_ended(), asyncio.sleep(settings.drain_s), requests.second.wait()
+            inflight_rpcs.all_ended(), asyncio.sleep(settings.drain_s), requests.second.wait()
         )
-        await server.stop(LAST_WORDS_S)
+        await server.stop(LAST_STATUS_S)
         await _unload_all(models, requests)
         log.info("stopped")
 

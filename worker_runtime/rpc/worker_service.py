@@ -12,8 +12,8 @@ from common.errors import InvalidRequest
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.catalog import Capability
 from worker_runtime.lifecycle import Models
-from worker_runtime.messages import CAPABILITIES, memory_message, model_message
 from worker_runtime.races import first_of
+from worker_runtime.rpc.status_messages import CAPABILITIES, memory_message, model_message
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 60.0
 DEFAULT_INTERVAL_S = 1.0
@@ -25,7 +25,7 @@ MEMORY_STEP_BYTES = 16 << 20
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
+class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     """
     Args:
         draining: set when the worker begins to shut down.
@@ -50,13 +50,13 @@ class WorkerControl(worker_pb2_grpc.WorkerServiceServicer):
         asked_s = request.interval_s if request.HasField("interval_s") else DEFAULT_INTERVAL_S
         # max() first: NaN becomes the least interval.
         interval_s = min(max(LEAST_INTERVAL_S, asked_s), MOST_INTERVAL_S)
-        clock, told, told_at_s = self._models.clock, b"", float("-inf")
+        clock, sent, sent_at_s = self._models.clock, b"", float("-inf")
         while True:
             status = self.status()
             news = _what_matters(status)
-            if news != told or clock.monotonic() - told_at_s >= HEARTBEAT_S:
+            if news != sent or clock.monotonic() - sent_at_s >= HEARTBEAT_S:
                 yield status
-                told, told_at_s = news, clock.monotonic()
+                sent, sent_at_s = news, clock.monotonic()
             if self._draining.is_set():
                 await clock.sleep(interval_s)
             else:

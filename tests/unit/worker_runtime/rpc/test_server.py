@@ -25,8 +25,8 @@ from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubSpec
 from worker_runtime.catalog import Catalog, Scan
 from worker_runtime.clock import SystemClock
 from worker_runtime.lifecycle import Models
-from worker_runtime.logs import request_id
-from worker_runtime.server import local_models, serve
+from worker_runtime.rpc.logs import request_id
+from worker_runtime.rpc.server import local_models, serve
 from worker_runtime.settings import RuntimeSettings
 
 BOUND_S = 30
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(60)
 def _memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker gives start-up memory back in a process of its own. In this one it would collect and
     trim what the native libraries of other tests have left."""
-    monkeypatch.setattr("worker_runtime.server.release_start_up_memory", lambda: None)
+    monkeypatch.setattr("worker_runtime.rpc.server.release_start_up_memory", lambda: None)
 
 
 class StubChat(chat_pb2_grpc.ChatServiceServicer):
