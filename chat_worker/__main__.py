@@ -2,8 +2,8 @@
 
 import asyncio
 
-from chat_worker.expansion import as_told
-from chat_worker.ladder import ChatLadder
+from chat_worker.expansion import with_expansion_factors
+from chat_worker.load_options import ChatLadder
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
 from chat_worker.settings import ChatSettings
@@ -17,8 +17,8 @@ from worker_runtime.rpc.server import local_models, serve
 async def run(settings: ChatSettings) -> None:
     scan = ModelScan(settings)
     catalog = Catalog(scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
-    ladder = as_told(ChatLadder(scan, settings), settings)
-    async with local_models(settings, catalog, ladder) as models:
+    load_options = with_expansion_factors(ChatLadder(scan, settings), settings)
+    async with local_models(settings, catalog, load_options) as models:
         servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,

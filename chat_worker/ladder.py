@@ -17,7 +17,7 @@ from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
-from worker_runtime.ladder import Rung, as_it_is
+from worker_runtime.lifecycle.load_options import LoadOption, single_option
 
 LEAST_CONTEXT = 1024
 LEAST_MICRO_BATCH = 128
@@ -36,13 +36,15 @@ class ChatLadder:
         self._scan = scan
         self._settings = settings
 
-    def __call__(self, entry: ModelEntry) -> Sequence[Rung]:
+    def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
-            return as_it_is(entry)
+            return single_option(entry)
         wanted, *smaller = self._ways(entry)
         if not self._settings.load_ladder:
             return (_rung(entry, wanted, wanted),)
-        instead = [rung for other in self._fallbacks(entry) for rung in self._instead(entry, other)]
+        instead = [
+            option for other in self._fallbacks(entry) for option in self._instead(entry, other)
+        ]
         instead = _spread(instead, MAX_FALLBACKS)
         own = _spread([wanted, *smaller], MAX_RUNGS - len(instead))
         return [*(_rung(entry, spec, wanted) for spec in own), *instead]
@@ -83,7 +85,7 @@ class ChatLadder:
     def _is_same(self, entry: ModelEntry, other: ModelEntry) -> bool:
         return self._scan.family(other) in self._scan.family(entry)
 
-    def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[Rung]:
+    def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[LoadOption]:
         """As it would be loaded itself, and as small as it gets."""
         wanted, *smaller = self._ways(other)
         said = f"served by {self._described(entry, other)}"
@@ -119,10 +121,10 @@ def _halved(number: int, least: int) -> Iterator[int]:
         yield number
 
 
-def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> Rung:
+def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
     reduced = replace(entry, load_spec=protocol.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
-    return Rung(reduced, need(spec), (*served, *said))
+    return LoadOption(reduced, need(spec), (*served, *said))
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:

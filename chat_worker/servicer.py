@@ -17,9 +17,9 @@ from chat_worker.translate import to_conversation, to_events, to_generate
 from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
-from worker_runtime.waiting_room import Waiting
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.wait_queue import WaitStatus
 
 Answer = TypeVar("Answer", m.Tokens, m.Text)
 # Quoted: the stubs make it generic, the library does not.
@@ -148,7 +148,7 @@ class _LeaseWaiter:
         self._models = models
         self._model = model
         self._keep_alive_s = keep_alive_s
-        self._notices: deque[Waiting] = deque(maxlen=1)  # only the latest is of interest
+        self._notices: deque[WaitStatus] = deque(maxlen=1)  # only the latest is of interest
         self._changed = asyncio.Event()
         self._released = asyncio.Event()
         self._lease: Lease | None = None
@@ -194,12 +194,12 @@ class _LeaseWaiter:
             self._changed.set()
             await self._released.wait()
 
-    def _note(self, waiting: Waiting) -> None:
+    def _note(self, waiting: WaitStatus) -> None:
         self._notices.append(waiting)
         self._changed.set()
 
 
-def _queued(waiting: Waiting) -> pb.Queued:
+def _queued(waiting: WaitStatus) -> pb.Queued:
     return pb.Queued(
         position=waiting.position,
         reason=waiting.reason,

@@ -20,7 +20,7 @@ from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.need import Need
@@ -111,11 +111,11 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
     if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
         return _of_embedder(path)
     _refuse_broken(entry)
-    rungs = chat_ladder(scan, settings)(entry)
+    alternatives = chat_ladder(scan, settings)(entry)
     room = room_of(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, room)
-    return _described(entry, rungs, room, largest)
+    return _described(entry, alternatives, room, largest)
 
 
 def _backend(path: Path) -> str:
@@ -129,8 +129,8 @@ def _of_embedder(path: Path) -> Estimate:
     if entry is None:
         raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
     _refuse_broken(entry)
-    rungs = embed_ladder(settings)(entry)
-    return _described(entry, rungs, room_of(settings.policy(), read_machine()), None)
+    alternatives = embed_ladder(settings)(entry)
+    return _described(entry, alternatives, room_of(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:
@@ -139,10 +139,10 @@ def _refuse_broken(entry: ModelEntry) -> None:
 
 
 def _described(
-    entry: ModelEntry, rungs: Sequence[Rung], room: MemoryBudget, largest: int | None
+    entry: ModelEntry, alternatives: Sequence[LoadOption], room: MemoryBudget, largest: int | None
 ) -> Estimate:
-    need = rungs[0].need
-    taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
+    need = alternatives[0].need
+    taken = next((option for option in alternatives if room.fits(option.need.total)), None)
     return Estimate(
         path=str(entry.path),
         capability=entry.capability,
@@ -154,7 +154,7 @@ def _described(
         available_bytes=room.available_bytes,
         headroom_bytes=room.headroom_bytes,
         room_bytes=room.free_bytes(),
-        fits=taken is rungs[0],
+        fits=taken is alternatives[0],
         fits_reduced=[] if taken is None else list(taken.reductions),
         largest_context=largest,
     )

@@ -4,18 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from chat_worker.load_options import ChatLadder
+
 from chat_worker import service as chat
-from chat_worker.expansion import as_told
-from chat_worker.ladder import ChatLadder
+from chat_worker.expansion import with_expansion_factors
 from chat_worker.settings import ChatSettings
 from embed_worker import need as embed_need
 from embed_worker import service as embed
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
-from worker_runtime.ladder import Ladder, Rung
+from worker_runtime.lifecycle.calibration import FILE, Calibration
+from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.machine import Machine
 from worker_runtime.memory.budget import MemoryBudget, default_headroom_bytes
-from worker_runtime.memory.learnt import FILE, Learnt
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.settings import RuntimeSettings
 
@@ -55,18 +56,18 @@ def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Ma
     ]
 
 
-def chat_ladder(scan: chat.ModelScan, settings: ChatSettings) -> Ladder:
+def chat_ladder(scan: chat.ModelScan, settings: ChatSettings) -> LoadOptions:
     """What the chat worker books."""
-    return _corrected(as_told(ChatLadder(scan, settings), settings), settings)
+    return _corrected(with_expansion_factors(ChatLadder(scan, settings), settings), settings)
 
 
-def embed_ladder(settings: EmbedSettings) -> Ladder:
+def embed_ladder(settings: EmbedSettings) -> LoadOptions:
     """What the embedding worker books."""
-    return _corrected(embed_need.ladder, settings)
+    return _corrected(embed_need.load_options, settings)
 
 
-def _corrected(ladder: Ladder, settings: RuntimeSettings) -> Ladder:
-    return Learnt(settings.learnt_dir / FILE).corrected(ladder)
+def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOptions:
+    return Calibration(settings.learnt_dir / FILE).corrected(load_options)
 
 
 def room_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
@@ -76,11 +77,11 @@ def room_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
     return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
 
 
-def _fits(scan: Scan, ladder: Ladder, room: MemoryBudget) -> Iterator[Fit]:
+def _fits(scan: Scan, load_options: LoadOptions, room: MemoryBudget) -> Iterator[Fit]:
     for entry in scan.entries:
-        rungs = () if entry.broken else ladder(entry)
-        taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
-        needs = [rung.need.total for rung in rungs] or [0]
+        alternatives = () if entry.broken else load_options(entry)
+        taken = next((option for option in alternatives if room.fits(option.need.total)), None)
+        needs = [option.need.total for option in alternatives] or [0]
         yield Fit(
             id=entry.id,
             capability=entry.capability,
@@ -96,7 +97,7 @@ def _fits(scan: Scan, ladder: Ladder, room: MemoryBudget) -> Iterator[Fit]:
         )
 
 
-def _verdict(taken: Rung | None) -> Verdict:
+def _verdict(taken: LoadOption | None) -> Verdict:
     if taken is None:
         return "does not fit"
     return "fits reduced" if taken.reductions else "fits"

@@ -4,7 +4,7 @@ import asyncio
 
 from common.settings import read_or_exit
 from embed_worker.choice import Choice
-from embed_worker.need import ladder
+from embed_worker.need import load_options
 from embed_worker.service import ModelScan
 from embed_worker.servicer import EmbedServicer
 from embed_worker.settings import EmbedSettings
@@ -18,7 +18,7 @@ from worker_runtime.rpc.server import local_models, serve
 async def run(settings: EmbedSettings) -> None:
     catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
     choice = Choice(catalog, fallback_to_default=settings.fallback_to_default)
-    async with local_models(settings, catalog, ladder) as models:
+    async with local_models(settings, catalog, load_options) as models:
         inflight_rpcs = InflightRpcs()
         servicer = EmbedServicer(models, choice, inflight_rpcs, max_inputs=settings.max_inputs)
         await serve(

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
 MIB = 1 << 20
@@ -23,10 +23,10 @@ PROCESS_BYTES = {
 BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
 
 
-def ladder(entry: ModelEntry) -> tuple[Rung, ...]:
+def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
     """The one way to load an embedding model: what it could give up is not worth having."""
     spec = spec_decoder.decode(entry.load_spec)
-    return (Rung(entry, need(spec, entry.size_bytes)),)
+    return (LoadOption(entry, need(spec, entry.size_bytes)),)
 
 
 def need(spec: LoadSpec, size_bytes: int) -> Need:

@@ -22,8 +22,8 @@ from embed_worker.translate import (
 )
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
 from worker_runtime.rpc.inflight import InflightRpcs
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)

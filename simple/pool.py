@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chat_worker.expansion import as_told
-from chat_worker.ladder import ChatLadder
+from chat_worker.load_options import ChatLadder
+
+from chat_worker.expansion import with_expansion_factors
 from chat_worker.service import ModelScan
 from chat_worker.servicer import ChatServicer, Places
 from chat_worker.settings import ChatSettings
@@ -16,7 +17,7 @@ from protos.y26hkx.v1 import worker_pb2
 from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.preload import load_early
+from worker_runtime.lifecycle.preload import load_early
 from worker_runtime.rpc.server import local_models
 from worker_runtime.rpc.worker_service import WorkerServicer
 
@@ -51,8 +52,8 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        ladder = as_told(ChatLadder(self._scan, settings), settings)
-        async with local_models(settings, self._catalog, ladder) as models:
+        load_options = with_expansion_factors(ChatLadder(self._scan, settings), settings)
+        async with local_models(settings, self._catalog, load_options) as models:
             control = WorkerServicer(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)

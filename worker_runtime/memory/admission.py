@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from worker_runtime.aio import Changes, first_of
 from worker_runtime.clock import Clock
 from worker_runtime.memory.budget import Claim, MemoryBudget, default_headroom_bytes
 from worker_runtime.memory.insufficient import Holder, insufficient_memory
@@ -19,7 +20,6 @@ from worker_runtime.memory.pressure import PressureGate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.races import Changes, first_of
 
 # How often a request that waits looks again: other programs and workers come and go unannounced.
 POLL_S = 1.0
@@ -193,9 +193,9 @@ class MemoryAdmission:
     def _admit(self, request: _Request) -> bool:
         """Book its memory if it is there; else make way for it."""
         budget = self._budget()
-        rung = self._first_fit(request.needs, budget)
-        assert rung is not None, "hopeless requests were refused"
-        need = request.needs[rung]
+        option = self._first_fit(request.needs, budget)
+        assert option is not None, "hopeless requests were refused"
+        need = request.needs[option]
         if not self._gate.may_load:
             return False
         if not self._would_fit(need, budget, []):
@@ -203,7 +203,7 @@ class MemoryAdmission:
             return False
         self._requests.remove(request)
         if not request.admitted.done():
-            request.reservation = Reservation(request.tenant, need, rung)
+            request.reservation = Reservation(request.tenant, need, option)
             self._held.append(request.reservation)
             self._reservations.notify()
             request.admitted.set_result(request.reservation)
@@ -212,9 +212,9 @@ class MemoryAdmission:
     def _missing_bytes(self, request: _Request) -> int:
         """Bytes of the machine's memory that are missing even when all that leave are gone."""
         budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
-        rung = self._first_fit(request.needs, budget) or 0
+        option = self._first_fit(request.needs, budget) or 0
         free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
-        return 0 if free is None else max(request.needs[rung] - free, 0)
+        return 0 if free is None else max(request.needs[option] - free, 0)
 
     def _make_way(self, need: int, budget: MemoryBudget) -> None:
         """Evict the least recently used until `need` fits; nobody, if that would not do."""

@@ -38,16 +38,16 @@ class Reservation:
     """Memory held for one model, from before its load until its process is gone.
 
     Args:
-        rung: which of the ways to load it was booked, as an index.
+        option: which of the ways to load it was booked, as an index.
     """
 
     # Of the process that takes the memory; 0 before there is one.
     pid = 0
 
-    def __init__(self, tenant: Tenant, need_bytes: int, rung: int = 0) -> None:
+    def __init__(self, tenant: Tenant, need_bytes: int, option: int = 0) -> None:
         self.tenant = tenant
         self.need_bytes = need_bytes
-        self.rung = rung
+        self.option = option
         self.leaving = False
 
 

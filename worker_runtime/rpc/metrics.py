@@ -5,9 +5,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.snapshot import ModelSnapshot
 from worker_runtime.memory.monitor import MemoryReading
-from worker_runtime.snapshot import ModelSnapshot
 
 # Name, text, and where the figure is.
 _Figure = tuple[str, str, Callable[[ModelSnapshot], float]]

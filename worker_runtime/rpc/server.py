@@ -17,17 +17,17 @@ from grpc_reflection.v1alpha import reflection
 from common.loopback import is_loopback
 from common.parent_watch import exit_with_parent
 from protos.y26hkx.v1 import worker_pb2_grpc
+from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability, Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.engine_process.client import ProcessLauncher
-from worker_runtime.ladder import Ladder, as_it_is
-from worker_runtime.lifecycle import Models
-from worker_runtime.memory import learnt
+from worker_runtime.lifecycle import calibration
+from worker_runtime.lifecycle.load_options import LoadOptions, single_option
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.preload import load_early
 from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
 from worker_runtime.memory.probe import SystemMemoryProbe
 from worker_runtime.memory.trim import release_start_up_memory
-from worker_runtime.preload import load_early
-from worker_runtime.races import first_of
 from worker_runtime.rpc import logs
 from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.interceptor import RpcInterceptor
@@ -62,19 +62,21 @@ FORCE_AFTER_DRAIN_S = 15.0
 log = logging.getLogger(__name__)
 
 
-def local_models(settings: RuntimeSettings, catalog: Catalog, ladder: Ladder = as_it_is) -> Models:
+def local_models(
+    settings: RuntimeSettings, catalog: Catalog, load_options: LoadOptions = single_option
+) -> Models:
     """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment)
-    lessons = learnt.Learnt(settings.learnt_dir / learnt.FILE)
+    calibration_file = calibration.Calibration(settings.learnt_dir / calibration.FILE)
     return Models(
         catalog,
         settings.policy(),
         launcher,
         SystemClock(),
         probe,
-        ladder=lessons.corrected(ladder),
-        on_measured=lessons.note,
+        load_options=calibration_file.corrected(load_options),
+        on_measured=calibration_file.note,
         ledger=_ledger(settings),
     )
 

@@ -3,10 +3,10 @@
 from protos.y26hkx.v1 import worker_pb2
 from worker_runtime.cache_counts import IN_PROCESS
 from worker_runtime.catalog import Capability
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.reservation import Holdings
-from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 CAPABILITIES: dict[Capability, "worker_pb2.Capability.ValueType"] = {
     "chat": worker_pb2.CAPABILITY_CHAT,

@@ -10,9 +10,9 @@ import grpc.aio
 
 from common.errors import InvalidRequest
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
+from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability
-from worker_runtime.lifecycle import Models
-from worker_runtime.races import first_of
+from worker_runtime.lifecycle.manager import Models
 from worker_runtime.rpc.status_messages import CAPABILITIES, memory_message, model_message
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 60.0

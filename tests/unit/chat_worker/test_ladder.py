@@ -8,19 +8,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from chat_worker.load_options import MAX_RUNGS, ChatLadder
 
 from chat_worker.family import Family, family_of_folder, family_of_gguf
-from chat_worker.ladder import MAX_RUNGS, ChatLadder
 from chat_worker.messages import LoadSpec, spec_decoder
 from chat_worker.service import ModelScan
 from chat_worker.settings import ChatSettings
 from tests.unit.chat_worker.test_service import folder_of_transformers
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.model_files.gguf import GgufHeader
 
 
-def rungs_of(model: str, models_dir: Path, **changed: object) -> Sequence[Rung]:
+def rungs_of(model: str, models_dir: Path, **changed: object) -> Sequence[LoadOption]:
     plain = {"models_dir": models_dir, "model_path": models_dir / "none", "_env_file": None}
     settings = ChatSettings(**(plain | changed))  # type: ignore[arg-type]
     scan = ModelScan(settings)
@@ -48,15 +48,15 @@ def library(tmp_path: Path, tiny_gguf: Path) -> Path:
 
 
 def test_the_first_way_is_the_wanted_one_and_each_next_takes_less(tmp_path: Path) -> None:
-    rungs = rungs_of("qwen2-y26hkx-guide", tmp_path)
-    assert rungs[0].reductions == ()
-    assert all(after.need.total < before.need.total for before, after in pairwise(rungs))
-    assert all(rung.reductions for rung in rungs[1:])
+    options = rungs_of("qwen2-y26hkx-guide", tmp_path)
+    assert options[0].reductions == ()
+    assert all(after.need.total < before.need.total for before, after in pairwise(options))
+    assert all(option.reductions for option in options[1:])
 
 
 def test_micro_batch_goes_first_then_cache_then_context_then_precision(tmp_path: Path) -> None:
-    rungs = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=2048, parallel=2)
-    assert [rung.reductions for rung in rungs] == [
+    options = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=2048, parallel=2)
+    assert [option.reductions for option in options] == [
         (),
         ("256 tokens computed at a time instead of 512",),
         ("128 tokens computed at a time instead of 512",),
@@ -80,43 +80,43 @@ def test_micro_batch_goes_first_then_cache_then_context_then_precision(tmp_path:
 
 def test_a_context_is_never_cut_below_1024_tokens_nor_raised(tmp_path: Path) -> None:
     long = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=1500)
-    assert min(spec_of(rung.entry).n_ctx for rung in long) == 1024
+    assert min(spec_of(option.entry).n_ctx for option in long) == 1024
     short = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=300)
-    assert {spec_of(rung.entry).n_ctx for rung in short} == {300}
+    assert {spec_of(option.entry).n_ctx for option in short} == {300}
 
 
 def test_a_cache_in_8_bits_is_offered_where_heads_are_of_whole_blocks(library: Path) -> None:
-    assert {spec_of(rung.entry).kv_type for rung in rungs_of("tiny-Q4_K_M", library)} == {"f16"}
+    assert {spec_of(option.entry).kv_type for option in rungs_of("tiny-Q4_K_M", library)} == {"f16"}
     guide = rungs_of("qwen2-y26hkx-guide", library)
     assert spec_of(guide[-1].entry).kv_type == "q8_0"
 
 
 def test_a_smaller_file_of_the_same_model_comes_last(library: Path) -> None:
-    rungs = rungs_of("tiny-f16", library)
-    assert list(dict.fromkeys(rung.entry.id for rung in rungs)) == [
+    options = rungs_of("tiny-f16", library)
+    assert list(dict.fromkeys(option.entry.id for option in options)) == [
         "tiny-f16",
         "tiny-Q8_0",
         "tiny-Q4_K_M",
     ]
-    instead = next(rung for rung in rungs if rung.entry.id == "tiny-Q8_0")
+    instead = next(option for option in options if option.entry.id == "tiny-Q8_0")
     assert instead.reductions == ("served by tiny-Q8_0, a smaller file of the same model",)
-    assert {rung.entry.id for rung in rungs_of("tiny-Q4_K_M", library)} == {"tiny-Q4_K_M"}
+    assert {option.entry.id for option in rungs_of("tiny-Q4_K_M", library)} == {"tiny-Q4_K_M"}
 
 
 def test_a_smaller_file_is_found_beside_the_main_model_wherever_it_is(
     library: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    rungs = rungs_of("tiny-f16", elsewhere, model_path=library / "tiny-f16.gguf")
-    assert rungs[-1].entry.id == "tiny-Q4_K_M"
+    options = rungs_of("tiny-f16", elsewhere, model_path=library / "tiny-f16.gguf")
+    assert options[-1].entry.id == "tiny-Q4_K_M"
 
 
 def test_the_number_of_ways_is_bounded(library: Path, tiny_gguf: Path) -> None:
     for number in range(20):
         grown(tiny_gguf, library / f"tiny-Q{number % 10}_{number}.gguf", number)
-    rungs = rungs_of("tiny-f16", library, context_tokens=2048, parallel=128)
-    assert len(rungs) == MAX_RUNGS
-    assert rungs[0].reductions == ()
+    options = rungs_of("tiny-f16", library, context_tokens=2048, parallel=128)
+    assert len(options) == MAX_RUNGS
+    assert options[0].reductions == ()
 
 
 def test_named_models_serve_in_the_main_models_place_only(library: Path) -> None:
@@ -124,28 +124,28 @@ def test_named_models_serve_in_the_main_models_place_only(library: Path) -> None
         "fallback_models": "qwen2-y26hkx-guide, tiny-Q4_K_M.gguf, nothing",
         "model_path": library / "tiny-Q8_0.gguf",
     }
-    served = {rung.entry.id for rung in rungs_of("tiny-Q8_0", library, **named)}
+    served = {option.entry.id for option in rungs_of("tiny-Q8_0", library, **named)}
     assert served == {"tiny-Q8_0", "qwen2-y26hkx-guide", "tiny-Q4_K_M"}
-    served = {rung.entry.id for rung in rungs_of("tiny-f16", library, **named)}
+    served = {option.entry.id for option in rungs_of("tiny-f16", library, **named)}
     assert "qwen2-y26hkx-guide" not in served
 
 
 def test_a_transformers_model_may_be_served_by_its_gguf(library: Path) -> None:
     folder = folder_of_transformers(library / "tiny")
-    rungs = rungs_of("tiny", library, model_path=folder)
-    assert [rungs[0].entry.backend, rungs[-1].entry.backend] == ["transformers", "llama.cpp"]
-    assert {"tiny-f16", "tiny-Q4_K_M"} <= {rung.entry.id for rung in rungs}
+    options = rungs_of("tiny", library, model_path=folder)
+    assert [options[0].entry.backend, options[-1].entry.backend] == ["transformers", "llama.cpp"]
+    assert {"tiny-f16", "tiny-Q4_K_M"} <= {option.entry.id for option in options}
 
 
 def test_switched_off_there_is_one_way(library: Path) -> None:
-    (rung,) = rungs_of("tiny-f16", library, load_ladder=False)
-    assert rung.reductions == ()
+    (option,) = rungs_of("tiny-f16", library, load_ladder=False)
+    assert option.reductions == ()
 
 
 def test_a_shortened_context_is_named_to_those_whose_input_is_too_long(tmp_path: Path) -> None:
-    rungs = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=2048)
-    assert spec_of(rungs[0].entry).why_short == ""
-    assert "1,024 tokens instead of 2,048" in spec_of(rungs[-1].entry).why_short
+    options = rungs_of("qwen2-y26hkx-guide", tmp_path, context_tokens=2048)
+    assert spec_of(options[0].entry).why_short == ""
+    assert "1,024 tokens instead of 2,048" in spec_of(options[-1].entry).why_short
 
 
 def header(architecture: str = "qwen2", **names: str) -> GgufHeader:

@@ -6,7 +6,7 @@ import pytest
 
 from embed_worker import messages as m
 from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
-from embed_worker.need import MIB, ladder
+from embed_worker.need import MIB, load_options
 from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
@@ -26,8 +26,8 @@ def entry_at(path: Path, **chosen: object) -> ModelEntry:
 
 
 def need(entry: ModelEntry) -> Need:
-    (rung,) = ladder(entry)
-    return rung.need
+    (option,) = load_options(entry)
+    return option.need
 
 
 @pytest.mark.parametrize("backend", [OPENVINO, TORCH, LLAMA_CPP])

@@ -19,10 +19,10 @@ from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
 from worker_runtime.engine_process import protocol
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.snapshot import Counters
 from worker_runtime.rpc.inflight import InflightRpcs
-from worker_runtime.snapshot import Counters
 
 CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
 

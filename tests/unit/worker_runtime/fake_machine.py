@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine
+from worker_runtime.aio import first_of
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.interface import ExitReport
 from worker_runtime.memory.ledger import LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.memory.probe import MachineMemory, ProcessMemory
-from worker_runtime.races import first_of
 
 GIB = 1 << 30
 TOTAL_BYTES = 12 * GIB

@@ -24,7 +24,7 @@ from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubSpec
 from worker_runtime.catalog import Catalog, Scan
 from worker_runtime.clock import SystemClock
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.manager import Models
 from worker_runtime.rpc.logs import request_id
 from worker_runtime.rpc.server import local_models, serve
 from worker_runtime.settings import RuntimeSettings

@@ -7,10 +7,10 @@ from typing import Literal
 import msgspec
 
 from common.errors import Overloaded, ServingError
-from worker_runtime.leases import LoadedModel
+from worker_runtime.lifecycle.leases import LoadedModel
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitStatus(msgspec.Struct, frozen=True):
     """What a waiting caller is told, at once and whenever it changes."""
 
     # 1 is next.
@@ -24,7 +24,7 @@ class Waiting(msgspec.Struct, frozen=True):
     estimated_wait_s: float | None = None
 
 
-OnWait = Callable[[Waiting], None]
+OnWait = Callable[[WaitStatus], None]
 
 
 class Waiter:
@@ -34,15 +34,15 @@ class Waiter:
         # Its `begin_use` has been called for this waiter.
         self.granted: asyncio.Future[LoadedModel] = asyncio.get_running_loop().create_future()
         self._on_wait = on_wait
-        self._told: Waiting | None = None
+        self._notified: WaitStatus | None = None
 
-    def tell(self, waiting: Waiting) -> None:
-        if self._on_wait is not None and waiting != self._told:
-            self._told = waiting
+    def notify(self, waiting: WaitStatus) -> None:
+        if self._on_wait is not None and waiting != self._notified:
+            self._notified = waiting
             self._on_wait(waiting)
 
 
-class WaitingRoom:
+class WaitQueue:
     """
     Args:
         most: how many may wait at once.
@@ -98,7 +98,7 @@ class WaitingRoom:
             if not waiter.granted.done():
                 waiter.granted.set_exception(error())
 
-    def tell(self, waiting: Callable[[int], Waiting]) -> None:
+    def notify(self, waiting: Callable[[int], WaitStatus]) -> None:
         """Tell everybody what `waiting` makes of their position, 1 being next."""
         for position, waiter in enumerate(self._waiters, start=1):
-            waiter.tell(waiting(position))
+            waiter.notify(waiting(position))

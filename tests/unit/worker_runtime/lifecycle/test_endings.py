@@ -11,8 +11,8 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from tests.unit.worker_runtime.world import waiter, world
-from worker_runtime.snapshot import ModelState
-from worker_runtime.take_down import Freed
+from worker_runtime.lifecycle.snapshot import ModelState
+from worker_runtime.lifecycle.unload import Freed
 
 pytestmark = pytest.mark.timeout(30)
 

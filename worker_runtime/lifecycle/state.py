@@ -4,28 +4,28 @@ import copy
 import logging
 
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.leases import LoadedModel
+from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
+from worker_runtime.lifecycle.leases import LoadedModel
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.wait_queue import WaitQueue, WaitStatus
 from worker_runtime.memory.probe import ProcessMemory
-from worker_runtime.setbacks import Setbacks
-from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
-from worker_runtime.waiting_room import Waiting, WaitingRoom
 
 LOADING = frozenset({ModelState.RESERVED, ModelState.LOADING})
 
 log = logging.getLogger(__name__)
 
 
-class Standing:
-    """Written by the model's owner only; each change is told to those in `room`."""
+class StateTracker:
+    """Written by the model's owner only; each change is told to those in `wait_queue`."""
 
-    def __init__(self, model: str, room: WaitingRoom) -> None:
+    def __init__(self, model: str, wait_queue: WaitQueue) -> None:
         self.state = ModelState.UNLOADED
         self.counters = Counters()
         self.last_used_s: float | None = None
         # What the last unload gave back.
         self.freed_bytes: int | None = None
         self._model = model
-        self._room = room
+        self._wait_queue = wait_queue
         self._load_fraction = 0.0
         self._load_stage = ""
 
@@ -44,8 +44,8 @@ class Standing:
     def announce(self) -> None:
         """Tell each waiter its place and how the load goes, where that is news."""
         loading = self.state in LOADING
-        self._room.tell(
-            lambda position: Waiting(
+        self._wait_queue.notify(
+            lambda position: WaitStatus(
                 position,
                 "load" if loading else "queue",
                 self._load_fraction,
@@ -65,7 +65,7 @@ class Standing:
         self,
         entry: ModelEntry,
         loaded: LoadedModel | None,
-        setbacks: Setbacks,
+        breaker: CircuitBreaker,
         now_s: float,
         *,
         memory: ProcessMemory,
@@ -79,7 +79,7 @@ class Standing:
             self.state,
             copy.copy(self.counters),
             n_leases=loaded.n_leases if loaded is not None else 0,
-            n_waiting=len(self._room),
+            n_waiting=len(self._wait_queue),
             load_fraction=self._load_fraction,
             load_stage=self._load_stage,
             loaded_at_s=loaded.loaded_at_s if loaded is not None else 0.0,
@@ -87,14 +87,14 @@ class Standing:
             pid=loaded.engine.pid if loaded is not None else 0,
             memory=memory,
             requests_of_load=loaded.n_requests if loaded is not None else 0,
-            need=loaded.rung.need if loaded is not None else None,
+            need=loaded.option.need if loaded is not None else None,
             booked_bytes=booked_bytes,
-            failure=setbacks.cause,
-            retry_after_s=setbacks.retry_after_s(now_s),
+            failure=breaker.cause,
+            retry_after_s=breaker.retry_after_s(now_s),
             freed_bytes=self.freed_bytes,
             pinned=loaded is not None and loaded.is_pinned,
             expires_in_s=_left_s(loaded, now_s),
-            reductions=loaded.rung.reductions if loaded is not None else (),
+            reductions=loaded.option.reductions if loaded is not None else (),
             served_by="" if loaded is None or loaded.entry.id == entry.id else loaded.entry.id,
         )
 

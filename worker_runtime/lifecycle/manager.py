@@ -16,22 +16,27 @@ from common.errors import NotReady
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.engine_process.interface import Launcher, OnProgress
-from worker_runtime.ladder import Ladder, OnMeasured, as_it_is, not_measured
-from worker_runtime.leases import Lease
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.load import LifecycleContext
+from worker_runtime.lifecycle.load_options import (
+    LoadOptions,
+    OnMeasured,
+    ignore_measurement,
+    single_option,
+)
+from worker_runtime.lifecycle.owner import ModelOwner
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.unload import Freed
+from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
 from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.ledger import Ledger, NoLedger
 from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
 from worker_runtime.memory.need import estimate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings
-from worker_runtime.owner import ModelOwner
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
-from worker_runtime.surroundings import Surroundings
-from worker_runtime.take_down import Freed
-from worker_runtime.waiting_room import OnWait, Waiting
 
-__all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "Waiting"]
+__all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "WaitStatus"]
 
 
 # Also how soon another worker gets memory that only idle models here hold.
@@ -43,7 +48,7 @@ MAX_INSTEAD = 3
 class Models:
     """
     Args:
-        ladder: the ways to load a model, with the memory that each takes.
+        load_options: the ways to load a model, with the memory that each takes.
         on_measured: called on the event loop; must neither block for long nor raise.
         ledger: what all workers of this machine have booked; None: there is no other.
     """
@@ -56,8 +61,8 @@ class Models:
         clock: Clock,
         probe: MemoryProbe,
         *,
-        ladder: Ladder = as_it_is,
-        on_measured: OnMeasured = not_measured,
+        load_options: LoadOptions = single_option,
+        on_measured: OnMeasured = ignore_measurement,
         ledger: Ledger | None = None,
     ) -> None:
         self.catalog = catalog
@@ -67,8 +72,15 @@ class Models:
         self._admission = MemoryAdmission(
             policy, probe, ledger or NoLedger(), clock, self._monitor.gate
         )
-        self._around = Surroundings(
-            policy, launcher, clock, probe, self._admission, ladder, on_measured, self._instead_of
+        self._context = LifecycleContext(
+            policy,
+            launcher,
+            clock,
+            probe,
+            self._admission,
+            load_options,
+            on_measured,
+            self._instead_of,
         )
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
@@ -128,11 +140,11 @@ class Models:
             on_progress: called as `on_wait` of `lease` is, with fraction and stage.
         """
 
-        def tell(waiting: Waiting) -> None:
+        def report_progress(waiting: WaitStatus) -> None:
             if on_progress is not None:
                 on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
 
-        await self._owner(model).load(keep_alive_s, tell)
+        await self._owner(model).load(keep_alive_s, report_progress)
 
     async def unload(self, model: str) -> Freed:
         """End `model`'s process once its leases end or the drain limit passes.
@@ -208,7 +220,7 @@ class Models:
     def _start_owner(self, entry: ModelEntry) -> ModelOwner:
         if self._closing:
             raise NotReady("the worker is shutting down", retry_after_s=5)
-        owner = ModelOwner(entry, self._around)
+        owner = ModelOwner(entry, self._context)
         self._owners[entry.id] = owner
         task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
         self._running.add(task)

@@ -9,8 +9,8 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from tests.unit.worker_runtime.world import IDLE_S, waiter, world
-from worker_runtime.lifecycle import Waiting
-from worker_runtime.snapshot import ModelState
+from worker_runtime.lifecycle.manager import WaitStatus
+from worker_runtime.lifecycle.snapshot import ModelState
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -62,7 +62,7 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease() -
 
 async def test_waiters_hear_position_and_progress() -> None:
     async with world(auto=False) as made:
-        heard: list[Waiting] = []
+        heard: list[WaitStatus] = []
 
         async def use() -> None:
             async with made.models.lease("a", on_wait=heard.append):
@@ -74,12 +74,12 @@ async def test_waiters_hear_position_and_progress() -> None:
         made.launcher.latest.finish_load()
         await task
         assert heard[0].position == 1
-        assert heard[-1] == Waiting(1, "load", 0.5, "reading weights")
+        assert heard[-1] == WaitStatus(1, "load", 0.5, "reading weights")
 
 
 async def test_waiters_hear_how_long_it_will_take_once_that_is_known() -> None:
     async with world(auto=False) as made:
-        heard: list[Waiting] = []
+        heard: list[WaitStatus] = []
 
         async def use() -> None:
             async with made.models.lease("a", keep_alive_s=0, on_wait=heard.append):

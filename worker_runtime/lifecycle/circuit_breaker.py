@@ -9,7 +9,7 @@ from worker_runtime.engine_process.protocol import PipeError
 from worker_runtime.policy import LifecyclePolicy
 
 
-class Setbacks:
+class CircuitBreaker:
     """Times are the injected clock's seconds, passed in as `now_s`."""
 
     def __init__(self, policy: LifecyclePolicy) -> None:
@@ -54,13 +54,13 @@ class Setbacks:
                 BackendLoadFailed(f"the model's process crashed {count}, last with {how}")
             )
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """It is another model now."""
         self._failure, self._retry_at_s = None, 0.0
         self._delay_s = self._policy.backoff_first_s
         self._crashes.clear()
 
-    def forgive(self) -> None:
+    def allow_retry(self) -> None:
         """Somebody asks for a load by hand: perhaps the cause is gone."""
         self._retry_at_s = 0.0
 

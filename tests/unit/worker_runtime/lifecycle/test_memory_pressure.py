@@ -10,8 +10,8 @@ from tests.unit.worker_runtime.fakes import (
 )
 from tests.unit.worker_runtime.world import waiter, world
 from worker_runtime.catalog import Capability
+from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.memory.pressure import Stall
-from worker_runtime.snapshot import ModelState
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import msgspec
 
 from worker_runtime.engine_process.interface import EngineProcess
+from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.memory.probe import MemoryProbe
-from worker_runtime.snapshot import ModelState
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ class Freed(msgspec.Struct, frozen=True):
     regained_bytes: int = 0
 
 
-async def take_down(
+async def unload_engine(
     model: str,
     engine: EngineProcess,
     probe: MemoryProbe,

@@ -7,7 +7,7 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from tests.unit.worker_runtime.world import IDLE_S, world
-from worker_runtime.snapshot import ModelState
+from worker_runtime.lifecycle.snapshot import ModelState
 
 pytestmark = pytest.mark.timeout(30)
 

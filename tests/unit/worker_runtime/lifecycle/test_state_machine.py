@@ -37,8 +37,8 @@ from tests.unit.worker_runtime.fake_workers import (
 )
 from tests.unit.worker_runtime.fakes import settle
 from worker_runtime.engine_process.load_errors import out_of_memory
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.pressure import Stall
-from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 # Waits for memory, for a load, for another's drain and stop, for a pause.
 MOST_WAIT_S = 2 * (POLICY.queue_wait_s + POLICY.drain_s) + POLICY.load_timeout_s + 30

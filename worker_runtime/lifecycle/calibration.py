@@ -15,12 +15,12 @@ import msgspec
 from msgspec.structs import replace
 
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.ladder import Ladder, Rung
+from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import ProcessMemory
 
 FILE = "memory.json"
-MAX_LESSONS = 512
+MAX_CORRECTIONS = 512
 MAX_FILE_BYTES = 64 * 1024
 LOCK_S = 0.2
 # Of what was computed: errors below both are none, corrections beyond are not believed.
@@ -30,7 +30,7 @@ LEAST_SHARE, MOST_SHARE = -0.5, 1.0
 log = logging.getLogger(__name__)
 
 
-class Learnt:
+class Calibration:
     """
     Args:
         file: made when there is something to say.
@@ -40,26 +40,26 @@ class Learnt:
         self._file = file
         self._lock = filelock.FileLock(file.with_suffix(".lock"))
 
-    def corrected(self, ladder: Ladder) -> Ladder:
-        """`ladder`, its needs with what was learnt of them."""
+    def corrected(self, load_options: LoadOptions) -> LoadOptions:
+        """`load_options`, its needs with what was learnt of them."""
 
-        def rungs(entry: ModelEntry) -> Sequence[Rung]:
+        def options(entry: ModelEntry) -> Sequence[LoadOption]:
             errors = self._read()
-            return [_corrected(rung, errors) for rung in ladder(entry)]
+            return [_corrected(option, errors) for option in load_options(entry)]
 
-        return rungs
+        return options
 
-    def note(self, rung: Rung, held: ProcessMemory) -> None:
-        """What the process of `rung` holds, at any time after its load."""
-        key, errors = _key(rung), self._read()
-        known, seen = errors.get(key), _error(_computed(rung.need), held)
+    def note(self, option: LoadOption, held: ProcessMemory) -> None:
+        """What the process of `option` holds, at any time after its load."""
+        key, errors = _key(option), self._read()
+        known, seen = errors.get(key), _error(_computed(option.need), held)
         error = seen if known is None else max(known, seen)
         if error == (known or 0):
             return
         try:
             self._write(key, error)
         except (OSError, filelock.Timeout) as failure:
-            log.warning("what model %s really takes is not kept: %s", rung.entry.id, failure)
+            log.warning("what model %s really takes is not kept: %s", option.entry.id, failure)
 
     def _read(self) -> dict[str, int]:
         try:
@@ -75,7 +75,7 @@ class Learnt:
             errors = self._read()
             # The latest last: the first go when there are too many.
             errors.pop(key, None)
-            kept = [*errors.items(), (key, error)][-MAX_LESSONS:]
+            kept = [*errors.items(), (key, error)][-MAX_CORRECTIONS:]
             fresh = self._file.with_suffix(".new")
             fresh.write_bytes(msgspec.json.encode(dict(kept)))
             with contextlib.suppress(PermissionError):
@@ -83,16 +83,16 @@ class Learnt:
                 fresh.replace(self._file)
 
 
-def _corrected(rung: Rung, errors: dict[str, int]) -> Rung:
-    error = errors.get(_key(rung), 0)
-    computed = rung.need.total
+def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
+    error = errors.get(_key(option), 0)
+    computed = option.need.total
     error = min(max(error, int(LEAST_SHARE * computed)), int(MOST_SHARE * computed))
-    return replace(rung, need=replace(rung.need, correction=error)) if error else rung
+    return replace(option, need=replace(option.need, correction=error)) if error else option
 
 
-def _key(rung: Rung) -> str:
+def _key(option: LoadOption) -> str:
     """Of the model's files, how they are loaded, and what was computed for that."""
-    said = (rung.entry.fingerprint, bytes(rung.entry.load_spec), _computed(rung.need).total)
+    said = (option.entry.fingerprint, bytes(option.entry.load_spec), _computed(option.need).total)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 

@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from common.errors import ServingError
 from worker_runtime.clock import Clock
 from worker_runtime.engine_process.load_errors import is_out_of_memory
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
 
 # Windows grows its page file while a program waits: the same load may work a moment later.
 PAGE_FILE_PAUSE_S = 2.0
 
 
-class Descent:
+class Fallback:
     """
     Args:
-        rungs: all ways, the wanted one first.
+        options: all ways, the wanted one first.
         limit_s: for all of them together, from the first one's beginning.
     """
 
-    def __init__(self, rungs: Sequence[Rung], clock: Clock, limit_s: float) -> None:
+    def __init__(self, options: Sequence[LoadOption], clock: Clock, limit_s: float) -> None:
         # The ways to choose from next; none once it is over.
-        self.rungs = rungs
+        self.options = options
         # Why the latest failed.
         self.error: ServingError | None = None
         # To wait before the next.
@@ -28,14 +28,14 @@ class Descent:
         self._clock = clock
         self._limit_s = limit_s
         self._deadline_s: float | None = None
-        self._left: Sequence[Rung] = ()
+        self._left: Sequence[LoadOption] = ()
         self._waited_for_page_file = False
 
-    def take(self, number: int) -> Rung:
-        """Choose one of `rungs`; there are none left unless `failed` says otherwise."""
+    def take(self, number: int) -> LoadOption:
+        """Choose one of `options`; there are none left unless `failed` says otherwise."""
         if self._deadline_s is None:
             self._deadline_s = self._clock.monotonic() + self._limit_s
-        self._left, self.rungs, self.pause_s = self.rungs[number:], (), 0.0
+        self._left, self.options, self.pause_s = self.options[number:], (), 0.0
         return self._left[0]
 
     def left_s(self) -> float:
@@ -48,14 +48,14 @@ class Descent:
         tried, *below = self._left
         self.error = error
         if not self.left_s():
-            self.rungs = ()
+            self.options = ()
         elif not is_out_of_memory(error):
             # What one backend cannot load at all, or not from this file, another may.
-            self.rungs = [rung for rung in below if rung.entry.path != tried.entry.path]
+            self.options = [option for option in below if option.entry.path != tried.entry.path]
         elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:
             self._waited_for_page_file = True
             self.pause_s = PAGE_FILE_PAUSE_S
-            self.rungs = self._left
+            self.options = self._left
         else:
-            self.rungs = [rung for rung in below if rung.need.total < tried.need.total]
-        return bool(self.rungs)
+            self.options = [option for option in below if option.need.total < tried.need.total]
+        return bool(self.options)

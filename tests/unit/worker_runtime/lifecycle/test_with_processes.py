@@ -15,12 +15,12 @@ from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubSpec
 from worker_runtime.catalog import Catalog, Scan
 from worker_runtime.clock import SystemClock
-from worker_runtime.ladder import Rung
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.memory.need import Need
 from worker_runtime.rpc.server import local_models
 from worker_runtime.settings import RuntimeSettings
-from worker_runtime.snapshot import ModelState
 
 BOUND_S = 30
 MIB = 1 << 20
@@ -39,13 +39,15 @@ async def models_of(spec: StubSpec, *smaller: StubSpec) -> AsyncIterator[Models]
     """
     catalog = Catalog(lambda: Scan([entry(spec=spec)], "stub"), ttl_s=300, clock=SystemClock())
     settings = RuntimeSettings()
-    rungs = [
-        Rung(entry(spec=s), Need(weights=1000 - number), (f"rung {number}",) if number else ())
+    options = [
+        LoadOption(
+            entry(spec=s), Need(weights=1000 - number), (f"rung {number}",) if number else ()
+        )
         for number, s in enumerate((spec, *smaller))
     ]
     async with (
         asyncio.timeout(BOUND_S),
-        local_models(settings, catalog, lambda _: rungs) as models,
+        local_models(settings, catalog, lambda _: options) as models,
     ):
         yield models
 

@@ -13,32 +13,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.errors import BackendFailure, NotReady
+from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Capability, ModelEntry
-from worker_runtime.descent import Descent
-from worker_runtime.leases import Lease, LoadedModel
-from worker_runtime.loading import Loading
+from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
+from worker_runtime.lifecycle.fallback import Fallback
+from worker_runtime.lifecycle.leases import Lease, LoadedModel
+from worker_runtime.lifecycle.load import LifecycleContext, ModelLoader
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
+from worker_runtime.lifecycle.state import StateTracker
+from worker_runtime.lifecycle.unload import Freed, unload_engine
+from worker_runtime.lifecycle.wait_queue import OnWait, WaitQueue
 from worker_runtime.memory.probe import ProcessMemory
-from worker_runtime.races import Changes, first_of
-from worker_runtime.setbacks import Setbacks
-from worker_runtime.snapshot import ModelSnapshot, ModelState
-from worker_runtime.standing import Standing
-from worker_runtime.surroundings import Surroundings
-from worker_runtime.take_down import Freed, take_down
-from worker_runtime.waiting_room import OnWait, WaitingRoom
 
 log = logging.getLogger(__name__)
 
 
 class ModelOwner:
-    def __init__(self, entry: ModelEntry, around: Surroundings) -> None:
+    def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
         self.entry = entry
-        self._around = around
-        self._policy, self._clock = around.policy, around.clock
-        self._setbacks = Setbacks(around.policy)
-        self._room = WaitingRoom(around.policy.max_waiting, self._on_room_change)
-        self._standing = Standing(entry.id, self._room)
-        self._counters = self._standing.counters
-        self._loading = Loading(self, around, self._room, self._standing, self._setbacks)
+        self._context = context
+        self._policy, self._clock = context.policy, context.clock
+        self._breaker = CircuitBreaker(context.policy)
+        self._wait_queue = WaitQueue(context.policy.max_waiting, self._on_queue_change)
+        self._tracker = StateTracker(entry.id, self._wait_queue)
+        self._counters = self._tracker.counters
+        self._loader = ModelLoader(self, context, self._wait_queue, self._tracker, self._breaker)
         self._loaded: LoadedModel | None = None
         self._unloads: list[asyncio.Future[Freed]] = []
         # Whatever the owner task may have to act on.
@@ -50,7 +49,7 @@ class ModelOwner:
         # By the unload that goes on.
         self._freed_now = Freed()
         # For leases to end before the process is killed; None: as long as they take.
-        self._drain_limit_s: float | None = around.policy.drain_s
+        self._drain_limit_s: float | None = context.policy.drain_s
 
     # For callers.
 
@@ -66,11 +65,11 @@ class ModelOwner:
             self._release(loaded, keep_alive_s)
 
     async def load(self, keep_alive_s: float | None, on_wait: OnWait | None) -> None:
-        self._setbacks.forgive()
+        self._breaker.allow_retry()
         self._release(await self._acquire(on_wait), keep_alive_s)
 
     async def unload(self) -> Freed:
-        if self._standing.state in (ModelState.UNLOADED, ModelState.FAILED):
+        if self._tracker.state in (ModelState.UNLOADED, ModelState.FAILED):
             return Freed()
         freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
@@ -83,9 +82,9 @@ class ModelOwner:
     def replace(self, entry: ModelEntry) -> None:
         """The files changed: what is loaded serves its leases to their end, then goes."""
         self.entry = entry
-        self._setbacks.forget()
-        if self._standing.state is ModelState.FAILED:
-            self._standing.enter(ModelState.UNLOADED)
+        self._breaker.reset()
+        if self._tracker.state is ModelState.FAILED:
+            self._tracker.enter(ModelState.UNLOADED)
         if self._loaded is not None:
             self._loaded.accepting = False
             self._changes.notify()
@@ -104,13 +103,13 @@ class ModelOwner:
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
         now_s = self._clock.monotonic()
         loaded = self._loaded
-        return self._standing.snapshot(
+        return self._tracker.snapshot(
             self.entry,
             loaded,
-            self._setbacks,
+            self._breaker,
             now_s,
-            memory=ProcessMemory() if loaded is None else loaded.memory(self._around.probe),
-            booked_bytes=self._around.admission.reserved_by(self),
+            memory=ProcessMemory() if loaded is None else loaded.memory(self._context.probe),
+            booked_bytes=self._context.admission.reserved_by(self),
             is_default=is_default,
         )
 
@@ -140,14 +139,14 @@ class ModelOwner:
     def can_evict(self) -> bool:
         loaded = self._loaded
         idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
-        return idle and not self.is_pinned and not self._room
+        return idle and not self.is_pinned and not self._wait_queue
 
     def can_yield(self) -> bool:
         loaded = self._loaded
         if loaded is None or not loaded.accepting or loaded.is_pinned:
             return False
         # Never more time is spent on loading than on serving.
-        turn_s = max(self._policy.turn_s, self._loading.took_s)
+        turn_s = max(self._policy.turn_s, self._loader.took_s)
         return self._clock.monotonic() - loaded.ready_s >= turn_s
 
     def recycle(self) -> None:
@@ -169,47 +168,51 @@ class ModelOwner:
     async def run(self) -> None:
         try:
             while not self._closing:
-                await self._changes.until(lambda: len(self._room) > 0 or self._closing)
+                await self._changes.until(lambda: len(self._wait_queue) > 0 or self._closing)
                 if self.wanted():
                     await self._one_life()
         finally:
             self._closing = True
-            self._room.refuse(lambda: NotReady("the worker is shutting down", retry_after_s=5))
+            self._wait_queue.refuse(
+                lambda: NotReady("the worker is shutting down", retry_after_s=5)
+            )
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            descent = Descent(self._around.ladder(entry), self._clock, self._policy.load_timeout_s)
-            while descent.rungs and self.wanted():
-                await self._attempt(descent, entry)
-                await first_of(self._clock.sleep(descent.pause_s), self.until_unwanted())
+            fallback = Fallback(
+                self._context.load_options(entry), self._clock, self._policy.load_timeout_s
+            )
+            while fallback.options and self.wanted():
+                await self._attempt(fallback, entry)
+                await first_of(self._clock.sleep(fallback.pause_s), self.until_unwanted())
         except Exception:
             # The owner's outermost loop: a bug in one model's life must not end the others'.
             log.exception("the life of model %s ended in a bug", entry.id)
-            self._loading.failed(BackendFailure("the worker failed to manage the model"))
+            self._loader.failed(BackendFailure("the worker failed to manage the model"))
         finally:
             self._loaded = None
             self._end_life()
 
-    async def _attempt(self, descent: Descent, entry: ModelEntry) -> None:
+    async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
         """Load in one of the ways that are left, and live."""
-        reservation = await self._loading.book(descent)
+        reservation = await self._loader.reserve(fallback)
         if reservation is None:
-            descent.rungs = ()
+            fallback.options = ()
             return
         try:
-            loaded = await self._loading.bring_up(descent, reservation)
+            loaded = await self._loader.bring_up(fallback, reservation)
             if loaded is not None:
                 await self._live(loaded, entry)
         finally:
-            self._around.admission.release(reservation)
+            self._context.admission.release(reservation)
 
     def _end_life(self) -> None:
-        failed = bool(self._setbacks.cause)
-        self._standing.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
-        if self._setbacks.retry_after_s(self._clock.monotonic()) is not None:
-            self._room.refuse(lambda: self._setbacks.failure(self._clock.monotonic()))
+        failed = bool(self._breaker.cause)
+        self._tracker.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
+        if self._breaker.retry_after_s(self._clock.monotonic()) is not None:
+            self._wait_queue.refuse(lambda: self._breaker.failure(self._clock.monotonic()))
         for freed in self._unloads:
             if not freed.done():
                 freed.set_result(self._freed_now)
@@ -220,16 +223,16 @@ class ModelOwner:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))
                 self._loaded = loaded
-                self._setbacks.loaded()
-                self._room.grant(loaded)
-                self._standing.enter(ModelState.READY)
+                self._breaker.loaded()
+                self._wait_queue.grant(loaded)
+                self._tracker.enter(ModelState.READY)
                 self._measure(loaded)
                 if self._unloads or self.entry is not entry:
                     loaded.accepting = False
-                self._around.admission.settle()
+                self._context.admission.settle()
                 await self._serve(loaded)
                 loaded.accepting = False
-                await self._take_down(loaded)
+                await self._drain_and_unload(loaded)
                 watching.cancel()
         finally:
             loaded.accepting = False
@@ -237,7 +240,7 @@ class ModelOwner:
                 loaded.engine.kill()
 
     def _measure(self, loaded: LoadedModel) -> None:
-        self._around.on_measured(loaded.rung, self._around.probe.process(loaded.engine.pid))
+        self._context.on_measured(loaded.option, self._context.probe.process(loaded.engine.pid))
 
     async def _notice_exit(self, loaded: LoadedModel) -> None:
         await loaded.engine.wait()
@@ -254,10 +257,10 @@ class ModelOwner:
             self._alarm_s = loaded.alarm_s
             await self._changes.or_at(self._alarm_s, self._clock)
 
-    async def _take_down(self, loaded: LoadedModel) -> None:
+    async def _drain_and_unload(self, loaded: LoadedModel) -> None:
         engine, model = loaded.engine, loaded.entry.id
         if loaded.n_leases and engine.exit is None:
-            self._standing.enter(ModelState.DRAINING)
+            self._tracker.enter(ModelState.DRAINING)
             await first_of(
                 self._changes.until(
                     lambda: self._hurry or not loaded.n_leases or engine.exit is not None
@@ -266,19 +269,19 @@ class ModelOwner:
             )
         if engine.exit is not None:
             self._counters.crashes += 1
-            self._setbacks.crashed(str(engine.exit), self._clock.monotonic())
+            self._breaker.crashed(str(engine.exit), self._clock.monotonic())
             log.error("the process of model %s died: %s", model, engine.exit)
             return
         self._measure(loaded)
-        self._freed_now = await take_down(
+        self._freed_now = await unload_engine(
             model,
             engine,
-            self._around.probe,
+            self._context.probe,
             self._policy.stop_grace_s,
             at_once=self._hurry or loaded.n_leases > 0,
-            enter=self._standing.enter,
+            enter=self._tracker.enter,
         )
-        self._standing.freed_bytes = self._freed_now.resident_bytes
+        self._tracker.freed_bytes = self._freed_now.resident_bytes
         self._counters.unloads += 1
 
     async def _drain_limit(self) -> None:
@@ -294,27 +297,27 @@ class ModelOwner:
         if loaded is not None and loaded.accepting and loaded.engine.exit is None:
             loaded.begin_use()
             return loaded
-        if error := self._setbacks.error(self._clock.monotonic()):
+        if error := self._breaker.error(self._clock.monotonic()):
             raise error
-        return await self._room.wait(on_wait, lambda loaded: self._release(loaded, None))
+        return await self._wait_queue.wait(on_wait, lambda loaded: self._release(loaded, None))
 
     def _release(self, loaded: LoadedModel, keep_alive_s: float | None) -> None:
         self._counters.busy_seconds_sum += loaded.end_use(keep_alive_s)
-        self._standing.last_used_s = self._clock.monotonic()
+        self._tracker.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
             return
         alarm_s = loaded.alarm_s
         sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
         if sooner or not loaded.accepting:
             self._changes.notify()
-        self._around.admission.settle()
+        self._context.admission.settle()
 
     def wanted(self) -> bool:
-        return len(self._room) > 0 and not self._closing
+        return len(self._wait_queue) > 0 and not self._closing
 
     async def until_unwanted(self) -> None:
         await self._changes.until(lambda: not self.wanted())
 
-    def _on_room_change(self) -> None:
-        self._standing.announce()
+    def _on_queue_change(self) -> None:
+        self._tracker.announce()
         self._changes.notify()

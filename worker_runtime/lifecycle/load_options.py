@@ -9,7 +9,7 @@ from worker_runtime.memory.need import Need, estimate
 from worker_runtime.memory.probe import ProcessMemory
 
 
-class Rung(msgspec.Struct, frozen=True):
+class LoadOption(msgspec.Struct, frozen=True):
     """One way: what is loaded, what that takes, and what it gives up ("context of 1,024 …")."""
 
     entry: ModelEntry
@@ -17,15 +17,15 @@ class Rung(msgspec.Struct, frozen=True):
     reductions: tuple[str, ...] = ()
 
 
-Ladder = Callable[[ModelEntry], Sequence[Rung]]
+LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
 # Told what the process of a rung holds, after its load and before its end.
-OnMeasured = Callable[[Rung, ProcessMemory], None]
+OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
 
-def as_it_is(entry: ModelEntry) -> Sequence[Rung]:
+def single_option(entry: ModelEntry) -> Sequence[LoadOption]:
     """The ladder of a model that can give nothing up."""
-    return (Rung(entry, estimate(entry)),)
+    return (LoadOption(entry, estimate(entry)),)
 
 
-def not_measured(rung: Rung, held: ProcessMemory) -> None:
+def ignore_measurement(option: LoadOption, held: ProcessMemory) -> None:
     """For whoever learns nothing."""

@@ -8,10 +8,10 @@ from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.engine_process.interface import EngineProcess
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.snapshot import Counters
 from worker_runtime.memory.probe import MemoryProbe, ProcessMemory
 from worker_runtime.policy import LifecyclePolicy
-from worker_runtime.snapshot import Counters
 
 SAMPLE_S = 1.0
 
@@ -53,14 +53,14 @@ class LoadedModel:
 
     def __init__(
         self,
-        rung: Rung,
+        option: LoadOption,
         engine: EngineProcess,
         facts: msgspec.Raw,
         clock: Clock,
         policy: LifecyclePolicy,
     ) -> None:
-        self.rung = rung
-        self.entry = rung.entry
+        self.option = option
+        self.entry = option.entry
         self.engine = engine
         self.facts = facts
         self.loaded_at_s = clock.time()
@@ -108,7 +108,7 @@ class LoadedModel:
             self.engine.shed()
 
     def lease(self, counters: Counters) -> Lease:
-        return Lease(self.entry, self.engine, self.facts, counters, self.rung.reductions)
+        return Lease(self.entry, self.engine, self.facts, counters, self.option.reductions)
 
     def begin_use(self) -> None:
         self.n_leases += 1

@@ -13,26 +13,26 @@ from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine, FakeLauncher, FakeProbe, settle
 from worker_runtime.catalog import Catalog, Scan
 from worker_runtime.engine_process.load_errors import out_of_memory
-from worker_runtime.ladder import Rung
-from worker_runtime.lifecycle import LifecyclePolicy, Models, Waiting
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.manager import LifecyclePolicy, Models, WaitStatus
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.need import Need
-from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 LIMIT_S = 100.0
 WANTED = entry("wanted")
-SHORTER = Rung(WANTED, Need(weights=50), ("context of 1,024 tokens instead of 2,048",))
-INSTEAD = Rung(entry("small"), Need(weights=20), ("served by small, a smaller file",))
-LADDER = [Rung(WANTED, Need(weights=100)), SHORTER, INSTEAD]
+SHORTER = LoadOption(WANTED, Need(weights=50), ("context of 1,024 tokens instead of 2,048",))
+INSTEAD = LoadOption(entry("small"), Need(weights=20), ("served by small, a smaller file",))
+LADDER = [LoadOption(WANTED, Need(weights=100)), SHORTER, INSTEAD]
 
 pytestmark = pytest.mark.timeout(30)
 
 
 class World:
-    def __init__(self, rungs: list[Rung]) -> None:
-        self.rungs = rungs
+    def __init__(self, options: list[LoadOption]) -> None:
+        self.options = options
         self.clock = FakeClock()
         self.launcher = FakeLauncher(auto=False)
-        self.notices: list[Waiting] = []
+        self.notices: list[WaitStatus] = []
         catalog = Catalog(lambda: Scan([WANTED], WANTED.id), ttl_s=1e9, clock=self.clock)
         policy = LifecyclePolicy(load_timeout_s=LIMIT_S, idle_timeout_s=60)
         self.models = Models(
@@ -41,7 +41,7 @@ class World:
             self.launcher,
             self.clock,
             FakeProbe(),
-            ladder=lambda entry: self.rungs,
+            load_options=lambda entry: self.options,
         )
         self._tasks = asyncio.TaskGroup()
 
@@ -70,8 +70,8 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(rungs: list[Rung] | None = None) -> AsyncIterator[World]:
-    made = World(rungs or LADDER)
+async def world(options: list[LoadOption] | None = None) -> AsyncIterator[World]:
+    made = World(options or LADDER)
     async with made.models:
         yield made
         await made.models.close(hurry=True)
@@ -147,7 +147,7 @@ async def test_other_failures_are_not_answered_with_a_smaller_load() -> None:
 
 async def test_what_cannot_be_loaded_from_one_file_may_be_from_another() -> None:
     other = msgspec.structs.replace(INSTEAD.entry, path=Path("small.gguf"), backend="llama.cpp")
-    gguf = Rung(other, Need(weights=200), INSTEAD.reductions)
+    gguf = LoadOption(other, Need(weights=200), INSTEAD.reductions)
     async with world([*LADDER, gguf]) as made:
         waiting = await made.begin()
         await made.fail(BackendLoadFailed("the library is missing"))

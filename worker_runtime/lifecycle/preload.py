@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from common.errors import ServingError
-from worker_runtime.lifecycle import Models
+from worker_runtime.lifecycle.manager import Models
 from worker_runtime.settings import RuntimeSettings
 
 FOR_EVER_S = -1.0

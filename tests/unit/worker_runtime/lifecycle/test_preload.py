@@ -5,10 +5,10 @@ import pytest
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeLauncher, FakeProbe
 from worker_runtime.catalog import Catalog, Scan
-from worker_runtime.lifecycle import LifecyclePolicy, Models
-from worker_runtime.preload import load_early, wanted
+from worker_runtime.lifecycle.manager import LifecyclePolicy, Models
+from worker_runtime.lifecycle.preload import load_early, wanted
+from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.settings import RuntimeSettings
-from worker_runtime.snapshot import ModelState
 
 
 def models_of(*ids: str) -> Models:
