@@ -7,8 +7,8 @@ from common.gc_tuning import freeze_startup_objects
 from common.parent_watch import exit_with_parent
 from common.settings import read_or_exit
 from gateway.app import create_app
-from gateway.server import GatewayServer
 from gateway.settings import GatewaySettings
+from gateway.transport.server import GatewayServer
 
 
 async def run(settings: GatewaySettings) -> None:

@@ -13,15 +13,20 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from common.errors import ServingError
-from gateway.access_log import AccessLogMiddleware
-from gateway.auth import AuthMiddleware, Keys
-from gateway.edges import BoundsMiddleware, CountMiddleware, HeadMiddleware, RequestIdMiddleware
 from gateway.errors import error_response, plain_error_response
-from gateway.limits import LimitsMiddleware
+from gateway.middleware.access_log import AccessLogMiddleware
+from gateway.middleware.auth import AuthMiddleware, Keys
+from gateway.middleware.cors import CorsPolicyMiddleware
+from gateway.middleware.edges import (
+    BoundsMiddleware,
+    CountMiddleware,
+    HeadMiddleware,
+    RequestIdMiddleware,
+)
+from gateway.middleware.limits import LimitsMiddleware
+from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
-from gateway.pages import PagesMiddleware
 from gateway.pool import Pool
-from gateway.request_context import context_of
 from gateway.routes import (
     chat,
     completions,
@@ -115,7 +120,7 @@ def create_app(
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
-    app.add_middleware(PagesMiddleware, settings=settings)
+    app.add_middleware(CorsPolicyMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=_paths(modules))

@@ -9,9 +9,9 @@ from starlette.types import Scope
 
 from common import errors
 from common.errors import ServingError
-from gateway.language import Language, language_of
-from gateway.request_context import context_of
-from gateway.translations.spoken import of_code, spoken
+from gateway.localize.localize import localized, of_code
+from gateway.middleware.language import Language, language_of
+from gateway.middleware.request_context import context_of
 
 MAX_ECHO = 200
 # SDKs do not wait longer than this: they would try again at once, in vain.
@@ -51,7 +51,7 @@ def status_and_type(error: ServingError) -> tuple[int, str]:
 
 def envelope(error: ServingError, request_id: str, language: Language = "en") -> dict[str, Any]:
     """The body of an error: OpenAI's four fields, the request's id, and the ways out."""
-    said = spoken(error, language)
+    said = localized(error, language)
     body: dict[str, Any] = {
         "message": printable(said.message),
         "type": status_and_type(error)[1],

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_loopback
 from common.settings import SUGGESTION, SharedSettings
-from gateway.rate_limit import shared_storage
+from gateway.middleware.rate_limit import shared_storage
 
 MIB = 1024 * 1024
 MAX_PORT = 65535

@@ -5,7 +5,7 @@ import asyncio
 import sys
 
 from common.settings import read_or_exit
-from gateway.server import GatewayServer
+from gateway.transport.server import GatewayServer
 from simple.app import create_simple_app
 from simple.settings import SimpleSettings
 from worker_runtime.memory.trim import release_start_up_memory

@@ -38,7 +38,7 @@ class TimeLimits:
     whole_s: float
 
 
-class Generation:
+class GenerationCall:
     """One Generate call that has begun to answer, or is queued; made by `started`."""
 
     def __init__(self, call: Any, limits: TimeLimits) -> None:
@@ -117,8 +117,8 @@ async def started(
     request: chat_pb2.GenerateRequest,
     request_id: str,
     limits: TimeLimits,
-    on_begin: Callable[[Generation], None] = lambda _: None,
-) -> AsyncIterator[Generation]:
+    on_begin: Callable[[GenerationCall], None] = lambda _: None,
+) -> AsyncIterator[GenerationCall]:
     """A generation whose `started` event has come, on the first or the second try.
 
     Args:
@@ -133,7 +133,7 @@ async def started(
         call = endpoint.chat.Generate(
             request, metadata=_metadata(endpoint, request_id), timeout=limits.whole_s
         )
-        generation = Generation(call, limits)
+        generation = GenerationCall(call, limits)
         try:
             on_begin(generation)
             try:

@@ -13,7 +13,7 @@ import grpc
 from common import errors
 from common.errors import ServingError
 from common.send_queue import SendQueue
-from gateway.pool.call_errors import serving_error, told_by
+from gateway.pool.call_errors import error_in_status, serving_error
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 MOST_INPUTS = 8
@@ -113,7 +113,7 @@ class EmbedStub:
             waiting.set_result(reply.response)
         else:
             unknown = errors.BackendFailure("the worker failed")
-            waiting.set_exception(told_by(reply.status) or unknown)
+            waiting.set_exception(error_in_status(reply.status) or unknown)
 
     async def _write(self, call: Any) -> None:
         while now := await self._unsent.take():

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import NotReady
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.calls import rescan
-from gateway.request_route import RequestRoute
 from gateway.routes.embedder import ask, headers
+from gateway.routes.request_route import RequestRoute
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from common.errors import NotReady
 from gateway.errors import json_response
 from gateway.pool.workers import Workers
-from gateway.request_route import RequestRoute
 from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
+from gateway.routes.request_route import RequestRoute
 from gateway.services import Services, services_of
 
 router = APIRouter(route_class=RequestRoute)

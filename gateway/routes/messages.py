@@ -6,19 +6,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
 from gateway.pool.calls import unary
-from gateway.presence import while_present
-from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
-from gateway.routes.generation import Call
+from gateway.routes.generation import CountedGeneration
+from gateway.routes.request_route import RequestRoute
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
-from gateway.sse import EventStream, named_frame
 from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream, named_frame
 
 router = APIRouter(route_class=RequestRoute)
 NAMES = {
@@ -35,14 +35,14 @@ async def messages(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, MessagesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body), NAMES)
+    call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     reply_id = f"msg_{secrets.token_hex(12)}"
     if not body.stream:
-        events = await while_present(request, call.relay.collect(message))
+        events = await cancel_on_disconnect(request, call.generation.collect(message))
         return json_response(collect(reply_id, events), headers=call.header_dict())
-    source = call.relay.events(message, MessageEvents(reply_id).of)
-    waiting, headers = call.relay.waiting, call.headers
+    source = call.generation.events(message, MessageEvents(reply_id).of)
+    waiting, headers = call.generation.waiting, call.headers
     return EventStream(source, services.sse_limits, waiting, headers, named_frame, done=b"")
 
 
@@ -59,7 +59,7 @@ async def count_tokens(request: Request) -> Response:
         services.settings.request_timeout_s,
         lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
     )
-    response = await while_present(request, call)
+    response = await cancel_on_disconnect(request, call)
     ignored = ", ".join(sorted(without_effect(body)))
     headers = {"x-ignored-parameters": ignored} if ignored else None
     return json_response({"input_tokens": response.n_tokens}, headers=headers)

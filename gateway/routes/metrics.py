@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.request_route import RequestRoute
+from gateway.routes.request_route import RequestRoute
 from gateway.services import services_of
 
 router = APIRouter(route_class=RequestRoute)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from common.errors import ModelNotFound
 from gateway.errors import json_response, shorten
-from gateway.request_route import RequestRoute
+from gateway.routes.request_route import RequestRoute
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 

@@ -9,20 +9,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.generation_stream import GenerationStream, Translate
+from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
 from gateway.pool.calls import unary
-from gateway.presence import while_present
-from gateway.relay import Relay, Translate
-from gateway.request_context import context_of
-from gateway.request_route import RequestRoute
-from gateway.routes.generation import Call
+from gateway.routes.generation import CountedGeneration
+from gateway.routes.request_route import RequestRoute
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
-from gateway.sse import EventStream, named_frame
-from gateway.translate.responses_reply import Reply
+from gateway.translate.responses_reply import ResponseBuilder
 from gateway.translate.responses_request import generate_request, param_name, template_request
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream, named_frame
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter(route_class=RequestRoute)
@@ -40,16 +40,16 @@ async def responses(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body), NAMES)
+    call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
-    reply = Reply(secrets.token_hex(24), body, services.chat_defaults)
+    reply = ResponseBuilder(secrets.token_hex(24), body, services.chat_defaults)
     if not body.stream:
-        await while_present(request, _exhaust(_events(call.relay, message, reply.take)))
+        await cancel_on_disconnect(request, _exhaust(_events(call.generation, message, reply.take)))
         return json_response(reply.response(), headers=call.header_dict())
     return EventStream(
-        _events(call.relay, message, reply.stream),
+        _events(call.generation, message, reply.stream),
         services.sse_limits,
-        call.relay.waiting,
+        call.generation.waiting,
         call.headers,
         named_frame,
         done=b"",
@@ -70,16 +70,16 @@ async def input_tokens(request: Request) -> Response:
         services.settings.request_timeout_s,
         lambda endpoint, options: endpoint.chat.ApplyTemplate(message, **options),
     )
-    counted = await while_present(request, call)
+    counted = await cancel_on_disconnect(request, call)
     return json_response({"object": "response.input_tokens", "input_tokens": counted.n_tokens})
 
 
 async def _events(
-    relay: Relay, message: chat_pb2.GenerateRequest, translate: Translate
+    generation: GenerationStream, message: chat_pb2.GenerateRequest, translate: Translate
 ) -> AsyncGenerator[bytes, None]:
     """The relay's events; its complaints name fields as this API does."""
     try:
-        async with aclosing(relay.events(message, translate)) as events:
+        async with aclosing(generation.events(message, translate)) as events:
             async for event in events:
                 yield event
     except InvalidRequest as error:

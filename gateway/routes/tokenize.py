@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import InvalidRequest
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
-from gateway.request_route import RequestRoute
 from gateway.routes.embedder import check_chats, embed_tokens, embeds
+from gateway.routes.request_route import RequestRoute
 from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import services_of

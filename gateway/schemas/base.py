@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from common.errors import UnsupportedParameter
-from gateway.body import depth_of
+from gateway.middleware.body import depth_of
 
 MAX_JSON_DEPTH = 32
 

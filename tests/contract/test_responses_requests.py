@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from common.errors import InvalidRequest
 from gateway.schemas.responses import ResponsesRequest, without_effect
-from gateway.translate.responses_reply import Reply
+from gateway.translate.responses_reply import ResponseBuilder
 from gateway.translate.responses_request import generate_request
 from gateway.translate.sampling import ChatDefaults
 from protos.y26hkx.v1 import chat_pb2
@@ -310,7 +310,7 @@ def test_whatever_is_sent_is_understood_or_refused(given_fields: dict[str, Any])
     except (ValidationError, InvalidRequest):
         return
     without_effect(body)
-    Reply("0", body, DEFAULTS).response()
+    ResponseBuilder("0", body, DEFAULTS).response()
     assert message.SerializeToString()
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from starlette.requests import Request
 
 from common.errors import ServingError
-from gateway.body import parse
+from gateway.middleware.body import parse
 from gateway.schemas.messages import MessagesRequest, without_effect
 from gateway.translate.messages_request import generate_request
 from gateway.translate.sampling import ChatDefaults

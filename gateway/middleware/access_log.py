@@ -10,7 +10,7 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.errors import ServingError
-from gateway.request_context import context_of
+from gateway.middleware.request_context import context_of
 
 # What nginx writes for a client that left before it was answered.
 CLIENT_LEFT = 499

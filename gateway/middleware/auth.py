@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import AuthenticationFailed, InvalidRequest
 from gateway.errors import error_response
-from gateway.request_context import context_of, header
+from gateway.middleware.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})

@@ -4,7 +4,7 @@ from asyncio import Transport
 
 import pytest
 
-from gateway.whole_replies import WholeReplies
+from gateway.transport.write_coalescing import WriteCoalescing
 
 HEAD = b"HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n"
 
@@ -34,7 +34,7 @@ class Recorder(Transport):
 )
 def test_a_head_goes_with_what_follows_it(written: list[bytes], reached: list[bytes]) -> None:
     transport = Recorder()
-    replies = WholeReplies(transport)
+    replies = WriteCoalescing(transport)
     for data in written:
         replies.write(data)
     assert transport.calls == reached
@@ -42,7 +42,7 @@ def test_a_head_goes_with_what_follows_it(written: list[bytes], reached: list[by
 
 def test_a_close_keeps_nothing_back() -> None:
     transport = Recorder()
-    replies = WholeReplies(transport)
+    replies = WriteCoalescing(transport)
     replies.write(HEAD)
     replies.close()
     assert transport.calls == [HEAD, "closed"]

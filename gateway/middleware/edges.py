@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.errors import BackendFailure, InvalidRequest, NotReady, RequestTooLarge, ServingError
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
-from gateway.request_context import (
+from gateway.middleware.request_context import (
     API_PATHS,
     SCOPE_KEY,
     RequestContext,

@@ -8,22 +8,22 @@ from typing import Any, NamedTuple
 import orjson
 
 from common.errors import ServingError
-from gateway.language import Language
-from gateway.translations import zh_tw
+from gateway.localize import zh_tw
+from gateway.middleware.language import Language
 
 MIB = 1024**2
 
 
-class Spoken(NamedTuple):
+class Localized(NamedTuple):
     message: str
     suggestions: tuple[str, ...]
 
 
-def spoken(error: ServingError, language: Language) -> Spoken:
+def localized(error: ServingError, language: Language) -> Localized:
     """What has no translation stays English."""
     if language == "en":
-        return Spoken(error.message, error.suggestions)
-    return Spoken(_message(error), tuple(map(way_out, error.suggestions)))
+        return Localized(error.message, error.suggestions)
+    return Localized(_message(error), tuple(map(localized_suggestion, error.suggestions)))
 
 
 def of_code(code: str, detail: str, language: Language) -> str:
@@ -31,8 +31,8 @@ def of_code(code: str, detail: str, language: Language) -> str:
     return detail if language == "en" else f"{zh_tw.CODES[code]}：{detail}"
 
 
-def way_out(english: str) -> str:
-    for pattern, translation in _ways_out():
+def localized_suggestion(english: str) -> str:
+    for pattern, translation in _suggestions():
         if (match := pattern.fullmatch(english)) is not None:
             return translation.format(*match.groups())
     return english
@@ -46,7 +46,7 @@ def _message(error: ServingError) -> str:
     numbers = [
         text.format(_mib(facts[name]))
         for name, text in zh_tw.NUMBERS.items()
-        if _tells(facts, name)
+        if _is_informative(facts, name)
     ]
     if holders := _holders(facts.get("holds", "")):
         numbers.append(zh_tw.HOLDERS.format("、".join(holders)))
@@ -54,7 +54,7 @@ def _message(error: ServingError) -> str:
     return f"{message}：{'，'.join(numbers)}" if numbers else message
 
 
-def _tells(facts: dict[str, str], name: str) -> bool:
+def _is_informative(facts: dict[str, str], name: str) -> bool:
     """Whether that number is there and says more than the others."""
     if name == "least_bytes" and facts.get(name) == facts.get("needed_bytes"):
         return False
@@ -79,9 +79,9 @@ def _mib(n_bytes: str | int) -> str:
 
 
 @functools.cache
-def _ways_out() -> list[tuple[re.Pattern[str], str]]:
+def _suggestions() -> list[tuple[re.Pattern[str], str]]:
     """The ones that fix most of the text first."""
-    longest_first = sorted(zh_tw.WAYS_OUT.items(), key=lambda pair: -len(pair[0]))
+    longest_first = sorted(zh_tw.SUGGESTIONS.items(), key=lambda pair: -len(pair[0]))
     exact_first = sorted(longest_first, key=lambda pair: "{}" in pair[0])
     return [
         (re.compile(re.escape(english).replace(r"\{\}", "(.+)"), re.DOTALL), translation)

@@ -8,7 +8,7 @@ HEAD = b"HTTP/1.1 "
 INTERIM = HEAD + b"1"
 
 
-class WholeReplies:
+class WriteCoalescing:
     """A transport that keeps each head until what follows it.
 
     uvicorn writes them apart; each write is a call into the system, and wakes the client up.

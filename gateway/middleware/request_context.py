@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import ServingError
-from gateway.drain import Drain
+from gateway.transport.drain import Drain
 
 SCOPE_KEY = "y26hkx"
 # What these begin is counted, limited, and refused while draining.

@@ -49,7 +49,7 @@ NUMBERS = {
 HOLDERS = "已載入的模型：{}"
 PINNED = "已釘選"
 
-WAYS_OUT = {
+SUGGESTIONS = {
     "enlarge the page file to 16 GB or more (System > Advanced > Performance > Virtual memory)": (
         "增大 Pagefile 至 >=16GB"
     ),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
-from gateway.pool.calls import Generation, TimeLimits, started
+from gateway.pool.calls import GenerationCall, TimeLimits, started
 from gateway.pool.workers import Workers
 from gateway.translate.progress import SILENCE, progress_text
 from protos.y26hkx.v1 import chat_pb2
@@ -13,7 +13,7 @@ Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
 OnEvent = Callable[[chat_pb2.GenerateEvent], None]
 
 
-class Relay:
+class GenerationStream:
     """Relays the calls of one request, one after the other.
 
     Args:
@@ -27,7 +27,7 @@ class Relay:
         self._request_id = request_id
         self._limits = limits
         self._on_event = on_event
-        self._current: Generation | None = None
+        self._current: GenerationCall | None = None
         # The id of the model that is asked for.
         self._model = ""
         self.started = chat_pb2.Started()
@@ -70,14 +70,14 @@ class Relay:
             finally:
                 silence.end()
 
-    def _watch(self, generation: Generation) -> None:
+    def _watch(self, generation: GenerationCall) -> None:
         self._current = generation
 
 
 class _Silence:
     """Gives a generation up when it says nothing for too long; costs nothing per event."""
 
-    def __init__(self, generation: Generation, interval_s: float) -> None:
+    def __init__(self, generation: GenerationCall, interval_s: float) -> None:
         self._generation = generation
         self._interval_s = interval_s
         self._loop = asyncio.get_running_loop()

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import errors
-from gateway.language import LANGUAGES, accepted
-from gateway.translations import zh_tw
-from gateway.translations.spoken import spoken, way_out
+from gateway.localize import zh_tw
+from gateway.localize.localize import localized, localized_suggestion
+from gateway.middleware.language import LANGUAGES, accepted
 from tests.unit.gateway.texts_in_code import reasons, suggestions
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.memory.oom_signs import Shortage
@@ -59,7 +59,7 @@ def test_any_header_is_understood_somehow(accept_language: str) -> None:
 def test_every_way_out_in_the_code_has_a_translation() -> None:
     found = suggestions()
     assert len(found) > 50, "the reader of the code still finds them"
-    assert [text for text in sorted(found) if not CHINESE.search(way_out(text))] == []
+    assert [text for text in sorted(found) if not CHINESE.search(localized_suggestion(text))] == []
 
 
 def test_every_reason_and_code_has_a_translation() -> None:
@@ -73,7 +73,8 @@ def test_every_reason_and_code_has_a_translation() -> None:
 def test_no_translation_is_of_a_text_that_is_nowhere_said() -> None:
     texts = suggestions()
     patterns = {
-        english: re.compile(re.escape(english).replace(r"\{\}", ".+")) for english in zh_tw.WAYS_OUT
+        english: re.compile(re.escape(english).replace(r"\{\}", ".+"))
+        for english in zh_tw.SUGGESTIONS
     }
     stale = [e for e, pattern in patterns.items() if not any(map(pattern.fullmatch, texts))]
     assert stale == []
@@ -83,7 +84,7 @@ def test_a_lack_of_memory_keeps_the_message_that_users_know(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sys.platform", "win32")
-    said = spoken(out_of_memory("transformers", "page_file"), "zh-TW")
+    said = localized(out_of_memory("transformers", "page_file"), "zh-TW")
     assert said.message == "模型/後端載入失敗 (內存或分頁檔不足)"
     assert said.suggestions[0] == "增大 Pagefile 至 >=16GB"
 
@@ -98,7 +99,7 @@ def test_the_numbers_of_a_lack_of_memory_are_told() -> None:
         "holds": '[{"model":"a","bytes":1048576,"pinned":true},{"model":"b","bytes":0}]',
     }
     error = errors.BackendLoadFailed("it does not fit", metadata=facts)
-    assert spoken(error, "zh-TW").message == (
+    assert localized(error, "zh-TW").message == (
         "模型/後端載入失敗 (內存或分頁檔不足)，空間由已釘選的模型佔用："
         "需要約 2,000 MiB，可用 900 MiB，已載入的模型：a (1 MiB，已釘選)、b (0 MiB)"
     )
@@ -106,5 +107,5 @@ def test_the_numbers_of_a_lack_of_memory_are_told() -> None:
 
 def test_what_is_unknown_stays_as_it_is() -> None:
     error = errors.InvalidRequest("messages[0].role: no", suggestions=("mend it",))
-    assert spoken(error, "zh-TW") == ("請求內容有誤：messages[0].role: no", ("mend it",))
-    assert spoken(error, "en") == ("messages[0].role: no", ("mend it",))
+    assert localized(error, "zh-TW") == ("請求內容有誤：messages[0].role: no", ("mend it",))
+    assert localized(error, "en") == ("messages[0].role: no", ("mend it",))

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import RateLimited
 from gateway.errors import error_response
-from gateway.request_context import API_PATHS, RequestContext, context_of
+from gateway.middleware.request_context import API_PATHS, RequestContext, context_of
 from gateway.services import Services
 
 

@@ -21,9 +21,9 @@ from starlette.types import Receive, Scope, Send
 
 from common.errors import BackendFailure, Cancelled, NotReady, ServingError
 from gateway.errors import error_body, error_response
-from gateway.presence import while_present
-from gateway.request_context import context_of
+from gateway.middleware.request_context import context_of
 from gateway.translate.progress import SILENCE
+from gateway.transport.disconnect import cancel_on_disconnect
 
 # Between two comments with news, such as how far a load is.
 NEWS_S = 0.5
@@ -95,7 +95,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         comments = asyncio.ensure_future(self._break_silence(send))
         try:
-            await while_present(Request(scope, receive), self._write(scope, receive, send))
+            await cancel_on_disconnect(Request(scope, receive), self._write(scope, receive, send))
         except Cancelled:
             pass  # nobody is left to be told
         except NotReady as error:

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 from starlette.types import Scope
 
-from gateway.request_context import context_of, header
+from gateway.middleware.request_context import context_of, header
 
 Language = Literal["en", "zh-TW"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)

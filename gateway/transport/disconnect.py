@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from common.errors import Cancelled, NotReady
-from gateway.request_context import context_of
+from gateway.middleware.request_context import context_of
 
 T = TypeVar("T")
 # Most embeddings are there before; a watcher costs 3 to 5 % of such a request.
 WATCH_AFTER_S = 0.02
 
 
-async def while_present(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which is cancelled and awaited if nobody can get it any more.
 
     Call it once the body has been read.

@@ -14,14 +14,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.errors import InvalidRequest, Overloaded, ServingError
 from common.loopback import is_loopback
-from gateway.access_log import note_refusal
-from gateway.drain import Drain
-from gateway.edges import MAX_HEAD_BYTES
 from gateway.errors import envelope
-from gateway.open_files import fit_connections
-from gateway.request_context import new_request_id
+from gateway.middleware.access_log import note_refusal
+from gateway.middleware.edges import MAX_HEAD_BYTES
+from gateway.middleware.request_context import new_request_id
 from gateway.settings import GatewaySettings
-from gateway.whole_replies import WholeReplies
+from gateway.transport.drain import Drain
+from gateway.transport.fd_limit import fit_connections
+from gateway.transport.write_coalescing import WriteCoalescing
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024
@@ -51,7 +51,7 @@ class BoundedProtocol(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self._upload_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(WholeReplies(transport))
+        super().connection_made(WriteCoalescing(transport))
         self._address = self.client[0] if self.client else ""
         self.per_address[self._address] += 1
         self.idle[self] = None

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from limits.errors import StorageError
 
-from gateway.rate_limit import SHARED_BUDGET_S, RateLimit
+from gateway.middleware.rate_limit import SHARED_BUDGET_S, RateLimit
 
 
 class Shared:

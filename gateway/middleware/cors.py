@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.errors import PermissionDenied
 from gateway.errors import error_response
-from gateway.request_context import context_of, header
+from gateway.middleware.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
 
 # Pages of this machine, and of installed programs (app://, tauri://, chrome-extension://); not
@@ -21,7 +21,7 @@ LOCAL = (
 READ_ONLY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class PagesMiddleware(CORSMiddleware):
+class CorsPolicyMiddleware(CORSMiddleware):
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         super().__init__(
             app,
