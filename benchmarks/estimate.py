@@ -20,8 +20,8 @@ from msgspec.structs import asdict
 
 from benchmarks.make_shapes import Model, write_file, write_folder
 from benchmarks.report import bar, say, table
-from chat_worker import messages as m
-from chat_worker.need import need
+from chat_worker import pipe_messages as m
+from chat_worker.memory_estimate import memory_need
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -139,7 +139,7 @@ async def _measured(spec: m.LoadSpec) -> Found:
         async with asyncio.TaskGroup() as calls:
             for number in range(n_prompts):
                 calls.create_task(_fill(engine, facts, number))
-        return Found(need(spec), loading, probe.process(engine.pid))
+        return Found(memory_need(spec), loading, probe.process(engine.pid))
     finally:
         await engine.stop(5)
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from jinja2 import TemplateError
 from msgspec import Raw
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
-from chat_worker.engine.kept import KeptPrefixes
-from chat_worker.engine.loop import Loop
+from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
+from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.sequence import Sequence
-from chat_worker.prepare import Preparer
-from chat_worker.scribe import Scribe
+from chat_worker.input_processor import InputProcessor
+from chat_worker.output_processor import OutputProcessor
+from chat_worker.text.chat_format import ChatFormat
 from chat_worker.text.detokenize import Detokenizer
-from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
 from common.errors import BackendFailure, BackendLoadFailed, InvalidRequest, ServingError
@@ -74,38 +74,40 @@ class _Model:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
         self._encoder = PromptEncoder(backend.tokenizer, _template(backend))
-        dialect = Dialect(backend.tokenizer, backend.template or "")
-        self._preparer = Preparer(
-            spec, backend.tokenizer, self._encoder, dialect, backend.runner.limits
+        chat_format = ChatFormat(backend.tokenizer, backend.template or "")
+        self._input_processor = InputProcessor(
+            spec, backend.tokenizer, self._encoder, chat_format, backend.runner.limits
         )
-        self._scribe = Scribe(
-            outbox, backend.tokenizer, dialect.marks, time.monotonic, self._end_sequences
+        self._output_processor = OutputProcessor(
+            outbox, backend.tokenizer, chat_format.marks, time.monotonic, self._end_sequences
         )
-        kept = _kept(spec, backend)
-        self.loop = Loop(backend.runner, self._scribe.write, self._die, kept=kept)
-        self._scribe.start()
+        disk_cache = _disk_cache(spec, backend)
+        self.loop = EngineLoop(
+            backend.runner, self._output_processor.write, self._die, disk_cache=disk_cache
+        )
+        self._output_processor.start()
         self.loop.start()
 
-    def submit(self, call_id: int, request: m.Request) -> None:
+    def submit(self, call_id: int, request: m.EngineRequest) -> None:
         match request:
             case m.Generate():
                 self._generate(call_id, request)
             case m.Tokenize():
                 self._outbox.answer(call_id, self._tokens(request))
             case m.Detokenize(tokens):
-                self._outbox.answer(call_id, m.Text(self._text(tokens)))
+                self._outbox.answer(call_id, m.RenderedText(self._text(tokens)))
             case m.ApplyTemplate(conversation):
-                whole = self._preparer.completed(conversation)
+                whole = self._input_processor.completed(conversation)
                 ids = self._encoder.encode(whole)
                 text = self._encoder.render(whole)
-                self._outbox.answer(call_id, m.Text(text, ids, self._pieces(ids)))
+                self._outbox.answer(call_id, m.RenderedText(text, ids, self._pieces(ids)))
 
     def cancel(self, call_id: int) -> None:
-        self._scribe.abandon(call_id)
+        self._output_processor.abandon(call_id)
 
     def _generate(self, call_id: int, request: m.Generate) -> None:
-        prepared = self._preparer.prepare(call_id, request)
-        self._scribe.open(call_id, prepared)
+        prepared = self._input_processor.prepare(call_id, request)
+        self._output_processor.open(call_id, prepared)
         self.loop.begin(prepared.sequences)
 
     def _tokens(self, request: m.Tokenize) -> m.Tokens:
@@ -128,7 +130,7 @@ class _Model:
 
     def _die(self) -> None:
         """The loop's thread is dying: everybody learns it, and the worker starts a new process."""
-        self._scribe.fail_all(CLOSE_TIMEOUT_S)
+        self._output_processor.fail_all(CLOSE_TIMEOUT_S)
         os._exit(EXIT_ENGINE_DIED)
 
 
@@ -151,12 +153,12 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             )
 
 
-def _kept(spec: m.LoadSpec, backend: Backend) -> KeptPrefixes | None:
+def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
     if not spec.kept_folder or backend.slot_files is None:
         return None
     # The fingerprint knows the library's version.
     identity = f"{spec.fingerprint} {spec.kv_type}"
-    return KeptPrefixes(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
+    return DiskPrefixCache(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
 
 
 def _template(backend: Backend) -> ChatTemplate | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.translate import to_conversation, to_events, to_generate
 from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
@@ -21,14 +21,14 @@ from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.wait_queue import WaitStatus
 
-Answer = TypeVar("Answer", m.Tokens, m.Text)
+Answer = TypeVar("Answer", m.Tokens, m.RenderedText)
 # Quoted: the stubs make it generic, the library does not.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = pb.TokenizeTextRequest | pb.DetokenizeRequest | pb.ApplyTemplateRequest
 FIRST_GUESS_S = 5.0
 
 
-class Places:
+class RequestSlots:
     """Bounds the requests of a worker, those that wait included.
 
     Args:
@@ -65,16 +65,16 @@ class Places:
 
 
 class ChatServicer(ChatServiceServicer):
-    def __init__(self, models: Models, places: Places) -> None:
+    def __init__(self, models: Models, request_slots: RequestSlots) -> None:
         self._models = models
-        self._places = places
+        self._request_slots = request_slots
 
     async def Generate(  # noqa: N802 - grpc's names
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         body = to_generate(request)
         waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
-        with self._places.take():
+        with self._request_slots.take():
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
                     yield pb.GenerateEvent(queued=notice)
@@ -92,14 +92,14 @@ class ChatServicer(ChatServiceServicer):
     async def Detokenize(  # noqa: N802
         self, request: pb.DetokenizeRequest, context: Context
     ) -> pb.DetokenizeResponse:
-        text = await self._unary(request, m.Detokenize(list(request.tokens)), m.Text)
+        text = await self._unary(request, m.Detokenize(list(request.tokens)), m.RenderedText)
         return pb.DetokenizeResponse(text=text.text)
 
     async def ApplyTemplate(  # noqa: N802
         self, request: pb.ApplyTemplateRequest, context: Context
     ) -> pb.ApplyTemplateResponse:
         body = m.ApplyTemplate(to_conversation(request.conversation))
-        text = await self._unary(request, body, m.Text)
+        text = await self._unary(request, body, m.RenderedText)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),
@@ -107,9 +107,9 @@ class ChatServicer(ChatServiceServicer):
             pieces=text.pieces,
         )
 
-    async def _unary(self, request: Unary, body: m.Request, expected: type[Answer]) -> Answer:
+    async def _unary(self, request: Unary, body: m.EngineRequest, expected: type[Answer]) -> Answer:
         keep_alive_s = _keep_alive_s(request)
-        with self._places.take():
+        with self._request_slots.take():
             async with self._models.lease(request.model, keep_alive_s=keep_alive_s) as lease:
                 answer = m.event_decoder.decode(await lease.engine.unary(body))
         assert isinstance(answer, expected), "each request has its one kind of answer"

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from chat_worker.messages import LoadSpec, spec_decoder
-from chat_worker.need import need as chat_need
-from chat_worker.service import ModelScan as ChatScan
+from chat_worker.discovery import ChatModelScan as ChatScan
+from chat_worker.memory_estimate import memory_need as chat_need
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
 from cli.fits import chat_ladder, embed_ladder, room_of
 from embed_worker.service import ModelScan as EmbedScan

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from chat_worker.load_options import ChatLadder
-
-from chat_worker import service as chat
+from chat_worker import discovery as chat
 from chat_worker.expansion import with_expansion_factors
+from chat_worker.load_options import ChatLoadOptions
 from chat_worker.settings import ChatSettings
 from embed_worker import need as embed_need
 from embed_worker import service as embed
@@ -48,7 +47,7 @@ class Fit:
 
 def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
     """Every model of the stack, as if no other was loaded."""
-    chat_scan, embed_scan = chat.ModelScan(chat_settings), embed.ModelScan(embed_settings)
+    chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.ModelScan(embed_settings)
     chats, embeds = chat_ladder(chat_scan, chat_settings), embed_ladder(embed_settings)
     return [
         *_fits(chat_scan(), chats, room_of(chat_settings.policy(), machine)),
@@ -56,9 +55,9 @@ def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Ma
     ]
 
 
-def chat_ladder(scan: chat.ModelScan, settings: ChatSettings) -> LoadOptions:
+def chat_ladder(scan: chat.ChatModelScan, settings: ChatSettings) -> LoadOptions:
     """What the chat worker books."""
-    return _corrected(with_expansion_factors(ChatLadder(scan, settings), settings), settings)
+    return _corrected(with_expansion_factors(ChatLoadOptions(scan, settings), settings), settings)
 
 
 def embed_ladder(settings: EmbedSettings) -> LoadOptions:

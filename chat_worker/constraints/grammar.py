@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.schemas import closed
-from chat_worker.engine.sampling import ConstraintFailed, Row
-from chat_worker.messages import Constraint
+from chat_worker.engine.sampling import ConstraintFailed, LogitsRow
+from chat_worker.pipe_messages import ConstraintSpec
 from common.errors import BackendFailure, InvalidRequest
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class GrammarConstraint:
     def is_complete(self) -> bool:
         return self._matcher.is_stopped()
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         np.putmask(logits, self._forbidden(), -np.inf)
 
     def accept(self, token: int) -> None:
@@ -104,7 +104,7 @@ class Grammars:
         self._tokenizer = tokenizer
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
 
-    def start(self, constraint: Constraint) -> GrammarConstraint:
+    def start(self, constraint: ConstraintSpec) -> GrammarConstraint:
         """A fresh answer under `constraint`.
 
         Raises:
@@ -140,7 +140,7 @@ class Grammars:
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
         """Made by the first constrained request: it costs up to a second and tens of megabytes."""
-        source = _Vocabulary(self._tokenizer)
+        source = _GrammarTokenizer(self._tokenizer)
         built = LLTokenizer(
             llguidance.TokenizerWrapper(source),
             n_vocab=self._tokenizer.n_vocab,
@@ -150,7 +150,7 @@ class Grammars:
         return built
 
 
-def answer_schema(constraint: Constraint) -> dict[str, Any]:
+def answer_schema(constraint: ConstraintSpec) -> dict[str, Any]:
     """What an answer in JSON must follow.
 
     Raises:
@@ -161,7 +161,7 @@ def answer_schema(constraint: Constraint) -> dict[str, Any]:
     return closed(_parsed(constraint.text, PARAMS[constraint.kind]))
 
 
-class _Vocabulary:
+class _GrammarTokenizer:
     """Our tokenizer as llguidance's wrapper wants it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -182,7 +182,7 @@ class _Vocabulary:
         return self._tokenizer.encode(text.decode("utf-8", "replace"), parse_control=False)
 
 
-def _grammar(constraint: Constraint, param: str) -> str:
+def _grammar(constraint: ConstraintSpec, param: str) -> str:
     match constraint.kind:
         case "regex":
             return LLMatcher.grammar_from_regex(constraint.text)
@@ -206,7 +206,7 @@ def _parsed(text: str, param: str) -> dict[str, Any]:
     return schema
 
 
-def _refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
+def _refusal(constraint: ConstraintSpec, param: str, reason: str) -> InvalidRequest:
     reason = _in_short(reason)
     if constraint.kind != "json_schema":
         return InvalidRequest(f"the {constraint.kind} cannot be enforced: {reason}", param=param)

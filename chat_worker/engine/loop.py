@@ -14,25 +14,19 @@ from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
-from chat_worker.engine.kept import KeptPrefixes
-from chat_worker.engine.recall import keep, recall, shed
-from chat_worker.engine.reports import (
-    Admitted,
-    Ended,
-    Failed,
+from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
+from chat_worker.engine.outputs import (
+    EngineOutput,
     PromptScored,
-    Report,
-    Token,
-    Waiting,
+    QueuePosition,
+    SampledToken,
+    SequenceAdmitted,
+    SequenceEnded,
+    SequenceFailed,
 )
-from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
-from chat_worker.engine.sampling import (
-    ConstraintFailed,
-    DegenerateLogits,
-    Row,
-    Scored,
-    score,
-)
+from chat_worker.engine.prefix_offload import load_prefix, save_prefixes, shed_slots
+from chat_worker.engine.runner import ModelRunner, Plan, RunFailed, ScheduledTokens
+from chat_worker.engine.sampling import ConstraintFailed, DegenerateLogits, LogitsRow, Scored, score
 from chat_worker.engine.scheduler import Admission, Scheduler
 from chat_worker.engine.sequence import EndReason, Sequence
 
@@ -40,48 +34,50 @@ from chat_worker.engine.sequence import EndReason, Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class AddSequences:
     sequences: list[Sequence]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndSequences:
     """Stop these sequences without a report."""
 
     sequences: list[Sequence]
 
 
 @dataclass(frozen=True, slots=True)
-class Shed:
-    """Give the cache's memory back, once nothing runs; the next `Begin` takes that back."""
+class ShedCache:
+    """Give the cache's memory back, once nothing runs; the next `AddSequences` takes that back."""
 
 
-class Loop:
+class EngineLoop:
     """Runs sequences until it is closed. All but its thread's own may be called from anywhere.
 
     Args:
         emit: receives the reports of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if it dies of an unexpected error.
-        kept: prefixes that outlive the process, if any do.
+        disk_cache: prefixes that outlive the process, if any do.
     """
 
     def __init__(
         self,
-        runner: Runner,
-        emit: Callable[[list[Report]], None],
+        runner: ModelRunner,
+        emit: Callable[[list[EngineOutput]], None],
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        kept: KeptPrefixes | None = None,
+        disk_cache: DiskPrefixCache | None = None,
     ) -> None:
         self._runner = runner
         self._scheduler = Scheduler(runner.limits)
         self._emit = emit
         self._on_death = on_death
         self._clock = clock
-        self._kept = kept
-        self._inbox: queue.SimpleQueue[Begin | End | Shed | None] = queue.SimpleQueue()
+        self._disk_cache = disk_cache
+        self._inbox: queue.SimpleQueue[AddSequences | EndSequences | ShedCache | None] = (
+            queue.SimpleQueue()
+        )
         self._is_to_shed = False
-        self._reports: list[Report] = []
+        self._outputs: list[EngineOutput] = []
         self._positions: dict[Sequence, int] = {}
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
@@ -92,13 +88,13 @@ class Loop:
         now = self._clock()
         for sequence in sequences:
             sequence.submitted_s = now
-        self._inbox.put(Begin(sequences))
+        self._inbox.put(AddSequences(sequences))
 
     def end(self, sequences: list[Sequence]) -> None:
-        self._inbox.put(End(sequences))
+        self._inbox.put(EndSequences(sequences))
 
     def shed(self) -> None:
-        self._inbox.put(Shed())
+        self._inbox.put(ShedCache())
 
     def close(self, timeout_s: float) -> None:
         """Stop after the current step and free the model."""
@@ -109,8 +105,8 @@ class Loop:
         try:
             while self._drain():
                 self._step()
-            if self._kept is not None:
-                keep(self._kept, self._scheduler, self._runner)
+            if self._disk_cache is not None:
+                save_prefixes(self._disk_cache, self._scheduler, self._runner)
             self._runner.close()
         except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
             traceback.print_exc(file=sys.stderr)
@@ -127,12 +123,12 @@ class Loop:
             commands.append(self._inbox.get_nowait())
         for command in commands:
             match command:
-                case Begin(sequences):
+                case AddSequences(sequences):
                     self._queue(sequences)
-                case End(sequences):
+                case EndSequences(sequences):
                     for sequence in sequences:
                         self._scheduler.remove(sequence)
-                case Shed():
+                case ShedCache():
                     self._is_to_shed = True
                 case None:
                     return False
@@ -141,8 +137,8 @@ class Loop:
     def _queue(self, sequences: list[Sequence]) -> None:
         self._is_to_shed = False
         for sequence in sequences:
-            if self._kept is not None:
-                recall(self._kept, self._scheduler, self._runner, sequence)
+            if self._disk_cache is not None:
+                load_prefix(self._disk_cache, self._scheduler, self._runner, sequence)
             self._scheduler.add(sequence)
 
     def _rest(self) -> None:
@@ -150,13 +146,13 @@ class Loop:
             self._runner.apply(op)
         if self._is_to_shed:
             self._is_to_shed = False
-            shed(self._kept, self._scheduler, self._runner)
+            shed_slots(self._disk_cache, self._scheduler, self._runner)
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _step(self) -> None:
         plan, admissions = self._scheduler.schedule()
-        self._report_admissions(admissions)
-        self._report_positions()
+        self._emit_admissions(admissions)
+        self._emit_positions()
         self._flush()
         try:
             self._compute(plan)
@@ -174,11 +170,11 @@ class Loop:
             self._scheduler.commit(plan.items, self._clock() - began)
             self._take_rows(plan.items, rows)
 
-    def _undo(self, items: list[Item]) -> None:
+    def _undo(self, items: list[ScheduledTokens]) -> None:
         for op in self._scheduler.restore(items):
             self._runner.apply(op)
 
-    def _retry_alone(self, items: list[Item]) -> None:
+    def _retry_alone(self, items: list[ScheduledTokens]) -> None:
         for item in items:
             try:
                 self._compute(Plan([item.without_guess()]))
@@ -188,9 +184,9 @@ class Loop:
 
     def _fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
         self._scheduler.forget(sequence)
-        self._reports.append(Failed(sequence, by_constraint))
+        self._outputs.append(SequenceFailed(sequence, by_constraint))
 
-    def _take_rows(self, items: list[Item], rows: Rows[Row]) -> None:
+    def _take_rows(self, items: list[ScheduledTokens], rows: Rows[LogitsRow]) -> None:
         at = 0
         for item in items:
             own = rows[at : at + item.n_rows]
@@ -200,7 +196,7 @@ class Loop:
             if item.completes:
                 self._choose(item, own[item.n_rows - 1 - len(item.guess) :])
 
-    def _choose(self, item: Item, rows: Rows[Row]) -> None:
+    def _choose(self, item: ScheduledTokens, rows: Rows[LogitsRow]) -> None:
         """Sample from row after row, as long as the guess agrees."""
         n_right = 0
         broken: Exception | None = None
@@ -218,7 +214,7 @@ class Loop:
         if broken is not None:
             self._fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
 
-    def _score_prompt(self, item: Item, rows: Rows[Row]) -> None:
+    def _score_prompt(self, item: ScheduledTokens, rows: Rows[LogitsRow]) -> None:
         sequence = item.sequence
         # The row of position i says how likely token i + 1 was; the last one is of no prompt token.
         following = sequence.tokens[
@@ -231,9 +227,9 @@ class Loop:
         # What a preemption made us compute again has been reported.
         fresh = scores[sequence.n_prompt - 1 - sequence.n_unscored - item.start :]
         sequence.n_unscored -= len(fresh)
-        self._reports.append(PromptScored(sequence, fresh))
+        self._outputs.append(PromptScored(sequence, fresh))
 
-    def _sample(self, sequence: Sequence, row: Row) -> int | None:
+    def _sample(self, sequence: Sequence, row: LogitsRow) -> int | None:
         """The token that was added; None if the sequence has ended.
 
         Raises:
@@ -252,7 +248,7 @@ class Loop:
             self._end(sequence, "stop", scored if sequence.score_prompt else None)
             return None
         sequence.tokens.append(token)
-        self._reports.append(Token(sequence, token, scored))
+        self._outputs.append(SampledToken(sequence, token, scored))
         if sequence.sampler.is_complete:
             self._end(sequence, "stop")
             return None
@@ -263,28 +259,28 @@ class Loop:
 
     def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
         self._scheduler.remove(sequence)
-        self._reports.append(Ended(sequence, reason, scored))
+        self._outputs.append(SequenceEnded(sequence, reason, scored))
 
-    def _report_admissions(self, admissions: list[Admission]) -> None:
+    def _emit_admissions(self, admissions: list[Admission]) -> None:
         for admission in admissions:
             sequence = admission.sequence
             self._positions.pop(sequence, None)
             if sequence.n_cached is None:
                 sequence.n_cached = admission.n_cached
                 sequence.admitted_s = self._clock()
-                self._reports.append(Admitted(sequence))
+                self._outputs.append(SequenceAdmitted(sequence))
 
-    def _report_positions(self) -> None:
+    def _emit_positions(self) -> None:
         """Tell those who never ran yet where they are in the queue, when that changed."""
         never_ran = [s for s in self._scheduler.waiting if s.n_cached is None]
         for position, sequence in enumerate(never_ran, start=1):
             if self._positions.get(sequence) != position:
                 self._positions[sequence] = position
-                self._reports.append(Waiting(sequence, position))
+                self._outputs.append(QueuePosition(sequence, position))
         if not never_ran:
             self._positions.clear()
 
     def _flush(self) -> None:
-        if self._reports:
-            reports, self._reports = self._reports, []
-            self._emit(reports)
+        if self._outputs:
+            outputs, self._outputs = self._outputs, []
+            self._emit(outputs)

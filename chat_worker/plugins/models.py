@@ -3,7 +3,7 @@
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP
 from worker_runtime.catalog import ModelEntry, fingerprint
 from worker_runtime.engine_process import protocol

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from chat_worker import messages as m
-from chat_worker.remote.failures import Said, failed_in_stream
+from chat_worker import pipe_messages as m
+from chat_worker.remote.failures import UpstreamError, failed_in_stream
 from common.errors import BackendFailure, WorkerLost
 
 DONE = b"[DONE]"
@@ -91,13 +91,13 @@ class _Choice(Struct):
 class _Chunk(Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: Said | str | None = None
+    error: UpstreamError | str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-class Reply:
+class RemoteReply:
     """One answer as it comes in.
 
     Args:
@@ -124,7 +124,7 @@ class Reply:
         """Whether the server has said how many tokens it took."""
         return self._usage is not None
 
-    def take(self, payload: bytes) -> list[m.Event]:
+    def take(self, payload: bytes) -> list[m.EngineEvent]:
         """The events that one `data:` line means.
 
         Raises:
@@ -140,7 +140,7 @@ class Reply:
         if chunk.error is not None:
             raise failed_in_stream(chunk.error)
         self._usage = chunk.usage or self._usage
-        events: list[m.Event] = []
+        events: list[m.EngineEvent] = []
         if not self._has_started:
             self._has_started = True
             # The prompt's tokens are known at the end only.
@@ -171,7 +171,7 @@ class Reply:
             decode_s=now - first_s,
         )
 
-    def _delta(self, choice: _Choice) -> list[m.Event]:
+    def _delta(self, choice: _Choice) -> list[m.EngineEvent]:
         number = choice.index
         if not 0 <= number < self._n:
             raise BackendFailure("the remote server answers with a choice nobody asked for")

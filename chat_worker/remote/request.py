@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from chat_worker import messages as m
-from chat_worker.forwarding import openai_messages, sampling_fields
+from chat_worker import pipe_messages as m
+from chat_worker.openai_request import openai_messages, sampling_fields
 from chat_worker.remote.spec import RemoteSpec
 from common.errors import InvalidRequest, UnsupportedParameter
 
@@ -91,16 +91,16 @@ def _tool(tool: m.Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _format(constraint: m.Constraint | None) -> dict[str, Any]:
+def _format(constraint: m.ConstraintSpec | None) -> dict[str, Any]:
     match constraint:
         case None:
             return {}
-        case m.Constraint("json_object"):
+        case m.ConstraintSpec("json_object"):
             return {"response_format": {"type": "json_object"}}
-        case m.Constraint("json_schema", text):
+        case m.ConstraintSpec("json_schema", text):
             schema = {"name": "answer", "schema": _json(text, "response_format"), "strict": True}
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
-        case m.Constraint(kind):
+        case m.ConstraintSpec(kind):
             raise UnsupportedParameter(f"{kind} is not offered for remote models", param=kind)
 
 

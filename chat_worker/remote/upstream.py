@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.remote.failures import refused, unreachable
-from chat_worker.remote.reply import Reply
+from chat_worker.remote.reply import RemoteReply
 from chat_worker.remote.request import path_and_body
 from chat_worker.remote.spec import RemoteSpec
 from chat_worker.remote.sse import DataLines
@@ -64,7 +64,11 @@ class Upstream:
             raise load_failed(why, "check base_url, which usually ends in /v1")
 
     async def generate(
-        self, call_id: int, request: m.Generate, queue_s: float, emit: Callable[[m.Event], None]
+        self,
+        call_id: int,
+        request: m.Generate,
+        queue_s: float,
+        emit: Callable[[m.EngineEvent], None],
     ) -> None:
         """Pass one request on, and its answer back, up to `Finished`. Cancelling hangs up.
 
@@ -72,7 +76,7 @@ class Upstream:
             ServingError: the other server refused it, failed, or was lost.
         """
         path, body = path_and_body(request, self._spec)
-        reply = Reply(call_id, request.n, queue_s)
+        reply = RemoteReply(call_id, request.n, queue_s)
         sent = self._client.stream("POST", self._url(path), content=msgspec.json.encode(body))
         try:
             async with sent as response:
@@ -95,10 +99,10 @@ class Upstream:
         return self._spec.model.base_url.rstrip("/") + path
 
 
-def load_failed(why: str, way_out: str) -> BackendLoadFailed:
+def load_failed(why: str, suggestion: str) -> BackendLoadFailed:
     return BackendLoadFailed(
         f"the remote model cannot be used: {why}",
-        suggestions=(f"{way_out} in the file of remote models", "start the other server"),
+        suggestions=(f"{suggestion} in the file of remote models", "start the other server"),
         metadata={"backend": "remote"},
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
 from common.errors import InvalidRequest
 

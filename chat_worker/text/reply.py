@@ -11,16 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chat_worker.messages import CallPiece
+from chat_worker.pipe_messages import CallPiece
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.reasoning import ReasoningFilter
 from chat_worker.text.stops import StopFilter
+from chat_worker.text.tool_calls.events import CallArguments, CallStarted, ReplyEvent, TextPiece
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Piece, Text
 
 
 @dataclass(frozen=True)
-class ReplyForm:
+class ReplyFormat:
     """What a reply may hold beside text.
 
     Args:
@@ -55,17 +55,23 @@ class Part:
 
 
 class Reply:
-    def __init__(self, form: ReplyForm, make_id: Callable[[], str] | None = None) -> None:
+    def __init__(self, reply_format: ReplyFormat, make_id: Callable[[], str] | None = None) -> None:
         self._detokenizer = Detokenizer()
         self._reasoning = (
-            ReasoningFilter(begins_inside=form.begins_thinking) if form.thinks else None
-        )
-        self._calls = (
-            ToolCallFilter(form.schemas, parallel=form.parallel_calls, forced=form.forced_calls)
-            if form.schemas
+            ReasoningFilter(begins_inside=reply_format.begins_thinking)
+            if reply_format.thinks
             else None
         )
-        self._stops = StopFilter(form.stops)
+        self._calls = (
+            ToolCallFilter(
+                reply_format.schemas,
+                parallel=reply_format.parallel_calls,
+                forced=reply_format.forced_calls,
+            )
+            if reply_format.schemas
+            else None
+        )
+        self._stops = StopFilter(reply_format.stops)
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
         # What has been read and not been taken yet.
         self.unsent: list[Part] = []
@@ -89,7 +95,7 @@ class Reply:
 
     def prepend(self, text: str) -> None:
         """Text that comes before the first token, such as a prompt that is repeated."""
-        self._say(text)
+        self._emit_text(text)
 
     def push(self, piece: bytes) -> None:
         """Read one token."""
@@ -113,7 +119,7 @@ class Reply:
         self._answer(text)
         if self._calls is not None:
             self._take(self._calls.flush())
-        self._say(self._stops.flush())
+        self._emit_text(self._stops.flush())
 
     def take(self) -> list[Part]:
         taken, self.unsent = self.unsent, []
@@ -123,18 +129,18 @@ class Reply:
         if not text:
             return
         if self._calls is None:
-            self._say(self._stops.push(text))
+            self._emit_text(self._stops.push(text))
         else:
             self._take(self._calls.push(text))
 
-    def _take(self, pieces: Sequence[Piece]) -> None:
+    def _take(self, pieces: Sequence[ReplyEvent]) -> None:
         for piece in pieces:
             match piece:
-                case Text(text):
-                    self._say(self._stops.push(text))
-                case CallBegun(index, name):
+                case TextPiece(text):
+                    self._emit_text(self._stops.push(text))
+                case CallStarted(index, name):
                     # A stop string is not looked for across a call.
-                    self._say(self._stops.flush())
+                    self._emit_text(self._stops.flush())
                     self._last().calls.append(CallPiece(index, self._make_id(), name))
                 case CallArguments(index, text):
                     self._last().add_arguments(index, text)
@@ -146,7 +152,7 @@ class Reply:
                 self.unsent.append(last := Part())
             last.reasoning += text
 
-    def _say(self, text: str) -> None:
+    def _emit_text(self, text: str) -> None:
         if text:
             last = self._last()
             if last.calls:

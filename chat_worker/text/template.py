@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2.exceptions import SecurityError
 
-from chat_worker.messages import Conversation, Message, Tool
+from chat_worker.pipe_messages import Conversation, Message, Tool
 from chat_worker.text.sandbox import Refusal, bounded_environment
 from common.errors import InvalidRequest
 

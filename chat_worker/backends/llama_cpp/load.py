@@ -10,11 +10,11 @@ from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
-from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
+from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
-from chat_worker.messages import Facts, LoadSpec
+from chat_worker.pipe_messages import Facts, LoadSpec
 from common.errors import BackendLoadFailed
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
@@ -47,7 +47,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     n_rows = spec.n_parallel + N_SPARE_ROWS
     threads = n_threads(spec, int(native.llama_model_size(model)))
     context = _context(native, model, spec, cells, n_slots, n_rows, threads(), shares=shares)
-    vocabulary = Vocabulary(native, model)
+    tokenizer = LlamaTokenizer(native, model)
     n_tile = _tile(native, spec)
     limits = Limits(
         n_parallel=spec.n_parallel,
@@ -56,7 +56,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_ctx=n_ctx,
         n_batch=int(native.llama_n_batch(context.handle)),
         n_rows=n_rows,
-        n_vocab=vocabulary.n_vocab,
+        n_vocab=tokenizer.n_vocab,
         can_truncate=not is_recurrent,
         shares_cells=shares,
         n_together=int(native.llama_n_ubatch(context.handle)) if n_tile and not shares else 0,
@@ -66,14 +66,14 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         backend=NAME,
         n_ctx=n_ctx,
         n_ctx_train=int(native.llama_model_n_ctx_train(model)),
-        n_vocab=vocabulary.n_vocab,
+        n_vocab=tokenizer.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=limits.n_cells,
         has_template=template is not None,
         description=_description(native, model),
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)
-    return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
+    return Backend(runner, tokenizer, template, facts, LlamaSlotFiles(native, context))
 
 
 def _native() -> Any:

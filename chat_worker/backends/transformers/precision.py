@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 
 def device() -> torch.device:

@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Piece, Text
-from chat_worker.text.tool_calls.readers import (
-    CallReader,
-    JsonCallReader,
-    NamedCallReader,
+from chat_worker.text.tool_calls.events import CallArguments, CallStarted, ReplyEvent, TextPiece
+from chat_worker.text.tool_calls.parsers import (
+    CallParser,
+    JsonCallParser,
+    NamedCallParser,
     Outcome,
-    XmlCallReader,
+    XmlCallParser,
 )
 
 OPENERS = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<function=")
@@ -42,13 +42,13 @@ class ToolCallFilter:
         self._schemas = schemas
         self._parallel = parallel
         self._forced = forced
-        self._out: list[Piece] = []
+        self._out: list[ReplyEvent] = []
         self._state = self._at_start
         # Text that may be the beginning of something.
         self._held = ""
         # What the call in progress is written as, should it turn out to be none.
         self._raw: list[str] = []
-        self._reader: CallReader | None = None
+        self._reader: CallParser | None = None
         self.n_calls = 0
 
     @property
@@ -56,26 +56,26 @@ class ToolCallFilter:
         """True when nothing that follows can count."""
         return not self._parallel and self.n_calls > 0 and self._reader is None
 
-    def push(self, text: str) -> list[Piece]:
+    def push(self, text: str) -> list[ReplyEvent]:
         at = 0
         while at < len(text) and not self.is_complete:
             if self._state == self._in_text and not self._held:
                 # Most of most replies is plain: it is passed on in one piece.
                 mark = FIRST_OF_OPENER.search(text, at)
                 end = mark.start() if mark else len(text)
-                self._say(text[at:end])
+                self._emit_text(text[at:end])
                 at = end
             if at < len(text):
                 self._state(text[at])
                 at += 1
         return self._drain()
 
-    def flush(self) -> list[Piece]:
+    def flush(self) -> list[ReplyEvent]:
         """The reply has ended: what was no call after all is text."""
         if not self._forced and (self._reader is None or not self._reader.name):
-            self._say("".join(self._raw))
+            self._emit_text("".join(self._raw))
             if self._state is not self._between:
-                self._say(self._held)
+                self._emit_text(self._held)
         self._raw, self._held, self._reader = [], "", None
         self._state = self._in_text
         return self._drain()
@@ -106,14 +106,14 @@ class ToolCallFilter:
             self._open(self._held)
             return
         n_kept = _n_beginning(self._held, OPENERS)
-        self._say(self._held[: len(self._held) - n_kept])
+        self._emit_text(self._held[: len(self._held) - n_kept])
         self._held = self._held[len(self._held) - n_kept :]
 
     def _open(self, opener: str) -> None:
         self._raw, self._held = list(opener), ""
         self._state = self._in_call
-        if opener == XmlCallReader.HEAD:
-            self._reader = XmlCallReader(self._schemas)
+        if opener == XmlCallParser.HEAD:
+            self._reader = XmlCallParser(self._schemas)
             for each in opener:
                 self._reader.feed(each)
 
@@ -123,17 +123,17 @@ class ToolCallFilter:
         if self._reader is not None:
             self._advance(self._reader, character)
         elif character == "{":
-            self._reader = JsonCallReader(self._schemas)
+            self._reader = JsonCallParser(self._schemas)
         elif character == "<":
-            self._reader = XmlCallReader(self._schemas)
+            self._reader = XmlCallParser(self._schemas)
             self._reader.feed(character)
         elif character.isalpha() or character == "_":
-            self._reader = NamedCallReader(self._schemas)
+            self._reader = NamedCallParser(self._schemas)
             self._reader.feed(character)
         elif not (character.isspace() or character == "["):
             self._give_up()
 
-    def _advance(self, reader: CallReader, character: str) -> None:
+    def _advance(self, reader: CallParser, character: str) -> None:
         had_name = bool(reader.name)
         outcome = reader.feed(character)
         if outcome is Outcome.BAD and not reader.name:
@@ -141,7 +141,7 @@ class ToolCallFilter:
             return
         if reader.name:
             if not had_name:
-                self._out.append(CallBegun(self.n_calls, reader.name))
+                self._out.append(CallStarted(self.n_calls, reader.name))
                 self._raw = []
             if arguments := reader.take():
                 self._out.append(CallArguments(self.n_calls, arguments))
@@ -174,22 +174,22 @@ class ToolCallFilter:
         self._raw, self._reader = [], None
         self._state = self._in_text
         n_kept = _n_beginning(raw, OPENERS)
-        self._say(raw[: len(raw) - n_kept])
+        self._emit_text(raw[: len(raw) - n_kept])
         self._held = raw[len(raw) - n_kept :]
 
-    def _say(self, text: str) -> None:
+    def _emit_text(self, text: str) -> None:
         if text:
-            self._out.append(Text(text))
+            self._out.append(TextPiece(text))
 
-    def _drain(self) -> list[Piece]:
+    def _drain(self) -> list[ReplyEvent]:
         """What was found, neighbours of a kind joined."""
         found, self._out = self._out, []
-        joined: list[Piece] = []
+        joined: list[ReplyEvent] = []
         for piece in found:
             last = joined[-1] if joined else None
             match last, piece:
-                case Text(before), Text(text):
-                    joined[-1] = Text(before + text)
+                case TextPiece(before), TextPiece(text):
+                    joined[-1] = TextPiece(before + text)
                 case CallArguments(index, before), CallArguments(also, text) if index == also:
                     joined[-1] = CallArguments(index, before + text)
                 case _:

@@ -10,7 +10,7 @@ from typing import Self
 
 from msgspec import Struct
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from worker_runtime.engine_process import protocol
 
 EXIT_WITHIN_S = 20
@@ -80,9 +80,11 @@ class EnginePipe:
             payload = self.process.stdout.read(protocol.frame_length(head))
             yield protocol.report_decoder.decode(payload)
 
-    def answers(self, *call_ids: int) -> dict[int, tuple[list[m.Event], protocol.PipeError | None]]:
+    def answers(
+        self, *call_ids: int
+    ) -> dict[int, tuple[list[m.EngineEvent], protocol.PipeError | None]]:
         """What each of these calls got, once all have ended."""
-        events: dict[int, list[m.Event]] = {call_id: [] for call_id in call_ids}
+        events: dict[int, list[m.EngineEvent]] = {call_id: [] for call_id in call_ids}
         ends: dict[int, protocol.PipeError | None] = {}
         for report in self.reports():
             match report:
@@ -94,6 +96,6 @@ class EnginePipe:
                 break
         return {call_id: (events[call_id], ends[call_id]) for call_id in ends}
 
-    def ask(self, body: Struct) -> tuple[list[m.Event], protocol.PipeError | None]:
+    def ask(self, body: Struct) -> tuple[list[m.EngineEvent], protocol.PipeError | None]:
         call_id = self.submit(body)
         return self.answers(call_id)[call_id]

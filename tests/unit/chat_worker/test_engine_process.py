@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.unit.chat_worker.engine_pipe import EnginePipe
 from worker_runtime.engine_process import protocol
 
@@ -33,16 +33,16 @@ def question(text: str, **changed: object) -> m.Generate:
     return m.Generate(**(plain | changed))  # type: ignore[arg-type]
 
 
-def text_of(events: list[m.Event], choice: int = 0) -> str:
+def text_of(events: list[m.EngineEvent], choice: int = 0) -> str:
     return "".join(e.text for e in events if isinstance(e, m.Delta) and e.choice == choice)
 
 
-def finished(events: list[m.Event]) -> m.Finished:
+def finished(events: list[m.EngineEvent]) -> m.Finished:
     assert isinstance(events[-1], m.Finished)
     return events[-1]
 
 
-def started(events: list[m.Event]) -> m.Started:
+def started(events: list[m.EngineEvent]) -> m.Started:
     return next(e for e in events if isinstance(e, m.Started))
 
 
@@ -132,7 +132,7 @@ def tokens_of(engine: EnginePipe, text: str) -> list[int]:
 def test_tokenizing_and_back_gives_the_text(engine: EnginePipe) -> None:
     text = "héllo 界 <|im_end|> x"
     events, _ = engine.ask(m.Detokenize(tokens_of(engine, text)))
-    assert events == [m.Text(text)]
+    assert events == [m.RenderedText(text)]
 
 
 def test_a_long_conversation_is_trimmed_and_says_so(engine: EnginePipe) -> None:
@@ -204,7 +204,7 @@ def test_the_default_system_prompt_and_seed_are_used_where_a_request_has_none(
         (rendered,), _ = pipe.ask(m.ApplyTemplate(conversation))
         drawn = question("hi", sampling=m.Sampling(temperature=1.2, top_p=1))
         texts = {text_of(pipe.ask(drawn)[0]) for _ in range(3)}
-    assert isinstance(rendered, m.Text)
+    assert isinstance(rendered, m.RenderedText)
     assert "be a pirate" in rendered.text
     assert len(texts) == 1
 

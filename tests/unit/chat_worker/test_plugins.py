@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.installed_backend import ECHO, install
 from tests.unit.chat_worker.engine_pipe import EnginePipe
 from worker_runtime.engine_process import protocol
@@ -54,11 +54,11 @@ def question(text: str = "one two three", **changed: Any) -> m.Generate:
     return m.Generate(**({"input": m.Conversation([m.Message("user", text)])} | changed))
 
 
-def text_of(events: list[m.Event], choice: int = 0) -> str:
+def text_of(events: list[m.EngineEvent], choice: int = 0) -> str:
     return "".join(e.text for e in events if isinstance(e, m.Delta) and e.choice == choice)
 
 
-def finished(events: list[m.Event]) -> m.Finished:
+def finished(events: list[m.EngineEvent]) -> m.Finished:
     assert isinstance(events[-1], m.Finished)
     return events[-1]
 
@@ -142,7 +142,7 @@ def test_pieces_that_are_no_text_never_leave_the_process(site: Path) -> None:
     [
         ({"input": m.Prompt("x")}, "prompt"),
         ({"input": m.Conversation([m.Message("user", "x")], tools=[m.Tool("t")])}, "tools"),
-        ({"constraint": m.Constraint("json_object")}, "response_format"),
+        ({"constraint": m.ConstraintSpec("json_object")}, "response_format"),
         ({"top_logprobs": 0}, "logprobs"),
         ({"input": m.Conversation([])}, "messages"),
     ],

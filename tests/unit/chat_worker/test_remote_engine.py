@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.remote.spec import RemoteModel, RemoteSpec
 from chat_worker.remote.sse import MAX_LINE_BYTES
 from tests.unit.chat_worker.engine_pipe import EnginePipe
@@ -117,7 +117,7 @@ def test_every_part_of_a_request_has_its_field(
             stop=["END"],
             top_logprobs=2,
             ignore_eos=True,
-            constraint=m.Constraint("json_schema", '{"type": "object"}'),
+            constraint=m.ConstraintSpec("json_schema", '{"type": "object"}'),
         )
     )
     body = upstream.last_body
@@ -270,8 +270,8 @@ def test_a_server_that_does_not_stream_is_named(
     [
         ({"input": m.PromptTokens([1, 2])}, "prompt"),
         ({"input": m.Prompt("x"), "echo": True}, "echo"),
-        ({"constraint": m.Constraint("regex", "a+")}, "regex"),
-        ({"constraint": m.Constraint("grammar", "start: a")}, "grammar"),
+        ({"constraint": m.ConstraintSpec("regex", "a+")}, "regex"),
+        ({"constraint": m.ConstraintSpec("grammar", "start: a")}, "grammar"),
     ],
 )
 def test_what_openais_api_cannot_say_is_refused_by_name(

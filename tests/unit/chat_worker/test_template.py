@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import TemplateError
 
-from chat_worker.messages import Conversation, Message, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
 from common.errors import InvalidRequest
 

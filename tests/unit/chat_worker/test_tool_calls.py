@@ -10,10 +10,15 @@ from hypothesis import strategies as st
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
-from chat_worker.messages import Constraint
+from chat_worker.pipe_messages import ConstraintSpec
+from chat_worker.text.tool_calls.events import CallArguments, CallStarted, TextPiece
 from chat_worker.text.tool_calls.filter import ToolCallFilter
-from chat_worker.text.tool_calls.forms import Form, calls_or_answer, forced_calls, form_of
-from chat_worker.text.tool_calls.pieces import CallArguments, CallBegun, Text
+from chat_worker.text.tool_calls.formats import (
+    ToolCallFormat,
+    calls_or_answer,
+    forced_calls,
+    format_of,
+)
 from tests.unit.chat_worker.random_answers import answer
 
 WEATHER: dict[str, Any] = {
@@ -134,9 +139,9 @@ def read(pieces: list[str], **options: bool) -> tuple[list[tuple[str, str]], str
     text = ""
     for piece in found:
         match piece:
-            case Text(more):
+            case TextPiece(more):
                 text += more
-            case CallBegun(index, name):
+            case CallStarted(index, name):
                 assert index == len(calls)
                 calls.append((name, ""))
             case CallArguments(index, more):
@@ -194,17 +199,17 @@ def test_a_call_that_never_ends_costs_linear_time() -> None:
 @pytest.mark.parametrize(
     ("template", "controls", "form"),
     [
-        ("… <tool_call>\n{{ tool_call }} …", [], Form.HERMES),
-        ("… <tool_call> …", ["<tool_call>"], Form.PLAIN),
-        ('{"name": function name, "parameters": dictionary}', [], Form.LLAMA),
-        ("[TOOL_CALLS]", ["[TOOL_CALLS]"], Form.PLAIN),
-        ("", [], Form.PLAIN),
+        ("… <tool_call>\n{{ tool_call }} …", [], ToolCallFormat.HERMES),
+        ("… <tool_call> …", ["<tool_call>"], ToolCallFormat.PLAIN),
+        ('{"name": function name, "parameters": dictionary}', [], ToolCallFormat.LLAMA),
+        ("[TOOL_CALLS]", ["[TOOL_CALLS]"], ToolCallFormat.PLAIN),
+        ("", [], ToolCallFormat.PLAIN),
     ],
 )
 def test_the_form_of_forced_calls_is_the_templates(
-    template: str, controls: list[str], form: Form
+    template: str, controls: list[str], form: ToolCallFormat
 ) -> None:
-    assert form_of(template, controls) is form
+    assert format_of(template, controls) is form
 
 
 LONG: dict[str, Any] = {
@@ -218,21 +223,21 @@ LONG: dict[str, Any] = {
 NOTHING: dict[str, Any] = {"properties": {}, "additionalProperties": False}
 
 
-@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("form", list(ToolCallFormat))
 @pytest.mark.parametrize("parallel", [False, True])
 @pytest.mark.parametrize("only", ["", "search"])
 def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
-    tokenizer: Tokenizer, form: Form, parallel: bool, only: str
+    tokenizer: Tokenizer, form: ToolCallFormat, parallel: bool, only: str
 ) -> None:
     schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING, "a.b-c": {**LONG}}
     grammar = forced_calls(form, schemas, only, parallel=parallel)
     for seed in range(4):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
+        constraint = Grammars(tokenizer).start(ConstraintSpec("tools", grammar))
         said = answer(tokenizer, constraint, seed)
         reader = ToolCallFilter(schemas)
         pieces = reader.push(said) + reader.flush()
-        assert not [piece for piece in pieces if isinstance(piece, Text)], said
-        names = [piece.name for piece in pieces if isinstance(piece, CallBegun)]
+        assert not [piece for piece in pieces if isinstance(piece, TextPiece)], said
+        names = [piece.name for piece in pieces if isinstance(piece, CallStarted)]
         assert 1 <= len(names) <= (8 if parallel else 1)
         assert set(names) <= ({only} if only else set(schemas))
         for index, name in enumerate(names):
@@ -240,9 +245,9 @@ def test_random_logits_under_the_grammar_of_forced_calls_spell_calls(
             jsonschema.validate(json.loads("".join(texts)), schemas[name])
 
 
-@pytest.mark.parametrize("form", list(Form))
+@pytest.mark.parametrize("form", list(ToolCallFormat))
 def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
-    tokenizer: Tokenizer, form: Form
+    tokenizer: Tokenizer, form: ToolCallFormat
 ) -> None:
     schemas: dict[str, dict[str, Any]] = {"search": LONG, "now": NOTHING}
     wanted = {
@@ -254,11 +259,11 @@ def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
     grammar = calls_or_answer(form, schemas, wanted, parallel=True)
     n_calls = n_answers = 0
     for seed in range(16):
-        constraint = Grammars(tokenizer).start(Constraint("tools", grammar))
+        constraint = Grammars(tokenizer).start(ConstraintSpec("tools", grammar))
         reader = ToolCallFilter(schemas)
         pieces = reader.push(answer(tokenizer, constraint, seed)) + reader.flush()
-        begun = [piece for piece in pieces if isinstance(piece, CallBegun)]
-        text = "".join(piece.text for piece in pieces if isinstance(piece, Text))
+        begun = [piece for piece in pieces if isinstance(piece, CallStarted)]
+        text = "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))
         assert bool(text) is not bool(begun)
         n_calls, n_answers = n_calls + bool(begun), n_answers + bool(text)
         if text:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.running_stack import GUIDE, ROOT
 from tests.unit.chat_worker.engine_pipe import EnginePipe
 from worker_runtime.engine_process import protocol

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from chat_worker.load_options import ChatLadder
 
-from chat_worker.service import ModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.load_options import ChatLoadOptions
 from chat_worker.settings import ChatSettings
 from cli.__main__ import main
 from worker_runtime.lifecycle.calibration import FILE, Calibration
@@ -65,9 +65,9 @@ def test_what_a_worker_learnt_of_a_model_is_part_of_its_estimate(
     shutil.copy(GUIDE, model)
     monkeypatch.setenv("MEMORY_LEARNT_DIR", str(tmp_path))
     settings = ChatSettings(models_dir=model.parent)
-    scan = ModelScan(settings)
+    scan = ChatModelScan(settings)
     entry = next(entry for entry in scan().entries if entry.id == "some")
-    option, *_ = ChatLadder(scan, settings)(entry)
+    option, *_ = ChatLoadOptions(scan, settings)(entry)
     Calibration(tmp_path / FILE).note(option, ProcessMemory(2 * option.need.total))
     monkeypatch.chdir(tmp_path)
     found = printed(capsys, "models/some.gguf")

@@ -7,8 +7,12 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from chat_worker.backend import Tokenizer as Seam
-from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
-from chat_worker.messages import LoadSpec
+from chat_worker.backends.transformers.tokenizer import (
+    HuggingFaceTokenizer,
+    chat_template,
+    read_object,
+)
+from chat_worker.pipe_messages import LoadSpec
 from common.errors import BackendLoadFailed
 from tests.running_stack import ROOT
 
@@ -24,9 +28,9 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def ours() -> Vocabulary:
+def ours() -> HuggingFaceTokenizer:
     config = read_object(GUIDE / "tokenizer_config.json")
-    return Vocabulary(GUIDE, config, frozenset(), 4096)
+    return HuggingFaceTokenizer(GUIDE, config, frozenset(), 4096)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def theirs() -> Seam:
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("parse_control", [True, False])
 def test_texts_become_the_tokens_that_llama_cpp_makes(
-    ours: Vocabulary, theirs: Seam, text: str, parse_control: bool
+    ours: HuggingFaceTokenizer, theirs: Seam, text: str, parse_control: bool
 ) -> None:
     ids = ours.encode(text, parse_control=parse_control)
     assert ids == theirs.encode(text, parse_control=parse_control)
@@ -48,7 +52,7 @@ def test_texts_become_the_tokens_that_llama_cpp_makes(
 
 
 def test_every_piece_and_what_ends_a_text_is_that_of_llama_cpp(
-    ours: Vocabulary, theirs: Seam
+    ours: HuggingFaceTokenizer, theirs: Seam
 ) -> None:
     assert ours.n_vocab == theirs.n_vocab
     for show in (True, False):
@@ -59,7 +63,7 @@ def test_every_piece_and_what_ends_a_text_is_that_of_llama_cpp(
     assert ours.prefix == theirs.prefix
 
 
-def test_typed_control_tokens_stay_text(ours: Vocabulary) -> None:
+def test_typed_control_tokens_stay_text(ours: HuggingFaceTokenizer) -> None:
     controls = {ours.encode(text, parse_control=True)[0] for text in ours.control_strings}
     for text in ours.control_strings:
         assert not controls & set(ours.encode(f"a {text} b", parse_control=False))
@@ -85,7 +89,7 @@ def sentencepiece_folder(folder: Path) -> Path:
 
 def test_sentencepiece_spellings_become_exact_bytes(tmp_path: Path) -> None:
     config = {"bos_token": {"content": "<s>"}, "eos_token": "</s>"}
-    vocabulary = Vocabulary(sentencepiece_folder(tmp_path), config, frozenset(), 300)
+    vocabulary = HuggingFaceTokenizer(sentencepiece_folder(tmp_path), config, frozenset(), 300)
     text = "a b é 你"
     ids = vocabulary.encode(text, parse_control=False)
     assert b"".join(map(vocabulary.piece, ids)) == text.encode()
@@ -101,7 +105,7 @@ def test_sentencepiece_spellings_become_exact_bytes(tmp_path: Path) -> None:
 def test_the_configuration_decides_about_bos(tmp_path: Path) -> None:
     folder = sentencepiece_folder(tmp_path)
     config = {"bos_token": "<s>", "add_bos_token": False}
-    assert Vocabulary(folder, config, frozenset(), 300).prefix == []
+    assert HuggingFaceTokenizer(folder, config, frozenset(), 300).prefix == []
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", json.dumps({"model": 3}), "\xff"])
@@ -109,7 +113,7 @@ def test_a_damaged_or_missing_tokenizer_is_refused(tmp_path: Path, content: str 
     if content is not None:
         (tmp_path / "tokenizer.json").write_text(content, "latin-1")
     with pytest.raises(BackendLoadFailed):
-        Vocabulary(tmp_path, {}, frozenset(), 10)
+        HuggingFaceTokenizer(tmp_path, {}, frozenset(), 10)
 
 
 def test_a_template_is_found_in_each_of_its_places(tmp_path: Path) -> None:

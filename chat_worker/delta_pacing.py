@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import ChoiceEnd, TokenLogprob
-from chat_worker.prepare import Prepared
-from chat_worker.text.reply import Reply, ReplyForm
+from chat_worker.input_processor import PreparedInput
+from chat_worker.pipe_messages import ChoiceEnd, TokenLogprob
+from chat_worker.text.reply import Reply, ReplyFormat
 
 # The first tokens travel alone, so that an answer is seen to begin. Then at most 20 deltas a second
 # do, and fewer where many answers are written together, but never fewer than 4.
@@ -19,12 +19,12 @@ def frame_s(n_answers: int) -> float:
     return min(max(n_answers / DELTAS_PER_S, SHORTEST_FRAME_S), LONGEST_FRAME_S)
 
 
-class Choice:
+class OpenChoice:
     """What is known of one choice's reply."""
 
-    def __init__(self, form: ReplyForm) -> None:
-        self.reply = Reply(form)
-        self.shows_marks = bool(form.schemas) or form.thinks
+    def __init__(self, reply_format: ReplyFormat) -> None:
+        self.reply = Reply(reply_format)
+        self.shows_marks = bool(reply_format.schemas) or reply_format.thinks
         self.n_tokens = 0
         self.end: ChoiceEnd | None = None
         # What the next delta will carry beside what the reply has read.
@@ -38,9 +38,9 @@ class Choice:
 
 
 @dataclass(eq=False)
-class Call:
+class OpenAnswer:
     id: int
-    prepared: Prepared
-    choices: list[Choice]
+    prepared: PreparedInput
+    choices: list[OpenChoice]
     started: bool = False
     finished_sequences: list[Sequence] = field(default_factory=list)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextPiece:
     """Text for the reader."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class CallBegun:
+class CallStarted:
     """A call of a known tool; `index` counts the calls of one reply from 0."""
 
     index: int
@@ -26,4 +26,4 @@ class CallArguments:
     text: str
 
 
-Piece = Text | CallBegun | CallArguments
+ReplyEvent = TextPiece | CallStarted | CallArguments

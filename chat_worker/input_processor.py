@@ -6,13 +6,13 @@ import msgspec
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
-from chat_worker.engine.lookup import Lookup
+from chat_worker.engine.prompt_lookup import PromptLookup
 from chat_worker.engine.runner import Limits
-from chat_worker.engine.sampling import Constraint as Enforced
 from chat_worker.engine.sampling import Sampler, SamplingParams
+from chat_worker.engine.sampling import TokenConstraint as TokenConstraint
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import (
-    Constraint,
+from chat_worker.pipe_messages import (
+    ConstraintSpec,
     Conversation,
     Generate,
     LoadSpec,
@@ -22,10 +22,10 @@ from chat_worker.messages import (
     Sampling,
     Tool,
 )
-from chat_worker.text.dialect import Dialect
+from chat_worker.text.chat_format import ChatFormat
 from chat_worker.text.prompt import PromptEncoder
-from chat_worker.text.reply import ReplyForm
-from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_tokens
+from chat_worker.text.reply import ReplyFormat
+from chat_worker.text.truncation import FittedPrompt, PromptBounds, fit_conversation, fit_tokens
 from common.errors import InvalidRequest
 
 MAX_CHOICES = 128
@@ -35,17 +35,17 @@ ANSWER_SHARE = 4
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedInput:
     """A request ready to run: one sequence for each choice."""
 
     sequences: list[Sequence]
-    fitted: Fitted
-    form: ReplyForm
+    fitted: FittedPrompt
+    reply_format: ReplyFormat
     echo: bytes  # the prompt as text, if it is to be repeated
     ignored: list[str]  # what was asked for and has no effect
 
 
-class Preparer:
+class InputProcessor:
     """Turns requests into sequences, for one loaded model."""
 
     def __init__(
@@ -53,17 +53,17 @@ class Preparer:
         spec: LoadSpec,
         tokenizer: Tokenizer,
         encoder: PromptEncoder,
-        dialect: Dialect,
+        chat_format: ChatFormat,
         limits: Limits,
     ) -> None:
         self._spec = spec
         self._tokenizer = tokenizer
         self._encoder = encoder
-        self._dialect = dialect
+        self._chat_format = chat_format
         self._limits = limits
         self._grammars = Grammars(tokenizer)
 
-    def prepare(self, call_id: int, request: Generate) -> Prepared:
+    def prepare(self, call_id: int, request: Generate) -> PreparedInput:
         """Render, encode, trim, and check all numbers.
 
         Raises:
@@ -73,22 +73,26 @@ class Preparer:
         if request.constraint is not None:
             # By itself, so that a refusal names the format and not a grammar of ours.
             self._grammars.start(request.constraint)
-        demanded = self._dialect.demanded(request)
+        required_grammar = self._chat_format.required_grammar(request)
         # A format was tried above.
-        if demanded and demanded.kind == "tools" and isinstance(request.input, Conversation):
-            self._check_calls(demanded, request.input)
+        if (
+            required_grammar
+            and required_grammar.kind == "tools"
+            and isinstance(request.input, Conversation)
+        ):
+            self._check_calls(required_grammar, request.input)
         fitted = self._fit(request)
-        form = self._dialect.reply_form(request, fitted.tokens)
+        reply_format = self._chat_format.reply_format(request, fitted.tokens)
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
         params = self._params(request.sampling)
         # A grammar ends where it ends, and says so by an end token.
-        runs_on = request.ignore_eos and demanded is None
+        runs_on = request.ignore_eos and required_grammar is None
         end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
 
-        def constraint() -> Enforced | None:
-            answer = None if demanded is None else self._grammars.start(demanded)
-            return self._dialect.after_thinking(request, form, answer)
+        def constraint() -> TokenConstraint | None:
+            answer = None if required_grammar is None else self._grammars.start(required_grammar)
+            return self._chat_format.constraint_after_thinking(request, reply_format, answer)
 
         sequences = [
             Sequence(
@@ -100,14 +104,16 @@ class Preparer:
                 end_tokens=end_tokens,
                 salt=request.cache_salt,
                 n_top=request.top_logprobs,
-                lookup=Lookup() if self._spec.speculate else None,
+                prompt_lookup=PromptLookup() if self._spec.speculate else None,
                 score_prompt=request.echo and request.top_logprobs is not None,
             )
             for choice in range(request.n)
         ]
         pieces = (self._tokenizer.piece(token, show_control=True) for token in fitted.tokens)
         echo = b"".join(pieces) if request.echo else b""
-        return Prepared(sequences, fitted, form, echo, self._dialect.ignored(request))
+        return PreparedInput(
+            sequences, fitted, reply_format, echo, self._chat_format.ignored(request)
+        )
 
     def completed(self, conversation: Conversation) -> Conversation:
         """The conversation with what this server adds: its system prompt if there is none, and the
@@ -117,9 +123,9 @@ class Preparer:
         if prompt and not has_own:
             begun = [Message(role="system", content=prompt), *conversation.messages]
             conversation = msgspec.structs.replace(conversation, messages=begun)
-        return self._dialect.telling_tools(conversation)
+        return self._chat_format.with_tools_described(conversation)
 
-    def _fit(self, request: Generate) -> Fitted:
+    def _fit(self, request: Generate) -> FittedPrompt:
         bounds = self._bounds(request.max_tokens)
         match request.input:
             case Conversation() as conversation:
@@ -136,14 +142,14 @@ class Preparer:
             raise InvalidRequest("the prompt must not be empty", param="prompt")
         return fit_tokens(tokens, bounds, len(self._tokenizer.prefix))
 
-    def _bounds(self, max_tokens: int | None) -> Bounds:
+    def _bounds(self, max_tokens: int | None) -> PromptBounds:
         n_ctx = self._limits.n_ctx
         share = max(n_ctx // ANSWER_SHARE, 1)
         reserved = share if max_tokens is None else min(max(max_tokens, 1), share)
         most = n_ctx - reserved
         if self._spec.max_input_tokens:
             most = min(most, self._spec.max_input_tokens)
-        return Bounds(
+        return PromptBounds(
             most, self._spec.max_input_chars, self._spec.on_overflow, self._spec.why_short
         )
 
@@ -182,13 +188,13 @@ class Preparer:
             for token in request.input.ids:
                 self._check_token(token, "prompt")
 
-    def _check_calls(self, demanded: Constraint, conversation: Conversation) -> None:
+    def _check_calls(self, required_grammar: ConstraintSpec, conversation: Conversation) -> None:
         """
         Raises:
-            InvalidRequest: calls cannot be held to `demanded`; names the tool that is at fault.
+            InvalidRequest: calls cannot be held to `required_grammar`; names the tool that is at fault.
         """
         try:
-            self._grammars.start(demanded)
+            self._grammars.start(required_grammar)
         except InvalidRequest:
             only = conversation.must_call_name
             for index, tool in enumerate(conversation.tools):
@@ -198,7 +204,7 @@ class Preparer:
 
     def _check_parameters(self, tool: Tool, param: str) -> None:
         try:
-            self._grammars.start(Constraint("json_schema", tool.parameters))
+            self._grammars.start(ConstraintSpec("json_schema", tool.parameters))
         except InvalidRequest as error:
             error.param, error.message = param, f"tool {tool.name!r}: {error.message}"
             raise

@@ -38,7 +38,7 @@ class _Source(msgspec.Struct):
     decoder: _Decoder | None = None
 
 
-class Vocabulary:
+class HuggingFaceTokenizer:
     """Encodes and decodes with a folder's tokenizer.
 
     Args:

@@ -9,10 +9,10 @@ import msgspec
 import psutil
 import pytest
 
-from chat_worker import messages as m
-from chat_worker.need import MIB, need
+from chat_worker import pipe_messages as m
+from chat_worker.memory_estimate import MIB, memory_need
+from chat_worker.model_dims import model_dims
 from chat_worker.settings import ChatSettings
-from chat_worker.shape import shape_of
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.engine_process.protocol import raw
@@ -43,18 +43,18 @@ def test_the_cache_is_cells_times_layers_times_heads_times_both_lengths() -> Non
     config = msgspec.json.decode((FOLDER / "config.json").read_bytes())
     head = config["hidden_size"] // config["num_attention_heads"]
     values = config["num_hidden_layers"] * config["num_key_value_heads"] * 2 * head
-    assert need(spec(GGUF)).kv == N_CTX * 4 * values * 2
-    assert need(spec(GGUF, n_parallel=1)).kv == N_CTX * values * 2
-    assert need(spec(GGUF, n_cells=1024)).kv == 1024 * values * 2
-    assert need(spec(FOLDER, torch_dtype="float32")).kv == N_CTX * 4 * values * 4
+    assert memory_need(spec(GGUF)).kv == N_CTX * 4 * values * 2
+    assert memory_need(spec(GGUF, n_parallel=1)).kv == N_CTX * values * 2
+    assert memory_need(spec(GGUF, n_cells=1024)).kv == 1024 * values * 2
+    assert memory_need(spec(FOLDER, torch_dtype="float32")).kv == N_CTX * 4 * values * 4
 
 
 def test_the_total_leaves_out_what_is_mapped_only_while_it_loads() -> None:
-    of_folder = need(spec(FOLDER))
+    of_folder = memory_need(spec(FOLDER))
     assert of_folder.loading > 0
     later = of_folder.kv + of_folder.compute
     assert of_folder.peak == max(of_folder.total, of_folder.total - later + of_folder.loading)
-    assert need(spec(GGUF)).loading == 0
+    assert memory_need(spec(GGUF)).loading == 0
 
 
 def test_an_embedding_that_is_the_output_layer_too_is_kept_in_both_orders(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_an_embedding_that_is_the_output_layer_too_is_kept_in_both_orders(tmp_pa
     params = native.llama_model_quantize_default_params()
     params.ftype, params.pure = native.LLAMA_FTYPE_MOSTLY_Q4_0, True
     assert not native.llama_model_quantize(str(GGUF).encode(), str(in_q4).encode(), params)
-    shape = shape_of(in_q4)
+    shape = model_dims(in_q4)
     # Blocks of 32 weights take 18 bytes.
-    assert need(spec(in_q4)).weights - shape.n_bytes == shape.table_values * 18 // 32
-    assert need(spec(GGUF)).weights == shape_of(GGUF).n_bytes
+    assert memory_need(spec(in_q4)).weights - shape.n_bytes == shape.table_values * 18 // 32
+    assert memory_need(spec(GGUF)).weights == model_dims(GGUF).n_bytes
 
 
 @contextlib.asynccontextmanager
@@ -104,7 +104,7 @@ async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) 
         peak = SystemMemoryProbe().process(pid).peak_bytes
     if not peak:
         pytest.skip("this system does not tell a process's peak")
-    assert abs(need(wanted).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)
+    assert abs(memory_need(wanted).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)
 
 
 async def test_weights_of_a_gguf_file_are_in_memory_once() -> None:

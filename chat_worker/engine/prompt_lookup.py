@@ -49,7 +49,7 @@ class Costs:
         return 1 + n_extra / (n_rows + 3)
 
 
-class Lookup:
+class PromptLookup:
     """One sequence's guesses: what it has seen, and how much to trust that."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ are off.
 from pathlib import Path
 
 from chat_worker.backends.sizes import context_tokens, n_cells
-from chat_worker.messages import LoadSpec
-from chat_worker.shape import Shape, shape_of
+from chat_worker.model_dims import ModelDims, model_dims
+from chat_worker.pipe_messages import LoadSpec
 from worker_runtime.memory.need import Need
 
 MIB = 1 << 20
@@ -32,7 +32,7 @@ QUANTIZED_BYTES = {"4bit": 0.57, "8bit": 1.02}
 STEP_TOKENS = 512
 
 
-def need(spec: LoadSpec) -> Need:
+def memory_need(spec: LoadSpec) -> Need:
     """What loading `spec` takes.
 
     Raises:
@@ -40,42 +40,42 @@ def need(spec: LoadSpec) -> Need:
         OSError: a file cannot be read.
     """
     path = Path(spec.path)
-    shape = shape_of(path)
-    cells = n_cells(spec, context_tokens(spec, shape.n_ctx_train))
-    return (_in_torch if path.is_dir() else _in_llama)(spec, shape, cells)
+    dims = model_dims(path)
+    cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
+    return (_in_torch if path.is_dir() else _in_llama)(spec, dims, cells)
 
 
-def _in_llama(spec: LoadSpec, shape: Shape, cells: int) -> Need:
-    activations = 4 * (2 * shape.ffn + 3 * shape.hidden) + MASK_BYTES * cells
-    logits = 4 * (spec.n_parallel + SPARE_SLOTS) * shape.n_vocab
+def _in_llama(spec: LoadSpec, dims: ModelDims, cells: int) -> Need:
+    activations = 4 * (2 * dims.ffn + 3 * dims.hidden) + MASK_BYTES * cells
+    logits = 4 * (spec.n_parallel + SPARE_SLOTS) * dims.n_vocab
     # A state is of a slot, not of a cell, and always in 32 bits.
-    states = 4 * spec.n_parallel * shape.state_values
+    states = 4 * spec.n_parallel * dims.state_values
     return Need(
-        weights=shape.n_bytes + shape.output_copy_bytes,
-        kv=int(cells * shape.kv_values * KV_BYTES[spec.kv_type]) + states,
+        weights=dims.n_bytes + dims.output_copy_bytes,
+        kv=int(cells * dims.kv_values * KV_BYTES[spec.kv_type]) + states,
         compute=min(spec.n_ubatch, spec.n_batch, cells) * activations + logits,
-        process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * shape.n_vocab,
+        process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * dims.n_vocab,
     )
 
 
-def _in_torch(spec: LoadSpec, shape: Shape, cells: int) -> Need:
-    stored = shape.n_bytes / shape.n_values if shape.n_values else 2
+def _in_torch(spec: LoadSpec, dims: ModelDims, cells: int) -> Need:
+    stored = dims.n_bytes / dims.n_values if dims.n_values else 2
     n_bytes = DTYPE_BYTES.get(spec.torch_dtype, stored)
     own_output = 0.0
     if spec.quantization == "none":
         # Packed for the processor, an output layer that is the embedding too becomes its own.
-        own_output = shape.table_values * n_bytes if shape.is_tied else 0.0
-        weights = shape.n_values * n_bytes + own_output
+        own_output = dims.table_values * n_bytes if dims.is_tied else 0.0
+        weights = dims.n_values * n_bytes + own_output
     else:
-        rest = shape.n_values - shape.table_values
-        weights = shape.table_values * n_bytes + rest * QUANTIZED_BYTES[spec.quantization]
+        rest = dims.n_values - dims.table_values
+        weights = dims.table_values * n_bytes + rest * QUANTIZED_BYTES[spec.quantization]
     # Converted weights have left the file when they are packed; others are its pages until then.
     gone = own_output if n_bytes != stored else 0.0
-    step = STEP_TOKENS * (2 * shape.ffn + 6 * shape.hidden) + spec.n_parallel * shape.n_vocab
+    step = STEP_TOKENS * (2 * dims.ffn + 6 * dims.hidden) + spec.n_parallel * dims.n_vocab
     return Need(
         weights=int(weights),
-        kv=int(cells * shape.kv_values * n_bytes),
+        kv=int(cells * dims.kv_values * n_bytes),
         compute=4 * step,
-        process=TORCH_PROCESS_BYTES + TOKEN_BYTES * shape.n_vocab,
-        loading=max(shape.n_bytes - int(gone), 0),
+        process=TORCH_PROCESS_BYTES + TOKEN_BYTES * dims.n_vocab,
+        loading=max(dims.n_bytes - int(gone), 0),
     )

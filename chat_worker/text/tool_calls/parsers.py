@@ -24,7 +24,7 @@ class Outcome(Enum):
     BAD = auto()
 
 
-class CallReader(Protocol):
+class CallParser(Protocol):
     # Set once it is certain, and never changed.
     name: str
 
@@ -71,7 +71,7 @@ class _At(Enum):
     COMMA = auto()
 
 
-class JsonCallReader:
+class JsonCallParser:
     """`{"name": …, "arguments": {…}}`, in any order, "parameters" for "arguments" too.
 
     Fed from behind the opening brace.
@@ -192,7 +192,7 @@ class JsonCallReader:
         return Outcome.DONE
 
 
-class NamedCallReader:
+class NamedCallParser:
     """`name[ARGS]{…}` or `name{…}`, as newer Mistral models write it."""
 
     def __init__(self, names: Collection[str]) -> None:
@@ -225,7 +225,7 @@ class NamedCallReader:
         return len(self._head) <= MAX_NAME_CHARS
 
 
-class XmlCallReader:
+class XmlCallParser:
     """`<function=NAME><parameter=KEY>VALUE</parameter>…</function>`, as Qwen3-Coder writes it.
 
     Args:

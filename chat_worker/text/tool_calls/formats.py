@@ -15,7 +15,7 @@ MAX_FORCED_CALLS = 8
 COMPACT = {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}
 
 
-class Form(Enum):
+class ToolCallFormat(Enum):
     """How the calls of one model are written: (before, between, after, key of the arguments)."""
 
     HERMES = ("<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>", "arguments")
@@ -23,23 +23,23 @@ class Form(Enum):
     PLAIN = ("[", ", ", "]", "arguments")
 
 
-def form_of(template: str, control_strings: Sequence[str]) -> Form:
+def format_of(template: str, control_strings: Sequence[str]) -> ToolCallFormat:
     """The form that the model's template teaches; the plain one where its marks are control
     tokens, which a grammar of text cannot spell."""
     if "<tool_call>" in template and "<function=" not in template:
-        return Form.PLAIN if "<tool_call>" in control_strings else Form.HERMES
+        return ToolCallFormat.PLAIN if "<tool_call>" in control_strings else ToolCallFormat.HERMES
     if '"parameters"' in template and "[TOOL_CALLS]" not in template:
-        return Form.LLAMA
-    return Form.PLAIN
+        return ToolCallFormat.LLAMA
+    return ToolCallFormat.PLAIN
 
 
-def takes_tools(template: str) -> bool:
+def renders_tools(template: str) -> bool:
     """Whether the model's template shows tools to the model."""
     return "tools" in template
 
 
 def forced_calls(
-    form: Form, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool
+    call_format: ToolCallFormat, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool
 ) -> str:
     """A grammar of one call, or of up to `MAX_FORCED_CALLS` if `parallel`.
 
@@ -48,19 +48,23 @@ def forced_calls(
         only: the one tool that may be called; empty: any.
     """
     chosen = {name: schemas[name] for name in ([only] if only else schemas)}
-    return "\n".join(["start: calls", *_calls(form, chosen, parallel)])
+    return "\n".join(["start: calls", *_calls(call_format, chosen, parallel)])
 
 
 def calls_or_answer(
-    form: Form, schemas: Mapping[str, dict[str, Any]], answer: dict[str, Any], *, parallel: bool
+    call_format: ToolCallFormat,
+    schemas: Mapping[str, dict[str, Any]],
+    answer: dict[str, Any],
+    *,
+    parallel: bool,
 ) -> str:
     """A grammar of calls or of JSON that follows the schema `answer`: the model chooses."""
     layout = answer | {"x-guidance": COMPACT}
     rules = ["start: calls | answer", f"answer: %json {json.dumps(layout)}"]
-    return "\n".join([*rules, *_calls(form, schemas, parallel)])
+    return "\n".join([*rules, *_calls(call_format, schemas, parallel)])
 
 
-def told(tools: Sequence[Mapping[str, Any]]) -> str:
+def tools_prompt(tools: Sequence[Mapping[str, Any]]) -> str:
     """The tools as text for a model whose template does not show them."""
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     return (
@@ -71,9 +75,11 @@ def told(tools: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _calls(form: Form, schemas: Mapping[str, dict[str, Any]], parallel: bool) -> list[str]:
+def _calls(
+    call_format: ToolCallFormat, schemas: Mapping[str, dict[str, Any]], parallel: bool
+) -> list[str]:
     """The rule `calls`, and those it needs."""
-    before, between, after, key = form.value
+    before, between, after, key = call_format.value
     lines = [f"call: {' | '.join(f'call{i}' for i in range(len(schemas)))}"]
     for i, (name, schema) in enumerate(schemas.items()):
         # Cut as JSON is: the lexer is greedy, and an answer may begin with the same characters.

@@ -8,13 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from chat_worker.load_options import MAX_RUNGS, ChatLadder
 
+from chat_worker.discovery import ChatModelScan
 from chat_worker.family import Family, family_of_folder, family_of_gguf
-from chat_worker.messages import LoadSpec, spec_decoder
-from chat_worker.service import ModelScan
+from chat_worker.load_options import MAX_OPTIONS, ChatLoadOptions
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
-from tests.unit.chat_worker.test_service import folder_of_transformers
+from tests.unit.chat_worker.test_discovery import folder_of_transformers
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.model_files.gguf import GgufHeader
@@ -23,9 +23,9 @@ from worker_runtime.model_files.gguf import GgufHeader
 def rungs_of(model: str, models_dir: Path, **changed: object) -> Sequence[LoadOption]:
     plain = {"models_dir": models_dir, "model_path": models_dir / "none", "_env_file": None}
     settings = ChatSettings(**(plain | changed))  # type: ignore[arg-type]
-    scan = ModelScan(settings)
+    scan = ChatModelScan(settings)
     entry = next(entry for entry in scan().entries if entry.id == model)
-    return ChatLadder(scan, settings)(entry)
+    return ChatLoadOptions(scan, settings)(entry)
 
 
 def spec_of(entry: ModelEntry) -> LoadSpec:
@@ -115,7 +115,7 @@ def test_the_number_of_ways_is_bounded(library: Path, tiny_gguf: Path) -> None:
     for number in range(20):
         grown(tiny_gguf, library / f"tiny-Q{number % 10}_{number}.gguf", number)
     options = rungs_of("tiny-f16", library, context_tokens=2048, parallel=128)
-    assert len(options) == MAX_RUNGS
+    assert len(options) == MAX_OPTIONS
     assert options[0].reductions == ()
 
 
@@ -189,7 +189,7 @@ LOAD_WITHIN = """
 import resource, sys
 from pathlib import Path
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from common.errors import BackendLoadFailed
 from worker_runtime.llama_native import load_native
 

@@ -7,7 +7,7 @@ from chat_worker.engine.sequence import EndReason, Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueuePosition:
     """The request is `position`th in the queue, 1 being next."""
 
     sequence: Sequence
@@ -15,7 +15,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class SequenceAdmitted:
     sequence: Sequence
 
 
@@ -28,14 +28,14 @@ class PromptScored:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class SampledToken:
     sequence: Sequence
     token: int
     scored: Scored | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SequenceEnded:
     """`scored` is of the end token, where the prompt is scored too: who adds up log-probabilities
     counts on one for each token chosen."""
 
@@ -45,11 +45,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class SequenceFailed:
     """`by_constraint`: its grammar could not go on; else the model could not."""
 
     sequence: Sequence
     by_constraint: bool = False
 
 
-Report = Waiting | Admitted | PromptScored | Token | Ended | Failed
+EngineOutput = (
+    QueuePosition | SequenceAdmitted | PromptScored | SampledToken | SequenceEnded | SequenceFailed
+)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.messages import spec_decoder
-from chat_worker.service import GUIDE_ID, ModelScan
+from chat_worker.discovery import GUIDE_ID, ChatModelScan
+from chat_worker.pipe_messages import spec_decoder
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 
 
 def scan(models_dir: Path, **changed: object) -> tuple[dict[str, ModelEntry], str]:
     plain = {"models_dir": models_dir, "model_path": models_dir / "none", "_env_file": None}
-    found = ModelScan(ChatSettings(**(plain | changed)))()  # type: ignore[arg-type]
+    found = ChatModelScan(ChatSettings(**(plain | changed)))()  # type: ignore[arg-type]
     return {entry.id: entry for entry in found.entries}, found.default_id
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from common.errors import InvalidRequest, UnsupportedParameter
 
 _DEFAULT = m.Sampling()
@@ -13,7 +13,7 @@ _ALWAYS = frozenset({"temperature", "top_p"})
 _FLOAT32_DIGITS = 6
 
 
-def generation(request: m.Request, backend: str) -> m.Generate:
+def generation(request: m.EngineRequest, backend: str) -> m.Generate:
     """`request`, if it is one that can be handed on.
 
     Raises:

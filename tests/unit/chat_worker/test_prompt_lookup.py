@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.engine.lookup import SIZES, Costs, Lookup
+from chat_worker.engine.prompt_lookup import SIZES, Costs, PromptLookup
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, limits, next_token
@@ -32,7 +32,7 @@ def sequence(prompt: list[int], n_new: int, *, guesses: bool, end: int = -1) -> 
         limit=len(prompt) + n_new,
         sampler=Sampler(SamplingParams(temperature=0), prompt),
         end_tokens=frozenset({end}),
-        lookup=Lookup() if guesses else None,
+        prompt_lookup=PromptLookup() if guesses else None,
     )
 
 
@@ -88,14 +88,14 @@ REPEATED = list(range(30)) * 2
 
 
 def test_wrong_guesses_get_rare() -> None:
-    lookup, costs = Lookup(), Costs()
+    prompt_lookup, costs = PromptLookup(), Costs()
     for n_rows, seconds in ((1, 1.0), (4, 2.0), (8, 3.0), (16, 4.0)):
         costs.learn(n_rows, seconds)
     n_guesses = 0
     for _ in range(400):
-        if guess := lookup.guess(REPEATED, 15, 1, costs):
+        if guess := prompt_lookup.guess(REPEATED, 15, 1, costs):
             n_guesses += 1
-            lookup.learn(len(guess), 0)
+            prompt_lookup.learn(len(guess), 0)
     assert 1 <= n_guesses <= 8
 
 
@@ -105,18 +105,18 @@ def test_right_guesses_grow_as_far_as_their_cost_allows() -> None:
         cheap.learn(n_rows, 1 + n_rows / 10)
         dear.learn(n_rows, n_rows)
     for costs, expected in ((cheap, SIZES[-1]), (dear, 0)):
-        lookup = Lookup()
+        prompt_lookup = PromptLookup()
         for _ in range(5):
-            if guess := lookup.guess(REPEATED, 100, 1, costs):
-                lookup.learn(len(guess), len(guess))
-        assert len(lookup.guess(REPEATED, 100, 1, costs)) == expected
+            if guess := prompt_lookup.guess(REPEATED, 100, 1, costs):
+                prompt_lookup.learn(len(guess), len(guess))
+        assert len(prompt_lookup.guess(REPEATED, 100, 1, costs)) == expected
 
 
 def test_text_that_goes_round_in_a_small_circle_is_guessed_round() -> None:
     costs = Costs()
     costs.learn(1, 1.0)
     costs.learn(8, 1.1)
-    guess = Lookup().guess([9, 1, 2, 1, 2, 1, 2], 7, 1, costs)
+    guess = PromptLookup().guess([9, 1, 2, 1, 2, 1, 2], 7, 1, costs)
     assert guess == (1, 2, 1, 2, 1, 2, 1)
 
 

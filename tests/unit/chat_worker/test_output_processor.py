@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.backend import Tokenizer
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.engine.reports import Admitted, Report, Token
+from chat_worker.delta_pacing import N_ALONE, SHORTEST_FRAME_S
+from chat_worker.engine.outputs import EngineOutput, SampledToken, SequenceAdmitted
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import LoadSpec
-from chat_worker.open_calls import N_ALONE, SHORTEST_FRAME_S
-from chat_worker.prepare import Prepared
-from chat_worker.scribe import Scribe
-from chat_worker.text.reply import ReplyForm
-from chat_worker.text.trim import Fitted
+from chat_worker.input_processor import PreparedInput
+from chat_worker.output_processor import OutputProcessor
+from chat_worker.pipe_messages import LoadSpec
+from chat_worker.text.reply import ReplyFormat
+from chat_worker.text.truncation import FittedPrompt
 from worker_runtime.engine_process import protocol
 from worker_runtime.engine_process.host import Outbox
 
@@ -32,23 +32,25 @@ class Written:
         self.now = 0.0
         self._looked = threading.Semaphore(0)
         self._pipe = io.BytesIO()
-        self._scribe = Scribe(
+        self._output_processor = OutputProcessor(
             Outbox(self._pipe), tokenizer, frozenset(), self._clock, lambda sequences: None
         )
         (self._token,) = tokenizer.encode("a", parse_control=False)
         sampler = Sampler(SamplingParams(temperature=0), [])
         self._sequence = Sequence(call_id=1, choice=0, tokens=[1], limit=99, sampler=sampler)
-        self._scribe.start()
-        self._scribe.open(1, Prepared([self._sequence], Fitted([1]), ReplyForm(), b"", []))
+        self._output_processor.start()
+        self._output_processor.open(
+            1, PreparedInput([self._sequence], FittedPrompt([1]), ReplyFormat(), b"", [])
+        )
         self._wait()
-        self.step([Admitted(self._sequence)])
+        self.step([SequenceAdmitted(self._sequence)])
 
     def token(self) -> None:
-        self.step([Token(self._sequence, self._token, None)])
+        self.step([SampledToken(self._sequence, self._token, None)])
 
-    def step(self, reports: list[Report]) -> None:
+    def step(self, reports: list[EngineOutput]) -> None:
         """Write, and wait until it was taken."""
-        self._scribe.write(reports)
+        self._output_processor.write(reports)
         self._wait()
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from chat_worker.family import Family, family_of_folder, family_of_gguf
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
@@ -39,7 +39,7 @@ Q8_BLOCK = 32
 FileState = tuple[tuple[str, int, int], ...]
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class _Inspected(msgspec.Struct, frozen=True):
     """What the header of an unchanged file said."""
 
     is_chat: bool
@@ -49,12 +49,12 @@ class _Seen(msgspec.Struct, frozen=True):
     broken: str = ""
 
 
-class ModelScan:
+class ChatModelScan:
     """Finds the models; headers of unchanged files are read once."""
 
     def __init__(self, settings: ChatSettings) -> None:
         self._settings = settings
-        self._seen: dict[tuple[Path, FileState], _Seen] = {}
+        self._seen: dict[tuple[Path, FileState], _Inspected] = {}
         self.default_id = ""
 
     def __call__(self) -> Scan:
@@ -151,7 +151,7 @@ class ModelScan:
             broken=seen.broken,
         )
 
-    def _look(self, path: Path, state: FileState) -> _Seen:
+    def _look(self, path: Path, state: FileState) -> _Inspected:
         key = (path, state)
         if key not in self._seen:
             self._seen[key] = _look(path)
@@ -195,17 +195,17 @@ def _id(path: Path) -> str:
     return gguf_id(path) if path.is_file() else path.name
 
 
-def _look(path: Path) -> _Seen:
+def _look(path: Path) -> _Inspected:
     try:
         return _look_at_gguf(path) if path.is_file() else _look_at_folder(path)
     except (InvalidModelFile, OSError) as error:
-        return _Seen(is_chat=True, context_length=0, broken=str(error))
+        return _Inspected(is_chat=True, context_length=0, broken=str(error))
 
 
-def _look_at_gguf(first: Path) -> _Seen:
+def _look_at_gguf(first: Path) -> _Inspected:
     headers = [read_gguf_header(shard) for shard in gguf_shards(first)]
     is_chat = not OTHER_ARCHITECTURES.search(headers[0].architecture)
-    return _Seen(
+    return _Inspected(
         is_chat and headers[0].vocabulary_size > 0,
         headers[0].context_length,
         family_of_gguf(gguf_id(first), headers[0]),
@@ -225,8 +225,8 @@ def _takes_q8_cache(header: GgufHeader) -> bool:
     return all(length and length % Q8_BLOCK == 0 for length in lengths)
 
 
-def _look_at_folder(folder: Path) -> _Seen:
-    return _Seen(True, read_causal_lm(folder).context_length, family_of_folder(folder.name))
+def _look_at_folder(folder: Path) -> _Inspected:
+    return _Inspected(True, read_causal_lm(folder).context_length, family_of_folder(folder.name))
 
 
 def _state(path: Path) -> FileState:

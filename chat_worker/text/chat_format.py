@@ -9,18 +9,18 @@ import msgspec
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import answer_schema
 from chat_worker.constraints.thinking import ThinkingFirst
-from chat_worker.engine.sampling import Constraint as Enforced
-from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
+from chat_worker.engine.sampling import TokenConstraint as TokenConstraint
+from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Message, Tool
 from chat_worker.text import reasoning
-from chat_worker.text.reply import ReplyForm, schema_of
+from chat_worker.text.reply import ReplyFormat, schema_of
 from chat_worker.text.template import function_of
 from chat_worker.text.tool_calls.filter import MARKERS
-from chat_worker.text.tool_calls.forms import (
+from chat_worker.text.tool_calls.formats import (
     calls_or_answer,
     forced_calls,
-    form_of,
-    takes_tools,
-    told,
+    format_of,
+    renders_tools,
+    tools_prompt,
 )
 from common.errors import InvalidRequest
 
@@ -28,7 +28,7 @@ from common.errors import InvalidRequest
 TAIL_TOKENS = 12
 
 
-class Dialect:
+class ChatFormat:
     """
     Args:
         template: source of the model's chat template; empty: it has none.
@@ -37,8 +37,8 @@ class Dialect:
     def __init__(self, tokenizer: Tokenizer, template: str) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._form = form_of(template, tokenizer.control_strings)
-        self._takes_tools = takes_tools(template)
+        self._call_format = format_of(template, tokenizer.control_strings)
+        self._renders_tools = renders_tools(template)
         self._thinks = reasoning.thinks(template)
         self._opening = self._mark(reasoning.OPENING)
         self._closing = self._mark(reasoning.CLOSING)
@@ -46,11 +46,11 @@ class Dialect:
         # Control tokens are not shown, but these say what is what.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 
-    def telling_tools(self, conversation: Conversation) -> Conversation:
+    def with_tools_described(self, conversation: Conversation) -> Conversation:
         """The conversation, which tells of its tools also to a model whose template does not."""
-        if not conversation.tools or self._takes_tools:
+        if not conversation.tools or self._renders_tools:
             return conversation
-        text = told([function_of(tool) for tool in conversation.tools])
+        text = tools_prompt([function_of(tool) for tool in conversation.tools])
         first, *rest = conversation.messages
         if first.role in ("system", "developer"):
             messages = [msgspec.structs.replace(first, content=f"{first.content}\n\n{text}"), *rest]
@@ -58,15 +58,15 @@ class Dialect:
             messages = [Message("system", text), first, *rest]
         return msgspec.structs.replace(conversation, messages=messages)
 
-    def reply_form(self, request: Generate, prompt: list[int]) -> ReplyForm:
+    def reply_format(self, request: Generate, prompt: list[int]) -> ReplyFormat:
         """What a reply to `prompt` may hold.
 
         Raises:
             InvalidRequest: a tool's parameters are no schema.
         """
         if not isinstance(request.input, Conversation):
-            return ReplyForm(stops=request.stop)
-        return ReplyForm(
+            return ReplyFormat(stops=request.stop)
+        return ReplyFormat(
             stops=request.stop,
             schemas=_schemas(request.input.tools),
             parallel_calls=_parallel(request.input),
@@ -75,7 +75,7 @@ class Dialect:
             begins_thinking=self._thinks and self._has_opened(prompt),
         )
 
-    def demanded(self, request: Generate) -> Constraint | None:
+    def required_grammar(self, request: Generate) -> ConstraintSpec | None:
         """The grammar that the answer must follow: the request's own, that of forced calls, or
         one that leaves the choice between both to the model.
 
@@ -97,21 +97,21 @@ class Dialect:
         if own is None:
             return None
         schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
-        grammar = calls_or_answer(self._form, schemas, answer_schema(own), parallel=parallel)
-        return Constraint("tools", grammar)
+        grammar = calls_or_answer(self._call_format, schemas, answer_schema(own), parallel=parallel)
+        return ConstraintSpec("tools", grammar)
 
-    def _forced(self, conversation: Conversation) -> Constraint:
+    def _forced(self, conversation: Conversation) -> ConstraintSpec:
         grammar = forced_calls(
-            self._form,
+            self._call_format,
             _schemas(conversation.tools),
             conversation.must_call_name,
             parallel=_parallel(conversation),
         )
-        return Constraint("tools", grammar)
+        return ConstraintSpec("tools", grammar)
 
-    def after_thinking(
-        self, request: Generate, form: ReplyForm, answer: Enforced | None
-    ) -> Enforced | None:
+    def constraint_after_thinking(
+        self, request: Generate, reply_format: ReplyFormat, answer: TokenConstraint | None
+    ) -> TokenConstraint | None:
         """`answer` for the time after the thinking, which may have a budget."""
         budget = None
         if isinstance(request.input, Conversation):
@@ -120,12 +120,12 @@ class Dialect:
             raise InvalidRequest(
                 "thinking_budget must be a number of tokens", param="chat_template_kwargs"
             )
-        if not form.thinks or (answer is None and budget is None):
+        if not reply_format.thinks or (answer is None and budget is None):
             return answer
         return ThinkingFirst(
             opening=self._opening,
             closing=self._closing,
-            begins_inside=form.begins_thinking,
+            begins_inside=reply_format.begins_thinking,
             budget=budget,
             end_tokens=self._tokenizer.end_tokens,
             answer=answer,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker import messages as m
-from chat_worker.engine.kept import MAGIC, SUFFIX
+from chat_worker import pipe_messages as m
+from chat_worker.engine.disk_prefix_cache import MAGIC, SUFFIX
 from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
 from worker_runtime.engine_process import protocol

@@ -123,7 +123,7 @@ class Sampling(Struct, kw_only=True):
     logit_bias: dict[int, float] = {}
 
 
-class Constraint(Struct):
+class ConstraintSpec(Struct):
     """What the answer must follow; "tools" is a Lark grammar of calls, made by us."""
 
     kind: Literal["json_object", "json_schema", "regex", "grammar", "tools"]
@@ -139,7 +139,7 @@ class Generate(Struct, tag="generate", kw_only=True):
     top_logprobs: int | None = None
     ignore_eos: bool = False
     echo: bool = False
-    constraint: Constraint | None = None
+    constraint: ConstraintSpec | None = None
     cache_salt: str = ""
 
 
@@ -157,7 +157,7 @@ class ApplyTemplate(Struct, tag="apply_template"):
     conversation: Conversation
 
 
-Request = Generate | Tokenize | Detokenize | ApplyTemplate
+EngineRequest = Generate | Tokenize | Detokenize | ApplyTemplate
 
 # Events.
 
@@ -231,16 +231,16 @@ class Tokens(Struct, tag="tokens"):
     pieces: list[bytes]
 
 
-class Text(Struct, tag="text"):
+class RenderedText(Struct, tag="text"):
     text: str
     # Of a rendered template.
     tokens: list[int] = []
     pieces: list[bytes] = []
 
 
-Event = Queued | Started | Delta | Finished | Tokens | Text
+EngineEvent = Queued | Started | Delta | Finished | Tokens | RenderedText
 
-request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+request_decoder: msgspec.msgpack.Decoder[EngineRequest] = msgspec.msgpack.Decoder(EngineRequest)
+event_decoder: msgspec.msgpack.Decoder[EngineEvent] = msgspec.msgpack.Decoder(EngineEvent)
 spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
 facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)

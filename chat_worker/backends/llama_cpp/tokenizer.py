@@ -9,7 +9,7 @@ from common.errors import InvalidRequest
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 
 
-class Vocabulary:
+class LlamaTokenizer:
     """Encodes and decodes with a loaded model's vocabulary."""
 
     def __init__(self, native: Any, model: Any) -> None:

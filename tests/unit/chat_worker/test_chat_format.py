@@ -3,8 +3,8 @@
 import pytest
 
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Constraint, Conversation, Generate, Message, Tool
-from chat_worker.text.dialect import Dialect
+from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Message, Tool
+from chat_worker.text.chat_format import ChatFormat
 from common.errors import InvalidRequest
 
 PLAIN = "{{ messages }}"
@@ -34,30 +34,30 @@ def test_an_argument_that_the_template_does_not_know_is_named(
     ignored: list[str],
 ) -> None:
     asked = Generate(input=Conversation([Message("user", "hi")], template_kwargs=sent))
-    assert Dialect(tokenizer, template).ignored(asked) == ignored
+    assert ChatFormat(tokenizer, template).ignored(asked) == ignored
 
 
 def test_strict_tools_are_held_only_where_a_grammar_is(tokenizer: Tokenizer) -> None:
-    def asked(*, must_call: bool = False, constraint: Constraint | None = None) -> Generate:
+    def asked(*, must_call: bool = False, constraint: ConstraintSpec | None = None) -> Generate:
         talk = Conversation([Message("user", "hi")], tools=[STRICT], must_call=must_call)
         return Generate(input=talk, constraint=constraint)
 
-    dialect = Dialect(tokenizer, PLAIN)
-    assert dialect.ignored(asked()) == ["strict"]
-    assert dialect.ignored(asked(must_call=True)) == []
-    assert dialect.ignored(asked(constraint=Constraint("json_object"))) == []
+    chat_format = ChatFormat(tokenizer, PLAIN)
+    assert chat_format.ignored(asked()) == ["strict"]
+    assert chat_format.ignored(asked(must_call=True)) == []
+    assert chat_format.ignored(asked(constraint=ConstraintSpec("json_object"))) == []
     # A forced call leaves no text that could have a format.
-    both = asked(must_call=True, constraint=Constraint("json_object"))
-    assert dialect.ignored(both) == ["response_format"]
-    demanded = dialect.demanded(both)
-    assert demanded is not None
-    assert demanded.kind == "tools"
+    both = asked(must_call=True, constraint=ConstraintSpec("json_object"))
+    assert chat_format.ignored(both) == ["response_format"]
+    required_grammar = chat_format.required_grammar(both)
+    assert required_grammar is not None
+    assert required_grammar.kind == "tools"
 
 
 @pytest.mark.parametrize("must_call", [False, True])
 def test_a_regex_leaves_no_room_for_calls(tokenizer: Tokenizer, must_call: bool) -> None:
     talk = Conversation([Message("user", "hi")], tools=[STRICT], must_call=must_call)
     with pytest.raises(InvalidRequest):
-        Dialect(tokenizer, PLAIN).demanded(
-            Generate(input=talk, constraint=Constraint("regex", "a"))
+        ChatFormat(tokenizer, PLAIN).required_grammar(
+            Generate(input=talk, constraint=ConstraintSpec("regex", "a"))
         )

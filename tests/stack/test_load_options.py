@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
-from chat_worker.load_options import ChatLadder
 
 from benchmarks.make_qwen_shape import quantize
-from chat_worker.service import ModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.load_options import ChatLoadOptions
 from chat_worker.settings import ChatSettings
 from tests.running_stack import GUIDE, RunningStack, wait_until
 from tests.unit.chat_worker.conftest import GUIDE as GUIDE_FILE
@@ -27,9 +27,9 @@ def rungs_of(model: str, models: Path, backend: str = "") -> Sequence[LoadOption
         backend=backend,
         _env_file=None,
     )
-    scan = ModelScan(settings)
+    scan = ChatModelScan(settings)
     entry = next(entry for entry in scan().entries if entry.id == model)
-    return ChatLadder(scan, settings)(entry)
+    return ChatLoadOptions(scan, settings)(entry)
 
 
 def stack_for(option: LoadOption, models: Path, log: Path, **env: str) -> RunningStack:

@@ -16,18 +16,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chat_worker.backend import Tokenizer
-from chat_worker.engine.reports import (
-    Admitted,
-    Ended,
-    Failed,
+from chat_worker.delta_pacing import OpenAnswer, OpenChoice, frame_s
+from chat_worker.engine.outputs import (
+    EngineOutput,
     PromptScored,
-    Report,
-    Token,
-    Waiting,
+    QueuePosition,
+    SampledToken,
+    SequenceAdmitted,
+    SequenceEnded,
+    SequenceFailed,
 )
 from chat_worker.engine.sampling import Scored
 from chat_worker.engine.sequence import EndReason, Sequence
-from chat_worker.messages import (
+from chat_worker.input_processor import PreparedInput
+from chat_worker.pipe_messages import (
     Candidate,
     ChoiceEnd,
     Delta,
@@ -36,8 +38,6 @@ from chat_worker.messages import (
     Started,
     TokenLogprob,
 )
-from chat_worker.open_calls import Call, Choice, frame_s
-from chat_worker.prepare import Prepared
 from chat_worker.text.reply import Part
 from common.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_process.host import Outbox
@@ -45,7 +45,7 @@ from worker_runtime.engine_process.host import Outbox
 
 @dataclass(frozen=True)
 class _Open:
-    call: Call
+    call: OpenAnswer
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Die:
     done: threading.Event
 
 
-class Scribe:
+class OutputProcessor:
     """Writes the answers of all calls.
 
     Args:
@@ -79,25 +79,27 @@ class Scribe:
         self._marks = marks
         self._clock = clock
         self._end_sequences = end_sequences
-        self._inbox: queue.SimpleQueue[list[Report] | _Open | _Abandon | _Die] = queue.SimpleQueue()
-        self._calls: dict[int, Call] = {}
+        self._inbox: queue.SimpleQueue[list[EngineOutput] | _Open | _Abandon | _Die] = (
+            queue.SimpleQueue()
+        )
+        self._calls: dict[int, OpenAnswer] = {}
         self._framed_s = 0.0
         self._thread = threading.Thread(target=self._main, name="scribe", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def open(self, call_id: int, prepared: Prepared) -> None:
+    def open(self, call_id: int, prepared: PreparedInput) -> None:
         """Expect reports for this call. Called before its sequences begin."""
-        choices = [Choice(prepared.form) for _ in prepared.sequences]
-        self._inbox.put(_Open(Call(call_id, prepared, choices)))
+        choices = [OpenChoice(prepared.reply_format) for _ in prepared.sequences]
+        self._inbox.put(_Open(OpenAnswer(call_id, prepared, choices)))
 
     def abandon(self, call_id: int) -> None:
         """Nobody reads this call's answer any more: end its sequences. Unknown ids are ignored."""
         self._inbox.put(_Abandon(call_id))
 
-    def write(self, reports: list[Report]) -> None:
-        self._inbox.put(reports)
+    def write(self, outputs: list[EngineOutput]) -> None:
+        self._inbox.put(outputs)
 
     def fail_all(self, timeout_s: float) -> None:
         """The engine is dead: end every call with an error, and return when that is written."""
@@ -121,7 +123,7 @@ class Scribe:
             for call_id in list(self._calls):
                 self._outbox.ended(call_id, BackendFailure("the answer could not be written"))
 
-    def _take(self, entry: list[Report] | _Open | _Abandon | _Die) -> None:
+    def _take(self, entry: list[EngineOutput] | _Open | _Abandon | _Die) -> None:
         match entry:
             case _Open(call):
                 self._calls[call.id] = call
@@ -131,35 +133,35 @@ class Scribe:
                 for call_id in list(self._calls):
                     self._fail(call_id, BackendFailure("the engine stopped unexpectedly"))
                 done.set()
-            case list() as reports:
-                for report in reports:
-                    if report.sequence.call_id in self._calls:
-                        self._note(self._calls[report.sequence.call_id], report)
+            case list() as outputs:
+                for output in outputs:
+                    if output.sequence.call_id in self._calls:
+                        self._note(self._calls[output.sequence.call_id], output)
 
     def _abandon(self, call_id: int) -> None:
         call = self._calls.pop(call_id, None)
         if call is not None:
             self._end_sequences(call.prepared.sequences)
 
-    def _note(self, call: Call, report: Report) -> None:
-        choice = call.choices[report.sequence.choice]
-        match report:
-            case Waiting(position=position):
+    def _note(self, call: OpenAnswer, output: EngineOutput) -> None:
+        choice = call.choices[output.sequence.choice]
+        match output:
+            case QueuePosition(position=position):
                 if not call.started:
                     self._outbox.event(call.id, Queued(position))
-            case Admitted(sequence):
+            case SequenceAdmitted(sequence):
                 self._admitted(call, sequence)
             case PromptScored(scores=scores):
                 choice.logprobs += [self._logprob(scored) for scored in scores]
-            case Token(sequence, token, scored):
+            case SampledToken(sequence, token, scored):
                 self._token(call, choice, sequence, token, scored)
-            case Ended(sequence, reason, scored):
+            case SequenceEnded(sequence, reason, scored):
                 self._ended(call, choice, sequence, reason, scored)
-            case Failed(by_constraint=by_constraint):
+            case SequenceFailed(by_constraint=by_constraint):
                 self._end_sequences(call.prepared.sequences)
                 self._fail(call.id, _failure(by_constraint))
 
-    def _admitted(self, call: Call, sequence: Sequence) -> None:
+    def _admitted(self, call: OpenAnswer, sequence: Sequence) -> None:
         if call.started:
             return
         call.started = True
@@ -181,7 +183,12 @@ class Scribe:
         )
 
     def _token(
-        self, call: Call, choice: Choice, sequence: Sequence, token: int, scored: Scored | None
+        self,
+        call: OpenAnswer,
+        choice: OpenChoice,
+        sequence: Sequence,
+        token: int,
+        scored: Scored | None,
     ) -> None:
         if choice.end is not None:
             return  # computed before the loop learnt of the end
@@ -197,8 +204,8 @@ class Scribe:
 
     def _ended(
         self,
-        call: Call,
-        choice: Choice,
+        call: OpenAnswer,
+        choice: OpenChoice,
         sequence: Sequence,
         reason: EndReason,
         scored: Scored | None,
@@ -211,7 +218,7 @@ class Scribe:
         self._end_choice(call, choice, sequence, reason)
 
     def _end_choice(
-        self, call: Call, choice: Choice, sequence: Sequence, reason: EndReason
+        self, call: OpenAnswer, choice: OpenChoice, sequence: Sequence, reason: EndReason
     ) -> None:
         stop = choice.reply.stop_sequence
         ended = reason if stop is None else "stop"
@@ -225,7 +232,7 @@ class Scribe:
         self._outbox.answer(call.id, *last)
         del self._calls[call.id]
 
-    def _finished(self, call: Call) -> Finished:
+    def _finished(self, call: OpenAnswer) -> Finished:
         first = call.prepared.sequences[0]
         now = self._clock()
         first_token_s = min(
@@ -267,7 +274,7 @@ class Scribe:
         )
 
 
-def _deltas(call: Call, *, is_frame: bool) -> Iterator[Delta]:
+def _deltas(call: OpenAnswer, *, is_frame: bool) -> Iterator[Delta]:
     """What is to be sent of an answer; it counts as sent."""
     for index, choice in enumerate(call.choices):
         if not choice.is_due(is_frame=is_frame):

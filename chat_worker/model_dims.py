@@ -21,7 +21,7 @@ MOST = 1 << 31  # of any number in a header
 FileState = tuple[tuple[Path, int, int], ...]
 
 
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
+class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
     """
     Args:
         n_ctx_train: 0 if the files do not say.
@@ -52,7 +52,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         return self.n_vocab * self.hidden
 
 
-def shape_of(path: Path) -> Shape:
+def model_dims(path: Path) -> ModelDims:
     """
     Raises:
         InvalidModelFile: a header is not valid.
@@ -70,7 +70,7 @@ def _state(files: list[Path] | tuple[Path, ...]) -> FileState:
 
 
 @lru_cache(maxsize=64)  # a ladder asks for the same file a dozen times
-def _of_files(state: FileState) -> Shape:
+def _of_files(state: FileState) -> ModelDims:
     headers = [read_gguf_header(file) for file, _, _ in state]
     main, tensors = headers[0], [tensor for header in headers for tensor in header.tensors]
 
@@ -79,7 +79,7 @@ def _of_files(state: FileState) -> Shape:
 
     hidden = number("embedding_length")
     is_tied = not any(tensor.name == "output.weight" for tensor in tensors)
-    return Shape(
+    return ModelDims(
         n_ctx_train=main.context_length,
         n_vocab=main.vocabulary_size,
         hidden=hidden,
@@ -122,7 +122,7 @@ def _layer_state(number: Callable[..., int]) -> int:
 
 
 @lru_cache(maxsize=64)
-def _of_folder(path: Path, state: FileState) -> Shape:
+def _of_folder(path: Path, state: FileState) -> ModelDims:
     config = _config(path)
     files = [check_safetensors(file) for file, _, _ in state[1:]]
 
@@ -132,7 +132,7 @@ def _of_folder(path: Path, state: FileState) -> Shape:
     hidden, n_heads = number("hidden_size"), number("num_attention_heads", 1)
     head = number("head_dim", hidden // max(n_heads, 1))
     n_kv_heads = number("num_key_value_heads", n_heads)
-    return Shape(
+    return ModelDims(
         n_ctx_train=read_causal_lm(path).context_length,
         n_vocab=number("vocab_size"),
         hidden=hidden,

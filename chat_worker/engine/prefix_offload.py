@@ -5,19 +5,21 @@ Runs on the engine's thread, between steps.
 
 from collections.abc import Iterable
 
-from chat_worker.engine.kept import MIN_TOKENS, KeptPrefixes
-from chat_worker.engine.runner import CacheOp, Runner
+from chat_worker.engine.disk_prefix_cache import MIN_TOKENS, DiskPrefixCache
+from chat_worker.engine.runner import CacheOp, ModelRunner
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 
 
-def recall(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner, sequence: Sequence) -> None:
+def load_prefix(
+    disk_cache: DiskPrefixCache, scheduler: Scheduler, runner: ModelRunner, sequence: Sequence
+) -> None:
     """Fill an idle slot if the disk holds more of the sequence's prefix than the cache."""
     if sequence.n_unscored:
         return
     slots, tokens = scheduler.slots, sequence.tokens
     whole = not runner.limits.can_truncate
-    found, n_found = kept.longest(tokens, sequence.salt, whole=whole)
+    found, n_found = disk_cache.longest(tokens, sequence.salt, whole=whole)
     if found is None or n_found < slots.longest_prefix(tokens, sequence.salt) + MIN_TOKENS:
         return
     _apply(scheduler.pending_ops(), runner)
@@ -26,25 +28,27 @@ def recall(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner, sequence: S
         return
     slot, ops = adopted
     _apply(ops, runner)
-    if not kept.load(found, slot):
+    if not disk_cache.load(found, slot):
         _apply(slots.drop(slot), runner)
 
 
-def keep(kept: KeptPrefixes, scheduler: Scheduler, runner: Runner) -> None:
+def save_prefixes(disk_cache: DiskPrefixCache, scheduler: Scheduler, runner: ModelRunner) -> None:
     """Save the idle slots, the most recently used first."""
     _apply(scheduler.pending_ops(), runner)
-    kept.save((slot.id, slot.tokens, slot.salt) for slot in scheduler.slots.idle())
+    disk_cache.save((slot.id, slot.tokens, slot.salt) for slot in scheduler.slots.idle())
 
 
-def shed(kept: KeptPrefixes | None, scheduler: Scheduler, runner: Runner) -> None:
+def shed_slots(
+    disk_cache: DiskPrefixCache | None, scheduler: Scheduler, runner: ModelRunner
+) -> None:
     """Give the memory of all slots back, while nothing runs; what they hold goes to disk first."""
-    if kept is not None:
-        keep(kept, scheduler, runner)
+    if disk_cache is not None:
+        save_prefixes(disk_cache, scheduler, runner)
     for slot in scheduler.slots.idle():
         _apply(scheduler.slots.drop(slot.id), runner)
     runner.shed()
 
 
-def _apply(ops: Iterable[CacheOp], runner: Runner) -> None:
+def _apply(ops: Iterable[CacheOp], runner: ModelRunner) -> None:
     for op in ops:
         runner.apply(op)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from chat_worker.messages import Conversation, Message
+from chat_worker.pipe_messages import Conversation, Message
 from common.errors import ContextLengthExceeded
 
 Overflow = Literal["trim", "refuse"]
@@ -19,7 +19,7 @@ Encode = Callable[[Conversation], list[int]]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedPrompt:
     """Prompt tokens that fit, and how much was left out for that."""
 
     tokens: list[int]
@@ -28,7 +28,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class PromptBounds:
     """What a prompt may have: tokens always, characters if not 0."""
 
     max_tokens: int
@@ -38,7 +38,7 @@ class Bounds:
     why: str = ""
 
 
-def fit_tokens(tokens: list[int], bounds: Bounds, n_prefix: int = 0) -> Fitted:
+def fit_tokens(tokens: list[int], bounds: PromptBounds, n_prefix: int = 0) -> FittedPrompt:
     """Fit a raw prompt: its end is kept, and its first `n_prefix` tokens (BOS).
 
     Raises:
@@ -46,12 +46,14 @@ def fit_tokens(tokens: list[int], bounds: Bounds, n_prefix: int = 0) -> Fitted:
     """
     n_over = len(tokens) - bounds.max_tokens
     if n_over <= 0:
-        return Fitted(tokens)
+        return FittedPrompt(tokens)
     _refuse_if_set(len(tokens), bounds, "prompt")
-    return Fitted(tokens[:n_prefix] + tokens[n_prefix + n_over :], n_over)
+    return FittedPrompt(tokens[:n_prefix] + tokens[n_prefix + n_over :], n_over)
 
 
-def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds) -> Fitted:
+def fit_conversation(
+    conversation: Conversation, encode: Encode, bounds: PromptBounds
+) -> FittedPrompt:
     """Fit a conversation.
 
     Args:
@@ -61,7 +63,7 @@ def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds)
     """
     whole = encode(conversation)
     if _fits(conversation, whole, bounds):
-        return Fitted(whole)
+        return FittedPrompt(whole)
     _refuse_if_set(len(whole), bounds, "messages")
     head, turns = split_turns(conversation.messages)
 
@@ -85,10 +87,10 @@ def fit_conversation(conversation: Conversation, encode: Encode, bounds: Bounds)
             best, high = (middle, tokens), middle - 1
     if best is not None:
         n_messages = sum(len(turn) for turn in turns[: best[0]])
-        return Fitted(best[1], len(whole) - len(best[1]), n_messages)
+        return FittedPrompt(best[1], len(whole) - len(best[1]), n_messages)
     tokens = _cut_newest(without(max(len(turns) - 1, 0)), encode, bounds, len(whole))
     n_messages = sum(len(turn) for turn in turns[:-1])
-    return Fitted(tokens, len(whole) - len(tokens), n_messages)
+    return FittedPrompt(tokens, len(whole) - len(tokens), n_messages)
 
 
 def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Message]]]:
@@ -105,7 +107,7 @@ def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Messa
 
 
 def _cut_newest(
-    conversation: Conversation, encode: Encode, bounds: Bounds, n_whole: int
+    conversation: Conversation, encode: Encode, bounds: PromptBounds, n_whole: int
 ) -> list[int]:
     """Keep as much of the end of the longest text of the newest turn as fits."""
     messages = conversation.messages
@@ -136,19 +138,19 @@ def _cut_newest(
     return best
 
 
-def _fits(conversation: Conversation, tokens: list[int], bounds: Bounds) -> bool:
+def _fits(conversation: Conversation, tokens: list[int], bounds: PromptBounds) -> bool:
     if len(tokens) > bounds.max_tokens:
         return False
     n_chars = sum(len(message.content) for message in conversation.messages)
     return not bounds.max_chars or n_chars <= bounds.max_chars
 
 
-def _refuse_if_set(n_tokens: int, bounds: Bounds, param: str) -> None:
+def _refuse_if_set(n_tokens: int, bounds: PromptBounds, param: str) -> None:
     if bounds.on_overflow == "refuse":
         raise _too_long(n_tokens, bounds, param)
 
 
-def _too_long(n_tokens: int, bounds: Bounds, param: str) -> ContextLengthExceeded:
+def _too_long(n_tokens: int, bounds: PromptBounds, param: str) -> ContextLengthExceeded:
     return ContextLengthExceeded(
         f"the input has {n_tokens} tokens; at most {bounds.max_tokens} fit"
         + (f": {bounds.why}" if bounds.why else ""),

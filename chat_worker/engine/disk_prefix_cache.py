@@ -47,7 +47,7 @@ class _Record(Struct):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredPrefix:
     """One prefix on disk."""
 
     path: Path
@@ -55,7 +55,7 @@ class Kept:
     tokens: list[int]
 
 
-class KeptPrefixes:
+class DiskPrefixCache:
     """
     Args:
         folder: of all models.
@@ -68,7 +68,7 @@ class KeptPrefixes:
         self._folder = folder
         self._own = folder / _hash(identity)
         self._max_bytes = max_bytes
-        self._known: list[Kept] = []
+        self._known: list[StoredPrefix] = []
         try:
             self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
             for part in self._own.glob(f"*{PART}"):
@@ -78,7 +78,9 @@ class KeptPrefixes:
         except OSError as error:
             _complain(error)
 
-    def longest(self, tokens: list[int], salt: str, *, whole: bool) -> tuple[Kept | None, int]:
+    def longest(
+        self, tokens: list[int], salt: str, *, whole: bool
+    ) -> tuple[StoredPrefix | None, int]:
         """The file that shares most of `tokens`, and how many.
 
         Args:
@@ -92,7 +94,7 @@ class KeptPrefixes:
                 best, n_best = kept, n_common
         return best, n_best
 
-    def load(self, kept: Kept, slot: int) -> bool:
+    def load(self, kept: StoredPrefix, slot: int) -> bool:
         """Fill an empty slot from a file; False: the file was bad and is gone."""
         try:
             record = _record(kept.path)
@@ -134,7 +136,7 @@ class KeptPrefixes:
             if not self._files.save(slot, tokens, part):
                 return
             record = msgspec.msgpack.encode(
-                _Record(salt, tokens, _digest(Kept(part, salt, tokens), 0))
+                _Record(salt, tokens, _digest(StoredPrefix(part, salt, tokens), 0))
             )
             with part.open("ab") as file:
                 file.write(record + len(record).to_bytes(4, "little") + MAGIC)
@@ -146,16 +148,16 @@ class KeptPrefixes:
             n_lost = len(kept.tokens) - common_prefix(kept.tokens, tokens)
             if kept.salt == salt and n_lost <= MAX_LOST_TOKENS:
                 self._forget(kept)
-        self._known.append(Kept(path, salt, list(tokens)))
+        self._known.append(StoredPrefix(path, salt, list(tokens)))
 
     def _learn(self, path: Path) -> None:
         record = _record(path)
         if record is None:
             path.unlink(missing_ok=True)
         else:
-            self._known.append(Kept(path, record.salt, record.tokens))
+            self._known.append(StoredPrefix(path, record.salt, record.tokens))
 
-    def _forget(self, kept: Kept) -> None:
+    def _forget(self, kept: StoredPrefix) -> None:
         self._known.remove(kept)
         with suppress(OSError):
             kept.path.unlink(missing_ok=True)
@@ -179,7 +181,7 @@ def _bytes(tokens: list[int]) -> bytes:
     return b"".join(token.to_bytes(4, "little") for token in tokens)
 
 
-def _digest(kept: Kept, n_left_out: int) -> bytes:
+def _digest(kept: StoredPrefix, n_left_out: int) -> bytes:
     """Of the file but for its last bytes, and of what it is kept under."""
     digest = hashlib.blake2b(kept.salt.encode() + _bytes(kept.tokens), digest_size=16)
     n_left = kept.path.stat().st_size - n_left_out

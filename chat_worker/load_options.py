@@ -11,9 +11,9 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from chat_worker.backends.sizes import n_cells
-from chat_worker.messages import LoadSpec, spec_decoder
-from chat_worker.need import need
-from chat_worker.service import ModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.memory_estimate import memory_need
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -21,7 +21,7 @@ from worker_runtime.lifecycle.load_options import LoadOption, single_option
 
 LEAST_CONTEXT = 1024
 LEAST_MICRO_BATCH = 128
-MAX_RUNGS = 12
+MAX_OPTIONS = 12
 # Of these for smaller files, where there are any.
 MAX_FALLBACKS = 6
 BACKENDS = ("llama.cpp", "transformers")
@@ -31,31 +31,31 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class ChatLadder:
-    def __init__(self, scan: ModelScan, settings: ChatSettings) -> None:
+class ChatLoadOptions:
+    def __init__(self, scan: ChatModelScan, settings: ChatSettings) -> None:
         self._scan = scan
         self._settings = settings
 
     def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
             return single_option(entry)
-        wanted, *smaller = self._ways(entry)
+        wanted, *smaller = self._specs(entry)
         if not self._settings.load_ladder:
-            return (_rung(entry, wanted, wanted),)
+            return (_option(entry, wanted, wanted),)
         instead = [
             option for other in self._fallbacks(entry) for option in self._instead(entry, other)
         ]
         instead = _spread(instead, MAX_FALLBACKS)
-        own = _spread([wanted, *smaller], MAX_RUNGS - len(instead))
-        return [*(_rung(entry, spec, wanted) for spec in own), *instead]
+        own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
+        return [*(_option(entry, spec, wanted) for spec in own), *instead]
 
-    def _ways(self, entry: ModelEntry) -> list[LoadSpec]:
+    def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
         """The wanted one, then each with one thing less."""
         wanted = spec_decoder.decode(entry.load_spec)
-        ways = [wanted, *_smaller(wanted, entry.context_length)]
+        specs = [wanted, *_smaller(wanted, entry.context_length)]
         if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
-            ways.append(replace(ways[-1], kv_type="q8_0"))
-        return ways
+            specs.append(replace(specs[-1], kv_type="q8_0"))
+        return specs
 
     def _fallbacks(self, entry: ModelEntry) -> list[ModelEntry]:
         """What may serve in its place: for the default model those that were named, then smaller
@@ -87,9 +87,9 @@ class ChatLadder:
 
     def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[LoadOption]:
         """As it would be loaded itself, and as small as it gets."""
-        wanted, *smaller = self._ways(other)
+        wanted, *smaller = self._specs(other)
         said = f"served by {self._described(entry, other)}"
-        return [_rung(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+        return [_option(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
 
     def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
         if other.id == entry.id:
@@ -110,7 +110,7 @@ def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
         spec = replace(spec, n_cells=cells)
         yield spec
     for shorter in _halved(n_ctx, LEAST_CONTEXT):
-        why = f"the model was loaded with a {_said_context(shorter, n_ctx)}, for lack of memory"
+        why = f"the model was loaded with a {_context_text(shorter, n_ctx)}, for lack of memory"
         spec = replace(spec, n_ctx=shorter, n_cells=shorter, why_short=why)
         yield spec
 
@@ -121,15 +121,15 @@ def _halved(number: int, least: int) -> Iterator[int]:
         yield number
 
 
-def _rung(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
+def _option(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
     reduced = replace(entry, load_spec=protocol.raw(spec))
     said = tuple(_reductions(spec, wanted, entry.context_length))
-    return LoadOption(reduced, need(spec), (*served, *said))
+    return LoadOption(reduced, memory_need(spec), (*served, *said))
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
     if spec.n_ctx < n_ctx:
-        yield _said_context(spec.n_ctx, n_ctx)
+        yield _context_text(spec.n_ctx, n_ctx)
     cells, wanted_cells = n_cells(spec, min(spec.n_ctx, n_ctx)), n_cells(wanted, n_ctx)
     if cells < wanted_cells:
         yield f"KV cache of {cells:,} tokens instead of {wanted_cells:,}"
@@ -139,7 +139,7 @@ def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
         yield f"{spec.n_ubatch} tokens computed at a time instead of {wanted.n_ubatch}"
 
 
-def _said_context(n_ctx: int, wanted: int) -> str:
+def _context_text(n_ctx: int, wanted: int) -> str:
     return f"context of {n_ctx:,} tokens instead of {wanted:,}"
 
 
