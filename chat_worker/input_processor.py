@@ -8,8 +8,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.prompt_lookup import PromptLookup
 from chat_worker.engine.runner import Limits
-from chat_worker.engine.sampling import Sampler, SamplingParams
-from chat_worker.engine.sampling import TokenConstraint as TokenConstraint
+from chat_worker.engine.sampling import Sampler, SamplingParams, TokenConstraint
 from chat_worker.engine.sequence import Sequence
 from chat_worker.pipe_messages import (
     ConstraintSpec,

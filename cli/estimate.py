@@ -17,7 +17,7 @@ from chat_worker.memory_estimate import memory_need as chat_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
 from cli.fits import chat_ladder, embed_ladder, room_of
-from embed_worker.service import ModelScan as EmbedScan
+from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.lifecycle.load_options import LoadOption

@@ -8,8 +8,8 @@ from chat_worker import discovery as chat
 from chat_worker.expansion import with_expansion_factors
 from chat_worker.load_options import ChatLoadOptions
 from chat_worker.settings import ChatSettings
-from embed_worker import need as embed_need
-from embed_worker import service as embed
+from embed_worker import discovery as embed
+from embed_worker import memory_estimate as embed_need
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import Scan
 from worker_runtime.lifecycle.calibration import FILE, Calibration
@@ -47,7 +47,7 @@ class Fit:
 
 def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
     """Every model of the stack, as if no other was loaded."""
-    chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.ModelScan(embed_settings)
+    chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
     chats, embeds = chat_ladder(chat_scan, chat_settings), embed_ladder(embed_settings)
     return [
         *_fits(chat_scan(), chats, room_of(chat_settings.policy(), machine)),

@@ -14,15 +14,15 @@ from pathlib import Path
 from msgspec import Raw
 
 from common.errors import BackendLoadFailed
-from embed_worker.encoders.converted import NotConvertible
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.conversion_cache import NotConvertible
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.cache import Cache, VectorCache
 from embed_worker.engine.call import FLOAT_BYTES, TOKEN_TYPE, Row
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
-from embed_worker.intake import Intake
-from embed_worker.messages import Facts, LoadSpec, spec_decoder
+from embed_worker.pipe_messages import Facts, LoadSpec, spec_decoder
+from embed_worker.request_handler import RequestHandler
 from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
 
@@ -37,7 +37,7 @@ class EncoderProcess:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._queue: Queue | None = None
-        self._intake: Intake | None = None
+        self._request_handler: RequestHandler | None = None
         self._close: Callable[[], None] = lambda: None
 
     def load(self, spec: Raw) -> Facts:
@@ -56,7 +56,10 @@ class EncoderProcess:
             max_inputs=wanted.max_queued_inputs,
             cache=cache,
         )
-        self._queue, self._intake = queue, Intake(model, wanted, queue, cache, self._outbox)
+        self._queue, self._request_handler = (
+            queue,
+            RequestHandler(model, wanted, queue, cache, self._outbox),
+        )
         threading.Thread(target=self._run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=model.backend,
@@ -72,8 +75,8 @@ class EncoderProcess:
         )
 
     def submit(self, call_id: int, body: Raw) -> None:
-        assert self._intake is not None
-        self._intake.submit(call_id, body)
+        assert self._request_handler is not None
+        self._request_handler.submit(call_id, body)
 
     def cancel(self, call_id: int) -> None:
         if self._queue is not None:
@@ -86,7 +89,7 @@ class EncoderProcess:
     def close(self) -> None:
         self._close()
 
-    def _run(self, queue: Queue, model: LoadedModel) -> None:
+    def _run(self, queue: Queue, model: LoadedEncoder) -> None:
         try:
             run_engine(queue, model.runner, together=self._outbox.together)
         except Exception:
@@ -96,7 +99,7 @@ class EncoderProcess:
             sys.stderr.flush()
             os._exit(ENGINE_DIED)
 
-    def _cache(self, wanted: LoadSpec, model: LoadedModel) -> Cache:
+    def _cache(self, wanted: LoadSpec, model: LoadedEncoder) -> Cache:
         memory = VectorCache(wanted.cache_bytes, wanted.cache_ttl_s)
         if not wanted.cache_dir:
             return memory
@@ -113,7 +116,7 @@ class EncoderProcess:
         return TwoTierCache(memory, disk)
 
 
-def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     """Each library is imported only where it is used: it takes seconds and much memory."""
     match wanted.backend:
         case "openvino":
@@ -129,7 +132,7 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import openvino
 
     try:
@@ -153,7 +156,7 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     return model
 
 
-def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import torch
 
     return torch.load(
@@ -164,7 +167,7 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import llama_cpp
 
     return llama_cpp.load(
@@ -176,7 +179,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import cross_encoder
 
     return cross_encoder.load(
@@ -187,7 +190,7 @@ def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _warm_up(model: LoadedModel) -> None:
+def _warm_up(model: LoadedEncoder) -> None:
     """Run the model once, so that the first request does not pay for its first run."""
     try:
         model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])

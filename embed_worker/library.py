@@ -5,7 +5,7 @@ import importlib.util
 import shutil
 import sys
 
-from embed_worker.encoders.converted import VERSION
+from embed_worker.encoders.conversion_cache import VERSION
 from embed_worker.settings import EmbedSettings
 
 TORCH = "sentence-transformers"

@@ -3,7 +3,7 @@
 import math
 
 from common.errors import InvalidRequest
-from embed_worker import messages as m
+from embed_worker import pipe_messages as m
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 from protos.y26hkx.v1 import embed_pb2 as pb
 from worker_runtime.lifecycle.leases import Lease

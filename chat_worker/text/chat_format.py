@@ -9,7 +9,7 @@ import msgspec
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import answer_schema
 from chat_worker.constraints.thinking import ThinkingFirst
-from chat_worker.engine.sampling import TokenConstraint as TokenConstraint
+from chat_worker.engine.sampling import TokenConstraint
 from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Message, Tool
 from chat_worker.text import reasoning
 from chat_worker.text.reply import ReplyFormat, schema_of

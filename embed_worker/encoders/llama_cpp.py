@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from common.errors import BackendLoadFailed
 from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
-from embed_worker.messages import MAX_LLAMA_TOKENS
+from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
@@ -33,7 +33,7 @@ def load(
     max_rows: int,
     n_threads: int,
     on_progress: Callable[[float, str], None],
-) -> LoadedModel:
+) -> LoadedEncoder:
     """
     Raises:
         BackendLoadFailed: llama-cpp-python is missing, or the file is none that it can embed with.
@@ -50,8 +50,8 @@ def load(
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
     context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
-    return LoadedModel(
-        runner=LlamaRunner(native, model, context),
+    return LoadedEncoder(
+        runner=LlamaEncoder(native, model, context),
         tokens=LlamaTokenization(native, model, max_tokens=max_tokens),
         prompts=Prompts({}),
         device="cpu",
@@ -60,7 +60,7 @@ def load(
     )
 
 
-class LlamaRunner:
+class LlamaEncoder:
     """Each text of a batch is a sequence of its own; nothing is padded."""
 
     def __init__(self, native: Any, model: Any, context: Any) -> None:
@@ -69,7 +69,7 @@ class LlamaRunner:
         self._memory = native.llama_get_memory(context)
         self._n_tokens = int(native.llama_n_batch(context))
         self._n_rows = int(native.llama_n_seq_max(context))
-        self._batch = _Batch(native, self._n_tokens)
+        self._batch = _NativeBatch(native, self._n_tokens)
         self.dimension = int(native.llama_model_n_embd_out(model))
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
@@ -112,7 +112,7 @@ class LlamaRunner:
         return np.ctypeslib.as_array(pointer, (self.dimension,)).astype("<f4")
 
 
-class _Batch:
+class _NativeBatch:
     """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
 
     def __init__(self, native: Any, capacity: int) -> None:

@@ -18,7 +18,7 @@ from transformers import (
 
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.converted import read_record
+from embed_worker.encoders.conversion_cache import read_record
 
 DIMENSION = 64
 WINDOW = 16

@@ -11,9 +11,9 @@ import pytest_asyncio
 from numpy.typing import NDArray
 
 from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
-from embed_worker import messages as m
+from embed_worker import pipe_messages as m
+from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import OPENVINO, TORCH
-from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)
 def built_in(**chosen: object) -> ModelEntry:
     fields = {"models_dir": "no-such-folder", "cache_enabled": False, "backend": TORCH} | chosen
     settings = EmbedSettings(_env_file=None, **fields)  # type: ignore[arg-type]
-    (entry,) = ModelScan(settings)().entries
+    (entry,) = EmbedModelScan(settings)().entries
     return entry
 
 

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from common.errors import InvalidRequest, ModelNotFound
-from embed_worker import messages as m
-from embed_worker.choice import Choice
+from embed_worker import pipe_messages as m
+from embed_worker.encoder_choice import EncoderChoice
 from embed_worker.library import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -52,7 +52,7 @@ CATALOG = catalog(entry("one"), entry("judge", CROSS_ENCODER))
 class Engine:
     """Keeps the request, gives the prepared answer."""
 
-    def __init__(self, answer: m.Event) -> None:
+    def __init__(self, answer: m.EncoderEvent) -> None:
         self.asked: list[msgspec.Struct] = []
         self._answer = answer
 
@@ -98,11 +98,11 @@ VECTORS = m.Vectors(
 )
 
 
-def servicer(answer: m.Event = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
+def servicer(answer: m.EncoderEvent = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
     engine = Engine(answer)
     models = LoadedModels(engine)
-    choice = Choice(CATALOG, fallback_to_default=False)
-    made = EmbedServicer(cast(Models, models), choice, InflightRpcs(), max_inputs=2)
+    encoder_choice = EncoderChoice(CATALOG, fallback_to_default=False)
+    made = EmbedServicer(cast(Models, models), encoder_choice, InflightRpcs(), max_inputs=2)
     return made, models, engine
 
 
@@ -231,11 +231,11 @@ async def test_a_cross_encoder_makes_no_vectors() -> None:
 
 
 def test_an_unknown_model_may_mean_the_default_as_in_the_earlier_server() -> None:
-    choice = Choice(CATALOG, fallback_to_default=True)
-    assert (choice.embedder("nope"), choice.reranker("nope")) == ("one", "judge")
+    encoder_choice = EncoderChoice(CATALOG, fallback_to_default=True)
+    assert (encoder_choice.embedder("nope"), encoder_choice.reranker("nope")) == ("one", "judge")
 
 
 def test_without_a_cross_encoder_the_default_embedding_model_ranks() -> None:
     broken = msgspec.structs.replace(entry("judge", CROSS_ENCODER), broken="no weights")
-    choice = Choice(catalog(broken, entry("one")), fallback_to_default=False)
-    assert choice.reranker("") == "one"
+    encoder_choice = EncoderChoice(catalog(broken, entry("one")), fallback_to_default=False)
+    assert encoder_choice.reranker("") == "one"

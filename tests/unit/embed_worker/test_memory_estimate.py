@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from embed_worker import messages as m
+from embed_worker import pipe_messages as m
+from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
-from embed_worker.need import MIB, load_options
-from embed_worker.service import ModelScan
+from embed_worker.memory_estimate import MIB, load_options
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.client import ProcessLauncher
@@ -20,7 +20,7 @@ TEXTS: list[str | list[int]] = ["word " * n for n in (1, 2, 4, 8, 16, 32, 64, 12
 
 def entry_at(path: Path, **chosen: object) -> ModelEntry:
     settings = EmbedSettings(_env_file=None, **chosen)  # type: ignore[arg-type]
-    entry = ModelScan(settings).entry_at(path)
+    entry = EmbedModelScan(settings).entry_at(path)
     assert entry is not None
     return entry
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_worker.encoders.converted import Record
+from embed_worker.encoders.conversion_cache import Record
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 # Kernels are kept for each shape: fewer shapes, less memory. Up to `FEW_TOKENS`, where a token less
@@ -20,15 +20,15 @@ LENGTH_MULTIPLES = (4, 16)
 Array = NDArray[np.int32]
 
 
-class Layout(Protocol):
+class BatchInputs(Protocol):
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
         """The model's inputs in their order."""
 
 
-def layout_of(record: Record) -> Layout:
+def batch_inputs(record: Record) -> BatchInputs:
     if record.unpadded:
-        return Unpadded(record.pad_id, record.first_position, record.pools_prompt)
-    return Padded(record.pad_id, record.pads_left, record.pools_prompt)
+        return UnpaddedInputs(record.pad_id, record.first_position, record.pools_prompt)
+    return PaddedInputs(record.pad_id, record.pads_left, record.pools_prompt)
 
 
 def any_row(n_tokens: int) -> Row:
@@ -36,7 +36,7 @@ def any_row(n_tokens: int) -> Row:
     return Row(array(TOKEN_TYPE, [1]) * n_tokens)
 
 
-class Padded(msgspec.Struct, frozen=True):
+class PaddedInputs(msgspec.Struct, frozen=True):
     """Rectangles as wide as the longest row."""
 
     pad_id: int
@@ -61,7 +61,7 @@ class Padded(msgspec.Struct, frozen=True):
         return [ids, mask, pooled]
 
 
-class Unpadded(msgspec.Struct, frozen=True):
+class UnpaddedInputs(msgspec.Struct, frozen=True):
     """Rows end to end, and how they are taken apart for attention."""
 
     pad_id: int

@@ -90,7 +90,7 @@ class Tokenize(Struct, tag="tokenize"):
     with_pieces: bool = False
 
 
-Request = Embed | Score | Tokenize
+EncoderRequest = Embed | Score | Tokenize
 
 # Events.
 
@@ -121,9 +121,9 @@ class TokenLists(Struct, tag="tokens"):
     pieces: list[list[str]] = []  # as the vocabulary spells them, where they were asked for
 
 
-Event = Vectors | Scores | TokenLists
+EncoderEvent = Vectors | Scores | TokenLists
 
-request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+request_decoder: msgspec.msgpack.Decoder[EncoderRequest] = msgspec.msgpack.Decoder(EncoderRequest)
+event_decoder: msgspec.msgpack.Decoder[EncoderEvent] = msgspec.msgpack.Decoder(EncoderEvent)
 spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
 facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)

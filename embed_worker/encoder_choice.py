@@ -7,7 +7,7 @@ from embed_worker.library import CROSS_ENCODER
 from worker_runtime.catalog import Catalog, ModelEntry
 
 
-class Choice:
+class EncoderChoice:
     """
     Args:
         fallback_to_default: also for unknown names, as the earlier server did.

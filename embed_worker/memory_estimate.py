@@ -5,7 +5,7 @@ weights and of its vector cache. Constants were measured, and a test compares th
 from msgspec.structs import replace
 
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
-from embed_worker.messages import LoadSpec, spec_decoder
+from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
@@ -26,10 +26,10 @@ BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_E
 def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
     """The one way to load an embedding model: what it could give up is not worth having."""
     spec = spec_decoder.decode(entry.load_spec)
-    return (LoadOption(entry, need(spec, entry.size_bytes)),)
+    return (LoadOption(entry, memory_need(spec, entry.size_bytes)),)
 
 
-def need(spec: LoadSpec, size_bytes: int) -> Need:
+def memory_need(spec: LoadSpec, size_bytes: int) -> Need:
     """
     Args:
         size_bytes: of the weights on disk.

@@ -3,17 +3,17 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from embed_worker.engine.entry import Entry, State
+from embed_worker.engine.pending_row import PendingRow, RowState
 
 
-class Lane:
+class PriorityQueue:
     """Calls take turns, a micro-batch each, so that one big call does not hold up the next."""
 
     def __init__(self) -> None:
         # Each call's entries, longest first: neighbours pad each other little.
-        self._calls: deque[deque[Entry]] = deque()
+        self._calls: deque[deque[PendingRow]] = deque()
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Iterable[PendingRow]) -> None:
         """Add what one call waits for."""
         self._calls.append(deque(sorted(entries, key=lambda e: e.n_tokens, reverse=True)))
 
@@ -21,9 +21,9 @@ class Lane:
         self._forget_gone()
         return bool(self._calls)
 
-    def window(self, max_tokens: int) -> list[Entry]:
+    def window(self, max_tokens: int) -> list[PendingRow]:
         """The entries whose turn comes first, about `max_tokens` of them, at least one."""
-        found: list[Entry] = []
+        found: list[PendingRow] = []
         n_tokens = 0
         for entry in self._waiting():
             found.append(entry)
@@ -36,15 +36,15 @@ class Lane:
         """Let the next call go first, after entries of the first one were taken."""
         self._calls.rotate(-1)
 
-    def _waiting(self) -> Iterator[Entry]:
+    def _waiting(self) -> Iterator[PendingRow]:
         self._forget_gone()
         for entries in self._calls:
-            yield from (entry for entry in entries if entry.state is State.WAITING)
+            yield from (entry for entry in entries if entry.state is RowState.WAITING)
 
     def _forget_gone(self) -> None:
         while self._calls:
             entries = self._calls[0]
-            while entries and entries[0].state is not State.WAITING:
+            while entries and entries[0].state is not RowState.WAITING:
                 entries.popleft()
             if entries:
                 return

@@ -9,15 +9,15 @@ from typing import cast
 from msgspec import Raw
 
 from common.errors import InvalidRequest, ServingError, UnsupportedParameter
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.tokens import Tokenized
 from embed_worker.engine.cache import Cache
-from embed_worker.engine.call import Call, Row
+from embed_worker.engine.call import EncodeCall, Row
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
-from embed_worker.messages import (
+from embed_worker.pipe_messages import (
     Embed,
-    Event,
+    EncoderEvent,
     LoadSpec,
     Score,
     Scores,
@@ -30,9 +30,9 @@ from embed_worker.messages import (
 from worker_runtime.engine_process.host import Outbox
 
 
-class Intake:
+class RequestHandler:
     def __init__(
-        self, model: LoadedModel, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
+        self, model: LoadedEncoder, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
     ) -> None:
         self._model = model
         self._spec = spec
@@ -68,7 +68,7 @@ class Intake:
             max_tokens=request.max_tokens,
         )
 
-        def vectors(call: Call) -> Vectors:
+        def vectors(call: EncodeCall) -> Vectors:
             whole = keep == call.dimension
             return Vectors(
                 # Written from where it lies: msgspec takes any buffer.
@@ -97,7 +97,7 @@ class Intake:
         )
         is_raw = request.raw_scores or self._model.activation == "identity"
 
-        def scores(call: Call) -> Scores:
+        def scores(call: EncodeCall) -> Scores:
             values = numbers(call.vectors) if is_raw else sigmoids(call.vectors)
             return Scores(
                 scores=values,
@@ -124,7 +124,7 @@ class Intake:
             request.max_document_tokens,
         )
 
-        def scores(call: Call) -> Scores:
+        def scores(call: EncodeCall) -> Scores:
             return Scores(
                 scores=cosines(call.vectors, call.dimension, n_queries),
                 method="cosine",
@@ -142,8 +142,10 @@ class Intake:
         pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
         self._outbox.answer(call_id, TokenLists(ids, pieces))
 
-    def _begin(self, call_id: int, rows: list[Row], event: Callable[[Call], Event]) -> None:
-        call = Call(
+    def _begin(
+        self, call_id: int, rows: list[Row], event: Callable[[EncodeCall], EncoderEvent]
+    ) -> None:
+        call = EncodeCall(
             call_id,
             rows,
             self._model.runner.dimension,

@@ -22,7 +22,7 @@ class NotUnpaddable(ValueError):
     """The model has to be traced in its padded form; the text says why."""
 
 
-class Form(torch.nn.Module):
+class TracedModel(torch.nn.Module):
     """What both forms have: the model's steps, the transformer first."""
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
@@ -46,7 +46,7 @@ class Form(torch.nn.Module):
         return features["sentence_embedding"]
 
 
-class PaddedForm(Form):
+class PaddedModel(TracedModel):
     """Of ids, mask and a mask of what is pooled, all of shape (rows, longest row)."""
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
@@ -54,7 +54,7 @@ class PaddedForm(Form):
         return self.vectors(self.embeddings(ids, attention_mask=mask), pooled)
 
 
-class UnpaddedForm(Form):
+class UnpaddedModel(TracedModel):
     """Of what `layouts.Unpadded` makes of the rows.
 
     Raises:

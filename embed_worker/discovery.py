@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from embed_worker import library
-from embed_worker.messages import MAX_LLAMA_TOKENS
+from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
@@ -34,7 +34,7 @@ POOLING_TYPES = (1, 2, 3)
 FileState = tuple[tuple[str, int, int], ...]
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class _Inspected(msgspec.Struct, frozen=True):
     """What the headers and small files of an unchanged model said."""
 
     context_length: int = 0
@@ -43,13 +43,13 @@ class _Seen(msgspec.Struct, frozen=True):
     broken: str = ""
 
 
-class ModelScan:
+class EmbedModelScan:
     """Finds the models; unchanged ones are read once."""
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
         self._backend = library.backend(settings)
-        self._seen: dict[tuple[Path, FileState], _Seen] = {}
+        self._seen: dict[tuple[Path, FileState], _Inspected] = {}
 
     def __call__(self) -> Scan:
         entries: dict[str, ModelEntry] = {}
@@ -159,19 +159,19 @@ def _is_model(folder: Path) -> bool:
     return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
 
 
-def _look(model: Path) -> _Seen:
+def _look(model: Path) -> _Inspected:
     try:
         if not model.is_dir():
             return _look_at_gguf(model)
         if is_cross_encoder_folder(model):
             found = read_cross_encoder(model)
-            return _Seen(found.context_length, found.weights.size_bytes)
+            return _Inspected(found.context_length, found.weights.size_bytes)
         return _look_at_folder(model)
     except (InvalidModelFile, OSError) as error:
-        return _Seen(broken=str(error))
+        return _Inspected(broken=str(error))
 
 
-def _look_at_folder(folder: Path) -> _Seen:
+def _look_at_folder(folder: Path) -> _Inspected:
     found = read_sentence_encoder(folder)
     beside = tuple(sorted(folder.glob("*_*/model.safetensors")))
     for path in beside:
@@ -180,13 +180,13 @@ def _look_at_folder(folder: Path) -> _Seen:
         if not path.with_name("model.safetensors").is_file():
             raise InvalidModelFile(f"{path.parent.name} has pickled weights: convert them")
     size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return _Seen(found.context_length, size_bytes, found.truncate_dim)
+    return _Inspected(found.context_length, size_bytes, found.truncate_dim)
 
 
-def _look_at_gguf(first: Path) -> _Seen:
+def _look_at_gguf(first: Path) -> _Inspected:
     shards = gguf_shards(first)
     header, *_ = [read_gguf_header(shard) for shard in shards]
     if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
         raise InvalidModelFile("it does not say how the vectors of its tokens become one")
     context_length = min(header.context_length, MAX_LLAMA_TOKENS)
-    return _Seen(context_length, file_weights(shards).size_bytes)
+    return _Inspected(context_length, file_weights(shards).size_bytes)

@@ -5,7 +5,7 @@ from array import array
 import numpy as np
 import pytest
 
-from embed_worker.encoders.layouts import Layout, Padded, Unpadded
+from embed_worker.encoders.batch_inputs import BatchInputs, PaddedInputs, UnpaddedInputs
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 PAD = 9
@@ -17,8 +17,8 @@ def rows(*lengths: int, n_prompt: int = 0) -> list[Row]:
 
 def test_rows_end_to_end_can_be_taken_apart_and_put_together_again() -> None:
     given = rows(5, 1, 3)
-    layout = Unpadded(pad_id=PAD, first_position=2, pools_prompt=True)
-    ids, positions, tokens, places, mask, pooled = layout.arrays(given)
+    inputs = UnpaddedInputs(pad_id=PAD, first_position=2, pools_prompt=True)
+    ids, positions, tokens, places, mask, pooled = inputs.arrays(given)
     assert ids.tolist() == [1, 2, 3, 4, 5, 1, 1, 2, 3, *[PAD] * 3]
     assert positions[:9].tolist() == [2, 3, 4, 5, 6, 2, 2, 3, 4]
     apart = np.where(mask, ids[tokens], 0)
@@ -28,26 +28,26 @@ def test_rows_end_to_end_can_be_taken_apart_and_put_together_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "layout",
+    "inputs",
     [
-        Padded(pad_id=PAD, pads_left=False, pools_prompt=False),
-        Unpadded(pad_id=PAD, first_position=0, pools_prompt=False),
+        PaddedInputs(pad_id=PAD, pads_left=False, pools_prompt=False),
+        UnpaddedInputs(pad_id=PAD, first_position=0, pools_prompt=False),
     ],
 )
-def test_a_prompt_is_left_out_of_what_is_pooled(layout: Layout) -> None:
-    *_, mask, pooled = layout.arrays([*rows(4, n_prompt=3), *rows(2)])
+def test_a_prompt_is_left_out_of_what_is_pooled(inputs: BatchInputs) -> None:
+    *_, mask, pooled = inputs.arrays([*rows(4, n_prompt=3), *rows(2)])
     assert (mask - pooled).tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
 
 
 def test_padding_may_be_on_the_left() -> None:
-    layout = Padded(pad_id=PAD, pads_left=True, pools_prompt=True)
-    ids, mask, _ = layout.arrays(rows(2, 4))
+    inputs = PaddedInputs(pad_id=PAD, pads_left=True, pools_prompt=True)
+    ids, mask, _ = inputs.arrays(rows(2, 4))
     assert ids.tolist() == [[PAD, PAD, 1, 2], [1, 2, 3, 4]]
     assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
 
 
 def test_what_is_kept_of_a_length_is_not_what_another_batch_gets() -> None:
-    layout = Unpadded(pad_id=PAD, first_position=0, pools_prompt=False)
-    first = layout.arrays(rows(6, n_prompt=2))
-    assert layout.arrays(rows(6, n_prompt=2))[1:] == first[1:], "it is kept"
-    assert not np.array_equal(layout.arrays(rows(6))[-1], first[-1])
+    inputs = UnpaddedInputs(pad_id=PAD, first_position=0, pools_prompt=False)
+    first = inputs.arrays(rows(6, n_prompt=2))
+    assert inputs.arrays(rows(6, n_prompt=2))[1:] == first[1:], "it is kept"
+    assert not np.array_equal(inputs.arrays(rows(6))[-1], first[-1])
