@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from cli.risks import has_keys, risks
 from cli.settings import StackSettings, is_on
+from cli.startup_warnings import has_keys, startup_warnings
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.profile import ChosenSetting, size_of
 
@@ -33,7 +33,7 @@ def summary(
         yield f"chat workers     {settings.chat_workers or 'none'} (CHAT_WORKERS is set)"
     if settings.embed_workers is not None:
         yield f"embed workers    {settings.embed_workers or 'none'} (EMBED_WORKERS is set)"
-    for risk in risks(settings, machine):
+    for risk in startup_warnings(settings, machine):
         yield f"risk             {risk}"
     yield f"docs             {DOCS}"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.risks import risks
 from cli.serve import stages
 from cli.settings import SettingsError, StackSettings
+from cli.startup_warnings import startup_warnings
 from cli.summary import summary
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.profile import choose
@@ -21,7 +21,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(options: dict[str, str], found: Machine, system: str = "linux") -> str:
-    return "\n".join(map(str, risks(StackSettings.read(options), found, system)))
+    return "\n".join(map(str, startup_warnings(StackSettings.read(options), found, system)))
 
 
 def summed_up(options: dict[str, str], machine: Machine) -> list[str]:

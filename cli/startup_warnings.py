@@ -1,6 +1,6 @@
 """What may go wrong with these settings on this machine, each with the way out.
 
-Cheap: told from settings and machine alone, whenever the stack starts. `cli/findings.py` has those
+Cheap: told from settings and machine alone, whenever the stack starts. `cli/doctor_checks.py` has those
 that only the doctor looks for.
 """
 
@@ -21,7 +21,7 @@ LONG_INPUT_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Risk:
+class StartupWarning:
     """
     Args:
         id: stays the same, for scripts.
@@ -37,7 +37,9 @@ class Risk:
         return f"{self.message}; {self.way_out}"
 
 
-def risks(settings: StackSettings, machine: Machine, system: str = sys.platform) -> Iterator[Risk]:
+def startup_warnings(
+    settings: StackSettings, machine: Machine, system: str = sys.platform
+) -> Iterator[StartupWarning]:
     """All that settings and machine tell."""
     yield from _exposure(settings)
     yield from _swap(machine, system)
@@ -52,9 +54,9 @@ def has_keys(settings: StackSettings) -> bool:
     return any(settings.values.get(name) for name in ("API_KEYS", "API_KEY", "API_KEYS_FILE"))
 
 
-def _exposure(settings: StackSettings) -> Iterator[Risk]:
+def _exposure(settings: StackSettings) -> Iterator[StartupWarning]:
     if not is_loopback(settings.host) and not has_keys(settings):
-        yield Risk(
+        yield StartupWarning(
             "exposed_without_keys",
             "failure",
             f"{settings.host} can be reached from other machines, and no API keys are set: the "
@@ -63,10 +65,10 @@ def _exposure(settings: StackSettings) -> Iterator[Risk]:
         )
 
 
-def _swap(machine: Machine, system: str) -> Iterator[Risk]:
+def _swap(machine: Machine, system: str) -> Iterator[StartupWarning]:
     windows = system == "win32"
     if machine.swap_bytes == 0:
-        yield Risk(
+        yield StartupWarning(
             "no_swap",
             "warning" if windows else "info",
             f"no {'page file' if windows else 'swap'}: a model that outgrows free memory is ended, "
@@ -74,7 +76,7 @@ def _swap(machine: Machine, system: str) -> Iterator[Risk]:
             "docs/faq.md tells how to add some",
         )
     elif windows and machine.swap_bytes is not None and machine.swap_bytes < PAGE_FILE_BYTES:
-        yield Risk(
+        yield StartupWarning(
             "small_page_file",
             "warning",
             f"page file of {machine.swap_bytes / GIB:.1f} GiB: loading may fail with error 1455",
@@ -82,9 +84,9 @@ def _swap(machine: Machine, system: str) -> Iterator[Risk]:
         )
 
 
-def _memory(machine: Machine) -> Iterator[Risk]:
+def _memory(machine: Machine) -> Iterator[StartupWarning]:
     if machine.overcommit == STRICT:
-        yield Risk(
+        yield StartupWarning(
             "strict_overcommit",
             "warning",
             "vm.overcommit_memory is 2: loads are refused that would fit, as programs reserve "
@@ -93,7 +95,7 @@ def _memory(machine: Machine) -> Iterator[Risk]:
         )
     limit, total = machine.limit_bytes, machine.total_bytes
     if limit is not None and total is not None and limit < total:
-        yield Risk(
+        yield StartupWarning(
             "container_limit",
             "info",
             f"a container or group limits memory to {limit / GIB:.1f} of {total / GIB:.1f} GiB",
@@ -101,17 +103,17 @@ def _memory(machine: Machine) -> Iterator[Risk]:
         )
 
 
-def _settings(settings: StackSettings) -> Iterator[Risk]:
+def _settings(settings: StackSettings) -> Iterator[StartupWarning]:
     value = settings.values.get
     if not is_on(value("MODEL_UNLOAD_ENABLED", "1")):
-        yield Risk(
+        yield StartupWarning(
             "never_unloads",
             "warning",
             "MODEL_UNLOAD_ENABLED is off: a loaded model keeps its memory until it is unloaded",
             "POST /v1/models/unload gives it back",
         )
     if is_on(value("COMPILE_MODEL", "0")):
-        yield Risk(
+        yield StartupWarning(
             "compiles",
             "warning",
             "COMPILE_MODEL is on: loading takes minutes and more memory",
@@ -119,10 +121,10 @@ def _settings(settings: StackSettings) -> Iterator[Risk]:
         )
 
 
-def _heavy_for_small(values: Mapping[str, str]) -> Iterator[Risk]:
+def _heavy_for_small(values: Mapping[str, str]) -> Iterator[StartupWarning]:
     whole = values.get("MODEL_QUANTIZATION", "none").lower() == "none"
     if values.get("MODEL_BACKEND", "").lower() == "transformers" and whole:
-        yield Risk(
+        yield StartupWarning(
             "large_weights",
             "warning",
             "transformers without quantization on less than 8 GiB of memory",
@@ -130,7 +132,7 @@ def _heavy_for_small(values: Mapping[str, str]) -> Iterator[Risk]:
         )
     tokens = values.get("MAX_INPUT_TOKENS", "").strip()
     if tokens.isdigit() and int(tokens) > LONG_INPUT_TOKENS:
-        yield Risk(
+        yield StartupWarning(
             "long_input",
             "warning",
             f"MAX_INPUT_TOKENS={tokens} on less than 8 GiB of memory",

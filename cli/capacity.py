@@ -23,7 +23,7 @@ Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
 
 
 @dataclass(frozen=True)
-class Fit:
+class ModelCapacity:
     """
     Args:
         need_bytes: as it is; 0: broken.
@@ -45,22 +45,24 @@ class Fit:
     broken: str
 
 
-def fits(chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine) -> list[Fit]:
+def capacities(
+    chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine
+) -> list[ModelCapacity]:
     """Every model of the stack, as if no other was loaded."""
     chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
-    chats, embeds = chat_ladder(chat_scan, chat_settings), embed_ladder(embed_settings)
+    chats, embeds = chat_load_options(chat_scan, chat_settings), embed_load_options(embed_settings)
     return [
-        *_fits(chat_scan(), chats, room_of(chat_settings.policy(), machine)),
-        *_fits(embed_scan(), embeds, room_of(embed_settings.policy(), machine)),
+        *_capacities(chat_scan(), chats, budget_of(chat_settings.policy(), machine)),
+        *_capacities(embed_scan(), embeds, budget_of(embed_settings.policy(), machine)),
     ]
 
 
-def chat_ladder(scan: chat.ChatModelScan, settings: ChatSettings) -> LoadOptions:
+def chat_load_options(scan: chat.ChatModelScan, settings: ChatSettings) -> LoadOptions:
     """What the chat worker books."""
     return _corrected(with_expansion_factors(ChatLoadOptions(scan, settings), settings), settings)
 
 
-def embed_ladder(settings: EmbedSettings) -> LoadOptions:
+def embed_load_options(settings: EmbedSettings) -> LoadOptions:
     """What the embedding worker books."""
     return _corrected(embed_need.load_options, settings)
 
@@ -69,19 +71,21 @@ def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOpti
     return Calibration(settings.learnt_dir / FILE).corrected(load_options)
 
 
-def room_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
+def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
     headroom = policy.min_remain_bytes
     if headroom is None:
         headroom = default_headroom_bytes(machine.memory_bytes or 0)
     return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
 
 
-def _fits(scan: Scan, load_options: LoadOptions, room: MemoryBudget) -> Iterator[Fit]:
+def _capacities(
+    scan: Scan, load_options: LoadOptions, budget: MemoryBudget
+) -> Iterator[ModelCapacity]:
     for entry in scan.entries:
         alternatives = () if entry.broken else load_options(entry)
-        taken = next((option for option in alternatives if room.fits(option.need.total)), None)
+        taken = next((option for option in alternatives if budget.fits(option.need.total)), None)
         needs = [option.need.total for option in alternatives] or [0]
-        yield Fit(
+        yield ModelCapacity(
             id=entry.id,
             capability=entry.capability,
             backend=entry.backend,
@@ -89,7 +93,7 @@ def _fits(scan: Scan, load_options: LoadOptions, room: MemoryBudget) -> Iterator
             size_bytes=entry.size_bytes,
             need_bytes=needs[0],
             least_bytes=min(needs),
-            room_bytes=room.free_bytes(),
+            room_bytes=budget.free_bytes(),
             verdict="broken" if entry.broken else _verdict(taken),
             reductions=list(taken.reductions) if taken else [],
             broken=entry.broken,

@@ -13,10 +13,10 @@ from pydantic import AliasChoices, ValidationError
 from pydantic_settings import BaseSettings
 
 from chat_worker.settings import DEFAULT_MODEL_PATH, ChatSettings
-from cli.fits import Fit
+from cli.capacity import ModelCapacity
 from cli.hardware import free_disk_bytes, nearest
-from cli.risks import Risk
 from cli.settings import StackSettings
+from cli.startup_warnings import StartupWarning
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
@@ -54,16 +54,18 @@ PROJECT = Path(__file__).parent.parent
 TRY_WITHIN_S = 10.0
 
 
-def invalid_settings(error: ValidationError) -> Iterator[Risk]:
+def invalid_settings(error: ValidationError) -> Iterator[StartupWarning]:
     """Each value that a service would refuse to start with."""
     for found in error.errors():
         name = ".".join(map(str, found["loc"]))
         said = found["msg"].removeprefix("Value error, ")
         message = f"{name}: {said}" if name else said
-        yield Risk("invalid_setting", "failure", message, "correct it: no service starts with it")
+        yield StartupWarning(
+            "invalid_setting", "failure", message, "correct it: no service starts with it"
+        )
 
 
-def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[Risk]:
+def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[StartupWarning]:
     """Variables that look like ours and are not.
 
     Args:
@@ -73,22 +75,24 @@ def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[Risk]:
     for name in sorted(settings.values.keys() - known):
         like = difflib.get_close_matches(name, known, 1, LIKENESS)
         if like:
-            message, way_out = f"{name} is read by nobody here", f"did you mean {like[0]}?"
-            yield Risk("unknown_name", "warning", message, way_out)
+            message, suggestion = f"{name} is read by nobody here", f"did you mean {like[0]}?"
+            yield StartupWarning("unknown_name", "warning", message, suggestion)
         elif name in dotenv:
             message = f"{name} in .env is read by nobody here"
-            yield Risk("unknown_name", "info", message, "leave it out, or look in .env.example")
+            yield StartupWarning(
+                "unknown_name", "info", message, "leave it out, or look in .env.example"
+            )
 
 
-def packages(models: Sequence[Fit]) -> Iterator[Risk]:
+def packages(models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     """Libraries that the default models need."""
     missing = _missing(GATEWAY_PACKAGES)
     if missing:
         message = f"the gateway needs {', '.join(missing)}"
-        yield Risk("missing_package", "failure", message, "pip install 'y26hkx[gateway]'")
+        yield StartupWarning("missing_package", "failure", message, "pip install 'y26hkx[gateway]'")
     for model in models:
         if model.is_default and (problem := _backend_problem(model.backend)):
-            yield Risk(
+            yield StartupWarning(
                 "missing_package",
                 "failure" if model.capability == "chat" else "warning",
                 f"{model.id} needs {problem}",
@@ -96,16 +100,18 @@ def packages(models: Sequence[Fit]) -> Iterator[Risk]:
             )
 
 
-def default_models(models: Sequence[Fit], machine: Machine) -> Iterator[Risk]:
+def default_models(models: Sequence[ModelCapacity], machine: Machine) -> Iterator[StartupWarning]:
     """Whether the models that serve requests without a name can be loaded."""
     for model in models:
         if not model.is_default:
             continue
         if model.broken:
             message = f"{model.id} cannot be loaded: {model.broken}"
-            yield Risk("default_model_broken", "failure", message, "download its files again")
+            yield StartupWarning(
+                "default_model_broken", "failure", message, "download its files again"
+            )
         elif machine.memory_bytes is not None and model.least_bytes > machine.memory_bytes:
-            yield Risk(
+            yield StartupWarning(
                 "default_model_too_large",
                 "failure",
                 f"{model.id} needs {model.least_bytes / GIB:.1f} GiB, and all there is are "
@@ -113,7 +119,7 @@ def default_models(models: Sequence[Fit], machine: Machine) -> Iterator[Risk]:
                 "choose a smaller model or quantization, or raise the container's limit",
             )
         elif model.verdict == "does not fit":
-            yield Risk(
+            yield StartupWarning(
                 "default_model_tight",
                 "warning",
                 f"{model.id} needs {model.need_bytes / GIB:.1f} GiB, more than is free now",
@@ -121,39 +127,45 @@ def default_models(models: Sequence[Fit], machine: Machine) -> Iterator[Risk]:
             )
 
 
-def main_model(chat: ChatSettings, models: Sequence[Fit]) -> Iterator[Risk]:
+def main_model(chat: ChatSettings, models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     """A main model that was named and is not there."""
     named = chat.model_path.name.removesuffix(".gguf")
     if chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
         return
     serves = next((m.id for m in models if m.is_default and m.capability == "chat"), "nothing")
     message = f"there is no {chat.model_path}: {serves} serves instead of {named}"
-    yield Risk("main_model_missing", "warning", message, "set MODEL_PATH to a model's file")
+    yield StartupWarning(
+        "main_model_missing", "warning", message, "set MODEL_PATH to a model's file"
+    )
 
 
-def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[Risk]:
+def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWarning]:
     """Folders that are read, written, or full."""
     models = settings.models_dir
     if not models.is_dir():
         asked = "MODELS_DIR" in settings.values
         message = f"there is no folder {models}: only built-in models are served"
-        yield Risk("no_models_folder", "warning" if asked else "info", message, "make it")
+        yield StartupWarning("no_models_folder", "warning" if asked else "info", message, "make it")
     elif not os.access(models, os.R_OK | os.X_OK):
         message = f"the models folder {models} cannot be read"
-        yield Risk("unreadable_models_folder", "failure", message, "change its permissions")
+        yield StartupWarning(
+            "unreadable_models_folder", "failure", message, "change its permissions"
+        )
     if (free := free_disk_bytes(models)) < LOW_DISK_BYTES:
         message = f"{free / GIB:.1f} GiB of disk are free at {models}"
-        yield Risk("low_disk", "warning", message, "free some before downloading models")
+        yield StartupWarning("low_disk", "warning", message, "free some before downloading models")
     if not _writable(embed.converted_dir):
         message = f"{embed.converted_dir} cannot be written: models cannot be kept converted"
-        yield Risk("unwritable_folder", "failure", message, "set CONVERTED_MODELS_DIR elsewhere")
+        yield StartupWarning(
+            "unwritable_folder", "failure", message, "set CONVERTED_MODELS_DIR elsewhere"
+        )
 
 
-def python_version(found: tuple[int, int] = sys.version_info[:2]) -> Iterator[Risk]:
+def python_version(found: tuple[int, int] = sys.version_info[:2]) -> Iterator[StartupWarning]:
     """Older than what this is written for."""
     if found < (3, 11):
         message = f"Python {found[0]}.{found[1]} is too old"
-        yield Risk("old_python", "failure", message, "install Python 3.11 or newer")
+        yield StartupWarning("old_python", "failure", message, "install Python 3.11 or newer")
 
 
 def _known_names() -> set[str]:
