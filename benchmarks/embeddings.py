@@ -23,10 +23,10 @@ import msgspec
 from benchmarks.http_load import Connection
 from benchmarks.peer import peer
 from benchmarks.report import bar, median_ratio, say, table
+from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import openvino
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.batcher import pack
-from embed_worker.service import built_in_folder
 from embed_worker.settings import EmbedSettings
 from tests.running_stack import MINILM, RunningStack, free_port
 
@@ -65,7 +65,7 @@ class Bare:
         if folder is None:
             raise RuntimeError("the built-in model is not installed")
         self.max_rows = settings.batch_rows
-        self.model: LoadedModel = openvino.load(
+        self.model: LoadedEncoder = openvino.load(
             folder,
             cache=settings.converted_dir,
             precision=settings.precision,

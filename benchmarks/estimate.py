@@ -20,15 +20,14 @@ from msgspec.structs import asdict
 
 from benchmarks.make_shapes import Model, write_file, write_folder
 from benchmarks.report import bar, say, table
-from chat_worker import messages as m
-from chat_worker.need import need
+from chat_worker import pipe_messages as m
+from chat_worker.memory_estimate import memory_need
 from chat_worker.settings import ChatSettings
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.child import ChildProcess, ProcessLauncher
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.client import EngineClient, ProcessLauncher
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.probe import SystemMemoryProbe
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import ProcessMemory, SystemMemoryProbe
 
 MODELS = Path(__file__).parent / "models" / "estimate"
 MIB = 1 << 20
@@ -132,7 +131,7 @@ async def _measured(spec: m.LoadSpec) -> Found:
     environment = ChatSettings(_env_file=None).engine_environment
     engine = await ProcessLauncher(probe, environment).start(_entry(spec))
     try:
-        facts = m.facts_decoder.decode(await engine.load(wire.raw(spec), lambda *_: None))
+        facts = m.facts_decoder.decode(await engine.load(protocol.raw(spec), lambda *_: None))
         loading = probe.process(engine.pid)
         # What llama.cpp has for its cache it has from the start; torch needs it all filled.
         is_llama = spec.backend == "llama.cpp"
@@ -140,12 +139,12 @@ async def _measured(spec: m.LoadSpec) -> Found:
         async with asyncio.TaskGroup() as calls:
             for number in range(n_prompts):
                 calls.create_task(_fill(engine, facts, number))
-        return Found(need(spec), loading, probe.process(engine.pid))
+        return Found(memory_need(spec), loading, probe.process(engine.pid))
     finally:
         await engine.stop(5)
 
 
-async def _fill(engine: ChildProcess, facts: m.Facts, number: int) -> None:
+async def _fill(engine: EngineClient, facts: m.Facts, number: int) -> None:
     n_prompt = facts.n_ctx - ANSWER_TOKENS
     ids = [(7 * i + number) % 500 + 10 for i in range(n_prompt)]
     sampling = m.Sampling(temperature=0)
@@ -167,7 +166,7 @@ def _entry(spec: m.LoadSpec) -> ModelEntry:
         created_s=0,
         context_length=0,
         fingerprint="",
-        load_spec=wire.raw(spec),
+        load_spec=protocol.raw(spec),
         engine_module="chat_worker.engine_process",
     )
 

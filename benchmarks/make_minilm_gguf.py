@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.report import say
-from embed_worker.service import BUILT_IN_ID, built_in_folder
+from embed_worker.discovery import BUILT_IN_ID, built_in_folder
 
 DEFAULT = Path(__file__).parent / "models" / f"{BUILT_IN_ID}-f16.gguf"
 # What the file says of a token: that it is an ordinary one, or never part of a text.

@@ -17,7 +17,7 @@ import msgspec
 
 from benchmarks.report import bar, say, table
 from tests.running_stack import GUIDE, ROOT, RunningStack
-from worker_runtime.memory.oom_kills import oom_kills
+from worker_runtime.machine.cgroup import oom_kills
 
 GUIDE_FILE = ROOT / "models" / "guide" / f"{GUIDE}.gguf"
 MODELS = ("first", "second")

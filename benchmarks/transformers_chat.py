@@ -22,11 +22,11 @@ from benchmarks.make_qwen_shape import QWEN_05B, Shape, write_safetensors
 from benchmarks.report import bar, say, table
 from chat_worker.backends.transformers.load import load
 from chat_worker.backends.transformers.precision import device
-from chat_worker.engine.runner import Runner
+from chat_worker.engine.runner import ModelRunner
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 SMALL = Shape("qwen-shape-small", 12, 512, 8, 2, 2048, 32_768, 4_096, 8_000)
 SHAPES = {"0.5b": QWEN_05B, "small": SMALL}
@@ -37,7 +37,7 @@ AT_LEAST_ONE_CLIENT = 1.0
 AT_LEAST_EIGHT_CLIENTS = 3.0
 
 
-def ours(runner: Runner, n_clients: int, seed: int) -> float:
+def ours(runner: ModelRunner, n_clients: int, seed: int) -> float:
     """Seconds until `n_clients` greedy sequences have `N_TOKENS` each; step by step, as the
     engine's loop does it."""
     scheduler = Scheduler(runner.limits)
@@ -64,7 +64,7 @@ def ours(runner: Runner, n_clients: int, seed: int) -> float:
     return took
 
 
-def step(runner: Runner, scheduler: Scheduler) -> None:
+def step(runner: ModelRunner, scheduler: Scheduler) -> None:
     plan, _ = scheduler.schedule()
     for op in plan.ops:
         runner.apply(op)

@@ -2,24 +2,24 @@
 
 import asyncio
 
-from chat_worker.expansion import as_told
-from chat_worker.ladder import ChatLadder
-from chat_worker.service import ModelScan
-from chat_worker.servicer import ChatServicer, Places
+from chat_worker.discovery import ChatModelScan
+from chat_worker.expansion import with_expansion_factors
+from chat_worker.load_options import ChatLoadOptions
+from chat_worker.servicer import ChatServicer, RequestSlots
 from chat_worker.settings import ChatSettings
-from protos.settings import read_or_exit
+from common.settings import read_or_exit
 from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.server import local_models, serve
+from worker_runtime.rpc.server import local_models, serve
 
 
 async def run(settings: ChatSettings) -> None:
-    scan = ModelScan(settings)
+    scan = ChatModelScan(settings)
     catalog = Catalog(scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
-    ladder = as_told(ChatLadder(scan, settings), settings)
-    async with local_models(settings, catalog, ladder) as models:
-        servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
+    load_options = with_expansion_factors(ChatLoadOptions(scan, settings), settings)
+    async with local_models(settings, catalog, load_options) as models:
+        servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,
             capability="chat",

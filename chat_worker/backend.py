@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from chat_worker.engine.kept import SlotFiles
-from chat_worker.engine.runner import Runner
-from chat_worker.messages import Facts
+from chat_worker.engine.disk_prefix_cache import SlotFiles
+from chat_worker.engine.runner import ModelRunner
+from chat_worker.pipe_messages import Facts
 
 
 class Tokenizer(Protocol):
@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
 class Backend:
     """A loaded model."""
 
-    runner: Runner
+    runner: ModelRunner
     tokenizer: Tokenizer
     template: str | None
     facts: Facts

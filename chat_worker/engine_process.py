@@ -13,29 +13,29 @@ from pathlib import Path
 from jinja2 import TemplateError
 from msgspec import Raw
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
-from chat_worker.engine.kept import KeptPrefixes
-from chat_worker.engine.loop import Loop
+from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
+from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.sequence import Sequence
+from chat_worker.input_processor import InputProcessor, PreparedInput
+from chat_worker.output_processor import OutputProcessor
 from chat_worker.preparation import Preparation, PreparationLanes
-from chat_worker.prepare import Prepared, Preparer
-from chat_worker.scribe import Scribe
+from chat_worker.text.chat_format import ChatFormat
 from chat_worker.text.detokenize import Detokenizer
-from chat_worker.text.dialect import Dialect
 from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
 from chat_worker.watched_runner import WatchedRunner
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed, InvalidRequest
-from worker_runtime.engine_host import Outbox, host_engine
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, InvalidRequest
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 EXIT_ENGINE_DIED = 70
 CLOSE_TIMEOUT_S = 5.0
 
 
 class ChatEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -73,52 +73,56 @@ class _Model:
         template = _template(backend)
         self._encoder = PromptEncoder(backend.tokenizer, template)
         written = template.traits.written if template is not None else ("", "")
-        dialect = Dialect(backend.tokenizer, backend.template or "", written)
-        self._preparer = Preparer(
-            spec, backend.tokenizer, self._encoder, dialect, backend.runner.limits
+        chat_format = ChatFormat(backend.tokenizer, backend.template or "", written)
+        self._input_processor = InputProcessor(
+            spec, backend.tokenizer, self._encoder, chat_format, backend.runner.limits
         )
-        self._scribe = Scribe(
-            outbox, backend.tokenizer, dialect.marks, time.monotonic, self._end_sequences
+        self._output_processor = OutputProcessor(
+            outbox, backend.tokenizer, chat_format.marks, time.monotonic, self._end_sequences
         )
-        kept = _kept(spec, backend)
+        disk_cache = _disk_cache(spec, backend)
         runner = WatchedRunner(backend.runner, outbox.watchdog)
-        self.loop = Loop(runner, self._scribe.write, self._die, kept=kept)
+        self.loop = EngineLoop(
+            runner, self._output_processor.write, self._die, disk_cache=disk_cache
+        )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
-        self._scribe.start()
+        self._output_processor.start()
         self.loop.start()
         self.lanes.start()
 
     def cancel(self, call_id: int) -> None:
         if not self.lanes.cancel(call_id):
-            self._scribe.abandon(call_id)
+            self._output_processor.abandon(call_id)
 
     def _prepare(self, preparation: Preparation) -> None:
         """On a lane's thread: begin the generation, or answer what needs no model."""
         request = m.request_decoder.decode(preparation.body)
         if isinstance(request, m.Generate):
-            prepared = self._preparer.prepare(preparation.call_id, request, preparation.check)
+            prepared = self._input_processor.prepare(
+                preparation.call_id, request, preparation.check
+            )
             self.lanes.finish(preparation, lambda: self._begin(preparation.call_id, prepared))
         else:
             answer = self._answer(request, preparation.check)
             if self.lanes.finish(preparation):
                 self._outbox.answer(preparation.call_id, answer)
 
-    def _begin(self, call_id: int, prepared: Prepared) -> None:
-        self._scribe.open(call_id, prepared)
+    def _begin(self, call_id: int, prepared: PreparedInput) -> None:
+        self._output_processor.open(call_id, prepared)
         self.loop.begin(prepared.sequences)
 
     def _answer(
         self, request: m.Tokenize | m.Detokenize | m.ApplyTemplate, check: Check
-    ) -> m.Tokens | m.Text:
+    ) -> m.Tokens | m.RenderedText:
         match request:
             case m.Tokenize():
                 return self._tokens(request)
             case m.Detokenize(tokens):
-                return m.Text(self._text(tokens))
+                return m.RenderedText(self._text(tokens))
             case m.ApplyTemplate(conversation):
-                whole = self._preparer.completed(conversation)
+                whole = self._input_processor.completed(conversation)
                 ids = self._encoder.encode(whole, check)
-                return m.Text(self._encoder.render(whole, check), ids, self._pieces(ids))
+                return m.RenderedText(self._encoder.render(whole, check), ids, self._pieces(ids))
 
     def _tokens(self, request: m.Tokenize) -> m.Tokens:
         ids = self._tokenizer.encode(request.text, parse_control=request.parse_special)
@@ -140,7 +144,7 @@ class _Model:
 
     def _die(self) -> None:
         """The loop's thread is dying: everybody learns it, and the worker starts a new process."""
-        self._scribe.fail_all(CLOSE_TIMEOUT_S)
+        self._output_processor.fail_all(CLOSE_TIMEOUT_S)
         os._exit(EXIT_ENGINE_DIED)
 
 
@@ -163,12 +167,12 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             )
 
 
-def _kept(spec: m.LoadSpec, backend: Backend) -> KeptPrefixes | None:
+def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
     if not spec.kept_folder or backend.slot_files is None:
         return None
     # The fingerprint knows the library's version.
     identity = f"{spec.fingerprint} {spec.kv_type}"
-    return KeptPrefixes(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
+    return DiskPrefixCache(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
 
 
 def _template(backend: Backend) -> ChatTemplate | None:

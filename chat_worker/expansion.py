@@ -7,23 +7,23 @@ import msgspec
 
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.ladder import Ladder, Rung
+from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.memory.need import Need
 
 
-def as_told(ladder: Ladder, settings: ChatSettings) -> Ladder:
-    """`ladder`, with needs by the factor of the weights' quantization where there is one."""
+def with_expansion_factors(load_options: LoadOptions, settings: ChatSettings) -> LoadOptions:
+    """`load_options`, with needs by the factor of the weights' quantization where there is one."""
     factor = settings.memory_factors.get(settings.quantization)
     if factor is None:
-        return ladder
+        return load_options
 
-    def told(entry: ModelEntry) -> Sequence[Rung]:
-        return [_told(rung, factor) for rung in ladder(entry)]
+    def with_factors(entry: ModelEntry) -> Sequence[LoadOption]:
+        return [_with_factor(option, factor) for option in load_options(entry)]
 
-    return told
+    return with_factors
 
 
-def _told(rung: Rung, factor: float) -> Rung:
-    if rung.entry.backend != "transformers":
-        return rung
-    return msgspec.structs.replace(rung, need=Need(weights=int(rung.entry.size_bytes * factor)))
+def _with_factor(option: LoadOption, factor: float) -> LoadOption:
+    if option.entry.backend != "transformers":
+        return option
+    return msgspec.structs.replace(option, need=Need(weights=int(option.entry.size_bytes * factor)))

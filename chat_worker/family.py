@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from worker_runtime.gguf_header import GgufHeader
+from worker_runtime.model_files.gguf import GgufHeader
 
 # How file names end that say in which numbers the weights are: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
 _QUANTIZATION = re.compile(
@@ -18,22 +18,22 @@ class Family(msgspec.Struct, frozen=True):
     # Of a GGUF file; empty for other files, whose libraries have names of their own.
     architecture: str = ""
     # Base name, size and fine-tune as the file says them; empty if it does not.
-    said: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
     # The file's name without quantization.
     stem: str = ""
 
     def __contains__(self, other: "Family") -> bool:
         if self.architecture and other.architecture and self.architecture != other.architecture:
             return False
-        if self.said and other.said:
-            return self.said == other.said
+        if self.declared and other.declared:
+            return self.declared == other.declared
         return bool(self.stem) and self.stem == other.stem
 
 
 def family_of_gguf(model_id: str, header: GgufHeader) -> Family:
-    said = tuple(str(header.metadata.get(key, "")).casefold() for key in _NAMES)
+    declared = tuple(str(header.metadata.get(key, "")).casefold() for key in _NAMES)
     # A base name without a size may be that of a whole series of models.
-    return Family(header.architecture, said if all(said[:2]) else (), _stem(model_id))
+    return Family(header.architecture, declared if all(declared[:2]) else (), _stem(model_id))
 
 
 def family_of_folder(name: str) -> Family:

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from chat_worker.family import Family, family_of_folder, family_of_gguf
-from chat_worker.shape import shape_of, shape_of_headers
-from worker_runtime.gguf_files import gguf_id, gguf_shards, is_gguf
-from worker_runtime.gguf_header import GgufHeader, read_gguf_headers
+from chat_worker.model_dims import model_dims, shape_of_headers
+from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
+from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
 
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
@@ -44,7 +44,7 @@ def read(path: Path) -> Said:
 
 
 def _of_folder(folder: Path) -> Said:
-    return Said(True, shape_of(folder).n_ctx_train, family_of_folder(folder.name))
+    return Said(True, model_dims(folder).n_ctx_train, family_of_folder(folder.name))
 
 
 def _of_gguf(first: Path) -> Said:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from msgspec import Raw
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, Cancelled, InvalidRequest, ServingError
-from worker_runtime.watchdog import Watchdog
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, Cancelled, InvalidRequest, ServingError
+from worker_runtime.engine_process.watchdog import Watchdog
 
 # Longer requests go to the lane of the long ones.
 SHORT_BYTES = 64 * 1024

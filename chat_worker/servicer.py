@@ -12,25 +12,25 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.large_requests import LargeRequests
 from chat_worker.translate import to_conversation, to_events, to_generate
-from protos.error_texts import ErrorText
-from protos.errors import Overloaded
+from common.error_texts import ErrorText
+from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
-from worker_runtime.waiting_room import Waiting
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.wait_queue import WaitStatus
 
-Answer = TypeVar("Answer", m.Tokens, m.Text)
+Answer = TypeVar("Answer", m.Tokens, m.RenderedText)
 # Quoted: the stubs make it generic, the library does not.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = pb.TokenizeTextRequest | pb.DetokenizeRequest | pb.ApplyTemplateRequest
 FIRST_GUESS_S = 5.0
 
 
-class Places:
+class RequestSlots:
     """Bounds the requests of a worker, those that wait included.
 
     Args:
@@ -67,9 +67,9 @@ class Places:
 
 
 class ChatServicer(ChatServiceServicer):
-    def __init__(self, models: Models, places: Places) -> None:
+    def __init__(self, models: Models, request_slots: RequestSlots) -> None:
         self._models = models
-        self._places = places
+        self._request_slots = request_slots
         self._large = LargeRequests()
 
     async def Generate(  # noqa: N802 - grpc's names
@@ -77,7 +77,7 @@ class ChatServicer(ChatServiceServicer):
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         n_bytes = request.ByteSize()
         waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
-        with self._places.take():
+        with self._request_slots.take():
             body = await self._large.translated(to_generate, request, n_bytes)
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
@@ -102,7 +102,7 @@ class ChatServicer(ChatServiceServicer):
     async def Detokenize(  # noqa: N802
         self, request: pb.DetokenizeRequest, context: Context
     ) -> pb.DetokenizeResponse:
-        text = await self._unary(request, m.Detokenize(list(request.tokens)), m.Text)
+        text = await self._unary(request, m.Detokenize(list(request.tokens)), m.RenderedText)
         return pb.DetokenizeResponse(text=text.text)
 
     async def ApplyTemplate(  # noqa: N802
@@ -111,7 +111,7 @@ class ChatServicer(ChatServiceServicer):
         conversation = await self._large.translated(
             to_conversation, request.conversation, request.ByteSize()
         )
-        text = await self._unary(request, m.ApplyTemplate(conversation), m.Text)
+        text = await self._unary(request, m.ApplyTemplate(conversation), m.RenderedText)
         return pb.ApplyTemplateResponse(
             prompt=text.text,
             n_tokens=len(text.tokens),
@@ -119,9 +119,9 @@ class ChatServicer(ChatServiceServicer):
             pieces=text.pieces,
         )
 
-    async def _unary(self, request: Unary, body: m.Request, expected: type[Answer]) -> Answer:
+    async def _unary(self, request: Unary, body: m.EngineRequest, expected: type[Answer]) -> Answer:
         keep_alive_s = _keep_alive_s(request)
-        with self._places.take():
+        with self._request_slots.take():
             async with self._models.lease(request.model, keep_alive_s=keep_alive_s) as lease:
                 answer = m.event_decoder.decode(await lease.engine.unary(body))
         assert isinstance(answer, expected), "each request has its one kind of answer"
@@ -160,7 +160,7 @@ class _LeaseWaiter:
         self._models = models
         self._model = model
         self._keep_alive_s = keep_alive_s
-        self._notices: deque[Waiting] = deque(maxlen=1)  # only the latest is of interest
+        self._notices: deque[WaitStatus] = deque(maxlen=1)  # only the latest is of interest
         self._changed = asyncio.Event()
         self._released = asyncio.Event()
         self._lease: Lease | None = None
@@ -206,12 +206,12 @@ class _LeaseWaiter:
             self._changed.set()
             await self._released.wait()
 
-    def _note(self, waiting: Waiting) -> None:
+    def _note(self, waiting: WaitStatus) -> None:
         self._notices.append(waiting)
         self._changed.set()
 
 
-def _queued(waiting: Waiting) -> pb.Queued:
+def _queued(waiting: WaitStatus) -> pb.Queued:
     return pb.Queued(
         position=waiting.position,
         reason=waiting.reason,

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.struct_pb2 import Struct
 
-from chat_worker import messages as m
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from chat_worker import pipe_messages as m
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1 import common_pb2
 from worker_runtime.catalog import ModelEntry
@@ -79,7 +79,7 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
 
 
 def to_events(
-    batch: Iterable[m.Event], entry: ModelEntry, reductions: Sequence[str] = ()
+    batch: Iterable[m.EngineEvent], entry: ModelEntry, reductions: Sequence[str] = ()
 ) -> list[pb.GenerateEvent]:
     """The stream's messages for events that wait together: deltas of a choice are packed.
 
@@ -141,14 +141,14 @@ def _template_kwargs(kwargs: Struct) -> dict[str, str | bool | int | float]:
     return plain
 
 
-def _constraint(constraint: pb.Constraint) -> m.Constraint | None:
+def _constraint(constraint: pb.Constraint) -> m.ConstraintSpec | None:
     match constraint.WhichOneof("kind"):
         case None:
             return None
         case "json_object":
-            return m.Constraint("json_object")
+            return m.ConstraintSpec("json_object")
         case kind:
-            return m.Constraint(kind, getattr(constraint, kind))
+            return m.ConstraintSpec(kind, getattr(constraint, kind))
 
 
 def _sampling(sampling: pb.Sampling) -> m.Sampling:
@@ -158,7 +158,7 @@ def _sampling(sampling: pb.Sampling) -> m.Sampling:
     return m.Sampling(**given, logit_bias=dict(sampling.logit_bias))
 
 
-def _event(event: m.Event, entry: ModelEntry, reductions: Sequence[str]) -> pb.GenerateEvent:
+def _event(event: m.EngineEvent, entry: ModelEntry, reductions: Sequence[str]) -> pb.GenerateEvent:
     match event:
         case m.Queued(position):
             return pb.GenerateEvent(queued=pb.Queued(position=position, reason="queue"))

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence as Rows
 
-from chat_worker.engine.runner import CacheOp, Item, Limits, Runner
-from chat_worker.engine.sampling import Row
-from worker_runtime.model_steps import LEAST_LIMIT_S, ModelSteps
-from worker_runtime.watchdog import Watchdog
+from chat_worker.engine.runner import CacheOp, Limits, ModelRunner, ScheduledTokens
+from chat_worker.engine.sampling import LogitsRow
+from worker_runtime.engine_process.model_steps import LEAST_LIMIT_S, ModelSteps
+from worker_runtime.engine_process.watchdog import Watchdog
 
 THREAD = "engine"
 
@@ -13,7 +13,7 @@ THREAD = "engine"
 class WatchedRunner:
     """Implements `chat_worker.engine.runner.Runner` by another one."""
 
-    def __init__(self, runner: Runner, watchdog: Watchdog) -> None:
+    def __init__(self, runner: ModelRunner, watchdog: Watchdog) -> None:
         self._runner = runner
         self._watchdog = watchdog
         self._steps = ModelSteps(watchdog, THREAD)
@@ -26,7 +26,7 @@ class WatchedRunner:
         with self._watchdog.step(THREAD, LEAST_LIMIT_S):
             self._runner.apply(op)
 
-    def run(self, items: list[Item]) -> Rows[Row]:
+    def run(self, items: list[ScheduledTokens]) -> Rows[LogitsRow]:
         with self._steps.step(sum(item.size for item in items)):
             return self._runner.run(items)
 

@@ -16,20 +16,20 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from chat_worker.settings import ChatSettings
-from cli import findings
-from cli.fits import Fit, fits
+from cli import doctor_checks
+from cli.capacity import ModelCapacity, capacities
 from cli.hardware import Hardware, free_disk_bytes, hardware
 from cli.liveness import http_status
-from cli.risks import Risk, risks
 from cli.selftest import kernel_memory
 from cli.serve import OK, require_free
 from cli.settings import SettingsError, StackSettings, dotenv
+from cli.startup_warnings import StartupWarning, startup_warnings
 from cli.summary import choice_line, cores_line, memory_line
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
-from worker_runtime.kernel_report import KernelReport, NotTested
 from worker_runtime.machine import GIB, Machine, read_machine
-from worker_runtime.memory.profile import Choice, choose, size_of
+from worker_runtime.machine.kernel_report import KernelReport, NotTested
+from worker_runtime.machine.profile import ChosenSetting, choose, size_of
 from worker_runtime.settings import RuntimeSettings
 
 ASK_WITHIN_S = 1.0
@@ -38,16 +38,16 @@ SEVERITIES = ("failure", "warning", "info")
 
 
 @dataclass(frozen=True)
-class Report:
+class Diagnosis:
     """All that was found."""
 
     machine: Machine
     hardware: Hardware
     free_disk_bytes: int
     profile: str
-    choices: list[Choice]
-    models: list[Fit]
-    risks: list[Risk]
+    choices: list[ChosenSetting]
+    models: list[ModelCapacity]
+    risks: list[StartupWarning]
     # Of llama.cpp on this processor; None: not tested.
     kernels: KernelReport | None = None
 
@@ -69,15 +69,19 @@ def doctor(options: Mapping[str, str], *, as_json: bool) -> int:
     return 0 if report.ok else 1
 
 
-def examine(settings: StackSettings) -> Report:
+def examine(settings: StackSettings) -> Diagnosis:
     """This machine with these settings."""
     machine = read_machine()
     kernels, found = _kernels()
     models, of_services = _of_services(settings, machine)
     found += of_services
-    found += [*risks(settings, machine), *findings.python_version(), *_port(settings)]
-    found += findings.names(settings, dotenv())
-    return Report(
+    found += [
+        *startup_warnings(settings, machine),
+        *doctor_checks.python_version(),
+        *_port(settings),
+    ]
+    found += doctor_checks.names(settings, dotenv())
+    return Diagnosis(
         machine=machine,
         hardware=hardware(),
         free_disk_bytes=free_disk_bytes(settings.models_dir),
@@ -89,7 +93,7 @@ def examine(settings: StackSettings) -> Report:
     )
 
 
-def as_dict(report: Report) -> dict[str, object]:
+def as_dict(report: Diagnosis) -> dict[str, object]:
     """For scripts: keys stay."""
     machine = asdict(report.machine) | {"memory_bytes": report.machine.memory_bytes}
     machine["free_disk_bytes"] = report.free_disk_bytes
@@ -103,7 +107,7 @@ def as_dict(report: Report) -> dict[str, object]:
     }
 
 
-def as_text(report: Report) -> Iterator[str]:
+def as_text(report: Diagnosis) -> Iterator[str]:
     """For people."""
     machine, hard = report.machine, report.hardware
     yield f"system     {hard.system}, Python {hard.python}"
@@ -126,7 +130,7 @@ def as_text(report: Report) -> Iterator[str]:
     yield "nothing stands in the way" if report.ok else "this will not work as it is"
 
 
-def _model_line(model: Fit) -> str:
+def _model_line(model: ModelCapacity) -> str:
     default = f", default for {model.capability}" if model.is_default else ""
     if model.broken:
         return f"{model.id} ({model.backend}{default}): broken, {model.broken}"
@@ -136,23 +140,25 @@ def _model_line(model: Fit) -> str:
     return f"{model.id} ({model.backend}{default}): {need}: {model.verdict}{given_up}"
 
 
-def _of_services(settings: StackSettings, machine: Machine) -> tuple[list[Fit], list[Risk]]:
+def _of_services(
+    settings: StackSettings, machine: Machine
+) -> tuple[list[ModelCapacity], list[StartupWarning]]:
     """Models, and what is wrong with the services' settings or with what they need."""
     gateway = _read(GatewaySettings)
     chat, embed = _read(ChatSettings), _read(EmbedSettings)
     refused = [error for error in (gateway, chat, embed) if isinstance(error, ValidationError)]
-    found = [risk for error in refused for risk in findings.invalid_settings(error)]
+    found = [risk for error in refused for risk in doctor_checks.invalid_settings(error)]
     if not isinstance(chat, ChatSettings) or not isinstance(embed, EmbedSettings):
         return [], found
-    models = fits(chat, embed, machine)
-    found += findings.packages(models)
-    found += findings.default_models(models, machine)
-    found += findings.main_model(chat, models)
-    found += findings.folders(settings, embed)
+    models = capacities(chat, embed, machine)
+    found += doctor_checks.packages(models)
+    found += doctor_checks.default_models(models, machine)
+    found += doctor_checks.main_model(chat, models)
+    found += doctor_checks.folders(settings, embed)
     return models, found
 
 
-def _kernels() -> tuple[KernelReport | None, list[Risk]]:
+def _kernels() -> tuple[KernelReport | None, list[StartupWarning]]:
     settings = _read(RuntimeSettings)
     if isinstance(settings, ValidationError):
         # Told of each service that has them.
@@ -163,7 +169,7 @@ def _kernels() -> tuple[KernelReport | None, list[Risk]]:
     except NotTested:
         # The library is missing: told where a model needs it.
         return None, []
-    return report, list(findings.kernels(report, memory.read().faults))
+    return report, list(doctor_checks.kernels(report, memory.read().faults))
 
 
 def _read(service: type[T]) -> T | ValidationError:
@@ -174,7 +180,7 @@ def _read(service: type[T]) -> T | ValidationError:
         return error
 
 
-def _port(settings: StackSettings) -> Iterator[Risk]:
+def _port(settings: StackSettings) -> Iterator[StartupWarning]:
     if not settings.port:
         return
     try:
@@ -182,9 +188,11 @@ def _port(settings: StackSettings) -> Iterator[Risk]:
     except SettingsError as error:
         if _is_ours(settings):
             where = f"{settings.reached_at}:{settings.port}"
-            yield Risk("already_serving", "info", f"{where} is served already", "see /health")
+            yield StartupWarning(
+                "already_serving", "info", f"{where} is served already", "see /health"
+            )
         else:
-            yield Risk("port_taken", "failure", str(error), "set GATEWAY_PORT")
+            yield StartupWarning("port_taken", "failure", str(error), "set GATEWAY_PORT")
 
 
 def _is_ours(settings: StackSettings) -> bool:

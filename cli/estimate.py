@@ -12,25 +12,25 @@ from pathlib import Path
 import msgspec
 from pydantic import ValidationError
 
-from chat_worker.messages import LoadSpec, spec_decoder
-from chat_worker.need import need as chat_need
-from chat_worker.service import ModelScan as ChatScan
+from chat_worker.discovery import ChatModelScan as ChatScan
+from chat_worker.memory_estimate import memory_need as chat_need
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
-from cli.fits import chat_ladder, embed_ladder, room_of
-from embed_worker.service import ModelScan as EmbedScan
+from cli.capacity import budget_of, chat_load_options, embed_load_options
+from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.gguf_files import gguf_models
-from worker_runtime.gguf_header import read_gguf_header
-from worker_runtime.ladder import Rung
+from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.machine import read_machine
+from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.room import Room
-from worker_runtime.model_folders import (
+from worker_runtime.model_files.folders import (
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
     read_causal_lm,
 )
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.gguf_files import gguf_models
 
 MIB = 1 << 20
 CONTEXT_STEP = 256
@@ -111,11 +111,11 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
     if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
         return _of_embedder(path)
     _refuse_broken(entry)
-    rungs = chat_ladder(scan, settings)(entry)
-    room = room_of(settings.policy(), read_machine())
+    alternatives = chat_load_options(scan, settings)(entry)
+    budget = budget_of(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
-    largest = None if entry.backend == "remote" else _largest_context(spec, entry, room)
-    return _described(entry, rungs, room, largest)
+    largest = None if entry.backend == "remote" else _largest_context(spec, entry, budget)
+    return _described(entry, alternatives, budget, largest)
 
 
 def _backend(path: Path) -> str:
@@ -129,8 +129,8 @@ def _of_embedder(path: Path) -> Estimate:
     if entry is None:
         raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
     _refuse_broken(entry)
-    rungs = embed_ladder(settings)(entry)
-    return _described(entry, rungs, room_of(settings.policy(), read_machine()), None)
+    alternatives = embed_load_options(settings)(entry)
+    return _described(entry, alternatives, budget_of(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:
@@ -139,10 +139,10 @@ def _refuse_broken(entry: ModelEntry) -> None:
 
 
 def _described(
-    entry: ModelEntry, rungs: Sequence[Rung], room: Room, largest: int | None
+    entry: ModelEntry, alternatives: Sequence[LoadOption], budget: MemoryBudget, largest: int | None
 ) -> Estimate:
-    need = rungs[0].need
-    taken = next((rung for rung in rungs if room.fits(rung.need.total)), None)
+    need = alternatives[0].need
+    taken = next((option for option in alternatives if budget.fits(option.need.total)), None)
     return Estimate(
         path=str(entry.path),
         capability=entry.capability,
@@ -151,10 +151,10 @@ def _described(
         parts=_parts(need),
         total_bytes=need.total,
         peak_bytes=need.peak,
-        available_bytes=room.available_bytes,
-        headroom_bytes=room.headroom_bytes,
-        room_bytes=room.free_bytes(),
-        fits=taken is rungs[0],
+        available_bytes=budget.available_bytes,
+        headroom_bytes=budget.headroom_bytes,
+        room_bytes=budget.free_bytes(),
+        fits=taken is alternatives[0],
         fits_reduced=[] if taken is None else list(taken.reductions),
         largest_context=largest,
     )
@@ -164,12 +164,12 @@ def _parts(need: Need) -> dict[str, int]:
     return {name: getattr(need, name) for name in PARTS if getattr(need, name)}
 
 
-def _largest_context(spec: LoadSpec, entry: ModelEntry, room: Room) -> int:
+def _largest_context(spec: LoadSpec, entry: ModelEntry, budget: MemoryBudget) -> int:
     """By halving between nothing and what the model was trained for: need grows with context."""
 
     def fits(steps: int) -> bool:
         wanted = msgspec.structs.replace(spec, n_ctx=steps * CONTEXT_STEP, n_cells=0)
-        return room.fits(chat_need(wanted).total)
+        return budget.fits(chat_need(wanted).total)
 
     low, high = 0, _trained_tokens(entry) // CONTEXT_STEP
     while low < high:

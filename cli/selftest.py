@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import msgspec
 from pydantic import ValidationError
 
-from worker_runtime.kernel_memory import FILE, Fault, KernelMemory
-from worker_runtime.kernel_report import KernelReport, NotTested
+from worker_runtime.machine.kernel_memory import FILE, Fault, KernelMemory
+from worker_runtime.machine.kernel_report import KernelReport, NotTested
 from worker_runtime.machine.processor import read_processor
 from worker_runtime.settings import RuntimeSettings
 

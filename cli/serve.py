@@ -15,10 +15,10 @@ from cli.service import WRONG_SETTINGS, ServiceSpec
 from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from cli.supervisor import Supervisor
-from protos.orphan import exit_when_orphaned
+from common.parent_watch import exit_with_parent
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.gpus import gpus
-from worker_runtime.memory.profile import Choice, choose
+from worker_runtime.machine.profile import ChosenSetting, choose
 
 ANSWER_WITHIN_S = 5.0
 # What hangs longer than its own drain and this is killed.
@@ -70,12 +70,12 @@ async def _serve(settings: StackSettings, port: int, began: float, output: Outpu
         supervisor.say(f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}")
 
     if settings.exit_with_parent:
-        exit_when_orphaned()
+        exit_with_parent()
     return await supervisor.run(announce_ready)
 
 
 def stages(
-    settings: StackSettings, port: int, choices: Sequence[Choice] = ()
+    settings: StackSettings, port: int, choices: Sequence[ChosenSetting] = ()
 ) -> list[list[ServiceSpec]]:
     """The services to run, by the order in which they are stopped.
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from protos.deprecated_settings import translate
-from protos.loopback import is_loopback
+from common.deprecated_settings import translate
+from common.loopback import is_loopback
 
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from cli.risks import has_keys, never_unloads, risks
 from cli.settings import StackSettings
+from cli.startup_warnings import has_keys, never_unloads, startup_warnings
 from worker_runtime.machine import GIB, Machine
-from worker_runtime.memory.profile import Choice, size_of
+from worker_runtime.machine.profile import ChosenSetting, size_of
 
 DOCS = "README.md, docs/faq.md; /docs of the running server for the API"
 
@@ -14,7 +14,7 @@ def summary(
     settings: StackSettings,
     port: int,
     machine: Machine,
-    choices: Sequence[Choice],
+    choices: Sequence[ChosenSetting],
     gpus: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines to print."""
@@ -33,14 +33,14 @@ def summary(
         yield f"chat workers     {settings.chat_workers or 'none'} (CHAT_WORKERS is set)"
     if settings.embed_workers is not None:
         yield f"embed workers    {settings.embed_workers or 'none'} (EMBED_WORKERS is set)"
-    for risk in risks(settings, machine):
+    for risk in startup_warnings(settings, machine):
         yield f"risk             {risk}"
     for note in settings.deprecated:
         yield f"old setting      {note}"
     yield f"docs             {DOCS}"
 
 
-def choice_line(choice: Choice) -> str:
+def choice_line(choice: ChosenSetting) -> str:
     return f"{choice.name}={choice.value}: {choice.reason}"
 
 

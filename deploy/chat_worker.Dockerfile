@@ -22,6 +22,7 @@ RUN apt-get update \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx
 WORKDIR /app
 COPY --from=build /app/.venv .venv
+COPY common common
 COPY protos protos
 COPY cli cli
 COPY worker_runtime worker_runtime

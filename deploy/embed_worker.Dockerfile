@@ -15,6 +15,7 @@ FROM python:3.12-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx
 WORKDIR /app
 COPY --from=build /app/.venv .venv
+COPY common common
 COPY protos protos
 COPY cli cli
 COPY worker_runtime worker_runtime

@@ -2,32 +2,34 @@
 
 import asyncio
 
-from embed_worker.choice import Choice
-from embed_worker.need import ladder
-from embed_worker.service import ModelScan
+from common.settings import read_or_exit
+from embed_worker.discovery import EmbedModelScan
+from embed_worker.encoder_choice import EncoderChoice
+from embed_worker.memory_estimate import load_options
 from embed_worker.servicer import EmbedServicer
 from embed_worker.settings import EmbedSettings
-from protos.settings import read_or_exit
 from protos.y26hkx.v1.embed_pb2_grpc import add_EmbedServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.rpcs import OpenRpcs
-from worker_runtime.server import local_models, serve
+from worker_runtime.rpc.inflight import InflightRpcs
+from worker_runtime.rpc.server import local_models, serve
 
 
 async def run(settings: EmbedSettings) -> None:
-    catalog = Catalog(ModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
-    choice = Choice(catalog, fallback_to_default=settings.fallback_to_default)
-    async with local_models(settings, catalog, ladder) as models:
-        open_rpcs = OpenRpcs()
-        servicer = EmbedServicer(models, choice, open_rpcs, max_inputs=settings.max_inputs)
+    catalog = Catalog(EmbedModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
+    encoder_choice = EncoderChoice(catalog, fallback_to_default=settings.fallback_to_default)
+    async with local_models(settings, catalog, load_options) as models:
+        inflight_rpcs = InflightRpcs()
+        servicer = EmbedServicer(
+            models, encoder_choice, inflight_rpcs, max_inputs=settings.max_inputs
+        )
         await serve(
             settings=settings,
             capability="embed",
             models=models,
             add_service=lambda server: add_EmbedServiceServicer_to_server(servicer, server),
             preload=settings.preload,
-            open_rpcs=open_rpcs,
+            inflight_rpcs=inflight_rpcs,
         )
 
 

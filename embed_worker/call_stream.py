@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc.aio
 
-from protos.outgoing import Outgoing
-from protos.status import to_status
+from common.rpc_status import to_status
+from common.send_queue import SendQueue
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime.rpcs import OpenRpcs, Rpc
+from worker_runtime.rpc.inflight import InflightRpcs, Rpc
 
 
 class CallStream:
@@ -22,20 +22,20 @@ class CallStream:
     Args:
         method: what they are called in the log.
         serve: answers one.
-        open_rpcs: in which each is counted.
+        inflight_rpcs: in which each is counted.
     """
 
     def __init__(
         self,
         method: str,
         serve: Callable[[pb.EmbedRequest], Awaitable[pb.EmbedResponse]],
-        open_rpcs: OpenRpcs,
+        inflight_rpcs: InflightRpcs,
     ) -> None:
         self._method = method
         self._serve = serve
-        self._open_rpcs = open_rpcs
+        self._inflight_rpcs = inflight_rpcs
         self._running: dict[int, asyncio.Task[None]] = {}
-        self._replies: Outgoing[pb.EmbedReply] = Outgoing()
+        self._replies: SendQueue[pb.EmbedReply] = SendQueue()
 
     async def run(
         self,
@@ -64,7 +64,7 @@ class CallStream:
         rpc = Rpc(self._method, call.request_id)
         reply = pb.EmbedReply(id=call.id)
         try:
-            with self._open_rpcs.counted():
+            with self._inflight_rpcs.counted():
                 reply.response.CopyFrom(await self._serve(call.request))
         except BaseException as error:  # noqa: BLE001 - the call's outermost frame
             reply.status = to_status(rpc.problem(error)).SerializeToString()

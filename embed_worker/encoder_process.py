@@ -13,21 +13,21 @@ from pathlib import Path
 
 from msgspec import Raw
 
-from embed_worker.encoders.converted import NotConvertible
-from embed_worker.encoders.loaded import LoadedModel
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
+from embed_worker.encoders.conversion_cache import NotConvertible
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.cache import Cache, VectorCache
 from embed_worker.engine.call import FLOAT_BYTES, TOKEN_TYPE, Row
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
-from embed_worker.intake import Intake
-from embed_worker.messages import Facts, LoadSpec, spec_decoder
+from embed_worker.pipe_messages import Facts, LoadSpec, spec_decoder
+from embed_worker.request_handler import RequestHandler
 from embed_worker.watched_runner import WatchedRunner
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
-from worker_runtime.engine_host import Outbox, host_engine
+from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.memory.trim import return_freed_memory
-from worker_runtime.odd_paths import library_path
+from worker_runtime.model_files.odd_paths import library_path
 
 ENGINE_DIED = 70
 
@@ -40,7 +40,7 @@ class EncoderProcess:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._queue: Queue | None = None
-        self._intake: Intake | None = None
+        self._request_handler: RequestHandler | None = None
         self._close: Callable[[], None] = lambda: None
 
     def load(self, spec: Raw) -> Facts:
@@ -59,7 +59,10 @@ class EncoderProcess:
             max_inputs=wanted.max_queued_inputs,
             cache=cache,
         )
-        self._queue, self._intake = queue, Intake(model, wanted, queue, cache, self._outbox)
+        self._queue, self._request_handler = (
+            queue,
+            RequestHandler(model, wanted, queue, cache, self._outbox),
+        )
         threading.Thread(target=self._run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=model.backend,
@@ -75,8 +78,8 @@ class EncoderProcess:
         )
 
     def submit(self, call_id: int, body: Raw) -> None:
-        assert self._intake is not None
-        self._intake.submit(call_id, body)
+        assert self._request_handler is not None
+        self._request_handler.submit(call_id, body)
 
     def cancel(self, call_id: int) -> None:
         if self._queue is not None:
@@ -89,7 +92,7 @@ class EncoderProcess:
     def close(self) -> None:
         self._close()
 
-    def _run(self, queue: Queue, model: LoadedModel) -> None:
+    def _run(self, queue: Queue, model: LoadedEncoder) -> None:
         try:
             runner = WatchedRunner(model.runner, self._outbox.watchdog)
             run_engine(queue, runner, together=self._outbox.together)
@@ -100,7 +103,7 @@ class EncoderProcess:
             sys.stderr.flush()
             os._exit(ENGINE_DIED)
 
-    def _cache(self, wanted: LoadSpec, model: LoadedModel) -> Cache:
+    def _cache(self, wanted: LoadSpec, model: LoadedEncoder) -> Cache:
         memory = VectorCache(wanted.cache_bytes, wanted.cache_ttl_s)
         if not wanted.cache_dir:
             return memory
@@ -117,7 +120,7 @@ class EncoderProcess:
         return TwoTierCache(memory, disk)
 
 
-def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     """Each library is imported only where it is used: it takes seconds and much memory."""
     match wanted.backend:
         case "openvino":
@@ -133,7 +136,7 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import openvino
 
     try:
@@ -157,7 +160,7 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     return model
 
 
-def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import torch
 
     return torch.load(
@@ -168,7 +171,7 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import llama_cpp
 
     return llama_cpp.load(
@@ -181,7 +184,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
+def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     from embed_worker.encoders import cross_encoder
 
     return cross_encoder.load(
@@ -192,7 +195,7 @@ def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedModel:
     )
 
 
-def _warm_up(model: LoadedModel) -> None:
+def _warm_up(model: LoadedEncoder) -> None:
     """Run the model once, so that the first request does not pay for its first run."""
     try:
         model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])

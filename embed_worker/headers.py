@@ -6,19 +6,19 @@ from pathlib import Path
 
 import msgspec
 
-from embed_worker.messages import MAX_LLAMA_TOKENS
-from worker_runtime.folder_listing import list_folder
-from worker_runtime.gguf_files import gguf_shards, is_gguf
-from worker_runtime.gguf_header import read_gguf_headers
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.model_folders import (
+from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folder_listing import list_folder
+from worker_runtime.model_files.folders import (
     file_weights,
     is_cross_encoder_folder,
     read_cross_encoder,
     read_sentence_encoder,
 )
-from worker_runtime.odd_paths import printable
-from worker_runtime.safetensors_header import check_safetensors
+from worker_runtime.model_files.gguf import read_gguf_headers
+from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
+from worker_runtime.model_files.odd_paths import printable
+from worker_runtime.model_files.safetensors import check_safetensors
 
 # What a GGUF file may say of its pooling: mean, first or last token.
 POOLING_TYPES = (1, 2, 3)

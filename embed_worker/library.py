@@ -6,7 +6,7 @@ import shutil
 import sys
 from functools import cache
 
-from embed_worker.encoders.converted import VERSION
+from embed_worker.encoders.conversion_cache import VERSION
 from embed_worker.settings import EmbedSettings
 
 TORCH = "sentence-transformers"

@@ -5,9 +5,10 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 
-from embed_worker import messages as m
+from common.errors import WorkerLost
+from embed_worker import pipe_messages as m
 from embed_worker.call_stream import CallStream
-from embed_worker.choice import Choice
+from embed_worker.encoder_choice import EncoderChoice
 from embed_worker.translate import (
     check_count,
     reranked,
@@ -19,12 +20,11 @@ from embed_worker.translate import (
     to_tokenize,
     to_tokenize_response,
 )
-from protos.errors import WorkerLost
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
-from worker_runtime.rpcs import OpenRpcs
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.rpc.inflight import InflightRpcs
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
 # Quoted: the stubs make it generic, the library does not.
@@ -34,17 +34,22 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class EmbedServicer(EmbedServiceServicer):
     """
     Args:
-        choice: which model serves a request.
-        open_rpcs: in which the calls of a stream are counted.
+        encoder_choice: which model serves a request.
+        inflight_rpcs: in which the calls of a stream are counted.
         max_inputs: inputs of one request.
     """
 
     def __init__(
-        self, models: Models, choice: Choice, open_rpcs: OpenRpcs, *, max_inputs: int
+        self,
+        models: Models,
+        encoder_choice: EncoderChoice,
+        inflight_rpcs: InflightRpcs,
+        *,
+        max_inputs: int,
     ) -> None:
         self._models = models
-        self._choice = choice
-        self._open_rpcs = open_rpcs
+        self._encoder_choice = encoder_choice
+        self._inflight_rpcs = inflight_rpcs
         self._max_inputs = max_inputs
 
     async def Embed(  # noqa: N802 - grpc's names
@@ -55,7 +60,9 @@ class EmbedServicer(EmbedServiceServicer):
     async def EmbedMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
         self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Context
     ) -> None:
-        await CallStream("EmbedMany", self._embed, self._open_rpcs).run(request_iterator, context)
+        await CallStream("EmbedMany", self._embed, self._inflight_rpcs).run(
+            request_iterator, context
+        )
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context
@@ -76,7 +83,7 @@ class EmbedServicer(EmbedServiceServicer):
         self, request: pb.TokenizeRequest, context: Context
     ) -> pb.TokenizeResponse:
         check_count(len(request.texts), self._max_inputs, "input")
-        model = self._choice.any(request.model)
+        model = self._encoder_choice.any(request.model)
         _, answer = await self._ask(
             model, _keep_alive_s(request), to_tokenize(request), m.TokenLists
         )
@@ -85,7 +92,7 @@ class EmbedServicer(EmbedServiceServicer):
     async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
         check_count(len(request.inputs), self._max_inputs, "input")
         body = to_embed(request)
-        model = self._choice.embedder(request.model)
+        model = self._encoder_choice.embedder(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
         lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
         lease.count_caches(answer.caches)
@@ -94,14 +101,14 @@ class EmbedServicer(EmbedServiceServicer):
     async def _score(
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score
     ) -> tuple[m.Scores, Lease]:
-        model = self._choice.reranker(request.model)
+        model = self._encoder_choice.reranker(request.model)
         lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Scores)
         lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
         lease.count_caches(answer.caches)
         return answer, lease
 
     async def _ask(
-        self, model: str, keep_alive_s: float | None, body: m.Request, expected: type[Answer]
+        self, model: str, keep_alive_s: float | None, body: m.EncoderRequest, expected: type[Answer]
     ) -> tuple[Lease, Answer]:
         """The encoder's answer, and the lease it was given under, which has ended."""
         try:
@@ -112,7 +119,7 @@ class EmbedServicer(EmbedServiceServicer):
             return await self._ask_once(model, keep_alive_s, body, expected)
 
     async def _ask_once(
-        self, model: str, keep_alive_s: float | None, body: m.Request, expected: type[Answer]
+        self, model: str, keep_alive_s: float | None, body: m.EncoderRequest, expected: type[Answer]
     ) -> tuple[Lease, Answer]:
         async with self._models.lease(model, keep_alive_s=keep_alive_s) as lease:
             try:

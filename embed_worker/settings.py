@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
-from embed_worker.messages import LoadSpec
+from embed_worker.pipe_messages import LoadSpec
 from worker_runtime.settings import RuntimeSettings, cache_folder
 
 MIB = 1024**2

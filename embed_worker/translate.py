@@ -2,12 +2,12 @@
 
 import math
 
-from embed_worker import messages as m
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
+from embed_worker import pipe_messages as m
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime.leases import Lease
+from worker_runtime.lifecycle.leases import Lease
 
 TRUNCATE: dict[int, m.Truncate] = {
     embed_pb2.TRUNCATE_UNSPECIFIED: "end",

@@ -49,7 +49,7 @@ class StoredVector(msgspec.Struct, frozen=True):
     used_s: float
 
 
-class Size(msgspec.Struct, frozen=True):
+class FileSize(msgspec.Struct, frozen=True):
     n_bytes: int = 0
     n_entries: int = 0
 
@@ -129,14 +129,14 @@ class VectorFile:
 
         self._guarded(delete, None)
 
-    def size(self) -> Size:
+    def size(self) -> FileSize:
         """Of all that is stored."""
 
-        def measure(connection: sqlite3.Connection) -> Size:
+        def measure(connection: sqlite3.Connection) -> FileSize:
             (n_entries,) = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
-            return Size(_used_bytes(connection), n_entries)
+            return FileSize(_used_bytes(connection), n_entries)
 
-        return self._guarded(measure, Size())
+        return self._guarded(measure, FileSize())
 
     def reopen(self) -> None:
         """Let go of the file, which may have been replaced."""

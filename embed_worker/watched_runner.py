@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 from embed_worker.engine.call import Row
-from embed_worker.engine.runner import Runner
-from worker_runtime.model_steps import ModelSteps
-from worker_runtime.watchdog import Watchdog
+from embed_worker.engine.runner import EncoderRunner
+from worker_runtime.engine_process.model_steps import ModelSteps
+from worker_runtime.engine_process.watchdog import Watchdog
 
 
 class WatchedRunner:
     """Implements `embed_worker.engine.runner.Runner` by another one."""
 
-    def __init__(self, runner: Runner, watchdog: Watchdog) -> None:
+    def __init__(self, runner: EncoderRunner, watchdog: Watchdog) -> None:
         self.dimension = runner.dimension
         self._runner = runner
         self._steps = ModelSteps(watchdog, "model")

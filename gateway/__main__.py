@@ -4,13 +4,13 @@ import asyncio
 import logging
 from functools import partial
 
+from common.gc_tuning import freeze_startup_objects
+from common.parent_watch import exit_with_parent
+from common.settings import read_or_exit
 from gateway.app import create_app
-from gateway.server import GatewayServer
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from protos.garbage import settle
-from protos.orphan import exit_when_orphaned
-from protos.settings import read_or_exit
+from gateway.transport.server import GatewayServer
 
 
 async def run(settings: GatewaySettings) -> None:
@@ -18,9 +18,9 @@ async def run(settings: GatewaySettings) -> None:
     services: Services = app.state.services
     server = GatewayServer(app, settings, services.drain)
     if settings.exit_with_parent:
-        watch_parent = partial(exit_when_orphaned, on_line=services.supervision.hear)
+        watch_parent = partial(exit_with_parent, on_line=services.supervision.hear)
         asyncio.get_running_loop().call_soon(watch_parent)
-    settle()
+    freeze_startup_objects()
     await server.serve()
 
 

@@ -9,17 +9,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.access_log import AccessLogMiddleware
-from gateway.auth import AuthMiddleware, Keys
-from gateway.edges import BoundsMiddleware, CountMiddleware, HeadMiddleware, RequestIdMiddleware
+from common.error_texts import ErrorText
+from common.errors import ServingError
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
-from gateway.limits import LimitsMiddleware
+from gateway.middleware.access_log import AccessLogMiddleware
+from gateway.middleware.auth import AuthMiddleware, Keys
+from gateway.middleware.cors import CorsPolicyMiddleware
+from gateway.middleware.edges import (
+    BoundsMiddleware,
+    CountMiddleware,
+    HeadMiddleware,
+    RequestIdMiddleware,
+)
+from gateway.middleware.limits import LimitsMiddleware
+from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
-from gateway.pages import PagesMiddleware
 from gateway.pool import Pool
-from gateway.request_context import context_of
-from gateway.request_route import request_routes
 from gateway.routes import (
     chat,
     completions,
@@ -33,6 +39,7 @@ from gateway.routes import (
     responses,
     tokenize,
 )
+from gateway.routes.request_route import request_routes
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
@@ -43,8 +50,6 @@ from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
 
 BODIES = (
     ChatRequest,
@@ -111,7 +116,7 @@ def create_app(
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
-    app.add_middleware(PagesMiddleware, settings=settings)
+    app.add_middleware(CorsPolicyMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])

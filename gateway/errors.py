@@ -7,12 +7,12 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.language import language_of
+from common import errors
+from common.error_texts import ErrorText
+from common.errors import ServingError
 from gateway.localize import ENGLISH, Language
-from gateway.request_context import context_of
-from protos import errors
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
+from gateway.middleware.language import language_of
+from gateway.middleware.request_context import context_of
 
 MAX_ECHO = 200
 # SDKs do not wait longer than this: they would try again at once, in vain.

@@ -21,9 +21,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from common import errors
+from common.errors import ServingError
 from gateway.pool import Pool
-from protos import errors
-from protos.errors import ServingError
 from protos.y26hkx.v1 import common_pb2, worker_pb2
 
 disable_created_metrics()

@@ -2,15 +2,15 @@
 
 from starlette.requests import Request
 
-from gateway.drain import Drain
 from gateway.metrics import Metrics
+from gateway.middleware.rate_limit import RateLimit
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
-from gateway.rate_limit import RateLimit
 from gateway.settings import GatewaySettings
-from gateway.sse import StreamLimits
-from gateway.supervision import Supervision
 from gateway.translate.sampling import ChatDefaults
+from gateway.transport.drain import Drain
+from gateway.transport.sse import StreamLimits
+from gateway.transport.supervision import Supervision
 
 
 class Services:

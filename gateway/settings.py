@@ -6,11 +6,11 @@ from typing import Self
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from common.loopback import is_loopback
+from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
+from common.settings import SUGGESTION, SharedSettings
 from gateway.localize import languages
-from gateway.rate_limit import shared_storage
-from protos.loopback import is_loopback
-from protos.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
-from protos.settings import WAY_OUT, SharedSettings
+from gateway.middleware.rate_limit import shared_storage
 
 MIB = 1024 * 1024
 MAX_PORT = 65535
@@ -248,7 +248,7 @@ class GatewaySettings(SharedSettings):
         for name, value in targets.items():
             for target in split_list(value):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
-                    raise ValueError(f"{name}: {target} may be another machine: {WAY_OUT}")
+                    raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
 
     @property

@@ -1,8 +1,1 @@
-"""The contract between gateway and workers, and what both sides of it share.
-
-Every process here imports this package before gRPC, which reads its environment once.
-"""
-
-from protos.grpc_experiments import use_earlier_poller
-
-use_earlier_poller()
+"""The contract between gateway and workers: the .proto files and what is generated of them."""

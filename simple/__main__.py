@@ -4,12 +4,12 @@ import argparse
 import asyncio
 import sys
 
-from gateway.server import GatewayServer
-from protos.settings import read_or_exit
+from common.settings import read_or_exit
+from gateway.transport.server import GatewayServer
 from simple.app import create_simple_app
 from simple.settings import SimpleSettings
-from worker_runtime import logs
 from worker_runtime.memory.trim import release_start_up_memory
+from worker_runtime.rpc import logs
 
 
 async def run(settings: SimpleSettings) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, DeadlineExceeded, ServingError
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, DeadlineExceeded, ServingError
 
 # One event ahead: whoever reads slowly lets the worker pack.
 EVENTS_AHEAD = 1

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from chat_worker.expansion import as_told
-from chat_worker.ladder import ChatLadder
-from chat_worker.service import ModelScan
-from chat_worker.servicer import ChatServicer, Places
+from chat_worker.discovery import ChatModelScan
+from chat_worker.expansion import with_expansion_factors
+from chat_worker.load_options import ChatLoadOptions
+from chat_worker.servicer import ChatServicer, RequestSlots
 from chat_worker.settings import ChatSettings
 from gateway.pool import Pool
 from gateway.pool.endpoint import Endpoint
@@ -16,9 +16,9 @@ from protos.y26hkx.v1 import worker_pb2
 from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.control import WorkerControl
-from worker_runtime.preload import load_early
-from worker_runtime.server import local_models
+from worker_runtime.lifecycle.preload import load_early
+from worker_runtime.rpc.server import local_models
+from worker_runtime.rpc.worker_service import WorkerServicer
 
 ADDRESS = "in-process"
 
@@ -40,7 +40,7 @@ class LocalWorkers(Workers):
     def __init__(self, settings: ChatSettings) -> None:
         super().__init__([ADDRESS], "")
         self._settings = settings
-        self._scan = ModelScan(settings)
+        self._scan = ChatModelScan(settings)
         self._catalog = Catalog(self._scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
         self._endpoint = Endpoint(ADDRESS)
 
@@ -51,10 +51,10 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        ladder = as_told(ChatLadder(self._scan, settings), settings)
-        async with local_models(settings, self._catalog, ladder) as models:
-            control = WorkerControl(models, "chat", asyncio.Event())
-            servicer = ChatServicer(models, Places(settings.parallel, settings.max_queue))
+        load_options = with_expansion_factors(ChatLoadOptions(self._scan, settings), settings)
+        async with local_models(settings, self._catalog, load_options) as models:
+            control = WorkerServicer(models, "chat", asyncio.Event())
+            servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
             endpoint.hear(control.status())
             endpoint.serving = True

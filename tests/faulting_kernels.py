@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from worker_runtime.kernel_report import Outcome
+from worker_runtime.machine.kernel_report import Outcome
 
 # Of Q4_0 and Q4_K, in the orders of x86 and ARM.
 SHAPES = {"q4_0": ("4x4", "4x8", "8x8"), "q4_K": ("8x4", "8x8")}

@@ -18,7 +18,7 @@ import httpx
 import openai
 import psutil
 
-from worker_runtime.kernel_memory import FILE, KernelMemory
+from worker_runtime.machine.kernel_memory import FILE, KernelMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = "qwen2-y26hkx-guide"

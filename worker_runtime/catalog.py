@@ -12,13 +12,13 @@ from typing import Literal, Never
 
 import msgspec
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
-from protos.model_ids import folded
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
+from common.model_ids import folded
+from worker_runtime.aio import Changes, first_of
 from worker_runtime.clock import Clock
-from worker_runtime.foreign_files import real_path
+from worker_runtime.model_files.foreign_files import real_path
 from worker_runtime.off_loop import OffLoop, in_thread
-from worker_runtime.races import Changes, first_of
 
 Capability = Literal["chat", "embed"]
 MAX_SUGGESTED = 10

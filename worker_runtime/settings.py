@@ -17,10 +17,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from protos.loopback import is_loopback
-from protos.settings import WAY_OUT, SharedSettings
+from common.loopback import is_loopback
+from common.settings import SUGGESTION, SharedSettings
 from worker_runtime.machine import read_machine
-from worker_runtime.memory.profile import choose
+from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
@@ -251,7 +251,7 @@ class RuntimeSettings(SharedSettings):
         if not is_loopback(self.host) and not self.token:
             raise ValueError(f"WORKER_HOST={self.host} is not loopback: WORKER_TOKEN is required")
         if not is_loopback(self.host) and not self.trusts_others:
-            raise ValueError(f"WORKER_HOST={self.host} is open to others: {WAY_OUT}")
+            raise ValueError(f"WORKER_HOST={self.host} is open to others: {SUGGESTION}")
         return self
 
     def preloads(self, model: str) -> bool:

@@ -1,6 +1,6 @@
 """How large a context and a KV cache a model gets; the same for every backend."""
 
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 DEFAULT_CTX = 4096
 CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this

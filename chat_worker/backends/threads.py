@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from worker_runtime.machine.free_cores import free_cores
 
 TINY_MODEL_BYTES = 64 * 1024 * 1024

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import GrammarConstraint
-from chat_worker.engine.sampling import ConstraintFailed, Row
+from chat_worker.engine.sampling import ConstraintFailed, LogitsRow
 
 
 class CallsOnceBegun:
@@ -43,7 +43,7 @@ class CallsOnceBegun:
     def is_complete(self) -> bool:
         return self._is_complete
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         if self._held is not None:
             self._held.mask(logits)
 

@@ -7,9 +7,9 @@ from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from chat_worker.constraints.schemas import Enforceable, enforceable
-from chat_worker.messages import Constraint
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from chat_worker.pipe_messages import ConstraintSpec
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 
 # About 20 ms to build a lexer, 15 ms and 3 ms for a mask (llguidance's own figures).
 LIMITS = LLParserLimits(
@@ -29,7 +29,7 @@ PARAMS = {
 }
 
 
-def grammar_of(constraint: Constraint, param: str) -> str:
+def grammar_of(constraint: ConstraintSpec, param: str) -> str:
     match constraint.kind:
         case "regex":
             return LLMatcher.grammar_from_regex(constraint.text)
@@ -56,7 +56,7 @@ def _lark(text: str) -> str:
         raise InvalidRequest(refused, param="grammar") from error
 
 
-def answer_schema(constraint: Constraint) -> dict[str, Any]:
+def answer_schema(constraint: ConstraintSpec) -> dict[str, Any]:
     """What an answer in JSON must follow.
 
     Raises:
@@ -65,7 +65,7 @@ def answer_schema(constraint: Constraint) -> dict[str, Any]:
     return _answer(constraint).schema
 
 
-def ignored_keywords(constraint: Constraint) -> tuple[str, ...]:
+def ignored_keywords(constraint: ConstraintSpec) -> tuple[str, ...]:
     """Keywords of the client's schema that no answer is held to.
 
     Raises:
@@ -76,7 +76,7 @@ def ignored_keywords(constraint: Constraint) -> tuple[str, ...]:
     return _answer(constraint).ignored
 
 
-def _answer(constraint: Constraint) -> Enforceable:
+def _answer(constraint: ConstraintSpec) -> Enforceable:
     schema = ANY_OBJECT
     if constraint.kind == "json_schema":
         schema = parsed(constraint.text, PARAMS[constraint.kind])

@@ -18,10 +18,10 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.compile import LIMITS, PARAMS, grammar_of
 from chat_worker.constraints.numbers import NumberEnd, continues_number
 from chat_worker.constraints.refusals import refusal
-from chat_worker.engine.sampling import ConstraintFailed, Row
-from chat_worker.messages import Constraint
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, InvalidRequest
+from chat_worker.engine.sampling import ConstraintFailed, LogitsRow
+from chat_worker.pipe_messages import ConstraintSpec
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, InvalidRequest
 
 MAX_GRAMMAR_CHARS = 128 * 1024
 MAX_KEPT_GRAMMARS = 32
@@ -52,7 +52,7 @@ class GrammarConstraint:
     def is_complete(self) -> bool:
         return self._matcher.is_stopped()
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         np.putmask(logits, self._forbidden(), -np.inf)
 
     def accept(self, token: int) -> None:
@@ -102,7 +102,7 @@ class Grammars:
         """Compiled grammars that are kept for the next answer under the same constraint."""
         return len(self._kept)
 
-    def start(self, constraint: Constraint) -> GrammarConstraint:
+    def start(self, constraint: ConstraintSpec) -> GrammarConstraint:
         """A fresh answer under `constraint`.
 
         Raises:
@@ -127,7 +127,7 @@ class Grammars:
             self._kept.move_to_end(grammar)
             return self._begin(matcher, constraint)
 
-    def _compiled(self, constraint: Constraint, grammar: str) -> LLMatcher:
+    def _compiled(self, constraint: ConstraintSpec, grammar: str) -> LLMatcher:
         param = PARAMS[constraint.kind]
         matcher = LLMatcher(self._vocabulary, grammar, log_level=0, limits=LIMITS)
         if matcher.is_error():
@@ -138,7 +138,7 @@ class Grammars:
             raise refusal(constraint, param, str(error)) from error
         return matcher
 
-    def _begin(self, matcher: LLMatcher, constraint: Constraint) -> GrammarConstraint:
+    def _begin(self, matcher: LLMatcher, constraint: ConstraintSpec) -> GrammarConstraint:
         is_json = constraint.kind in JSON_KINDS and not constraint.has_raw_texts
         return GrammarConstraint(
             matcher.deep_copy(), self._tokenizer, self._continues_number if is_json else None
@@ -147,7 +147,7 @@ class Grammars:
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
         """Made by the first constrained request: it costs up to a second and tens of megabytes."""
-        source = _Vocabulary(self._tokenizer)
+        source = _GrammarTokenizer(self._tokenizer)
         built = LLTokenizer(
             llguidance.TokenizerWrapper(source),
             n_vocab=self._tokenizer.n_vocab,
@@ -158,7 +158,7 @@ class Grammars:
         return built
 
 
-class _Vocabulary:
+class _GrammarTokenizer:
     """Our tokenizer as llguidance's wrapper wants it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:

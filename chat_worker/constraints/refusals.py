@@ -8,9 +8,9 @@ from llguidance import LLMatcher
 
 from chat_worker.constraints.compile import LIMITS, json_grammar, parsed
 from chat_worker.constraints.schemas import enforceable
-from chat_worker.messages import Constraint
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from chat_worker.pipe_messages import ConstraintSpec
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 
 MAX_PLACES = 500
 # llguidance's word for a state in which no token is allowed.
@@ -21,7 +21,7 @@ INNER_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 INNER_NAMED = ("properties", "patternProperties", "$defs", "definitions")
 
 
-def refusal(constraint: Constraint, param: str, reason: str) -> InvalidRequest:
+def refusal(constraint: ConstraintSpec, param: str, reason: str) -> InvalidRequest:
     reason = _in_short(reason)
     if constraint.kind != "json_schema":
         return InvalidRequest(

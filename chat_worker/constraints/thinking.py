@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from chat_worker.engine.sampling import Constraint, Row
+from chat_worker.engine.sampling import LogitsRow, TokenConstraint
 
 
 class _Stage(Enum):
@@ -38,7 +38,7 @@ class ThinkingFirst:
         begins_inside: bool,
         budget: int | None,
         end_tokens: frozenset[int],
-        answer: Constraint | None,
+        answer: TokenConstraint | None,
     ) -> None:
         self._opening = opening
         self._closing = closing
@@ -60,7 +60,7 @@ class ThinkingFirst:
             self._stage is _Stage.ANSWER and self._answer is not None and self._answer.is_complete
         )
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         match self._stage:
             case _Stage.ANSWER if self._answer is not None:
                 self._answer.mask(logits)

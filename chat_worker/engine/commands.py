@@ -6,20 +6,20 @@ from chat_worker.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
+class AddSequences:
     sequences: list[Sequence]
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndSequences:
     """Stop these sequences without a report."""
 
     sequences: list[Sequence]
 
 
 @dataclass(frozen=True, slots=True)
-class Shed:
-    """Give the cache's memory back, once nothing runs; the next `Begin` takes that back."""
+class ShedCache:
+    """Give the cache's memory back, once nothing runs; the next `AddSequences` takes that back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,4 +27,4 @@ class Close:
     """End after this step."""
 
 
-Command = Begin | End | Shed | Close
+Command = AddSequences | EndSequences | ShedCache | Close

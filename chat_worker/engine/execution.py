@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
-from chat_worker.engine.runner import Item, Plan, RunFailed, Runner
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.runner import ModelRunner, Plan, RunFailed, ScheduledTokens
+from chat_worker.engine.sampling import LogitsRow
 from chat_worker.engine.scheduler import Scheduler
 
 
@@ -19,15 +19,17 @@ class Result:
             batch. None: the items, which is one then, cannot be computed.
     """
 
-    items: list[Item]
-    rows: Rows[Row] | None
+    items: list[ScheduledTokens]
+    rows: Rows[LogitsRow] | None
     seconds: float = 0.0
 
 
 class Execution:
     """Runs plans for one loop."""
 
-    def __init__(self, runner: Runner, scheduler: Scheduler, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, runner: ModelRunner, scheduler: Scheduler, clock: Callable[[], float]
+    ) -> None:
         self._runner = runner
         self._scheduler = scheduler
         self._clock = clock
@@ -46,18 +48,18 @@ class Execution:
             results = map(self._alone, plan.items)
         yield from results
 
-    def _alone(self, item: Item) -> Result:
+    def _alone(self, item: ScheduledTokens) -> Result:
         try:
             return self._batch([item.without_guess()])
         except RunFailed:
             self._undo([item])
             return Result([item], None)
 
-    def _batch(self, items: list[Item]) -> Result:
+    def _batch(self, items: list[ScheduledTokens]) -> Result:
         began_s = self._clock()
         rows = self._runner.run(items)
         return Result(items, rows, self._clock() - began_s)
 
-    def _undo(self, items: list[Item]) -> None:
+    def _undo(self, items: list[ScheduledTokens]) -> None:
         for op in self._scheduler.restore(items):
             self._runner.apply(op)

@@ -13,40 +13,40 @@ import time
 import traceback
 from collections.abc import Callable
 
-from chat_worker.engine.commands import Begin, Close, Command, End, Shed
+from chat_worker.engine.commands import AddSequences, Close, Command, EndSequences, ShedCache
 from chat_worker.engine.commit import commit
+from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.execution import Execution, Result
-from chat_worker.engine.kept import KeptPrefixes
 from chat_worker.engine.output_collector import OutputCollector
-from chat_worker.engine.recall import keep, recall, shed
-from chat_worker.engine.reports import Report
-from chat_worker.engine.runner import Plan, Runner
+from chat_worker.engine.outputs import EngineOutput
+from chat_worker.engine.prefix_offload import load_prefix, save_prefixes, shed_slots
+from chat_worker.engine.runner import ModelRunner, Plan
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.token_selection import TokenSelection
 
 
-class Loop:
+class EngineLoop:
     """Runs sequences until it is closed. All but its thread's own may be called from anywhere.
 
     Args:
         emit: receives the reports of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if it dies of an unexpected error.
-        kept: prefixes that outlive the process, if any do.
+        disk_cache: prefixes that outlive the process, if any do.
     """
 
     def __init__(
         self,
-        runner: Runner,
-        emit: Callable[[list[Report]], None],
+        runner: ModelRunner,
+        emit: Callable[[list[EngineOutput]], None],
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        kept: KeptPrefixes | None = None,
+        disk_cache: DiskPrefixCache | None = None,
     ) -> None:
         self._runner = runner
         self._on_death = on_death
         self._clock = clock
-        self._kept = kept
+        self._disk_cache = disk_cache
         self._scheduler = Scheduler(runner.limits)
         self._execution = Execution(runner, self._scheduler, clock)
         self._outputs = OutputCollector(emit, clock)
@@ -66,13 +66,13 @@ class Loop:
         now = self._clock()
         for sequence in sequences:
             sequence.submitted_s = now
-        self._inbox.put(Begin(sequences))
+        self._inbox.put(AddSequences(sequences))
 
     def end(self, sequences: list[Sequence]) -> None:
-        self._inbox.put(End(sequences))
+        self._inbox.put(EndSequences(sequences))
 
     def shed(self) -> None:
-        self._inbox.put(Shed())
+        self._inbox.put(ShedCache())
 
     def close(self, timeout_s: float) -> None:
         """Stop after the current step and free the model."""
@@ -89,7 +89,7 @@ class Loop:
                 for result in self._execution.run(plan):
                     self._commit(result)
                 self._outputs.emit()
-            keep(self._kept, self._scheduler, self._runner)
+            save_prefixes(self._disk_cache, self._scheduler, self._runner)
             self._runner.close()
         except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
             traceback.print_exc(file=sys.stderr)
@@ -106,14 +106,14 @@ class Loop:
 
     def _obey(self, command: Command) -> None:
         match command:
-            case Begin(sequences):
+            case AddSequences(sequences):
                 self._is_to_shed = False
                 for sequence in sequences:
-                    recall(self._kept, self._scheduler, self._runner, sequence)
+                    load_prefix(self._disk_cache, self._scheduler, self._runner, sequence)
                     self._scheduler.add(sequence)
-            case End(sequences):
+            case EndSequences(sequences):
                 self._cancelled += sequences
-            case Shed():
+            case ShedCache():
                 self._is_to_shed = True
             case Close():
                 self._is_closing = True
@@ -124,7 +124,7 @@ class Loop:
             self._runner.apply(op)
         if self._is_to_shed:
             self._is_to_shed = False
-            shed(self._kept, self._scheduler, self._runner)
+            shed_slots(self._disk_cache, self._scheduler, self._runner)
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _reap(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from chat_worker.engine.reports import Admitted, Report, Waiting
+from chat_worker.engine.outputs import EngineOutput, QueuePosition, SequenceAdmitted
 from chat_worker.engine.scheduler import Admission
 from chat_worker.engine.sequence import Sequence
 
@@ -13,14 +13,16 @@ class OutputCollector:
         emit: takes the reports of a step; must not block.
     """
 
-    def __init__(self, emit: Callable[[list[Report]], None], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, emit: Callable[[list[EngineOutput]], None], clock: Callable[[], float]
+    ) -> None:
         self._emit = emit
         self._clock = clock
-        self._reports: list[Report] = []
+        self._reports: list[EngineOutput] = []
         # Of sequences that never ran yet: what they were told last.
         self._positions: dict[Sequence, int] = {}
 
-    def add(self, report: Report) -> None:
+    def add(self, report: EngineOutput) -> None:
         self._reports.append(report)
 
     def admitted(self, admissions: list[Admission]) -> None:
@@ -31,7 +33,7 @@ class OutputCollector:
             if sequence.n_cached is None:
                 sequence.n_cached = admission.n_cached
                 sequence.admitted_s = self._clock()
-                self.add(Admitted(sequence))
+                self.add(SequenceAdmitted(sequence))
 
     def waiting(self, waiting: list[Sequence]) -> None:
         """Tell those who never ran yet where they are in the queue, when that changed."""
@@ -39,7 +41,7 @@ class OutputCollector:
         for position, sequence in enumerate(never_ran, start=1):
             if self._positions.get(sequence) != position:
                 self._positions[sequence] = position
-                self.add(Waiting(sequence, position))
+                self.add(QueuePosition(sequence, position))
         if not never_ran:
             self._positions.clear()
 

@@ -1,6 +1,6 @@
 """Which prompts a step computes, how much of them, and whether answers wait for them."""
 
-from chat_worker.engine.runner import Item, Limits, alike
+from chat_worker.engine.runner import Limits, ScheduledTokens, alike
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots
 
@@ -38,7 +38,9 @@ class Prefill:
         # Tokens of prompts computed since the answers had a step.
         self._n_ahead = 0
 
-    def step(self, prefilling: list[Sequence], answers: list[Item]) -> list[Item]:
+    def step(
+        self, prefilling: list[Sequence], answers: list[ScheduledTokens]
+    ) -> list[ScheduledTokens]:
         """What to compute of the prompts, and the answers' next tokens unless those wait."""
         prompts = self._chunks(prefilling, answers) if prefilling else []
         return prompts if self._go_first(prompts, answers) else answers + prompts
@@ -54,7 +56,7 @@ class Prefill:
         bounded = min(max(wanted, self._chunk_tokens / 4), self._chunk_tokens * 4)
         self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)
 
-    def _go_first(self, prompts: list[Item], answers: list[Item]) -> bool:
+    def _go_first(self, prompts: list[ScheduledTokens], answers: list[ScheduledTokens]) -> bool:
         """True if the answers wait for these prompts, which then decode along: a step costs little
         more for many answers than for few, and those that begin together end together."""
         self._n_ahead += sum(item.n_tokens for item in prompts)
@@ -71,7 +73,9 @@ class Prefill:
         """False where a chunk cannot be made smaller: it takes longer than it should already."""
         return self._chunk_tokens > MIN_CHUNK_TOKENS
 
-    def _chunks(self, prefilling: list[Sequence], answers: list[Item]) -> list[Item]:
+    def _chunks(
+        self, prefilling: list[Sequence], answers: list[ScheduledTokens]
+    ) -> list[ScheduledTokens]:
         """Whole prompts in order, then the shortest rest, as many tokens as the step has time for.
 
         One prompt after the other costs less than a little of each, and those that are done
@@ -91,7 +95,7 @@ class Prefill:
         def turn(sequence: Sequence) -> tuple[bool, int]:
             return sequence is not oldest, sequence.n_pending if sequence.n_pending > most else 0
 
-        items: list[Item] = []
+        items: list[ScheduledTokens] = []
         left = most
         for sequence in sorted(prefilling, key=turn):
             share = sequence.n_pending if sequence.n_pending <= left else min(budget, left)
@@ -99,14 +103,14 @@ class Prefill:
                 share = min(share, n_rows)
             if share < 1 or n_rows < 1 or (items and share < sequence.n_pending):
                 continue
-            items.append(Item.of(sequence, share))
+            items.append(ScheduledTokens.of(sequence, share))
             left = budget = budget - share
             n_rows -= items[-1].n_rows
         return items + self._companions(items, prefilling, n_batch, n_rows)
 
     def _companions(
-        self, items: list[Item], prefilling: list[Sequence], n_batch: int, n_rows: int
-    ) -> list[Item]:
+        self, items: list[ScheduledTokens], prefilling: list[Sequence], n_batch: int, n_rows: int
+    ) -> list[ScheduledTokens]:
         """More whole prompts, of about the length of the one in `items`: together they cost less,
         and as they begin together they decode together to their end."""
         if not items or not self._has_time:
@@ -126,4 +130,7 @@ class Prefill:
         ]
         # The nearest in length: all are padded to the longest.
         candidates.sort(key=lambda sequence: abs(sequence.n_pending - first.n_tokens))
-        return [Item.of(sequence, sequence.n_pending) for sequence in candidates[: max(n_more, 0)]]
+        return [
+            ScheduledTokens.of(sequence, sequence.n_pending)
+            for sequence in candidates[: max(n_more, 0)]
+        ]

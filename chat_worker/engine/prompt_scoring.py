@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence as Rows
 
-from chat_worker.engine.reports import PromptScored
-from chat_worker.engine.runner import Item
-from chat_worker.engine.sampling import Row, score
+from chat_worker.engine.outputs import PromptScored
+from chat_worker.engine.runner import ScheduledTokens
+from chat_worker.engine.sampling import LogitsRow, score
 
 
-def score_prompt(item: Item, rows: Rows[Row]) -> PromptScored:
+def score_prompt(item: ScheduledTokens, rows: Rows[LogitsRow]) -> PromptScored:
     """Score the prompt tokens after those of `item`; they are not scored again.
 
     Args:

@@ -4,14 +4,14 @@ from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.sampling import LogitsRow
 from chat_worker.engine.sequence import Sequence
 
 ALIKE = 0.9
 
 
 @dataclass(frozen=True)
-class Truncate:
+class TruncateSlot:
     """Keep only the first `length` tokens of a slot."""
 
     slot: int
@@ -19,7 +19,7 @@ class Truncate:
 
 
 @dataclass(frozen=True)
-class Fork:
+class ForkSlot:
     """Let empty slot `target` share the first `length` tokens of slot `source`."""
 
     source: int
@@ -27,11 +27,11 @@ class Fork:
     length: int
 
 
-CacheOp = Truncate | Fork
+CacheOp = TruncateSlot | ForkSlot
 
 
 @dataclass(frozen=True)
-class Item:
+class ScheduledTokens:
     """Compute tokens `start` to `start + n_tokens` of a sequence, and those guessed to follow.
 
     `n_rows` logits rows are wanted, of the last positions of all of them.
@@ -58,8 +58,8 @@ class Item:
         """What to compute."""
         return [*self.sequence.tokens[self.start : self.start + self.n_tokens], *self.guess]
 
-    def without_guess(self) -> "Item":
-        return Item(
+    def without_guess(self) -> "ScheduledTokens":
+        return ScheduledTokens(
             self.sequence, self.slot, self.start, self.n_tokens, self.n_rows - len(self.guess)
         )
 
@@ -78,7 +78,7 @@ class Item:
 class Plan:
     """One step: cache operations in order, then one batch."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[ScheduledTokens] = field(default_factory=list)
     ops: list[CacheOp] = field(default_factory=list)
 
 
@@ -122,7 +122,7 @@ class RunFailed(Exception):
     """The backend could not compute the batch; nothing of it counts."""
 
 
-class Runner(Protocol):
+class ModelRunner(Protocol):
     """Computes batches. Called from one thread only."""
 
     @property
@@ -135,7 +135,7 @@ class Runner(Protocol):
             RuntimeError: the backend broke; the engine ends.
         """
 
-    def run(self, items: list[Item]) -> Rows[Row]:
+    def run(self, items: list[ScheduledTokens]) -> Rows[LogitsRow]:
         """Compute the items in one batch.
 
         Returns:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Row = NDArray[np.float32]
+LogitsRow = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class ConstraintFailed(Exception):
     """A grammar came to an end that it does not allow, or grew beyond what it may cost."""
 
 
-class Constraint(Protocol):
+class TokenConstraint(Protocol):
     """What one sequence may go on with, token by token. Both steps may raise `ConstraintFailed`."""
 
     @property
     def is_complete(self) -> bool:
         """True when nothing may follow any more."""
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         """Set the logits of all tokens that may not come next to -inf; one at least stays."""
 
     def accept(self, token: int) -> None:
@@ -77,7 +77,7 @@ class Sampler:
         params: SamplingParams,
         prompt: list[int],
         choice: int = 0,
-        constraint: Constraint | None = None,
+        constraint: TokenConstraint | None = None,
     ) -> None:
         self._params = params
         self._constraint = constraint
@@ -92,7 +92,7 @@ class Sampler:
         self._bias_ids = np.fromiter(params.logit_bias.keys(), np.int64)
         self._bias = np.fromiter(params.logit_bias.values(), np.float32)
 
-    def pick(self, logits: Row) -> int:
+    def pick(self, logits: LogitsRow) -> int:
         """The next token.
 
         Args:
@@ -119,7 +119,7 @@ class Sampler:
         """True when the constraint lets nothing follow."""
         return self._constraint is not None and self._constraint.is_complete
 
-    def _adjust(self, logits: Row) -> None:
+    def _adjust(self, logits: LogitsRow) -> None:
         params = self._params
         if self._bias_ids.size:
             logits[self._bias_ids] += self._bias
@@ -140,7 +140,7 @@ class Sampler:
         if params.repetition_penalty != 1:
             self._seen[token] = None
 
-    def _draw(self, logits: Row, peak: np.float32, random: np.random.Generator) -> int:
+    def _draw(self, logits: LogitsRow, peak: np.float32, random: np.random.Generator) -> int:
         params = self._params
         ids: NDArray[np.int64] | None = None
         scaled = (logits - peak) * np.float32(1 / params.temperature)
@@ -161,7 +161,7 @@ class Sampler:
         return index if ids is None else int(ids[index])
 
 
-def nucleus(weights: Row, top_p: float) -> NDArray[np.int64]:
+def nucleus(weights: LogitsRow, top_p: float) -> NDArray[np.int64]:
     """Indices of the smallest set whose share of the total reaches `top_p`, best first.
 
     Args:
@@ -184,7 +184,7 @@ def nucleus(weights: Row, top_p: float) -> NDArray[np.int64]:
 BLOCK = 1024
 
 
-def draw(weights: Row, uniform: float) -> int:
+def draw(weights: LogitsRow, uniform: float) -> int:
     """Index drawn in proportion to `weights` by one number from [0, 1).
 
     Sums blocks first, so that a vocabulary of 150,000 costs two short searches.
@@ -201,7 +201,7 @@ def draw(weights: Row, uniform: float) -> int:
     return int(starts[block]) + min(index, last)
 
 
-def score(logits: Row, token: int, n_top: int) -> Scored:
+def score(logits: LogitsRow, token: int, n_top: int) -> Scored:
     """Log-probability of `token` and of the `n_top` likeliest, under softmax of `logits`."""
     peak = float(logits.max())
     log_total = peak + float(np.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))

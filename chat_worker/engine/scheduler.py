@@ -8,9 +8,9 @@ newest sequence goes back to the queue's front, to be computed again.
 from collections import deque
 from dataclasses import dataclass
 
-from chat_worker.engine.lookup import Costs
 from chat_worker.engine.prefill import Prefill
-from chat_worker.engine.runner import CacheOp, Item, Limits, Plan
+from chat_worker.engine.prompt_lookup import Costs
+from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
@@ -79,7 +79,7 @@ class Scheduler:
         decoding = self._decoding()
         n_spare = min(self._limits.n_batch, self._limits.n_rows) - len(decoding)
         guesses = self._guesses(decoding, min(n_spare, MAX_GUESSED_TOKENS))
-        answers = [Item.of(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
+        answers = [ScheduledTokens.of(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
         items = self._prefill.step(self._prefilling(), answers)
         self._ops.extend(self.slots.make_room(sum(item.n_tokens for item in items)))
         ops, self._ops = self._ops, []
@@ -90,7 +90,7 @@ class Scheduler:
         ops, self._ops = self._ops, []
         return ops
 
-    def commit(self, items: list[Item], seconds: float) -> None:
+    def commit(self, items: list[ScheduledTokens], seconds: float) -> None:
         """The items were computed, in `seconds`."""
         n_prompt_tokens = n_decoding = 0
         for item in items:
@@ -108,17 +108,17 @@ class Scheduler:
         else:
             self._costs.learn(sum(item.n_rows for item in items), seconds)
 
-    def settle(self, item: Item, n_right: int) -> None:
+    def settle(self, item: ScheduledTokens, n_right: int) -> None:
         """The first `n_right` guessed tokens of a computed item were chosen; the rest is undone."""
         if n_right:
             self.slots.extend(item.slot, list(item.guess[:n_right]))
             item.sequence.n_computed += n_right
         if n_right < len(item.guess):
             self._ops.append(self.slots.restore(item.slot))
-        if item.sequence.lookup is not None:
-            item.sequence.lookup.learn(len(item.guess), n_right)
+        if item.sequence.prompt_lookup is not None:
+            item.sequence.prompt_lookup.learn(len(item.guess), n_right)
 
-    def restore(self, items: list[Item]) -> list[CacheOp]:
+    def restore(self, items: list[ScheduledTokens]) -> list[CacheOp]:
         """The items were not computed; operations that undo what the backend did of them."""
         return [self.slots.restore(item.slot) for item in items]
 
@@ -189,9 +189,9 @@ class Scheduler:
         guesses: list[tuple[int, ...]] = []
         for sequence in decoding:
             guess: tuple[int, ...] = ()
-            if sequence.lookup is not None and self._limits.can_truncate and left > 0:
+            if sequence.prompt_lookup is not None and self._limits.can_truncate and left > 0:
                 room = sequence.limit - len(sequence.tokens) - 1
-                guess = sequence.lookup.guess(
+                guess = sequence.prompt_lookup.guess(
                     sequence.tokens, min(left, room), len(decoding), self._costs
                 )
             left -= len(guess)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chat_worker.engine.lookup import Lookup
+from chat_worker.engine.prompt_lookup import PromptLookup
 from chat_worker.engine.sampling import Sampler
 
 EndReason = Literal["stop", "length"]
@@ -19,7 +19,7 @@ class Sequence:
     salt: only sequences of equal salt share KV cells.
     n_top: alternatives to report per token; None: no log-probabilities.
     score_prompt: report log-probabilities of the prompt's tokens too.
-    lookup: guesses its next tokens; None: one token a step.
+    prompt_lookup: guesses its next tokens; None: one token a step.
     """
 
     call_id: int
@@ -31,7 +31,7 @@ class Sequence:
     salt: str = ""
     n_top: int | None = None
     score_prompt: bool = False
-    lookup: Lookup | None = None
+    prompt_lookup: PromptLookup | None = None
 
     n_prompt: int = field(init=False)
     n_unscored: int = field(init=False)  # prompt tokens whose log-probability is still to report

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chat_worker.engine.runner import CacheOp, Fork, Limits, Truncate
+from chat_worker.engine.runner import CacheOp, ForkSlot, Limits, TruncateSlot
 
 # A slot is continued in place if at most this many of its tokens are lost; else it is forked.
 MAX_LOST_TOKENS = 32
@@ -144,11 +144,11 @@ class Slots:
         """Release a slot and forget what it held."""
         slot = self._slots[slot_id]
         slot.busy = False
-        return self._truncate(slot, 0) or [Truncate(slot_id, 0)]
+        return self._truncate(slot, 0) or [TruncateSlot(slot_id, 0)]
 
     def restore(self, slot_id: int) -> CacheOp:
         """The operation that brings the backend back to what is recorded here."""
-        return Truncate(slot_id, len(self._slots[slot_id].tokens))
+        return TruncateSlot(slot_id, len(self._slots[slot_id].tokens))
 
     def check_integrity(self, length: Callable[[int], int]) -> None:
         """Compare the books with themselves and with the backend's lengths.
@@ -256,9 +256,9 @@ class Slots:
             if not self._n_references[cell]:
                 self._free_cells.append(cell)
         del slot.cells[length:], slot.tokens[length:]
-        return [Truncate(slot.id, length)]
+        return [TruncateSlot(slot.id, length)]
 
-    def _fork(self, source: Slot, target: Slot, length: int) -> Fork:
+    def _fork(self, source: Slot, target: Slot, length: int) -> ForkSlot:
         target.tokens = source.tokens[:length]
         if self._shares_cells:
             target.cells = source.cells[:length]
@@ -266,7 +266,7 @@ class Slots:
             target.cells = [self._free_cells.pop() for _ in range(length)]
         for cell in target.cells:
             self._n_references[cell] += 1
-        return Fork(source.id, target.id, length)
+        return ForkSlot(source.id, target.id, length)
 
     def _touch(self, slot: Slot) -> None:
         self._clock += 1

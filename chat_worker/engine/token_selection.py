@@ -4,15 +4,9 @@ from collections.abc import Callable
 from collections.abc import Sequence as Rows
 
 from chat_worker.engine.output_collector import OutputCollector
-from chat_worker.engine.reports import Ended, Failed, Token
-from chat_worker.engine.runner import Item
-from chat_worker.engine.sampling import (
-    ConstraintFailed,
-    DegenerateLogits,
-    Row,
-    Scored,
-    score,
-)
+from chat_worker.engine.outputs import SampledToken, SequenceEnded, SequenceFailed
+from chat_worker.engine.runner import ScheduledTokens
+from chat_worker.engine.sampling import ConstraintFailed, DegenerateLogits, LogitsRow, Scored, score
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import EndReason, Sequence
 
@@ -27,7 +21,7 @@ class TokenSelection:
         self._outputs = outputs
         self._clock = clock
 
-    def choose(self, item: Item, rows: Rows[Row]) -> None:
+    def choose(self, item: ScheduledTokens, rows: Rows[LogitsRow]) -> None:
         """Sample from row after row, as long as the guess agrees.
 
         Args:
@@ -52,9 +46,9 @@ class TokenSelection:
     def fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
         """End a sequence that cannot go on."""
         self._scheduler.forget(sequence)
-        self._outputs.add(Failed(sequence, by_constraint))
+        self._outputs.add(SequenceFailed(sequence, by_constraint))
 
-    def _sample(self, sequence: Sequence, row: Row) -> int | None:
+    def _sample(self, sequence: Sequence, row: LogitsRow) -> int | None:
         """The token that was added; None if the sequence has ended.
 
         Raises:
@@ -73,7 +67,7 @@ class TokenSelection:
             self._end(sequence, "stop", scored if sequence.score_prompt else None)
             return None
         sequence.tokens.append(token)
-        self._outputs.add(Token(sequence, token, scored))
+        self._outputs.add(SampledToken(sequence, token, scored))
         if sequence.sampler.is_complete:
             self._end(sequence, "stop")
             return None
@@ -84,4 +78,4 @@ class TokenSelection:
 
     def _end(self, sequence: Sequence, reason: EndReason, scored: Scored | None = None) -> None:
         self._scheduler.remove(sequence)
-        self._outputs.add(Ended(sequence, reason, scored))
+        self._outputs.add(SequenceEnded(sequence, reason, scored))

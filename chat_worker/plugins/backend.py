@@ -39,7 +39,7 @@ class ChatBackend(Protocol):
     `options` holds what a request has set of `top_k`, `min_p`, `repetition_penalty`,
     `frequency_penalty`, `presence_penalty`, `seed`, `logit_bias`, `stop`, `ignore_eos` and
     `chat_template_kwargs`; a backend may ignore it. Stop strings are applied to the text in any
-    case. A `protos.errors.ServingError` reaches the client as it is; of any other exception it
+    case. A `common.errors.ServingError` reaches the client as it is; of any other exception it
     learns the type only, and the traceback goes to the log.
     """
 

@@ -12,27 +12,27 @@ import traceback
 
 from msgspec import Raw
 
-from chat_worker import messages as m
-from chat_worker.forwarding import generation
+from chat_worker import pipe_messages as m
+from chat_worker.openai_request import generation
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP, ChatBackend
-from chat_worker.plugins.generation import Generation
+from chat_worker.plugins.generation import PluginGeneration
 from chat_worker.plugins.models import installed_backends
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, BackendLoadFailed, ServingError
-from worker_runtime.engine_host import Outbox, host_engine
-from worker_runtime.odd_paths import path_of
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, BackendLoadFailed, ServingError
+from worker_runtime.engine_process.host import Outbox, host_engine
+from worker_runtime.model_files.odd_paths import path_of
 
 
 class PluginEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
-        self._calls: _Calls | None = None
+        self._calls: _PluginCalls | None = None
 
     def load(self, spec: Raw) -> m.Facts:
         wanted = m.spec_decoder.decode(spec)
-        self._calls = _Calls(_load(wanted), wanted, self._outbox)
+        self._calls = _PluginCalls(_load(wanted), wanted, self._outbox)
         self._calls.start()
         return m.Facts(
             backend=wanted.backend,
@@ -60,7 +60,7 @@ class PluginEngine:
         """The end of the process releases everything."""
 
 
-class _Calls:
+class _PluginCalls:
     """Calls that wait, and the thread that runs them."""
 
     def __init__(self, backend: ChatBackend, spec: m.LoadSpec, outbox: Outbox) -> None:
@@ -99,7 +99,7 @@ class _Calls:
         emit = functools.partial(self._outbox.event, call_id)
         try:
             request = generation(m.request_decoder.decode(body), name)
-            run = Generation(self._backend, self._spec, emit, lambda: call_id in self._open)
+            run = PluginGeneration(self._backend, self._spec, emit, lambda: call_id in self._open)
             counts = run.run(request, time.monotonic() - came_s)
         except ServingError as error:
             return error

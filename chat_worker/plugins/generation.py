@@ -6,18 +6,18 @@ from typing import Any
 
 import msgspec
 
-from chat_worker import messages as m
-from chat_worker.forwarding import openai_messages, sampling_fields
+from chat_worker import pipe_messages as m
+from chat_worker.openai_request import openai_messages, sampling_fields
 from chat_worker.plugins.backend import ChatBackend, GenerateResult
 from chat_worker.text.stops import StopFilter
-from protos.error_texts import ErrorText
-from protos.errors import UnsupportedParameter
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
 
-Emit = Callable[[m.Event], None]
+Emit = Callable[[m.EngineEvent], None]
 Pieces = Generator[str, None, GenerateResult]
 
 
-class Generation:
+class PluginGeneration:
     """
     Args:
         emit: takes the events of the answer.
@@ -64,16 +64,16 @@ class Generation:
         result: GenerateResult = {"text": ""}
         while stops.found is None and self._is_wanted():
             try:
-                self._say(choice, stops.push(next(pieces)))
+                self._emit_text(choice, stops.push(next(pieces)))
             except StopIteration as end:
                 result = end.value
                 break
         pieces.close()
-        self._say(choice, stops.flush())
+        self._emit_text(choice, stops.flush())
         reason = "stop" if stops.found else result.get("finish_reason", "stop")
         return m.ChoiceEnd(choice, reason, stops.found), result
 
-    def _say(self, choice: int, text: str) -> None:
+    def _emit_text(self, choice: int, text: str) -> None:
         if not isinstance(text, str):  # a stranger's generator may yield anything
             raise TypeError(f"a piece of the answer is of type {type(text).__name__}")
         if text:

@@ -3,11 +3,11 @@
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from chat_worker.plugins.backend import ENTRY_POINT_GROUP
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry, fingerprint
-from worker_runtime.folder_listing import list_folder, look_at
+from worker_runtime.engine_process import protocol
+from worker_runtime.model_files.folder_listing import list_folder, look_at
 
 ENGINE_MODULE = "chat_worker.plugins.engine_process"
 
@@ -34,6 +34,6 @@ def plugin_entry(path: Path, spec: LoadSpec) -> ModelEntry:
         created_s=mtime_ns // 1_000_000_000,
         context_length=spec.n_ctx,
         fingerprint=fingerprint(path, size_bytes, mtime_ns, spec.backend, version),
-        load_spec=wire.raw(spec),
+        load_spec=protocol.raw(spec),
         engine_module=ENGINE_MODULE,
     )

@@ -14,29 +14,29 @@ import traceback
 
 from msgspec import Raw
 
-from chat_worker import messages as m
-from chat_worker.forwarding import generation
+from chat_worker import pipe_messages as m
+from chat_worker.openai_request import generation
 from chat_worker.remote.spec import RemoteSpec, spec_decoder
 from chat_worker.remote.upstream import Upstream
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, ServingError
-from worker_runtime.engine_host import Outbox, host_engine
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, ServingError
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 
 class RemoteEngine:
-    """Implements `worker_runtime.engine_host.Engine`."""
+    """Implements `worker_runtime.engine_process.host.Engine`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._loop = asyncio.new_event_loop()
-        self._calls: _Calls | None = None
+        self._calls: _RemoteCalls | None = None
 
     def load(self, spec: Raw) -> m.Facts:
         wanted = spec_decoder.decode(spec)
         upstream = Upstream(wanted)
         threading.Thread(target=self._loop.run_forever, name="connections", daemon=True).start()
         asyncio.run_coroutine_threadsafe(upstream.check(), self._loop).result()
-        self._calls = _Calls(upstream, wanted.model.max_concurrent, self._outbox)
+        self._calls = _RemoteCalls(upstream, wanted.model.max_concurrent, self._outbox)
         return _facts(wanted)
 
     def submit(self, call_id: int, body: Raw) -> None:
@@ -54,7 +54,7 @@ class RemoteEngine:
         """The end of the process closes its connections."""
 
 
-class _Calls:
+class _RemoteCalls:
     """The calls that are open; all of it runs on the loop's thread."""
 
     def __init__(self, upstream: Upstream, most: int, outbox: Outbox) -> None:

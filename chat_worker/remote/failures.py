@@ -11,9 +11,9 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from protos import errors
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
+from common import errors
+from common.error_texts import ErrorText
+from common.errors import ServingError
 
 MAX_MESSAGE = 300
 MAX_RETRY_S = 3600.0
@@ -41,7 +41,7 @@ _RETRY_S: dict[type[ServingError], float] = {
 _SAME_HERE = (errors.WorkerLost, errors.NotReady, errors.Overloaded, errors.DeadlineExceeded)
 
 
-class Said(Struct):
+class UpstreamError(Struct):
     """The error object of OpenAI's API."""
 
     message: str = ""
@@ -51,13 +51,13 @@ class Said(Struct):
 
 
 class _Envelope(Struct):
-    error: Said | str | None = None
+    error: UpstreamError | str | None = None
     message: str = ""
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
     """The error for a reply with this status."""
-    said = _said(body)
+    said = _parsed_error(body)
     if status in (400, 422):
         return _invalid(said)
     # Some servers repeat the key that they refuse.
@@ -69,9 +69,9 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingErro
     return kind(message, param=_PARAMS.get(status), retry_after_s=retry_s)
 
 
-def failed_in_stream(said: Said | str) -> ServingError:
+def failed_in_stream(said: UpstreamError | str) -> ServingError:
     """The error for an error object in the middle of an answer."""
-    said = said if isinstance(said, Said) else Said(said)
+    said = said if isinstance(said, UpstreamError) else UpstreamError(said)
     if isinstance(said.code, int):
         return refused(said.code, {}, msgspec.json.encode({"error": said}))
     _log(f"failed while it answered: {said.message}")
@@ -95,7 +95,7 @@ def unreachable(error: httpx.TransportError) -> ServingError:
             return errors.WorkerLost(ErrorText("remote_connection_broke"), retry_after_s=1)
 
 
-def _invalid(said: Said) -> ServingError:
+def _invalid(said: UpstreamError) -> ServingError:
     kind = errors.error_type(said.code) if isinstance(said.code, str) else errors.InvalidRequest
     if said.type == TOO_LONG:
         kind = errors.ContextLengthExceeded
@@ -106,14 +106,14 @@ def _invalid(said: Said) -> ServingError:
     return kind(ErrorText("remote_refuses", detail=why), param=param)
 
 
-def _said(body: bytes) -> Said:
+def _parsed_error(body: bytes) -> UpstreamError:
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Said()
-    if isinstance(envelope.error, Said):
+        return UpstreamError()
+    if isinstance(envelope.error, UpstreamError):
         return envelope.error
-    return Said(envelope.error or envelope.message)
+    return UpstreamError(envelope.error or envelope.message)
 
 
 def _retry_s(headers: Mapping[str, str]) -> float | None:

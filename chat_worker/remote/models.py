@@ -15,9 +15,9 @@ import msgspec
 
 from chat_worker.remote.spec import RemoteModel, RemoteSpec, spec_decoder
 from chat_worker.settings import DEFAULT_REMOTE_MODELS, ChatSettings
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.foreign_files import read_at_most
+from worker_runtime.engine_process import protocol
+from worker_runtime.model_files.foreign_files import read_at_most
 
 BACKEND = "remote"
 ENGINE_MODULE = "chat_worker.remote.engine_process"
@@ -94,7 +94,7 @@ def _entry(
         created_s=created_s,
         context_length=model.context_length,
         fingerprint=f"fp_{digest}",
-        load_spec=wire.raw(spec),
+        load_spec=protocol.raw(spec),
         engine_module=ENGINE_MODULE,
     )
 

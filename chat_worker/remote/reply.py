@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from chat_worker import messages as m
-from chat_worker.remote.failures import Said, failed_in_stream
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, WorkerLost
+from chat_worker import pipe_messages as m
+from chat_worker.remote.failures import UpstreamError, failed_in_stream
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, WorkerLost
 
 DONE = b"[DONE]"
 Count = Annotated[int, Meta(ge=0, le=2**31)]
@@ -92,13 +92,13 @@ class _Choice(Struct):
 class _Chunk(Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: Said | str | None = None
+    error: UpstreamError | str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
 
 
-class Reply:
+class RemoteReply:
     """One answer as it comes in.
 
     Args:
@@ -125,7 +125,7 @@ class Reply:
         """Whether the server has said how many tokens it took."""
         return self._usage is not None
 
-    def take(self, payload: bytes) -> list[m.Event]:
+    def take(self, payload: bytes) -> list[m.EngineEvent]:
         """The events that one `data:` line means.
 
         Raises:
@@ -141,7 +141,7 @@ class Reply:
         if chunk.error is not None:
             raise failed_in_stream(chunk.error)
         self._usage = chunk.usage or self._usage
-        events: list[m.Event] = []
+        events: list[m.EngineEvent] = []
         if not self._has_started:
             self._has_started = True
             # The prompt's tokens are known at the end only.
@@ -172,7 +172,7 @@ class Reply:
             decode_s=now - first_s,
         )
 
-    def _delta(self, choice: _Choice) -> list[m.Event]:
+    def _delta(self, choice: _Choice) -> list[m.EngineEvent]:
         number = choice.index
         if not 0 <= number < self._n:
             raise BackendFailure(ErrorText("remote_unasked_choice"))

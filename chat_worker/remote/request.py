@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from chat_worker import messages as m
-from chat_worker.forwarding import openai_messages, sampling_fields
+from chat_worker import pipe_messages as m
+from chat_worker.openai_request import openai_messages, sampling_fields
 from chat_worker.remote.spec import RemoteSpec
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, UnsupportedParameter
 
 
 def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str, Any]]:
@@ -92,16 +92,16 @@ def _tool(tool: m.Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _format(constraint: m.Constraint | None) -> dict[str, Any]:
+def _format(constraint: m.ConstraintSpec | None) -> dict[str, Any]:
     match constraint:
         case None:
             return {}
-        case m.Constraint("json_object"):
+        case m.ConstraintSpec("json_object"):
             return {"response_format": {"type": "json_object"}}
-        case m.Constraint("json_schema", text):
+        case m.ConstraintSpec("json_schema", text):
             schema = {"name": "answer", "schema": _json(text, "response_format"), "strict": True}
             return {"response_format": {"type": "json_schema", "json_schema": schema}}
-        case m.Constraint(kind):
+        case m.ConstraintSpec(kind):
             raise UnsupportedParameter(ErrorText("not_for_remote", name=kind), param=kind)
 
 

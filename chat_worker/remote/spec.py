@@ -7,13 +7,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Text = Annotated[str, Meta(min_length=1, max_length=256)]
+NonEmptyText = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class RemoteModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[models]]` table."""
 
-    id: Text
+    id: NonEmptyText
     # Up to and with "/v1".
     base_url: str
     # Serve requests that name no model; of several the first does.

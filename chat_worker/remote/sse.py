@@ -1,7 +1,7 @@
 """Server-sent events as they arrive: the payloads of `data:` lines, whatever the pieces."""
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure
+from common.error_texts import ErrorText
+from common.errors import BackendFailure
 
 MAX_LINE_BYTES = 1024 * 1024
 MAX_REPLY_BYTES = 256 * 1024 * 1024

@@ -9,14 +9,14 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.remote.failures import refused, unreachable
-from chat_worker.remote.reply import Reply
+from chat_worker.remote.reply import RemoteReply
 from chat_worker.remote.request import path_and_body
 from chat_worker.remote.spec import RemoteSpec
 from chat_worker.remote.sse import DataLines
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, BackendLoadFailed
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, BackendLoadFailed
 
 CHECK_S = 5.0
 CONNECT_S = 5.0
@@ -67,7 +67,11 @@ class Upstream:
             raise load_failed(why, ErrorText("check_base_url_v1"))
 
     async def generate(
-        self, call_id: int, request: m.Generate, queue_s: float, emit: Callable[[m.Event], None]
+        self,
+        call_id: int,
+        request: m.Generate,
+        queue_s: float,
+        emit: Callable[[m.EngineEvent], None],
     ) -> None:
         """Pass one request on, and its answer back, up to `Finished`. Cancelling hangs up.
 
@@ -75,7 +79,7 @@ class Upstream:
             ServingError: the other server refused it, failed, or was lost.
         """
         path, body = path_and_body(request, self._spec)
-        reply = Reply(call_id, request.n, queue_s)
+        reply = RemoteReply(call_id, request.n, queue_s)
         sent = self._client.stream("POST", self._url(path), content=msgspec.json.encode(body))
         try:
             async with sent as response:

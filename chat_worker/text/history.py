@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from chat_worker.messages import Conversation, Message, Tool
+from chat_worker.pipe_messages import Conversation, Message, Tool
 from chat_worker.text.json_repair import arguments_of
 from chat_worker.text.template_traits import Traits
 from chat_worker.text.template_variables import function_of

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Conversation
+from chat_worker.pipe_messages import Conversation
 from chat_worker.text.template import ChatTemplate
 from chat_worker.text.template_variables import Mark
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 
 # Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
 MARKERS = tuple(chr(0xFDD0 + i) for i in range(32))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chat_worker.messages import CallPiece
+from chat_worker.pipe_messages import CallPiece
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.reasoning import ReasoningFilter
 from chat_worker.text.stops import StopFilter
@@ -20,7 +20,7 @@ from chat_worker.text.tool_calls.filter import ToolCallFilter
 
 
 @dataclass(frozen=True)
-class ReplyForm:
+class ReplyFormat:
     """What a reply may hold beside text.
 
     Args:
@@ -48,19 +48,23 @@ class Part:
 
 
 class Reply:
-    def __init__(self, form: ReplyForm, make_id: Callable[[], str] | None = None) -> None:
+    def __init__(self, reply_format: ReplyFormat, make_id: Callable[[], str] | None = None) -> None:
         self._detokenizer = Detokenizer()
         self._reasoning = (
-            ReasoningFilter(begins_inside=form.begins_thinking) if form.thinks else None
+            ReasoningFilter(begins_inside=reply_format.begins_thinking)
+            if reply_format.thinks
+            else None
         )
         self._calls = (
             ToolCallFilter(
-                Tools(form.schemas), parallel=form.parallel_calls, forced=form.forced_calls
+                Tools(reply_format.schemas),
+                parallel=reply_format.parallel_calls,
+                forced=reply_format.forced_calls,
             )
-            if form.schemas
+            if reply_format.schemas
             else None
         )
-        self._stops = StopFilter(form.stops)
+        self._stops = StopFilter(reply_format.stops)
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
         # What has been read and not been taken yet.
         self.unsent: list[Part] = []
@@ -85,7 +89,7 @@ class Reply:
 
     def prepend(self, text: str) -> None:
         """Text that comes before the first token, such as a prompt that is repeated."""
-        self._say(text)
+        self._emit_text(text)
 
     def push(self, piece: bytes) -> None:
         """Read one token."""
@@ -109,7 +113,7 @@ class Reply:
         self._answer(text)
         if self._calls is not None:
             self._take(self._calls.flush())
-        self._say(self._stops.flush())
+        self._emit_text(self._stops.flush())
 
     def take(self) -> list[Part]:
         taken, self.unsent = self.unsent, []
@@ -119,7 +123,7 @@ class Reply:
         if not text:
             return
         if self._calls is None:
-            self._say(self._stops.push(text))
+            self._emit_text(self._stops.push(text))
         else:
             self._take(self._calls.push(text))
 
@@ -127,10 +131,10 @@ class Reply:
         for piece in pieces:
             match piece:
                 case Text(text):
-                    self._say(self._stops.push(text))
+                    self._emit_text(self._stops.push(text))
                 case Call(name, arguments):
                     # A stop string is not looked for across a call.
-                    self._say(self._stops.flush())
+                    self._emit_text(self._stops.flush())
                     made = CallPiece(self._n_calls, self._make_id(), name, arguments)
                     self._n_calls += 1
                     self._last().calls.append(made)
@@ -142,7 +146,7 @@ class Reply:
                 self.unsent.append(last := Part())
             last.reasoning += text
 
-    def _say(self, text: str) -> None:
+    def _emit_text(self, text: str) -> None:
         if text:
             last = self._last()
             if last.calls:

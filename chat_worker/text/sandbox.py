@@ -67,7 +67,7 @@ def _bounded_environment() -> "_Environment":
         keep_trailing_newline=False,
         autoescape=False,
         optimized=False,  # nothing is computed while compiling, where no time limit holds
-        extensions=[loopcontrols, _Generation],
+        extensions=[loopcontrols, _GenerationTag],
     )
     environment.filters = {name: environment.filters[name] for name in FILTERS}
     environment.filters.update(
@@ -92,7 +92,7 @@ def _bounded_environment() -> "_Environment":
     return environment
 
 
-class _Generation(Extension):
+class _GenerationTag(Extension):
     """`{% generation %}` marks the assistant's part for training; here it changes nothing."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's interface

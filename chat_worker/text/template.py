@@ -16,13 +16,13 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 from msgspec.structs import replace
 
-from chat_worker.messages import Conversation
+from chat_worker.pipe_messages import Conversation
 from chat_worker.text.history import adapted, as_plain_turns, continued
 from chat_worker.text.sandbox import Refusal, bounded_template
 from chat_worker.text.template_traits import Traits, traits_of
 from chat_worker.text.template_variables import Mark, marked, variables
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 
 Check = Callable[[], None]
 

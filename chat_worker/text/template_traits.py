@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template_variables import Arguments, NoTools, Shape, variables
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 Ids = Literal["any", "nine"]
 # Renders; raises InvalidRequest if the template refuses or fails.

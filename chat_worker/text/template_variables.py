@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.json_repair import arguments_of
 
 Mark = Callable[[str], str]

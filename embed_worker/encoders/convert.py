@@ -23,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from embed_worker.encoders.converted import (
+from common.parent_watch import exit_with_parent
+from embed_worker.encoders.batch_inputs import any_row, batch_inputs
+from embed_worker.encoders.conversion_cache import (
     GRAPH,
     RECORD,
     TOKENIZER,
@@ -32,16 +34,14 @@ from embed_worker.encoders.converted import (
     read_record,
     write_record,
 )
-from embed_worker.encoders.forms import PaddedForm, UnpaddedForm
-from embed_worker.encoders.layouts import any_row, layout_of
-from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoRunner, compiled
+from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
 from embed_worker.encoders.positions import first_position
-from embed_worker.encoders.torch import TorchRunner, load_model, loaded
+from embed_worker.encoders.torch import TorchEncoder, load_model, loaded
+from embed_worker.encoders.traced_model import PaddedModel, UnpaddedModel
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from protos.orphan import exit_when_orphaned
-from worker_runtime.memory_signs import lack_of
-from worker_runtime.odd_paths import path_text
+from worker_runtime.memory.oom_signs import shortage_of
+from worker_runtime.model_files.odd_paths import path_text
 
 # Modules whose work does not depend on anything but token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
@@ -54,11 +54,11 @@ CONVERSION_ERRORS = (
     BatchFailed,
 )
 # In float32. What we made of the model has to be nearly exact; what the tracer made, good enough.
-LEAST_COSINES = {UnpaddedForm: 0.999999, PaddedForm: LEAST_COSINE}
+LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
 # What a converter left that was killed.
 STALE_S = 3600
 UNFINISHED = ".new-"
-Say = Callable[[float, str], None]
+OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
 PROBES = (
@@ -79,17 +79,17 @@ PROBES = (
 EXAMPLE = [any_row(7), any_row(3)]
 
 
-def convert(source: Path, folder: Path, say: Say) -> Record:
+def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     """Write graph and tokenizer of `source` to `folder`; return its record.
 
     Raises:
         NotConvertible: the model stays on torch.
     """
-    say(0.2, "reading weights")
+    on_progress(0.2, "reading weights")
     # In float32 whatever the file has: the reference is as exact as it can be.
     model = load_model(source, "cpu", dtype=torch.float32)
     reference = loaded(model)
-    assert isinstance(reference.runner, TorchRunner)
+    assert isinstance(reference.runner, TorchEncoder)
     _check_modules(model)
     tokenizer = model.tokenizer
     tokenizer.backend_tokenizer.no_padding()
@@ -111,19 +111,19 @@ def convert(source: Path, folder: Path, say: Say) -> Record:
     if not record.pools_prompt:
         rows += reference.tokens.rows(PROBES, prompt="query: ").rows
     expected = _each(reference.runner, rows)
-    for record.unpadded, form in ((True, UnpaddedForm), (False, PaddedForm)):
+    for record.unpadded, traced in ((True, UnpaddedModel), (False, PaddedModel)):
         try:
-            say(0.4, "converting")
-            graph = _traced(form(model, takes_types=reference.runner.takes_types), record)
+            on_progress(0.4, "converting")
+            graph = _traced(traced(model, takes_types=reference.runner.takes_types), record)
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-            say(0.7, "comparing with torch")
+            on_progress(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
-            if form is PaddedForm or _lack_of(error):
+            if traced is PaddedModel or _shortage_of(error):
                 raise
             traceback.print_exc()
         else:
-            if record.cosines["f32"] >= LEAST_COSINES[form]:
+            if record.cosines["f32"] >= LEAST_COSINES[traced]:
                 return record
     raise NotConvertible(f"its converted form differs: cosine {record.cosines['f32']:.6f}")
 
@@ -141,13 +141,13 @@ def _check_modules(model: SentenceTransformer) -> None:
 
 
 @torch.inference_mode()
-def _traced(form: torch.nn.Module, record: Record) -> Any:
-    arrays = layout_of(record).arrays(EXAMPLE)
+def _traced(traced: torch.nn.Module, record: Record) -> Any:
+    arrays = batch_inputs(record).arrays(EXAMPLE)
     with warnings.catch_warnings():
         # The tracer warns of every branch; whether one mattered is what the comparison finds out.
         warnings.simplefilter("ignore")
         graph = openvino.convert_model(
-            form.eval(), example_input=tuple(torch.from_numpy(array) for array in arrays)
+            traced.eval(), example_input=tuple(torch.from_numpy(array) for array in arrays)
         )
     graph.reshape(
         {index: openvino.PartialShape([-1] * array.ndim) for index, array in enumerate(arrays)}
@@ -159,17 +159,17 @@ def _cosines(
     folder: Path, record: Record, rows: list[Row], expected: NDArray[np.float32]
 ) -> dict[str, float]:
     """To torch's vectors, the smallest by precision of the arithmetic."""
-    layout = layout_of(record)
+    inputs = batch_inputs(record)
     cosines = {}
     for precision in PRECISIONS:
-        ready = compiled(folder, precision, layout, n_threads=0)
+        ready = compiled(folder, precision, inputs, n_threads=0)
         # What "auto" chose is one of the others on most CPUs.
         if ready.precision not in cosines:
-            cosines[ready.precision] = _least_cosine(OpenVinoRunner(ready, layout), rows, expected)
+            cosines[ready.precision] = _least_cosine(OpenVinoEncoder(ready, inputs), rows, expected)
     return cosines
 
 
-def _least_cosine(runner: OpenVinoRunner, rows: list[Row], expected: NDArray[np.float32]) -> float:
+def _least_cosine(runner: OpenVinoEncoder, rows: list[Row], expected: NDArray[np.float32]) -> float:
     """Over all rows, each alone and all of them together."""
     together = np.frombuffer(runner.encode(rows), "<f4").reshape(expected.shape)
     found = np.stack([_each(runner, rows), together])
@@ -178,39 +178,39 @@ def _least_cosine(runner: OpenVinoRunner, rows: list[Row], expected: NDArray[np.
     return float((dots / norms).min())
 
 
-def _each(runner: TorchRunner | OpenVinoRunner, rows: list[Row]) -> NDArray[np.float32]:
+def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np.float32]:
     return np.concatenate(
         [np.frombuffer(runner.encode([row]), "<f4").reshape(1, -1) for row in rows]
     )
 
 
-def _store(source: Path, folder: Path, say: Say) -> None:
+def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
     """Convert into a folder beside, which becomes `folder` when it is complete."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as place:
         fresh = Path(place) / folder.name
         fresh.mkdir()
-        write_record(fresh, _record(source, fresh, say))
+        write_record(fresh, _record(source, fresh, on_progress))
         _clear_away(folder.parent, source)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
 
 
-def _record(source: Path, folder: Path, say: Say) -> Record:
+def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     """That of the conversion, or why there is none; too little memory is no reason to remember."""
     try:
-        return convert(source, folder, say)
+        return convert(source, folder, on_progress)
     except NotConvertible as refusal:
         return Record(source=path_text(source.resolve()), refusal=str(refusal))
     except CONVERSION_ERRORS as error:
-        if _lack_of(error):
+        if _shortage_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
         return Record(source=path_text(source.resolve()), refusal=reason)
 
 
-def _lack_of(error: Exception) -> bool:
-    return lack_of(error.__cause__ or error) is not None
+def _shortage_of(error: Exception) -> bool:
+    return shortage_of(error.__cause__ or error) is not None
 
 
 def _clear_away(cache: Path, source: Path) -> None:
@@ -225,16 +225,16 @@ def _clear_away(cache: Path, source: Path) -> None:
 
 
 def main() -> None:
-    exit_when_orphaned(force_after_s=1)
+    exit_with_parent(force_after_s=1)
     source, folder = sys.argv[1:3]
     # Libraries print what they like: to stderr.
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(fraction: float, stage: str) -> None:
+    def on_progress(fraction: float, stage: str) -> None:
         print(fraction, stage, file=progress, flush=True)
 
-    _store(Path(source), Path(folder), say)
+    _store(Path(source), Path(folder), on_progress)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing, torch_device
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.pairs import Pairs
 from embed_worker.encoders.positions import first_position
@@ -24,8 +26,6 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
 
 BACKEND = "cross-encoder"
 Activation = Literal["sigmoid", "identity"]
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identit
 
 def load(
     path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
-) -> LoadedModel:
+) -> LoadedEncoder:
     """
     Raises:
         BackendLoadFailed: the folder is not a cross-encoder that can be run here.
@@ -62,7 +62,7 @@ def load(
     max_tokens = _max_tokens(model, tokenizer.model_max_length)
     n_embedded = model.get_input_embeddings().num_embeddings
     tokens = Tokenization(own, max_tokens=max_tokens, n_embedded=n_embedded)
-    return LoadedModel(
+    return LoadedEncoder(
         runner=CrossEncoderRunner(model, tokenizer),
         tokens=tokens,
         prompts=Prompts({}),

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
-from embed_worker.messages import MAX_LLAMA_TOKENS
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
+from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
-from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import lack_said
+from worker_runtime.memory.oom_signs import shortage_in_text
 
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
@@ -38,7 +38,7 @@ def load(
     n_threads: int,
     extra_buffers: bool = True,
     on_progress: Callable[[float, str], None],
-) -> LoadedModel:
+) -> LoadedEncoder:
     """
     Raises:
         BackendLoadFailed: llama-cpp-python is missing, or the file is none that it can embed with.
@@ -56,10 +56,10 @@ def load(
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
     context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
-    runner = LlamaRunner(native, model, context)
+    runner = LlamaEncoder(native, model, context)
     tokens = LlamaTokenization(native, model, max_tokens=max_tokens)
     _warm_up(runner, tokens)
-    return LoadedModel(
+    return LoadedEncoder(
         runner=runner,
         tokens=tokens,
         prompts=Prompts({}),
@@ -69,7 +69,7 @@ def load(
     )
 
 
-def _warm_up(runner: "LlamaRunner", tokens: LlamaTokenization) -> None:
+def _warm_up(runner: "LlamaEncoder", tokens: LlamaTokenization) -> None:
     """Compute once: kernels that fail on this processor do so now, while the model can still be
     loaded in another way."""
     (ids,) = tokens.ids([WARM_UP_TEXT])
@@ -79,7 +79,7 @@ def _warm_up(runner: "LlamaRunner", tokens: LlamaTokenization) -> None:
         raise _failed(ErrorText("does_not_compute")) from error
 
 
-class LlamaRunner:
+class LlamaEncoder:
     """Each text of a batch is a sequence of its own; nothing is padded."""
 
     def __init__(self, native: Any, model: Any, context: Any) -> None:
@@ -88,7 +88,7 @@ class LlamaRunner:
         self._memory = native.llama_get_memory(context)
         self._n_tokens = int(native.llama_n_batch(context))
         self._n_rows = int(native.llama_n_seq_max(context))
-        self._batch = _Batch(native, self._n_tokens)
+        self._batch = _NativeBatch(native, self._n_tokens)
         self.dimension = int(native.llama_model_n_embd_out(model))
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
@@ -131,7 +131,7 @@ class LlamaRunner:
         return np.ctypeslib.as_array(pointer, (self.dimension,)).astype("<f4")
 
 
-class _Batch:
+class _NativeBatch:
     """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
 
     def __init__(self, native: Any, capacity: int) -> None:
@@ -184,6 +184,6 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
 
 
 def _failed(message: ErrorText, *suggestions: ErrorText) -> BackendLoadFailed:
-    if (lack := lack_said(recent_errors())) is not None:
-        return out_of_memory(BACKEND, lack)
+    if (shortage := shortage_in_text(recent_errors())) is not None:
+        return out_of_memory(BACKEND, shortage)
     return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": BACKEND})

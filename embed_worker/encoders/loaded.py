@@ -7,11 +7,11 @@ import msgspec
 from embed_worker.encoders.pairs import Pairs
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
-from embed_worker.engine.runner import Runner
+from embed_worker.engine.runner import EncoderRunner
 
 
-class LoadedModel(msgspec.Struct, frozen=True):
-    runner: Runner
+class LoadedEncoder(msgspec.Struct, frozen=True):
+    runner: EncoderRunner
     tokens: Tokenization
     prompts: Prompts
     # Where it runs, as the library names it.

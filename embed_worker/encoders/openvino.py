@@ -15,7 +15,8 @@ import openvino
 import tokenizers
 from numpy.typing import NDArray
 
-from embed_worker.encoders.converted import (
+from embed_worker.encoders.batch_inputs import BatchInputs, any_row, batch_inputs
+from embed_worker.encoders.conversion_cache import (
     GRAPH,
     TOKENIZER,
     WEIGHTS,
@@ -23,8 +24,7 @@ from embed_worker.encoders.converted import (
     write_record,
 )
 from embed_worker.encoders.int8 import round_weights
-from embed_worker.encoders.layouts import Layout, any_row, layout_of
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -50,7 +50,7 @@ def load(
     precision: str,
     n_threads: int,
     on_progress: Callable[[float, str], None],
-) -> LoadedModel:
+) -> LoadedEncoder:
     """
     Args:
         cache: where converted models are kept.
@@ -60,11 +60,11 @@ def load(
     """
     folder, record = converted(path, cache, on_progress)
     on_progress(0.8, "compiling")
-    layout = layout_of(record)
-    model = compiled(folder, precision, layout, n_threads=n_threads)
+    inputs = batch_inputs(record)
+    model = compiled(folder, precision, inputs, n_threads=n_threads)
     if precision == "auto" and record.cosines.get(model.precision, 0) < LEAST_COSINE:
-        model = compiled(folder, "f32", layout, n_threads=n_threads)
-    runner = OpenVinoRunner(model, layout)
+        model = compiled(folder, "f32", inputs, n_threads=n_threads)
+    runner = OpenVinoEncoder(model, inputs)
     tokens = Tokenization(
         tokenizers.Tokenizer.from_file(str(folder / TOKENIZER)),
         max_tokens=record.max_tokens,
@@ -79,7 +79,7 @@ def load(
         # Measured again next time, where it cannot be written.
         with contextlib.suppress(OSError):
             write_record(folder, record)
-    return LoadedModel(
+    return LoadedEncoder(
         runner=runner,
         tokens=tokens,
         prompts=Prompts(record.prompts, record.default_prompt_name),
@@ -101,7 +101,7 @@ class Compiled(msgspec.Struct, frozen=True):
     precision: str
 
 
-def compiled(folder: Path, precision: str, layout: Layout, *, n_threads: int) -> Compiled:
+def compiled(folder: Path, precision: str, inputs: BatchInputs, *, n_threads: int) -> Compiled:
     """The converted model in `folder`."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -121,7 +121,7 @@ def compiled(folder: Path, precision: str, layout: Layout, *, n_threads: int) ->
     ready = core.compile_model(graph, "CPU", config)
     # Weights are repacked with the first batch. Then the file's pages need not stay; those that
     # are still read come back.
-    ready(layout.arrays([any_row(1)]))
+    ready(inputs.arrays([any_row(1)]))
     if sys.platform != "win32" and pages is not None:
         pages.madvise(mmap.MADV_DONTNEED)
     used = ready.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -139,13 +139,13 @@ def _read(core: openvino.Core, folder: Path) -> tuple[Any, mmap.mmap | None]:
     return core.read_model((folder / GRAPH).read_bytes(), weights), pages
 
 
-class OpenVinoRunner:
+class OpenVinoEncoder:
     """Runs a compiled model on batches of token ids."""
 
-    def __init__(self, model: Compiled, layout: Layout) -> None:
+    def __init__(self, model: Compiled, inputs: BatchInputs) -> None:
         self._model = model
         self._request = model.graph.create_infer_request()
-        self._layout = layout
+        self._layout = inputs
         self.dimension = int(model.graph.output(0).get_partial_shape()[1].get_length())
 
     def encode(self, rows: Sequence[Row]) -> memoryview:

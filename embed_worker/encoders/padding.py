@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embed_worker.engine.call import Row
 
 
-class Padded(msgspec.Struct, frozen=True):
+class PaddedRows(msgspec.Struct, frozen=True):
     """Each of shape (rows, longest row)."""
 
     ids: NDArray[np.int64]
@@ -19,7 +19,7 @@ class Padded(msgspec.Struct, frozen=True):
     types: NDArray[np.int64]
 
 
-def padded(rows: Sequence[Row], *, pad_id: int, on_left: bool) -> Padded:
+def padded(rows: Sequence[Row], *, pad_id: int, on_left: bool) -> PaddedRows:
     longest = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
     mask, types = np.zeros_like(ids), np.zeros_like(ids)
@@ -30,4 +30,4 @@ def padded(rows: Sequence[Row], *, pad_id: int, on_left: bool) -> Padded:
         mask[position, start:end] = 1
         if row.n_first:
             types[position, start + row.n_first : end] = 1
-    return Padded(ids, mask, types)
+    return PaddedRows(ids, mask, types)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import msgspec
 import tokenizers
 
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.encoders.tokens import PROBE, Tokenized, Truncate
 from embed_worker.engine.call import TOKEN_TYPE, Row
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 
 class _Frame(msgspec.Struct, frozen=True):

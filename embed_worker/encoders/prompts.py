@@ -2,8 +2,8 @@
 
 import msgspec
 
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 
 # Names under which models keep the prompt for a use of their vectors.
 NAMES = {

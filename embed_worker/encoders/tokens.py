@@ -10,10 +10,10 @@ from typing import Literal
 import msgspec
 import tokenizers
 
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 from embed_worker.encoders.long_texts import Enough, is_long, token_ids
 from embed_worker.engine.call import TOKEN_TYPE, Row
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 Truncate = Literal["end", "start", "none"]
 PROBE = "a"

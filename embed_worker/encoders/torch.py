@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from transformers.utils import logging as transformers_logging
 
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
 
 BACKEND = "sentence-transformers"
 
 
 def load(
     path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
-) -> LoadedModel:
+) -> LoadedEncoder:
     """
     Raises:
         BackendLoadFailed: the folder is not a model that this library runs.
@@ -57,7 +57,7 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
     return model.eval()
 
 
-def loaded(model: SentenceTransformer) -> LoadedModel:
+def loaded(model: SentenceTransformer) -> LoadedEncoder:
     first = model[0]
     if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
         raise _failed(ErrorText("no_plain_text"))
@@ -74,13 +74,13 @@ def loaded(model: SentenceTransformer) -> LoadedModel:
         {name: text for name, text in model.prompts.items() if text},
         model.default_prompt_name or "",
     )
-    runner = TorchRunner(model, dimension)
-    return LoadedModel(
+    runner = TorchEncoder(model, dimension)
+    return LoadedEncoder(
         runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
     )
 
 
-class TorchRunner:
+class TorchEncoder:
     """Runs the model's modules on padded batches of token ids."""
 
     def __init__(self, model: SentenceTransformer, dimension: int) -> None:

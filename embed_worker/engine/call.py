@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from protos.errors import ServingError
+from common.errors import ServingError
 
 FLOAT_BYTES = 4
 TOKEN_TYPE = "i"  # of the arrays that hold token ids: C int, 32 bits
@@ -27,7 +27,7 @@ class Row(msgspec.Struct, frozen=True):
         return self.n_prompt or self.n_first, self.ids.tobytes()
 
 
-class Call:
+class EncodeCall:
     """One request; its vectors are collected in the order of its rows, in whatever order they run.
 
     Args:
@@ -40,7 +40,7 @@ class Call:
         call_id: int,
         rows: Sequence[Row],
         dimension: int,
-        on_done: Callable[["Call"], None],
+        on_done: Callable[["EncodeCall"], None],
         on_failed: Callable[[ServingError], None],
     ) -> None:
         self.id = call_id

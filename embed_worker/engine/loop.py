@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from embed_worker.engine.entry import Entry
+from embed_worker.engine.pending_row import PendingRow
 from embed_worker.engine.queue import Queue
-from embed_worker.engine.runner import BatchFailed, Runner
+from embed_worker.engine.runner import BatchFailed, EncoderRunner
 from worker_runtime.memory.trim import return_freed_memory
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def run_engine(
     queue: Queue,
-    runner: Runner,
+    runner: EncoderRunner,
     *,
     together: Callable[[], AbstractContextManager[None]] = nullcontext,
     clock: Callable[[], float] = time.monotonic,
@@ -41,8 +41,8 @@ def run_engine(
 
 def _encode(
     queue: Queue,
-    runner: Runner,
-    batch: Sequence[Entry],
+    runner: EncoderRunner,
+    batch: Sequence[PendingRow],
     together: Callable[[], AbstractContextManager[None]],
 ) -> None:
     """Encode `batch`; if it fails, each of its texts alone, so that only the culprits fail."""

@@ -8,13 +8,13 @@ Calls come and go on the front thread while the model thread takes and finishes 
 
 import threading
 
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, Overloaded, ServingError
 from embed_worker.engine.batcher import pack
 from embed_worker.engine.cache import Cache, Key
-from embed_worker.engine.call import Call
-from embed_worker.engine.entry import Entry, State
-from embed_worker.engine.lane import Lane
-from protos.error_texts import ErrorText
-from protos.errors import BackendFailure, Overloaded, ServingError
+from embed_worker.engine.call import EncodeCall
+from embed_worker.engine.pending_row import PendingRow, RowState
+from embed_worker.engine.priority_queue import PriorityQueue
 
 MAX_OVERTAKES = 4
 # Texts of like length are looked for among this many micro-batches' worth of waiting tokens.
@@ -49,10 +49,10 @@ class Queue:
         self._max_tokens = max_tokens
         self._max_inputs = max_inputs
         self._changed = threading.Condition()
-        self._interactive = Lane()
-        self._bulk = Lane()
-        self._entries: dict[Key, Entry] = {}
-        self._calls: dict[int, list[Entry]] = {}
+        self._interactive = PriorityQueue()
+        self._bulk = PriorityQueue()
+        self._entries: dict[Key, PendingRow] = {}
+        self._calls: dict[int, list[PendingRow]] = {}
         self._n_overtakes = 0
         self._tokens_per_s = FIRST_GUESS_TOKENS_PER_S
         self._closed = False
@@ -75,7 +75,7 @@ class Queue:
                     retry_after_s=self._wait_s(),
                 )
 
-    def add(self, call: Call) -> None:
+    def add(self, call: EncodeCall) -> None:
         """Queue the rows of `call` that are neither cached nor waiting or running already.
 
         A call whose rows are all cached is done at once.
@@ -93,33 +93,33 @@ class Queue:
         with self._changed:
             for entry in self._calls.pop(call_id, ()):
                 entry.places = [place for place in entry.places if place[0].id != call_id]
-                if not entry.places and entry.state is State.WAITING:
+                if not entry.places and entry.state is RowState.WAITING:
                     self._leave(entry)
 
-    def take(self) -> list[Entry] | None:
+    def take(self) -> list[PendingRow] | None:
         """The next micro-batch, as soon as anything waits; None once the queue is closed, and an
         empty one if the model is to shed its buffers."""
         with self._changed:
-            while (lane := self._next_lane()) is None:
+            while (queue_of_kind := self._next_queue()) is None:
                 if self._is_to_shed:
                     self._is_to_shed = False
                     return []
                 if self._closed:
                     return None
                 self._changed.wait()
-            window = lane.window(WINDOW_BATCHES * self._batch_tokens)
+            window = queue_of_kind.window(WINDOW_BATCHES * self._batch_tokens)
             chosen = pack(
                 [entry.n_tokens for entry in window],
                 max_tokens=self._batch_tokens,
                 max_rows=self._batch_rows,
             )
-            lane.end_turn()
+            queue_of_kind.end_turn()
             batch = [window[index] for index in chosen]
             for entry in batch:
-                entry.state = State.RUNNING
+                entry.state = RowState.RUNNING
             return batch
 
-    def abandon(self, entry: Entry) -> bool:
+    def abandon(self, entry: PendingRow) -> bool:
         """Let a running entry go if every call that wanted it was cancelled; True if so."""
         with self._changed:
             if entry.places:
@@ -127,7 +127,7 @@ class Queue:
             self._leave(entry)
             return True
 
-    def finish(self, entry: Entry, vector: memoryview) -> None:
+    def finish(self, entry: PendingRow, vector: memoryview) -> None:
         """Hand a computed vector to all that want it; ends the calls that it completes."""
         self._cache.put(entry.key, bytes(vector))
         for call, index in self._close(entry):
@@ -135,7 +135,7 @@ class Queue:
             if call.is_complete and self._end(call):
                 call.on_done(call)
 
-    def fail(self, entry: Entry) -> None:
+    def fail(self, entry: PendingRow) -> None:
         """End every call that wants `entry`: the model cannot compute it."""
         for call, index in self._close(entry):
             if self._end(call):
@@ -168,7 +168,7 @@ class Queue:
             assert not self._entries, len(self._entries)
             assert (self.n_entries, self.n_tokens) == (0, 0), (self.n_entries, self.n_tokens)
 
-    def _put_cached(self, call: Call) -> dict[Key, list[int]]:
+    def _put_cached(self, call: EncodeCall) -> dict[Key, list[int]]:
         """Give `call` the vectors that are cached; the other rows by their keys."""
         places: dict[Key, list[int]] = {}
         for index, row in enumerate(call.rows):
@@ -180,14 +180,14 @@ class Queue:
                 call.n_cached_tokens += len(call.rows[index].ids)
         return places
 
-    def _add(self, call: Call, missing: dict[Key, list[int]]) -> None:
+    def _add(self, call: EncodeCall, missing: dict[Key, list[int]]) -> None:
         is_interactive = call.n_tokens <= self._batch_tokens
-        fresh: list[Entry] = []
-        mine: list[Entry] = []
+        fresh: list[PendingRow] = []
+        mine: list[PendingRow] = []
         for key, indices in missing.items():
             entry = self._shared(key, is_interactive)
             if entry is None:
-                entry = Entry(call.rows[indices[0]], key, is_interactive=is_interactive)
+                entry = PendingRow(call.rows[indices[0]], key, is_interactive=is_interactive)
                 self._entries[key] = entry
                 fresh.append(entry)
             mine.append(entry)
@@ -197,16 +197,16 @@ class Queue:
         self.n_entries += len(fresh)
         self.n_tokens += sum(entry.n_tokens for entry in fresh)
 
-    def _shared(self, key: Key, is_interactive: bool) -> Entry | None:
+    def _shared(self, key: Key, is_interactive: bool) -> PendingRow | None:
         """An entry to join, unless it waits in the slower lane."""
         entry = self._entries.get(key)
-        if entry is None or entry.state is State.GONE:
+        if entry is None or entry.state is RowState.GONE:
             return None
-        if entry.state is State.WAITING and is_interactive and not entry.is_interactive:
+        if entry.state is RowState.WAITING and is_interactive and not entry.is_interactive:
             return None
         return entry
 
-    def _next_lane(self) -> Lane | None:
+    def _next_queue(self) -> PriorityQueue | None:
         bulk_waits = self._bulk.has_waiting()
         if self._interactive.has_waiting() and not (
             bulk_waits and self._n_overtakes >= MAX_OVERTAKES
@@ -216,20 +216,20 @@ class Queue:
         self._n_overtakes = 0
         return self._bulk if bulk_waits else None
 
-    def _close(self, entry: Entry) -> list[tuple[Call, int]]:
+    def _close(self, entry: PendingRow) -> list[tuple[EncodeCall, int]]:
         with self._changed:
             self._leave(entry)
             places, entry.places = entry.places, []
             return places
 
-    def _leave(self, entry: Entry) -> None:
-        entry.state = State.GONE
+    def _leave(self, entry: PendingRow) -> None:
+        entry.state = RowState.GONE
         self.n_entries -= 1
         self.n_tokens -= entry.n_tokens
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
 
-    def _end(self, call: Call) -> bool:
+    def _end(self, call: EncodeCall) -> bool:
         """Forget `call` and what only it waits for; False if it has ended before."""
         with self._changed:
             is_open = call.id in self._calls

@@ -10,7 +10,7 @@ class BatchFailed(Exception):
     """The library could not compute a batch; the cause is chained, for the log only."""
 
 
-class Runner(Protocol):
+class EncoderRunner(Protocol):
     """Touched by one thread only, once it is loaded."""
 
     # Floats of one vector.

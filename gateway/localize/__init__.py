@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 
-from protos.error_texts import ErrorText, translated
-from protos.errors import ServingError
+from common.error_texts import ErrorText, translated
+from common.errors import ServingError
 
 
 @dataclass(frozen=True)

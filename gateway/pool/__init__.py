@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from common.settings import Certificates
 from gateway.pool.workers import Workers
-from protos.settings import Certificates
 
 
 class Pool:

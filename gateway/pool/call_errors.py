@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 from google.rpc.status_pb2 import Status
 
-from protos import errors
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
-from protos.status import DETAILS_KEY, from_status
+from common import errors
+from common.error_texts import ErrorText
+from common.errors import ServingError
+from common.rpc_status import DETAILS_KEY, from_status
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
 def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
     """Of an RPC that ended with `code`, and with `metadata` behind it."""
     for key, value in metadata or ():
-        if key == DETAILS_KEY and (told := told_by(value)) is not None:
+        if key == DETAILS_KEY and (told := error_in_status(value)) is not None:
             return told
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -36,7 +36,7 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
     return errors.BackendFailure(ErrorText("worker_failed"))
 
 
-def told_by(status: bytes) -> ServingError | None:
+def error_in_status(status: bytes) -> ServingError | None:
     """The error that a worker put into a serialized `google.rpc.Status`; None: it is not ours."""
     found = from_status(Status.FromString(status))
     if isinstance(found, errors.AuthenticationFailed):

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import grpc
 
+from common import errors
+from common.error_texts import ErrorText
+from common.errors import ServingError
 from gateway.pool.balance import least_outstanding, sticky
 from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
-from protos import errors
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class TimeLimits:
     whole_s: float
 
 
-class Generation:
+class GenerationCall:
     """One Generate call that has begun to answer, or is queued; made by `started`."""
 
     def __init__(self, call: Any, limits: TimeLimits) -> None:
@@ -118,8 +118,8 @@ async def started(
     request: chat_pb2.GenerateRequest,
     request_id: str,
     limits: TimeLimits,
-    on_begin: Callable[[Generation], None] = lambda _: None,
-) -> AsyncIterator[Generation]:
+    on_begin: Callable[[GenerationCall], None] = lambda _: None,
+) -> AsyncIterator[GenerationCall]:
     """A generation whose `started` event has come, on the first or the second try.
 
     Args:
@@ -134,7 +134,7 @@ async def started(
         call = endpoint.chat.Generate(
             request, metadata=_metadata(endpoint, request_id), timeout=limits.whole_s
         )
-        generation = Generation(call, limits)
+        generation = GenerationCall(call, limits)
         try:
             on_begin(generation)
             try:

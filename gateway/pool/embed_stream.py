@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from gateway.pool.call_errors import serving_error, told_by
-from protos import errors
-from protos.error_texts import ErrorText
-from protos.errors import ServingError
-from protos.outgoing import Outgoing
+from common import errors
+from common.error_texts import ErrorText
+from common.errors import ServingError
+from common.send_queue import SendQueue
+from gateway.pool.call_errors import error_in_status, serving_error
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 MOST_INPUTS = 8
@@ -40,7 +40,7 @@ class EmbedStub:
         self._is_open = False
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[pb.EmbedResponse]] = {}
-        self._unsent: Outgoing[pb.EmbedCall] = Outgoing()
+        self._unsent: SendQueue[pb.EmbedCall] = SendQueue()
 
     async def Embed(  # noqa: N802 - the stub's name
         self, request: pb.EmbedRequest, *, metadata: Sequence[tuple[str, str]], timeout: float
@@ -114,7 +114,7 @@ class EmbedStub:
             waiting.set_result(reply.response)
         else:
             unknown = errors.BackendFailure(ErrorText("worker_failed"))
-            waiting.set_exception(told_by(reply.status) or unknown)
+            waiting.set_exception(error_in_status(reply.status) or unknown)
 
     async def _write(self, call: Any) -> None:
         while now := await self._unsent.take():
@@ -122,7 +122,7 @@ class EmbedStub:
 
     def _close(self, problem: ServingError) -> None:
         self._is_open = False
-        self._unsent = Outgoing()
+        self._unsent = SendQueue()
         lost, self._waiting = self._waiting, {}
         for waiting in lost.values():
             if not waiting.done():

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.model_ids import folded
+from common.settings import Certificates
 from gateway.pool.embed_stream import EmbedStub
-from protos.model_ids import folded
-from protos.settings import Certificates
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from common.error_texts import ErrorText
+from common.errors import NotReady
+from common.loopback import is_loopback
+from common.model_ids import folded
+from common.settings import Certificates
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
-from protos.error_texts import ErrorText
-from protos.errors import NotReady
-from protos.loopback import is_loopback
-from protos.model_ids import folded
-from protos.settings import Certificates
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]

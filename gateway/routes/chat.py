@@ -4,16 +4,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.presence import while_present
-from gateway.routes.generation import Call, new_id
+from gateway.routes.generation import CountedGeneration, new_id
 from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
-from gateway.sse import EventStream
 from gateway.translate.chat_reply import ChatChunks, collect
 from gateway.translate.chat_request import generate_request
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream
 
 router = APIRouter()
 NAMES = {
@@ -29,14 +29,14 @@ async def chat_completions(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, ChatRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body), NAMES)
+    call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     logprobs = bool(body.logprobs)
     if not body.stream:
-        events = await while_present(request, call.relay.collect(message))
+        events = await cancel_on_disconnect(request, call.generation.collect(message))
         reply = collect(new_id("chatcmpl"), events, message.n, logprobs=logprobs)
         return json_response(reply, headers=call.header_dict())
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = ChatChunks(new_id("chatcmpl"), message.n, logprobs=logprobs, with_usage=with_usage)
-    source = call.relay.events(message, chunks.of)
-    return EventStream(source, services.sse_limits, call.relay.waiting, call.headers)
+    source = call.generation.events(message, chunks.of)
+    return EventStream(source, services.sse_limits, call.generation.waiting, call.headers)

@@ -9,16 +9,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.generation_stream import GenerationStream
+from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.presence import while_present
-from gateway.relay import Relay
-from gateway.routes.generation import Call, new_id
+from gateway.routes.generation import CountedGeneration, new_id
 from gateway.schemas.completions import CompletionRequest
 from gateway.services import services_of
-from gateway.sse import EventStream
 from gateway.translate.completions import Completion, generate_requests
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
@@ -34,7 +34,7 @@ async def completions(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, CompletionRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits)
+    call = CountedGeneration(request, services, body, limits)
     messages = generate_requests(body, services.chat_defaults, call.context.cache_salt)
     completion = Completion(
         new_id("cmpl"),
@@ -43,21 +43,21 @@ async def completions(request: Request) -> Response:
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
     )
     if body.stream:
-        source = _chunks(call.relay, messages, completion)
-        return EventStream(source, services.sse_limits, call.relay.waiting, call.headers)
-    calls = await while_present(request, _all(call.relay, messages))
+        source = _chunks(call.generation, messages, completion)
+        return EventStream(source, services.sse_limits, call.generation.waiting, call.headers)
+    calls = await cancel_on_disconnect(request, _all(call.generation, messages))
     return json_response(completion.collect(calls), headers=call.header_dict())
 
 
 async def _all(
-    relay: Relay, messages: list[chat_pb2.GenerateRequest]
+    generation: GenerationStream, messages: list[chat_pb2.GenerateRequest]
 ) -> list[list[chat_pb2.GenerateEvent]]:
     """The replies to all prompts, a few at a time; the first failure ends the others."""
     places = asyncio.Semaphore(PROMPTS_AT_ONCE)
 
     async def collect(message: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
         async with places:
-            return await relay.collect(message)
+            return await generation.collect(message)
 
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -68,12 +68,12 @@ async def _all(
 
 
 async def _chunks(
-    relay: Relay, messages: list[chat_pb2.GenerateRequest], completion: Completion
+    generation: GenerationStream, messages: list[chat_pb2.GenerateRequest], completion: Completion
 ) -> AsyncGenerator[bytes, None]:
     """One prompt after the other, each under its own choice numbers."""
     for prompt, message in enumerate(messages):
         translate = partial(completion.chunks, prompt=prompt)
-        async with aclosing(relay.events(message, translate)) as events:
+        async with aclosing(generation.events(message, translate)) as events:
             async for event in events:
                 yield event
     if (last := completion.last_chunk()) is not None:

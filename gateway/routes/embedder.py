@@ -5,14 +5,14 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, ModelNotFound
 from gateway.errors import shorten
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services, services_of
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 
 # Clients take 8 KiB of a header line; the body names all.

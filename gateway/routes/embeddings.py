@@ -7,16 +7,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
+from common.error_texts import ErrorText
+from common.errors import NotReady
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.calls import rescan
 from gateway.routes.embedder import ask, headers
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts
-from protos.error_texts import ErrorText
-from protos.errors import NotReady
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter()

@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 
+from gateway.generation_stream import GenerationStream
+from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
-from gateway.relay import Relay
-from gateway.request_context import context_of
 from gateway.routes.embedder import check_chats
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
@@ -21,7 +21,7 @@ NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
 
 
-class Call:
+class CountedGeneration:
     """One API request that generates.
 
     Args:
@@ -47,12 +47,14 @@ class Call:
         self._names = names
         self._ignored = {*ignored_fields(body), *ignored}
         self.context = context_of(request.scope)
-        self.relay = Relay(services.pool.chat, self.context.request_id, limits, self._count)
+        self.generation = GenerationStream(
+            services.pool.chat, self.context.request_id, limits, self._count
+        )
         services.metrics.chat_requests.inc()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """What the reply says about how it was served; known once the worker has started."""
-        started = self.relay.started
+        started = self.generation.started
         found = []
         unused = (self._names.get(name, name) for name in started.ignored)
         if ignored := sorted({*self._ignored, *unused}):

@@ -6,13 +6,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.error_texts import ErrorText
+from common.errors import NotReady
 from gateway.errors import json_response
 from gateway.pool.workers import Workers
 from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
 from gateway.services import Services, services_of
-from protos.error_texts import ErrorText
-from protos.errors import NotReady
 
 router = APIRouter()
 

@@ -12,22 +12,22 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
+from common.error_texts import ErrorText
+from common.errors import ModelNotFound, NotReady
+from common.model_ids import folded
 from gateway.errors import json_response, shorten
+from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
 from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.loading import load_everywhere
-from gateway.presence import while_present
-from gateway.request_context import context_of
 from gateway.routes.models import described, state_name
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
-from gateway.sse import EventStream
 from gateway.translate.progress import SILENCE
-from protos.error_texts import ErrorText
-from protos.errors import ModelNotFound, NotReady
-from protos.model_ids import folded
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream
 from protos.y26hkx.v1 import worker_pb2
 
 # What a finished load tells of the model.
@@ -54,7 +54,7 @@ async def load_model(request: Request) -> Response:
     workers = _holders(services, body.model)
     events = _load(request, workers, body)
     if not body.stream:
-        return json_response(await while_present(request, _last(events)))
+        return json_response(await cancel_on_disconnect(request, _last(events)))
     source = (orjson.dumps(event) async for event in events)
     return EventStream(source, services.sse_limits, lambda: SILENCE, list)
 
@@ -66,7 +66,7 @@ async def unload_model(request: Request) -> Response:
     workers = _holders(services_of(request), body.model)
     message = worker_pb2.UnloadModelRequest(model=body.model)
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
-    freed = await while_present(request, _all(calls))
+    freed = await cancel_on_disconnect(request, _all(calls))
     await _look_again(request, workers)
     reply = {
         "model": _own_id(workers[0], body.model),

@@ -6,17 +6,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.presence import while_present
-from gateway.routes.generation import Call
+from gateway.routes.generation import CountedGeneration
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
-from gateway.sse import EventStream, named_frame
 from gateway.translate.messages_reply import MessageEvents, collect
 from gateway.translate.messages_request import generate_request, template_request
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream, named_frame
 
 router = APIRouter()
 NAMES = {
@@ -33,14 +33,14 @@ async def messages(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, MessagesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body), NAMES)
+    call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     reply_id = f"msg_{secrets.token_hex(12)}"
     if not body.stream:
-        events = await while_present(request, call.relay.collect(message))
+        events = await cancel_on_disconnect(request, call.generation.collect(message))
         return json_response(collect(reply_id, events), headers=call.header_dict())
-    source = call.relay.events(message, MessageEvents(reply_id).of)
-    waiting, headers = call.relay.waiting, call.headers
+    source = call.generation.events(message, MessageEvents(reply_id).of)
+    waiting, headers = call.generation.waiting, call.headers
     return EventStream(source, services.sse_limits, waiting, headers, named_frame, done=b"")
 
 

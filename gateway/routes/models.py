@@ -7,11 +7,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.error_texts import ErrorText
+from common.errors import ModelNotFound
+from common.model_ids import folded
 from gateway.errors import json_response, shorten
 from gateway.services import Services, services_of
-from protos.error_texts import ErrorText
-from protos.errors import ModelNotFound
-from protos.model_ids import folded
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter()

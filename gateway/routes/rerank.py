@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.embedder import ask, headers
 from gateway.routes.generation import new_id

@@ -8,19 +8,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
+from common.errors import InvalidRequest
 from gateway.errors import json_response
+from gateway.generation_stream import GenerationStream, Translate
+from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.presence import while_present
-from gateway.relay import Relay, Translate
-from gateway.routes.generation import Call
+from gateway.routes.generation import CountedGeneration
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
-from gateway.sse import EventStream, named_frame
-from gateway.translate.responses_reply import Reply
+from gateway.translate.responses_reply import ResponseBuilder
 from gateway.translate.responses_request import generate_request, param_name, template_request
-from protos.errors import InvalidRequest
+from gateway.transport.disconnect import cancel_on_disconnect
+from gateway.transport.sse import EventStream, named_frame
 from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
@@ -38,16 +38,16 @@ async def responses(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
-    call = Call(request, services, body, limits, without_effect(body), NAMES)
+    call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
-    reply = Reply(secrets.token_hex(24), body, services.chat_defaults)
+    reply = ResponseBuilder(secrets.token_hex(24), body, services.chat_defaults)
     if not body.stream:
-        await while_present(request, _exhaust(_events(call.relay, message, reply.take)))
+        await cancel_on_disconnect(request, _exhaust(_events(call.generation, message, reply.take)))
         return json_response(reply.response(), headers=call.header_dict())
     return EventStream(
-        _events(call.relay, message, reply.stream),
+        _events(call.generation, message, reply.stream),
         services.sse_limits,
-        call.relay.waiting,
+        call.generation.waiting,
         call.headers,
         named_frame,
         done=b"",
@@ -64,11 +64,11 @@ async def input_tokens(request: Request) -> Response:
 
 
 async def _events(
-    relay: Relay, message: chat_pb2.GenerateRequest, translate: Translate
+    generation: GenerationStream, message: chat_pb2.GenerateRequest, translate: Translate
 ) -> AsyncGenerator[bytes, None]:
     """The relay's events; its complaints name fields as this API does."""
     try:
-        async with aclosing(relay.events(message, translate)) as events:
+        async with aclosing(generation.events(message, translate)) as events:
             async for event in events:
                 yield event
     except InvalidRequest as error:

@@ -7,8 +7,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.body import parse
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
+from common.model_ids import folded
 from gateway.errors import json_response
+from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
@@ -22,9 +25,6 @@ from gateway.translate.tokenize import (
     tokenize_request,
     tokens_reply,
 )
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
-from protos.model_ids import folded
 from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")

@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from gateway.middleware.request_context import context_of
 from gateway.pool.calls import unary
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
-from gateway.presence import while_present
-from gateway.request_context import context_of
 from gateway.services import services_of
+from gateway.transport.disconnect import cancel_on_disconnect
 from protos.y26hkx.v1 import chat_pb2
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ async def answer_from(
     """
     limit_s = services_of(request).settings.request_timeout_s
     call = unary(workers, model, context_of(request.scope).request_id, limit_s, send)
-    return await while_present(request, call)
+    return await cancel_on_disconnect(request, call)
 
 
 async def count_input_tokens(request: Request, message: chat_pb2.ApplyTemplateRequest) -> int:

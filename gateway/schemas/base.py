@@ -13,10 +13,10 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.body import depth_of
-from protos.error_texts import ErrorText
-from protos.errors import UnsupportedParameter
-from protos.sampling_ranges import API_RANGES, RANGES
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
+from common.sampling_ranges import API_RANGES, RANGES
+from gateway.middleware.body import depth_of
 
 MAX_JSON_DEPTH = 32
 
@@ -64,7 +64,7 @@ def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
 
 
 def within(name: str) -> Any:
-    """The range that a number of that name has in `protos.sampling_ranges`."""
+    """The range that a number of that name has in `common.sampling_ranges`."""
     found = (RANGES | API_RANGES)[name]
     return Field(ge=found.low, le=found.high)
 

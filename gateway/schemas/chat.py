@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, Tag, model_validator
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved, within
 from gateway.schemas.formats import FormatFields
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 
 MAX_TEXT = 2 * 1024 * 1024
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from common.error_texts import ErrorText
 from gateway.schemas.base import ApiModel, FreeJson
 from gateway.schemas.sampling import SamplingFields
-from protos.error_texts import ErrorText
 
 
 class JsonSchema(ApiModel):

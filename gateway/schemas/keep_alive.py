@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from protos.error_texts import ErrorText
+from common.error_texts import ErrorText
 
 MOST_S = 86400.0 * 365
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "": 1}

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds, within
 from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
 from gateway.schemas.sampling import StopString
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
 
 ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
 ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]

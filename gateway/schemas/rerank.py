@@ -4,11 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, ModelId
 from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 
 MAX_DOCUMENTS = MAX_INPUTS
 FIRST = ("text_1", "queries", "data_1")

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
+from common.sampling_ranges import MAX_TOKENS
 from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved, within
 from gateway.schemas.chat import MAX_TEXT, Name, Text
 from gateway.schemas.sampling import SamplingFields
-from protos.error_texts import ErrorText
-from protos.errors import UnsupportedParameter
-from protos.sampling_ranges import MAX_TOKENS
 
 LOGPROBS = "message.output_text.logprobs"
 Status = Literal["in_progress", "completed", "incomplete"] | None

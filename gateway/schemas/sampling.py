@@ -7,10 +7,10 @@ from pydantic import (
     model_validator,
 )
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most, within
 from gateway.schemas.keep_alive import KeepAlive
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 

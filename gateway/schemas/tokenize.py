@@ -4,10 +4,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from common.error_texts import ErrorText
 from gateway.schemas.base import ApiModel, ModelId, TokenId, at_most
 from gateway.schemas.chat import Message, Tool
 from gateway.schemas.keep_alive import KeepAlive
-from protos.error_texts import ErrorText
 
 Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]
 TemplateKwargs = Annotated[dict[str, str | bool | int | float], at_most(16)]

@@ -1,5 +1,7 @@
 """A chat completion request as `GenerateRequest`."""
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.chat import (
     AllowedTools,
     ChatRequest,
@@ -13,8 +15,6 @@ from gateway.schemas.chat import (
 from gateway.translate.formats import constraint
 from gateway.translate.request_parts import as_tool, not_text, tool_choice
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
 from gateway.schemas.completions import CompletionRequest
 from gateway.translate.formats import constraint
 from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
 from gateway.translate.sampling import ChatDefaults, sampling, stop_strings
-from protos.error_texts import ErrorText
-from protos.errors import UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.formats import FormatFields
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 
 MAX_SCHEMA_BYTES = 32 * 1024

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.messages import (
     Block,
     CountTokensRequest,
@@ -20,8 +22,6 @@ from gateway.schemas.messages import (
 from gateway.translate.formats import schema_constraint
 from gateway.translate.request_parts import as_tool, not_text
 from gateway.translate.sampling import ChatDefaults
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 # A turn's role and blocks; following turns of one role are one turn.

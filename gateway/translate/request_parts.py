@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from protos.error_texts import ErrorText
-from protos.errors import UnsupportedParameter
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.rerank import FIRST, SECOND, RerankRequest, ScoreRequest
 from gateway.translate.embeddings import truncation
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import embed_pb2
 
 COHERE_VERSION = "2"

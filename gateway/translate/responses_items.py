@@ -8,7 +8,7 @@ from gateway.translate.chat_reply import logprob
 from protos.y26hkx.v1 import chat_pb2
 
 # A name and its fields.
-Event = tuple[str, dict[str, Any]]
+ResponseEvent = tuple[str, dict[str, Any]]
 Logprobs = list[dict[str, Any]]
 
 IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
@@ -23,11 +23,11 @@ class Output:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._items: list[_Text | _Call] = []
+        self._items: list[_TextItem | _FunctionCallItem] = []
         # Of tokens whose text is still held back.
         self._logprobs: Logprobs = []
 
-    def add(self, delta: chat_pb2.Delta) -> Iterator[Event]:
+    def add(self, delta: chat_pb2.Delta) -> Iterator[ResponseEvent]:
         self._logprobs += [logprob(item) for item in delta.logprobs]
         if delta.reasoning:
             yield from self._say(_THOUGHT, delta.reasoning, [])
@@ -38,13 +38,13 @@ class Output:
         if delta.text or delta.reasoning or delta.tool_calls:
             self._logprobs = []
 
-    def end(self, status: str) -> Iterator[Event]:
+    def end(self, status: str) -> Iterator[ResponseEvent]:
         """
         Args:
             status: of the last item.
         """
         if not self._items:
-            yield from self._begin(_Text(_ANSWER, self._key, 0))
+            yield from self._begin(_TextItem(_ANSWER, self._key, 0))
         yield from self._close(status)
 
     def break_off(self) -> None:
@@ -54,29 +54,29 @@ class Output:
     def shape(self) -> list[dict[str, Any]]:
         return [item.shape() for item in self._items]
 
-    def _say(self, kind: "_Kind", text: str, logprobs: Logprobs) -> Iterator[Event]:
+    def _say(self, kind: "_Kind", text: str, logprobs: Logprobs) -> Iterator[ResponseEvent]:
         last = self._items[-1] if self._items else None
-        if not (isinstance(last, _Text) and last.kind is kind):
-            last = _Text(kind, self._key, len(self._items))
+        if not (isinstance(last, _TextItem) and last.kind is kind):
+            last = _TextItem(kind, self._key, len(self._items))
             yield from self._begin(last)
         yield last.grow(text, logprobs)
 
-    def _call(self, piece: chat_pb2.ToolCallDelta) -> Iterator[Event]:
+    def _call(self, piece: chat_pb2.ToolCallDelta) -> Iterator[ResponseEvent]:
         last = self._items[-1] if self._items else None
-        if not (isinstance(last, _Call) and last.number == piece.index):
-            last = _Call(piece, self._key, len(self._items))
+        if not (isinstance(last, _FunctionCallItem) and last.number == piece.index):
+            last = _FunctionCallItem(piece, self._key, len(self._items))
             yield from self._begin(last)
         if piece.arguments:
             yield last.grow(piece.arguments)
 
-    def _begin(self, item: "_Text | _Call") -> Iterator[Event]:
+    def _begin(self, item: "_TextItem | _FunctionCallItem") -> Iterator[ResponseEvent]:
         yield from self._close(COMPLETED)
         place = {"output_index": len(self._items)}
         self._items.append(item)
         yield "response.output_item.added", place | {"item": item.shape()}
         yield from item.begin()
 
-    def _close(self, status: str) -> Iterator[Event]:
+    def _close(self, status: str) -> Iterator[ResponseEvent]:
         if self._items:
             item = self._items[-1]
             yield from item.end()
@@ -102,7 +102,7 @@ _ANSWER = _Kind(
 _THOUGHT = _Kind("rs", {"type": "reasoning", "summary": []}, {"type": "reasoning_text"}, False)
 
 
-class _Text:
+class _TextItem:
     def __init__(self, kind: _Kind, key: str, index: int) -> None:
         self.kind = kind
         self.status = IN_PROGRESS
@@ -111,16 +111,16 @@ class _Text:
         self._text: list[str] = []
         self._logprobs: Logprobs = []
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[ResponseEvent]:
         yield "response.content_part.added", self._place | {"part": self._part()}
 
-    def grow(self, text: str, logprobs: Logprobs) -> Event:
+    def grow(self, text: str, logprobs: Logprobs) -> ResponseEvent:
         self._text.append(text)
         self._logprobs += logprobs
         fields = {"delta": text} | self._with(logprobs)
         return f"response.{self.kind.part['type']}.delta", self._place | fields
 
-    def end(self) -> Iterator[Event]:
+    def end(self) -> Iterator[ResponseEvent]:
         fields = {"text": "".join(self._text)} | self._with(self._logprobs)
         yield f"response.{self.kind.part['type']}.done", self._place | fields
         yield "response.content_part.done", self._place | {"part": self._part()}
@@ -136,7 +136,7 @@ class _Text:
         return {"logprobs": logprobs} if self.kind.has_logprobs else {}
 
 
-class _Call:
+class _FunctionCallItem:
     def __init__(self, first: chat_pb2.ToolCallDelta, key: str, index: int) -> None:
         self.number = first.index
         self.status = IN_PROGRESS
@@ -145,14 +145,14 @@ class _Call:
         self._function = {"type": "function_call", "call_id": first.id, "name": first.name}
         self._arguments: list[str] = []
 
-    def begin(self) -> Iterator[Event]:
+    def begin(self) -> Iterator[ResponseEvent]:
         yield from ()
 
-    def grow(self, arguments: str) -> Event:
+    def grow(self, arguments: str) -> ResponseEvent:
         self._arguments.append(arguments)
         return "response.function_call_arguments.delta", self._place | {"delta": arguments}
 
-    def end(self) -> Iterator[Event]:
+    def end(self) -> Iterator[ResponseEvent]:
         fields = {"name": self._function["name"], "arguments": "".join(self._arguments)}
         yield "response.function_call_arguments.done", self._place | fields
 

@@ -1,6 +1,6 @@
 """`GenerateEvent`s as a response of OpenAI's Responses API, and as the events it grows by.
 
-The plain reply is what the last event of a stream holds: both come from the same `Reply`.
+The plain reply is what the last event of a stream holds: both come from the same `ResponseBuilder`.
 """
 
 import time
@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from common.error_texts import ErrorText
+from common.errors import ContextLengthExceeded
 from gateway.schemas.responses import (
     ReasoningOptions,
     ResponsesRequest,
@@ -16,10 +18,14 @@ from gateway.schemas.responses import (
     TextOptions,
 )
 from gateway.translate.reply_parts import served_by
-from gateway.translate.responses_items import COMPLETED, IN_PROGRESS, INCOMPLETE, Event, Output
+from gateway.translate.responses_items import (
+    COMPLETED,
+    IN_PROGRESS,
+    INCOMPLETE,
+    Output,
+    ResponseEvent,
+)
 from gateway.translate.sampling import ChatDefaults
-from protos.error_texts import ErrorText
-from protos.errors import ContextLengthExceeded
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 # The codes that a failed response may have; an `error` event carries the exact one.
@@ -30,7 +36,7 @@ _ERROR_CODES = {
 }
 
 
-class Reply:
+class ResponseBuilder:
     """One response.
 
     Args:
@@ -79,7 +85,7 @@ class Reply:
         self._state["error"] = {"code": code, "message": error["message"]}
         yield self._encode(self._whole("failed"))
 
-    def _events(self, event: chat_pb2.GenerateEvent) -> Iterator[Event]:
+    def _events(self, event: chat_pb2.GenerateEvent) -> Iterator[ResponseEvent]:
         match event.WhichOneof("event"):
             case "delta":
                 yield from self._output.add(event.delta)
@@ -95,11 +101,11 @@ class Reply:
             case "finished":
                 yield from self._finish(event.finished)
 
-    def _begin(self) -> Iterator[Event]:
+    def _begin(self) -> Iterator[ResponseEvent]:
         yield self._whole("created")
         yield self._whole(IN_PROGRESS)
 
-    def _finish(self, finished: chat_pb2.Finished) -> Iterator[Event]:
+    def _finish(self, finished: chat_pb2.Finished) -> Iterator[ResponseEvent]:
         cut = any(end.reason == chat_pb2.ChoiceEnd.REASON_LENGTH for end in finished.choices)
         status = INCOMPLETE if cut else COMPLETED
         yield from self._output.end(status)
@@ -111,10 +117,10 @@ class Reply:
             self._state["completed_at"] = int(time.time())
         yield self._whole(status)
 
-    def _whole(self, name: str) -> Event:
+    def _whole(self, name: str) -> ResponseEvent:
         return f"response.{name}", {"response": self.response()}
 
-    def _encode(self, event: Event) -> bytes:
+    def _encode(self, event: ResponseEvent) -> bytes:
         name, fields = event
         number = self._n_events
         self._n_events += 1

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.responses import (
     AllowedTools,
     Content,
@@ -20,8 +22,6 @@ from gateway.schemas.responses import (
 from gateway.translate.formats import schema_constraint
 from gateway.translate.request_parts import as_tool, not_text, tool_choice
 from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2
 
 # What clients of this API call the contract's fields.

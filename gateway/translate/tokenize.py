@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.tokenize import TemplateRequest, TokenizeRequest
 from gateway.translate.chat_request import message_of, tool_of
-from protos.error_texts import ErrorText
-from protos.errors import InvalidRequest, UnsupportedParameter
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 
 

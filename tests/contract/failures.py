@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2
 
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"

@@ -11,9 +11,9 @@ import httpx
 import uvicorn
 
 from gateway.app import create_app
-from gateway.server import GatewayServer
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.transport.server import GatewayServer
 from tests.contract.scripted_worker import ScriptedWorker
 
 SOON_S = 10.0

@@ -17,8 +17,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
-from protos.errors import ServingError
-from protos.status import DETAILS_KEY, to_status
+from common.errors import ServingError
+from common.rpc_status import DETAILS_KEY, to_status
 from protos.y26hkx.v1 import (
     chat_pb2,
     chat_pb2_grpc,

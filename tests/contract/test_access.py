@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 from starlette.routing import Route
 
+from common import errors
 from gateway.settings import GatewaySettings
-from protos import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import raising
 from tests.contract.running_gateway import RunningGateway, running_gateway

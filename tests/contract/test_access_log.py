@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protos import errors
+from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
 from tests.contract.scripted_worker import ScriptedWorker, delta, started

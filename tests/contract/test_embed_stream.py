@@ -10,23 +10,17 @@ from typing import Any
 import grpc
 import pytest
 
+from common.errors import DeadlineExceeded, InvalidRequest, NotReady, ServingError, WorkerLost
 from embed_worker.call_stream import CallStream
 from gateway.pool.embed_stream import MOST_INPUTS, EmbedStub
-from protos.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    NotReady,
-    ServingError,
-    WorkerLost,
-)
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import (
     EmbedServiceServicer,
     EmbedServiceStub,
     add_EmbedServiceServicer_to_server,
 )
-from worker_runtime.interceptors import RpcInterceptor
-from worker_runtime.rpcs import OpenRpcs
+from worker_runtime.rpc.inflight import InflightRpcs
+from worker_runtime.rpc.interceptor import RpcInterceptor
 
 Serve = Callable[[pb.EmbedRequest], Awaitable[pb.EmbedResponse]]
 TOKEN = "between us"
@@ -47,12 +41,12 @@ class Worker(EmbedServiceServicer):
 
     def __init__(self, serve: Serve = lengths) -> None:
         self.serve = serve
-        self.open_rpcs = OpenRpcs()
+        self.inflight_rpcs = InflightRpcs()
         self.n_rpcs = self.n_messages = self.port = 0
         self.server: grpc.aio.Server
 
     async def start(self, port: int = 0) -> int:
-        interceptor = RpcInterceptor(TOKEN, self.open_rpcs)
+        interceptor = RpcInterceptor(TOKEN, self.inflight_rpcs)
         options = [("grpc.so_reuseport", 0)]
         self.server = grpc.aio.server(interceptors=(interceptor,), options=options)
         add_EmbedServiceServicer_to_server(self, self.server)
@@ -69,7 +63,7 @@ class Worker(EmbedServiceServicer):
     async def EmbedMany(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Any
     ) -> None:
-        stream = CallStream("EmbedMany", self.serve, self.open_rpcs)
+        stream = CallStream("EmbedMany", self.serve, self.inflight_rpcs)
         await stream.run(self._counted(request_iterator), context)
 
     async def _counted(
@@ -230,10 +224,10 @@ async def test_a_worker_that_drains_refuses_new_calls_and_waits_for_open_ones() 
         await caller.until_streaming(worker)
         still_open = asyncio.create_task(caller.embed("open"))
         await begun.wait()
-        worker.open_rpcs.draining.set()
+        worker.inflight_rpcs.draining.set()
         with pytest.raises(NotReady):
             await caller.embed("new")
-        drained = asyncio.create_task(worker.open_rpcs.all_ended())
+        drained = asyncio.create_task(worker.inflight_rpcs.all_ended())
         await asyncio.sleep(0.05)
         assert not drained.done()
         go_on.set()

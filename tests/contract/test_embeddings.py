@@ -10,11 +10,11 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from common.errors import ContextLengthExceeded, ModelNotFound
 from gateway.app import create_app
 from gateway.routes.embedder import embed_tokens, embeds
 from gateway.services import services_of
 from gateway.settings import GatewaySettings
-from protos.errors import ContextLengthExceeded, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.running_gateway import RunningGateway, until
 from tests.contract.scripted_worker import CHAT_ID, EMBED, EMBED_ID, ScriptedWorker, row_numbers

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protos import errors
-from protos.errors import ServingError, error_types
+from common import errors
+from common.errors import ServingError, error_types
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 from tests.contract.failures import BODY, CHAT, EMBED, last_event, raising, told
 from tests.contract.running_gateway import RunningGateway

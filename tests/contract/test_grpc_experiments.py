@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from protos.grpc_experiments import EARLIER_POLLER
+from common.grpc_experiments import EARLIER_POLLER
 
 N_CALLS = 300
 # Calls over a real socket; then how often the event engine's threads ran meanwhile.

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed, ServingError, WorkerLost
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, ServingError, WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import (

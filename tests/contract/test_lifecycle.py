@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from protos.errors import BackendLoadFailed
+from common.errors import BackendLoadFailed
 from protos.y26hkx.v1 import worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, loading

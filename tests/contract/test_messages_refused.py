@@ -10,8 +10,8 @@ import httpx
 import pytest
 from anthropic import AsyncAnthropic
 
-from protos import errors
-from protos.errors import ServingError
+from common import errors
+from common.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon, until
 from tests.contract.scripted_worker import (

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from common.errors import BackendLoadFailed
 from gateway.translate.progress import progress_text
-from protos.errors import BackendLoadFailed
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import running_gateway
 from tests.contract.scripted_worker import CHAT_ID, Generate, ScriptedWorker, count_up, queued

@@ -6,8 +6,8 @@ import cohere
 import httpx
 import pytest
 
+from common.errors import ContextLengthExceeded
 from gateway.schemas.rerank import MAX_DOCUMENTS
-from protos.errors import ContextLengthExceeded
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import EMBED, EMBED_ID, ScriptedWorker

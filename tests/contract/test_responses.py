@@ -18,7 +18,7 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel, SecretStr, TypeAdapter
 
-from protos.errors import WorkerLost
+from common.errors import WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, THINK_SPEAK_CALL, TIME, WEATHER, script, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon

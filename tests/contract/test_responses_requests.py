@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from common.errors import InvalidRequest
 from gateway.schemas.responses import ResponsesRequest, without_effect
-from gateway.translate.responses_reply import Reply
+from gateway.translate.responses_reply import ResponseBuilder
 from gateway.translate.responses_request import generate_request
 from gateway.translate.sampling import ChatDefaults
-from protos.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, TIME, WEATHER
 from tests.contract.running_gateway import RunningGateway
@@ -310,7 +310,7 @@ def test_whatever_is_sent_is_understood_or_refused(given_fields: dict[str, Any])
     except (ValidationError, InvalidRequest):
         return
     without_effect(body)
-    Reply("0", body, DEFAULTS).response()
+    ResponseBuilder("0", body, DEFAULTS).response()
     assert message.SerializeToString()
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
-from protos import errors
+from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, EMBED, raising
 from tests.contract.running_gateway import RunningGateway, running_gateway, until

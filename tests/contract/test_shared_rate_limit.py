@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import rate_limit
-from gateway.rate_limit import SHARED_BUDGET_S, RateLimit
+from gateway.middleware import rate_limit
+from gateway.middleware.rate_limit import SHARED_BUDGET_S, RateLimit
 from tests.contract.running_gateway import running_gateway, ticks
 from tests.contract.scripted_worker import ScriptedWorker
 from tests.running_stack import free_port

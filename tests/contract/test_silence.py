@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from protos import errors
+from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, last_event, told
 from tests.contract.running_gateway import RunningGateway, running_gateway

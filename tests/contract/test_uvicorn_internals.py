@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from gateway import uvicorn_internals
-from gateway.uvicorn_internals import Http1Connection, QuietServer
-from gateway.whole_replies import WholeReplies
+from gateway.transport import uvicorn_internals
+from gateway.transport.uvicorn_internals import Http1Connection, QuietServer
+from gateway.transport.write_coalescing import WriteCoalescing
 from tests.contract.running_gateway import hang_up, until
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -161,10 +161,10 @@ async def test_head_and_body_of_a_reply_reach_the_system_together(
             written.append(data)
             self._transport.write(data)
 
-    def noted(transport: Any) -> WholeReplies:
-        return WholeReplies(Noted(transport))  # type: ignore[arg-type]
+    def noted(transport: Any) -> WriteCoalescing:
+        return WriteCoalescing(Noted(transport))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(uvicorn_internals, "WholeReplies", noted)
+    monkeypatch.setattr(uvicorn_internals, "WriteCoalescing", noted)
     running.may_answer.set()
     async with running.connection() as (reader, writer):
         writer.write(GET)

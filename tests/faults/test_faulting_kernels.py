@@ -12,13 +12,13 @@ import pytest
 
 from benchmarks.make_minilm_gguf import write
 from benchmarks.make_qwen_shape import quantize
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests.faulting_kernels import faulting_library, require_reached
 from tests.running_stack import ROOT, RunningStack, wait_until
 from tests.unit.chat_worker.conftest import GUIDE as GUIDE_FILE
-from worker_runtime.kernel_memory import FILE, KernelMemory
-from worker_runtime.kernel_report import run_selftest
-from worker_runtime.ladder import WITHOUT_EXTRA_BUFFERS
+from worker_runtime.lifecycle.load_options import WITHOUT_EXTRA_BUFFERS
+from worker_runtime.machine.kernel_memory import FILE, KernelMemory
+from worker_runtime.machine.kernel_report import run_selftest
 
 CHAT, EMBED = "guide-Q4_K_M", "minilm-Q4_0"
 DIED = "its process ended while loading (signal 11 SIGSEGV)"

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from benchmarks.make_minilm_gguf import write
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests import nasty_entries
 from tests.made_models import gguf
 from tests.nasty_entries import posix_only

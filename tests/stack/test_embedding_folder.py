@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from benchmarks.make_minilm_gguf import write
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests.running_stack import MINILM, RunningStack, wait_until
 
 ENCODER = "embed_worker.encoder_process"

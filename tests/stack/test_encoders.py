@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from benchmarks.make_minilm_gguf import write
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests.running_stack import MINILM, RunningStack
 
 GGUF = "minilm-f16"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from benchmarks.make_minilm_gguf import write as write_gguf
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests.audit.watch import Watch, is_this_machine
 from tests.running_stack import GUIDE, ROOT, RunningStack
 from tests.tiny_models import write_cross_encoder, write_embedder

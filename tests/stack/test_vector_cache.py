@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.make_minilm_gguf import write
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 from tests.running_stack import MINILM, RunningStack, wait_until
 
 TEXTS = ["a cat", "a kitten", "income tax law"]

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker_runtime.snapshot import ModelState
-from worker_runtime.standing import ALLOWED
+from worker_runtime.lifecycle.snapshot import ModelState
+from worker_runtime.lifecycle.state import ALLOWED
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
@@ -51,7 +51,7 @@ def test_the_environment_is_read_where_the_text_says() -> None:
     named = {name for name in re.findall(r"`([\w/]+\.py)`", section) if "/" in name}
     readers = set(_modules_with(ENVIRONMENT))
     # This one has no access of its own: pydantic reads for its classes.
-    assert named - {"protos/settings.py"} == readers
+    assert named - {"common/settings.py"} == readers
 
 
 def test_http_statuses_are_known_where_the_text_says() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker_runtime.machine import cores
-from worker_runtime.memory.cgroup import allowances
+from worker_runtime.machine.cgroup import allowances
 
 GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")

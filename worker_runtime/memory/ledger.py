@@ -27,7 +27,7 @@ START_TOLERANCE_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class Entry(msgspec.Struct, frozen=True):
+class LedgerEntry(msgspec.Struct, frozen=True):
     """One model of one worker; `pid` is its process's, 0 before there is one."""
 
     model: str
@@ -35,21 +35,21 @@ class Entry(msgspec.Struct, frozen=True):
     pid: int = 0
 
 
-class Page(msgspec.Struct, frozen=True):
+class LedgerPage(msgspec.Struct, frozen=True):
     """What one worker has booked, and how much more it would like to have."""
 
     pid: int
     started_s: float
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
     wanted_bytes: int = 0
 
 
 class Ledger(Protocol):
     @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[Page, ...]]:
+    def open(self) -> Iterator[tuple[LedgerPage, ...]]:
         """The other workers' pages, which stay as they are inside the `with`."""
 
-    def write(self, entries: tuple[Entry, ...], wanted_bytes: int) -> None:
+    def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
         """Replace this worker's page; inside `open`."""
 
 
@@ -57,10 +57,10 @@ class NoLedger:
     """For a worker that shares its machine with no other."""
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[Page, ...]]:
+    def open(self) -> Iterator[tuple[LedgerPage, ...]]:
         yield ()
 
-    def write(self, entries: tuple[Entry, ...], wanted_bytes: int) -> None:
+    def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
         pass
 
 
@@ -78,10 +78,10 @@ class FolderLedger:
         self._lock = filelock.FileLock(folder / "lock")
         self._own = folder / f"{os.getpid()}.json"
         self._started_s = psutil.Process().create_time()
-        self._written = Page(os.getpid(), self._started_s)
+        self._written = LedgerPage(os.getpid(), self._started_s)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[Page, ...]]:
+    def open(self) -> Iterator[tuple[LedgerPage, ...]]:
         try:
             self._lock.acquire(timeout=LOCK_S, poll_interval=0.001)
         except OSError as error:
@@ -93,8 +93,8 @@ class FolderLedger:
         finally:
             self._lock.release()
 
-    def write(self, entries: tuple[Entry, ...], wanted_bytes: int) -> None:
-        page = Page(os.getpid(), self._started_s, entries, wanted_bytes)
+    def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
+        page = LedgerPage(os.getpid(), self._started_s, entries, wanted_bytes)
         if page == self._written:
             return
         fresh = self._own.with_suffix(".new")
@@ -107,7 +107,7 @@ class FolderLedger:
         else:
             self._written = page
 
-    def _pages(self) -> Iterator[Page]:
+    def _pages(self) -> Iterator[LedgerPage]:
         for path in self._folder.glob("*.json"):
             if path == self._own:
                 continue
@@ -134,14 +134,14 @@ def _claim(folder: Path) -> None:
             raise PermissionError(f"{folder} is not this user's own folder")
 
 
-def _read(path: Path) -> Page | None:
+def _read(path: Path) -> LedgerPage | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Page)
+        return msgspec.json.decode(path.read_bytes(), type=LedgerPage)
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def _lives(page: Page) -> bool:
+def _lives(page: LedgerPage) -> bool:
     try:
         started_s = psutil.Process(page.pid).create_time()
     except (psutil.Error, ValueError):

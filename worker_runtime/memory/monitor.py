@@ -4,6 +4,7 @@ Sampled every few seconds while models are loaded, and at most once a second whe
 an idle worker is not woken.
 """
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -12,8 +13,7 @@ from typing import Literal
 import msgspec
 
 from worker_runtime.clock import Clock
-from worker_runtime.memory.leak import Floors
-from worker_runtime.memory.pressure import PressureGate, State
+from worker_runtime.memory.pressure import PressureGate, PressureState
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 
 SAMPLE_S = 1.0
@@ -48,7 +48,7 @@ class MemoryReading(msgspec.Struct, frozen=True):
     mapped_bytes: int
     trend: Trend
     leaking_pids: frozenset[int]
-    pressure: State
+    pressure: PressureState
     # Shares of ten seconds in which some, and all, waited for memory.
     stalled_some: float
     stalled_full: float
@@ -115,3 +115,39 @@ class MemoryMonitor:
         if abs(after - before) <= before * TREND_SHARE:
             return "stable"
         return "increasing" if after > before else "decreasing"
+
+
+# Requests between two floors: the rounds of equal work.
+ROUND_REQUESTS = 16
+# The first rounds fill caches and allocators' pools.
+WARM_UP_ROUNDS = 2
+GROWING_ROUNDS = 5
+LEAK_SHARE = 0.1
+LEAK_BYTES = 64 << 20
+
+
+class Floors:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self._floors: deque[int] = deque(maxlen=GROWING_ROUNDS)
+        self._at_request = 0
+        self._n_rounds = 0
+
+    def note(self, anonymous_bytes: int, n_requests: int) -> None:
+        """What it holds while idle, after `n_requests` since it was loaded."""
+        if n_requests - self._at_request < ROUND_REQUESTS:
+            return
+        self._at_request = n_requests
+        self._n_rounds += 1
+        if self._n_rounds > WARM_UP_ROUNDS:
+            self._floors.append(anonymous_bytes)
+
+    @property
+    def is_leaking(self) -> bool:
+        floors = list(self._floors)
+        if len(floors) < GROWING_ROUNDS:
+            return False
+        growth = floors[-1] - floors[0]
+        grows = all(later > earlier for earlier, later in itertools.pairwise(floors))
+        return grows and growth >= max(floors[0] * LEAK_SHARE, LEAK_BYTES)

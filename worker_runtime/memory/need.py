@@ -2,6 +2,8 @@
 
 import msgspec
 
+from worker_runtime.catalog import ModelEntry
+
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes.
@@ -34,3 +36,16 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     def peak(self) -> int:
         """The most at any time: what is only used later is not there yet while it loads."""
         return self.total + max(self.loading - self.kv - self.compute - self.caches, 0)
+
+
+# Weights as they are plus a fifth for KV cache and compute buffers; transformers keeps more.
+GROWTH = {"llama.cpp": 1.2, "transformers": 1.5, "sentence-transformers": 1.5}
+# The process itself: interpreter and native libraries.
+PROCESS_BYTES = {"llama.cpp": 150 << 20, "transformers": 450 << 20, "remote": 60 << 20}
+LARGEST_PROCESS_BYTES = 450 << 20
+
+
+def estimate(entry: ModelEntry) -> Need:
+    growth = GROWTH.get(entry.backend, max(GROWTH.values()))
+    process = PROCESS_BYTES.get(entry.backend, LARGEST_PROCESS_BYTES)
+    return Need(weights=int(entry.size_bytes * growth), process=process)

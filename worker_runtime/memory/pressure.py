@@ -22,7 +22,7 @@ SUSTAINED_S = 10.0
 # The figures lag behind: what the last model that went gave back shows only after a while.
 GIVE_BACK_EVERY_S = 5.0
 
-State = Literal["none", "some", "full"]
+PressureState = Literal["none", "some", "full"]
 
 
 class Stall(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class PressureGate:
         self._full_since_s: float | None = None
         self._last_turn_s = float("-inf")
         self.stall = Stall()
-        self.state: State = "none"
+        self.state: PressureState = "none"
 
     def note(self, stall: Stall) -> None:
         """Take in what the machine says; to be called every few seconds."""

@@ -3,12 +3,12 @@
 import ctypes
 import sys
 
-from protos.garbage import settle
+from common.gc_tuning import freeze_startup_objects
 
 
 def release_start_up_memory() -> None:
     """What imports took and do not need any more: some MB of a worker's 50."""
-    settle()
+    freeze_startup_objects()
     return_freed_memory()
 
 

@@ -9,17 +9,17 @@ from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
-from chat_worker.backends.llama_cpp.vocabulary import Vocabulary
+from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
-from chat_worker.messages import Facts, LoadSpec
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
+from chat_worker.pipe_messages import Facts, LoadSpec
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
+from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.llama_native import load_native, model_params, recent_errors
-from worker_runtime.load_failures import out_of_memory
-from worker_runtime.memory_signs import lack_said
-from worker_runtime.odd_paths import path_of, printable
+from worker_runtime.memory.oom_signs import shortage_in_text
+from worker_runtime.model_files.odd_paths import path_of, printable
 
 NAME = "llama.cpp"
 # Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
@@ -50,7 +50,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     n_rows = spec.n_parallel + N_SPARE_ROWS
     threads = n_threads(spec, int(native.llama_model_size(model)))
     context = _context(native, model, spec, cells, n_slots, n_rows, threads(), shares=shares)
-    vocabulary = Vocabulary(native, model)
+    tokenizer = LlamaTokenizer(native, model)
     n_tile = _tile(native, spec)
     limits = Limits(
         n_parallel=spec.n_parallel,
@@ -59,7 +59,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_ctx=n_ctx,
         n_batch=int(native.llama_n_batch(context.handle)),
         n_rows=n_rows,
-        n_vocab=vocabulary.n_vocab,
+        n_vocab=tokenizer.n_vocab,
         can_truncate=not is_recurrent,
         shares_cells=shares,
         n_together=int(native.llama_n_ubatch(context.handle)) if n_tile and not shares else 0,
@@ -69,7 +69,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         backend=NAME,
         n_ctx=n_ctx,
         n_ctx_train=int(native.llama_model_n_ctx_train(model)),
-        n_vocab=vocabulary.n_vocab,
+        n_vocab=tokenizer.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=limits.n_cells,
         has_template=template is not None,
@@ -77,7 +77,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)
     _warm_up(native, context, spec)
-    return Backend(runner, vocabulary, template, facts, LlamaSlotFiles(native, context))
+    return Backend(runner, tokenizer, template, facts, LlamaSlotFiles(native, context))
 
 
 def _native() -> Any:
@@ -168,8 +168,8 @@ def _tile(native: Any, spec: LoadSpec) -> int:
 
 
 def _failure(message: ErrorText, suggestions: tuple[ErrorText, ...]) -> BackendLoadFailed:
-    if (lack := lack_said(recent_errors())) is not None:
-        return out_of_memory(NAME, lack)
+    if (shortage := shortage_in_text(recent_errors())) is not None:
+        return out_of_memory(NAME, shortage)
     return BackendLoadFailed(message, suggestions=suggestions, metadata={"backend": NAME})
 
 

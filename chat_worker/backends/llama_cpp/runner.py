@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chat_worker.backends.llama_cpp.context import LlamaContext
-from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate, alike
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.runner import (
+    CacheOp,
+    ForkSlot,
+    Limits,
+    RunFailed,
+    ScheduledTokens,
+    TruncateSlot,
+    alike,
+)
+from chat_worker.engine.sampling import LogitsRow
 from worker_runtime.memory.trim import return_freed_memory
 
 # llama.cpp multiplies quantized weights by so many tokens at once; those left over go one by one,
@@ -41,7 +49,7 @@ class LlamaRunner:
         self._native = native
         self._model = model
         self._context = context
-        self._batch = _Batch(native, limits.n_batch)
+        self._batch = _NativeBatch(native, limits.n_batch)
         self._limits = limits
         self._n_threads = n_threads
         self._n_tile = n_tile
@@ -57,18 +65,18 @@ class LlamaRunner:
 
     def apply(self, op: CacheOp) -> None:
         match op:
-            case Truncate(slot, length):
+            case TruncateSlot(slot, length):
                 if not self._context.is_there:
                     return
                 start = length if length else -1
                 if not self._native.llama_memory_seq_rm(self._context.memory, slot, start, -1):
                     raise RuntimeError(f"llama.cpp did not cut slot {slot} to {length} tokens")
-            case Fork(source, target, length):
+            case ForkSlot(source, target, length):
                 self._fork(source, target, length)
 
-    def run(self, items: list[Item]) -> list[Row]:
+    def run(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         self._context.compute_with(self._n_threads())
-        rows: dict[Item, list[Row]] = {}
+        rows: dict[ScheduledTokens, list[LogitsRow]] = {}
         *first, last = self._batches(items)
         for batch in first:
             # The next batch overwrites these rows.
@@ -95,9 +103,9 @@ class LlamaRunner:
             return
         # Slots with cells of their own are copied whole or not at all.
         self._native.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
-        self.apply(Truncate(target, length))
+        self.apply(TruncateSlot(target, length))
 
-    def _batches(self, items: list[Item]) -> list[list[Item]]:
+    def _batches(self, items: list[ScheduledTokens]) -> list[list[ScheduledTokens]]:
         limits = self._limits
         if not self._n_tile:
             batches = [items]
@@ -109,7 +117,9 @@ class LlamaRunner:
         # llama.cpp computes those together whose slots follow one another in the batch, too.
         return [sorted(batch, key=lambda item: item.slot) for batch in batches]
 
-    def _decode(self, items: list[Item]) -> Iterator[tuple[Item, list[Row]]]:
+    def _decode(
+        self, items: list[ScheduledTokens]
+    ) -> Iterator[tuple[ScheduledTokens, list[LogitsRow]]]:
         n_each = self._padded(items)
         wanted = iter(self._batch.fill(items, n_each))
         code = self._native.llama_decode(self._context.handle, self._batch.struct)
@@ -117,10 +127,10 @@ class LlamaRunner:
             raise RunFailed(f"llama_decode returned {code}")
         for item in items:
             if item.size < n_each:
-                self.apply(Truncate(item.slot, item.start + item.size))
+                self.apply(TruncateSlot(item.slot, item.start + item.size))
             yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
 
-    def _padded(self, items: list[Item]) -> int:
+    def _padded(self, items: list[ScheduledTokens]) -> int:
         """The length that these items get; 0: each its own."""
         longest = max(item.size for item in items)
         if len(items) == 1 or not self._n_tile or longest < self._n_tile:
@@ -130,17 +140,19 @@ class LlamaRunner:
         fits = (_fits(item, whole, len(items), self._limits) for item in items)
         return whole if all(fits) else longest
 
-    def _row(self, index: int) -> Row:
+    def _row(self, index: int) -> LogitsRow:
         pointer = self._native.llama_get_logits_ith(self._context.handle, index)
         if not pointer:
             raise RunFailed(f"llama.cpp has no logits for token {index} of the batch")
         address = ctypes.addressof(pointer.contents)
         block = (ctypes.c_float * self._limits.n_vocab).from_address(address)
-        row: Row = np.ctypeslib.as_array(block)
+        row: LogitsRow = np.ctypeslib.as_array(block)
         return row
 
 
-def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[list[Item]]:
+def apart(
+    items: list[ScheduledTokens], n_tile: int, n_short: int, limits: Limits
+) -> list[list[ScheduledTokens]]:
     """The batches to compute the items in; those of `n_tile` tokens and more are not with others.
 
     From so many tokens on, llama.cpp's attention takes the tokens of a batch in tiles, which rounds
@@ -151,13 +163,13 @@ def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[
     Args:
         n_short: most tokens of a batch of shorter ones.
     """
-    long: list[list[Item]] = []
+    long: list[list[ScheduledTokens]] = []
     for item in sorted((i for i in items if i.size >= n_tile), key=lambda i: i.size, reverse=True):
         if long and _fits(item, long[-1][0].size, len(long[-1]) + 1, limits):
             long[-1].append(item)
         else:
             long.append([item])
-    short: list[list[Item]] = []
+    short: list[list[ScheduledTokens]] = []
     room = 0
     for item in items:
         if item.size >= n_tile:
@@ -170,13 +182,13 @@ def apart(items: list[Item], n_tile: int, n_short: int, limits: Limits) -> list[
     return long + short
 
 
-def _fits(item: Item, n_each: int, n_items: int, limits: Limits) -> bool:
+def _fits(item: ScheduledTokens, n_each: int, n_items: int, limits: Limits) -> bool:
     """True if the item can be padded to `n_each` tokens, as one of so many."""
     is_near = alike(item.size, n_each)
     return is_near and n_items * n_each <= limits.n_together and item.start + n_each <= limits.n_ctx
 
 
-class _Batch:
+class _NativeBatch:
     """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
 
     def __init__(self, native: Any, capacity: int) -> None:
@@ -198,7 +210,7 @@ class _Batch:
         self.struct.seq_id = pointer(self._slot_addresses, ctypes.POINTER(ctypes.c_int32))
         self.struct.logits = pointer(self._wanted, ctypes.c_int8)
 
-    def fill(self, items: list[Item], n_each: int) -> list[int]:
+    def fill(self, items: list[ScheduledTokens], n_each: int) -> list[int]:
         """Write the items, padded to `n_each` tokens with what may follow them; return the batch
         indices whose logits are wanted, in order."""
         wanted: list[int] = []

@@ -1,5 +1,5 @@
 """Safetensors folders through transformers, computed with a KV cache of ours."""
 
-from protos.error_texts import ErrorText
+from common.error_texts import ErrorText
 
 USE_GGUF = ErrorText("use_gguf")

@@ -17,7 +17,7 @@ SPARE_TOKENS = 64
 
 
 @dataclass
-class Slot:
+class SlotCache:
     """Keys and values by layer, (n_kv_heads, capacity, head_dim); the first `length` count."""
 
     length: int = 0
@@ -52,10 +52,12 @@ class Slot:
         if not length:
             self.layers.clear()
 
-    def copy(self, length: int) -> "Slot":
+    def copy(self, length: int) -> "SlotCache":
         """A slot of its own with the first `length` tokens of this one."""
         capacity = length + SPARE_TOKENS
-        return Slot(length, {i: _moved(held, length, capacity) for i, held in self.layers.items()})
+        return SlotCache(
+            length, {i: _moved(held, length, capacity) for i, held in self.layers.items()}
+        )
 
 
 def _moved(held: tuple[Tensor, Tensor], length: int, capacity: int) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,7 @@ def _moved(held: tuple[Tensor, Tensor], length: int, capacity: int) -> tuple[Ten
 class Span:
     """Tokens `begin` to `end` of the packed row follow the first `start` tokens of `slot`."""
 
-    slot: Slot
+    slot: SlotCache
     start: int
     begin: int
     end: int

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
 
 
 def compile_model(model: Any, warm_up: Callable[[], None]) -> None:

@@ -24,13 +24,17 @@ from chat_worker.backends.transformers.compiled import compile_model
 from chat_worker.backends.transformers.packed import pack_linears
 from chat_worker.backends.transformers.probe import check_layers, check_runner, plain_logits
 from chat_worker.backends.transformers.runner import TransformersRunner
-from chat_worker.backends.transformers.vocabulary import Vocabulary, chat_template, read_object
+from chat_worker.backends.transformers.tokenizer import (
+    HuggingFaceTokenizer,
+    chat_template,
+    read_object,
+)
 from chat_worker.engine.runner import Limits
-from chat_worker.messages import Facts, LoadSpec
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
-from worker_runtime.memory_signs import lack_of
-from worker_runtime.odd_paths import library_path
+from chat_worker.pipe_messages import Facts, LoadSpec
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
+from worker_runtime.memory.oom_signs import shortage_of
+from worker_runtime.model_files.odd_paths import library_path
 
 NAME = "transformers"
 ATTENTION = "y26hkx_slots"
@@ -49,7 +53,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
     on_progress(0.1, "configuration")
     config = _config(folder)
     # Small and fast: what is wrong with it should not be learnt after minutes.
-    vocabulary, template = _text(folder, config)
+    tokenizer, template = _text(folder, config)
     threads = n_threads(spec, _weight_bytes(folder))
     torch.set_num_threads(threads())
     on_progress(0.15, "weights")
@@ -74,7 +78,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         has_template=template is not None,
         description=_description(model, config, spec),
     )
-    return Backend(runner, vocabulary, template, facts)
+    return Backend(runner, tokenizer, template, facts)
 
 
 def _config(folder: Path) -> Any:
@@ -94,10 +98,10 @@ def _config(folder: Path) -> Any:
     return config
 
 
-def _text(folder: Path, config: Any) -> tuple[Vocabulary, str | None]:
+def _text(folder: Path, config: Any) -> tuple[HuggingFaceTokenizer, str | None]:
     said = read_object(folder / "tokenizer_config.json")
-    vocabulary = Vocabulary(folder, said, _end_tokens(folder, config), config.vocab_size)
-    return vocabulary, chat_template(folder, said)
+    tokenizer = HuggingFaceTokenizer(folder, said, _end_tokens(folder, config), config.vocab_size)
+    return tokenizer, chat_template(folder, said)
 
 
 def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
@@ -118,7 +122,7 @@ def _model(spec: LoadSpec, folder: Path, config: Any) -> Any:
             **arguments,
         )
     except (ValueError, KeyError, OSError, ImportError, RuntimeError, SafetensorError) as error:
-        if lack_of(error) is not None:
+        if shortage_of(error) is not None:
             raise
         raise _damaged() from error
     if report["missing_keys"]:

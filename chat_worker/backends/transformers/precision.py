@@ -3,7 +3,7 @@
 import torch
 
 from chat_worker.backends.transformers import onednn
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 
 def device() -> torch.device:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from chat_worker.backends.transformers import USE_GGUF
-from chat_worker.engine.runner import Item, RunFailed, Runner, Truncate
+from chat_worker.engine.runner import ModelRunner, RunFailed, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from protos.error_texts import ErrorText
-from protos.errors import BackendLoadFailed
-from worker_runtime.memory_signs import lack_of
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed
+from worker_runtime.memory.oom_signs import shortage_of
 
 TOKENS = list(range(1, 17))
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -41,7 +41,7 @@ def check_layers(config: Any) -> None:
         raise _refusal(config)
 
 
-def check_runner(runner: Runner, config: Any, expected: Tensor) -> None:
+def check_runner(runner: ModelRunner, config: Any, expected: Tensor) -> None:
     """Compute `TOKENS` in four pieces, beside another sequence, and compare.
 
     Raises:
@@ -50,20 +50,20 @@ def check_runner(runner: Runner, config: Any, expected: Tensor) -> None:
     ours, other = _sequence(), _sequence()
     # One token and many, no row, one and many: what torch.compile makes different code for.
     steps = (
-        [Item(ours, 0, 0, 10, 0), Item(other, 1, 0, 5, 0)],
-        [Item(ours, 0, 10, 1, 1)],
-        [Item(ours, 0, 11, 2, 2), Item(other, 1, 5, 6, 2)],
-        [Item(other, 1, 11, 1, 0), Item(ours, 0, 13, 3, 1)],
+        [ScheduledTokens(ours, 0, 0, 10, 0), ScheduledTokens(other, 1, 0, 5, 0)],
+        [ScheduledTokens(ours, 0, 10, 1, 1)],
+        [ScheduledTokens(ours, 0, 11, 2, 2), ScheduledTokens(other, 1, 5, 6, 2)],
+        [ScheduledTokens(other, 1, 11, 1, 0), ScheduledTokens(ours, 0, 13, 3, 1)],
     )
     try:
         for items in steps:
             rows = runner.run(items)
     except (RunFailed, TypeError) as error:
-        if lack_of(error) is not None:
+        if shortage_of(error) is not None:
             raise
         raise _refusal(config) from error
     for slot in (0, 1):
-        runner.apply(Truncate(slot, 0))
+        runner.apply(TruncateSlot(slot, 0))
     difference = (torch.from_numpy(rows[-1]) - expected).abs().mean()
     # Written so that NaN fails.
     if not difference <= TOLERANCE * expected.std():

@@ -5,9 +5,16 @@ from typing import Any
 
 import torch
 
-from chat_worker.backends.transformers.cache import Packing, Slot, Span
-from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
-from chat_worker.engine.sampling import Row
+from chat_worker.backends.transformers.cache import Packing, SlotCache, Span
+from chat_worker.engine.runner import (
+    CacheOp,
+    ForkSlot,
+    Limits,
+    RunFailed,
+    ScheduledTokens,
+    TruncateSlot,
+)
+from chat_worker.engine.sampling import LogitsRow
 from worker_runtime.memory.trim import return_freed_memory
 
 
@@ -21,7 +28,7 @@ class TransformersRunner:
 
     def __init__(self, model: Any, limits: Limits, n_threads: Callable[[], int]) -> None:
         self._model = model
-        self._slots = [Slot() for _ in range(limits.n_slots)]
+        self._slots = [SlotCache() for _ in range(limits.n_slots)]
         self._limits = limits
         self._n_threads = n_threads
 
@@ -31,12 +38,12 @@ class TransformersRunner:
 
     def apply(self, op: CacheOp) -> None:
         match op:
-            case Truncate(slot, length):
+            case TruncateSlot(slot, length):
                 self._slots[slot].cut(length)
-            case Fork(source, target, length):
+            case ForkSlot(source, target, length):
                 self._slots[target] = self._slots[source].copy(length)
 
-    def run(self, items: list[Item]) -> list[Row]:
+    def run(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         n_threads = self._n_threads()
         if torch.get_num_threads() != n_threads:
             # Of this thread: each has a number of its own.
@@ -69,7 +76,7 @@ class TransformersRunner:
         self._model = None
 
     @torch.inference_mode()
-    def _forward(self, items: list[Item]) -> list[Row]:
+    def _forward(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         tokens: list[int] = []
         positions: list[int] = []
         wanted: list[int] = []

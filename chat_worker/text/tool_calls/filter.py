@@ -15,16 +15,16 @@ from chat_worker.text.tool_calls.marks import (
     SEPARATORS,
     Marks,
 )
-from chat_worker.text.tool_calls.readers.gemma import read_gemma
-from chat_worker.text.tool_calls.readers.json_objects import (
+from chat_worker.text.tool_calls.parsers.gemma import read_gemma
+from chat_worker.text.tool_calls.parsers.json_objects import (
     ARGUMENT_KEYS,
     NAME_KEYS,
     read_json_objects,
 )
-from chat_worker.text.tool_calls.readers.named_json import read_named_json
-from chat_worker.text.tool_calls.readers.pythonic import read_pythonic
-from chat_worker.text.tool_calls.readers.reader import End, Found, Reader, skip_space
-from chat_worker.text.tool_calls.readers.tagged_parameters import read_tagged_parameters
+from chat_worker.text.tool_calls.parsers.named_json import read_named_json
+from chat_worker.text.tool_calls.parsers.parser import End, Found, Reader, skip_space
+from chat_worker.text.tool_calls.parsers.pythonic import read_pythonic
+from chat_worker.text.tool_calls.parsers.tagged_parameters import read_tagged_parameters
 
 READERS: tuple[Reader, ...] = (
     read_json_objects,
@@ -120,15 +120,15 @@ class ToolCallFilter:
         begun = _OPENER.search(self._held)
         if begun is not None and not is_end and _is_shorter_one(self._held, begun):
             # It may turn out to be a longer mark.
-            self._say(self._held[: begun.start()])
+            self._emit_text(self._held[: begun.start()])
             self._held = self._held[begun.start() :]
             return False
         if begun is None:
             n_kept = 0 if is_end else _n_beginning_of_opener(self._held)
-            self._say(self._held[: len(self._held) - n_kept])
+            self._emit_text(self._held[: len(self._held) - n_kept])
             self._held = self._held[len(self._held) - n_kept :]
             return False
-        self._say(self._held[: begun.start()])
+        self._emit_text(self._held[: begun.start()])
         self._open(begun[0], self._held[begun.end() :])
         return True
 
@@ -228,9 +228,9 @@ class ToolCallFilter:
             self._held = self._held[len(begun) :]
         elif self._held[:1] in ("{", "["):
             begun, self._held = begun + self._held[0], self._held[1:]
-        self._say(begun)
+        self._emit_text(begun)
 
-    def _say(self, text: str) -> None:
+    def _emit_text(self, text: str) -> None:
         if not text or self._forced:
             return
         match self._out[-1] if self._out else None:

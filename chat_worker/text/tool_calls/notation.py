@@ -12,7 +12,7 @@ from chat_worker.text import template_traits as probe
 from chat_worker.text.tool_calls.calls import Tools
 from chat_worker.text.tool_calls.filter import READERS
 from chat_worker.text.tool_calls.marks import BARE, BY_OPENER, CLOSERS, OPENERS, Marks
-from chat_worker.text.tool_calls.readers.reader import End, Found, skip_space
+from chat_worker.text.tool_calls.parsers.parser import End, Found, skip_space
 
 # Stands for the name of an argument where the text around it repeats it.
 KEY = "\0"

@@ -61,7 +61,7 @@ class ChatServiceServicer:
 
     def Generate(self, request, context):
         """Generates n choices. Events: queued* started delta* finished; an error ends the stream
-        with a google.rpc.Status (see protos/errors.py). Cancelling the call stops the generation
+        with a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation
         within one decode step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

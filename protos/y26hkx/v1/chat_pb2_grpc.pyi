@@ -33,7 +33,7 @@ class ChatServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_chat_pb2.GenerateRequest, _chat_pb2.GenerateEvent]
     """Generates n choices. Events: queued* started delta* finished; an error ends the stream
-    with a google.rpc.Status (see protos/errors.py). Cancelling the call stops the generation
+    with a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation
     within one decode step.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_chat_pb2.TokenizeTextRequest, _chat_pb2.TokenizeTextResponse]
@@ -46,7 +46,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_chat_pb2.GenerateRequest, _chat_pb2.GenerateEvent]  # type: ignore[assignment]
     """Generates n choices. Events: queued* started delta* finished; an error ends the stream
-    with a google.rpc.Status (see protos/errors.py). Cancelling the call stops the generation
+    with a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation
     within one decode step.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_chat_pb2.TokenizeTextRequest, _chat_pb2.TokenizeTextResponse]  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.GenerateEvent], _abc.AsyncIterator[_chat_pb2.GenerateEvent]]:
         """Generates n choices. Events: queued* started delta* finished; an error ends the stream
-        with a google.rpc.Status (see protos/errors.py). Cancelling the call stops the generation
+        with a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation
         within one decode step.
         """
 

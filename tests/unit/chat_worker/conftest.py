@@ -7,7 +7,7 @@ import pytest
 from benchmarks.make_qwen_shape import TINY, write_gguf, write_safetensors
 from chat_worker.backend import Tokenizer
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
 

@@ -10,8 +10,8 @@ from typing import Self
 
 from msgspec import Struct
 
-from chat_worker import messages as m
-from worker_runtime import wire
+from chat_worker import pipe_messages as m
+from worker_runtime.engine_process import protocol
 
 EXIT_WITHIN_S = 20
 
@@ -52,48 +52,50 @@ class EnginePipe:
         finally:
             self.process.kill()
 
-    def load(self, path: Path, **changed: object) -> wire.Loaded | wire.LoadFailed:
+    def load(self, path: Path, **changed: object) -> protocol.Loaded | protocol.LoadFailed:
         plain = {"backend": "llama.cpp", "path": str(path), "n_ctx": 512}
         return self.load_spec(m.LoadSpec(**(plain | changed)))  # type: ignore[arg-type]
 
-    def load_spec(self, spec: Struct) -> wire.Loaded | wire.LoadFailed:
-        self.send(wire.Load(wire.raw(spec)))
+    def load_spec(self, spec: Struct) -> protocol.Loaded | protocol.LoadFailed:
+        self.send(protocol.Load(protocol.raw(spec)))
         for report in self.reports():
-            if isinstance(report, wire.Loaded | wire.LoadFailed):
+            if isinstance(report, protocol.Loaded | protocol.LoadFailed):
                 return report
         raise AssertionError("the process ended without a report")
 
-    def send(self, command: wire.Command) -> None:
+    def send(self, command: protocol.Command) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(wire.frame(command))
+        self.process.stdin.write(protocol.frame(command))
         self.process.stdin.flush()
 
     def submit(self, body: Struct) -> int:
         self._n_calls += 1
-        self.send(wire.Submit(self._n_calls, wire.raw(body)))
+        self.send(protocol.Submit(self._n_calls, protocol.raw(body)))
         return self._n_calls
 
-    def reports(self) -> Iterator[wire.Report]:
+    def reports(self) -> Iterator[protocol.Report]:
         """Every report until the process closes its pipe."""
         assert self.process.stdout is not None
         while len(head := self.process.stdout.read(4)) == 4:
-            payload = self.process.stdout.read(wire.frame_length(head))
-            yield wire.report_decoder.decode(payload)
+            payload = self.process.stdout.read(protocol.frame_length(head))
+            yield protocol.report_decoder.decode(payload)
 
-    def answers(self, *call_ids: int) -> dict[int, tuple[list[m.Event], wire.WireError | None]]:
+    def answers(
+        self, *call_ids: int
+    ) -> dict[int, tuple[list[m.EngineEvent], protocol.PipeError | None]]:
         """What each of these calls got, once all have ended."""
-        events: dict[int, list[m.Event]] = {call_id: [] for call_id in call_ids}
-        ends: dict[int, wire.WireError | None] = {}
+        events: dict[int, list[m.EngineEvent]] = {call_id: [] for call_id in call_ids}
+        ends: dict[int, protocol.PipeError | None] = {}
         for report in self.reports():
             match report:
-                case wire.Event(call_id, body) if call_id in events:
+                case protocol.Event(call_id, body) if call_id in events:
                     events[call_id].append(m.event_decoder.decode(body))
-                case wire.Ended(call_id, error) if call_id in events:
+                case protocol.Ended(call_id, error) if call_id in events:
                     ends[call_id] = error
             if len(ends) == len(events):
                 break
         return {call_id: (events[call_id], ends[call_id]) for call_id in ends}
 
-    def ask(self, body: Struct) -> tuple[list[m.Event], wire.WireError | None]:
+    def ask(self, body: Struct) -> tuple[list[m.EngineEvent], protocol.PipeError | None]:
         call_id = self.submit(body)
         return self.answers(call_id)[call_id]

@@ -5,17 +5,19 @@ from collections.abc import Callable
 
 import msgspec
 
-from chat_worker.messages import Conversation
-from chat_worker.text.trim import Bounds, Fitted, split_turns
+from chat_worker.pipe_messages import Conversation
+from chat_worker.text.truncation import FittedPrompt, PromptBounds, split_turns
 
 Encode = Callable[[Conversation], list[int]]
 
 
-def fit_exactly(conversation: Conversation, encode: Encode, bounds: Bounds) -> Fitted | None:
+def fit_exactly(
+    conversation: Conversation, encode: Encode, bounds: PromptBounds
+) -> FittedPrompt | None:
     """None: it cannot be made to fit."""
     whole = encode(conversation)
     if _fits(conversation, whole, bounds):
-        return Fitted(whole)
+        return FittedPrompt(whole)
     if bounds.on_overflow == "refuse":
         return None
     head, turns = split_turns(conversation.messages)
@@ -35,14 +37,16 @@ def fit_exactly(conversation: Conversation, encode: Encode, bounds: Bounds) -> F
             low = middle + 1
     if best is not None:
         n_messages = sum(len(turn) for turn in turns[: best[0]])
-        return Fitted(best[1], len(whole) - len(best[1]), n_messages)
+        return FittedPrompt(best[1], len(whole) - len(best[1]), n_messages)
     cut = _cut_newest(without(max(len(turns) - 1, 0)), encode, bounds)
     if cut is None:
         return None
-    return Fitted(cut, len(whole) - len(cut), sum(len(turn) for turn in turns[:-1]))
+    return FittedPrompt(cut, len(whole) - len(cut), sum(len(turn) for turn in turns[:-1]))
 
 
-def _cut_newest(conversation: Conversation, encode: Encode, bounds: Bounds) -> list[int] | None:
+def _cut_newest(
+    conversation: Conversation, encode: Encode, bounds: PromptBounds
+) -> list[int] | None:
     messages = conversation.messages
     candidates = [i for i, m in enumerate(messages) if m.role not in ("system", "developer")]
     if not candidates:
@@ -64,7 +68,7 @@ def _cut_newest(conversation: Conversation, encode: Encode, bounds: Bounds) -> l
     return best
 
 
-def _fits(conversation: Conversation, tokens: list[int], bounds: Bounds) -> bool:
+def _fits(conversation: Conversation, tokens: list[int], bounds: PromptBounds) -> bool:
     if len(tokens) > bounds.max_tokens:
         return False
     n_chars = sum(len(message.content) for message in conversation.messages)

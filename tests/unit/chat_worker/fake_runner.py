@@ -8,8 +8,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from chat_worker.engine.runner import CacheOp, Fork, Item, Limits, RunFailed, Truncate
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.runner import (
+    CacheOp,
+    ForkSlot,
+    Limits,
+    RunFailed,
+    ScheduledTokens,
+    TruncateSlot,
+)
+from chat_worker.engine.sampling import LogitsRow
 
 N_VOCAB = 64
 
@@ -49,13 +56,13 @@ class FakeRunner:
         self,
         bounds: Limits | None = None,
         *,
-        fails: Callable[[list[Item]], bool] = lambda items: False,
-        before_run: Callable[[list[Item]], None] = lambda items: None,
+        fails: Callable[[list[ScheduledTokens]], bool] = lambda items: False,
+        before_run: Callable[[list[ScheduledTokens]], None] = lambda items: None,
         says: Callable[[list[int]], int] = next_token,
     ) -> None:
         self.limits = bounds or limits()
         self.held: list[list[int]] = [[] for _ in range(self.limits.n_slots)]
-        self.steps: list[list[Item]] = []
+        self.steps: list[list[ScheduledTokens]] = []
         self.n_computed = 0
         self.is_closed = False
         self.n_sheds = 0
@@ -65,19 +72,19 @@ class FakeRunner:
 
     def apply(self, op: CacheOp) -> None:
         match op:
-            case Truncate(slot, length):
+            case TruncateSlot(slot, length):
                 del self.held[slot][length:]
-            case Fork(source, target, length):
+            case ForkSlot(source, target, length):
                 assert not self.held[target], "a fork's target is empty"
                 self.held[target] = self.held[source][:length]
 
-    def run(self, items: list[Item]) -> list[Row]:
+    def run(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         self._before_run(items)
         assert items, "an empty batch is not a step"
         assert sum(len(item.tokens) for item in items) <= self.limits.n_batch
         assert sum(item.n_rows for item in items) <= self.limits.n_rows
         self.steps.append(items)
-        rows: list[Row] = []
+        rows: list[LogitsRow] = []
         for item in items:
             held = self.held[item.slot]
             assert len(held) == item.start, "the slot holds what comes before"
@@ -101,7 +108,7 @@ class FakeRunner:
         self.is_closed = True
 
 
-def _row(token: int) -> Row:
+def _row(token: int) -> LogitsRow:
     row = np.zeros(N_VOCAB, np.float32)
     row[token] = 10.0
     return row

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Self
 
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 
 class Whole:

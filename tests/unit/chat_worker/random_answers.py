@@ -3,10 +3,10 @@
 import numpy as np
 
 from chat_worker.backend import Tokenizer
-from chat_worker.engine.sampling import Constraint
+from chat_worker.engine.sampling import TokenConstraint
 
 
-def answer(tokenizer: Tokenizer, constraint: Constraint, seed: int) -> str:
+def answer(tokenizer: Tokenizer, constraint: TokenConstraint, seed: int) -> str:
     random = np.random.default_rng(seed)
     said: list[int] = []
     while not constraint.is_complete:

@@ -13,8 +13,8 @@ import grpc.aio
 import psutil
 from google.rpc.status_pb2 import Status
 
-from protos.errors import ServingError
-from protos.status import DETAILS_KEY, from_status
+from common.errors import ServingError
+from common.rpc_status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2 as pb
 from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceStub
 

@@ -11,7 +11,7 @@ import pytest
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.calls_once_begun import CallsOnceBegun
 from chat_worker.constraints.grammar import GrammarConstraint, Grammars
-from chat_worker.messages import Constraint
+from chat_worker.pipe_messages import ConstraintSpec
 from chat_worker.text.template import ChatTemplate
 from chat_worker.text.tool_calls.calls import Call, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
@@ -72,7 +72,7 @@ def test_random_logits_that_must_call_do_so_in_any_notation(
     for notation, model in notations().items():
         made = CallGrammars(notation, tokenizer)
         text = made.forced(SCHEMAS, only, parallel=parallel)
-        constraint = Constraint("tools", text, has_raw_texts=made.has_raw_texts)
+        constraint = ConstraintSpec("tools", text, has_raw_texts=made.has_raw_texts)
         for seed in range(SEEDS):
             said = answer(tokenizer, grammars.start(constraint), seed)
             calls, rest = calls_in(said)
@@ -90,7 +90,7 @@ def test_random_logits_that_have_begun_a_call_end_it_validly(tokenizer: Tokenize
         if not made.begins:
             continue
         text = made.begun(SCHEMAS, parallel=False)
-        begun = Constraint("tools", text, has_raw_texts=made.has_raw_texts)
+        begun = ConstraintSpec("tools", text, has_raw_texts=made.has_raw_texts)
         for seed in range(SEEDS):
             before = "Well. " if made.begins_anywhere else ""
             said = _after(tokenizer, made, grammars.start(begun), before + made.begins, seed)
@@ -126,7 +126,7 @@ def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
     for notation, model in notations().items():
         made = CallGrammars(notation, tokenizer)
         text = made.calls_or_answer(SCHEMAS, WANTED, parallel=True)
-        constraint = Constraint("tools", text, has_raw_texts=made.has_raw_texts)
+        constraint = ConstraintSpec("tools", text, has_raw_texts=made.has_raw_texts)
         for seed in range(SEEDS):
             calls, rest = calls_in(answer(tokenizer, grammars.start(constraint), seed))
             assert bool(rest) is not bool(calls), model

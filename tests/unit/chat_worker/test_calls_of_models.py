@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
 from tests.real_templates import real_templates
 from tests.unit.chat_worker.test_tool_calls import read

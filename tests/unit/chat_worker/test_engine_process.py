@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.unit.chat_worker.engine_pipe import EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 GREEDY = m.Sampling(temperature=0)
 
@@ -19,7 +19,7 @@ GREEDY = m.Sampling(temperature=0)
 @pytest.fixture(scope="module")
 def engine(tiny_gguf: Path) -> Iterator[EnginePipe]:
     with EnginePipe() as pipe:
-        assert isinstance(pipe.load(tiny_gguf), wire.Loaded)
+        assert isinstance(pipe.load(tiny_gguf), protocol.Loaded)
         yield pipe
 
 
@@ -33,16 +33,16 @@ def question(text: str, **changed: object) -> m.Generate:
     return m.Generate(**(plain | changed))  # type: ignore[arg-type]
 
 
-def text_of(events: list[m.Event], choice: int = 0) -> str:
+def text_of(events: list[m.EngineEvent], choice: int = 0) -> str:
     return "".join(e.text for e in events if isinstance(e, m.Delta) and e.choice == choice)
 
 
-def finished(events: list[m.Event]) -> m.Finished:
+def finished(events: list[m.EngineEvent]) -> m.Finished:
     assert isinstance(events[-1], m.Finished)
     return events[-1]
 
 
-def started(events: list[m.Event]) -> m.Started:
+def started(events: list[m.EngineEvent]) -> m.Started:
     return next(e for e in events if isinstance(e, m.Started))
 
 
@@ -132,7 +132,7 @@ def tokens_of(engine: EnginePipe, text: str) -> list[int]:
 def test_tokenizing_and_back_gives_the_text(engine: EnginePipe) -> None:
     text = "héllo 界 <|im_end|> x"
     events, _ = engine.ask(m.Detokenize(tokens_of(engine, text)))
-    assert events == [m.Text(text)]
+    assert events == [m.RenderedText(text)]
 
 
 def test_a_long_conversation_is_trimmed_and_says_so(engine: EnginePipe) -> None:
@@ -154,7 +154,7 @@ def test_more_requests_than_run_together_are_told_their_place(engine: EnginePipe
 def test_cancelled_calls_say_nothing_more_and_the_others_go_on(engine: EnginePipe) -> None:
     calls = [engine.submit(question(f"{i}", max_tokens=300)) for i in range(8)]
     for call in calls[1:]:
-        engine.send(wire.Cancel(call))
+        engine.send(protocol.Cancel(call))
     answers = engine.answers(calls[0])
     assert finished(answers[calls[0]][0]).completion_tokens == 300
     # What was cancelled has freed its places: the next request starts at once.
@@ -192,7 +192,7 @@ def test_numbers_that_make_no_sense_are_refused_by_name(
 
 def test_an_overlong_request_is_refused_if_so_set(tiny_gguf: Path) -> None:
     with EnginePipe() as pipe:
-        assert isinstance(pipe.load(tiny_gguf, on_overflow="refuse"), wire.Loaded)
+        assert isinstance(pipe.load(tiny_gguf, on_overflow="refuse"), protocol.Loaded)
         _, error = pipe.ask(question("word " * 2000))
     assert error is not None
     assert error.code == "context_length_exceeded"
@@ -208,7 +208,7 @@ def test_the_default_system_prompt_and_seed_are_used_where_a_request_has_none(
         (rendered,), _ = pipe.ask(m.ApplyTemplate(conversation))
         drawn = question("hi", sampling=m.Sampling(temperature=1.2, top_p=1))
         texts = {text_of(pipe.ask(drawn)[0]) for _ in range(3)}
-    assert isinstance(rendered, m.Text)
+    assert isinstance(rendered, m.RenderedText)
     assert "be a pirate" in rendered.text
     assert len(texts) == 1
 
@@ -218,7 +218,7 @@ def test_a_truncated_file_is_reported_as_damaged(tiny_gguf: Path, tmp_path: Path
     cut.write_bytes(tiny_gguf.read_bytes()[: tiny_gguf.stat().st_size // 2])
     with EnginePipe() as pipe:
         report = pipe.load(cut)
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert report.error.code == "BACKEND_LOAD_FAILED"
     assert "damaged" in report.error.message
 
@@ -229,14 +229,14 @@ def test_a_file_that_is_no_model_and_one_that_is_gone_are_reported(tmp_path: Pat
     for path in (other, tmp_path / "gone.gguf"):
         with EnginePipe() as pipe:
             report = pipe.load(path)
-        assert isinstance(report, wire.LoadFailed)
+        assert isinstance(report, protocol.LoadFailed)
         assert report.error.code == "BACKEND_LOAD_FAILED"
 
 
 def test_a_backend_that_this_version_lacks_is_named(tmp_path: Path) -> None:
     with EnginePipe() as pipe:
         report = pipe.load(tmp_path, backend="abacus")
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert "abacus" in report.error.message
 
 

@@ -9,8 +9,8 @@ import pytest
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.engine.sampling import ConstraintFailed
-from chat_worker.messages import Constraint
-from protos.errors import InvalidRequest
+from chat_worker.pipe_messages import ConstraintSpec
+from common.errors import InvalidRequest
 from tests.unit.chat_worker.random_answers import answer
 
 PERSON = {
@@ -34,7 +34,7 @@ def grammars(tokenizer: Tokenizer) -> Grammars:
 def test_random_logits_under_a_schema_spell_json_that_the_schema_accepts(
     tokenizer: Tokenizer, grammars: Grammars, seed: int
 ) -> None:
-    constraint = grammars.start(Constraint("json_schema", json.dumps(PERSON)))
+    constraint = grammars.start(ConstraintSpec("json_schema", json.dumps(PERSON)))
     jsonschema.validate(json.loads(answer(tokenizer, constraint, seed)), PERSON)
 
 
@@ -43,10 +43,10 @@ def test_random_logits_under_a_regex_or_a_lark_grammar_match_it(
 ) -> None:
     regex = r"[A-Z]{2}-\d{3,5}"
     for seed in range(5):
-        said = answer(tokenizer, grammars.start(Constraint("regex", regex)), seed)
+        said = answer(tokenizer, grammars.start(ConstraintSpec("regex", regex)), seed)
         assert re.fullmatch(regex, said)
         lark = 'start: "yes" | "no, " /[a-z]{1,8}/'
-        said = answer(tokenizer, grammars.start(Constraint("grammar", lark)), seed)
+        said = answer(tokenizer, grammars.start(ConstraintSpec("grammar", lark)), seed)
         assert re.fullmatch("yes|no, [a-z]{1,8}", said)
 
 
@@ -55,18 +55,18 @@ def test_a_grammar_in_llama_cpps_notation_is_followed(
 ) -> None:
     gbnf = 'root ::= greeting " " name\ngreeting ::= "hello" | "bye"\nname ::= [a-z]{2,5}\n'
     for seed in range(5):
-        said = answer(tokenizer, grammars.start(Constraint("grammar", gbnf)), seed)
+        said = answer(tokenizer, grammars.start(ConstraintSpec("grammar", gbnf)), seed)
         assert re.fullmatch("(hello|bye) [a-z]{2,5}", said)
     with pytest.raises(InvalidRequest, match="grammar"):
-        grammars.start(Constraint("grammar", "root ::= (("))
+        grammars.start(ConstraintSpec("grammar", "root ::= (("))
 
 
 def test_answers_of_one_grammar_do_not_share_their_state(
     tokenizer: Tokenizer, grammars: Grammars
 ) -> None:
-    first = grammars.start(Constraint("regex", "ab"))
+    first = grammars.start(ConstraintSpec("regex", "ab"))
     answer(tokenizer, first, 0)
-    assert answer(tokenizer, grammars.start(Constraint("regex", "ab")), 0) == "ab"
+    assert answer(tokenizer, grammars.start(ConstraintSpec("regex", "ab")), 0) == "ab"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_cannot_be_enforced_is_refused_with_its_place(
     grammars: Grammars, kind: str, text: str, said: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(said)) as caught:
-        grammars.start(Constraint(kind, text))  # type: ignore[arg-type]
+        grammars.start(ConstraintSpec(kind, text))  # type: ignore[arg-type]
     assert caught.value.param in ("response_format", "regex", "grammar")
     assert len(caught.value.message) < 600
 
@@ -110,10 +110,10 @@ def test_a_dead_end_in_mid_answer_is_no_complete_answer(
 ) -> None:
     nowhere = 'start: "abcdefghijkl" never\nnever: never "b"'
     with pytest.raises(ConstraintFailed):
-        answer(tokenizer, grammars.start(Constraint("grammar", nowhere)), 0)
+        answer(tokenizer, grammars.start(ConstraintSpec("grammar", nowhere)), 0)
 
 
 def test_ten_thousand_grammars_do_not_pile_up(grammars: Grammars) -> None:
     for number in range(200):
-        grammars.start(Constraint("regex", f"x{number}"))
+        grammars.start(ConstraintSpec("regex", f"x{number}"))
     assert grammars.n_kept <= 32

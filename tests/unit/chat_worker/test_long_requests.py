@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks.make_qwen_shape import TEMPLATE
-from protos.errors import Overloaded
+from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from tests.unit.chat_worker.running_worker import Worker, error_of, request, running_worker, text_of
 

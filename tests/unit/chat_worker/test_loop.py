@@ -5,10 +5,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chat_worker.engine.loop import Loop
-from chat_worker.engine.reports import Admitted, Ended, Failed, Report, Token, Waiting
-from chat_worker.engine.runner import Item
-from chat_worker.engine.sampling import ConstraintFailed, Row, Sampler, SamplingParams
+from chat_worker.engine.loop import EngineLoop
+from chat_worker.engine.outputs import (
+    EngineOutput,
+    QueuePosition,
+    SampledToken,
+    SequenceAdmitted,
+    SequenceEnded,
+    SequenceFailed,
+)
+from chat_worker.engine.runner import ScheduledTokens
+from chat_worker.engine.sampling import ConstraintFailed, LogitsRow, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from tests.unit.chat_worker.fake_runner import FakeRunner, continuation, limits
 
@@ -32,17 +39,17 @@ class Observed:
     """A loop and what it reports."""
 
     def __init__(self, runner: FakeRunner) -> None:
-        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.reports: queue.SimpleQueue[EngineOutput] = queue.SimpleQueue()
         self.died = threading.Event()
-        self.loop = Loop(runner, self._note, self.died.set)
+        self.loop = EngineLoop(runner, self._note, self.died.set)
 
-    def _note(self, reports: list[Report]) -> None:
+    def _note(self, reports: list[EngineOutput]) -> None:
         for report in reports:
             self.reports.put(report)
 
-    def until_ended(self, n_ends: int) -> list[Report]:
-        seen: list[Report] = []
-        while sum(isinstance(report, Ended | Failed) for report in seen) < n_ends:
+    def until_ended(self, n_ends: int) -> list[EngineOutput]:
+        seen: list[EngineOutput] = []
+        while sum(isinstance(report, SequenceEnded | SequenceFailed) for report in seen) < n_ends:
             seen.append(self.reports.get(timeout=WAIT_S))
         return seen
 
@@ -57,8 +64,8 @@ def running(runner: FakeRunner) -> Iterator[Observed]:
         observed.loop.close(WAIT_S)
 
 
-def tokens_of(reports: list[Report], one: Sequence) -> list[int]:
-    return [r.token for r in reports if isinstance(r, Token) and r.sequence is one]
+def tokens_of(reports: list[EngineOutput], one: Sequence) -> list[int]:
+    return [r.token for r in reports if isinstance(r, SampledToken) and r.sequence is one]
 
 
 def test_each_sequence_gets_its_tokens_in_order_and_one_end() -> None:
@@ -69,7 +76,7 @@ def test_each_sequence_gets_its_tokens_in_order_and_one_end() -> None:
         reports = observed.until_ended(6)
     for i, one in enumerate(several):
         assert tokens_of(reports, one) == continuation(prompts[i], 5 + i)
-    ends = [report for report in reports if isinstance(report, Ended)]
+    ends = [report for report in reports if isinstance(report, SequenceEnded)]
     assert {report.reason for report in ends} == {"length"}
 
 
@@ -81,7 +88,7 @@ def test_an_end_token_ends_without_being_reported() -> None:
         observed.loop.begin([one])
         reports = observed.until_ended(1)
     assert tokens_of(reports, one) == expected[:2]
-    assert reports[-1] == Ended(one, "stop")
+    assert reports[-1] == SequenceEnded(one, "stop")
 
 
 def test_a_failing_sequence_fails_alone() -> None:
@@ -93,7 +100,7 @@ def test_a_failing_sequence_fails_alone() -> None:
         after = sequence([5, 5])
         observed.loop.begin([after])
         reports_after = observed.until_ended(1)
-    assert Failed(poison) in reports
+    assert SequenceFailed(poison) in reports
     assert tokens_of(reports, good) == continuation([6, 6], 6)
     assert tokens_of(reports_after, after) == continuation([5, 5], 4)
 
@@ -106,7 +113,7 @@ class DeadEnd:
     def __init__(self) -> None:
         self._n_left = 2
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         if not self._n_left:
             raise ConstraintFailed
         self._n_left -= 1
@@ -122,14 +129,14 @@ def test_a_grammar_that_leads_nowhere_fails_its_own_sequence_only() -> None:
         observed.loop.begin([good, lost])
         reports = observed.until_ended(2)
         assert not observed.died.is_set()
-    assert Failed(lost, by_constraint=True) in reports
+    assert SequenceFailed(lost, by_constraint=True) in reports
     assert tokens_of(reports, good) == continuation([6, 6], 6)
 
 
 def test_a_step_that_fails_once_fails_nobody() -> None:
     failed: list[int] = []
 
-    def fails_once(items: list[Item]) -> bool:
+    def fails_once(items: list[ScheduledTokens]) -> bool:
         if len(items) > 1 and not failed:
             failed.append(1)
             return True
@@ -145,7 +152,7 @@ def test_a_step_that_fails_once_fails_nobody() -> None:
 
 
 def test_a_dying_loop_tells() -> None:
-    def breaks(items: list[Item]) -> None:
+    def breaks(items: list[ScheduledTokens]) -> None:
         raise ValueError("unexpected")
 
     with running(FakeRunner(before_run=breaks)) as observed:
@@ -157,7 +164,7 @@ def test_an_ended_sequence_is_computed_no_further_than_the_step_it_was_in() -> N
     one, other = sequence([1], n_new=200), sequence([2], n_new=200)
     in_step, go_on = threading.Event(), threading.Event()
 
-    def pause(items: list[Item]) -> None:
+    def pause(items: list[ScheduledTokens]) -> None:
         if one.n_generated == 3:
             in_step.set()
             assert go_on.wait(WAIT_S)
@@ -179,9 +186,9 @@ def test_those_who_wait_are_told_their_place_and_when_it_changes() -> None:
         observed.loop.begin(several)
         reports = observed.until_ended(4)
     last = several[3]
-    places = [r.position for r in reports if isinstance(r, Waiting) and r.sequence is last]
+    places = [r.position for r in reports if isinstance(r, QueuePosition) and r.sequence is last]
     assert places == [3, 2, 1]
-    assert sum(isinstance(report, Admitted) for report in reports) == 4
+    assert sum(isinstance(report, SequenceAdmitted) for report in reports) == 4
 
 
 def test_an_idle_loop_runs_nothing_and_closing_frees_the_runner() -> None:
@@ -210,7 +217,7 @@ def test_what_slots_hold_is_shed_once_nothing_runs_and_computed_anew() -> None:
 def test_a_sequence_that_comes_before_it_happens_keeps_the_cache() -> None:
     first, second = sequence([1, 2, 3]), sequence([1, 2, 3])
 
-    def come_in_the_middle(items: list[Item]) -> None:
+    def come_in_the_middle(items: list[ScheduledTokens]) -> None:
         if len(runner.steps) == 1:
             observed.loop.shed()
             observed.loop.begin([second])
@@ -223,7 +230,7 @@ def test_a_sequence_that_comes_before_it_happens_keeps_the_cache() -> None:
 
 
 def test_prompt_tokens_are_scored_once_each_even_in_chunks() -> None:
-    from chat_worker.engine.reports import PromptScored
+    from chat_worker.engine.outputs import PromptScored
 
     prompt = [i % 50 for i in range(100)]
     one = sequence(prompt, n_new=1, n_top=2)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.installed_backend import ECHO, install
 from tests.unit.chat_worker.engine_pipe import EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 MODULE = "chat_worker.plugins.engine_process"
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def process(site: Path) -> Iterator[EnginePipe]:
 def loaded(site: Path, backend: str, **changed: Any) -> Iterator[EnginePipe]:
     with process(site) as pipe:
         report = pipe.load(Path("none"), backend=backend, model_id="parrot", **changed)
-        assert isinstance(report, wire.Loaded)
+        assert isinstance(report, protocol.Loaded)
         yield pipe
 
 
@@ -54,11 +54,11 @@ def question(text: str = "one two three", **changed: Any) -> m.Generate:
     return m.Generate(**({"input": m.Conversation([m.Message("user", text)])} | changed))
 
 
-def text_of(events: list[m.Event], choice: int = 0) -> str:
+def text_of(events: list[m.EngineEvent], choice: int = 0) -> str:
     return "".join(e.text for e in events if isinstance(e, m.Delta) and e.choice == choice)
 
 
-def finished(events: list[m.Event]) -> m.Finished:
+def finished(events: list[m.EngineEvent]) -> m.Finished:
     assert isinstance(events[-1], m.Finished)
     return events[-1]
 
@@ -95,11 +95,13 @@ def test_a_backend_that_does_not_stream_gets_what_was_set_and_may_count_nothing(
 def test_a_call_is_stopped_between_two_pieces_and_the_next_one_runs(site: Path) -> None:
     with loaded(site, "endless") as engine:
         first = engine.submit(question())
-        next(r for r in engine.reports() if isinstance(r, wire.Event))
+        next(r for r in engine.reports() if isinstance(r, protocol.Event))
         second = engine.submit(question(stop=["on on"]))
-        queued = next(r for r in engine.reports() if isinstance(r, wire.Event) and r.id == second)
+        queued = next(
+            r for r in engine.reports() if isinstance(r, protocol.Event) and r.id == second
+        )
         assert m.event_decoder.decode(queued.body) == m.Queued(1)
-        engine.send(wire.Cancel(first))
+        engine.send(protocol.Cancel(first))
         events, error = engine.answers(second)[second]
         assert error is None
         assert finished(events).choices[0].stop_sequence == "on on"
@@ -140,7 +142,7 @@ def test_pieces_that_are_no_text_never_leave_the_process(site: Path) -> None:
     [
         ({"input": m.Prompt("x")}, "prompt"),
         ({"input": m.Conversation([m.Message("user", "x")], tools=[m.Tool("t")])}, "tools"),
-        ({"constraint": m.Constraint("json_object")}, "response_format"),
+        ({"constraint": m.ConstraintSpec("json_object")}, "response_format"),
         ({"top_logprobs": 0}, "logprobs"),
         ({"input": m.Conversation([])}, "messages"),
     ],
@@ -160,6 +162,6 @@ def test_a_backend_that_cannot_be_loaded_says_so_without_its_words(
 ) -> None:
     with process(site) as pipe:
         report = pipe.load(Path("none"), backend=backend)
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert report.error.code == "BACKEND_LOAD_FAILED"
     assert "secret" not in report.error.message

@@ -13,8 +13,8 @@ from chat_worker.preparation import (
     Preparation,
     PreparationLanes,
 )
-from protos.errors import Cancelled, InvalidRequest, ServingError
-from worker_runtime.watchdog import Watchdog
+from common.errors import Cancelled, InvalidRequest, ServingError
+from worker_runtime.engine_process.watchdog import Watchdog
 
 BOUND_S = 20
 SHORT, LONG = Raw(b"s"), Raw(b"l" * (SHORT_BYTES + 1))

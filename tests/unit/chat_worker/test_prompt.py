@@ -8,10 +8,10 @@ import pytest
 from benchmarks.make_qwen_shape import TEMPLATE
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.messages import Conversation, LoadSpec, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, LoadSpec, Message, Tool, ToolCall
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.engine.prefill import TOGETHER
-from chat_worker.engine.runner import Item, Truncate
+from chat_worker.engine.runner import ScheduledTokens, TruncateSlot
 from chat_worker.engine.scheduler import Scheduler
 from tests.unit.chat_worker.fake_runner import limits
 from tests.unit.chat_worker.scheduling import learn_chunk, sequence
@@ -63,9 +63,12 @@ def n_before_an_answer(made: Scheduler) -> int:
             return n_prompts
 
 
-def whole(tokens: list[list[int]]) -> list[Item]:
+def whole(tokens: list[list[int]]) -> list[ScheduledTokens]:
     """Each prompt in a slot of its own, with the row after its last token."""
-    return [Item(greedy_sequence(one), slot, 0, len(one), 1) for slot, one in enumerate(tokens)]
+    return [
+        ScheduledTokens(greedy_sequence(one), slot, 0, len(one), 1)
+        for slot, one in enumerate(tokens)
+    ]
 
 
 def test_alike_prompts_are_computed_together_for_a_few_chunks_time() -> None:
@@ -158,7 +161,7 @@ def test_llama_cpp_gives_alike_prompts_the_logits_that_each_has_alone(tiny_gguf:
         longer = [*one, int(row.argmax())]
         compute(runner, one, 7)
         expected = compute(runner, longer, 7, len(one))
-        runner.apply(Truncate(7, 0))
+        runner.apply(TruncateSlot(7, 0))
         assert np.abs(compute(runner, longer, slot, len(one)) - expected).max() < TOLERANCE
     runner.close()
 
@@ -169,11 +172,11 @@ def test_a_prompt_at_the_end_of_its_slot_is_not_padded_beyond_it(tiny_gguf: Path
     expected = [compute(runner, other, 0)]
     compute(runner, late[:416], 1)
     expected.append(compute(runner, late, 1, 416))
-    runner.apply(Truncate(0, 0))
-    runner.apply(Truncate(1, 416))
+    runner.apply(TruncateSlot(0, 0))
+    runner.apply(TruncateSlot(1, 416))
     items = [
-        Item(greedy_sequence(other), 0, 0, 100, 1),
-        Item(greedy_sequence(late), 1, 416, 96, 1),
+        ScheduledTokens(greedy_sequence(other), 0, 0, 100, 1),
+        ScheduledTokens(greedy_sequence(late), 1, 416, 96, 1),
     ]
     for row, own in zip(runner.run(items), expected, strict=True):
         assert np.abs(row - own).max() < TOLERANCE

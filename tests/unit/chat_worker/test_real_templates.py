@@ -6,9 +6,9 @@ from functools import cache
 
 import pytest
 
-from chat_worker.messages import Conversation, Message, Tool, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, Tool, ToolCall
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from tests.real_templates import real_templates
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>"}

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.remote.spec import RemoteModel, RemoteSpec
 from chat_worker.remote.sse import MAX_LINE_BYTES
 from tests.unit.chat_worker.engine_pipe import EnginePipe
 from tests.unit.chat_worker.scripted_upstream import ScriptedUpstream, said, sse
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 MODULE = "chat_worker.remote.engine_process"
 USAGE = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}
@@ -30,7 +30,7 @@ def upstream() -> Iterator[ScriptedUpstream]:
 @pytest.fixture(scope="module")
 def engine(upstream: ScriptedUpstream) -> Iterator[EnginePipe]:
     with EnginePipe(MODULE) as pipe:
-        assert isinstance(pipe.load_spec(spec(upstream)), wire.Loaded)
+        assert isinstance(pipe.load_spec(spec(upstream)), protocol.Loaded)
         yield pipe
 
 
@@ -47,7 +47,7 @@ def question(**changed: Any) -> m.Generate:
     return m.Generate(**({"input": m.Conversation([m.Message("user", "hi")])} | changed))
 
 
-def failure(engine: EnginePipe, request: m.Generate | None = None) -> wire.WireError:
+def failure(engine: EnginePipe, request: m.Generate | None = None) -> protocol.PipeError:
     _, error = engine.ask(request or question())
     assert error is not None
     return error
@@ -117,7 +117,7 @@ def test_every_part_of_a_request_has_its_field(
             stop=["END"],
             top_logprobs=2,
             ignore_eos=True,
-            constraint=m.Constraint("json_schema", '{"type": "object"}'),
+            constraint=m.ConstraintSpec("json_schema", '{"type": "object"}'),
         )
     )
     body = upstream.last_body
@@ -270,8 +270,8 @@ def test_a_server_that_does_not_stream_is_named(
     [
         ({"input": m.PromptTokens([1, 2])}, "prompt"),
         ({"input": m.Prompt("x"), "echo": True}, "echo"),
-        ({"constraint": m.Constraint("regex", "a+")}, "regex"),
-        ({"constraint": m.Constraint("grammar", "start: a")}, "grammar"),
+        ({"constraint": m.ConstraintSpec("regex", "a+")}, "regex"),
+        ({"constraint": m.ConstraintSpec("grammar", "start: a")}, "grammar"),
     ],
 )
 def test_what_openais_api_cannot_say_is_refused_by_name(
@@ -294,20 +294,20 @@ def test_a_cancelled_call_hangs_up_at_once_and_leaves_its_place(
     running = [engine.submit(question()) for _ in range(2)]
     spoken: set[int] = set()
     for report in engine.reports():
-        if isinstance(report, wire.Event):
+        if isinstance(report, protocol.Event):
             spoken.add(report.id)
         if spoken == set(running):
             break
     third = engine.submit(question())
-    queued = next(r for r in engine.reports() if isinstance(r, wire.Event) and r.id == third)
+    queued = next(r for r in engine.reports() if isinstance(r, protocol.Event) and r.id == third)
     assert m.event_decoder.decode(queued.body) == m.Queued(1)
     upstream.play([said("x", "stop"), USAGE])
-    engine.send(wire.Cancel(running[0]))
+    engine.send(protocol.Cancel(running[0]))
     assert upstream.hung_up.wait(5)
     (events, error) = engine.answers(third)[third]
     assert error is None
     assert isinstance(events[-1], m.Finished)
-    engine.send(wire.Cancel(running[1]))
+    engine.send(protocol.Cancel(running[1]))
 
 
 def test_silence_ends_with_a_timeout(upstream: ScriptedUpstream) -> None:
@@ -331,7 +331,7 @@ def test_a_server_that_is_not_there_fails_the_load_with_a_way_out() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         with EnginePipe(MODULE) as engine:
             report = engine.load_spec(RemoteSpec(model=RemoteModel(id="far", base_url=url)))
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert report.error.code == "BACKEND_LOAD_FAILED"
     assert "base_url" in report.error.suggestions[0]
 
@@ -343,7 +343,7 @@ def test_a_server_that_lists_no_models_fails_the_load(
     upstream.play(models_status=status)
     with EnginePipe(MODULE) as engine:
         report = engine.load_spec(spec(upstream))
-    assert isinstance(report, wire.LoadFailed)
+    assert isinstance(report, protocol.LoadFailed)
     assert way_out in report.error.suggestions[0]
     assert "secret" not in str(report.error)
 
@@ -362,7 +362,7 @@ def test_a_key_comes_from_its_file_and_a_bad_one_fails_the_load(
             report = engine.load_spec(
                 spec(upstream, api_key="", api_key_file=str(tmp_path / "key"))
             )
-        assert isinstance(report, wire.LoadFailed)
+        assert isinstance(report, protocol.LoadFailed)
         assert "key" in report.error.message
 
 

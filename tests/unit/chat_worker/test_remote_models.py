@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from chat_worker.discovery import GUIDE_ID, ChatModelScan
 from chat_worker.remote.models import remote_entries
 from chat_worker.remote.spec import spec_decoder
-from chat_worker.service import GUIDE_ID, ModelScan
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 
@@ -87,7 +87,7 @@ def test_a_local_model_goes_before_a_remote_one_of_the_same_id(tmp_path: Path) -
     path = tmp_path / "remote.toml"
     path.write_text(GOOD + GOOD.replace("far", GUIDE_ID))
     settings = ChatSettings(remote_models=path, models_dir=tmp_path, _env_file=None)
-    backends = {entry.id: entry.backend for entry in ModelScan(settings)().entries}
+    backends = {entry.id: entry.backend for entry in ChatModelScan(settings)().entries}
     assert backends == {"far": "remote", GUIDE_ID: "llama.cpp"}
 
 
@@ -98,4 +98,4 @@ def test_a_remote_model_is_the_default_where_its_table_says_so(tmp_path: Path) -
     settings = ChatSettings(
         remote_models=tmp_path / "remote.toml", models_dir=tmp_path, _env_file=None
     )
-    assert ModelScan(settings)().default_id == "chosen"
+    assert ChatModelScan(settings)().default_id == "chosen"

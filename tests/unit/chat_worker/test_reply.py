@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_worker.text.reply import Reply, ReplyForm
+from chat_worker.text.reply import Reply, ReplyFormat
 
 SCHEMAS: dict[str, dict[str, object]] = {"now": {}}
-THINKING = ReplyForm(thinks=True)
-INSIDE = ReplyForm(thinks=True, begins_thinking=True)
+THINKING = ReplyFormat(thinks=True)
+INSIDE = ReplyFormat(thinks=True, begins_thinking=True)
 
 # Form, what the model writes, reasoning, text, names of calls.
 REPLIES = [
@@ -21,20 +21,20 @@ REPLIES = [
     (INSIDE, "Hm, a < b.\n</think>\nYes", "Hm, a < b.", "Yes", []),
     (INSIDE, "cut off </thi", "cut off </thi", "", []),
     (INSIDE, "never closed\n", "never closed", "", []),
-    (ReplyForm(stops=["END"]), "text <think> END more", "", "text <think> ", []),
-    (ReplyForm(thinks=True, stops=["."]), "<think>a. b.</think>c. d", "a. b.", "c", []),
+    (ReplyFormat(stops=["END"]), "text <think> END more", "", "text <think> ", []),
+    (ReplyFormat(thinks=True, stops=["."]), "<think>a. b.</think>c. d", "a. b.", "c", []),
     (
-        ReplyForm(thinks=True, schemas=SCHEMAS, stops=["{"]),
+        ReplyFormat(thinks=True, schemas=SCHEMAS, stops=["{"]),
         '<think>a</think>b <tool_call>{"name": "now", "arguments": {"x": 1}}</tool_call>',
         "a",
         "b ",
         ["now"],
     ),
-    (ReplyForm(), "中文 🙂", "", "中文 🙂", []),
+    (ReplyFormat(), "中文 🙂", "", "中文 🙂", []),
 ]
 
 
-def read(form: ReplyForm, pieces: list[bytes]) -> tuple[str, str, list[str], str]:
+def read(form: ReplyFormat, pieces: list[bytes]) -> tuple[str, str, list[str], str]:
     """Reasoning, text, names and arguments of calls."""
     reply = Reply(form, make_id=map("call_{}".format, itertools.count()).__next__)
     found = []
@@ -57,14 +57,14 @@ def read(form: ReplyForm, pieces: list[bytes]) -> tuple[str, str, list[str], str
 
 @pytest.mark.parametrize(("form", "said", "reasoning", "text", "calls"), REPLIES)
 def test_a_reply_comes_apart(
-    form: ReplyForm, said: str, reasoning: str, text: str, calls: list[str]
+    form: ReplyFormat, said: str, reasoning: str, text: str, calls: list[str]
 ) -> None:
     assert read(form, [said.encode()])[:3] == (reasoning, text, calls)
 
 
 @given(st.sampled_from(REPLIES), st.data())
 def test_any_chunking_gives_the_same(
-    case: tuple[ReplyForm, str, str, str, list[str]], data: st.DataObject
+    case: tuple[ReplyFormat, str, str, str, list[str]], data: st.DataObject
 ) -> None:
     form, said, *_ = case
     raw = said.encode()
@@ -81,7 +81,7 @@ def test_thinking_tokens_are_counted_with_their_marks() -> None:
 
 
 def test_what_is_said_after_a_call_comes_after_it() -> None:
-    reply = Reply(ReplyForm(schemas=SCHEMAS), make_id=lambda: "call_0")
+    reply = Reply(ReplyFormat(schemas=SCHEMAS), make_id=lambda: "call_0")
     reply.push(b'Look: <tool_call>{"name": "now", "arguments": {}}</tool_call> So it is.')
     reply.flush()
     parts = [(part.text, len(part.calls)) for part in reply.take()]
@@ -90,5 +90,5 @@ def test_what_is_said_after_a_call_comes_after_it() -> None:
 
 @pytest.mark.parametrize("cut", ["[", '[{"name": "no', '[{"name": "now", "arguments": {}}, {"na'])
 def test_the_beginning_of_a_forced_call_is_no_text(cut: str) -> None:
-    _, text, calls, _ = read(ReplyForm(schemas=SCHEMAS, forced_calls=True), [cut.encode()])
+    _, text, calls, _ = read(ReplyFormat(schemas=SCHEMAS, forced_calls=True), [cut.encode()])
     assert (text, calls) == ("", ["now"] if "}" in cut else [])

@@ -7,22 +7,22 @@ import numpy as np
 import pytest
 
 from chat_worker.backends.llama_cpp.load import load
-from chat_worker.engine.runner import Fork, Item, Runner, Truncate
-from chat_worker.engine.sampling import Row, Sampler, SamplingParams
+from chat_worker.engine.runner import ForkSlot, ModelRunner, ScheduledTokens, TruncateSlot
+from chat_worker.engine.sampling import LogitsRow, Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from tests.unit.chat_worker.fake_runner import FakeRunner, limits
 
 N_NEW = 24
 TOLERANCE = 1e-3
 
 
-def llama_runner(path: Path, n_cells: int) -> Runner:
+def llama_runner(path: Path, n_cells: int) -> ModelRunner:
     spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=512, n_parallel=8, n_cells=n_cells)
     return load(spec, lambda fraction: None).runner
 
 
-def transformers_runner(path: Path) -> Runner:
+def transformers_runner(path: Path) -> ModelRunner:
     from chat_worker.backends.transformers.load import load as load_folder
 
     spec = LoadSpec(
@@ -32,7 +32,7 @@ def transformers_runner(path: Path) -> Runner:
 
 
 @pytest.fixture(params=["fake", "llama.cpp", "llama.cpp, one pool", "transformers"])
-def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
+def runner(request: pytest.FixtureRequest) -> Iterator[ModelRunner]:
     match request.param:
         case "llama.cpp":
             made = llama_runner(request.getfixturevalue("tiny_gguf"), 8 * 512)
@@ -55,22 +55,22 @@ def prompt(seed: int, length: int) -> list[int]:
     return [int(token) for token in np.random.default_rng(seed).integers(2, 60, length)]
 
 
-def compute(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> Row:
+def compute(runner: ModelRunner, tokens: list[int], slot: int, start: int = 0) -> LogitsRow:
     """Logits after `tokens`, of which the slot holds the first `start`."""
-    item = Item(sequence(tokens), slot, start, len(tokens) - start, 1)
+    item = ScheduledTokens(sequence(tokens), slot, start, len(tokens) - start, 1)
     return runner.run([item])[0].copy()
 
 
-def compute_alone(runner: Runner, prompts: list[list[int]]) -> list[Row]:
+def compute_alone(runner: ModelRunner, prompts: list[list[int]]) -> list[LogitsRow]:
     """The logits after each prompt when nothing else is computed; the slots are empty again."""
     rows = []
     for tokens in prompts:
         rows.append(compute(runner, tokens, 0))
-        runner.apply(Truncate(0, 0))
+        runner.apply(TruncateSlot(0, 0))
     return rows
 
 
-def greedy(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> list[int]:
+def greedy(runner: ModelRunner, tokens: list[int], slot: int, start: int = 0) -> list[int]:
     tokens = list(tokens)
     n_held = start
     for _ in range(N_NEW):
@@ -80,85 +80,85 @@ def greedy(runner: Runner, tokens: list[int], slot: int, start: int = 0) -> list
     return tokens
 
 
-def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: Runner) -> None:
+def test_logits_do_not_depend_on_what_else_is_in_the_batch(runner: ModelRunner) -> None:
     prompts = [prompt(i, 5 + 3 * i) for i in range(4)]
     alone = compute_alone(runner, prompts)
-    items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
+    items = [ScheduledTokens(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
     together = [row.copy() for row in runner.run(items)]
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one - other).max() < TOLERANCE
     # And in decoding, beside a prompt chunk.
     nexts = [[*p, int(row.argmax())] for p, row in zip(prompts, together, strict=True)]
-    mixed = [Item(sequence(p), slot, len(p) - 1, 1, 1) for slot, p in enumerate(nexts)]
-    mixed.append(Item(sequence(prompt(9, 30)), 5, 0, 30, 0))
+    mixed = [ScheduledTokens(sequence(p), slot, len(p) - 1, 1, 1) for slot, p in enumerate(nexts)]
+    mixed.append(ScheduledTokens(sequence(prompt(9, 30)), 5, 0, 30, 0))
     rows = [row.copy() for row in runner.run(mixed)]
     for tokens, row in zip(nexts, rows, strict=True):
         assert np.abs(compute(runner, tokens, 6) - row).max() < TOLERANCE
-        runner.apply(Truncate(6, 0))
+        runner.apply(TruncateSlot(6, 0))
 
 
-def test_rows_come_in_the_order_of_the_items_however_long_each_is(runner: Runner) -> None:
+def test_rows_come_in_the_order_of_the_items_however_long_each_is(runner: ModelRunner) -> None:
     # Longer than a tile of llama.cpp's attention, so that it is computed apart from the others.
     prompts = [prompt(1, 5), prompt(2, 70), prompt(3, 8), prompt(4, 66)]
     alone = compute_alone(runner, prompts)
-    items = [Item(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
+    items = [ScheduledTokens(sequence(p), slot, 0, len(p), 1) for slot, p in enumerate(prompts)]
     for one, other in zip(alone, runner.run(items), strict=True):
         assert np.abs(one - other).max() < TOLERANCE
 
 
-def test_chunked_prompts_give_the_logits_of_whole_ones(runner: Runner) -> None:
+def test_chunked_prompts_give_the_logits_of_whole_ones(runner: ModelRunner) -> None:
     tokens = prompt(1, 40)
     whole = compute(runner, tokens, 0)
     one = sequence(tokens)
     for start, n_tokens in ((0, 7), (7, 1), (8, 20)):
-        assert runner.run([Item(one, 1, start, n_tokens, 0)]) == []
-    (row,) = runner.run([Item(one, 1, 28, 12, 1)])
+        assert runner.run([ScheduledTokens(one, 1, start, n_tokens, 0)]) == []
+    (row,) = runner.run([ScheduledTokens(one, 1, 28, 12, 1)])
     assert np.abs(whole - row).max() < TOLERANCE
 
 
-def test_every_row_of_a_chunk_is_that_of_its_prefix(runner: Runner) -> None:
+def test_every_row_of_a_chunk_is_that_of_its_prefix(runner: ModelRunner) -> None:
     tokens = prompt(2, 12)
-    rows = [row.copy() for row in runner.run([Item(sequence(tokens), 0, 0, 12, 12)])]
+    rows = [row.copy() for row in runner.run([ScheduledTokens(sequence(tokens), 0, 0, 12, 12)])]
     for length in (1, 5, 12):
         assert np.abs(compute(runner, tokens[:length], 1) - rows[length - 1]).max() < TOLERANCE
-        runner.apply(Truncate(1, 0))
+        runner.apply(TruncateSlot(1, 0))
 
 
-def test_a_truncated_slot_continues_as_if_nothing_had_followed(runner: Runner) -> None:
+def test_a_truncated_slot_continues_as_if_nothing_had_followed(runner: ModelRunner) -> None:
     tokens = prompt(3, 20)
     fresh = greedy(runner, tokens, 0)
     compute(runner, [*tokens[:15], *prompt(4, 20)], 1)
-    runner.apply(Truncate(1, 15))
+    runner.apply(TruncateSlot(1, 15))
     assert runner.length(1) == 15
     assert greedy(runner, tokens, 1, 15) == fresh
 
 
-def test_a_fork_shares_its_source_and_both_go_their_own_way(runner: Runner) -> None:
+def test_a_fork_shares_its_source_and_both_go_their_own_way(runner: ModelRunner) -> None:
     shared = prompt(5, 20)
     left, right = [*shared, *prompt(6, 3)], [*shared, *prompt(7, 3)]
     expected = [greedy(runner, left, 0), greedy(runner, right, 1)]
     compute(runner, left, 2)
-    runner.apply(Fork(2, 3, len(shared)))
+    runner.apply(ForkSlot(2, 3, len(shared)))
     assert runner.length(3) == len(shared)
     assert greedy(runner, right, 3, len(shared)) == expected[1]
-    runner.apply(Truncate(2, len(left) - 1))
+    runner.apply(TruncateSlot(2, len(left) - 1))
     assert greedy(runner, left, 2, len(left) - 1) == expected[0]
 
 
-def test_an_emptied_slot_has_no_length(runner: Runner) -> None:
+def test_an_emptied_slot_has_no_length(runner: ModelRunner) -> None:
     compute(runner, prompt(8, 5), 0)
     assert runner.length(0) == 5
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
     assert runner.length(0) == 0
 
 
-def test_what_was_shed_is_computed_again_to_the_same(runner: Runner) -> None:
+def test_what_was_shed_is_computed_again_to_the_same(runner: ModelRunner) -> None:
     tokens = prompt(3, 20)
     before = greedy(runner, tokens, 0)
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
     runner.shed()
     assert runner.length(0) == 0
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
     runner.shed()
     assert greedy(runner, tokens, 1) == before
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.engine.runner import Fork
+from chat_worker.engine.runner import ForkSlot
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import IntegrityError, Slots, common_prefix
 from tests.unit.chat_worker.fake_runner import continuation, limits
@@ -115,7 +115,7 @@ def test_forked_cells_are_counted_once_and_freed_by_the_last() -> None:
     slots.extend(first.slot, list(range(50)))
     second = slots.take([*range(49), 60, 61], "")
     assert second.n_reused == 49
-    assert isinstance(second.ops[-1], Fork)
+    assert isinstance(second.ops[-1], ForkSlot)
     assert slots.n_free_cells == 14
     slots.drop(first.slot)
     assert slots.n_free_cells == 15

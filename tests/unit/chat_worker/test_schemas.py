@@ -13,7 +13,7 @@ from chat_worker.backend import Tokenizer
 from chat_worker.constraints.compile import json_grammar
 from chat_worker.constraints.grammar import Grammars
 from chat_worker.constraints.schemas import arguments_schema, enforceable
-from chat_worker.messages import Constraint
+from chat_worker.pipe_messages import ConstraintSpec
 from tests.unit.chat_worker.random_answers import answer
 
 KINDS = {
@@ -25,7 +25,7 @@ OF_KINDS = [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]
 
 def spoken(tokenizer: Tokenizer, schema: dict[str, Any], seed: int = 0) -> Any:
     """What a model with random logits answers under `schema`."""
-    constraint = Grammars(tokenizer).start(Constraint("json_schema", json.dumps(schema)))
+    constraint = Grammars(tokenizer).start(ConstraintSpec("json_schema", json.dumps(schema)))
     return json.loads(answer(tokenizer, constraint, seed))
 
 
@@ -115,7 +115,7 @@ def test_keywords_that_no_answer_depends_on_are_left_out_and_named(
 
 def test_numbers_end(tokenizer: Tokenizer) -> None:
     """Greedy for digits, as a model in a loop is."""
-    constraint = Grammars(tokenizer).start(Constraint("json_schema", '{"type": "number"}'))
+    constraint = Grammars(tokenizer).start(ConstraintSpec("json_schema", '{"type": "number"}'))
     pieces = [tokenizer.piece(token) for token in range(tokenizer.n_vocab)]
     liking = np.array([1.0 if piece[:1] in b"0123456789." and piece else 0.0 for piece in pieces])
     said = b""

@@ -3,9 +3,9 @@
 import pytest
 from jinja2 import Environment, TemplateError
 
-from chat_worker.messages import Conversation, Message, ToolCall
+from chat_worker.pipe_messages import Conversation, Message, ToolCall
 from chat_worker.text.template import ChatTemplate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 
 HELLO = [Message("user", "hello")]
 

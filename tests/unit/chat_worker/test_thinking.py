@@ -3,7 +3,7 @@
 import numpy as np
 
 from chat_worker.constraints.thinking import ThinkingFirst
-from chat_worker.engine.sampling import Row
+from chat_worker.engine.sampling import LogitsRow
 
 OPEN, CLOSE, END, WORD, OTHER = 1, 2, 3, 4, 5
 N_VOCAB = 8
@@ -15,7 +15,7 @@ class Only:
     def __init__(self) -> None:
         self.is_complete = False
 
-    def mask(self, logits: Row) -> None:
+    def mask(self, logits: LogitsRow) -> None:
         kept = logits[OTHER]
         logits.fill(-np.inf)
         logits[OTHER] = kept

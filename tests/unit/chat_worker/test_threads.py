@@ -10,7 +10,7 @@ from chat_worker.backends import threads
 from chat_worker.backends.llama_cpp import load as llama_cpp
 from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.transformers import load as transformers
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 from tests.unit.chat_worker.test_runner_contract import (
     TOLERANCE,
     compute,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.running_stack import GUIDE, ROOT
 from tests.unit.chat_worker.engine_pipe import EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 FOLDER = ROOT / "models" / "guide" / GUIDE
 QUESTIONS = [
@@ -26,14 +26,14 @@ def transformers() -> Iterator[EnginePipe]:
         reply = pipe.load(
             FOLDER, backend="transformers", torch_dtype="float32", repetition_penalty=1.1
         )
-        assert isinstance(reply, wire.Loaded)
+        assert isinstance(reply, protocol.Loaded)
         yield pipe
 
 
 @pytest.fixture(scope="module")
 def llama() -> Iterator[EnginePipe]:
     with EnginePipe() as pipe:
-        assert isinstance(pipe.load(FOLDER.with_name(f"{GUIDE}.gguf")), wire.Loaded)
+        assert isinstance(pipe.load(FOLDER.with_name(f"{GUIDE}.gguf")), protocol.Loaded)
         yield pipe
 
 

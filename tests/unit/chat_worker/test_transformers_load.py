@@ -16,11 +16,11 @@ from chat_worker.backends.transformers import onednn, precision
 from chat_worker.backends.transformers.compiled import compile_model
 from chat_worker.backends.transformers.load import load
 from chat_worker.backends.transformers.precision import device
-from chat_worker.engine.runner import Item
+from chat_worker.engine.runner import ScheduledTokens
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import LoadSpec
-from protos.errors import BackendLoadFailed
+from chat_worker.pipe_messages import LoadSpec
+from common.errors import BackendLoadFailed
 
 SMALL = {
     "vocab_size": 1024,
@@ -91,7 +91,7 @@ def test_families_of_models_give_their_own_logits(folder: Path, family: str) -> 
         ids = torch.tensor([TOKENS], device=device())
         expected = model.to(device())(input_ids=ids).logits[0].cpu().numpy()
     for start, n_tokens in ((0, 5), (5, 20), (25, 1), (26, 14)):
-        rows = runner.run([Item(sequence, 0, start, n_tokens, n_tokens)])
+        rows = runner.run([ScheduledTokens(sequence, 0, start, n_tokens, n_tokens)])
         assert np.abs(np.stack(rows) - expected[start : start + n_tokens]).max() < 1e-3
 
 

@@ -14,23 +14,29 @@ from benchmarks.make_qwen_shape import TINY
 from chat_worker.backends.transformers.load import load
 from chat_worker.backends.transformers.precision import device
 from chat_worker.backends.transformers.runner import TransformersRunner
-from chat_worker.engine.runner import Fork, Item, RunFailed, Runner, Truncate
-from chat_worker.engine.sampling import Row, Sampler, SamplingParams, score
+from chat_worker.engine.runner import (
+    ForkSlot,
+    ModelRunner,
+    RunFailed,
+    ScheduledTokens,
+    TruncateSlot,
+)
+from chat_worker.engine.sampling import LogitsRow, Sampler, SamplingParams, score
 from chat_worker.engine.sequence import Sequence
-from chat_worker.messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec
 
 N_SLOTS = 8
 N_CTX = 512
 TOLERANCE = 1e-3
 
 
-def loaded(folder: Path) -> Runner:
+def loaded(folder: Path) -> ModelRunner:
     spec = LoadSpec(backend="transformers", path=str(folder), n_ctx=N_CTX, torch_dtype="float32")
     return load(spec, lambda fraction, stage: None).runner
 
 
 @pytest.fixture(scope="module")
-def runner(tiny_folder: Path) -> Iterator[Runner]:
+def runner(tiny_folder: Path) -> Iterator[ModelRunner]:
     made = loaded(tiny_folder)
     yield made
     made.close()
@@ -41,10 +47,10 @@ class Plain:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._known: dict[tuple[int, ...], Row] = {}
+        self._known: dict[tuple[int, ...], LogitsRow] = {}
 
     @torch.inference_mode()
-    def rows(self, tokens: list[int]) -> Row:
+    def rows(self, tokens: list[int]) -> LogitsRow:
         key = tuple(tokens)
         if key not in self._known:
             ids = torch.tensor([tokens], device=self._model.device)
@@ -60,10 +66,10 @@ def plain(tiny_folder: Path) -> Plain:
     return Plain(model.eval().to(device()))
 
 
-def item(slot: int, held: list[int], new: list[int], n_rows: int) -> Item:
+def item(slot: int, held: list[int], new: list[int], n_rows: int) -> ScheduledTokens:
     sampler = Sampler(SamplingParams(temperature=0), [])
     sequence = Sequence(call_id=0, choice=0, tokens=held + new, limit=N_CTX, sampler=sampler)
-    return Item(sequence, slot, len(held), len(new), n_rows)
+    return ScheduledTokens(sequence, slot, len(held), len(new), n_rows)
 
 
 SLOTS = st.integers(0, N_SLOTS - 1)
@@ -78,7 +84,7 @@ STEPS = st.one_of(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(STEPS, min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_any_mix_of_chunks_decodes_forks_and_cuts_gives_the_plain_models_logits(
-    steps: list[Any], seed: int, runner: Runner, plain: Plain
+    steps: list[Any], seed: int, runner: ModelRunner, plain: Plain
 ) -> None:
     random = np.random.default_rng(seed)
     held: list[list[int]] = [[] for _ in range(N_SLOTS)]
@@ -91,15 +97,15 @@ def test_any_mix_of_chunks_decodes_forks_and_cuts_gives_the_plain_models_logits(
             case (source, target, share) if source != target:
                 _cut(runner, held, target, 0)
                 length = int(share * len(held[source]))
-                runner.apply(Fork(source, target, length))
+                runner.apply(ForkSlot(source, target, length))
                 held[target] = held[source][:length]
         assert [runner.length(slot) for slot in range(N_SLOTS)] == list(map(len, held))
     for slot in range(N_SLOTS):
-        runner.apply(Truncate(slot, 0))
+        runner.apply(TruncateSlot(slot, 0))
 
 
 def _run(
-    runner: Runner,
+    runner: ModelRunner,
     plain: Plain,
     held: list[list[int]],
     added: list[tuple[int, int, int]],
@@ -118,12 +124,12 @@ def _run(
     assert not rows
 
 
-def _cut(runner: Runner, held: list[list[int]], slot: int, length: int) -> None:
-    runner.apply(Truncate(slot, length))
+def _cut(runner: ModelRunner, held: list[list[int]], slot: int, length: int) -> None:
+    runner.apply(TruncateSlot(slot, length))
     held[slot] = held[slot][:length]
 
 
-def test_log_probabilities_are_those_of_transformers(runner: Runner, plain: Plain) -> None:
+def test_log_probabilities_are_those_of_transformers(runner: ModelRunner, plain: Plain) -> None:
     tokens = list(range(5, 45))
     rows = runner.run([item(0, [], tokens, len(tokens))])
     expected = torch.from_numpy(plain.rows(tokens)).log_softmax(-1)
@@ -132,17 +138,17 @@ def test_log_probabilities_are_those_of_transformers(runner: Runner, plain: Plai
         assert scored.logprob == pytest.approx(float(expected[at, token]), abs=TOLERANCE)
         best = expected[at].topk(3)
         assert [token for token, _ in scored.top] == best.indices.tolist()
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
 
 
-def test_a_cut_slot_gives_its_memory_back(runner: Runner) -> None:
+def test_a_cut_slot_gives_its_memory_back(runner: ModelRunner) -> None:
     assert isinstance(runner, TransformersRunner)
     tokens = [1 + i % 900 for i in range(400)]
     runner.run([item(0, [], tokens, 0)])
     full = runner.cache_bytes
-    runner.apply(Truncate(0, 10))
+    runner.apply(TruncateSlot(0, 10))
     assert 0 < runner.cache_bytes < full / 2
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
     assert runner.cache_bytes == 0
 
 
@@ -158,24 +164,24 @@ def test_a_cut_slot_gives_its_memory_back(runner: Runner) -> None:
     ],
 )
 def test_nothing_counts_of_a_step_that_torch_cannot_compute(
-    broken: Item, runner: Runner, plain: Plain
+    broken: ScheduledTokens, runner: ModelRunner, plain: Plain
 ) -> None:
     with pytest.raises(RunFailed):
         runner.run([item(1, [], [3, 4], 1), broken])
     for slot in (0, 1):
         assert runner.length(slot) == 0
-        runner.apply(Truncate(slot, 0))
+        runner.apply(TruncateSlot(slot, 0))
     (row,) = runner.run([item(1, [], [3, 4], 1)])
     assert np.abs(row - plain.rows([3, 4])[-1]).max() < TOLERANCE
-    runner.apply(Truncate(1, 0))
+    runner.apply(TruncateSlot(1, 0))
 
 
-def test_a_batch_of_nothing_but_prompt_needs_no_rows(runner: Runner) -> None:
+def test_a_batch_of_nothing_but_prompt_needs_no_rows(runner: ModelRunner) -> None:
     assert runner.run([item(0, [], [1, 2, 3], 0)]) == []
-    runner.apply(Truncate(0, 0))
+    runner.apply(TruncateSlot(0, 0))
 
 
-def test_a_lost_gpu_is_no_failure_of_the_batch(runner: Runner) -> None:
+def test_a_lost_gpu_is_no_failure_of_the_batch(runner: ModelRunner) -> None:
     """Nothing can be computed after it: the process has to end, and another to begin."""
 
     class Lost:

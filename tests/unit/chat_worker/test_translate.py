@@ -6,9 +6,9 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 from msgspec import Raw
 
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from chat_worker.translate import to_events, to_generate
-from protos.errors import InvalidRequest
+from common.errors import InvalidRequest
 from protos.y26hkx.v1 import chat_pb2 as pb
 from worker_runtime.catalog import ModelEntry
 
@@ -94,9 +94,9 @@ def test_tools_that_make_no_sense_are_refused(request_: pb.GenerateRequest, para
 
 def test_constraints_arrive_with_their_kind() -> None:
     assert to_generate(constrained()).constraint is None
-    assert to_generate(constrained(json_object=True)).constraint == m.Constraint("json_object")
+    assert to_generate(constrained(json_object=True)).constraint == m.ConstraintSpec("json_object")
     for kind in ("json_schema", "regex", "grammar"):
-        assert to_generate(constrained(**{kind: "x"})).constraint == m.Constraint(kind, "x")
+        assert to_generate(constrained(**{kind: "x"})).constraint == m.ConstraintSpec(kind, "x")
 
 
 def test_roles_and_template_arguments_are_known_ones() -> None:
@@ -121,7 +121,7 @@ def test_a_request_with_neither_messages_nor_prompt_is_refused() -> None:
 
 def test_deltas_that_wait_together_are_packed_by_choice_and_lose_nothing() -> None:
     scored = m.TokenLogprob(m.Candidate(1, b"a", -0.5), [m.Candidate(2, b"b", -1.0)])
-    batch: list[m.Event] = [
+    batch: list[m.EngineEvent] = [
         m.Started(3, 1),
         m.Delta(0, "a", 1, [scored]),
         m.Delta(1, "x", 1),
@@ -147,7 +147,7 @@ def test_deltas_that_wait_together_are_packed_by_choice_and_lose_nothing() -> No
 
 def test_deltas_are_packed_only_as_far_as_their_order_is_kept() -> None:
     call = m.CallPiece(0, "call_a", "weather", "{")
-    batch: list[m.Event] = [
+    batch: list[m.EngineEvent] = [
         m.Delta(0, "", 1, reasoning="Hm"),
         m.Delta(0, "So: ", 1),
         m.Delta(0, "", 1, calls=[call]),

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_worker.backend import Tokenizer
-from chat_worker.messages import Conversation, Message, Tool
+from chat_worker.pipe_messages import Conversation, Message, Tool
 from chat_worker.text import window
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from chat_worker.text.trim import Bounds, Fitted, fit_conversation, fit_text
-from protos.errors import ContextLengthExceeded
+from chat_worker.text.truncation import FittedPrompt, PromptBounds, fit_conversation, fit_text
+from common.errors import ContextLengthExceeded
 from tests.unit.chat_worker.exact_trim import fit_exactly
 
 N_AROUND = 2
@@ -58,8 +58,8 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fitted_or_none(
-    conversation: Conversation, encode: Callable[[Conversation], list[int]], bounds: Bounds
-) -> Fitted | None:
+    conversation: Conversation, encode: Callable[[Conversation], list[int]], bounds: PromptBounds
+) -> FittedPrompt | None:
     try:
         return fit_conversation(conversation, encode, bounds)
     except ContextLengthExceeded:
@@ -93,7 +93,7 @@ CONVERSATIONS = st.builds(
 def test_what_fits_a_window_is_trimmed_exactly_as_if_everything_was_rendered(
     conversation: Conversation, max_tokens: int, max_chars: int, on_overflow: str
 ) -> None:
-    bounds = Bounds(max_tokens, max_chars, on_overflow)  # type: ignore[arg-type]
+    bounds = PromptBounds(max_tokens, max_chars, on_overflow)  # type: ignore[arg-type]
     expected = fit_exactly(conversation, Counting(), bounds)
     assert fitted_or_none(conversation, Counting(), bounds) == expected
 
@@ -110,7 +110,7 @@ def test_through_small_windows_the_same_is_kept() -> None:
     def check(
         conversation: Conversation, max_tokens: int, max_chars: int, on_overflow: str
     ) -> None:
-        bounds = Bounds(max_tokens, max_chars, on_overflow)  # type: ignore[arg-type]
+        bounds = PromptBounds(max_tokens, max_chars, on_overflow)  # type: ignore[arg-type]
         expected = fit_exactly(conversation, Counting(), bounds)
         fitted = fitted_or_none(conversation, Counting(), bounds)
         if expected is None or fitted is None:
@@ -127,8 +127,8 @@ def test_through_small_windows_the_same_is_kept() -> None:
 @pytest.mark.parametrize("max_tokens", [500, 30_000])
 def test_ten_times_as_many_messages_do_not_make_more_to_render(max_tokens: int) -> None:
     once, tenfold = Counting(), Counting()
-    few = fit_conversation(talk_of(10_001), once, Bounds(max_tokens))
-    many = fit_conversation(talk_of(100_001), tenfold, Bounds(max_tokens))
+    few = fit_conversation(talk_of(10_001), once, PromptBounds(max_tokens))
+    many = fit_conversation(talk_of(100_001), tenfold, PromptBounds(max_tokens))
     first = window.first_window(max_tokens)
     assert once.n_chars <= 6 * first
     assert tenfold.n_chars <= 1.2 * once.n_chars
@@ -140,7 +140,7 @@ def test_ten_times_as_many_messages_do_not_make_more_to_render(max_tokens: int) 
 def test_one_message_of_eight_million_characters_is_cut_without_rendering_it() -> None:
     encode = Counting()
     huge = Conversation([Message("system", "be good"), Message("user", "x" * 8_000_000)])
-    fitted = fit_conversation(huge, encode, Bounds(500))
+    fitted = fit_conversation(huge, encode, PromptBounds(500))
     assert len(fitted.tokens) == 500
     assert encode.n_chars <= 4 * FIRST_WINDOW
     # All characters are alike, so that the estimate is exact but for what stands around them.
@@ -151,7 +151,7 @@ def test_many_messages_of_one_turn_are_rendered_a_few_times_and_refused() -> Non
     encode = Counting()
     one_turn = Conversation([Message("user", "a few words") for _ in range(50_000)])
     with pytest.raises(ContextLengthExceeded):
-        fit_conversation(one_turn, encode, Bounds(500))
+        fit_conversation(one_turn, encode, PromptBounds(500))
     assert encode.n_chars <= 3 * 50_000 * len("a few words")
 
 
@@ -160,7 +160,7 @@ def test_long_input_that_becomes_few_tokens_is_kept_whole() -> None:
     spaces = Conversation(
         [Message("user" if i % 2 == 0 else "assistant", " " * 5_000) for i in range(101)]
     )
-    fitted = fit_conversation(spaces, encode, Bounds(500))
+    fitted = fit_conversation(spaces, encode, PromptBounds(500))
     assert (fitted.trimmed_tokens, fitted.trimmed_messages) == (0, 0)
     assert encode.n_chars <= 4 * 101 * 5_000
 
@@ -168,7 +168,7 @@ def test_long_input_that_becomes_few_tokens_is_kept_whole() -> None:
 def test_a_refusal_counts_no_more_than_it_must_and_says_that_there_is_more() -> None:
     encode = Counting()
     with pytest.raises(ContextLengthExceeded, match=r"at least \d+ tokens") as caught:
-        fit_conversation(talk_of(100_001), encode, Bounds(500, on_overflow="refuse"))
+        fit_conversation(talk_of(100_001), encode, PromptBounds(500, on_overflow="refuse"))
     assert encode.n_calls == 1
     assert 500 < int(caught.value.metadata["input_tokens"]) < 4_000_000
 
@@ -188,7 +188,7 @@ def test_a_long_raw_prompt_keeps_the_tokens_of_its_end(
 
     n_prefix = len(tokenizer.prefix)
     whole = [*tokenizer.prefix, *tokenizer.encode(text, parse_control=False)]
-    fitted = fit_text(text, encode, Bounds(max_tokens), n_prefix)
+    fitted = fit_text(text, encode, PromptBounds(max_tokens), n_prefix)
     assert fitted.tokens[n_prefix:] == whole[-(max_tokens - n_prefix) :]
     assert len(fitted.tokens) == max_tokens
     assert sum(encoded) <= 2 * window.first_window(max_tokens)
@@ -196,7 +196,7 @@ def test_a_long_raw_prompt_keeps_the_tokens_of_its_end(
 
 
 def test_a_raw_prompt_that_a_limit_of_characters_cuts_says_so() -> None:
-    fitted = fit_text("a" * 100, lambda text: [1] * len(text), Bounds(1000, max_chars=40))
+    fitted = fit_text("a" * 100, lambda text: [1] * len(text), PromptBounds(1000, max_chars=40))
     assert len(fitted.tokens) == 40
     assert fitted.trimmed_tokens == 60
 

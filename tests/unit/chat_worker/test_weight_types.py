@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.make_qwen_shape import quantize
-from chat_worker import messages as m
+from chat_worker import pipe_messages as m
 from tests.unit.chat_worker.conftest import GUIDE
 from tests.unit.chat_worker.engine_pipe import EnginePipe
-from worker_runtime import wire
+from worker_runtime.engine_process import protocol
 
 # Between its log-probabilities of a text's tokens and those in 16 bits, on average; half as much
 # was measured.
@@ -38,7 +38,7 @@ def in_16_bits() -> tuple[str, list[float]]:
 def said(path: Path, *, extra_buffers: bool = True) -> tuple[str, list[float]]:
     """The model's answer to a question, and its log-probabilities of the tokens of a text."""
     with EnginePipe() as engine:
-        assert isinstance(engine.load(path, extra_buffers=extra_buffers), wire.Loaded)
+        assert isinstance(engine.load(path, extra_buffers=extra_buffers), protocol.Loaded)
         answer = engine.ask(m.Generate(input=QUESTION, sampling=GREEDY, max_tokens=16))
         scoring = m.Generate(input=m.Prompt(TEXT), echo=True, top_logprobs=0, max_tokens=0)
         scored = engine.ask(scoring)

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
-from protos.errors import Overloaded
+from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
 from tests.unit.chat_worker.running_worker import (
     Worker,

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from protos.orphan import exit_when_orphaned
+from common.parent_watch import exit_with_parent
 
 WHOLE_TEST_S = 60
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -49,7 +49,7 @@ def main() -> None:
         with (folder / f"{name}.told").open("ab") as told:
             told.write(line + b"\n")
 
-    exit_when_orphaned(force_after_s=2, on_line=hear)
+    exit_with_parent(force_after_s=2, on_line=hear)
     note("started")
     if mode == "crash":
         sys.exit("it cannot be")

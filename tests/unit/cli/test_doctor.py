@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from chat_worker.settings import ChatSettings
-from cli import findings
+from cli import doctor_checks
 from cli.__main__ import main
+from cli.capacity import ModelCapacity, capacities
 from cli.doctor import as_dict, as_text, examine
-from cli.fits import Fit, fits
 from cli.hardware import ARM_FEATURES, FEATURES, hardware
 from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
@@ -35,7 +35,7 @@ def found(options: dict[str, str]) -> dict[str, str]:
     return {risk.id: risk.severity for risk in report.risks}
 
 
-def fit(**changes: object) -> Fit:
+def fit(**changes: object) -> ModelCapacity:
     facts: dict[str, object] = {
         "id": "some-model",
         "capability": "chat",
@@ -49,7 +49,7 @@ def fit(**changes: object) -> Fit:
         "reductions": [],
         "broken": "",
     }
-    return Fit(**facts | changes)  # type: ignore[arg-type]
+    return ModelCapacity(**facts | changes)  # type: ignore[arg-type]
 
 
 def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
@@ -73,7 +73,7 @@ def test_a_healthy_machine_is_found_so_and_json_has_its_keys(
     assert guide["is_default"]
     assert 0 < guide["size_bytes"] < guide["need_bytes"]
     assert guide["verdict"] == "fits"
-    assert guide.keys() == Fit.__dataclass_fields__.keys()
+    assert guide.keys() == ModelCapacity.__dataclass_fields__.keys()
     for risk in report["risks"]:
         assert risk.keys() == {"id", "severity", "message", "way_out"}
 
@@ -142,8 +142,8 @@ def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_default_model_that_can_never_fit_is_a_failure() -> None:
-    def severities(model: Fit, machine: Machine) -> list[str]:
-        return [risk.severity for risk in findings.default_models([model], machine)]
+    def severities(model: ModelCapacity, machine: Machine) -> list[str]:
+        return [risk.severity for risk in doctor_checks.default_models([model], machine)]
 
     contained = Machine(32 * GIB, GIB, limit_bytes=GIB)
     assert severities(fit(), contained) == ["failure"]
@@ -156,7 +156,7 @@ def test_models_are_compared_with_what_is_free_now_and_with_the_budgets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def verdicts(machine: Machine) -> dict[str, str]:
-        return {f.id: f.verdict for f in fits(ChatSettings(), EmbedSettings(), machine)}
+        return {f.id: f.verdict for f in capacities(ChatSettings(), EmbedSettings(), machine)}
 
     full = verdicts(Machine(8 * GIB, GIB // 2))
     assert set(full.values()) == {"does not fit"}
@@ -167,17 +167,17 @@ def test_models_are_compared_with_what_is_free_now_and_with_the_budgets(
 
 
 def test_packages_that_the_default_model_needs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(findings.PACKAGES, "remote", ("no_such_package",))
-    (risk,) = findings.packages([fit()])
+    monkeypatch.setitem(doctor_checks.PACKAGES, "remote", ("no_such_package",))
+    (risk,) = doctor_checks.packages([fit()])
     assert (risk.severity, "no_such_package" in risk.message) == ("failure", True)
-    (risk,) = findings.packages([fit(capability="embed")])
+    (risk,) = doctor_checks.packages([fit(capability="embed")])
     assert risk.severity == "warning"
-    assert list(findings.packages([fit(backend="llama.cpp")])) == []
+    assert list(doctor_checks.packages([fit(backend="llama.cpp")])) == []
 
 
 def test_an_old_python_is_a_failure() -> None:
-    assert [risk.severity for risk in findings.python_version((3, 10))] == ["failure"]
-    assert list(findings.python_version()) == []
+    assert [risk.severity for risk in doctor_checks.python_version((3, 10))] == ["failure"]
+    assert list(doctor_checks.python_version()) == []
 
 
 def test_the_processor_is_read_as_linux_writes_it() -> None:

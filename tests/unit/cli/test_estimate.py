@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.ladder import ChatLadder
-from chat_worker.service import ModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.load_options import ChatLoadOptions
 from chat_worker.settings import ChatSettings
 from cli.__main__ import main
-from worker_runtime.memory.learnt import FILE, Learnt
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.lifecycle.calibration import FILE, Calibration
+from worker_runtime.memory.probe import ProcessMemory
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = ROOT / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
@@ -65,14 +65,14 @@ def test_what_a_worker_learnt_of_a_model_is_part_of_its_estimate(
     shutil.copy(GUIDE, model)
     monkeypatch.setenv("MEMORY_LEARNT_DIR", str(tmp_path))
     settings = ChatSettings(models_dir=model.parent)
-    scan = ModelScan(settings)
+    scan = ChatModelScan(settings)
     entry = next(entry for entry in scan().entries if entry.id == "some")
-    rung, *_ = ChatLadder(scan, settings)(entry)
-    Learnt(tmp_path / FILE).note(rung, ProcessMemory(2 * rung.need.total))
+    option, *_ = ChatLoadOptions(scan, settings)(entry)
+    Calibration(tmp_path / FILE).note(option, ProcessMemory(2 * option.need.total))
     monkeypatch.chdir(tmp_path)
     found = printed(capsys, "models/some.gguf")
-    assert parts(found)["correction"] == rung.need.total
-    assert found["total_bytes"] == 2 * rung.need.total
+    assert parts(found)["correction"] == option.need.total
+    assert found["total_bytes"] == 2 * option.need.total
 
 
 @pytest.mark.parametrize(

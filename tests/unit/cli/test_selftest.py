@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from cli import findings, selftest
+from cli import doctor_checks, selftest
 from cli.__main__ import main
-from worker_runtime import kernel_memory
-from worker_runtime.kernel_memory import Fault
-from worker_runtime.kernel_report import KernelReport, Outcome, Trial
+from worker_runtime.machine import kernel_memory
+from worker_runtime.machine.kernel_memory import Fault
+from worker_runtime.machine.kernel_report import KernelReport, Outcome, Trial
 
 FINE = Outcome((Trial("q4_0", "CPU", 0.005),))
 DIED = Outcome((), "it died of signal 11 SIGSEGV with q4_0 in AMX")
@@ -59,9 +59,9 @@ def test_for_scripts_it_is_json(
 
 def test_the_doctor_warns_of_kernels_that_fail_and_of_models_that_broke_down() -> None:
     fault = {"fp": Fault("some-model", "signal 11 SIGSEGV")}
-    (broken,) = findings.kernels(report(plain=DIED), {})
-    reduced, model = findings.kernels(report(extra=DIED), fault)
+    (broken,) = doctor_checks.kernels(report(plain=DIED), {})
+    reduced, model = doctor_checks.kernels(report(extra=DIED), fault)
     assert (broken.severity, reduced.severity, model.severity) == ("failure", "warning", "warning")
     assert "SIGSEGV with q4_0 in AMX" in reduced.message
     assert "some-model" in model.message
-    assert list(findings.kernels(report(), {})) == []
+    assert list(doctor_checks.kernels(report(), {})) == []

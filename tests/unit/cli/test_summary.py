@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from cli.risks import risks
 from cli.serve import stages
 from cli.settings import SettingsError, StackSettings
+from cli.startup_warnings import startup_warnings
 from cli.summary import summary
 from worker_runtime.machine import GIB, Machine
-from worker_runtime.memory.profile import choose
+from worker_runtime.machine.profile import choose
 
 ROOMY = Machine(32 * GIB, 30 * GIB, 32 * GIB)
 SMALL = Machine(4 * GIB, 3 * GIB, 8 * GIB)
@@ -21,7 +21,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(options: dict[str, str], found: Machine, system: str = "linux") -> str:
-    return "\n".join(map(str, risks(StackSettings.read(options), found, system)))
+    return "\n".join(map(str, startup_warnings(StackSettings.read(options), found, system)))
 
 
 def summed_up(options: dict[str, str], machine: Machine) -> list[str]:

@@ -151,7 +151,7 @@ def test_the_gateways_image_has_no_model_library() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_images_copy_what_their_service_imports(name: str) -> None:
-    packages = {"protos", "gateway", "worker_runtime", "chat_worker", "embed_worker"}
+    packages = {"common", "protos", "gateway", "worker_runtime", "chat_worker", "embed_worker"}
     code = "\n".join(path.read_text() for path in (ROOT / name).rglob("*.py"))
     imported = set(re.findall(r"^\s*(?:from|import) (\w+)", code, re.MULTILINE)) & packages
     if "worker_runtime" in imported:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.make_minilm_gguf import write
-from embed_worker.service import built_in_folder
+from embed_worker.discovery import built_in_folder
 
 
 @pytest.fixture(scope="session")

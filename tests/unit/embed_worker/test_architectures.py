@@ -15,8 +15,8 @@ from transformers import (
 from embed_worker.encoders import convert
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.converted import read_record
-from embed_worker.encoders.forms import UnpaddedForm
+from embed_worker.encoders.conversion_cache import read_record
+from embed_worker.encoders.traced_model import UnpaddedModel
 from tests.unit.embed_worker.small_models import SHAPE, make
 
 WINDOW = 16
@@ -68,7 +68,7 @@ def test_a_model_that_does_not_match_without_padding_has_its_own_attention_again
     folder, kept = tmp_path / "model", tmp_path / "kept"
     make(folder, built_in, RobertaConfig(**SHAPE))
     kept.mkdir()
-    monkeypatch.setitem(convert.LEAST_COSINES, UnpaddedForm, 2.0)
+    monkeypatch.setitem(convert.LEAST_COSINES, UnpaddedModel, 2.0)
     record = convert.convert(folder, kept, lambda *_: None)
     assert not record.unpadded
     assert record.cosines["f32"] > 0.99999

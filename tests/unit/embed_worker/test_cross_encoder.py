@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from common.errors import BackendLoadFailed
 from embed_worker.encoders import cross_encoder
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import numbers, sigmoids
-from protos.errors import BackendLoadFailed
 from tests.tiny_models import MAX_TOKENS, write_cross_encoder, write_embedder
 
 QUERY = "what is the capital of france?"
@@ -29,14 +29,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def load(folder: Path) -> LoadedModel:
+def load(folder: Path) -> LoadedEncoder:
     return cross_encoder.load(
         folder, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
     )
 
 
 @pytest.fixture(scope="module")
-def loaded(folder: Path) -> LoadedModel:
+def loaded(folder: Path) -> LoadedEncoder:
     return load(folder)
 
 
@@ -66,7 +66,7 @@ def reference(folder: Path) -> Callable[[list[str]], tuple[list[float], list[int
 
 
 def test_scores_and_token_counts_are_those_of_transformers(
-    loaded: LoadedModel, reference: Callable[[list[str]], tuple[list[float], list[int]]]
+    loaded: LoadedEncoder, reference: Callable[[list[str]], tuple[list[float], list[int]]]
 ) -> None:
     assert loaded.pairs is not None
     found = loaded.pairs.rows([QUERY], DOCUMENTS)
@@ -79,7 +79,7 @@ def test_scores_and_token_counts_are_those_of_transformers(
     assert found.truncated == [2]
 
 
-def test_a_pair_has_the_same_score_alone_and_among_others(loaded: LoadedModel) -> None:
+def test_a_pair_has_the_same_score_alone_and_among_others(loaded: LoadedEncoder) -> None:
     assert loaded.pairs is not None
     rows = loaded.pairs.rows([QUERY], DOCUMENTS).rows
     together = numbers(bytes(loaded.runner.encode(rows)))
@@ -134,7 +134,7 @@ def test_a_model_without_the_weights_of_its_score_is_not_loaded(tmp_path: Path) 
         load(tmp_path)
 
 
-def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedModel) -> None:
+def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedEncoder) -> None:
     with pytest.raises(BatchFailed):
         loaded.runner.encode([Row(array(TOKEN_TYPE, [10_000_000]))])
 

@@ -10,14 +10,14 @@ import pytest
 import pytest_asyncio
 from numpy.typing import NDArray
 
-from embed_worker import messages as m
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
+from embed_worker import pipe_messages as m
+from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import OPENVINO, TORCH
-from embed_worker.service import ModelScan
 from embed_worker.settings import EmbedSettings
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.child import ChildProcess, ProcessLauncher
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.client import EngineClient, ProcessLauncher
 from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 120
@@ -30,16 +30,16 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)
 def built_in(**chosen: object) -> ModelEntry:
     fields = {"models_dir": "no-such-folder", "cache_enabled": False, "backend": TORCH} | chosen
     settings = EmbedSettings(_env_file=None, **fields)  # type: ignore[arg-type]
-    (entry,) = ModelScan(settings)().entries
+    (entry,) = EmbedModelScan(settings)().entries
     return entry
 
 
-async def started(entry: ModelEntry) -> ChildProcess:
+async def started(entry: ModelEntry) -> EngineClient:
     environment = EmbedSettings(_env_file=None).engine_environment
     return await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
 
 
-async def loaded(entry: ModelEntry) -> ChildProcess:
+async def loaded(entry: ModelEntry) -> EngineClient:
     engine = await started(entry)
     async with asyncio.timeout(BOUND_S):
         await engine.load(entry.load_spec, lambda fraction, stage: None)
@@ -49,7 +49,7 @@ async def loaded(entry: ModelEntry) -> ChildProcess:
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[TORCH, OPENVINO])
 async def engine(
     request: pytest.FixtureRequest, converted_dir: Path
-) -> AsyncIterator[ChildProcess]:
+) -> AsyncIterator[EngineClient]:
     chosen = {"backend": request.param, "precision": "f32", "converted_dir": converted_dir}
     process = await loaded(built_in(**chosen))
     yield process
@@ -90,21 +90,21 @@ def mixed_texts(count: int, seed: int) -> list[str]:
     ]
 
 
-async def embed(engine: ChildProcess, request: m.Embed) -> m.Vectors:
+async def embed(engine: EngineClient, request: m.Embed) -> m.Vectors:
     async with asyncio.timeout(BOUND_S):
         answer = m.event_decoder.decode(await engine.unary(request))
     assert isinstance(answer, m.Vectors)
     return answer
 
 
-async def score(engine: ChildProcess, request: m.Score) -> m.Scores:
+async def score(engine: EngineClient, request: m.Score) -> m.Scores:
     async with asyncio.timeout(BOUND_S):
         answer = m.event_decoder.decode(await engine.unary(request))
     assert isinstance(answer, m.Scores)
     return answer
 
 
-async def tokenized(engine: ChildProcess, text: str) -> m.TokenLists:
+async def tokenized(engine: EngineClient, text: str) -> m.TokenLists:
     async with asyncio.timeout(BOUND_S):
         answer = m.event_decoder.decode(await engine.unary(m.Tokenize([text])))
     assert isinstance(answer, m.TokenLists)
@@ -116,7 +116,7 @@ def rows(answer: m.Vectors) -> NDArray[np.float32]:
 
 
 async def test_vectors_and_usage_equal_those_of_sentence_transformers(
-    engine: ChildProcess, reference: Reference
+    engine: EngineClient, reference: Reference
 ) -> None:
     texts = [*mixed_texts(40, seed=1), " ", "\n", "ﬁ ½ 🙂", "a" * 3_000, "word " * 600]
     answer = await embed(engine, m.Embed(inputs=list(texts)))
@@ -125,7 +125,7 @@ async def test_vectors_and_usage_equal_those_of_sentence_transformers(
 
 
 async def test_calls_that_cross_each_get_their_own_vectors(
-    engine: ChildProcess, reference: Reference
+    engine: EngineClient, reference: Reference
 ) -> None:
     calls = [mixed_texts(1 + seed % 7, seed) for seed in range(100, 132)]
     answers = await asyncio.gather(*(embed(engine, m.Embed(inputs=list(texts))) for texts in calls))
@@ -133,7 +133,7 @@ async def test_calls_that_cross_each_get_their_own_vectors(
     np.testing.assert_allclose(np.concatenate([rows(a) for a in answers]), expected, atol=ATOL)
 
 
-async def test_a_text_has_the_same_vector_alone_and_among_others(engine: ChildProcess) -> None:
+async def test_a_text_has_the_same_vector_alone_and_among_others(engine: EngineClient) -> None:
     texts = mixed_texts(30, seed=7)
     together = rows(await embed(engine, m.Embed(inputs=list(texts))))
     backwards = rows(await embed(engine, m.Embed(inputs=list(reversed(texts)))))
@@ -143,7 +143,7 @@ async def test_a_text_has_the_same_vector_alone_and_among_others(engine: ChildPr
 
 
 async def test_token_ids_give_the_vector_of_their_text(
-    engine: ChildProcess, reference: Reference
+    engine: EngineClient, reference: Reference
 ) -> None:
     text = "token ids are taken as they are"
     ids = reference.ids(text)
@@ -154,26 +154,26 @@ async def test_token_ids_give_the_vector_of_their_text(
     assert answer.token_counts == [len(framed)] * 3
 
 
-async def test_token_ids_outside_the_vocabulary_are_refused(engine: ChildProcess) -> None:
+async def test_token_ids_outside_the_vocabulary_are_refused(engine: EngineClient) -> None:
     with pytest.raises(InvalidRequest, match="30522") as refused:
         await embed(engine, m.Embed(inputs=["fine", [7592, 30_522]]))
     assert refused.value.param == "input[1]"
 
 
-async def test_special_tokens_that_a_user_types_are_plain_text(engine: ChildProcess) -> None:
+async def test_special_tokens_that_a_user_types_are_plain_text(engine: EngineClient) -> None:
     ((first, *inside, last),) = (await tokenized(engine, "[SEP][CLS]")).ids
     assert (first, last) == (101, 102)
     assert not {101, 102} & set(inside)
 
 
 @pytest.mark.parametrize("given", [[], [""], ["fine", ""], [[]]])
-async def test_empty_input_is_refused(engine: ChildProcess, given: list[str | list[int]]) -> None:
+async def test_empty_input_is_refused(engine: EngineClient, given: list[str | list[int]]) -> None:
     with pytest.raises(InvalidRequest, match=r"empty|no input"):
         await embed(engine, m.Embed(inputs=given))
 
 
 async def test_a_long_text_is_cut_at_its_end_and_named(
-    engine: ChildProcess, reference: Reference
+    engine: EngineClient, reference: Reference
 ) -> None:
     text = " ".join(str(number) for number in range(400))
     answer = await embed(engine, m.Embed(inputs=["short", text]))
@@ -183,7 +183,7 @@ async def test_a_long_text_is_cut_at_its_end_and_named(
 
 
 async def test_a_long_text_cut_at_its_start_keeps_its_newest_tokens(
-    engine: ChildProcess, reference: Reference
+    engine: EngineClient, reference: Reference
 ) -> None:
     text = " ".join(str(number) for number in range(400))
     answer = await embed(engine, m.Embed(inputs=[text], truncate="start"))
@@ -193,14 +193,14 @@ async def test_a_long_text_cut_at_its_start_keeps_its_newest_tokens(
 
 
 async def test_a_long_text_that_may_not_be_cut_is_refused_with_both_numbers(
-    engine: ChildProcess,
+    engine: EngineClient,
 ) -> None:
     with pytest.raises(ContextLengthExceeded, match="402 tokens, the model takes 256") as refused:
         await embed(engine, m.Embed(inputs=["short", "a " * 400], truncate="none"))
     assert refused.value.param == "input[1]"
 
 
-async def test_fewer_dimensions_are_the_first_ones_made_unit_length(engine: ChildProcess) -> None:
+async def test_fewer_dimensions_are_the_first_ones_made_unit_length(engine: EngineClient) -> None:
     whole = rows(await embed(engine, m.Embed(inputs=["one", "two"])))
     short = await embed(engine, m.Embed(inputs=["one", "two"], dimensions=64))
     expected = whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True)
@@ -210,20 +210,20 @@ async def test_fewer_dimensions_are_the_first_ones_made_unit_length(engine: Chil
 
 @pytest.mark.parametrize("dimensions", [0, 385])
 async def test_dimensions_that_the_model_has_not_are_refused(
-    engine: ChildProcess, dimensions: int
+    engine: EngineClient, dimensions: int
 ) -> None:
     with pytest.raises(InvalidRequest, match="384") as refused:
         await embed(engine, m.Embed(inputs=["one"], dimensions=dimensions))
     assert refused.value.param == "dimensions"
 
 
-async def test_an_unknown_prompt_is_refused(engine: ChildProcess) -> None:
+async def test_an_unknown_prompt_is_refused(engine: EngineClient) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await embed(engine, m.Embed(inputs=["one"], prompt_name="no-such-prompt"))
     assert refused.value.param == "prompt_name"
 
 
-async def test_documents_are_ranked_by_cosine(engine: ChildProcess) -> None:
+async def test_documents_are_ranked_by_cosine(engine: EngineClient) -> None:
     documents = ["Bananas are yellow.", "Paris is the capital of France.", "I like cheese."]
     queries = ["What is the capital of France?"]
     answer = await score(engine, m.Score(queries=queries, documents=documents))
@@ -233,14 +233,14 @@ async def test_documents_are_ranked_by_cosine(engine: ChildProcess) -> None:
     assert max(answer.scores) == answer.scores[1]
 
 
-async def test_each_document_can_have_its_own_query(engine: ChildProcess) -> None:
+async def test_each_document_can_have_its_own_query(engine: EngineClient) -> None:
     texts = ["a cat", "a tax"]
     answer = await score(engine, m.Score(queries=texts, documents=texts))
     assert answer.scores == pytest.approx([1, 1], abs=1e-5)
 
 
 async def test_a_document_is_cut_to_the_tokens_that_were_asked_for_and_named(
-    engine: ChildProcess,
+    engine: EngineClient,
 ) -> None:
     request = m.Score(queries=["q"], documents=["a b c d", "a b"], max_document_tokens=2)
     answer = await score(engine, request)
@@ -260,7 +260,7 @@ async def test_a_document_is_cut_to_the_tokens_that_were_asked_for_and_named(
     ],
 )
 async def test_pairs_that_cannot_be_compared_are_refused_naming_the_side(
-    engine: ChildProcess, request_: m.Score, param: str
+    engine: EngineClient, request_: m.Score, param: str
 ) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await score(engine, request_)
@@ -268,13 +268,13 @@ async def test_pairs_that_cannot_be_compared_are_refused_naming_the_side(
 
 
 async def test_what_an_input_is_for_has_no_effect_without_a_prompt_and_is_named(
-    engine: ChildProcess,
+    engine: EngineClient,
 ) -> None:
     answer = await embed(engine, m.Embed(inputs=["a"], input_type="query"))
     assert answer.ignored == ["input_type"]
 
 
-async def test_a_cancelled_call_makes_room_for_the_next_one(engine: ChildProcess) -> None:
+async def test_a_cancelled_call_makes_room_for_the_next_one(engine: EngineClient) -> None:
     bulk = asyncio.create_task(embed(engine, m.Embed(inputs=list(mixed_texts(2_048, seed=9)))))
     await embed(engine, m.Embed(inputs=["a sign that the bulk request is queued"]))
     bulk.cancel()
@@ -284,7 +284,7 @@ async def test_a_cancelled_call_makes_room_for_the_next_one(engine: ChildProcess
     assert answer.token_counts == [3]
 
 
-async def test_a_reply_of_the_largest_request_fits(engine: ChildProcess) -> None:
+async def test_a_reply_of_the_largest_request_fits(engine: EngineClient) -> None:
     answer = await embed(engine, m.Embed(inputs=[[100 + i] for i in range(2_048)]))
     assert rows(answer).shape == (2_048, 384)
 
@@ -322,7 +322,7 @@ async def test_a_model_that_cannot_be_converted_runs_on_torch_where_that_is_allo
 async def test_an_unknown_backend_is_a_failed_load() -> None:
     entry = built_in()
     engine = await started(entry)
-    spec = wire.raw(m.LoadSpec(backend="no-such-library", path=str(entry.path)))
+    spec = protocol.raw(m.LoadSpec(backend="no-such-library", path=str(entry.path)))
     with pytest.raises(BackendLoadFailed, match="no-such-library"):
         async with asyncio.timeout(BOUND_S):
             await engine.load(spec, lambda fraction, stage: None)

@@ -7,9 +7,9 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed_worker.encoders.converted import TOKENIZER
+from embed_worker.discovery import built_in_folder
+from embed_worker.encoders.conversion_cache import TOKENIZER
 from embed_worker.encoders.long_texts import GROUP_CHARS, PIECE_CHARS, Enough, token_ids
-from embed_worker.service import built_in_folder
 
 Encode = Callable[[list[str]], list[list[int]]]
 SENTENCES = ("the quick brown fox, jumps. ", "模型\t記憶體 ", "a\n\n  b ", "naïve [SEP] café 🙂 ")

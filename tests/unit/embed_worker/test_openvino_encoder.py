@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from transformers import BertConfig
 
+from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.converted import (
+from embed_worker.encoders.conversion_cache import (
     GRAPH,
     RECORD,
     NotConvertible,
@@ -25,9 +26,8 @@ from embed_worker.encoders.converted import (
     read_record,
     write_record,
 )
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import Row
-from embed_worker.service import built_in_folder
 from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
 
 LEAST_COSINE = 0.9999
@@ -59,21 +59,21 @@ def ignore_progress(fraction: float, stage: str) -> None:
     pass
 
 
-def on_openvino(folder: Path, cache: Path, precision: str = "f32") -> LoadedModel:
+def on_openvino(folder: Path, cache: Path, precision: str = "f32") -> LoadedEncoder:
     return openvino_encoder.load(
         folder, cache=cache, precision=precision, n_threads=0, on_progress=ignore_progress
     )
 
 
-def on_torch(folder: Path) -> LoadedModel:
+def on_torch(folder: Path) -> LoadedEncoder:
     return torch_encoder.load(folder, device="cpu", n_threads=0, on_progress=ignore_progress)
 
 
-def encoded(model: LoadedModel, rows: list[Row]) -> NDArray[np.float32]:
+def encoded(model: LoadedEncoder, rows: list[Row]) -> NDArray[np.float32]:
     return np.frombuffer(model.runner.encode(rows), "<f4").reshape(len(rows), -1)
 
 
-def mixed_rows(model: LoadedModel, count: int, prompt: str = "") -> list[Row]:
+def mixed_rows(model: LoadedEncoder, count: int, prompt: str = "") -> list[Row]:
     chance = random.Random(5)
     texts = [" ".join(chance.choices(WORDS, k=chance.choice((1, 3, 9, 60)))) for _ in range(count)]
     return model.tokens.rows([*texts, "word " * 400], prompt=prompt).rows
@@ -102,13 +102,13 @@ def variant(
 
 
 @pytest.fixture(scope="module")
-def reference(built_in: Path) -> LoadedModel:
+def reference(built_in: Path) -> LoadedEncoder:
     return on_torch(built_in)
 
 
 @pytest.mark.parametrize("precision", ["auto", "f32"])
 def test_vectors_are_those_of_torch(
-    built_in: Path, converted_dir: Path, reference: LoadedModel, precision: str
+    built_in: Path, converted_dir: Path, reference: LoadedEncoder, precision: str
 ) -> None:
     model = on_openvino(built_in, converted_dir, precision)
     rows = mixed_rows(model, 30)
@@ -137,7 +137,7 @@ def test_a_text_has_the_same_vector_alone_and_among_others(
 
 
 def test_eight_bit_weights_say_how_far_they_are_off(
-    built_in: Path, converted_dir: Path, reference: LoadedModel
+    built_in: Path, converted_dir: Path, reference: LoadedEncoder
 ) -> None:
     model = on_openvino(built_in, converted_dir, "int8")
     rows = mixed_rows(model, 30)

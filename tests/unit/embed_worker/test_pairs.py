@@ -4,8 +4,8 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 from embed_worker.encoders.pairs import Pairs
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e"]
 CLS, SEP, A, B, C, D, E = range(1, 8)

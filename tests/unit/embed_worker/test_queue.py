@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import BackendFailure, Overloaded, ServingError
 from embed_worker.engine.cache import VectorCache
-from embed_worker.engine.call import Call, Row
-from embed_worker.engine.entry import Entry
+from embed_worker.engine.call import EncodeCall, Row
 from embed_worker.engine.loop import run_engine
+from embed_worker.engine.pending_row import PendingRow
 from embed_worker.engine.queue import MAX_OVERTAKES, Queue
-from protos.errors import BackendFailure, Overloaded, ServingError
 from tests.unit.embed_worker.fake_runner import POISON, FakeRunner, row, vector
 
 BATCH_TOKENS = 32
@@ -37,10 +37,10 @@ class Caller:
 
     def call(self, call_id: int, rows: list[Row]) -> None:
         self.queue.add(
-            Call(call_id, rows, 2, self._done, lambda e: self._failed(call_id, e)),
+            EncodeCall(call_id, rows, 2, self._done, lambda e: self._failed(call_id, e)),
         )
 
-    def _done(self, call: Call) -> None:
+    def _done(self, call: EncodeCall) -> None:
         assert call.id not in self.done
         self.order.append(call.id)
         self.done[call.id] = list(struct.iter_unpack("<2f", call.vectors))
@@ -68,13 +68,13 @@ def drain(waiting: Queue, runner: FakeRunner | None = None) -> FakeRunner:
     return used
 
 
-def taken(waiting: Queue) -> list[Entry]:
+def taken(waiting: Queue) -> list[PendingRow]:
     batch = waiting.take()
     assert batch is not None
     return batch
 
 
-def finish(waiting: Queue, batch: list[Entry]) -> None:
+def finish(waiting: Queue, batch: list[PendingRow]) -> None:
     for entry in batch:
         waiting.finish(entry, memoryview(struct.pack("<2f", *vector(entry.row))))
 

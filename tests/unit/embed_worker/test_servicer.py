@@ -9,20 +9,20 @@ import grpc.aio
 import msgspec
 import pytest
 
-from embed_worker import messages as m
-from embed_worker.choice import Choice
+from common.errors import InvalidRequest, ModelNotFound
+from embed_worker import pipe_messages as m
+from embed_worker.encoder_choice import EncoderChoice
 from embed_worker.library import CROSS_ENCODER
 from embed_worker.servicer import EmbedServicer
-from protos.errors import InvalidRequest, ModelNotFound
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime import wire
 from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
-from worker_runtime.leases import Lease
-from worker_runtime.lifecycle import Models
-from worker_runtime.rpcs import OpenRpcs
-from worker_runtime.snapshot import Counters
+from worker_runtime.engine_process import protocol
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.snapshot import Counters
+from worker_runtime.rpc.inflight import InflightRpcs
 
 CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
 
@@ -37,7 +37,7 @@ def entry(model_id: str, backend: str = "sentence-transformers") -> ModelEntry:
         created_s=1,
         context_length=8,
         fingerprint="fp_0123456789abcdef",
-        load_spec=wire.raw(m.LoadSpec(backend="x", path="y")),
+        load_spec=protocol.raw(m.LoadSpec(backend="x", path="y")),
         engine_module="none",
     )
 
@@ -55,13 +55,13 @@ CATALOG = catalog(entry("one"), entry("judge", CROSS_ENCODER))
 class Engine:
     """Keeps the request, gives the prepared answer."""
 
-    def __init__(self, answer: m.Event) -> None:
+    def __init__(self, answer: m.EncoderEvent) -> None:
         self.asked: list[msgspec.Struct] = []
         self._answer = answer
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
         self.asked.append(body)
-        return wire.raw(self._answer)
+        return protocol.raw(self._answer)
 
 
 FACTS = m.Facts(
@@ -88,7 +88,7 @@ class LoadedModels:
     async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
         self.keep_alive_s = keep_alive_s
         entry = CATALOG.resolve(model)
-        yield Lease(entry, cast(Any, self._engine), wire.raw(FACTS), self.counts)
+        yield Lease(entry, cast(Any, self._engine), protocol.raw(FACTS), self.counts)
 
 
 VECTORS = m.Vectors(
@@ -101,11 +101,11 @@ VECTORS = m.Vectors(
 )
 
 
-def servicer(answer: m.Event = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
+def servicer(answer: m.EncoderEvent = VECTORS) -> tuple[EmbedServicer, LoadedModels, Engine]:
     engine = Engine(answer)
     models = LoadedModels(engine)
-    choice = Choice(CATALOG, fallback_to_default=False)
-    made = EmbedServicer(cast(Models, models), choice, OpenRpcs(), max_inputs=2)
+    encoder_choice = EncoderChoice(CATALOG, fallback_to_default=False)
+    made = EmbedServicer(cast(Models, models), encoder_choice, InflightRpcs(), max_inputs=2)
     return made, models, engine
 
 
@@ -234,11 +234,11 @@ async def test_a_cross_encoder_makes_no_vectors() -> None:
 
 
 def test_an_unknown_model_may_mean_the_default_as_in_the_earlier_server() -> None:
-    choice = Choice(CATALOG, fallback_to_default=True)
-    assert (choice.embedder("nope"), choice.reranker("nope")) == ("one", "judge")
+    encoder_choice = EncoderChoice(CATALOG, fallback_to_default=True)
+    assert (encoder_choice.embedder("nope"), encoder_choice.reranker("nope")) == ("one", "judge")
 
 
 def test_without_a_cross_encoder_the_default_embedding_model_ranks() -> None:
     broken = msgspec.structs.replace(entry("judge", CROSS_ENCODER), broken="no weights")
-    choice = Choice(catalog(broken, entry("one")), fallback_to_default=False)
-    assert choice.reranker("") == "one"
+    encoder_choice = EncoderChoice(catalog(broken, entry("one")), fallback_to_default=False)
+    assert encoder_choice.reranker("") == "one"

@@ -4,9 +4,9 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
+from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
-from protos.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e", "query:"]
 CLS, SEP, A, B, C, D, E, QUERY = range(1, 9)

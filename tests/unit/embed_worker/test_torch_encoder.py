@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.devices import computing
-from embed_worker.encoders.loaded import LoadedModel
+from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
-from embed_worker.service import built_in_folder
 
 TEXTS = ["a short one", "what is the capital of France? " * 5, "模型 café", "prompted " * 300]
 
@@ -46,7 +46,7 @@ def prompted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loaded(prompted: Path) -> LoadedModel:
+def loaded(prompted: Path) -> LoadedEncoder:
     return torch_encoder.load(
         prompted, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
     )
@@ -54,7 +54,7 @@ def loaded(prompted: Path) -> LoadedModel:
 
 @pytest.mark.parametrize("prompt_name", ["", "query", "short"])
 def test_prompts_and_pooling_are_those_of_the_models_configuration(
-    loaded: LoadedModel, prompted: Path, prompt_name: str
+    loaded: LoadedEncoder, prompted: Path, prompt_name: str
 ) -> None:
     from sentence_transformers import SentenceTransformer
 
@@ -66,7 +66,7 @@ def test_prompts_and_pooling_are_those_of_the_models_configuration(
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
-def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: LoadedModel) -> None:
+def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: LoadedEncoder) -> None:
     names = ["query", "short", "query"]
     rows = [loaded.tokens.rows(["x"], prompt=loaded.prompts.text(n)).rows[0] for n in names]
     together = bytes(loaded.runner.encode(rows))
@@ -76,7 +76,7 @@ def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: Loade
     )
 
 
-def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedModel) -> None:
+def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedEncoder) -> None:
     with pytest.raises(BatchFailed):
         loaded.runner.encode([Row(array(TOKEN_TYPE, [101, 10_000_000, 102]))])
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from gateway.body import parse
+from common.errors import ServingError
+from gateway.middleware.body import parse
 from gateway.schemas.messages import MessagesRequest, without_effect
 from gateway.translate.messages_request import generate_request
 from gateway.translate.sampling import ChatDefaults
-from protos.errors import ServingError
 
 DEFAULTS = ChatDefaults(0.7, 0.9, 512)
 TYPES = ["text", "tool_use", "tool_result", "thinking", "redacted_thinking", "image", "enabled"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from tests.unit.worker_runtime.stub_engine import MODULE, StubSpec
-from worker_runtime import wire
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.engine_process import protocol
 
 
 def entry(
@@ -26,7 +26,7 @@ def entry(
         created_s=1,
         context_length=128,
         fingerprint=fingerprint,
-        load_spec=wire.raw(spec or StubSpec()),
+        load_spec=protocol.raw(spec or StubSpec()),
         engine_module=MODULE,
         broken=broken,
     )

@@ -5,13 +5,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from tests.unit.worker_runtime.fakes import FakeClock, FakeEngine
+from worker_runtime.aio import first_of
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.launcher import ExitReport
-from worker_runtime.memory.ledger import Entry, Page
+from worker_runtime.engine_process.interface import ExitReport
+from worker_runtime.memory.ledger import LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import Stall
-from worker_runtime.memory.probe import MachineMemory
-from worker_runtime.memory.process_memory import ProcessMemory
-from worker_runtime.races import first_of
+from worker_runtime.memory.probe import MachineMemory, ProcessMemory
 
 GIB = 1 << 30
 TOTAL_BYTES = 12 * GIB
@@ -26,7 +25,7 @@ class FakeMachine:
         self.others_bytes = 2 * GIB
         self.engines: list[MachineEngine] = []
         # What each worker has written into the ledger, by its number.
-        self.pages: dict[int, Page] = {}
+        self.pages: dict[int, LedgerPage] = {}
         self.stalled = Stall()
         # What went wrong where an exception would be taken for a worker's own.
         self.faults: list[str] = []
@@ -48,7 +47,7 @@ class FakeMachine:
     def stall(self) -> Stall:
         return self.stalled
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LedgerEntry]:
         return [entry for page in self.pages.values() for entry in page.entries]
 
     def unpromised_bytes(self) -> int:
@@ -68,7 +67,7 @@ class MachineLedger:
         self._is_open = False
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[tuple[Page, ...]]:
+    def open(self) -> Iterator[tuple[LedgerPage, ...]]:
         if self._is_open:
             self._machine.faults.append("the ledger is opened while it is open")
         self._is_open = True
@@ -78,9 +77,9 @@ class MachineLedger:
         finally:
             self._is_open = False
 
-    def write(self, entries: tuple[Entry, ...], wanted_bytes: int) -> None:
-        before = self._machine.pages.get(self._worker, Page(0, 0))
-        self._machine.pages[self._worker] = Page(self._worker, 0, entries, wanted_bytes)
+    def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
+        before = self._machine.pages.get(self._worker, LedgerPage(0, 0))
+        self._machine.pages[self._worker] = LedgerPage(self._worker, 0, entries, wanted_bytes)
         is_new = {entry.model for entry in entries} - {entry.model for entry in before.entries}
         if is_new and self._machine.unpromised_bytes() < HEADROOM_BYTES:
             self._machine.faults.append(f"memory was booked that is not there: {entries}")

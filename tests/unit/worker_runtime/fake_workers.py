@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from protos.errors import ServingError
+from common.errors import ServingError
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fake_machine import (
     GIB,
@@ -16,8 +16,8 @@ from tests.unit.worker_runtime.fake_machine import (
     MachineLedger,
 )
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
-from worker_runtime.ladder import Rung
-from worker_runtime.lifecycle import Lease, LifecyclePolicy, Models, Waiting
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.manager import Lease, LifecyclePolicy, Models, WaitStatus
 from worker_runtime.memory.need import Need
 from worker_runtime.off_loop import at_once
 
@@ -41,11 +41,11 @@ def smaller(model: ModelEntry) -> ModelEntry:
     return msgspec.structs.replace(model, size_bytes=model.size_bytes // SHARE_OF_SMALLER)
 
 
-def ladder(model: ModelEntry) -> tuple[Rung, ...]:
+def load_options(model: ModelEntry) -> tuple[LoadOption, ...]:
     less = smaller(model)
     return (
-        Rung(model, Need(weights=model.size_bytes)),
-        Rung(less, Need(weights=less.size_bytes), ("half of it",)),
+        LoadOption(model, Need(weights=model.size_bytes)),
+        LoadOption(less, Need(weights=less.size_bytes), ("half of it",)),
     )
 
 
@@ -74,7 +74,7 @@ class Worker:
             self.launcher,
             machine.clock,
             machine,
-            ladder=ladder,
+            load_options=load_options,
             ledger=MachineLedger(machine, number),
         )
         self._closing = asyncio.Event()
@@ -107,7 +107,7 @@ class Client:
         self.model = model
         self.lease: Lease | None = None
         self.error: ServingError | None = None
-        self.heard: Waiting | None = None
+        self.heard: WaitStatus | None = None
         self.since_s = worker.models.clock.monotonic()
         self._release = asyncio.Event()
         self.task = asyncio.create_task(self._run(worker.models, keep_alive_s))
@@ -125,7 +125,7 @@ class Client:
         finally:
             self.lease = None
 
-    def _hear(self, waiting: Waiting) -> None:
+    def _hear(self, waiting: WaitStatus) -> None:
         self.heard = waiting
 
     @property

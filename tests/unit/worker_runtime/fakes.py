@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from protos.errors import WorkerLost
-from worker_runtime import wire
+from common.errors import WorkerLost
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.launcher import ExitReport, OnProgress
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.interface import ExitReport, OnProgress
 from worker_runtime.memory.pressure import Stall
-from worker_runtime.memory.probe import MachineMemory
-from worker_runtime.memory.process_memory import ProcessMemory
+from worker_runtime.memory.probe import MachineMemory, ProcessMemory
 
 RESIDENT_BYTES = 100 << 20
 MAX_STEPS = 2000
@@ -91,7 +90,7 @@ class FakeEngine:
         return self.ended.result() if self.ended.done() else None
 
     def finish_load(self) -> None:
-        self.loading.set_result(wire.raw(msgspec.structs.asdict(self.entry)["id"]))
+        self.loading.set_result(protocol.raw(msgspec.structs.asdict(self.entry)["id"]))
 
     def fail_load(self, error: Exception) -> None:
         self.loading.set_exception(error)
@@ -103,13 +102,13 @@ class FakeEngine:
                 self.loading.set_exception(WorkerLost("the model's process died"))
 
     async def call(self, body: msgspec.Struct) -> AsyncGenerator[msgspec.Raw, None]:
-        yield wire.raw(body)
+        yield protocol.raw(body)
 
     async def call_batches(self, body: msgspec.Struct) -> AsyncGenerator[list[msgspec.Raw], None]:
-        yield [wire.raw(body)]
+        yield [protocol.raw(body)]
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
-        return wire.raw(body)
+        return protocol.raw(body)
 
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
         self.on_progress = on_progress

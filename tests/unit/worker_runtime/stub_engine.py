@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from protos.errors import BackendLoadFailed, InvalidRequest
-from worker_runtime import engine_host
-from worker_runtime.engine_host import Outbox, host_engine
+from common.errors import BackendLoadFailed, InvalidRequest
+from worker_runtime.engine_process import host
+from worker_runtime.engine_process.host import Outbox, host_engine
 
 MODULE = "tests.unit.worker_runtime.stub_engine"
 
@@ -81,7 +81,7 @@ class StubEngine:
         if self._spec.ignore_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._spec.front_limit_s:
-            engine_host.FRONT_LIMIT_S = self._spec.front_limit_s
+            host.FRONT_LIMIT_S = self._spec.front_limit_s
         if self._spec.print_noise:
             print("a library prints to stdout", flush=True)  # noqa: T201 - that is the test
             print("failed to allocate buffer", file=sys.stderr, flush=True)  # noqa: T201

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 import pytest
 
-from protos.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
+from common.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, settle
 from worker_runtime.catalog import Catalog, ModelEntry, Scan, fingerprint

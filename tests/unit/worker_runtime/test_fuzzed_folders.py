@@ -21,20 +21,19 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from chat_worker.ladder import ChatLadder
-from chat_worker.service import ModelScan as ChatScan
+from chat_worker.discovery import ChatModelScan as ChatScan
+from chat_worker.load_options import ChatLoadOptions
+from chat_worker.model_dims import model_dims
 from chat_worker.settings import ChatSettings
-from chat_worker.shape import shape_of
-from embed_worker.need import ladder as embed_ladder
-from embed_worker.service import ModelScan as EmbedScan
+from embed_worker.discovery import EmbedModelScan as EmbedScan
+from embed_worker.memory_estimate import load_options as embed_ladder
 from embed_worker.settings import EmbedSettings
 from tests.made_models import HONEST, gguf, safetensors
 from worker_runtime.catalog import Scan
-from worker_runtime.gguf_header import read_gguf_header
-from worker_runtime.invalid_file import InvalidModelFile
-from worker_runtime.ladder import Ladder
-from worker_runtime.messages import model_message
-from worker_runtime.model_folders import (
+from worker_runtime.lifecycle.load_options import LoadOptions
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folders import (
     is_causal_lm_folder,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
@@ -42,8 +41,9 @@ from worker_runtime.model_folders import (
     read_cross_encoder,
     read_sentence_encoder,
 )
-from worker_runtime.safetensors_header import check_safetensors
-from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.rpc.status_messages import model_message
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="it makes pipes and odd names")
 
@@ -171,12 +171,12 @@ def test_no_tree_of_files_ends_a_scan_or_hides_a_good_model(
         found += [chat_scan(), embed_scan()]
         for scan in found:
             check(scan)
-        ladders: tuple[Ladder, Ladder] = (ChatLadder(chat_scan, chat), embed_ladder)
-        for scan, ladder in zip(found[2:], ladders, strict=True):
+        ladders: tuple[LoadOptions, LoadOptions] = (ChatLoadOptions(chat_scan, chat), embed_ladder)
+        for scan, load_options in zip(found[2:], ladders, strict=True):
             for entry in scan.entries:
                 if not entry.broken and entry.backend != "remote":
                     with contextlib.suppress(InvalidModelFile):
-                        assert ladder(entry)
+                        assert load_options(entry)
                     event("a model that could be loaded")
         assert time.monotonic() - began < MOST_S
 
@@ -245,7 +245,7 @@ def test_no_header_raises_anything_else_or_takes_much_memory(content: bytes) -> 
         path.write_bytes(content)
         tracemalloc.start()
         try:
-            for read in (read_gguf_header, check_safetensors, shape_of):
+            for read in (read_gguf_header, check_safetensors, model_dims):
                 with contextlib.suppress(InvalidModelFile):
                     read(path)
                     event(f"{read.__name__} took it")
@@ -272,7 +272,7 @@ def test_no_json_in_a_folder_raises_anything_else(
             is_sentence_transformers_folder(folder),
         )
         event(f"kinds: {kinds}")
-        for read in (read_causal_lm, read_cross_encoder, read_sentence_encoder, shape_of):
+        for read in (read_causal_lm, read_cross_encoder, read_sentence_encoder, model_dims):
             with contextlib.suppress(InvalidModelFile, OSError):
                 read(folder)
                 event(f"{read.__name__} took it")

@@ -13,13 +13,13 @@ from typing import TypeVar
 
 import pytest
 
-from chat_worker.messages import spec_decoder as chat_spec
-from chat_worker.service import GUIDE_ID
-from chat_worker.service import ModelScan as ChatScan
+from chat_worker.discovery import GUIDE_ID
+from chat_worker.discovery import ChatModelScan as ChatScan
+from chat_worker.pipe_messages import spec_decoder as chat_spec
 from chat_worker.settings import ChatSettings
-from embed_worker.messages import spec_decoder as embed_spec
-from embed_worker.service import BUILT_IN_ID
-from embed_worker.service import ModelScan as EmbedScan
+from embed_worker.discovery import BUILT_IN_ID
+from embed_worker.discovery import EmbedModelScan as EmbedScan
+from embed_worker.pipe_messages import spec_decoder as embed_spec
 from embed_worker.settings import EmbedSettings
 from tests import nasty_entries
 from tests.made_models import (
@@ -29,16 +29,16 @@ from tests.made_models import (
     write_embedding_folder,
 )
 from tests.nasty_entries import NOT_UTF8, posix_only
-from worker_runtime import folder_listing
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.foreign_files import open_regular
-from worker_runtime.ladder import Rung
-from worker_runtime.memory.learnt import Learnt
+from worker_runtime.lifecycle.calibration import Calibration
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.memory.need import Need
-from worker_runtime.memory.process_memory import ProcessMemory
-from worker_runtime.messages import model_message
-from worker_runtime.odd_paths import library_path, path_of, path_text, printable
-from worker_runtime.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.memory.probe import ProcessMemory
+from worker_runtime.model_files import folder_listing
+from worker_runtime.model_files.foreign_files import open_regular
+from worker_runtime.model_files.odd_paths import library_path, path_of, path_text, printable
+from worker_runtime.rpc.status_messages import model_message
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[3]
@@ -178,9 +178,9 @@ def test_a_folder_whose_name_is_no_text_is_entered_for_libraries(
 def test_what_is_learnt_of_a_model_with_an_odd_path_is_kept(tmp_path: Path) -> None:
     (tmp_path / NOT_UTF8).write_bytes(gguf())
     entry = chats(tmp_path)["not-_xff-utf8"]
-    rung = Rung(entry, Need(weights=1 << 30))
-    Learnt(tmp_path / "memory.json").note(rung, ProcessMemory(3 << 29))
-    (again,) = Learnt(tmp_path / "memory.json").corrected(lambda _: [rung])(entry)
+    option = LoadOption(entry, Need(weights=1 << 30))
+    Calibration(tmp_path / "memory.json").note(option, ProcessMemory(3 << 29))
+    (again,) = Calibration(tmp_path / "memory.json").corrected(lambda _: [option])(entry)
     assert again.need.correction == 1 << 29
 
 
@@ -265,7 +265,9 @@ def test_each_folder_is_listed_once_and_each_file_opened_once(
     listed: Counter[Path] = Counter()
     opened: Counter[Path] = Counter()
     monkeypatch.setattr(folder_listing, "list_folder", _counted(folder_listing.list_folder, listed))
-    monkeypatch.setattr("worker_runtime.gguf_header.open_regular", _counted(open_regular, opened))
+    monkeypatch.setattr(
+        "worker_runtime.model_files.gguf.open_regular", _counted(open_regular, opened)
+    )
     for find in (chats, embedders):
         listed.clear()
         opened.clear()

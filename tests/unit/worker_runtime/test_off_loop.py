@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
-from protos.errors import BackendLoadFailed, NotReady
+from common.errors import BackendLoadFailed, NotReady
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import FakeClock, FakeLauncher, FakeProbe, settle
 from worker_runtime.catalog import Catalog, Scan
-from worker_runtime.ladder import Rung
-from worker_runtime.lifecycle import FIRST_SCAN_S, Models
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.manager import FIRST_SCAN_S, Models
 from worker_runtime.off_loop import in_thread
 from worker_runtime.policy import LifecyclePolicy
 
@@ -51,14 +51,16 @@ async def test_a_hung_disk_keeps_a_worker_neither_from_starting_nor_from_ending(
 async def test_headers_that_cannot_be_read_in_time_fail_the_load_and_not_the_worker() -> None:
     clock, hung = FakeClock(), threading.Event()
 
-    def ladder(_: object) -> tuple[Rung, ...]:
+    def load_options(_: object) -> tuple[LoadOption, ...]:
         hung.wait()
         return ()
 
     catalog = Catalog(lambda: Scan([entry("a")], "a"), ttl_s=1e9, clock=clock)
     policy = LifecyclePolicy(load_timeout_s=60)
     launcher, probe = FakeLauncher(auto=True), FakeProbe()
-    models = Models(catalog, policy, launcher, clock, probe, ladder=ladder, off_loop=in_thread)
+    models = Models(
+        catalog, policy, launcher, clock, probe, load_options=load_options, off_loop=in_thread
+    )
     async with models:
         loading = asyncio.create_task(models.load("a"))
         await settle()

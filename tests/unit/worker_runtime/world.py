@@ -12,10 +12,10 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
-from worker_runtime.ladder import Rung
-from worker_runtime.lifecycle import LifecyclePolicy, Models
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.manager import LifecyclePolicy, Models
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.need import Need
-from worker_runtime.snapshot import ModelSnapshot, ModelState
 
 IDLE_S = 60.0
 
@@ -37,7 +37,7 @@ class World:
             self.launcher,
             self.clock,
             self.probe,
-            ladder=lambda entry: (Rung(entry, Need(weights=entry.size_bytes)),),
+            load_options=lambda entry: (LoadOption(entry, Need(weights=entry.size_bytes)),),
         )
 
     def model(self, model: str = "a") -> ModelSnapshot:

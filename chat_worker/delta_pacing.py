@@ -1,0 +1,46 @@
+"""What the scribe knows of a call while its answer is written."""
+
+from dataclasses import dataclass, field
+
+from chat_worker.engine.sequence import Sequence
+from chat_worker.input_processor import PreparedInput
+from chat_worker.pipe_messages import ChoiceEnd, TokenLogprob
+from chat_worker.text.reply import Reply, ReplyFormat
+
+# The first tokens travel alone, so that an answer is seen to begin. Then at most 20 deltas a second
+# do, and fewer where many answers are written together, but never fewer than 4.
+N_ALONE = 4
+SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 4
+DELTAS_PER_S = 30  # of all answers
+
+
+def frame_s(n_answers: int) -> float:
+    """From one sending of all answers' deltas to the next, while so many are written."""
+    return min(max(n_answers / DELTAS_PER_S, SHORTEST_FRAME_S), LONGEST_FRAME_S)
+
+
+class OpenChoice:
+    """What is known of one choice's reply."""
+
+    def __init__(self, reply_format: ReplyFormat) -> None:
+        self.reply = Reply(reply_format)
+        self.shows_marks = bool(reply_format.schemas) or reply_format.thinks
+        self.n_tokens = 0
+        self.end: ChoiceEnd | None = None
+        # What the next delta will carry beside what the reply has read.
+        self.n_unsent = 0
+        self.logprobs: list[TokenLogprob] = []
+
+    def is_due(self, *, is_frame: bool) -> bool:
+        if not (self.reply.unsent or self.logprobs):
+            return False
+        return is_frame or self.n_tokens <= N_ALONE or self.end is not None
+
+
+@dataclass(eq=False)
+class OpenAnswer:
+    id: int
+    prepared: PreparedInput
+    choices: list[OpenChoice]
+    started: bool = False
+    finished_sequences: list[Sequence] = field(default_factory=list)

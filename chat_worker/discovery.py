@@ -1,0 +1,245 @@
+"""Which chat models there are: looks at the main model's path, the models folder, the guide, and
+the list of models on other servers."""
+
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from chat_worker import headers
+from chat_worker.family import Family
+from chat_worker.pipe_messages import LoadSpec
+from chat_worker.plugins.models import plugin_entry
+from chat_worker.remote.models import is_default, remote_entries
+from chat_worker.settings import ChatSettings
+from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.engine_process import protocol
+from worker_runtime.model_files.folder_listing import Listing, Listings
+from worker_runtime.model_files.folders import is_causal_lm_folder
+from worker_runtime.model_files.foreign_files import real_path
+from worker_runtime.model_files.gguf_files import gguf_id
+from worker_runtime.model_files.header_cache import HeaderCache
+from worker_runtime.model_files.model_places import (
+    Place,
+    gguf_places,
+    may_be_model,
+    place_of_file,
+    unreadable,
+)
+from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.unique_ids import Notes, UniqueIds
+
+GUIDE_ID = "qwen2-y26hkx-guide"
+GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
+SUBFOLDERS = ("qwen", "guide")
+EMBEDDING_FOLDER = "embedding"
+ENGINE_MODULE = "chat_worker.engine_process"
+TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
+PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
+
+
+class ChatModelScan:
+    """Finds the models; headers of unchanged files are read once."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        self._settings = settings
+        self._headers = HeaderCache(headers.read, headers.broken)
+        self._notes = Notes()
+        # Of what the latest scan found, by path.
+        self._ids: dict[Path, str] = {}
+        self.default_id = ""
+
+    def __call__(self) -> Scan:
+        self._headers.begin_scan()
+        self._notes.begin_scan()
+        entries = {entry.id: entry for entry in self._plugin_model()}
+        main_id = next(iter(entries), "")
+        ids, listings = UniqueIds(self._prefers, self._notes), Listings()
+        for place in () if entries else self._main_models(listings):
+            if self._chats(place):
+                taken = ids.add(place)
+                main_id = main_id or taken
+        for place in self._library(listings):
+            if self._chats(place):
+                ids.add(place)
+        for model_id, place in ids.items():
+            entries.setdefault(model_id, self._entry(model_id, place))
+        self._ids = {entry.path: entry.id for entry in entries.values()}
+        main_id = self._add_remote(entries) or main_id
+        self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
+        return Scan(list(entries.values()), self.default_id)
+
+    def near(self, entry: ModelEntry) -> list[ModelEntry]:
+        """The models beside `entry` and in the models folder that can be loaded, but for itself."""
+        listings, ids = Listings(), self._ids
+        beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
+        places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
+        places.pop(real_path(entry.path), None)
+        return [
+            self._entry(ids.get(place.path) or place.wanted_id, place)
+            for place in places.values()
+            if self._chats(place) and not self._headers.of(place).broken
+        ]
+
+    def family(self, entry: ModelEntry) -> Family:
+        return self._said(entry).family
+
+    def takes_q8_cache(self, entry: ModelEntry) -> bool:
+        return self._said(entry).takes_q8_cache
+
+    def _said(self, entry: ModelEntry) -> headers.Said:
+        if said := self._headers.latest(entry.path):
+            return said
+        place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
+        return self._headers.of(place)
+
+    def _plugin_model(self) -> Iterator[ModelEntry]:
+        """The main model, where a third party's backend runs it."""
+        path = self._settings.model_path
+        if plugin := self._settings.plugin:
+            model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
+            yield plugin_entry(path, self._spec(model_id, plugin, path))
+
+    def _main_models(self, listings: Listings) -> Iterator[Place]:
+        return self._places(self._settings.model_path, listings)
+
+    def _add_remote(self, entries: dict[str, ModelEntry]) -> str:
+        """The id of the one that is to be the default; empty if none is."""
+        chosen_id = ""
+        for remote in remote_entries(self._settings):
+            if remote.id in entries:
+                self._notes(f"the remote model {remote.id} is not taken: another has its name")
+                continue
+            entries[remote.id] = remote
+            if is_default(remote):
+                chosen_id = chosen_id or remote.id
+        return chosen_id
+
+    def _prefers(self, place: Place, other: Place) -> bool:
+        """Of two formats of one model that which can be used, then that of the wanted backend,
+        else the GGUF."""
+        wanted = self._settings.backend or "llama.cpp"
+
+        def rank(one: Place) -> tuple[bool, bool]:
+            return not self._headers.of(one).broken, _backend(one) == wanted
+
+        return rank(place) > rank(other)
+
+    def _library(self, listings: Listings) -> Iterator[Place]:
+        root = self._settings.models_dir
+        found: set[Path] = set()
+        within = map(listings.of, (root / name for name in SUBFOLDERS))
+        # Which of them cannot be listed, the root's listing says.
+        for listing in (listings.of(root), *(one for one in within if not one.reason)):
+            for place in self._in_folder(listing, listings):
+                if place.path not in found:
+                    found.add(place.path)
+                    yield place
+        if self._settings.builtin_models:
+            for place in self._in_folder(listings.of(GUIDE_FOLDER), listings):
+                yield msgspec.structs.replace(place, is_built_in=True)
+
+    def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
+        """The models in a folder and in the folders within."""
+        ggufs = {place.path: place for place in gguf_places(listing)}
+        if cannot := unreadable(listing):
+            yield cannot
+        for entry in listing:
+            # What lies there embeds texts, also where its architecture could chat.
+            if entry.name == EMBEDDING_FOLDER or not may_be_model(entry.name):
+                continue
+            if entry.path in ggufs:
+                yield ggufs[entry.path]
+            elif entry.is_folder:
+                yield from self._at_folder(entry.path, listings)
+            elif entry.may_be_folder and (cannot := unreadable(entry)):
+                yield cannot
+
+    def _places(self, path: Path, listings: Listings) -> Iterator[Place]:
+        """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""
+        if os.path.isdir(path):
+            return self._at_folder(path, listings)
+        place = place_of_file(path, listings)
+        return iter([] if place is None else [place])
+
+    def _at_folder(self, path: Path, listings: Listings) -> Iterator[Place]:
+        listing = listings.of(path)
+        if cannot := unreadable(listing):
+            yield cannot
+            return
+        files = gguf_places(listing)
+        if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):
+            weights = (".safetensors", ".json")
+            yield Place(path, tuple(file for file in listing if file.name.endswith(weights)))
+            return
+        yield from sorted(files, key=lambda p: ("q4_k_m" not in p.path.name.lower(), p.path.name))
+
+    def _chats(self, place: Place) -> bool:
+        return self._headers.of(place).is_chat
+
+    def _entry(self, model_id: str, place: Place) -> ModelEntry:
+        said, path, backend = self._headers.of(place), place.path, _backend(place)
+        size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
+        print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, _version(backend))
+        spec = self._spec(model_id, backend, path)
+        return ModelEntry(
+            id=model_id,
+            capability="chat",
+            backend=backend,
+            path=path,
+            size_bytes=size_bytes,
+            created_s=place.mtime_ns // 1_000_000_000,
+            context_length=self._context(said.context_length),
+            fingerprint=print_,
+            load_spec=protocol.raw(msgspec.structs.replace(spec, fingerprint=print_)),
+            engine_module=ENGINE_MODULE,
+            broken=printable(said.broken),
+        )
+
+    def _context(self, trained: int) -> int:
+        wanted = self._settings.request_tokens
+        return min(wanted, trained) if trained else wanted
+
+    def _spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
+        settings = self._settings
+        is_torch = backend == "transformers"
+        return LoadSpec(
+            backend=backend,
+            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            path=path_text(path),
+            model_id=model_id,
+            n_ctx=settings.request_tokens,
+            n_cells=settings.cache_tokens,
+            n_parallel=settings.parallel,
+            n_batch=settings.batch_tokens,
+            n_ubatch=settings.micro_batch_tokens,
+            n_threads=settings.torch_threads if is_torch else settings.threads,
+            max_input_tokens=settings.max_input_tokens,
+            max_input_chars=settings.max_input_chars,
+            on_overflow=settings.on_overflow,
+            default_system_prompt=settings.default_system_prompt,
+            global_seed=settings.global_seed,
+            speculate=settings.speculation,
+            kv_type=settings.kv_type,
+            kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
+            kept_bytes=settings.kept_mb * 1024 * 1024,
+            repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
+            torch_dtype=settings.torch_dtype,
+            quantization=settings.quantization,
+            compile=settings.compile_model,
+        )
+
+
+def _backend(place: Place) -> str:
+    return "llama.cpp" if place.is_file else "transformers"
+
+
+@cache
+def _version(backend: str) -> str:
+    try:
+        return importlib.metadata.version(PACKAGES[backend])
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,153 @@
+"""The ways to load a chat model, each taking less memory than the one before.
+
+As wanted → fewer tokens computed at a time → a smaller cache → a shorter context → a cache in
+8 bits → a smaller file of the same model. What a way gives up, it says.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from chat_worker.backends.sizes import n_cells
+from chat_worker.discovery import ChatModelScan
+from chat_worker.memory_estimate import memory_need
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
+from chat_worker.settings import ChatSettings
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.engine_process import protocol
+from worker_runtime.lifecycle.load_options import LoadOption, single_option
+from worker_runtime.model_files.foreign_files import real_path
+
+LEAST_CONTEXT = 1024
+LEAST_MICRO_BATCH = 128
+MAX_OPTIONS = 12
+# Of these for smaller files, where there are any.
+MAX_FALLBACKS = 6
+BACKENDS = ("llama.cpp", "transformers")
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class ChatLoadOptions:
+    def __init__(self, scan: ChatModelScan, settings: ChatSettings) -> None:
+        self._scan = scan
+        self._settings = settings
+
+    def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
+        if entry.backend not in BACKENDS:
+            return single_option(entry)
+        wanted, *smaller = self._specs(entry)
+        if not self._settings.load_ladder:
+            return (_option(entry, wanted, wanted),)
+        instead = [
+            option for other in self._fallbacks(entry) for option in self._instead(entry, other)
+        ]
+        instead = _spread(instead, MAX_FALLBACKS)
+        own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
+        return [*(_option(entry, spec, wanted) for spec in own), *instead]
+
+    def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
+        """The wanted one, then each with one thing less."""
+        wanted = spec_decoder.decode(entry.load_spec)
+        specs = [wanted, *_smaller(wanted, entry.context_length)]
+        if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
+            specs.append(replace(specs[-1], kv_type="q8_0"))
+        return specs
+
+    def _fallbacks(self, entry: ModelEntry) -> list[ModelEntry]:
+        """What may serve in its place: for the default model those that were named, then smaller
+        files of the same model, the largest first."""
+        near = self._scan.near(entry)
+        found = self._named(near) if entry.id == self._scan.default_id else []
+        found += sorted(
+            (other for other in near if self._may_stand_in(entry, other)),
+            key=lambda other: -other.size_bytes,
+        )
+        return list({other.path: other for other in found}.values())
+
+    def _named(self, near: list[ModelEntry]) -> list[ModelEntry]:
+        found = []
+        for name in self._settings.fallback_names:
+            place = real_path(self._settings.models_dir / name)
+            meant = [other for other in near if other.id == name or real_path(other.path) == place]
+            if not meant:
+                log.warning("FALLBACK_MODELS names %r, which is no model here", name)
+            found += meant
+        return found
+
+    def _may_stand_in(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        is_less = other.backend != entry.backend or other.size_bytes < entry.size_bytes
+        return other.backend == "llama.cpp" and is_less and self._is_same(entry, other)
+
+    def _is_same(self, entry: ModelEntry, other: ModelEntry) -> bool:
+        return self._scan.family(other) in self._scan.family(entry)
+
+    def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[LoadOption]:
+        """As it would be loaded itself, and as small as it gets."""
+        wanted, *smaller = self._specs(other)
+        said = f"served by {self._described(entry, other)}"
+        return [_option(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+
+    def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
+        if other.id == entry.id:
+            return f"{other.path.name} through {other.backend}"
+        if not self._is_same(entry, other):
+            return f"{other.id}, named in FALLBACK_MODELS"
+        size = "a smaller" if other.size_bytes < entry.size_bytes else "another"
+        return f"{other.id}, {size} file of the same model"
+
+
+def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
+    """`spec` with one thing less, then with one more; its precision excepted."""
+    if spec.backend == "llama.cpp":
+        for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):
+            spec = replace(spec, n_ubatch=n_ubatch)
+            yield spec
+    for cells in _halved(n_cells(spec, n_ctx), n_cells(replace(spec, n_cells=n_ctx), n_ctx)):
+        spec = replace(spec, n_cells=cells)
+        yield spec
+    for shorter in _halved(n_ctx, LEAST_CONTEXT):
+        spec = replace(spec, n_ctx=shorter, n_cells=shorter, wanted_n_ctx=n_ctx)
+        yield spec
+
+
+def _halved(number: int, least: int) -> Iterator[int]:
+    while number > least:
+        number = max(number // 2, least)
+        yield number
+
+
+def _option(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
+    reduced = replace(entry, load_spec=protocol.raw(spec))
+    said = tuple(_reductions(spec, wanted, entry.context_length))
+    plain = (
+        protocol.raw(replace(spec, extra_buffers=False)) if spec.backend == "llama.cpp" else None
+    )
+    return LoadOption(reduced, memory_need(spec), (*served, *said), plain)
+
+
+def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
+    if spec.n_ctx < n_ctx:
+        yield _context_text(spec.n_ctx, n_ctx)
+    cells, wanted_cells = n_cells(spec, min(spec.n_ctx, n_ctx)), n_cells(wanted, n_ctx)
+    if cells < wanted_cells:
+        yield f"KV cache of {cells:,} tokens instead of {wanted_cells:,}"
+    if spec.kv_type != wanted.kv_type:
+        yield f"KV cache in {spec.kv_type}"
+    if spec.n_ubatch < wanted.n_ubatch:
+        yield f"{spec.n_ubatch} tokens computed at a time instead of {wanted.n_ubatch}"
+
+
+def _context_text(n_ctx: int, wanted: int) -> str:
+    return f"context of {n_ctx:,} tokens instead of {wanted:,}"
+
+
+def _spread(items: list[T], most: int) -> list[T]:
+    """At most so many of them, evenly, the first and the last among them."""
+    if len(items) <= most:
+        return items
+    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,0 +1,254 @@
+"""What a chat worker and its engine process say to each other, inside the frames of the pipe.
+
+`LoadSpec` goes down once, `Facts` comes back; then each call is one request struct and a stream
+of event structs. Plain data: the servicer maps it to protobuf, the engine never sees protobuf.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P
+
+
+class LoadSpec(Struct, kw_only=True):
+    """Everything an engine process needs to know; sizes in tokens unless the name says else."""
+
+    backend: str
+    path: str
+    model_id: str = ""
+    n_ctx: int = 0  # per request; 0: the model's own, up to 4,096
+    wanted_n_ctx: int = 0  # where there was memory for less only; 0: there was enough
+    n_cells: int = 0  # of the whole KV cache; 0: n_ctx × n_parallel, up to max_cells
+    max_cells: int = 32_768
+    n_parallel: int = 4  # sequences decoded together
+    n_batch: int = 2_048
+    n_ubatch: int = 512
+    n_threads: int = 0  # 0: the physical cores this process may use
+    max_input_tokens: int = 0  # 0: as many as the context takes
+    max_input_chars: int = 0  # 0: no limit
+    on_overflow: Literal["trim", "refuse"] = "trim"
+    default_system_prompt: str = ""
+    global_seed: int | None = None
+    # Guess tokens that stand in the prompt already; the answers are the same.
+    speculate: bool = True
+    kv_type: Literal["f16", "q8_0"] = "f16"
+    # Weights may be kept in the order that the processor likes best; off where that code fails.
+    extra_buffers: bool = True
+    # Where prefixes outlive the process; empty: nowhere. The fingerprint is the model's.
+    kept_folder: str = ""
+    kept_bytes: int = 0
+    fingerprint: str = ""
+    repetition_penalty: float = 1.0  # where a request leaves it out
+    # Of the transformers backend.
+    torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    compile: bool = False
+
+
+class Facts(Struct, kw_only=True):
+    """What the engine learnt by loading."""
+
+    backend: str
+    n_ctx: int
+    n_ctx_train: int
+    n_vocab: int
+    n_parallel: int
+    n_cells: int
+    has_template: bool
+    description: str = ""
+
+
+# Requests.
+
+
+class ToolCall(Struct):
+    id: str
+    name: str
+    arguments: str  # JSON text
+
+
+class Message(Struct):
+    role: str
+    content: str = ""
+    name: str = ""
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str = ""
+    reasoning: str = ""
+
+
+class Tool(Struct):
+    """A function that the model may ask its client to call."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"  # JSON schema of the arguments, as JSON text
+    strict: bool = False  # the arguments must follow the schema
+
+
+class Conversation(Struct, tag="conversation"):
+    messages: list[Message]
+    template_kwargs: dict[str, str | bool | int | float] = {}
+    tools: list[Tool] = []  # empty too if the request forbids calls
+    # Calls that must come: of any tool, or of the named one.
+    must_call: bool = False
+    must_call_name: str = ""
+    parallel_calls: bool = True
+
+
+class Prompt(Struct, tag="prompt"):
+    """A raw prompt.
+
+    Args:
+        parse_special: texts of control tokens are those tokens; else they are plain text.
+    """
+
+    text: str
+    parse_special: bool = False
+
+
+class PromptTokens(Struct, tag="tokens"):
+    ids: list[int]
+
+
+class Sampling(Struct, kw_only=True):
+    """How tokens are chosen; a temperature of 0 is greedy."""
+
+    temperature: float = DEFAULT_TEMPERATURE
+    top_p: float = DEFAULT_TOP_P
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float | None = None  # None: the model's backend decides
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+
+
+class ConstraintSpec(Struct):
+    """What the answer must follow; "tools" is a Lark grammar of calls, made by us.
+
+    Args:
+        has_raw_texts: of a grammar of calls: some of it is no JSON.
+    """
+
+    kind: Literal["json_object", "json_schema", "regex", "grammar", "tools"]
+    text: str = ""
+    has_raw_texts: bool = False
+
+
+class Generate(Struct, tag="generate", kw_only=True):
+    input: Conversation | Prompt | PromptTokens
+    sampling: Sampling = msgspec.field(default_factory=Sampling)
+    max_tokens: int | None = None  # None: as many as the context leaves
+    stop: list[str] = []
+    n: int = 1
+    top_logprobs: int | None = None
+    ignore_eos: bool = False
+    echo: bool = False
+    constraint: ConstraintSpec | None = None
+    cache_salt: str = ""
+
+
+class Tokenize(Struct, tag="tokenize"):
+    text: str
+    add_special: bool = False
+    parse_special: bool = False
+
+
+class Detokenize(Struct, tag="detokenize"):
+    tokens: list[int]
+
+
+class ApplyTemplate(Struct, tag="apply_template"):
+    conversation: Conversation
+
+
+EngineRequest = Generate | Tokenize | Detokenize | ApplyTemplate
+
+# Events.
+
+
+class Queued(Struct, tag="queued"):
+    """All parallel sequences are taken; `position` 1 is next."""
+
+    position: int
+
+
+class Started(Struct, tag="started"):
+    prompt_tokens: int  # 0 where they are known with `Finished` only
+    cached_tokens: int
+    trimmed_tokens: int = 0
+    trimmed_messages: int = 0
+    # Arguments of the template and properties of tools that change nothing here.
+    ignored: list[str] = []
+
+
+class Candidate(Struct, array_like=True):
+    token: int
+    text: bytes
+    logprob: float
+
+
+class TokenLogprob(Struct, array_like=True):
+    """Log-probabilities are of the model's own distribution, before any sampling parameter; the
+    first token of a repeated prompt has none, which is NaN."""
+
+    chosen: Candidate
+    top: list[Candidate] = []
+
+
+class CallPiece(Struct, array_like=True):
+    """A piece of a tool call; id and name in the first one only."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Delta(Struct, tag="delta"):
+    choice: int
+    text: str
+    n_tokens: int
+    logprobs: list[TokenLogprob] = []
+    reasoning: str = ""
+    calls: list[CallPiece] = []
+
+
+class ChoiceEnd(Struct):
+    choice: int
+    reason: Literal["stop", "length", "tool_calls"]
+    stop_sequence: str | None = None
+
+
+class Finished(Struct, tag="finished", kw_only=True):
+    choices: list[ChoiceEnd]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int = 0
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class Tokens(Struct, tag="tokens"):
+    ids: list[int]
+    pieces: list[bytes]
+
+
+class RenderedText(Struct, tag="text"):
+    text: str
+    # Of a rendered template.
+    tokens: list[int] = []
+    pieces: list[bytes] = []
+
+
+EngineEvent = Queued | Started | Delta | Finished | Tokens | RenderedText
+
+request_decoder: msgspec.msgpack.Decoder[EngineRequest] = msgspec.msgpack.Decoder(EngineRequest)
+event_decoder: msgspec.msgpack.Decoder[EngineEvent] = msgspec.msgpack.Decoder(EngineEvent)
+spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
+facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)

@@ -1,0 +1,247 @@
+"""How one model writes tool calls and thinking, and what follows from that for a request.
+
+`ChatFormat.plan` answers a request once, with all that follows for it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chat_worker.backend import Tokenizer
+from chat_worker.constraints.calls_once_begun import CallsOnceBegun
+from chat_worker.constraints.compile import answer_schema, ignored_keywords
+from chat_worker.constraints.grammar import GrammarConstraint
+from chat_worker.constraints.thinking import ThinkingFirst
+from chat_worker.engine.sampling import TokenConstraint
+from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Tool
+from chat_worker.text import reasoning
+from chat_worker.text.reply import ReplyFormat, schema_of
+from chat_worker.text.tool_calls.grammars import CallGrammars
+from chat_worker.text.tool_calls.marks import SHOWN
+from chat_worker.text.tool_calls.notation import notation_of
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
+
+# Tokens at a prompt's end in which an opened thinking would be seen.
+TAIL_TOKENS = 12
+
+
+@dataclass(frozen=True)
+class ReplyPlan:
+    """What one request means to one model.
+
+    Args:
+        required_grammar: the grammar that the answer must follow: the request's own, that of forced calls,
+            or one that leaves the choice between both to the model. None: it is free.
+        once_begun: the grammar of calls that the model may begin or not; None: there are none, or
+            nothing tells when they begin.
+        reply_format: what the reply may hold; whether the prompt begins the thinking is said by `begun`.
+        thinking_budget: most tokens of thinking; None: no limit.
+        ignored: names of what the request asks for and this model does not do.
+    """
+
+    chat_format: "ChatFormat"
+    required_grammar: ConstraintSpec | None
+    once_begun: ConstraintSpec | None
+    reply_format: ReplyFormat
+    thinking_budget: int | None
+    ignored: list[str]
+
+    def begun(self, prompt: list[int]) -> ReplyFormat:
+        """The form of a reply to these tokens, whose end may have opened the thinking."""
+        begins = self.reply_format.thinks and self.chat_format.has_opened(prompt)
+        return replace(self.reply_format, begins_thinking=begins)
+
+    def constraint(
+        self, reply_format: ReplyFormat, start: Callable[[ConstraintSpec], GrammarConstraint]
+    ) -> TokenConstraint | None:
+        """What holds an answer, if anything does: its grammar begins after the thinking, which may
+        have a budget.
+
+        Args:
+            start: begins an answer under a grammar.
+        """
+        answer = None if self.required_grammar is None else start(self.required_grammar)
+        if not reply_format.thinks or (answer is None and self.thinking_budget is None):
+            begun = self.once_begun
+            if answer is not None or begun is None:
+                return answer
+            return self.chat_format.calls_once_begun(
+                lambda: start(begun), parallel=reply_format.parallel_calls
+            )
+        return self.chat_format.thinking_first(
+            answer, self.thinking_budget, begins_inside=reply_format.begins_thinking
+        )
+
+
+class ChatFormat:
+    """
+    Args:
+        template: source of the model's chat template; empty: it has none.
+        written: calls as that template writes them, see `template_traits.Traits.written`.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, template: str, written: tuple[str, str] = ("", "")
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._calls = CallGrammars(notation_of(*written), tokenizer)
+        self._thinks = reasoning.thinks(template)
+        self._opening = self._mark(reasoning.OPENING)
+        self._closing = self._mark(reasoning.CLOSING)
+        marks = [*map(self._mark, SHOWN), self._opening, self._closing]
+        # Control tokens are not shown, but these say what is what.
+        self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
+
+    def plan(self, request: Generate) -> ReplyPlan:
+        """
+        Raises:
+            InvalidRequest: a format leaves no room for calls, what is to be followed is no schema,
+                or the thinking's budget is no number.
+        """
+        once_begun = self._once_begun(request)
+        return ReplyPlan(
+            self,
+            self._demanded(request),
+            once_begun,
+            self._reply_form(request),
+            _thinking_budget(request),
+            self._ignored(request, holds_calls=once_begun is not None),
+        )
+
+    def _reply_form(self, request: Generate) -> ReplyFormat:
+        if not isinstance(request.input, Conversation):
+            return ReplyFormat(stops=request.stop)
+        return ReplyFormat(
+            stops=request.stop,
+            schemas=_schemas(request.input.tools),
+            parallel_calls=_parallel(request.input),
+            forced_calls=request.input.must_call,
+            thinks=self._thinks,
+        )
+
+    def _demanded(self, request: Generate) -> ConstraintSpec | None:
+        own, conversation = request.constraint, request.input
+        if not isinstance(conversation, Conversation) or not conversation.tools:
+            return own
+        if own is not None and own.kind not in ("json_object", "json_schema"):
+            raise InvalidRequest(
+                ErrorText("no_room_for_calls", kind=own.kind),
+                param=own.kind,
+                suggestions=(ErrorText("no_tool_choice"), ErrorText("use_json_schema")),
+            )
+        if conversation.must_call:
+            return self._forced(conversation)
+        if own is None:
+            return None
+        schemas, parallel = _schemas(conversation.tools), conversation.parallel_calls
+        grammar = self._calls.calls_or_answer(schemas, answer_schema(own), parallel=parallel)
+        return self._tools(grammar)
+
+    def _once_begun(self, request: Generate) -> ConstraintSpec | None:
+        conversation = request.input
+        if not isinstance(conversation, Conversation) or not conversation.tools:
+            return None
+        if conversation.must_call or request.constraint is not None or not self._calls.begins:
+            return None
+        schemas = _schemas(conversation.tools)
+        return self._tools(self._calls.begun(schemas, parallel=conversation.parallel_calls))
+
+    def calls_once_begun(
+        self, start: Callable[[], GrammarConstraint], *, parallel: bool
+    ) -> CallsOnceBegun:
+        return CallsOnceBegun(
+            self._tokenizer,
+            self._calls.begins,
+            start,
+            anywhere=self._calls.begins_anywhere,
+            parallel=parallel,
+        )
+
+    def _tools(self, grammar: str) -> ConstraintSpec:
+        return ConstraintSpec("tools", grammar, has_raw_texts=self._calls.has_raw_texts)
+
+    def _forced(self, conversation: Conversation) -> ConstraintSpec:
+        grammar = self._calls.forced(
+            _schemas(conversation.tools),
+            conversation.must_call_name,
+            parallel=_parallel(conversation),
+        )
+        return self._tools(grammar)
+
+    def thinking_first(
+        self, answer: TokenConstraint | None, budget: int | None, *, begins_inside: bool
+    ) -> TokenConstraint:
+        return ThinkingFirst(
+            opening=self._opening,
+            closing=self._closing,
+            begins_inside=begins_inside,
+            budget=budget,
+            end_tokens=self._tokenizer.end_tokens,
+            answer=answer,
+        )
+
+    def _ignored(self, request: Generate, *, holds_calls: bool) -> list[str]:
+        """What asks for something and gets nothing from this model: keywords of a schema, arguments
+        of its template, `strict` of tools where no grammar holds the calls, the format of a text
+        that never comes.
+        """
+        found = list(ignored_keywords(request.constraint)) if request.constraint else []
+        conversation = request.input
+        if not isinstance(conversation, Conversation):
+            return found
+        kwargs = conversation.template_kwargs.items()
+        found += [name for name, value in kwargs if not self._has_effect(name, value)]
+        if conversation.must_call:
+            # Nothing but calls comes, and stop strings are looked for in text only.
+            overruled = {"response_format": request.constraint, "stop": request.stop}
+            return found + [name for name, sent in overruled.items() if sent]
+        is_free = request.constraint is None and not holds_calls
+        if is_free and any(tool.strict for tool in conversation.tools):
+            found.append("strict")
+        return found
+
+    def _has_effect(self, name: str, value: str | bool | int | float) -> bool:
+        if re.search(rf"\b{name}\b", self._template):
+            return True
+        if self._thinks:
+            return name == "thinking_budget"
+        # Whoever never thinks does as one asks who wants no thinking.
+        return not value
+
+    def _mark(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, parse_control=True)
+
+    def has_opened(self, prompt: list[int]) -> bool:
+        """Whether the prompt ends within the thinking."""
+        tail = (self._tokenizer.piece(token, show_control=True) for token in prompt[-TAIL_TOKENS:])
+        return b"".join(tail).rstrip().endswith(reasoning.OPENING.encode())
+
+
+def _thinking_budget(request: Generate) -> int | None:
+    if not isinstance(request.input, Conversation):
+        return None
+    budget = request.input.template_kwargs.get("thinking_budget")
+    if isinstance(budget, bool) or not isinstance(budget, int | None) or (budget or 0) < 0:
+        raise InvalidRequest(ErrorText("thinking_budget_wrong"), param="chat_template_kwargs")
+    return budget
+
+
+def _parallel(conversation: Conversation) -> bool:
+    """A tool that is asked for by its name is called once."""
+    return conversation.parallel_calls and not conversation.must_call_name
+
+
+def _schemas(tools: list[Tool]) -> Mapping[str, dict[str, Any]]:
+    found = {}
+    for index, tool in enumerate(tools):
+        try:
+            found[tool.name] = schema_of(tool.parameters)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(
+                ErrorText("parameters_no_schema"),
+                param=f"tools[{index}].function.parameters",
+            ) from error
+    return found

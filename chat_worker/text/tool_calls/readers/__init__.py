@@ -1,1 +1,0 @@
-"""One reader for each way in which calls are written, behind one Protocol (`reader.py`)."""

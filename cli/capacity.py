@@ -1,0 +1,109 @@
+"""Which models there are, and whether each fits into the memory that is free now."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from chat_worker import discovery as chat
+from chat_worker.expansion import with_expansion_factors
+from chat_worker.load_options import ChatLoadOptions
+from chat_worker.settings import ChatSettings
+from embed_worker import discovery as embed
+from embed_worker import memory_estimate as embed_need
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import Scan
+from worker_runtime.lifecycle.calibration import FILE, Calibration
+from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
+from worker_runtime.machine import Machine
+from worker_runtime.machine.kernel_memory import FILE as KERNELS
+from worker_runtime.machine.kernel_memory import KernelMemory
+from worker_runtime.memory.budget import MemoryBudget, default_headroom_bytes
+from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.settings import RuntimeSettings
+
+Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
+
+
+@dataclass(frozen=True)
+class ModelCapacity:
+    """
+    Args:
+        need_bytes: as it is; 0: broken.
+        least_bytes: with everything given up that can be.
+        room_bytes: what it could take now; None: the system does not say.
+        reductions: what is given up to fit now.
+    """
+
+    id: str
+    capability: str
+    backend: str
+    is_default: bool
+    size_bytes: int
+    need_bytes: int
+    least_bytes: int
+    room_bytes: int | None
+    verdict: Verdict
+    reductions: list[str]
+    broken: str
+
+
+def capacities(
+    chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine
+) -> list[ModelCapacity]:
+    """Every model of the stack, as if no other was loaded."""
+    chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
+    chats, embeds = chat_load_options(chat_scan, chat_settings), embed_load_options(embed_settings)
+    return [
+        *_capacities(chat_scan(), chats, budget_of(chat_settings.policy(), machine)),
+        *_capacities(embed_scan(), embeds, budget_of(embed_settings.policy(), machine)),
+    ]
+
+
+def chat_load_options(scan: chat.ChatModelScan, settings: ChatSettings) -> LoadOptions:
+    """What the chat worker books."""
+    return _corrected(with_expansion_factors(ChatLoadOptions(scan, settings), settings), settings)
+
+
+def embed_load_options(settings: EmbedSettings) -> LoadOptions:
+    """What the embedding worker books."""
+    return _corrected(embed_need.load_options, settings)
+
+
+def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOptions:
+    kernels = KernelMemory(settings.learnt_dir / KERNELS, settings.selftest_environment)
+    return kernels.applied(Calibration(settings.learnt_dir / FILE).corrected(load_options))
+
+
+def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
+    headroom = policy.min_remain_bytes
+    if headroom is None:
+        headroom = default_headroom_bytes(machine.memory_bytes or 0)
+    return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
+
+
+def _capacities(
+    scan: Scan, load_options: LoadOptions, budget: MemoryBudget
+) -> Iterator[ModelCapacity]:
+    for entry in scan.entries:
+        alternatives = () if entry.broken else load_options(entry)
+        taken = next((option for option in alternatives if budget.fits(option.need.total)), None)
+        needs = [option.need.total for option in alternatives] or [0]
+        yield ModelCapacity(
+            id=entry.id,
+            capability=entry.capability,
+            backend=entry.backend,
+            is_default=entry.id == scan.default_id,
+            size_bytes=entry.size_bytes,
+            need_bytes=needs[0],
+            least_bytes=min(needs),
+            room_bytes=budget.free_bytes(),
+            verdict="broken" if entry.broken else _verdict(taken),
+            reductions=list(taken.reductions) if taken else [],
+            broken=entry.broken,
+        )
+
+
+def _verdict(taken: LoadOption | None) -> Verdict:
+    if taken is None:
+        return "does not fit"
+    return "fits reduced" if taken.reductions else "fits"

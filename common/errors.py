@@ -1,0 +1,146 @@
+"""The one tree of errors that a request can meet, from engine process to HTTP body.
+
+    ServingError
+    ├── InvalidRequest              INVALID_ARGUMENT     the request can never work as sent
+    │   ├── ContextLengthExceeded   INVALID_ARGUMENT     too many tokens for the model
+    │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
+    │   └── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
+    ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
+    ├── PermissionDenied            PERMISSION_DENIED    not from there
+    ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
+    ├── ModelNotFound               NOT_FOUND            no such model
+    ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
+    ├── BackendLoadFailed           FAILED_PRECONDITION  the model could not be loaded
+    ├── NotReady                    UNAVAILABLE          starting, draining, or no worker
+    ├── WorkerLost                  UNAVAILABLE          the process died while it answered
+    ├── DeadlineExceeded            DEADLINE_EXCEEDED    a time limit passed
+    ├── Cancelled                   CANCELLED            the client left
+    └── BackendFailure              INTERNAL             the backend broke; its text is not shown
+
+What an error says is a message of the catalogue (`common/error_texts/`) with named fields. It is
+raised where it is known, crosses the pipe as `PipeError` and gRPC as `google.rpc.Status`
+(`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`), in the client's language.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class ServingError(Exception):
+    """A failure with a way forward.
+
+    Args:
+        message: a `ErrorText` of the catalogue, which can be said in other languages; a plain `str`
+            is somebody else's words. Never holds prompts, keys or native error text.
+        param: the request field at fault, as the client spelled it ("messages[0].role").
+        retry_after_s: when the same request may work; None if time does not help.
+        suggestions: what the user can do, most promising first; as `message`, or a plain name.
+        metadata: extra facts for the reply, such as {"needed_bytes": "…"}; short strings.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    grpc_status: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        suggestions: tuple[str, ...] = (),
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.suggestions = suggestions
+        self.metadata = metadata or {}
+
+
+class InvalidRequest(ServingError):
+    code = "invalid_request"
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class RequestTooLarge(InvalidRequest):
+    code = "request_too_large"
+
+
+class AuthenticationFailed(ServingError):
+    code = "invalid_api_key"
+    grpc_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(ServingError):
+    code = "permission_denied"
+    grpc_status = "PERMISSION_DENIED"
+
+
+class RateLimited(ServingError):
+    code = "rate_limit_exceeded"
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class ModelNotFound(ServingError):
+    code = "model_not_found"
+    grpc_status = "NOT_FOUND"
+
+
+class Overloaded(ServingError):
+    code = "overloaded"
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class BackendLoadFailed(ServingError):
+    """The model could not be loaded; `metadata["backend"]` names the backend."""
+
+    code = "BACKEND_LOAD_FAILED"
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class NotReady(ServingError):
+    code = "not_ready"
+    grpc_status = "UNAVAILABLE"
+
+
+class WorkerLost(ServingError):
+    code = "worker_lost"
+    grpc_status = "UNAVAILABLE"
+
+
+class DeadlineExceeded(ServingError):
+    code = "timeout"
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(ServingError):
+    code = "cancelled"
+    grpc_status = "CANCELLED"
+
+
+class BackendFailure(ServingError):
+    code = "backend_failure"
+    grpc_status = "INTERNAL"
+
+
+def error_types() -> Iterator[type[ServingError]]:
+    """Every concrete error below `ServingError`, parents first."""
+    pending = list(ServingError.__subclasses__())
+    while pending:
+        error_type = pending.pop(0)
+        yield error_type
+        pending.extend(error_type.__subclasses__())
+
+
+def error_type(code: str) -> type[ServingError]:
+    """The class that carries `code`; `BackendFailure` for a code nobody here knows."""
+    return next((t for t in error_types() if t.code == code), BackendFailure)

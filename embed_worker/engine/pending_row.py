@@ -1,0 +1,31 @@
+"""One distinct text that waits for, or has, its turn in the model."""
+
+import enum
+
+from embed_worker.engine.cache import Key
+from embed_worker.engine.call import EncodeCall, Row
+
+
+class RowState(enum.Enum):
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    # Finished, failed, or nobody wants it any more.
+    GONE = enum.auto()
+
+
+class PendingRow:
+    """A row that is computed once for all the places that want its vector."""
+
+    __slots__ = ("is_interactive", "key", "places", "row", "state")
+
+    def __init__(self, row: Row, key: Key, *, is_interactive: bool) -> None:
+        self.row = row
+        self.key = key
+        self.is_interactive = is_interactive
+        self.state = RowState.WAITING
+        # Which calls want the vector, and as which of their rows.
+        self.places: list[tuple[EncodeCall, int]] = []
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.row.ids)

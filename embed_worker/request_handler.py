@@ -1,0 +1,215 @@
+"""Turns requests from the pipe into calls of the engine, and finished calls into events.
+
+Runs on the front thread, which tokenizes on arrival; the model thread sees token ids only.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+from msgspec import Raw
+
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest, ServingError, UnsupportedParameter
+from embed_worker.encoders.loaded import LoadedEncoder
+from embed_worker.encoders.tokens import Tokenized
+from embed_worker.engine.cache import Cache
+from embed_worker.engine.call import EncodeCall, Row
+from embed_worker.engine.queue import Queue
+from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
+from embed_worker.pipe_messages import (
+    Embed,
+    EncoderEvent,
+    LoadSpec,
+    Score,
+    Scores,
+    Tokenize,
+    TokenLists,
+    Truncate,
+    Vectors,
+    request_decoder,
+)
+from worker_runtime.engine_process.host import Outbox
+
+
+class RequestHandler:
+    def __init__(
+        self, model: LoadedEncoder, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
+    ) -> None:
+        self._model = model
+        self._spec = spec
+        self._queue = queue
+        self._cache = cache
+        self._outbox = outbox
+
+    def submit(self, call_id: int, body: Raw) -> None:
+        """Begin a call; whatever happens to it, its outcome goes to the outbox."""
+        try:
+            match request_decoder.decode(body):
+                case Embed() as request:
+                    self._embed(call_id, request)
+                case Score() as request if self._model.pairs is None:
+                    self._compare(call_id, request)
+                case Score() as request:
+                    self._score(call_id, request)
+                case Tokenize() as request:
+                    self._tokenize(call_id, request)
+        except ServingError as error:
+            self._outbox.ended(call_id, error)
+
+    def _embed(self, call_id: int, request: Embed) -> None:
+        keep = self._dimensions(request.dimensions)
+        if not request.inputs:
+            raise InvalidRequest(ErrorText("no_input"), param="input")
+        self._queue.check_room(len(request.inputs))
+        prompt, ignored = self._prompt(request)
+        found = self._model.tokens.rows(
+            request.inputs,
+            prompt=prompt,
+            truncate=request.truncate,
+            max_tokens=request.max_tokens,
+        )
+
+        def vectors(call: EncodeCall) -> Vectors:
+            whole = keep == call.dimension
+            return Vectors(
+                # Written from where it lies: msgspec takes any buffer.
+                vectors=cast(bytes, call.vectors)
+                if whole
+                else shorten(call.vectors, call.dimension, keep),
+                dimension=keep,
+                token_counts=[len(row.ids) for row in call.rows],
+                truncated=found.truncated,
+                n_cached_tokens=call.n_cached_tokens,
+                ignored=ignored,
+                caches=dict(self._cache.take_counts()),
+            )
+
+        self._begin(call_id, found.rows, vectors)
+
+    def _score(self, call_id: int, request: Score) -> None:
+        """By a cross-encoder, which sees both texts at once."""
+        assert self._model.pairs is not None
+        self._check_pairs(request, n_rows=len(request.documents))
+        found = self._model.pairs.rows(
+            request.queries,
+            request.documents,
+            truncate=request.truncate,
+            max_document_tokens=request.max_document_tokens,
+        )
+        is_raw = request.raw_scores or self._model.activation == "identity"
+
+        def scores(call: EncodeCall) -> Scores:
+            values = numbers(call.vectors) if is_raw else sigmoids(call.vectors)
+            return Scores(
+                scores=values,
+                method="cross-encoder",
+                n_tokens=call.n_tokens,
+                truncated=found.truncated,
+                n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
+            )
+
+        self._begin(call_id, found.rows, scores)
+
+    def _compare(self, call_id: int, request: Score) -> None:
+        """By the vectors of both texts, with the prompts that the model has for search."""
+        n_queries = len(request.queries)
+        self._check_pairs(request, n_rows=n_queries + len(request.documents))
+        prompts = self._model.prompts
+        queries = self._side("queries", request.queries, prompts.query(), "none")
+        documents = self._side(
+            "documents",
+            request.documents,
+            prompts.document(),
+            request.truncate,
+            request.max_document_tokens,
+        )
+
+        def scores(call: EncodeCall) -> Scores:
+            return Scores(
+                scores=cosines(call.vectors, call.dimension, n_queries),
+                method="cosine",
+                n_tokens=call.n_tokens,
+                truncated=documents.truncated,
+                n_cached_tokens=call.n_cached_tokens,
+                caches=dict(self._cache.take_counts()),
+            )
+
+        self._begin(call_id, [*queries.rows, *documents.rows], scores)
+
+    def _tokenize(self, call_id: int, request: Tokenize) -> None:
+        tokens = self._model.tokens
+        ids = tokens.ids(request.texts, add_special=request.add_special)
+        pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
+        self._outbox.answer(call_id, TokenLists(ids, pieces))
+
+    def _begin(
+        self, call_id: int, rows: list[Row], event: Callable[[EncodeCall], EncoderEvent]
+    ) -> None:
+        call = EncodeCall(
+            call_id,
+            rows,
+            self._model.runner.dimension,
+            on_done=lambda done: self._outbox.answer(done.id, event(done)),
+            on_failed=lambda error: self._outbox.ended(call_id, error),
+        )
+        self._queue.check_room(len(rows), call.n_tokens)
+        self._queue.add(call)
+
+    def _prompt(self, request: Embed) -> tuple[str, list[str]]:
+        """The prompt, and the request's fields that have no say in it."""
+        prompts = self._model.prompts
+        if request.input_type and not request.prompt_name:
+            made = prompts.made_for(request.input_type)
+            return (prompts.text(""), ["input_type"]) if made is None else (made, [])
+        return prompts.text(request.prompt_name), ["input_type"] if request.input_type else []
+
+    def _dimensions(self, wanted: int | None) -> int:
+        """How many leading numbers of each vector are wanted.
+
+        Raises:
+            InvalidRequest: the vectors have fewer.
+            UnsupportedParameter: this model's vectors mean nothing when they are cut.
+        """
+        most = self._model.runner.dimension
+        if wanted is None:
+            return min(self._spec.default_dimensions or most, most)
+        if not 1 <= wanted <= most:
+            raise InvalidRequest(
+                ErrorText("dimensions_too_many", wanted=wanted, most=most), param="dimensions"
+            )
+        if wanted < most and not self._spec.may_shorten:
+            raise UnsupportedParameter(
+                ErrorText("dimensions_fixed"),
+                param="dimensions",
+                suggestions=(ErrorText("leave_dimensions_out"), ErrorText("use_truncatable_model")),
+            )
+        return wanted
+
+    def _check_pairs(self, request: Score, *, n_rows: int) -> None:
+        n_queries, n_documents = len(request.queries), len(request.documents)
+        if not n_documents:
+            raise InvalidRequest(ErrorText("no_documents"), param="documents")
+        if n_queries not in (1, n_documents):
+            raise InvalidRequest(
+                ErrorText("queries_unpaired", n_queries=n_queries, n_documents=n_documents),
+                param="queries",
+            )
+        self._queue.check_room(n_rows)
+
+    def _side(
+        self,
+        field: str,
+        texts: list[str],
+        prompt: str,
+        truncate: Truncate,
+        max_text_tokens: int | None = None,
+    ) -> Tokenized:
+        """Rows of one side of the pairs, errors naming that side."""
+        try:
+            return self._model.tokens.rows(
+                texts, prompt=prompt, truncate=truncate, max_text_tokens=max_text_tokens
+            )
+        except InvalidRequest as error:
+            error.param = (error.param or "").replace("input", field, 1)
+            raise

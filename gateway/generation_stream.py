@@ -1,0 +1,94 @@
+"""One generation as a stream of JSON events, with a watch on the worker's silence."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+
+from gateway.pool.calls import GenerationCall, TimeLimits, started
+from gateway.pool.workers import Workers
+from gateway.translate.progress import SILENCE, progress_text
+from protos.y26hkx.v1 import chat_pb2
+
+Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
+OnEvent = Callable[[chat_pb2.GenerateEvent], None]
+
+
+class GenerationStream:
+    """Relays the calls of one request, one after the other.
+
+    Args:
+        on_event: sees every event, for counting.
+    """
+
+    def __init__(
+        self, workers: Workers, request_id: str, limits: TimeLimits, on_event: OnEvent
+    ) -> None:
+        self._workers = workers
+        self._request_id = request_id
+        self._limits = limits
+        self._on_event = on_event
+        self._current: GenerationCall | None = None
+        # The id of the model that is asked for.
+        self._model = ""
+        self.started = chat_pb2.Started()
+
+    async def events(
+        self, request: chat_pb2.GenerateRequest, translate: Translate
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._all(request)) as events:
+            async for event in events:
+                for piece in translate(event):
+                    yield piece
+
+    async def collect(self, request: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
+        async with aclosing(self._all(request)) as events:
+            return [event async for event in events]
+
+    def waiting(self) -> str:
+        """What a waiting client is told."""
+        generation = self._current
+        if generation is None or generation.started is not None:
+            return SILENCE
+        return progress_text(generation.queued, self._model)
+
+    async def _all(
+        self, request: chat_pb2.GenerateRequest
+    ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
+        self._model = self._workers.known_id(request.model)
+        async with started(
+            self._workers, request, self._request_id, self._limits, self._watch
+        ) as generation:
+            assert generation.started is not None
+            self.started = generation.started.started
+            silence = _Silence(generation, self._limits.next_s)
+            try:
+                self._on_event(generation.started)
+                yield generation.started
+                async for event in generation.rest():
+                    self._on_event(event)
+                    yield event
+            finally:
+                silence.end()
+
+    def _watch(self, generation: GenerationCall) -> None:
+        self._current = generation
+
+
+class _Silence:
+    """Gives a generation up when it says nothing for too long; costs nothing per event."""
+
+    def __init__(self, generation: GenerationCall, interval_s: float) -> None:
+        self._generation = generation
+        self._interval_s = interval_s
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(interval_s, self._look)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._generation.patience_s
+        if left_s > 0:
+            self._timer = self._loop.call_later(min(left_s, self._interval_s), self._look)
+        else:
+            self._generation.give_up()

@@ -1,0 +1,87 @@
+"""One line per request: who, which route, what became of it and how long it took.
+
+Never a prompt, a key, or a path as it was sent. Looks at health and metrics are told at DEBUG.
+"""
+
+import logging
+import time
+from collections.abc import Collection
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common.errors import ServingError
+from gateway.middleware.request_context import context_of
+
+# What nginx writes for a client that left before it was answered.
+CLIENT_LEFT = 499
+BAD_REQUEST = 400
+LOOKS = ("/health", "/metrics")
+
+log = logging.getLogger(__name__)
+
+
+class AccessLogMiddleware:
+    """
+    Args:
+        paths: the app's own, which may be written as they are.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+        self._app = app
+        self._paths = frozenset(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s = time.monotonic()
+        status, whole = CLIENT_LEFT, False
+
+        async def watched(message: Message) -> None:
+            nonlocal status, whole
+            await send(message)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                whole = not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self._write(scope, status, whole, time.monotonic() - began_s)
+
+    def _write(self, scope: Scope, status: int, whole: bool, took_s: float) -> None:
+        context = context_of(scope)
+        route = self._route(scope)
+        log.log(
+            logging.DEBUG if route.startswith(LOOKS) else logging.INFO,
+            "id=%s client=%s method=%s route=%s status=%d ms=%.1f%s%s",
+            context.request_id,
+            context.client or "-",
+            scope["method"][:16],
+            route,
+            status,
+            took_s * 1000,
+            f" error={context.error_code}" if context.error_code else "",
+            "" if whole else " cut",
+        )
+
+    def _route(self, scope: Scope) -> str:
+        """The route's template; "-" for a path that is none of ours."""
+        for matched in ("endpoint", "route"):
+            if path := getattr(scope.get(matched), "path", None):
+                return str(path)
+        return scope["path"] if scope["path"] in self._paths else "-"
+
+
+def note_refusal(request_id: str, address: str, status: int, error: ServingError) -> None:
+    """A connection that is closed before anything on it was a request."""
+    log.log(
+        # A flood of idle connections must not become one of lines.
+        logging.INFO if status == BAD_REQUEST else logging.DEBUG,
+        "id=%s client=address:%s method=- route=- status=%d error=%s",
+        request_id,
+        address or "unknown",
+        status,
+        error.code,
+    )

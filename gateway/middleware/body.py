@@ -1,0 +1,120 @@
+"""A request's body: JSON as the API means it, then one of the schemas, or a 400 that says where."""
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from starlette.requests import Request
+
+from common.error_texts import ErrorText, known_text
+from common.errors import InvalidRequest, UnsupportedParameter
+from gateway.errors import shorten
+
+T = TypeVar("T", bound=BaseModel)
+Path = tuple[int | str, ...]
+
+MAX_FAULT = 200
+
+
+async def parse(request: Request, schema: type[T]) -> T:
+    """The body as `schema`.
+
+    Raises:
+        InvalidRequest: no JSON object (NaN, lone surrogates and endless nesting are no JSON), or
+            a field is wrong; `param` names it.
+        UnsupportedParameter: a field that nobody here knows.
+    """
+    raw = await request.body()
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(ErrorText("body_not_json", detail=shorten(error.msg))) from None
+    if not isinstance(document, dict):
+        raise InvalidRequest(ErrorText("body_not_object"))
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        raise _first(found, document, schema) from None
+
+
+def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) -> InvalidRequest:
+    """The mistake the client most likely made.
+
+    Of a union every member complains. The one that was meant complains of something else than the
+    type (a length, a bound), has the fewest complaints, or got furthest.
+    """
+    members: dict[tuple[int | str, ...], list[tuple[Path, ErrorDetails]]] = {}
+    for error in found:
+        path, member = _locate(error, document)
+        members.setdefault((*path[:1], *member), []).append((path, error))
+    complaints = min(members.values(), key=_likelihood)
+    path, error = complaints[0]
+    param = spell(path)
+    if error["type"] == "extra_forbidden":
+        known = ", ".join(sorted(schema.model_fields)) if len(path) == 1 else ""
+        return UnsupportedParameter(
+            ErrorText("unknown_parameter", name=param),
+            param=param,
+            suggestions=(ErrorText("known_parameters", names=known),) if known else (),
+        )
+    said = ErrorText("field_wrong", field=param or "body", fault=_fault(error))
+    return InvalidRequest(said, param=param or None)
+
+
+def _fault(error: ErrorDetails) -> str:
+    """What is wrong: as one of our validators says it, or pydantic, whose usual complaints are in
+    the catalogue by their kind and context."""
+    context = error.get("ctx", {})
+    if isinstance(raised := context.get("error"), ValueError):
+        said = next(iter(raised.args), "")
+        return said if isinstance(said, ErrorText) else shorten(str(said), MAX_FAULT)
+    is_singular = 1 in (context.get("min_length"), context.get("max_length"))
+    kind = f"pydantic_{error['type']}" + ("_one" if is_singular else "")
+    ours, theirs = known_text(kind, context), error["msg"]
+    return ours if ours == theirs and len(theirs) <= MAX_FAULT else shorten(theirs, MAX_FAULT)
+
+
+def _likelihood(complaints: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:
+    """Smaller is likelier."""
+    path, error = complaints[0]
+    place = next((step for step in reversed(path) if isinstance(step, int)), 0)
+    return error["type"].endswith("_type"), len(complaints), -len(path), -place
+
+
+def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:
+    """Where in `document` it is, and pydantic's names of the union members on the way there."""
+    path: list[int | str] = []
+    member: list[int | str] = []
+    here = document
+    for step in error["loc"]:
+        inside = (isinstance(here, dict) and step in here) or (
+            isinstance(here, list) and isinstance(step, int) and step < len(here)
+        )
+        if inside:
+            here = here[step]
+            path.append(step)
+        elif error["type"] == "missing" and step == error["loc"][-1]:
+            path.append(step)
+        else:
+            member.append(step)
+    return tuple(path), tuple(member)
+
+
+def spell(path: Path) -> str:
+    """`("messages", 0, "role")` as `messages[0].role`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{shorten(part)}" if text else part
+    return shorten(text)
+
+
+def depth_of(value: Any, limit: int) -> int:
+    """Nesting of a decoded JSON value, counted no further than `limit` + 1."""
+    level, depth = [value], 0
+    while level and depth <= limit:
+        inner = [v for v in level if isinstance(v, dict | list)]
+        level = [child for v in inner for child in (v.values() if isinstance(v, dict) else v)]
+        depth += bool(inner)
+    return depth

@@ -1,0 +1,58 @@
+"""Which web pages may call this server.
+
+A browser sends any page's POST to any address, this machine's included, and only keeps the answer
+from the page. Where no key is asked for, that alone would let any site load models and compute
+here, so pages that may not call are refused instead of answered unheard.
+"""
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.error_texts import ErrorText
+from common.errors import PermissionDenied
+from gateway.errors import error_response
+from gateway.middleware.request_context import context_of, header
+from gateway.settings import GatewaySettings, split_list
+
+# Pages of this machine, and of installed programs (app://, tauri://, chrome-extension://); not
+# "null", which any page can make itself.
+LOCAL = (
+    r"https?://(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?|(?!https?:)[\w.+-]+://.*"
+)
+READ_ONLY = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class CorsPolicyMiddleware(CORSMiddleware):
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        super().__init__(
+            app,
+            allow_origins=split_list(settings.cors_origins),
+            # Without keys any program of this machine may ask, so its pages may too.
+            allow_origin_regex=None if settings.has_keys else LOCAL,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["*"],
+        )
+        self._has_keys = settings.has_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._refuses(scope):
+            error = PermissionDenied(
+                ErrorText("origin_refused"),
+                suggestions=(ErrorText("list_origin"),),
+            )
+            context_of(scope).note_error(error)
+            await error_response(error, scope)(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)
+
+    def _refuses(self, scope: Scope) -> bool:
+        origin = header(scope, b"origin")
+        if origin is None or self.is_allowed_origin(origin):
+            return False
+        # A browser asks first, without the key, whether a page may call.
+        asks = header(scope, b"access-control-request-method") is not None
+        if asks and scope["method"] == "OPTIONS":
+            return True
+        return not self._has_keys and scope["method"] not in READ_ONLY

@@ -1,0 +1,81 @@
+"""The gateway's server: runs the app, and owns the signals: the first drains, the second ends."""
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+import uvicorn
+
+from gateway.middleware.edges import MAX_HEAD_BYTES
+from gateway.settings import GatewaySettings
+from gateway.transport.connection import bounded_by
+from gateway.transport.drain import Drain
+from gateway.transport.fd_limit import fit_connections
+from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
+
+IDLE_TIMEOUT_S = 75
+BACKLOG = 1024
+# SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+]
+
+log = logging.getLogger(__name__)
+
+
+class GatewayServer(QuietServer):
+    """uvicorn's handlers would cut streams and skip the lifespan on a second signal."""
+
+    def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
+        most, backlog = fit_connections(settings.max_connections, BACKLOG)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=bounded_by(settings, most),
+            ws="none",
+            loop="asyncio",
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            timeout_keep_alive=IDLE_TIMEOUT_S,
+            timeout_graceful_shutdown=5,
+            access_log=False,
+            server_header=False,
+            # Or any local client could claim another address by X-Forwarded-For.
+            proxy_headers=False,
+            log_config=None,
+            backlog=backlog,
+        )
+        super().__init__(config, may_end=drain.expired)
+        self._settings = settings
+        self._drain = drain
+        self._draining: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: Any = None) -> None:
+        loop = asyncio.get_running_loop()
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
+        await super().serve(sockets)
+
+    def _on_signal(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.ensure_future(self._go_away())
+        else:
+            self._drain.expire()
+            self.should_exit = True
+
+    async def _go_away(self) -> None:
+        drain, settings = self._drain, self._settings
+        log.info("draining")
+        drain.begun = True
+        # Load balancers notice late: requests are accepted a while longer. Below a supervisor
+        # there is none, and an idle gateway need not wait.
+        alone = settings.exit_with_parent and not self.requests
+        await sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
+        # Listening goes on: new work is told to come back, not met by a closed port.
+        drain.refusing = True
+        deadline = asyncio.get_running_loop().time() + settings.drain_s
+        while self.requests and asyncio.get_running_loop().time() < deadline:
+            await asyncio.wait(set(self.requests), timeout=0.5)
+        drain.expire()
+        self.should_exit = True

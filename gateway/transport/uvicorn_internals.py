@@ -1,0 +1,104 @@
+"""What the gateway changes inside uvicorn; nothing else here touches its insides or h11's.
+
+uvicorn takes another class for connections (`Config(http=...)`), but has no bounds for them: no
+time for a head, no number per address, no error of ours for what is no HTTP. It also takes signals
+for itself and wakes up ten times a second. So this leans on:
+
+- `H11Protocol`: asyncio's callbacks, and beside them `on_response_complete`, `send_400_response`,
+  `cycle.response_complete`, `connections`, `conn` (h11's `Connection`), `loop` and `transport`;
+- a reply's head and its body being written apart, the first beginning with `HTTP/1.1 `
+  (`write_coalescing.py`);
+- `Server`: `capture_signals`, `main_loop`, `on_tick` and `server_state.tasks`.
+
+Tried with uvicorn 0.54.0 and h11 0.16.0; `tests/contract/test_uvicorn_internals.py` guards it.
+"""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.transport.write_coalescing import WriteCoalescing
+
+TICK_S = 1  # how old the `date` header may be
+
+
+class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not typed for us
+    """One connection, with what a subclass needs to bound it."""
+
+    address = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(WriteCoalescing(transport))
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.on_answered()
+
+    def send_400_response(self, msg: str) -> None:
+        self.on_invalid()
+
+    def on_answered(self) -> None:
+        """A reply is complete; a request that was sent behind it may be in progress already."""
+
+    def on_invalid(self) -> None:
+        """What came is no HTTP: `reply_and_close` ought to follow."""
+        raise NotImplementedError
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is in progress."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_sent_a_body(self) -> bool:
+        """Whether more of a request's body is to come, even if its reply is complete."""
+        return self.conn.their_state is h11.SEND_BODY
+
+    @property
+    def n_open(self) -> int:
+        """Connections of the server, this one included."""
+        return len(self.connections)
+
+    def reply_and_close(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Answer outside of any request; nothing is sent where a reply has begun."""
+        with contextlib.suppress(h11.LocalProtocolError):
+            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)))
+            self.transport.write(self.conn.send(h11.Data(data=body)))
+            self.transport.write(self.conn.send(h11.EndOfMessage()))
+        self.transport.close()
+
+
+class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed for us
+    """A server that leaves signals alone, and sleeps until it is to end.
+
+    Args:
+        may_end: set when `should_exit` may be.
+    """
+
+    def __init__(self, config: uvicorn.Config, may_end: asyncio.Event) -> None:
+        super().__init__(config)
+        self._may_end = may_end
+
+    @property
+    def requests(self) -> set[asyncio.Task[None]]:
+        """Those in progress."""
+        return self.server_state.tasks  # type: ignore[no-any-return]
+
+    def capture_signals(self) -> Any:
+        return contextlib.nullcontext()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await sleep_unless(self._may_end, TICK_S)
+
+
+async def sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

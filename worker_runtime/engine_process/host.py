@@ -1,0 +1,263 @@
+"""The engine process's side of the pipe: reads commands, hands them to one engine, writes reports.
+
+    def main() -> None:
+        host_engine(lambda outbox: ChatEngine(outbox))
+
+The first thing an engine process does is to move its stdout to a private descriptor, so that a
+library's print cannot break the wire; stdout then goes to stderr. It exits when its stdin closes,
+so a dead worker leaves no orphan. Two threads: a reader takes commands off the pipe, so that a
+stop or the end of the pipe is noticed also during a load; the main thread calls the engine. The
+reader answers pings too, and says whether the main thread or one of the engine's is stuck.
+"""
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from msgspec import Raw
+
+from common.errors import ServingError
+from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.load_errors import raised_while_loading
+from worker_runtime.engine_process.watchdog import Watchdog
+
+HEAD_BYTES = 4
+# What a pipe holds on Linux: more is passed on in pieces however it is written.
+PIPE_BYTES = 1 << 16
+# How long an engine may take to close before the process exits without it.
+CLOSE_S = 5.0
+# How long an engine may take over one command, a load excepted: it only begins what it is told.
+FRONT_LIMIT_S = 60.0
+
+
+class Outbox:
+    """Writes reports to the worker; may be called from any thread.
+
+    A report blocks while the worker does not read: that is the back-pressure.
+
+    Args:
+        watchdog: knows what the process's threads are at; each answer to a ping says it.
+    """
+
+    def __init__(self, stream: BinaryIO, watchdog: Watchdog | None = None) -> None:
+        self.watchdog = watchdog or Watchdog()
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._n_holding = 0
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is sent meanwhile goes out in one write: the worker wakes up once for all."""
+        with self._lock:
+            self._n_holding += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_holding -= 1
+                self._stream.flush()
+
+    def event(self, call_id: int, body: Any) -> None:
+        """Send one piece of a call's answer; `body` is the engine's own struct."""
+        self._send(protocol.Event(call_id, protocol.raw(body)))
+
+    def events(self, bodies: Iterable[tuple[int, Any]]) -> None:
+        """Send pieces of several calls' answers in one write."""
+        self._send(*(protocol.Event(call_id, protocol.raw(body)) for call_id, body in bodies))
+
+    def answer(self, call_id: int, *bodies: Any) -> None:
+        """Send the last pieces of a call's answer and its end, in one write."""
+        events = (protocol.Event(call_id, protocol.raw(body)) for body in bodies)
+        self._send(*events, protocol.Ended(call_id))
+
+    def ended(self, call_id: int, error: ServingError | None = None) -> None:
+        """Send a call's last message."""
+        self._send(protocol.Ended(call_id, protocol.PipeError.of(error) if error else None))
+
+    def progress(self, fraction: float, stage: str = "") -> None:
+        self._send(protocol.Progress(fraction, stage))
+
+    def loaded(self, facts: Any) -> None:
+        self._send(protocol.Loaded(protocol.raw(facts)))
+
+    def load_failed(self, error: ServingError) -> None:
+        self._send(protocol.LoadFailed(protocol.PipeError.of(error)))
+
+    def pong(self) -> None:
+        self._send(protocol.Pong(self.watchdog.overdue()))
+
+    def _send(self, *reports: protocol.Report) -> None:
+        frames = [protocol.frame(report) for report in reports]
+        with self._lock:
+            for frame in frames:
+                self._stream.write(frame)
+            if not self._n_holding:
+                self._stream.flush()
+
+
+class Engine(Protocol):
+    """What an engine process runs. All methods are called on the process's main thread.
+
+    Threads of its own say to the outbox's watchdog what they begin and how long it may take.
+    """
+
+    def load(self, spec: Raw) -> Any:
+        """Load the model, reporting progress; return its facts as a struct.
+
+        Raises:
+            ServingError: the load failed; the process reports it and exits.
+            Exception: the same, reported as `BackendLoadFailed` without its text.
+        """
+
+    def submit(self, call_id: int, body: Raw) -> None:
+        """Begin a call and return at once; its outcome goes to the outbox, an error too."""
+
+    def cancel(self, call_id: int) -> None:
+        """Stop a call within one step; unknown ids are ignored."""
+
+    def shed(self) -> None:
+        """Give back the memory of what is kept of past work; no call is open."""
+
+    def close(self) -> None:
+        """Release what the operating system would not release by itself."""
+
+
+def host_engine(build: Callable[[Outbox], Engine]) -> None:
+    """Run one engine until the worker says stop or the pipe closes. Never returns normally."""
+    commands, reports = _claim_stdio()
+    _volunteer_for_oom_kill()
+    code = 1
+    try:
+        outbox = Outbox(reports)
+        _run(build, outbox, _Inbox(commands, outbox.pong))
+        code = 0
+    except BrokenPipeError:
+        # The worker is gone: nobody is left to be told.
+        pass
+    except Exception:  # noqa: BLE001 - the process's outermost loop: the worker sees the exit code
+        traceback.print_exc()
+    finally:
+        # Native libraries' threads and destructors must not keep a dead model in memory.
+        _exit(code)
+
+
+def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> None:
+    engine = build(outbox)
+    is_going_on = True
+    while is_going_on:
+        command = inbox.get()
+        if isinstance(command, protocol.Load):
+            is_going_on = _load(engine, outbox, command.spec, inbox.loaded)
+        else:
+            with outbox.watchdog.step("front", FRONT_LIMIT_S):
+                is_going_on = _obey(engine, command)
+    engine.close()
+
+
+def _obey(engine: Engine, command: protocol.Command) -> bool:
+    """False: stop."""
+    match command:
+        case protocol.Submit(id=call_id, body=body):
+            engine.submit(call_id, body)
+        case protocol.Cancel(id=call_id):
+            engine.cancel(call_id)
+        case protocol.Shed():
+            engine.shed()
+        case protocol.Stop():
+            return False
+    return True
+
+
+def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) -> bool:
+    try:
+        facts = engine.load(spec)
+    except ServingError as error:
+        outbox.load_failed(error)
+    except Exception as error:  # noqa: BLE001 - any failure of native code must reach the worker
+        traceback.print_exc()
+        outbox.load_failed(raised_while_loading("", error))
+    else:
+        # Before the worker knows: its next command may be a stop.
+        loaded.set()
+        outbox.loaded(facts)
+        return True
+    return False
+
+
+class _Inbox:
+    """Commands for the main thread, read off the pipe by a thread of their own.
+
+    Args:
+        pong: answers the worker that asks whether this process runs.
+    """
+
+    def __init__(self, commands: BinaryIO, pong: Callable[[], None]) -> None:
+        self.loaded = threading.Event()
+        self._commands = commands
+        self._pong = pong
+        self._queue: queue.SimpleQueue[protocol.Command] = queue.SimpleQueue()
+        threading.Thread(target=self._read_all, name="pipe reader", daemon=True).start()
+
+    def get(self) -> protocol.Command:
+        return self._queue.get()
+
+    def _read_all(self) -> None:
+        try:
+            while (command := _read(self._commands)) is not None:
+                if isinstance(command, protocol.Ping):
+                    self._pong()
+                    continue
+                self._queue.put(command)
+                if isinstance(command, protocol.Stop):
+                    break
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: no commands, no process
+            traceback.print_exc()
+            _exit(1)
+        # Nothing can interrupt a load but the end of the process; it holds nothing yet.
+        if self.loaded.is_set():
+            self._queue.put(protocol.Stop())
+            threading.Event().wait(CLOSE_S)
+        _exit(0)
+
+
+def _exit(code: int) -> None:
+    # Not sys.exit: it would wait for threads and run destructors of a half-dead library.
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _claim_stdio() -> tuple[BinaryIO, BinaryIO]:
+    commands = os.fdopen(os.dup(0), "rb")
+    reports = os.fdopen(os.dup(1), "wb", buffering=PIPE_BYTES)
+    os.dup2(2, 1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.setmode(commands.fileno(), os.O_BINARY)
+        msvcrt.setmode(reports.fileno(), os.O_BINARY)
+    return commands, reports
+
+
+def _volunteer_for_oom_kill() -> None:
+    """Let the kernel take the engine, which comes back, before the worker or the user's desktop."""
+    score = Path("/proc/self/oom_score_adj")
+    # Absent outside Linux, read-only in some sandboxes: then the kernel decides by size alone.
+    with contextlib.suppress(OSError):
+        score.write_text("800")
+
+
+def _read(commands: BinaryIO) -> protocol.Command | None:
+    head = commands.read(HEAD_BYTES)
+    if len(head) < HEAD_BYTES:
+        return None
+    payload = commands.read(protocol.frame_length(head))
+    return protocol.command_decoder.decode(payload)

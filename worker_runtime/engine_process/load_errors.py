@@ -1,0 +1,131 @@
+"""Tells why a load failed, and what the user can do about it.
+
+Native libraries say "out of memory" only in their texts, each in its own words; `oom_signs.py`
+reads those. The texts themselves go to the log, never to a client.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, ServingError
+from worker_runtime.engine_process.interface import ExitReport
+from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text, mib
+from worker_runtime.memory.oom_signs import SHORTAGES, Shortage, shortage_in_text, shortage_of
+from worker_runtime.model_files.foreign_files import reason_of
+
+_LACKS = {
+    "memory": ErrorText("lack_memory"),
+    "page_file": ErrorText("lack_memory"),
+    "gpu_memory": ErrorText("lack_gpu_memory"),
+    "killed": ErrorText("killed_for_memory"),
+}
+_LESS_BY_BACKEND = {
+    "llama.cpp": (ErrorText("use_smaller_gguf"), ErrorText("lower_input")),
+    "transformers": (
+        ErrorText("use_llama_q4"),
+        ErrorText("load_in_4bit"),
+        ErrorText("compile_off"),
+        ErrorText("lower_input"),
+    ),
+}
+
+
+def out_of_memory(backend: str, shortage: Shortage = "memory") -> BackendLoadFailed:
+    """The load failed for lack of memory or page file; "" is a backend not known here."""
+    return BackendLoadFailed(
+        _LACKS[shortage],
+        suggestions=_more_memory(backend, shortage) if backend else (),
+        metadata={"backend": backend, "cause": "memory", "reason": shortage},
+    )
+
+
+def is_out_of_memory(error: ServingError) -> bool:
+    """Whether the load failed for lack of memory, so that a smaller one may work."""
+    return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "memory"
+
+
+def with_arithmetic(
+    error: ServingError, need_bytes: int, available_bytes: int, holders: Sequence[Holder]
+) -> ServingError:
+    """`error` with what the load needed, what there was, and what other models hold."""
+    numbers = {"needed": need_bytes, "available": available_bytes}
+    numbers |= {"held": sum(holder.bytes for holder in holders)}
+    return type(error)(
+        ErrorText(
+            "with_arithmetic",
+            failure=error.message,
+            need=mib(need_bytes),
+            available=mib(available_bytes),
+            loaded=holders_text(holders),
+        ),
+        suggestions=error.suggestions,
+        metadata=error.metadata
+        | {f"{name}_bytes": str(n) for name, n in numbers.items()}
+        | holders_metadata(holders),
+    )
+
+
+def load_failed(backend: str, reason: str) -> BackendLoadFailed:
+    """The load failed for another reason; what is wrong with a file is said in English alone."""
+    return BackendLoadFailed(ErrorText("load_failed", why=reason), metadata={"backend": backend})
+
+
+def broke_down(error: ServingError) -> bool:
+    """Whether native code died of a fault while the model was loaded."""
+    return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "fault"
+
+
+def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
+    """The process ended before the model was loaded."""
+    said = (
+        shortage for line in report.stderr_tail if (shortage := shortage_in_text(line)) is not None
+    )
+    shortage = next(said, report.shortage)
+    if shortage is not None:
+        return out_of_memory(backend, shortage)
+    failed = load_failed(backend, ErrorText("load_process_ended", how=report))
+    if not report.is_fault:
+        return failed
+    is_llama = backend == "llama.cpp"
+    return BackendLoadFailed(
+        failed.message,
+        suggestions=(ErrorText("run_selftest"),) if is_llama else (),
+        metadata={"backend": backend, "cause": "fault", "exit": str(report)},
+    )
+
+
+def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
+    """The engine's `load` raised something that is not a `ServingError`."""
+    if (shortage := shortage_of(error)) is not None:
+        return out_of_memory(backend, shortage)
+    if isinstance(error, OSError):
+        if error.filename:
+            return load_failed(backend, reason_of(error))
+        number = getattr(error, "winerror", None) or error.errno
+        return load_failed(backend, ErrorText("files_unreadable", number=number))
+    return load_failed(backend, ErrorText("backend_refused", kind=type(error).__name__))
+
+
+def completed(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
+    """What an engine reported, completed with what only this side knows."""
+    if is_out_of_memory(error):
+        return out_of_memory(backend, _shortage(error))
+    error.metadata = error.metadata | {"backend": backend}
+    return error
+
+
+def _shortage(error: ServingError) -> Shortage:
+    return next(
+        (shortage for shortage in SHORTAGES if shortage == error.metadata.get("reason")), "memory"
+    )
+
+
+def _more_memory(backend: str, shortage: Shortage) -> tuple[ErrorText, ...]:
+    if shortage == "gpu_memory":
+        room = ErrorText("close_gpu_programs")
+    elif sys.platform == "win32":
+        room = ErrorText("enlarge_page_file")
+    else:
+        room = ErrorText("close_programs_or_add_swap")
+    return room, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))

@@ -1,0 +1,220 @@
+"""Messages on the pipe between a worker and its engine process, and their framing.
+
+A frame is a little-endian uint32 length and that many bytes of msgpack. The outer messages are
+the same for every engine; `body`, `spec` and `facts` are the engine's own structs, kept encoded
+(`msgspec.Raw`) so that this layer never decodes what it only passes on.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from common.error_texts import ErrorText, known_text
+from common.errors import ServingError, error_type
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+
+
+class WireText(Struct):
+    """A `ErrorText` on the pipe; `id` is empty for words of somebody else."""
+
+    english: str
+    id: str = ""
+    fields: dict[str, "WireText"] = {}
+
+    @classmethod
+    def of(cls, text: str) -> "WireText":
+        if not isinstance(text, ErrorText):
+            return cls(_sendable(text))
+        fields = {name: cls.of(value) for name, value in text.fields.items()}
+        return cls(str(text), text.id, fields)
+
+    def text(self) -> str:
+        """English alone if the sender has another catalogue: an upgrade reaches the engine
+        processes first."""
+        fields = {name: value.text() for name, value in self.fields.items()}
+        return (known_text(self.id, fields) if self.id else None) or self.english
+
+
+class PipeError(Struct):
+    """A `ServingError` on the pipe."""
+
+    code: str
+    text: WireText
+    param: str | None = None
+    retry_after_s: float | None = None
+    suggested: tuple[WireText, ...] = ()
+    metadata: dict[str, str] = {}
+
+    @property
+    def message(self) -> str:
+        return self.text.english
+
+    @property
+    def suggestions(self) -> tuple[str, ...]:
+        return tuple(text.english for text in self.suggested)
+
+    @classmethod
+    def of(cls, error: ServingError) -> "PipeError":
+        return cls(
+            error.code,
+            WireText.of(error.message),
+            error.param,
+            error.retry_after_s,
+            tuple(map(WireText.of, error.suggestions)),
+            {key: _sendable(value) for key, value in error.metadata.items()},
+        )
+
+    def error(self) -> ServingError:
+        return error_type(self.code)(
+            self.text.text(),
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+            suggestions=tuple(text.text() for text in self.suggested),
+            metadata=self.metadata,
+        )
+
+
+# Worker to engine.
+
+
+class Load(Struct, tag="load"):
+    """Load the model; the first message, sent once."""
+
+    spec: Raw
+
+
+class Submit(Struct, tag="submit"):
+    """Begin a call; `id` is never used twice in a process's life."""
+
+    id: int
+    body: Raw
+
+
+class Cancel(Struct, tag="cancel"):
+    """Stop a call within one step. No further message of it is expected, but one may cross."""
+
+    id: int
+
+
+class Shed(Struct, tag="shed"):
+    """Give back what is kept of past work; sent while no call is open. The next calls go on as
+    ever, and may take longer."""
+
+
+class Ping(Struct, tag="ping"):
+    """Answer with a `Pong` at once, whatever is computed meanwhile."""
+
+
+class Stop(Struct, tag="stop"):
+    """Exit now, normally with code 0. Closing the pipe means the same."""
+
+
+Command = Load | Submit | Cancel | Shed | Ping | Stop
+
+# Engine to worker.
+
+
+class Progress(Struct, tag="progress"):
+    """Loading goes on; `fraction` from 0 to 1."""
+
+    fraction: float
+    stage: str = ""
+
+
+class Loaded(Struct, tag="loaded"):
+    facts: Raw
+
+
+class LoadFailed(Struct, tag="load_failed"):
+    """The process exits after this."""
+
+    error: PipeError
+
+
+class Event(Struct, tag="event"):
+    """One piece of a call's answer."""
+
+    id: int
+    body: Raw
+
+
+class Ended(Struct, tag="ended"):
+    """The call's last message; `error` says why it ended early."""
+
+    id: int
+    error: PipeError | None = None
+
+
+class Pong(Struct, tag="pong"):
+    """The process runs; `overdue` names a thread of it that has not got on for too long."""
+
+    overdue: str = ""
+
+
+Report = Progress | Loaded | LoadFailed | Event | Ended | Pong
+
+_encoder = msgspec.msgpack.Encoder()
+command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def _sendable(text: str) -> str:
+    """Errors name files, whose names may be no valid text: neither msgpack nor gRPC take those."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def raw(message: Any) -> Raw:
+    """`message` (a struct) encoded, to be a `body`, `spec` or `facts`."""
+    return Raw(_encoder.encode(message))
+
+
+def frame(message: Command | Report) -> bytearray:
+    """The bytes to write for `message`."""
+    # Encoded behind its length at once: megabytes of vectors are not copied to join the two.
+    framed = bytearray(_LENGTH.size)
+    _encoder.encode_into(message, framed, _LENGTH.size)
+    _LENGTH.pack_into(framed, 0, len(framed) - _LENGTH.size)
+    return framed
+
+
+def frame_length(head: bytes) -> int:
+    """Length in bytes of the payload that follows the four bytes `head`.
+
+    Raises:
+        ValueError: longer than `MAX_FRAME_BYTES`: the pipe is out of step.
+    """
+    (length,) = _LENGTH.unpack(head)
+    if length > MAX_FRAME_BYTES:
+        raise ValueError(f"frame of {length} bytes on the engine pipe")
+    return int(length)
+
+
+class FrameSplitter:
+    """Cuts a stream of bytes, arriving in any pieces, into the payloads of its frames."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The payloads that `chunk` completes.
+
+        Raises:
+            ValueError: as `frame_length`.
+        """
+        self._pending += chunk
+        start = 0
+        while len(self._pending) - start >= _LENGTH.size:
+            body = start + _LENGTH.size
+            end = body + frame_length(bytes(self._pending[start:body]))
+            if len(self._pending) < end:
+                break
+            with memoryview(self._pending) as pending:
+                payload = bytes(pending[body:end])
+            yield payload
+            start = end
+        del self._pending[:start]

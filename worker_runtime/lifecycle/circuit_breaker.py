@@ -1,0 +1,74 @@
+"""What a model's past failures mean for its next load: back-off after failed loads, and a breaker
+after repeated crashes.
+"""
+
+from collections import deque
+
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, ServingError
+from worker_runtime.engine_process.protocol import PipeError
+from worker_runtime.policy import LifecyclePolicy
+
+
+class CircuitBreaker:
+    """Times are the injected clock's seconds, passed in as `now_s`."""
+
+    def __init__(self, policy: LifecyclePolicy) -> None:
+        self._policy = policy
+        self._failure: PipeError | None = None
+        self._retry_at_s = 0.0
+        self._delay_s = policy.backoff_first_s
+        self._crashes: deque[float] = deque(maxlen=policy.crash_limit)
+
+    @property
+    def cause(self) -> str:
+        """Why it failed last; empty if it did not."""
+        return self._failure.message if self._failure is not None else ""
+
+    def retry_after_s(self, now_s: float) -> float | None:
+        """Seconds until a load is tried again; None if one may be tried now."""
+        wait = self._retry_at_s - now_s
+        return wait if self._failure is not None and wait > 0 else None
+
+    def error(self, now_s: float) -> ServingError | None:
+        """What to answer now instead of loading; None if a load may be tried."""
+        wait = self.retry_after_s(now_s)
+        return None if wait is None else self._as_error(wait)
+
+    def load_failed(self, error: ServingError, now_s: float) -> None:
+        self._failure = PipeError.of(error)
+        self._retry_at_s = now_s + self._delay_s
+        self._delay_s = min(self._delay_s * 2, self._policy.backoff_most_s)
+
+    def loaded(self) -> None:
+        self._failure = None
+        self._delay_s = self._policy.backoff_first_s
+
+    def crashed(self, how: str, now_s: float) -> None:
+        self._crashes.append(now_s)
+        first = self._crashes[0]
+        window_s = self._policy.crash_window_s
+        if len(self._crashes) == self._policy.crash_limit and now_s - first <= window_s:
+            self._retry_at_s = first + window_s
+            said = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
+            self._failure = PipeError.of(BackendLoadFailed(said))
+
+    def reset(self) -> None:
+        """It is another model now."""
+        self._failure, self._retry_at_s = None, 0.0
+        self._delay_s = self._policy.backoff_first_s
+        self._crashes.clear()
+
+    def allow_retry(self) -> None:
+        """Somebody asks for a load by hand: perhaps the cause is gone."""
+        self._retry_at_s = 0.0
+
+    def failure(self, now_s: float) -> ServingError:
+        """The latest failure, a fresh object for each who is told."""
+        return self._as_error(max(self._retry_at_s - now_s, 0.0))
+
+    def _as_error(self, wait_s: float) -> ServingError:
+        assert self._failure is not None
+        error = self._failure.error()
+        error.retry_after_s = wait_s
+        return error

@@ -1,0 +1,64 @@
+"""Down the ladder while one model is loaded: which ways are left after one has failed."""
+
+from collections.abc import Sequence
+
+from common.errors import ServingError
+from worker_runtime.clock import Clock
+from worker_runtime.engine_process.load_errors import broke_down, is_out_of_memory
+from worker_runtime.lifecycle.load_options import LoadOption
+
+# Windows grows its page file while a program waits: the same load may work a moment later.
+PAGE_FILE_PAUSE_S = 2.0
+
+
+class Fallback:
+    """
+    Args:
+        options: all ways, the wanted one first.
+        limit_s: for all of them together, from the first one's beginning.
+    """
+
+    def __init__(self, options: Sequence[LoadOption], clock: Clock, limit_s: float) -> None:
+        # The ways to choose from next; none once it is over.
+        self.options = options
+        # Why the latest failed.
+        self.error: ServingError | None = None
+        # To wait before the next.
+        self.pause_s = 0.0
+        self._clock = clock
+        self._limit_s = limit_s
+        self._deadline_s: float | None = None
+        self._left: Sequence[LoadOption] = ()
+        self._waited_for_page_file = False
+
+    def take(self, number: int) -> LoadOption:
+        """Choose one of `options`; there are none left unless `failed` says otherwise."""
+        if self._deadline_s is None:
+            self._deadline_s = self._clock.monotonic() + self._limit_s
+        self._left, self.options, self.pause_s = self.options[number:], (), 0.0
+        return self._left[0]
+
+    def left_s(self) -> float:
+        """Time for the way that was taken."""
+        assert self._deadline_s is not None, "asked after `take`"
+        return max(self._deadline_s - self._clock.monotonic(), 0.0)
+
+    def failed(self, error: ServingError) -> bool:
+        """The way that was taken failed; returns whether there is another to try."""
+        tried, *below = self._left
+        self.error = error
+        if not self.left_s():
+            self.options = ()
+        elif broke_down(error) and tried.plain_spec is not None:
+            # Of all that computes, those kernels are the ones made for few processors.
+            self.options = [option.without_extra_buffers() for option in self._left]
+        elif not is_out_of_memory(error):
+            # What one backend cannot load at all, or not from this file, another may.
+            self.options = [option for option in below if option.entry.path != tried.entry.path]
+        elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:
+            self._waited_for_page_file = True
+            self.pause_s = PAGE_FILE_PAUSE_S
+            self.options = self._left
+        else:
+            self.options = [option for option in below if option.need.total < tried.need.total]
+        return bool(self.options)

@@ -1,0 +1,139 @@
+"""What a caller of the lifecycle holds: a lease on a loaded model."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from worker_runtime.cache_counts import CacheCounts
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import EngineProcess
+from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.snapshot import Counters
+from worker_runtime.memory.probe import MemoryProbe, ProcessMemory
+from worker_runtime.policy import LifecyclePolicy
+
+SAMPLE_S = 1.0
+
+
+class Lease:
+    """The right to use a loaded model; while one is held the model is not unloaded for idleness."""
+
+    def __init__(
+        self,
+        entry: ModelEntry,
+        engine: EngineProcess,
+        facts: msgspec.Raw,
+        counters: Counters,
+        reductions: tuple[str, ...] = (),
+    ) -> None:
+        # What is loaded: not always what was asked for.
+        self.entry = entry
+        # What it gave up to fit into memory.
+        self.reductions = reductions
+        self.engine = engine
+        # What the engine returned from `load`: the worker's own struct, encoded.
+        self.facts = facts
+        self._counters = counters
+
+    def count_tokens(self, *, prompt: int = 0, cached: int = 0, completion: int = 0) -> None:
+        """Add to the model's counters (shown in status and metrics)."""
+        self._counters.prompt_tokens += prompt
+        self._counters.cached_tokens += cached
+        self._counters.completion_tokens += completion
+
+    def count_caches(self, told: Mapping[str, CacheCounts]) -> None:
+        """Add what the engine told of its caches."""
+        for place, counts in told.items():
+            self._counters.caches.setdefault(place, CacheCounts()).add(counts)
+
+
+class LoadedModel:
+    """A process with its model loaded, and how many use it."""
+
+    def __init__(
+        self,
+        option: LoadOption,
+        engine: EngineProcess,
+        facts: msgspec.Raw,
+        clock: Clock,
+        policy: LifecyclePolicy,
+    ) -> None:
+        self.option = option
+        self.entry = option.entry
+        self.engine = engine
+        self.facts = facts
+        self.loaded_at_s = clock.time()
+        # False once it is decided that it goes: nobody gets a lease any more.
+        self.accepting = True
+        self.n_leases = 0
+        self.n_requests = 0
+        # Those that ended while it lived.
+        self.n_served = 0
+        self._clock = clock
+        self._policy = policy
+        self._keep_alive_s = policy.idle_timeout_s
+        # When the last lease ended, or the first of those held now began.
+        self.turned_s = self.ready_s = clock.monotonic()
+        # Asked to stay until it is unloaded by hand, or a request names another time.
+        self.is_pinned = False
+        # Its caches were given back since it was last used.
+        self._has_shed = False
+        # When the process was last measured, and what it held.
+        self._measured = (float("-inf"), ProcessMemory())
+
+    @property
+    def idle_deadline_s(self) -> float | None:
+        """When it is to be unloaded for idleness; None: not while things stay as they are."""
+        if self.n_leases or self.is_pinned or self._keep_alive_s is None:
+            return None
+        return self.turned_s + self._keep_alive_s
+
+    @property
+    def shed_deadline_s(self) -> float | None:
+        """When it is to give its caches back, also if it is pinned; None: not as things are."""
+        if self.n_leases or self._has_shed or self._policy.shed_after_s is None:
+            return None
+        return self.turned_s + self._policy.shed_after_s
+
+    @property
+    def alarm_s(self) -> float | None:
+        """When its owner has to do something next; None: when somebody comes or goes."""
+        deadlines = (self.idle_deadline_s, self.shed_deadline_s)
+        return min((at_s for at_s in deadlines if at_s is not None), default=None)
+
+    def shed(self) -> None:
+        """Give its caches back, if it is time."""
+        deadline_s = self.shed_deadline_s
+        if deadline_s is not None and deadline_s <= self._clock.monotonic():
+            self._has_shed = True
+            self.engine.shed()
+
+    def lease(self, counters: Counters) -> Lease:
+        return Lease(self.entry, self.engine, self.facts, counters, self.option.reductions)
+
+    def begin_use(self) -> None:
+        self.n_leases += 1
+        self.n_requests += 1
+        self._has_shed = False
+        if self.n_leases == 1:
+            self.turned_s = self._clock.monotonic()
+
+    def end_use(self, keep_alive_s: float | None) -> float:
+        """Give one lease back; returns the seconds of use that end with it, if none is left."""
+        self.n_leases -= 1
+        self.n_served += self.engine.exit is None
+        if keep_alive_s is not None:
+            self.is_pinned = keep_alive_s < 0
+        self._keep_alive_s = self._policy.idle_timeout_s if keep_alive_s is None else keep_alive_s
+        if self.n_leases:
+            return 0.0
+        began_s, self.turned_s = self.turned_s, self._clock.monotonic()
+        return self.turned_s - began_s
+
+    def memory(self, probe: MemoryProbe) -> ProcessMemory:
+        """Of its process, as it was at most `SAMPLE_S` ago, however many ask."""
+        now_s = self._clock.monotonic()
+        if now_s - self._measured[0] >= SAMPLE_S:
+            self._measured = (now_s, probe.process(self.engine.pid))
+        return self._measured[1]

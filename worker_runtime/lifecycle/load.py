@@ -1,0 +1,247 @@
+"""How one model gets loaded: memory is reserved, a process started, the model loaded into it,
+and whoever waits learns why not."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Never, Protocol
+
+from common.error_texts import ErrorText
+from common.errors import BackendLoadFailed, Overloaded, ServingError, WorkerLost
+from worker_runtime.aio import first_of, to_the_end
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import Launcher, OnProgress
+from worker_runtime.engine_process.load_errors import (
+    broke_down,
+    completed,
+    died_while_loading,
+    is_out_of_memory,
+    load_failed,
+    raised_while_loading,
+    with_arithmetic,
+)
+from worker_runtime.engine_process.protocol import PipeError
+from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
+from worker_runtime.lifecycle.fallback import Fallback
+from worker_runtime.lifecycle.leases import LoadedModel
+from worker_runtime.lifecycle.load_options import LoadOption, OnMeasured, Ways
+from worker_runtime.lifecycle.snapshot import ModelState
+from worker_runtime.lifecycle.state import StateTracker
+from worker_runtime.lifecycle.wait_queue import WaitQueue
+from worker_runtime.machine.kernel_memory import Kernels
+from worker_runtime.memory.admission import MemoryAdmission
+from worker_runtime.memory.probe import MemoryProbe
+from worker_runtime.memory.reservation import Reservation, Tenant
+from worker_runtime.policy import LifecyclePolicy
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LifecycleContext:
+    """
+    Args:
+        instead: ids of models that may be named where one does not fit.
+    """
+
+    policy: LifecyclePolicy
+    launcher: Launcher
+    clock: Clock
+    probe: MemoryProbe
+    admission: MemoryAdmission
+    ways: Ways
+    on_measured: OnMeasured
+    kernels: Kernels
+    instead: Callable[[ModelEntry], Sequence[str]]
+
+
+class Owner(Tenant, Protocol):
+    """Whose model it is."""
+
+    entry: ModelEntry
+
+    def wanted(self) -> bool:
+        """Whether anybody waits for it."""
+
+    async def until_unwanted(self) -> None: ...
+
+
+class ModelLoader:
+    def __init__(
+        self,
+        owner: Owner,
+        context: LifecycleContext,
+        wait_queue: WaitQueue,
+        tracker: StateTracker,
+        breaker: CircuitBreaker,
+    ) -> None:
+        self._owner = owner
+        self._context = context
+        self._wait_queue = wait_queue
+        self._tracker = tracker
+        self._breaker = breaker
+        # Seconds of the latest.
+        self.took_s = 0.0
+
+    async def reserve(self, fallback: Fallback) -> Reservation | None:
+        """Memory for one of the ways that are left; None: there is none, and those who wait know,
+        or nobody waits."""
+        self._tracker.enter(ModelState.QUEUED)
+        context, needs = self._context, [option.need.total for option in fallback.options]
+        try:
+            reservation = await first_of(
+                context.admission.reserve(self._owner, needs),
+                self._owner.until_unwanted(),
+                context.clock.sleep(context.policy.queue_wait_s),
+            )
+        except ServingError as error:
+            if fallback.error is not None:
+                # Why it failed says more than that a smaller one does not fit either.
+                self.failed(fallback.error)
+            else:
+                self._refused(error)
+            return None
+        if reservation is None and self._owner.wanted():
+            self._wait_queue.refuse(self._waited_too_long)
+        return reservation
+
+    async def bring_up(self, fallback: Fallback, reservation: Reservation) -> LoadedModel | None:
+        """Load in the way that was booked; None: it failed, which `fallback` and those who wait
+        know, or nobody waits."""
+        context, option = self._context, fallback.take(reservation.option)
+        self._tracker.enter(ModelState.RESERVED)
+        began_s = context.clock.monotonic()
+        try:
+            loaded = await first_of(
+                load_in_process(
+                    option,
+                    context.launcher,
+                    context.policy,
+                    context.clock,
+                    self._tracker.on_progress,
+                    lambda pid: context.admission.begin(reservation, pid),
+                ),
+                self._owner.until_unwanted(),
+                load_timeout(option.entry, context.policy, context.clock, fallback.left_s()),
+            )
+        except ServingError as error:
+            failure = self._explained(error, option)
+            if broke_down(failure):
+                context.kernels.broke_down(option, failure.metadata["exit"])
+            if fallback.failed(failure):
+                log.warning("model %s: %s: trying it in another way", option.entry.id, failure)
+            else:
+                self.failed(failure)
+            return None
+        if loaded is None:
+            model = self._owner.name
+            log.info("nobody waits for model %s any more: its load is abandoned", model)
+            return None
+        self._succeeded(loaded, context.clock.monotonic() - began_s)
+        return loaded
+
+    def failed(self, error: ServingError) -> None:
+        """Those who wait, and who comes too soon after them, will be told."""
+        log.warning("model %s could not be loaded: %s", self._owner.name, error)
+        self._tracker.counters.load_failures += 1
+        now_s = self._context.clock.monotonic()
+        self._breaker.load_failed(self._with_backend(error), now_s)
+
+    def _succeeded(self, loaded: LoadedModel, took_s: float) -> None:
+        self.took_s = took_s
+        self._context.kernels.loaded(loaded.option)
+        self._tracker.counters.loads += 1
+        self._tracker.counters.load_seconds_sum += took_s
+        model, pid = loaded.entry.id, loaded.engine.pid
+        log.info("model %s is loaded (%.1f s, pid %d)", model, took_s, pid)
+        if loaded.option.reductions:
+            reductions = "; ".join(loaded.option.reductions)
+            log.warning("model %s is reduced: %s", self._owner.name, reductions)
+
+    def _explained(self, error: ServingError, option: LoadOption) -> ServingError:
+        if not is_out_of_memory(error):
+            return error
+        available_bytes = self._context.probe.machine().available_bytes
+        others = self._context.admission.holders(without=self._owner)
+        return with_arithmetic(error, option.need.total, available_bytes, others)
+
+    def _waited_too_long(self) -> Overloaded:
+        wait_s = self._context.policy.queue_wait_s
+        if self._context.admission.is_held_back:
+            why = ErrorText("programs_wait_for_memory", wait_s=wait_s)
+        else:
+            why = ErrorText("models_hold_memory", wait_s=wait_s)
+        return Overloaded(why, retry_after_s=wait_s)
+
+    def _refused(self, error: ServingError) -> None:
+        """It was not tried, so nothing speaks against trying at the next request."""
+        fitting = (
+            ErrorText("use_model", model=model)
+            for model in self._context.instead(self._owner.entry)
+        )
+        error.suggestions = (*error.suggestions, *fitting)
+        log.warning("model %s is not loaded: %s", self._owner.name, error)
+        self._tracker.counters.load_failures += 1
+        refused = PipeError.of(self._with_backend(error))
+        self._wait_queue.refuse(refused.error)
+
+    def _with_backend(self, error: ServingError) -> ServingError:
+        if isinstance(error, BackendLoadFailed):
+            error.metadata = {"backend": self._owner.entry.backend} | error.metadata
+        return error
+
+
+async def load_in_process(
+    option: LoadOption,
+    launcher: Launcher,
+    policy: LifecyclePolicy,
+    clock: Clock,
+    on_progress: OnProgress,
+    on_start: Callable[[int], None],
+) -> LoadedModel:
+    """`option` loaded in a process of its own. Cancelling ends the process.
+
+    Args:
+        on_start: told the process's id before it takes memory.
+    Raises:
+        ServingError: why it could not be loaded, for the client.
+    """
+    entry = option.entry
+    try:
+        engine = await launcher.start(entry)
+    except OSError as error:
+        raise raised_while_loading(entry.backend, error) from error
+    reduced = f", loading reduced: {'; '.join(option.reductions)}" if option.reductions else ""
+
+    def report_progress(fraction: float, stage: str) -> None:
+        on_progress(fraction, stage + reduced)
+
+    loaded: LoadedModel | None = None
+    try:
+        on_start(engine.pid)
+        report_progress(0.0, "starting")
+        facts = await engine.load(entry.load_spec, report_progress)
+        loaded = LoadedModel(option, engine, facts, clock, policy)
+    except WorkerLost:
+        raise died_while_loading(entry.backend, await engine.wait()) from None
+    except BackendLoadFailed as error:
+        raise completed(entry.backend, error) from None
+    finally:
+        if loaded is None and engine.exit is None:
+            # Its memory stays booked until it is gone.
+            await to_the_end(engine.stop(policy.stop_grace_s), on_cancel=engine.kill)
+    return loaded
+
+
+async def load_timeout(
+    entry: ModelEntry, policy: LifecyclePolicy, clock: Clock, left_s: float
+) -> Never:
+    """
+    Args:
+        left_s: of the time for a load.
+    Raises:
+        BackendLoadFailed: when it is over.
+    """
+    await clock.sleep(left_s)
+    raise load_failed(entry.backend, ErrorText("load_too_slow", limit_s=policy.load_timeout_s))

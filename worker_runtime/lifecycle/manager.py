@@ -1,0 +1,296 @@
+"""All models of one worker: lease one, load one, unload one, look at them.
+
+    async with Models(catalog, policy, launcher, clock, probe) as models:
+        async with models.lease("some-model") as lease:
+            async for event in lease.engine.call(body): ...
+
+Each model has one owner task (`owner.py`); above them a scheduler books memory (`admission.py`).
+"""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Never, Self
+
+from common.error_texts import ErrorText
+from common.errors import NotReady
+from worker_runtime.aio import first_of
+from worker_runtime.catalog import Catalog, ModelEntry
+from worker_runtime.clock import Clock
+from worker_runtime.engine_process.interface import Launcher, OnProgress
+from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.load import LifecycleContext
+from worker_runtime.lifecycle.load_options import (
+    LoadOptions,
+    OnMeasured,
+    ignore_measurement,
+    single_option,
+    ways,
+)
+from worker_runtime.lifecycle.owner import ModelOwner
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.unload import Freed
+from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
+from worker_runtime.machine.kernel_memory import Kernels, NoKernels
+from worker_runtime.memory.admission import MemoryAdmission
+from worker_runtime.memory.ledger import Ledger, NoLedger
+from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
+from worker_runtime.memory.need import estimate
+from worker_runtime.memory.probe import MachineMemory, MemoryProbe
+from worker_runtime.memory.reservation import Holdings
+from worker_runtime.off_loop import OffLoop, at_once
+from worker_runtime.policy import LifecyclePolicy
+
+__all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "WaitStatus"]
+
+
+# Also how soon another worker gets memory that only idle models here hold.
+WATCH_S = 3.0
+# Models to name where one does not fit.
+MAX_INSTEAD = 3
+# The first look at the disk may take so long before the worker serves without its result.
+FIRST_SCAN_S = 20.0
+
+
+class Models:
+    """
+    Args:
+        load_options: the ways to load a model, with the memory that each takes.
+        on_measured: called on the event loop; must neither block for long nor raise.
+        kernels: what is known of native code on this processor; None: it runs none.
+        ledger: what all workers of this machine have booked; None: there is no other.
+        off_loop: how the ladder is asked, which may read files.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        policy: LifecyclePolicy,
+        launcher: Launcher,
+        clock: Clock,
+        probe: MemoryProbe,
+        *,
+        load_options: LoadOptions = single_option,
+        on_measured: OnMeasured = ignore_measurement,
+        kernels: Kernels | None = None,
+        ledger: Ledger | None = None,
+        off_loop: OffLoop = at_once,
+    ) -> None:
+        self.catalog = catalog
+        self.clock = clock
+        self.probe = probe
+        self._monitor = MemoryMonitor(probe, clock)
+        self._admission = MemoryAdmission(
+            policy, probe, ledger or NoLedger(), clock, self._monitor.gate
+        )
+        self._context = LifecycleContext(
+            policy,
+            launcher,
+            clock,
+            probe,
+            self._admission,
+            ways(load_options, off_loop),
+            on_measured,
+            kernels or NoKernels(),
+            self._instead_of,
+        )
+        self._owners: dict[str, ModelOwner] = {}
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._compared_scan = 0
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._watching = [
+            self._tasks.create_task(self.catalog.keep_fresh()),
+            self._tasks.create_task(self._watch()),
+        ]
+        try:
+            # A disk that hangs must not keep the worker from answering that it does.
+            await first_of(self.catalog.first_scan(), self.clock.sleep(FIRST_SCAN_S))
+        except BaseException:
+            self._stop_watching()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close(hurry=error is not None)
+        self._stop_watching()
+        # Without the body's error, which the group would wrap: it goes on by itself.
+        await self._tasks.__aexit__(None, None, None)
+
+    def lease(
+        self,
+        model: str,
+        *,
+        keep_alive_s: float | None = None,
+        on_wait: OnWait | None = None,
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Use `model` ("" is the default), loading it if needed.
+
+        Args:
+            keep_alive_s: how long it stays loaded after this lease if nobody else uses it; 0: not
+                at all, negative: until it is unloaded by hand, None: the policy's idle timeout,
+                or for ever if an earlier one said so.
+            on_wait: called (on the event loop; must neither block nor raise) at once and on each
+                change while the caller waits; not at all if the model is ready.
+        Raises:
+            ModelNotFound: no such model.
+            BackendLoadFailed: its files are broken, or it could not be loaded now or a moment ago.
+            Overloaded: too many wait for it, or other models hold the memory for too long.
+            NotReady: the worker is shutting down.
+        """
+        return self._owner(model).lease(keep_alive_s, on_wait)
+
+    async def load(
+        self,
+        model: str,
+        on_progress: OnProgress | None = None,
+        *,
+        keep_alive_s: float | None = None,
+    ) -> None:
+        """Load `model` now, also if it failed a moment ago. Raises as `lease` does.
+
+        Args:
+            on_progress: called as `on_wait` of `lease` is, with fraction and stage.
+        """
+
+        def report_progress(waiting: WaitStatus) -> None:
+            if on_progress is not None:
+                on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
+
+        await self._owner(model).load(keep_alive_s, report_progress)
+
+    async def unload(self, model: str) -> Freed:
+        """End `model`'s process once its leases end or the drain limit passes.
+
+        Returns:
+            what that gave back; nothing if it was not loaded.
+        Raises:
+            ModelNotFound: no such model.
+        """
+        owner = self._owners.get(self.catalog.resolve(model).id)
+        return Freed() if owner is None else await owner.unload()
+
+    async def rescan(self) -> list[ModelSnapshot]:
+        """Look at the disk now; models that changed or went are unloaded once idle."""
+        await self.catalog.rescan()
+        return self.snapshot()
+
+    def snapshot(self) -> list[ModelSnapshot]:
+        """All models; wakes, loads and refreshes nothing."""
+        entries = self.catalog.entries()
+        self._compare(entries)
+        default = self.catalog.default_id
+        return [self._snapshot_of(entry, is_default=entry.id == default) for entry in entries]
+
+    def memory(self, snapshots: list[ModelSnapshot]) -> MemoryReading:
+        """What this worker and its engines hold; at most once a second it is really measured."""
+        return self._monitor.reading(_engine_memory(s) for s in snapshots if s.pid)
+
+    def holdings(self, machine: MachineMemory) -> Holdings:
+        """What is booked, here and by the machine's other workers."""
+        return self._admission.holdings(machine)
+
+    @property
+    def n_queued(self) -> int:
+        """Loads that wait for memory."""
+        return self._admission.n_waiting
+
+    @property
+    def n_booked(self) -> int:
+        """Models that hold memory, or are about to."""
+        return self._admission.n_held
+
+    async def close(self, *, hurry: bool = False) -> None:
+        """Refuse new leases, drain and unload everything; `hurry` does not wait for leases."""
+        self._begin_close(hurry=hurry)
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _begin_close(self, *, hurry: bool) -> None:
+        self._closing = True
+        for owner in self._owners.values():
+            owner.close(hurry=hurry)
+
+    def _stop_watching(self) -> None:
+        for task in self._watching:
+            task.cancel()
+
+    async def _watch(self) -> Never:
+        """While models are loaded: give back what leaks, what the machine or others lack."""
+        while True:
+            await self._admission.until_in_use()
+            await self.clock.sleep(WATCH_S)
+            reading = self.memory(self.snapshot())
+            for owner in self._owners.values():
+                if owner.pid in reading.leaking_pids:
+                    owner.recycle()
+            self._admission.give_back()
+
+    def _owner(self, model: str) -> ModelOwner:
+        entry = self.catalog.resolve(model)
+        self._compare(self.catalog.entries())
+        owner = self._owners.get(entry.id)
+        if owner is None or owner.closing:
+            owner = self._start_owner(entry)
+        return owner
+
+    def _start_owner(self, entry: ModelEntry) -> ModelOwner:
+        if self._closing:
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
+        owner = ModelOwner(entry, self._context)
+        self._owners[entry.id] = owner
+        task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return owner
+
+    def _instead_of(self, entry: ModelEntry) -> list[str]:
+        """Ids of a few models of its kind that would fit where it does not, the largest first."""
+        others = [
+            other
+            for other in self.catalog.entries()
+            if other.capability == entry.capability
+            and not other.broken
+            and other.size_bytes < entry.size_bytes
+            and self._admission.could_fit(estimate(other).total)
+        ]
+        return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
+
+    def _compare(self, entries: list[ModelEntry]) -> None:
+        """Tell the owners what a new scan changed."""
+        if self._compared_scan == self.catalog.n_scans:
+            return
+        self._compared_scan = self.catalog.n_scans
+        present = {entry.id: entry for entry in entries if not entry.broken}
+        for model, owner in list(self._owners.items()):
+            entry = present.get(model)
+            if entry is None:
+                owner.close()
+                del self._owners[model]
+            elif entry.fingerprint != owner.entry.fingerprint:
+                owner.replace(entry)
+
+    def _snapshot_of(self, entry: ModelEntry, *, is_default: bool) -> ModelSnapshot:
+        owner = self._owners.get(entry.id)
+        if owner is not None:
+            return owner.snapshot(is_default=is_default)
+        state = ModelState.FAILED if entry.broken else ModelState.UNLOADED
+        return ModelSnapshot(entry, is_default, state, Counters(), failure=entry.broken)
+
+
+def _engine_memory(snapshot: ModelSnapshot) -> EngineMemory:
+    return EngineMemory(
+        snapshot.pid,
+        snapshot.memory.anonymous_bytes,
+        snapshot.memory.mapped_bytes,
+        is_idle=snapshot.n_leases == 0,
+        n_requests=snapshot.requests_of_load,
+    )

@@ -1,0 +1,342 @@
+"""One model's life: its owner task is the only one that changes its state.
+
+    UNLOADED → QUEUED → RESERVED → LOADING → READY → DRAINING → UNLOADING → VERIFYING → UNLOADED
+                                                 ╲ FAILED: a load failed, or it crashed too often
+
+`tracker.ALLOWED` has every change that there is.
+
+Callers ask for a lease and wait; the owner wakes up, brings the model up while somebody wants it,
+keeps it while it is used or fresh, and takes it down.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, NotReady, ServingError
+from worker_runtime.aio import Changes, first_of
+from worker_runtime.catalog import Capability, ModelEntry
+from worker_runtime.engine_process.load_errors import load_failed
+from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
+from worker_runtime.lifecycle.fallback import Fallback
+from worker_runtime.lifecycle.leases import Lease, LoadedModel
+from worker_runtime.lifecycle.load import LifecycleContext, ModelLoader
+from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
+from worker_runtime.lifecycle.state import StateTracker
+from worker_runtime.lifecycle.unload import Freed, unload_engine
+from worker_runtime.lifecycle.wait_queue import OnWait, WaitQueue
+from worker_runtime.memory.probe import ProcessMemory
+
+log = logging.getLogger(__name__)
+
+
+class ModelOwner:
+    def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
+        self.entry = entry
+        self._context = context
+        self._policy, self._clock = context.policy, context.clock
+        self._breaker = CircuitBreaker(context.policy)
+        self._wait_queue = WaitQueue(context.policy.max_waiting, self._on_queue_change)
+        self._tracker = StateTracker(entry.id, self._wait_queue)
+        self._counters = self._tracker.counters
+        self._loader = ModelLoader(self, context, self._wait_queue, self._tracker, self._breaker)
+        self._loaded: LoadedModel | None = None
+        self._unloads: list[asyncio.Future[Freed]] = []
+        # Whatever the owner task may have to act on.
+        self._changes = Changes()
+        # Until when the owner task sleeps while the model is idle.
+        self._alarm_s: float | None = None
+        self._closing = False
+        self._hurry = False
+        # By the unload that goes on.
+        self._freed_now = Freed()
+        # For leases to end before the process is killed; None: as long as they take.
+        self._drain_limit_s: float | None = context.policy.drain_s
+
+    # For callers.
+
+    @asynccontextmanager
+    async def lease(
+        self, keep_alive_s: float | None, on_wait: OnWait | None
+    ) -> AsyncIterator[Lease]:
+        loaded = await self._acquire(on_wait)
+        self._counters.requests += 1
+        try:
+            yield loaded.lease(self._counters)
+        finally:
+            self._release(loaded, keep_alive_s)
+
+    async def load(self, keep_alive_s: float | None, on_wait: OnWait | None) -> None:
+        self._breaker.allow_retry()
+        self._release(await self._acquire(on_wait), keep_alive_s)
+
+    async def unload(self) -> Freed:
+        if self._tracker.state in (ModelState.UNLOADED, ModelState.FAILED):
+            return Freed()
+        freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
+        self._unloads.append(freed)
+        self._drain_limit_s = self._policy.drain_s
+        if self._loaded is not None:
+            self._loaded.accepting = False
+        self._changes.notify()
+        return await freed
+
+    def replace(self, entry: ModelEntry) -> None:
+        """The files changed: what is loaded serves its leases to their end, then goes."""
+        self.entry = entry
+        self._breaker.reset()
+        if self._tracker.state is ModelState.FAILED:
+            self._tracker.enter(ModelState.UNLOADED)
+        if self._loaded is not None:
+            self._loaded.accepting = False
+            self._changes.notify()
+
+    def close(self, *, hurry: bool = False) -> None:
+        """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
+        self._closing = True
+        self._drain_limit_s = self._policy.drain_s
+        self._hurry = self._hurry or hurry
+        self._changes.notify()
+
+    @property
+    def closing(self) -> bool:
+        return self._closing
+
+    def snapshot(self, *, is_default: bool) -> ModelSnapshot:
+        now_s = self._clock.monotonic()
+        loaded = self._loaded
+        return self._tracker.snapshot(
+            self.entry,
+            loaded,
+            self._breaker,
+            now_s,
+            memory=ProcessMemory() if loaded is None else loaded.memory(self._context.probe),
+            booked_bytes=self._context.admission.reserved_by(self),
+            is_default=is_default,
+        )
+
+    # For the scheduler.
+
+    @property
+    def name(self) -> str:
+        return self.entry.id
+
+    @property
+    def capability(self) -> Capability:
+        return self.entry.capability
+
+    @property
+    def pid(self) -> int:
+        return self._loaded.engine.pid if self._loaded is not None else 0
+
+    @property
+    def last_used_s(self) -> float:
+        return self._loaded.turned_s if self._loaded is not None else 0.0
+
+    @property
+    def is_pinned(self) -> bool:
+        loaded = self._loaded
+        return loaded is not None and loaded.is_pinned and loaded.accepting
+
+    def can_evict(self) -> bool:
+        loaded = self._loaded
+        idle = loaded is not None and loaded.accepting and loaded.n_leases == 0
+        return idle and not self.is_pinned and not self._wait_queue
+
+    def can_yield(self) -> bool:
+        loaded = self._loaded
+        if loaded is None or not loaded.accepting or loaded.is_pinned:
+            return False
+        # Never more time is spent on loading than on serving.
+        turn_s = max(self._policy.turn_s, self._loader.took_s)
+        return self._clock.monotonic() - loaded.ready_s >= turn_s
+
+    def recycle(self) -> None:
+        """Its process leaks: end it while nobody uses it, the next request starts another."""
+        if self.can_evict():
+            log.warning("the process of model %s leaks: it is ended while idle", self.entry.id)
+            self._counters.recycles += 1
+            self.evict()
+
+    def evict(self) -> None:
+        assert self._loaded is not None
+        self._loaded.accepting = False
+        # What it has begun it may end: nobody asked for the model to go.
+        self._drain_limit_s = None
+        self._changes.notify()
+
+    # The owner task.
+
+    async def run(self) -> None:
+        try:
+            while not self._closing:
+                await self._changes.until(lambda: len(self._wait_queue) > 0 or self._closing)
+                if self.wanted():
+                    await self._one_life()
+        finally:
+            self._closing = True
+            self._wait_queue.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
+
+    async def _one_life(self) -> None:
+        entry, self._freed_now = self.entry, Freed()
+        self._drain_limit_s = self._policy.drain_s
+        try:
+            fallback = await self._ways(entry)
+            while fallback.options and self.wanted():
+                await self._attempt(fallback, entry)
+                await first_of(self._clock.sleep(fallback.pause_s), self.until_unwanted())
+        except ServingError as error:
+            self._loader.failed(error)
+        except Exception:
+            # The owner's outermost loop: a bug in one model's life must not end the others'.
+            log.exception("the life of model %s ended in a bug", entry.id)
+            self._loader.failed(BackendFailure(ErrorText("worker_failed_to_manage")))
+        finally:
+            self._loaded = None
+            self._end_life()
+
+    async def _ways(self, entry: ModelEntry) -> Fallback:
+        """The ways to load it, none if nobody waits any more.
+
+        Raises:
+            BackendLoadFailed: its files cannot be read, or not in time.
+        """
+        limit_s = self._policy.load_timeout_s
+        options = await first_of(
+            self._context.ways(entry), self.until_unwanted(), self._clock.sleep(limit_s)
+        )
+        if options is None and self.wanted():
+            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
+        allowed = await self._context.kernels.allowed(options or ())
+        return Fallback(allowed, self._clock, limit_s)
+
+    async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
+        """Load in one of the ways that are left, and live."""
+        reservation = await self._loader.reserve(fallback)
+        if reservation is None:
+            fallback.options = ()
+            return
+        try:
+            loaded = await self._loader.bring_up(fallback, reservation)
+            if loaded is not None:
+                await self._live(loaded, entry)
+        finally:
+            self._context.admission.release(reservation)
+
+    def _end_life(self) -> None:
+        failed = bool(self._breaker.cause)
+        self._tracker.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
+        if self._breaker.retry_after_s(self._clock.monotonic()) is not None:
+            self._wait_queue.refuse(lambda: self._breaker.failure(self._clock.monotonic()))
+        for freed in self._unloads:
+            if not freed.done():
+                freed.set_result(self._freed_now)
+        self._unloads.clear()
+
+    async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(self._notice_exit(loaded))
+                self._loaded = loaded
+                self._breaker.loaded()
+                self._wait_queue.grant(loaded)
+                self._tracker.enter(ModelState.READY)
+                self._measure(loaded)
+                if self._unloads or self.entry is not entry:
+                    loaded.accepting = False
+                self._context.admission.settle()
+                await self._serve(loaded)
+                loaded.accepting = False
+                await self._drain_and_unload(loaded)
+                watching.cancel()
+        finally:
+            loaded.accepting = False
+            if loaded.engine.exit is None:
+                loaded.engine.kill()
+
+    def _measure(self, loaded: LoadedModel) -> None:
+        self._context.on_measured(loaded.option, self._context.probe.process(loaded.engine.pid))
+
+    async def _notice_exit(self, loaded: LoadedModel) -> None:
+        await loaded.engine.wait()
+        self._changes.notify()
+
+    async def _serve(self, loaded: LoadedModel) -> None:
+        """Return when the model has to go."""
+        while loaded.accepting and loaded.engine.exit is None and not self._closing:
+            idle_until_s = loaded.idle_deadline_s
+            if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
+                log.info("model %s is idle", loaded.entry.id)
+                return
+            loaded.shed()
+            self._alarm_s = loaded.alarm_s
+            await self._changes.or_at(self._alarm_s, self._clock)
+
+    async def _drain_and_unload(self, loaded: LoadedModel) -> None:
+        engine, model = loaded.engine, loaded.entry.id
+        if loaded.n_leases and engine.exit is None:
+            self._tracker.enter(ModelState.DRAINING)
+            await first_of(
+                self._changes.until(
+                    lambda: self._hurry or not loaded.n_leases or engine.exit is not None
+                ),
+                self._drain_limit(),
+            )
+        if engine.exit is not None:
+            self._counters.crashes += 1
+            self._breaker.crashed(str(engine.exit), self._clock.monotonic())
+            if engine.exit.is_fault and not loaded.n_served:
+                self._context.kernels.broke_down(loaded.option, str(engine.exit))
+            log.error("the process of model %s died: %s", model, engine.exit)
+            return
+        self._measure(loaded)
+        self._freed_now = await unload_engine(
+            model,
+            engine,
+            self._context.probe,
+            self._policy.stop_grace_s,
+            at_once=self._hurry or loaded.n_leases > 0,
+            enter=self._tracker.enter,
+        )
+        self._tracker.freed_bytes = self._freed_now.resident_bytes
+        self._counters.unloads += 1
+
+    async def _drain_limit(self) -> None:
+        await self._changes.until(lambda: self._drain_limit_s is not None)
+        await self._clock.sleep(self._policy.drain_s)
+
+    # What callers and owner share.
+
+    async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
+        loaded = self._loaded
+        if self._closing:
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
+        if loaded is not None and loaded.accepting and loaded.engine.exit is None:
+            loaded.begin_use()
+            return loaded
+        if error := self._breaker.error(self._clock.monotonic()):
+            raise error
+        return await self._wait_queue.wait(on_wait, lambda loaded: self._release(loaded, None))
+
+    def _release(self, loaded: LoadedModel, keep_alive_s: float | None) -> None:
+        self._counters.busy_seconds_sum += loaded.end_use(keep_alive_s)
+        self._tracker.last_used_s = self._clock.monotonic()
+        if loaded.n_leases:
+            return
+        alarm_s = loaded.alarm_s
+        sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
+        if sooner or not loaded.accepting:
+            self._changes.notify()
+        self._context.admission.settle()
+
+    def wanted(self) -> bool:
+        return len(self._wait_queue) > 0 and not self._closing
+
+    async def until_unwanted(self) -> None:
+        await self._changes.until(lambda: not self.wanted())
+
+    def _on_queue_change(self) -> None:
+        self._tracker.announce()
+        self._changes.notify()

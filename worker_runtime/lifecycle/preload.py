@@ -1,0 +1,39 @@
+"""Loads models before anyone asks for them: the default one, and those that settings name."""
+
+import logging
+from collections.abc import Iterator
+
+from common.errors import ServingError
+from common.model_ids import folded
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.settings import RuntimeSettings
+
+FOR_EVER_S = -1.0
+
+log = logging.getLogger(__name__)
+
+
+async def load_early(models: Models, settings: RuntimeSettings, *, default: bool) -> None:
+    """One after the other, which takes the least memory; a failure is only logged."""
+    await models.catalog.first_scan()
+    for model, keep_alive_s in wanted(models, settings, default=default):
+        try:
+            await models.load(model, keep_alive_s=keep_alive_s)
+        except ServingError as error:
+            # The worker is of use without it: the next request tries again and is told.
+            log.warning("preloading %r failed: %s", model or "the default model", error)
+
+
+def wanted(
+    models: Models, settings: RuntimeSettings, *, default: bool
+) -> Iterator[tuple[str, float | None]]:
+    """Ids ("" is the default) and for how long. One setting serves all workers, so each takes
+    the models that it has."""
+    here = {folded(entry.id) for entry in models.catalog.entries()}
+    pinned = [model for model in settings.pinned_models if folded(model) in here]
+    yield from ((model, FOR_EVER_S) for model in pinned)
+    if default:
+        yield "", None
+    for model in settings.preload_models:
+        if folded(model) in here and model not in pinned:
+            yield model, None

@@ -1,0 +1,127 @@
+"""Where a model stands: state, progress and sums, as waiters hear it and status shows it."""
+
+import copy
+import logging
+
+import msgspec
+
+from worker_runtime.catalog import ModelEntry
+from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
+from worker_runtime.lifecycle.leases import LoadedModel
+from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.wait_queue import WaitQueue, WaitStatus
+from worker_runtime.memory.probe import ProcessMemory
+
+LOADING = frozenset({ModelState.RESERVED, ModelState.LOADING})
+
+_ENDS = frozenset({ModelState.UNLOADED, ModelState.FAILED})
+# What may follow each state. Every life ends in one of two states, wherever it was: a load may be
+# given up or fail, a process may die. ARCHITECTURE.md draws this table.
+ALLOWED: dict[ModelState, frozenset[ModelState]] = {
+    ModelState.UNLOADED: frozenset({ModelState.QUEUED}),
+    # Its files were changed, or it is tried again.
+    ModelState.FAILED: frozenset({ModelState.UNLOADED, ModelState.QUEUED}),
+    ModelState.QUEUED: frozenset({ModelState.RESERVED}) | _ENDS,
+    # Back to the queue: it did not start, and is tried smaller.
+    ModelState.RESERVED: frozenset({ModelState.LOADING, ModelState.QUEUED}) | _ENDS,
+    ModelState.LOADING: frozenset({ModelState.READY, ModelState.QUEUED}) | _ENDS,
+    ModelState.READY: frozenset({ModelState.DRAINING, ModelState.UNLOADING}) | _ENDS,
+    ModelState.DRAINING: frozenset({ModelState.UNLOADING}) | _ENDS,
+    ModelState.UNLOADING: frozenset({ModelState.VERIFYING}) | _ENDS,
+    ModelState.VERIFYING: _ENDS,
+}
+
+log = logging.getLogger(__name__)
+
+
+class StateTracker:
+    """Written by the model's owner only; each change is told to those in `wait_queue`."""
+
+    def __init__(self, model: str, wait_queue: WaitQueue) -> None:
+        self.state = ModelState.UNLOADED
+        self.counters = Counters()
+        self.last_used_s: float | None = None
+        # What the last unload gave back.
+        self.freed_bytes: int | None = None
+        self._model = model
+        self._wait_queue = wait_queue
+        self._load_fraction = 0.0
+        self._load_stage = ""
+
+    def enter(self, state: ModelState) -> None:
+        assert state in ALLOWED[self.state], f"{self.state.value} → {state.value}"
+        log.debug("model %s: %s → %s", self._model, self.state.value, state.value)
+        self.state = state
+        self._load_fraction, self._load_stage = 0.0, ""
+        self.announce()
+
+    def on_progress(self, fraction: float, stage: str) -> None:
+        if self.state is ModelState.RESERVED:
+            self.enter(ModelState.LOADING)
+        self._load_fraction, self._load_stage = fraction, stage
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell each waiter its place and how the load goes, where that is news."""
+        loading = self.state in LOADING
+        self._wait_queue.notify(
+            lambda position: WaitStatus(
+                position,
+                "load" if loading else "queue",
+                self._load_fraction,
+                self._load_stage,
+                self._rest_of_load_s() if loading else None,
+            )
+        )
+
+    def _rest_of_load_s(self) -> float | None:
+        """As past loads went; None before the first."""
+        if not self.counters.loads:
+            return None
+        typical_s = self.counters.load_seconds_sum / self.counters.loads
+        return typical_s * (1.0 - self._load_fraction)
+
+    def snapshot(
+        self,
+        entry: ModelEntry,
+        loaded: LoadedModel | None,
+        breaker: CircuitBreaker,
+        now_s: float,
+        *,
+        memory: ProcessMemory,
+        booked_bytes: int,
+        is_default: bool,
+    ) -> ModelSnapshot:
+        in_use = loaded is not None and loaded.n_leases > 0
+        found = ModelSnapshot(
+            entry,
+            is_default,
+            self.state,
+            copy.copy(self.counters),
+            n_waiting=len(self._wait_queue),
+            load_fraction=self._load_fraction,
+            load_stage=self._load_stage,
+            idle_s=None if in_use or self.last_used_s is None else now_s - self.last_used_s,
+            memory=memory,
+            booked_bytes=booked_bytes,
+            failure=breaker.cause,
+            retry_after_s=breaker.retry_after_s(now_s),
+            freed_bytes=self.freed_bytes,
+        )
+        return found if loaded is None else _with_loaded(found, loaded, now_s)
+
+
+def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> ModelSnapshot:
+    deadline_s = loaded.idle_deadline_s
+    return msgspec.structs.replace(
+        found,
+        n_leases=loaded.n_leases,
+        loaded_at_s=loaded.loaded_at_s,
+        pid=loaded.engine.pid,
+        requests_of_load=loaded.n_requests,
+        need=loaded.option.need,
+        pinned=loaded.is_pinned,
+        expires_in_s=None if deadline_s is None else max(deadline_s - now_s, 0.0),
+        reductions=loaded.option.reductions,
+        served_by="" if loaded.entry.id == found.entry.id else loaded.entry.id,
+    )

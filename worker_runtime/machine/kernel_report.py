@@ -1,0 +1,168 @@
+"""Whether llama.cpp's matrix products are right on this processor, as `kernel_selftest.py` finds.
+
+The test runs in processes of its own, twice: with weights as they lie in a file, and with those
+that the CPU backend keeps in another order (its extra buffers: AMX, repacked, KleidiAI). Nothing
+of llama.cpp is imported here.
+"""
+
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from worker_runtime.engine_process.interface import ExitReport, signal_name
+from worker_runtime.machine.processor import read_processor
+
+MODULE = "worker_runtime.machine.kernel_selftest"
+PROJECT = Path(__file__).parent.parent
+WITHIN_S = 60.0
+# Of a product's size. Activations in 8 bits are off by 0.03 at the most; a wrong kernel by 0.2.
+TOLERANCE = 0.1
+# No gdb for a backtrace: it takes seconds, and stops the process meanwhile.
+QUIET = {"GGML_NO_BACKTRACE": "1"}
+
+Kind = Literal["plain", "extra"]
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One product: of which weight type, in which buffer, and how far off it was."""
+
+    type: str
+    buffer: str
+    error: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one process computed, and why that is not good enough; empty: it is."""
+
+    trials: tuple[Trial, ...] = ()
+    failure: str = ""
+
+
+class KernelReport(msgspec.Struct, frozen=True):
+    """
+    Args:
+        system_info: the instruction sets that the library was compiled for, in its own words.
+    """
+
+    processor: str
+    system_info: str
+    plain: Outcome
+    extra: Outcome
+    took_s: float
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether the library computes at all."""
+        return not self.plain.failure
+
+    @property
+    def may_use_extra_buffers(self) -> bool:
+        return self.runs_here and not self.extra.failure
+
+    @property
+    def summary(self) -> str:
+        """In one line."""
+        if self.plain.failure:
+            return f"llama.cpp does not compute here: {self.plain.failure}"
+        if self.extra.failure:
+            return f"llama.cpp computes without its extra CPU buffers: {self.extra.failure}"
+        n_types = len({trial.type for trial in self.plain.trials})
+        buffers = sorted({trial.buffer for trial in self.extra.trials})
+        also = f", also in {', '.join(buffers)}" if buffers else ""
+        return f"llama.cpp computes {n_types} weight types rightly{also}"
+
+
+class NotTested(Exception):
+    """The test could not be made; the message says why."""
+
+
+class _Line(msgspec.Struct):
+    """What the test prints."""
+
+    system: str = ""
+    begun: tuple[str, str] | None = None
+    type: str = ""
+    buffer: str = ""
+    error: float = 0.0
+    done: bool = False
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+def identity() -> str:
+    """Of library and processor; empty where llama-cpp-python is not installed."""
+    # Found, not imported.
+    spec = importlib.util.find_spec("llama_cpp")
+    places = spec.submodule_search_locations if spec is not None else None
+    files = [path for place in places or () for path in Path(place, "lib").glob("*")]
+    if not files:
+        return ""
+    stats = sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    return hashlib.sha256(repr((stats, read_processor())).encode()).hexdigest()[:16]
+
+
+def run_selftest(environment: Mapping[str, str], through: Sequence[str] = ()) -> KernelReport:
+    """Run the test: a second or two.
+
+    Args:
+        environment: of the processes that run it.
+        through: a command that runs another one, such as an emulator of another processor.
+    Raises:
+        NotTested: llama-cpp-python is missing or cannot be imported, or there was no time.
+    """
+    began_s = time.monotonic()
+    # Where this takes too long, so does everything now: that says nothing of the library.
+    plain, system_info = _run("plain", environment, through)
+    extra = _run("extra", environment, through)[0] if not plain.failure else Outcome()
+    name = read_processor().name
+    return KernelReport(name, system_info, plain, extra, round(time.monotonic() - began_s, 2))
+
+
+def _run(kind: Kind, environment: Mapping[str, str], through: Sequence[str]) -> tuple[Outcome, str]:
+    command = [*through, sys.executable, "-m", MODULE, kind]
+    try:
+        ran = subprocess.run(
+            command,
+            cwd=PROJECT,
+            env=dict(environment) | QUIET,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=WITHIN_S,
+            check=False,
+        )
+        code, output = ran.returncode, ran.stdout
+    except subprocess.TimeoutExpired as error:
+        code, output = None, error.stdout or b""
+    except OSError as error:
+        raise NotTested(f"the test did not start: {error}") from error
+    lines = [_decoder.decode(line) for line in output.splitlines() if line.startswith(b"{")]
+    trials = tuple(Trial(line.type, line.buffer, line.error) for line in lines if line.type)
+    system_info = next((line.system for line in lines if line.system), "")
+    failure = _failure(code, lines, trials)
+    if code is None and kind == "plain":
+        raise NotTested(failure)
+    return Outcome(trials, failure), system_info
+
+
+def _failure(code: int | None, lines: list[_Line], trials: tuple[Trial, ...]) -> str:
+    wrong = next((trial for trial in trials if trial.error > TOLERANCE), None)
+    if wrong is not None:
+        return f"its product of {wrong.type} in {wrong.buffer} is wrong"
+    if code == 0 and lines and lines[-1].done:
+        return ""
+    begun = next((line.begun for line in reversed(lines) if line.begun), None)
+    where = f"with {begun[0]} in {begun[1]}" if begun else "while it was loaded"
+    if code is None:
+        return f"it took more than {WITHIN_S:.0f} s {where}"
+    report = ExitReport(code, signal_name(code))
+    if not report.is_fault:
+        raise NotTested(f"the test ended with {report} {where}")
+    return f"it died of {report} {where}"

@@ -1,0 +1,276 @@
+"""Books memory for models before they load, and makes room by evicting others.
+
+First come, first served: the oldest request for room is served first, so that a big model is not
+starved by small ones. A model nobody uses goes at once, the least recently used first; one that is
+in use finishes what it has begun and then makes way, once its turn is over. Each decision is
+synchronous and sees one consistent state: ours, and through the ledger other workers'.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from worker_runtime.aio import Changes, first_of
+from worker_runtime.clock import Clock
+from worker_runtime.memory.budget import Claim, MemoryBudget, default_headroom_bytes
+from worker_runtime.memory.insufficient import Holder, insufficient_memory
+from worker_runtime.memory.ledger import Ledger, LedgerEntry, LedgerPage
+from worker_runtime.memory.pressure import PressureGate
+from worker_runtime.memory.probe import MachineMemory, MemoryProbe
+from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
+from worker_runtime.policy import LifecyclePolicy
+
+# How often a request that waits looks again: other programs and workers come and go unannounced.
+POLL_S = 1.0
+
+
+class _Request(msgspec.Struct):
+    tenant: Tenant
+    needs: Sequence[int]
+    admitted: asyncio.Future[Reservation]
+    reservation: Reservation | None = None
+
+
+class MemoryAdmission:
+    def __init__(
+        self,
+        policy: LifecyclePolicy,
+        probe: MemoryProbe,
+        ledger: Ledger,
+        clock: Clock,
+        gate: PressureGate,
+    ) -> None:
+        self._policy = policy
+        self._probe = probe
+        self._ledger = ledger
+        self._clock = clock
+        self._gate = gate
+        self._held: list[Reservation] = []
+        self._requests: list[_Request] = []
+        self._reservations = Changes()
+        # Other workers' pages as they were when the ledger was last open.
+        self._others: tuple[LedgerPage, ...] = ()
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._requests)
+
+    @property
+    def n_held(self) -> int:
+        return len(self._held)
+
+    @property
+    def is_held_back(self) -> bool:
+        """Nothing is loaded now, as programs of this machine wait for memory."""
+        return not self._gate.may_load
+
+    @property
+    def booked_bytes(self) -> int:
+        return sum(reservation.need_bytes for reservation in self._held)
+
+    def reserved_by(self, tenant: Tenant) -> int:
+        return sum(b.need_bytes for b in self._held if b.tenant is tenant)
+
+    def holders(self, without: Tenant | None = None) -> list[Holder]:
+        """Who holds memory now, but for one."""
+        return [
+            Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned)
+            for b in self._held
+            if b.tenant is not without
+        ]
+
+    def could_fit(self, need_bytes: int) -> bool:
+        """Whether there would be room for so much if all that may go were gone."""
+        return self._first_fit([need_bytes], self._budget()) is not None
+
+    def holdings(self, machine: MachineMemory) -> Holdings:
+        """
+        Args:
+            machine: as it was read lately; on its size hangs what is kept free.
+        """
+        others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
+        headroom = self._headroom_bytes(machine)
+        return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
+
+    async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Reservation:
+        """Wait for room and book it; cancelling gives the place in the queue up.
+
+        Args:
+            needs: bytes of each way to load it, the wanted one first. The first that can ever fit
+                is booked: waiting for others is better than to be loaded smaller.
+        Raises:
+            BackendLoadFailed: none can fit, whatever of ours is given up.
+        """
+        admitted: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
+        # Whoever reserves awaits it; if it has left meanwhile, a refusal is no news.
+        admitted.add_done_callback(lambda done: done.exception())
+        request = _Request(tenant, needs, admitted)
+        self._requests.append(request)
+        self._reservations.notify()
+        try:
+            self.settle()
+            while not admitted.done():
+                await first_of(asyncio.wait({admitted}), self._clock.sleep(POLL_S))
+                self.settle()
+            return admitted.result()
+        except asyncio.CancelledError:
+            # It may have been admitted in the same step of the loop.
+            if request.reservation is not None:
+                self.release(request.reservation)
+            raise
+        finally:
+            if request in self._requests:
+                self._requests.remove(request)
+                self.settle()
+
+    def begin(self, reservation: Reservation, pid: int) -> None:
+        """Process `pid` begins to take what was booked for it."""
+        reservation.pid = pid
+        self.settle()
+
+    def release(self, reservation: Reservation) -> None:
+        self._held.remove(reservation)
+        self.settle()
+
+    def settle(self) -> None:
+        """Admit whoever fits, make way for the first who does not; call when a model became idle,
+        or memory may have."""
+        if not self._requests:
+            self._write(0)
+            return
+        # Nobody may have looked since the last model went.
+        self._gate.note(self._probe.stall())
+        with self._ledger.open() as self._others:
+            self._refuse_hopeless()
+            while self._requests and self._admit(self._requests[0]):
+                pass
+            self._write(self._missing_bytes(self._requests[0]) if self._requests else 0)
+
+    async def until_in_use(self) -> None:
+        """Return when a model holds memory, or wants some."""
+        await self._reservations.until(lambda: bool(self._held or self._requests))
+
+    def give_back(self) -> None:
+        """Evict idle models for what other workers of the machine lack, and one at a time while
+        the whole machine stands still for want of memory."""
+        with self._ledger.open() as self._others:
+            missing_bytes = sum(page.wanted_bytes for page in self._others)
+        if self._gate.take_turn():
+            missing_bytes = max(missing_bytes, 1)
+        missing_bytes -= sum(b.need_bytes for b in self._held if b.leaving)
+        for reservation in self._idle():
+            if missing_bytes <= 0:
+                break
+            missing_bytes -= reservation.need_bytes
+            self._evict(reservation)
+
+    def _write(self, wanted_bytes: int) -> None:
+        entries = tuple(LedgerEntry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
+        self._ledger.write(entries, wanted_bytes)
+
+    def _refuse_hopeless(self) -> None:
+        budget = self._budget()
+        for request in list(self._requests):
+            if self._first_fit(request.needs, budget) is None:
+                self._requests.remove(request)
+                if not request.admitted.done():
+                    capability = request.tenant.capability
+                    refused = insufficient_memory(budget, request.needs, self.holders(), capability)
+                    request.admitted.set_exception(refused)
+
+    def _first_fit(self, needs: Sequence[int], budget: MemoryBudget) -> int | None:
+        """The first of the ways that would fit if all that may go were gone, other workers'
+        models too."""
+        going = [b for b in self._held if not b.tenant.is_pinned]
+        if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
+            return None
+        gone = tuple(map(self._claim, going))
+        return next(
+            (i for i, n in enumerate(needs) if budget.fits(n, gone, without_others=True)), None
+        )
+
+    def _admit(self, request: _Request) -> bool:
+        """Book its memory if it is there; else make way for it."""
+        budget = self._budget()
+        option = self._first_fit(request.needs, budget)
+        assert option is not None, "hopeless requests were refused"
+        need = request.needs[option]
+        if not self._gate.may_load:
+            return False
+        if not self._would_fit(need, budget, []):
+            self._make_way(need, budget)
+            return False
+        self._requests.remove(request)
+        if not request.admitted.done():
+            request.reservation = Reservation(request.tenant, need, option)
+            self._held.append(request.reservation)
+            self._reservations.notify()
+            request.admitted.set_result(request.reservation)
+        return True
+
+    def _missing_bytes(self, request: _Request) -> int:
+        """Bytes of the machine's memory that are missing even when all that leave are gone."""
+        budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
+        option = self._first_fit(request.needs, budget) or 0
+        free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
+        return 0 if free is None else max(request.needs[option] - free, 0)
+
+    def _make_way(self, need: int, budget: MemoryBudget) -> None:
+        """Evict the least recently used until `need` fits; nobody, if that would not do."""
+        going = [b for b in self._held if b.leaving]
+        chosen: list[Reservation] = []
+        for reservation in (*self._idle(), *self._yielding()):
+            if self._would_fit(need, budget, [*going, *chosen]):
+                break
+            chosen.append(reservation)
+        if self._would_fit(need, budget, [*going, *chosen]):
+            for reservation in chosen:
+                self._evict(reservation)
+
+    def _would_fit(self, need: int, budget: MemoryBudget, gone: list[Reservation]) -> bool:
+        most = self._policy.max_loaded
+        if most and len(self._held) - len(gone) >= most:
+            return False
+        return budget.fits(need, tuple(map(self._claim, gone)))
+
+    def _idle(self) -> list[Reservation]:
+        idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
+        return sorted(idle, key=lambda b: b.tenant.last_used_s)
+
+    def _yielding(self) -> list[Reservation]:
+        busy = [
+            b
+            for b in self._held
+            if not b.leaving and b.tenant.can_yield() and not b.tenant.can_evict()
+        ]
+        return sorted(busy, key=lambda b: b.tenant.last_used_s)
+
+    def _evict(self, reservation: Reservation) -> None:
+        reservation.leaving = True
+        reservation.tenant.evict()
+
+    def _claim(self, reservation: Reservation) -> Claim:
+        return Claim(reservation.need_bytes, self._taken_bytes(reservation.pid))
+
+    def _taken_bytes(self, pid: int) -> int:
+        return self._probe.process(pid).anonymous_bytes if pid else 0
+
+    def _budget(self) -> MemoryBudget:
+        machine = self._probe.machine()
+        return MemoryBudget(
+            available_bytes=machine.available_bytes if self._policy.memory_check else None,
+            headroom_bytes=self._headroom_bytes(machine),
+            limit_bytes=self._policy.memory_limit_bytes,
+            claims=tuple(map(self._claim, self._held)),
+            others=tuple(
+                Claim(entry.booked_bytes, self._taken_bytes(entry.pid))
+                for page in self._others
+                for entry in page.entries
+            ),
+        )
+
+    def _headroom_bytes(self, machine: MachineMemory) -> int:
+        if self._policy.min_remain_bytes is not None:
+            return self._policy.min_remain_bytes
+        return default_headroom_bytes(machine.total_bytes)

@@ -1,0 +1,256 @@
+"""What a folder under the models folder holds, told from its small files; weights are not read.
+
+Code that comes with a model is never run: `auto_map` and foreign sentence-transformers modules
+make a model broken, and so do pickled weights.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.folder_listing import Listing, list_folder
+from worker_runtime.model_files.foreign_files import read_at_most
+from worker_runtime.model_files.gguf_files import MAX_SHARDS
+from worker_runtime.model_files.odd_paths import printable
+from worker_runtime.model_files.safetensors import check_safetensors
+
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+MAX_MODULES = 64
+MAX_NAME = 128
+GENERATES = ("ForCausalLM", "LMHeadModel")
+SCORES = "ForSequenceClassification"
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+
+
+class CausalLm(msgspec.Struct, frozen=True):
+    """A transformers model that generates text."""
+
+    architecture: str
+    # Tokens; 0 if the config does not say.
+    context_length: int
+    weights: "Weights"
+
+
+class SentenceEncoder(msgspec.Struct, frozen=True):
+    """A sentence-transformers model."""
+
+    # Types of its modules, in order.
+    modules: tuple[str, ...]
+    # Tokens; 0 if the config does not say.
+    context_length: int
+    weights: "Weights"
+    # Length of its vectors where the model's authors want them shorter than it makes them, which
+    # they train it for; 0: they do not say.
+    truncate_dim: int
+
+
+class CrossEncoder(msgspec.Struct, frozen=True):
+    """A transformers model that gives a pair of texts one score."""
+
+    # Tokens; 0 if the config does not say.
+    context_length: int
+    weights: "Weights"
+
+
+class Weights(msgspec.Struct, frozen=True):
+    """Files of weights, all checked."""
+
+    files: tuple[Path, ...]
+    size_bytes: int
+    mtime_ns: int
+
+
+def is_causal_lm_folder(folder: Path) -> bool:
+    """Whether `folder` says of itself that it is a transformers model that generates text."""
+    if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
+        return False
+    try:
+        return bool(_architecture(read_object(folder / "config.json"), *GENERATES))
+    except (InvalidModelFile, OSError):
+        # It says that it is a model, and is a broken one.
+        return True
+
+
+def read_causal_lm(folder: Path) -> CausalLm:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    config = read_object(folder / "config.json")
+    _refuse_code(config)
+    architecture = _architecture(config, *GENERATES)
+    return CausalLm(architecture, _context_length(config), folder_weights(folder))
+
+
+def is_sentence_transformers_folder(folder: Path) -> bool:
+    return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
+
+
+def is_cross_encoder_folder(folder: Path) -> bool:
+    """Whether `folder` says of itself that it scores texts, as older or newer libraries save it."""
+    try:
+        if _is_there(folder / "modules.json"):
+            said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
+            return said == "CrossEncoder"
+        config = _read_if_there(folder / "config.json")
+    except (InvalidModelFile, OSError):
+        return False
+    return bool(_architecture(config, SCORES))
+
+
+def read_cross_encoder(folder: Path) -> CrossEncoder:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    if _is_there(folder / "modules.json"):
+        _read_modules(folder / "modules.json")
+    config = read_object(folder / "config.json")
+    _refuse_code(config)
+    if not _architecture(config, SCORES):
+        raise InvalidModelFile("it is a reranker of a kind that is not run here")
+    labels = config.get("id2label")
+    # A config that says nothing of labels has two.
+    n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    if n_labels != 1:
+        raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
+    return CrossEncoder(_context_length(config), folder_weights(folder))
+
+
+def read_sentence_encoder(folder: Path) -> SentenceEncoder:
+    """
+    Raises:
+        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    modules = _read_modules(folder / "modules.json")
+    config = _read_if_there(folder / "config.json")
+    _refuse_code(config)
+    limits = _read_if_there(folder / "sentence_bert_config.json")
+    own = _read_if_there(folder / "config_sentence_transformers.json")
+    context_length = _positive(limits.get("max_seq_length")) or _context_length(config)
+    truncate_dim = _positive(own.get("truncate_dim"))
+    return SentenceEncoder(modules, context_length, folder_weights(folder), truncate_dim)
+
+
+def folder_weights(folder: Path) -> Weights:
+    """The safetensors files that a loader would take from `folder`, all checked.
+
+    Raises:
+        InvalidModelFile: there are none, one is broken, or the weights are pickled.
+    """
+    listing = list_folder(folder)
+    if listing.reason:
+        raise InvalidModelFile(listing.reason)
+    files = tuple(folder / name for name in _weight_names(listing))
+    if not files:
+        pickled = any(name.endswith((".bin", ".pt")) for name in listing.entries)
+        reason = "its weights are pickled, which can run code: convert them to safetensors"
+        raise InvalidModelFile(reason if pickled else "there are no weights")
+    for file in files:
+        check_safetensors(file)
+    return file_weights(files)
+
+
+def file_weights(files: tuple[Path, ...]) -> Weights:
+    stats = [file.stat() for file in files]
+    size_bytes = sum(stat.st_size for stat in stats)
+    return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A small file that should hold one JSON object.
+
+    Raises:
+        InvalidModelFile: it does not.
+        OSError: it cannot be read.
+    """
+    value = _read_json(path)
+    if not isinstance(value, dict):
+        raise InvalidModelFile(f"{path.name} is not a JSON object")
+    return value
+
+
+def _weight_names(listing: Listing) -> list[str]:
+    index, single = "model.safetensors.index.json", "model.safetensors"
+    if index in listing.entries:
+        return list(_indexed(listing, listing.folder / index))
+    if single in listing.entries:
+        return [single]
+    return [entry.name for entry in listing if entry.name.endswith(".safetensors")]
+
+
+def _indexed(listing: Listing, index: Path) -> Iterator[str]:
+    weight_map = read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InvalidModelFile(f"{index.name} lists no weights")
+    names = sorted({name if isinstance(name, str) else "" for name in weight_map.values()})
+    if len(names) > MAX_SHARDS:
+        raise InvalidModelFile(f"{index.name} names {len(names)} files")
+    for name in names:
+        if Path(name).name != name or "\\" in name:
+            raise InvalidModelFile(f"{index.name} names a file outside the model's folder")
+        if name not in listing.entries:
+            raise InvalidModelFile(f"the file {printable(name[:64])} is missing")
+        yield name
+
+
+def _read_modules(path: Path) -> tuple[str, ...]:
+    modules = _read_json(path)
+    if not isinstance(modules, list) or not modules:
+        raise InvalidModelFile("modules.json lists no modules")
+    if len(modules) > MAX_MODULES:
+        raise InvalidModelFile(f"modules.json lists {len(modules)} modules")
+    types = tuple(map(_module_type, modules))
+    for module in types:
+        if not module.startswith("sentence_transformers."):
+            raise InvalidModelFile(f"it needs the module {module[:64]!r}, which is foreign code")
+    return types
+
+
+def _module_type(module: object) -> str:
+    kind = module.get("type") if isinstance(module, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _refuse_code(config: dict[str, Any]) -> None:
+    if "auto_map" in config:
+        raise InvalidModelFile("it needs code that comes with it (auto_map), which is never run")
+
+
+def _architecture(config: dict[str, Any], *endings: str) -> str:
+    """The first with one of these endings; empty if none has."""
+    names = config.get("architectures")
+    found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return next((name[:MAX_NAME] for name in found if name.endswith(endings)), "")
+
+
+def _context_length(config: dict[str, Any]) -> int:
+    return next((n for key in CONTEXT_KEYS if (n := _positive(config.get(key)))), 0)
+
+
+def _positive(value: object) -> int:
+    return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything has that name: what is no file says that when it is read."""
+    return os.path.lexists(path)
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return read_object(path) if _is_there(path) else {}
+
+
+def _read_json(path: Path) -> Any:
+    content = read_at_most(path, MAX_CONFIG_BYTES)
+    try:
+        return msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidModelFile(f"{path.name} is not valid JSON") from error

@@ -1,0 +1,266 @@
+"""Sizes of ggml's tensor types and names of GGUF's file types: constants of the format.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's `ggml_type`,
+`llama_ftype`.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.foreign_files import open_regular
+from worker_runtime.model_files.header_bytes import LENGTH, HeaderBytes
+
+# Type number → (values per block, bytes per block); 9 and 15 exist in memory only.
+BLOCKS: dict[int, tuple[int, int]] = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18),
+    21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4),
+    27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66),
+    39: (32, 17),
+}  # fmt: skip
+
+FILE_TYPES: dict[int, str] = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K",
+    11: "Q3_K_S", 12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S",
+    17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S", 22: "IQ3_XS",
+    23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S",
+    29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0",
+    38: "MXFP4_MOE",
+}  # fmt: skip
+
+
+MAX_FIELDS = 16_384
+MAX_TENSORS = 65_536
+MAX_KEY_BYTES = 1024
+MAX_STRING_BYTES = 4 * 1024 * 1024
+MAX_ARRAY_ITEMS = 4 * 1024 * 1024
+MAX_DIMENSIONS = 4
+MAX_VALUES = 1 << 48
+# Of a file, and of all files of one model: real vocabularies take up to 20 MB.
+MAX_HEADER_BYTES = 128 * 1024 * 1024
+# What is kept of strings and number arrays; longer ones are checked and dropped.
+KEPT_STRING_BYTES = 4096
+KEPT_ARRAY_ITEMS = 1024
+# Of all fields together, keys too; numbers of arrays count like bytes. Real files keep some 10,000.
+MAX_KEPT = 1024 * 1024
+VERSIONS = (2, 3)
+
+_STRING, _ARRAY = 8, 9
+_SCALARS: dict[int, struct.Struct] = {
+    number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")
+} | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
+# Of a tensor, by the number of its dimensions: those, its type, and where it begins.
+_PLACES = {n: struct.Struct(f"<{n}QIQ") for n in range(1, MAX_DIMENSIONS + 1)}
+
+Scalar = int | float | bool | str
+
+
+class GgufTensor(msgspec.Struct, frozen=True):
+    name: str
+    shape: tuple[int, ...]
+    # A ggml type number.
+    type: int
+    # 0 for a type this version does not know.
+    size_bytes: int
+
+
+class GgufHeader(msgspec.Struct, frozen=True):
+    version: int
+    # Scalars, short strings, and arrays of up to `KEPT_ARRAY_ITEMS` numbers.
+    metadata: dict[str, Scalar | list[Any]]
+    # Length of every array, also of those not kept ("tokenizer.ggml.tokens").
+    array_lengths: dict[str, int]
+    tensors: list[GgufTensor]
+    has_chat_template: bool
+    # Of the file, up to the end of the tensor table.
+    n_bytes: int = 0
+
+    @property
+    def architecture(self) -> str:
+        return str(self.metadata.get("general.architecture", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.metadata.get("general.name", ""))
+
+    @property
+    def quantization(self) -> str:
+        """Such as "Q4_K_M"; empty if the file does not say."""
+        number = self.metadata.get("general.file_type")
+        return FILE_TYPES.get(number, "") if isinstance(number, int) else ""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the model was trained for; 0 if the file does not say."""
+        value = self.metadata.get(f"{self.architecture}.context_length", 0)
+        return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self.array_lengths.get("tokenizer.ggml.tokens", 0)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(tensor.size_bytes for tensor in self.tensors)
+
+
+def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHeader:
+    """The header of `path`, every claim in it checked against the file's size.
+
+    Args:
+        most_bytes: that may be read of it.
+    Raises:
+        InvalidModelFile: with the reason, fit to be shown.
+        OSError: the file cannot be read.
+    """
+    file, size_bytes = open_regular(path)
+    with file:
+        return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
+
+
+def read_gguf_headers(files: tuple[Path, ...]) -> Iterator[GgufHeader]:
+    """Those of one model's files, one at a time; as large together as one may be. Raises the
+    same."""
+    left, n_tensors = MAX_HEADER_BYTES, 0
+    for path in files:
+        header = read_gguf_header(path, left)
+        left -= header.n_bytes
+        n_tensors += len(header.tensors)
+        if n_tensors > MAX_TENSORS:
+            raise InvalidModelFile(f"the GGUF files claim {n_tensors} tensors")
+        yield header
+
+
+class _HeaderReader:
+    def __init__(self, source: HeaderBytes, size_bytes: int) -> None:
+        self._source = source
+        self._take = source.take
+        self._size_bytes = size_bytes
+        self._metadata: dict[str, Scalar | list[Any]] = {}
+        self._array_lengths: dict[str, int] = {}
+        self._has_chat_template = False
+        self._n_kept = 0
+
+    def read(self) -> GgufHeader:
+        if self._take(4) != b"GGUF":
+            raise InvalidModelFile("this is not a GGUF file")
+        version = self._number(_SCALARS[4])
+        if version not in VERSIONS:
+            raise InvalidModelFile(f"GGUF version {version} is not supported")
+        n_tensors = self._count(MAX_TENSORS, "tensors")
+        n_fields = self._count(MAX_FIELDS, "metadata fields")
+        for _ in range(n_fields):
+            self._field()
+        tensors = self._tensors(n_tensors)
+        return GgufHeader(
+            version,
+            self._metadata,
+            self._array_lengths,
+            tensors,
+            self._has_chat_template,
+            self._source.position,
+        )
+
+    def _field(self) -> None:
+        key = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")
+        self._keep(len(key))
+        kind = self._number(_SCALARS[4])
+        if kind == _STRING:
+            self._text(key)
+        elif kind == _ARRAY:
+            self._array(key)
+        else:
+            self._metadata[key] = self._number(self._scalar(kind))
+
+    def _text(self, key: str) -> None:
+        length = self._length(MAX_STRING_BYTES)
+        if key == "tokenizer.chat_template":
+            self._has_chat_template = length > 0
+        if length > KEPT_STRING_BYTES:
+            self._source.skip(length)
+            return
+        self._keep(length)
+        self._metadata[key] = self._take(length).decode("utf-8", "replace")
+
+    def _array(self, key: str) -> None:
+        kind = self._number(_SCALARS[4])
+        n_items = self._count(MAX_ARRAY_ITEMS, "array items")
+        self._array_lengths[key] = n_items
+        if kind == _STRING:
+            self._source.skip_texts(n_items, MAX_STRING_BYTES)
+            return
+        item = self._scalar(kind)
+        # What a vocabulary's tokens are is for the library alone.
+        if n_items > KEPT_ARRAY_ITEMS or key.startswith("tokenizer."):
+            self._source.skip(n_items * item.size)
+            return
+        self._keep(n_items)
+        packed = self._take(n_items * item.size)
+        self._metadata[key] = list(struct.unpack(f"<{n_items}{item.format[-1]}", packed))
+
+    def _keep(self, n: int) -> None:
+        self._n_kept += n
+        if self._n_kept > MAX_KEPT:
+            raise InvalidModelFile("the GGUF file holds more metadata than any model needs")
+
+    def _tensors(self, n_tensors: int) -> list[GgufTensor]:
+        table = [self._tensor() for _ in range(n_tensors)]
+        alignment = self._metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
+            raise InvalidModelFile("the GGUF file has an impossible alignment")
+        data_start = math.ceil(self._source.position / alignment) * alignment
+        for tensor, offset in table:
+            if offset % alignment:
+                raise InvalidModelFile(f"tensor {tensor.name!r} is not aligned")
+            missing = data_start + offset + tensor.size_bytes - self._size_bytes
+            if missing > 0:
+                raise InvalidModelFile(
+                    f"the GGUF file is truncated: tensor {tensor.name!r} ends {missing} bytes "
+                    "beyond the end of the file"
+                )
+        return [tensor for tensor, _ in table]
+
+    def _tensor(self) -> tuple[GgufTensor, int]:
+        name = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")[:64]
+        n_dimensions = self._number(_SCALARS[4])
+        if not 0 < n_dimensions <= MAX_DIMENSIONS:
+            raise InvalidModelFile(f"tensor {name!r} claims {n_dimensions} dimensions")
+        place = _PLACES[n_dimensions]
+        *shape, kind, offset = place.unpack(self._take(place.size))
+        n_values = math.prod(shape)
+        if n_values > MAX_VALUES:
+            raise InvalidModelFile(f"tensor {name!r} claims {n_values} values")
+        n_per_block, block_bytes = BLOCKS.get(kind, (1, 0))
+        size_bytes = math.ceil(n_values / n_per_block) * block_bytes
+        return GgufTensor(name, tuple(shape), kind, size_bytes), offset
+
+    def _scalar(self, kind: int) -> struct.Struct:
+        if kind not in _SCALARS:
+            raise InvalidModelFile(f"the GGUF file has a field of the unknown type {kind}")
+        return _SCALARS[kind]
+
+    def _count(self, most: int, what: str) -> int:
+        count: int = self._number(_SCALARS[10])
+        # The smallest of any of these takes one byte.
+        if count > min(most, self._size_bytes):
+            raise InvalidModelFile(f"the GGUF file claims {count} {what}")
+        return count
+
+    def _string(self, most: int) -> bytes:
+        return self._take(self._length(most))
+
+    def _length(self, most: int) -> int:
+        length: int = self._number(LENGTH)
+        if length > most:
+            raise InvalidModelFile(f"the GGUF file claims a text of {length} bytes")
+        return length
+
+    def _number(self, kind: struct.Struct) -> Any:
+        return kind.unpack(self._take(kind.size))[0]

@@ -1,0 +1,59 @@
+"""What the headers of models say, read once while the files stay as they are; and whatever cannot
+be read, as a reason beside the model."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.foreign_files import reason_of
+from worker_runtime.model_files.model_places import FileState, Place
+
+T = TypeVar("T")
+
+
+class HeaderCache(Generic[T]):
+    """
+    Args:
+        read: what the files at a path say; may raise `InvalidModelFile` or `OSError`.
+        broken: what stands for files that cannot be used, for a reason.
+    """
+
+    def __init__(self, read: Callable[[Path], T], broken: Callable[[str], T]) -> None:
+        self._read = read
+        self._broken = broken
+        self._known: dict[tuple[Path, FileState], T] = {}
+        self._used: dict[tuple[Path, FileState], T] = {}
+        self._latest: dict[Path, T] = {}
+        # Scans and ladders run in threads of their own.
+        self._lock = threading.Lock()
+
+    def begin_scan(self) -> None:
+        """Forget what the last scan did not meet: files that went or changed since."""
+        with self._lock:
+            self._known, self._used = self._used, {}
+            self._latest = {path: said for (path, _), said in self._known.items()}
+
+    def latest(self, path: Path) -> T | None:
+        """What they said when somebody last asked."""
+        return self._latest.get(path)
+
+    def of(self, place: Place) -> T:
+        if place.reason:
+            return self._broken(place.reason)
+        key = (place.path, place.state)
+        found = self._used.get(key)
+        if found is None:
+            found = self._known.get(key)
+        if found is None:
+            try:
+                found = self._read(place.path)
+            except InvalidModelFile as error:
+                found = self._broken(str(error))
+            except OSError as error:
+                # Not kept: rights change, and files come back, with the same size and time.
+                return self._broken(reason_of(error))
+        with self._lock:
+            self._used[key] = self._latest[place.path] = found
+        return found

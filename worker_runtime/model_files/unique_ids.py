@@ -1,0 +1,101 @@
+"""An id for each model of a scan: models of one name must not hide each other.
+
+The first keeps its name; a later one in another folder has that folder's before it. What lies side
+by side as a file and as a folder is one model in two formats, of which one is taken.
+"""
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from worker_runtime.model_files.foreign_files import real_path
+from worker_runtime.model_files.model_places import Place
+from worker_runtime.model_files.odd_paths import printable
+
+log = logging.getLogger(__name__)
+
+
+class Notes:
+    """What a scan has to say, logged when it is new: scans are repeated."""
+
+    def __init__(self) -> None:
+        self._before: set[str] = set()
+        self._now: set[str] = set()
+
+    def begin_scan(self) -> None:
+        self._before, self._now = self._now, set()
+
+    def __call__(self, sentence: str) -> None:
+        if sentence not in self._before | self._now:
+            log.info("%s", sentence)
+        self._now.add(sentence)
+
+
+class UniqueIds:
+    """
+    Args:
+        prefers: of one model in two formats, whether the first place is to be taken rather than
+            the second.
+        tell: is told, in a sentence, of each model that is renamed or not taken.
+    """
+
+    def __init__(
+        self, prefers: Callable[[Place, Place], bool], tell: Callable[[str], None]
+    ) -> None:
+        self._prefers = prefers
+        self._tell = tell
+        self._places: dict[str, Place] = {}
+
+    def items(self) -> Iterator[tuple[str, Place]]:
+        return iter(self._places.items())
+
+    def __contains__(self, model_id: str) -> bool:
+        return model_id in self._places
+
+    def add(self, place: Place) -> str:
+        """Its id; empty if it is not taken."""
+        wanted = place.wanted_id
+        other = self._places.get(wanted)
+        if other is None:
+            self._places[wanted] = place
+            return wanted
+        if real_path(other.path) == real_path(place.path):
+            return ""
+        if place.is_file != other.is_file and real_path(place.path.parent) == real_path(
+            other.path.parent
+        ):
+            return self._one_of_two(wanted, place, other)
+        if place.is_built_in:
+            self._tell(f"the built-in model {wanted} gives way to {_shown(other)}")
+            return ""
+        return self._rename(wanted, place, other)
+
+    def _one_of_two(self, wanted: str, place: Place, other: Place) -> str:
+        preferred = self._prefers(place, other)
+        taken, left = (place, other) if preferred else (other, place)
+        self._tell(f"{_shown(left)} is not taken: {_shown(taken)} is the same model {wanted}")
+        self._places[wanted] = taken
+        return wanted if preferred else ""
+
+    def _rename(self, wanted: str, place: Place, other: Place) -> str:
+        for free in _longer_names(wanted, place.path):
+            known = self._places.get(free)
+            if known is None:
+                self._places[free] = place
+                self._tell(f"{_shown(place)} is called {free}: {_shown(other)} is {wanted}")
+                return free
+            if real_path(known.path) == real_path(place.path):
+                return ""
+        raise AssertionError("numbers do not end")
+
+
+def _longer_names(name: str, path: Path) -> Iterator[str]:
+    if parent := printable(path.parent.name):
+        name = f"{parent}/{name}"
+        yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+def _shown(place: Place) -> str:
+    return printable(str(place.path))

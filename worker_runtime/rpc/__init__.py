@@ -1,0 +1,1 @@
+"""A worker's gRPC server: calls, the Worker service, metrics, logs, shutdown."""

@@ -1,0 +1,96 @@
+"""Open calls: counted for a drain, and each with its way to end.
+
+A call is an RPC, or a message of a stream that carries many.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc.aio
+
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, NotReady, ServingError
+from worker_runtime.rpc.logs import clean_id, request_id
+
+LONG_LIVED = ("/WatchStatus", "/EmbedMany")
+
+log = logging.getLogger(__name__)
+
+
+class InflightRpcs:
+    """Counts RPCs that a drain waits for; refuses new ones once it has begun."""
+
+    def __init__(self) -> None:
+        self.draining = asyncio.Event()
+        self._n_open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        if self.draining.is_set():
+            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
+        self._n_open += 1
+        self._none_open.clear()
+        try:
+            yield
+        finally:
+            self._n_open -= 1
+            if not self._n_open:
+                self._none_open.set()
+
+    async def all_ended(self) -> None:
+        await self._none_open.wait()
+
+
+class Rpc:
+    """One call, on the task that serves it: who it is for, and how it ends."""
+
+    def __init__(self, method: str, caller_id: str) -> None:
+        self.method = method
+        self._began_s = time.monotonic()
+        request_id.set(clean_id(caller_id))
+
+    def problem(self, error: BaseException) -> ServingError:
+        """What the caller is told of `error`, which is logged.
+
+        Raises:
+            BaseException: `error` itself, if it is no outcome but the end of the call or process.
+        """
+        if isinstance(error, ServingError):
+            self.log(error.code)
+            return error
+        if isinstance(error, grpc.aio.AbortError):
+            self.log("aborted")
+            raise error
+        if isinstance(error, GeneratorExit) or _is_cancelled(error):
+            self.log("CANCELLED")
+            raise error
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        log.error("%s failed", self.method, exc_info=error)
+        problem = BackendFailure(ErrorText("worker_failed_logged"))
+        self.log(problem.code)
+        return problem
+
+    @property
+    def is_long_lived(self) -> bool:
+        """Whether it lasts as long as its gateway: a drain does not wait for it."""
+        return self.method.endswith(LONG_LIVED)
+
+    def log(self, outcome: str) -> None:
+        # The gateway writes a line for each request; of those that went well one is enough.
+        is_news = outcome != "OK" and not self.is_long_lived
+        took_ms = (time.monotonic() - self._began_s) * 1000
+        level = logging.INFO if is_news else logging.DEBUG
+        log.log(level, "rpc=%s outcome=%s ms=%.1f", self.method, outcome, took_ms)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether the call itself is cancelled: a stray CancelledError, let through, hangs clients."""
+    task = asyncio.current_task()
+    asked = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and asked

@@ -1,0 +1,178 @@
+"""What happens around every RPC: token check, request id, errors as rich status, a log line.
+
+Servicers only raise `ServingError`; here, and nowhere else, it becomes a gRPC status. Streaming
+servicer methods are async generators. Health checks and reflection pass untouched.
+"""
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from common.error_texts import ErrorText
+from common.errors import AuthenticationFailed, ServingError
+from common.gc_tuning import GarbageCounter
+from common.rpc_status import DETAILS_KEY, to_status
+from worker_runtime.rpc.inflight import InflightRpcs, Rpc
+
+REQUEST_ID_KEY = "x-request-id"
+TOKEN_KEY = "authorization"
+# gRPC refuses more than 8 KiB of trailing metadata, of which the message takes its share twice.
+MAX_MESSAGE_CHARS = 1024
+MAX_DETAILS_BYTES = 4096
+
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """
+    Args:
+        token: every RPC must carry it; empty: not checked.
+    """
+
+    def __init__(self, token: str, inflight_rpcs: InflightRpcs) -> None:
+        self._token_digest = _digest(f"Bearer {token}") if token else None
+        self._inflight_rpcs = inflight_rpcs
+        self._garbage_counter = GarbageCounter()
+        # By method, as they are called.
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":
+        method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or method.startswith("/grpc."):
+            return handler  # type: ignore[no-any-return]
+        made = self._handlers[method] = self._wrapped(method, handler)
+        return made
+
+    def _wrapped(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.unary_unary is not None:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(method, handler.unary_unary), **codec
+            )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(method, handler.unary_stream), **codec
+            )
+        if handler.stream_stream is not None:
+            return grpc.stream_stream_rpc_method_handler(
+                self._both(method, handler.stream_stream), **codec
+            )
+        raise TypeError(f"{method}: requests that stream to one answer are not in the contract")
+
+    def _unary(self, method: str, serve: Callable[..., Awaitable[Any]]) -> Any:
+        async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            self._garbage_counter.count(request.ByteSize())
+            rpc, metadata = self._rpc(method, context)
+            try:
+                with self._admitted(rpc, metadata):
+                    reply = await serve(request, context)
+            except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
+                await _fail(context, rpc.problem(error))
+            rpc.log("OK")
+            return reply
+
+        return unary
+
+    def _stream(self, method: str, serve: Callable[..., Any]) -> Any:
+        async def stream(
+            request: Any, context: grpc.aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
+            self._garbage_counter.count(request.ByteSize())
+            rpc, metadata = self._rpc(method, context)
+            try:
+                with self._admitted(rpc, metadata):
+                    async with aclosing(serve(request, context)) as replies:
+                        async for reply in replies:
+                            yield reply
+            except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
+                await _fail(context, rpc.problem(error))
+            rpc.log("OK")
+
+        return stream
+
+    def _both(self, method: str, serve: Callable[..., Awaitable[None]]) -> Any:
+        """Of requests and replies: the servicer writes to the context."""
+
+        async def both(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            rpc, metadata = self._rpc(method, context)
+            try:
+                with self._admitted(rpc, metadata):
+                    await serve(requests, context)
+            except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
+                await _fail(context, rpc.problem(error))
+
+        return both
+
+    def _rpc(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> tuple[Rpc, dict[str, str]]:
+        metadata = {
+            key: value
+            for key, value in context.invocation_metadata() or ()
+            if isinstance(value, str)
+        }
+        return Rpc(method, metadata.get(REQUEST_ID_KEY, "")), metadata
+
+    @contextmanager
+    def _admitted(self, rpc: Rpc, metadata: Mapping[str, str]) -> Iterator[None]:
+        if self._token_digest is not None:
+            sent = _digest(metadata.get(TOKEN_KEY, ""))
+            if not hmac.compare_digest(sent, self._token_digest):
+                raise AuthenticationFailed(ErrorText("worker_token_wrong"))
+        if rpc.is_long_lived:
+            yield
+            return
+        with self._inflight_rpcs.counted():
+            yield
+
+
+async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError) -> NoReturn:
+    """End the call with `error` as its status."""
+    code = grpc.StatusCode[error.grpc_status]
+    details, message = _details(error), error.message[:MAX_MESSAGE_CHARS]
+    await context.abort(code, message, trailing_metadata=((DETAILS_KEY, details),))
+    raise AssertionError("abort always raises")
+
+
+def _details(error: ServingError) -> bytes:
+    """All of `error`, or as much of it as a reply's trailer carries."""
+    details = b""
+    for version in (error, _in_english(error), _in_short(error)):
+        details = to_status(version).SerializeToString()
+        if len(details) <= MAX_DETAILS_BYTES:
+            break
+    return details
+
+
+def _in_english(error: ServingError) -> ServingError:
+    return type(error)(
+        str(error),
+        param=error.param,
+        retry_after_s=error.retry_after_s,
+        suggestions=tuple(map(str, error.suggestions)),
+        metadata=error.metadata,
+    )
+
+
+def _in_short(error: ServingError) -> ServingError:
+    message = str(error)[:MAX_MESSAGE_CHARS]
+    return type(error)(message, param=error.param, retry_after_s=error.retry_after_s)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,179 @@
+"""A worker's gRPC server from bind to drain.
+
+Drain: the first signal turns health to NOT_SERVING and refuses new calls with NotReady (the
+gateway goes elsewhere); running ones get `drain_s`; then the models are unloaded. A second signal
+skips the waiting.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from common.loopback import is_loopback
+from common.parent_watch import exit_with_parent
+from protos.y26hkx.v1 import worker_pb2_grpc
+from worker_runtime.aio import first_of
+from worker_runtime.catalog import Capability, Catalog
+from worker_runtime.clock import SystemClock
+from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.lifecycle import calibration
+from worker_runtime.lifecycle.load_options import LoadOptions, single_option
+from worker_runtime.lifecycle.manager import Models
+from worker_runtime.lifecycle.preload import load_early
+from worker_runtime.machine.kernel_memory import FILE as KERNELS_FILE
+from worker_runtime.machine.kernel_memory import KernelMemory
+from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
+from worker_runtime.memory.probe import SystemMemoryProbe
+from worker_runtime.memory.trim import release_start_up_memory
+from worker_runtime.off_loop import in_thread
+from worker_runtime.rpc import logs
+from worker_runtime.rpc.inflight import InflightRpcs
+from worker_runtime.rpc.interceptor import RpcInterceptor
+from worker_runtime.rpc.metrics import metrics_page
+from worker_runtime.rpc.shutdown import StopRequests, stop_on_signals
+from worker_runtime.rpc.worker_service import WorkerServicer
+from worker_runtime.settings import RuntimeSettings
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Two servers on one port would silently share its calls.
+    ("grpc.so_reuseport", 0),
+    # Gateways ping a silent stream every 10 s; the defaults call that an attack.
+    ("grpc.http2.min_ping_interval_without_data_ms", 4000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+SERVICES: dict[Capability, str] = {
+    "chat": "y26hkx.v1.ChatService",
+    "embed": "y26hkx.v1.EmbedService",
+}
+WORKER_SERVICE = "y26hkx.v1.WorkerService"
+# For watchers to read the last status before their streams end.
+LAST_STATUS_S = 0.5
+# After the drain engines are stopped; a worker without a parent ends then in any case.
+FORCE_AFTER_DRAIN_S = 15.0
+
+log = logging.getLogger(__name__)
+
+
+def local_models(
+    settings: RuntimeSettings, catalog: Catalog, load_options: LoadOptions = single_option
+) -> Models:
+    """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
+    probe = SystemMemoryProbe()
+    launcher = ProcessLauncher(probe, settings.engine_environment)
+    kernels = KernelMemory(settings.learnt_dir / KERNELS_FILE, settings.selftest_environment)
+    calibration_file = calibration.Calibration(settings.learnt_dir / calibration.FILE)
+    return Models(
+        catalog,
+        settings.policy(),
+        launcher,
+        SystemClock(),
+        probe,
+        load_options=calibration_file.corrected(load_options),
+        on_measured=calibration_file.note,
+        kernels=kernels,
+        ledger=_ledger(settings),
+        off_loop=in_thread,
+    )
+
+
+def _ledger(settings: RuntimeSettings) -> Ledger:
+    try:
+        return FolderLedger(settings.ledger_dir or own_folder())
+    except OSError as error:
+        # Alone on its machine, as in a container, a worker needs none.
+        log.warning("other workers of this machine are not seen: %s", error)
+        return NoLedger()
+
+
+async def serve(
+    *,
+    settings: RuntimeSettings,
+    capability: Capability,
+    models: Models,
+    add_service: Callable[[grpc.aio.Server], None],
+    preload: bool = False,
+    on_bound: Callable[[int], None] = lambda port: None,
+    inflight_rpcs: InflightRpcs | None = None,
+) -> None:
+    """Serve `models` until a signal says stop; returns after draining and unloading.
+
+    Args:
+        add_service: adds the capability's servicer.
+        preload: load the default model at once, beside those that settings name.
+        on_bound: called with the port once calls are taken.
+        inflight_rpcs: that the servicer counts calls in which are no RPCs of their own.
+    Raises:
+        RuntimeError: the port is taken.
+    """
+    logs.configure(settings.log_level)
+    requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
+    services = ("", SERVICES[capability], WORKER_SERVICE)
+    health = health_aio.HealthServicer()
+    server = grpc.aio.server(
+        interceptors=(RpcInterceptor(settings.token, inflight_rpcs),), options=OPTIONS
+    )
+    add_service(server)
+    control = WorkerServicer(models, capability, inflight_rpcs.draining)
+    worker_pb2_grpc.add_WorkerServiceServicer_to_server(control, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        (*services[1:], "grpc.health.v1.Health", reflection.SERVICE_NAME), server
+    )
+    for service in services:
+        await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = _listen(server, f"{host}:{settings.port}", settings)
+    with stop_on_signals(requests), metrics_page(settings.host, settings.metrics_port, models):
+        await server.start()
+        log.info("%s worker listens on %s:%d", capability, host, port)
+        on_bound(port)
+        if settings.exit_with_parent:
+            exit_with_parent(settings.drain_s + FORCE_AFTER_DRAIN_S)
+        release_start_up_memory()
+        loading = asyncio.create_task(load_early(models, settings, default=preload))
+        try:
+            await requests.first.wait()
+        finally:
+            loading.cancel()
+            await asyncio.wait({loading})
+        log.info("draining: up to %.0f s for running calls", settings.drain_s)
+        inflight_rpcs.draining.set()
+        await health.enter_graceful_shutdown()
+        await first_of(
+            inflight_rpcs.all_ended(), asyncio.sleep(settings.drain_s), requests.second.wait()
+        )
+        await server.stop(LAST_STATUS_S)
+        await _unload_all(models, requests)
+        log.info("stopped")
+
+
+def _listen(server: grpc.aio.Server, address: str, settings: RuntimeSettings) -> int:
+    """The port; off loopback both sides show certificates, where there are any."""
+    certificates = settings.certificates()
+    if certificates is None or is_loopback(settings.host):
+        return server.add_insecure_port(address)
+    authority, chain, key = certificates
+    shown = grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=True)
+    return server.add_secure_port(address, shown)
+
+
+async def _unload_all(models: Models, requests: StopRequests) -> None:
+    closed = await first_of(_close(models, hurry=False), requests.second.wait())
+    if closed is None:
+        await models.close(hurry=True)
+
+
+async def _close(models: Models, *, hurry: bool) -> bool:
+    await models.close(hurry=hurry)
+    return True
