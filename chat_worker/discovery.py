@@ -1,7 +1,6 @@
 """Which chat models there are: looks at the main model's path, the models folder, the guide, and
 the list of models on other servers."""
 
-import importlib.metadata
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from chat_worker.pipe_messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
+from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
 from worker_runtime.model_files.errors import InvalidModelFile
@@ -134,7 +134,7 @@ class ChatModelScan:
             return None
         backend = "llama.cpp" if path.suffix == ".gguf" else "transformers"
         model_id = _id(path)
-        print_ = fingerprint(path, size_bytes, mtime_ns, backend, _version(backend))
+        print_ = fingerprint(path, size_bytes, mtime_ns, backend, version_of(PACKAGES[backend]))
         return ModelEntry(
             id=model_id,
             capability="chat",
@@ -237,10 +237,3 @@ def _state(path: Path) -> FileState:
         files = [f for f in path.parent.glob("*.gguf") if gguf_id(f) == gguf_id(path)]
     stats = ((file, file.stat()) for file in sorted(files))
     return tuple((file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
-
-
-def _version(backend: str) -> str:
-    try:
-        return importlib.metadata.version(PACKAGES[backend])
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -1,7 +1,8 @@
 """One loaded chat model in a process of its own: `python -m chat_worker.engine_process`.
 
 Three threads: this one reads the pipe, renders and tokenizes; the loop's touches the model and
-sees token ids only; the scribe's turns tokens into text and writes. Nothing else is shared.
+sees token ids only; the output processor's turns tokens into text and writes. Nothing else is
+shared.
 """
 
 import os

@@ -69,7 +69,7 @@ def _state(files: list[Path] | tuple[Path, ...]) -> FileState:
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-@lru_cache(maxsize=64)  # a ladder asks for the same file a dozen times
+@lru_cache(maxsize=64)  # load options ask for the same file a dozen times
 def _of_files(state: FileState) -> ModelDims:
     headers = [read_gguf_header(file) for file, _, _ in state]
     main, tensors = headers[0], [tensor for header in headers for tensor in header.tensors]

@@ -8,9 +8,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_loopback
 from common.settings import SUGGESTION, SharedSettings
+from common.sizes import MIB
 from gateway.middleware.rate_limit import shared_storage
 
-MIB = 1024 * 1024
 MAX_PORT = 65535
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from common.errors import BackendLoadFailed, ModelNotFound
+from common.model_ids import same_model_id
 from worker_runtime.clock import Clock
 
 Capability = Literal["chat", "embed"]
@@ -121,8 +122,7 @@ class Catalog:
     def _find(self, model: str) -> ModelEntry | None:
         if model in self._entries:
             return self._entries[model]
-        folded = model.casefold()
-        return next((e for e in self._entries.values() if e.id.casefold() == folded), None)
+        return next((e for e in self._entries.values() if same_model_id(e.id, model)), None)
 
     def _not_found(self, model: str) -> ModelNotFound:
         if model:

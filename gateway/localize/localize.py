@@ -1,4 +1,4 @@
-"""An error's message and ways out in a language."""
+"""An error's message and suggestions in a language."""
 
 import contextlib
 import functools
@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from common.errors import ServingError
+from common.sizes import mib
 from gateway.localize import zh_tw
 from gateway.middleware.language import Language
-
-MIB = 1024**2
 
 
 class Localized(NamedTuple):
@@ -44,7 +43,7 @@ def _message(error: ServingError) -> str:
     if reason not in zh_tw.REASONS:
         return of_code(error.code, error.message, "zh-TW")
     numbers = [
-        text.format(_mib(facts[name]))
+        text.format(mib(int(facts[name])))
         for name, text in zh_tw.NUMBERS.items()
         if _is_informative(facts, name)
     ]
@@ -68,14 +67,10 @@ def _holders(encoded: str) -> list[str]:
     with contextlib.suppress(orjson.JSONDecodeError):
         found = orjson.loads(encoded)
     return [
-        f"{holder['model']} ({_mib(holder['bytes'])}"
+        f"{holder['model']} ({mib(int(holder['bytes']))}"
         + (f"，{zh_tw.PINNED})" if holder.get("pinned") else ")")
         for holder in found
     ]
-
-
-def _mib(n_bytes: str | int) -> str:
-    return f"{int(n_bytes) / MIB:,.0f} MiB"
 
 
 @functools.cache

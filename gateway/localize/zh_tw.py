@@ -1,5 +1,5 @@
 """Traditional Chinese: by an error's code, by the reason and numbers of a lack of memory, and by
-the English text of a way out, where {} stands for what changes.
+the English text of a suggestion, where {} stands for what changes.
 """
 
 CODES = {

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.errors import ModelNotFound
+from common.model_ids import same_model_id
 from gateway.errors import json_response, shorten
 from gateway.routes.request_route import RequestRoute
 from gateway.services import Services, services_of
@@ -28,7 +29,7 @@ async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     found = models_of(services_of(request))
     # As requests name it: in whatever case.
-    known = {listed.casefold(): listed for listed in found}.get(model_id.casefold())
+    known = next((listed for listed in found if same_model_id(listed, model_id)), None)
     if known is None:
         raise ModelNotFound(
             f"the model {shorten(model_id)!r} does not exist",

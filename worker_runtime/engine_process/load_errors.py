@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from common.errors import BackendLoadFailed, ServingError
+from common.sizes import mib
 from worker_runtime.engine_process.interface import ExitReport
 from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text
 from worker_runtime.memory.oom_signs import SHORTAGES, Shortage, shortage_in_text, shortage_of
 
-MIB = 1024**2
 _PAGE_FILE = (
     "enlarge the page file to 16 GB or more (System > Advanced > Performance > Virtual memory)"
 )
@@ -55,7 +55,7 @@ def with_arithmetic(
     numbers = {"needed": need_bytes, "available": available_bytes}
     numbers |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
-        f"{error.message}; it needs about {_mib(need_bytes)}, {_mib(available_bytes)} are "
+        f"{error.message}; it needs about {mib(need_bytes)}, {mib(available_bytes)} are "
         f"available; {holders_text(holders)}",
         suggestions=error.suggestions,
         metadata=error.metadata
@@ -114,7 +114,3 @@ def _more_memory(backend: str, shortage: Shortage) -> tuple[str, ...]:
     else:
         room = "close other programs or add swap space"
     return room, *_LESS_BY_BACKEND.get(backend, ("use a smaller model",))
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"

@@ -1,4 +1,4 @@
-"""Ways to load a model, the best first; each rung down takes less memory and gives something up."""
+"""Ways to load a model, the best first; each takes less memory and gives something up."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,12 +18,12 @@ class LoadOption(msgspec.Struct, frozen=True):
 
 
 LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
-# Told what the process of a rung holds, after its load and before its end.
+# Told what the process of an option holds, after its load and before its end.
 OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
 
 def single_option(entry: ModelEntry) -> Sequence[LoadOption]:
-    """The ladder of a model that can give nothing up."""
+    """The options of a model that can give nothing up: there is one."""
     return (LoadOption(entry, estimate(entry)),)
 
 

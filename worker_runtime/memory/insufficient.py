@@ -1,14 +1,14 @@
-"""The answer to a load that does not fit, with its arithmetic and the ways out."""
+"""The answer to a load that does not fit, with its arithmetic and suggestions."""
 
 from collections.abc import Sequence
 
 import msgspec
 
 from common.errors import BackendLoadFailed
+from common.sizes import mib
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.budget import MemoryBudget
 
-MIB = 1024**2
 MAX_HOLDERS = 10
 # Programs may end; a limit does not change by waiting.
 RETRY_S = 30.0
@@ -37,7 +37,7 @@ def insufficient_memory(
     """
     limit, least = budget.limit_bytes, min(needs)
     over_limit = limit is not None and least > limit
-    need = _mib(needs[0]) + (f" ({_mib(least)} at the least)" if least < needs[0] else "")
+    need = mib(needs[0]) + (f" ({mib(least)} at the least)" if least < needs[0] else "")
     numbers = {"needed": needs[0], "least": least, "headroom": budget.headroom_bytes}
     numbers |= {"booked": sum(claim.booked_bytes for claim in budget.claims)}
     numbers |= {"others_booked": sum(claim.booked_bytes for claim in budget.others)}
@@ -74,7 +74,7 @@ def insufficient_memory(
 
 
 def holders_text(holders: Sequence[Holder]) -> str:
-    held = ", ".join(f"{h.model} ({_mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
+    held = ", ".join(f"{h.model} ({mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
     return f"models loaded now: {held or 'none'}"
 
 
@@ -85,7 +85,7 @@ def holders_metadata(holders: Sequence[Holder]) -> dict[str, str]:
 def _over_limit(
     limit_bytes: int, capability: Capability
 ) -> tuple[str, tuple[str, ...], float | None]:
-    said = f"all models of this worker together may take {_mib(limit_bytes)}"
+    said = f"all models of this worker together may take {mib(limit_bytes)}"
     return said, (LIMITS[capability],), None
 
 
@@ -99,8 +99,8 @@ def _machine_memory(
     budget: MemoryBudget, *, may_shorten: bool
 ) -> tuple[str, tuple[str, ...], float | None]:
     said = (
-        f"{_mib(budget.available_bytes or 0)} are available, of which "
-        f"{_mib(budget.headroom_bytes)} stay free for everything else"
+        f"{mib(budget.available_bytes or 0)} are available, of which "
+        f"{mib(budget.headroom_bytes)} stay free for everything else"
     )
     suggestions = (
         "close other programs",
@@ -108,7 +108,3 @@ def _machine_memory(
         "load it all the same with MEMORY_CHECK=off",
     )
     return said, suggestions, RETRY_S
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"
