@@ -1,4 +1,4 @@
-"""What the scribe knows of a call while its answer is written."""
+"""When the tokens of open answers are sent, and what is known of each answer until then."""
 
 from dataclasses import dataclass, field
 

@@ -1,10 +1,8 @@
 """Which chat models there are: looks at the main model's path, the models folder, the guide, and
 the list of models on other servers."""
 
-import importlib.metadata
 import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -15,6 +13,7 @@ from chat_worker.pipe_messages import LoadSpec
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
+from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
 from worker_runtime.model_files.folder_listing import Listing, Listings
@@ -183,7 +182,9 @@ class ChatModelScan:
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         said, path, backend = self._headers.of(place), place.path, _backend(place)
         size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
-        print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, _version(backend))
+        print_ = fingerprint(
+            path, size_bytes, place.mtime_ns, backend, version_of(PACKAGES[backend])
+        )
         spec = self._spec(model_id, backend, path)
         return ModelEntry(
             id=model_id,
@@ -235,11 +236,3 @@ class ChatModelScan:
 
 def _backend(place: Place) -> str:
     return "llama.cpp" if place.is_file else "transformers"
-
-
-@cache
-def _version(backend: str) -> str:
-    try:
-        return importlib.metadata.version(PACKAGES[backend])
-    except importlib.metadata.PackageNotFoundError:
-        return ""

@@ -2,8 +2,8 @@
 
 This thread takes commands and never waits for what it begins. Two more render and tokenize, one for
 short requests and one for long ones; the loop's touches the model and sees token ids only; the
-scribe's turns tokens into text and writes. All are watched: a process with a thread that hangs is
-of no use, and its worker ends it.
+output processor's turns tokens into text and writes. All are watched: a process with a thread that
+hangs is of no use, and its worker ends it.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Which model files hold the same model in other numbers: by what they say, else by their names."""
+"""Which files hold the same model in another quantization: by what they say, else by name."""
 
 import re
 
@@ -6,7 +6,7 @@ import msgspec
 
 from worker_runtime.model_files.gguf import GgufHeader
 
-# How file names end that say in which numbers the weights are: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
+# How file names end that say how the weights are quantized: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
 _QUANTIZATION = re.compile(
     r"([-._](ud|i1|imat))?[-._](i?q\d\w*|tq\d_\d|mxfp4\w*|b?f(p)?(16|32)|gguf)$", re.IGNORECASE
 )

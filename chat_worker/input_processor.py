@@ -232,7 +232,7 @@ class InputProcessor:
     def _check_calls(self, required_grammar: ConstraintSpec, conversation: Conversation) -> None:
         """
         Raises:
-            InvalidRequest: calls cannot be held to `required_grammar`; names the tool that is at fault.
+            InvalidRequest: calls cannot be held to `required_grammar`; names the tool at fault.
         """
         try:
             self._grammars.start(required_grammar)

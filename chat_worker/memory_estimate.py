@@ -9,10 +9,10 @@ are off.
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.model_dims import ModelDims, model_dims
 from chat_worker.pipe_messages import LoadSpec
+from common.sizes import MIB
 from worker_runtime.memory.need import Need
 from worker_runtime.model_files.odd_paths import path_of
 
-MIB = 1 << 20
 # Interpreter and libraries with nothing loaded, measured on Linux x86-64.
 LLAMA_PROCESS_BYTES = 66 * MIB
 TORCH_PROCESS_BYTES = 420 * MIB

@@ -132,7 +132,7 @@ def _state(files: Iterable[Path]) -> FileState:
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-@lru_cache(maxsize=64)  # a ladder asks for the same file a dozen times
+@lru_cache(maxsize=64)  # load options ask for the same file a dozen times
 def _of_files(state: FileState) -> ModelDims:
     return shape_of_headers(read_gguf_headers(tuple(file for file, _, _ in state)))[1]
 

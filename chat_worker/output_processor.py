@@ -1,8 +1,8 @@
-"""The thread that turns the engine's reports into text and writes them to the pipe.
+"""The thread that turns the engine's outputs into text and writes them to the pipe.
 
 Each delta on its way to the client takes processor time from the model, on a small machine a good
 part of what its token took. So after the first tokens of an answer, those that come faster than
-anyone reads (`open_calls.frame_s`) travel together, and so do those that pile up while the worker
+anyone reads (`delta_pacing.frame_s`) travel together, and so do those that pile up while the worker
 reads slowly. All answers are sent on in the same steps: the worker and the gateway wake up once
 for all of them. Nothing waits for a timer: what is held goes out with the next token.
 """
@@ -88,13 +88,13 @@ class OutputProcessor:
         )
         self._calls: dict[int, OpenAnswer] = {}
         self._framed_s = 0.0
-        self._thread = threading.Thread(target=self._main, name="scribe", daemon=True)
+        self._thread = threading.Thread(target=self._main, name="output", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def open(self, call_id: int, prepared: PreparedInput) -> None:
-        """Expect reports for this call. Called before its sequences begin."""
+        """Expect outputs of this call. Called before its sequences begin."""
         choices = [OpenChoice(prepared.reply_format) for _ in prepared.sequences]
         self._inbox.put(_Open(OpenAnswer(call_id, prepared, choices)))
 

@@ -22,6 +22,7 @@ from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.wait_queue import WaitStatus
+from worker_runtime.rpc.keep_alive import keep_alive_of
 
 Answer = TypeVar("Answer", m.Tokens, m.RenderedText)
 # Quoted: the stubs make it generic, the library does not.
@@ -76,7 +77,7 @@ class ChatServicer(ChatServiceServicer):
         self, request: pb.GenerateRequest, context: Context
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         n_bytes = request.ByteSize()
-        waiting = _LeaseWaiter(self._models, request.model, _keep_alive_s(request))
+        waiting = _LeaseWaiter(self._models, request.model, keep_alive_of(request))
         with self._request_slots.take():
             body = await self._large.translated(to_generate, request, n_bytes)
             async with waiting.running(), aclosing(waiting.notices()) as notices:
@@ -120,16 +121,12 @@ class ChatServicer(ChatServiceServicer):
         )
 
     async def _unary(self, request: Unary, body: m.EngineRequest, expected: type[Answer]) -> Answer:
-        keep_alive_s = _keep_alive_s(request)
+        keep_alive_s = keep_alive_of(request)
         with self._request_slots.take():
             async with self._models.lease(request.model, keep_alive_s=keep_alive_s) as lease:
                 answer = m.event_decoder.decode(await lease.engine.unary(body))
         assert isinstance(answer, expected), "each request has its one kind of answer"
         return answer
-
-
-def _keep_alive_s(request: pb.GenerateRequest | Unary) -> float | None:
-    return request.keep_alive_s if request.HasField("keep_alive_s") else None
 
 
 async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEvent, None]:

@@ -116,12 +116,9 @@ def _add_estimate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _version() -> str:
     # Not at the top: it loads the e-mail parser, which the supervisor would carry for its life.
-    from importlib.metadata import PackageNotFoundError, version
+    from common.packages import version_of
 
-    try:
-        return version("y26hkx")
-    except PackageNotFoundError:
-        return "(not installed)"
+    return version_of("y26hkx", missing="(not installed)")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from chat_worker.memory_estimate import memory_need as chat_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
 from cli.capacity import budget_of, chat_load_options, embed_load_options
+from common.sizes import mib
 from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
@@ -32,7 +33,6 @@ from worker_runtime.model_files.folders import (
 from worker_runtime.model_files.gguf import read_gguf_header
 from worker_runtime.model_files.gguf_files import gguf_models
 
-MIB = 1 << 20
 CONTEXT_STEP = 256
 # Fields of `ChatSettings` by option.
 OPTIONS = {
@@ -188,13 +188,13 @@ def _lines(found: Estimate) -> Iterator[str]:
     context = f", context of {found.context_length:,} tokens" if found.context_length else ""
     yield f"{found.path}: {found.capability} model for {found.backend}{context}"
     for name, n_bytes in found.parts.items():
-        yield f"{PARTS[name]:<34}{_mib(n_bytes):>14}"
-    yield f"{'needed':<34}{_mib(found.total_bytes):>14}"
+        yield f"{PARTS[name]:<34}{mib(n_bytes):>14}"
+    yield f"{'needed':<34}{mib(found.total_bytes):>14}"
     if found.peak_bytes > found.total_bytes:
-        yield f"{'at most, with the file it loads':<34}{_mib(found.peak_bytes):>14}"
+        yield f"{'at most, with the file it loads':<34}{mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:
-        yield f"{'available now':<34}{_mib(found.available_bytes):>14}"
-        yield f"{'of that stays free':<34}{_mib(found.headroom_bytes):>14}"
+        yield f"{'available now':<34}{mib(found.available_bytes):>14}"
+        yield f"{'of that stays free':<34}{mib(found.headroom_bytes):>14}"
     if found.fits:
         yield "it fits"
     elif found.fits_reduced:
@@ -203,7 +203,3 @@ def _lines(found: Estimate) -> Iterator[str]:
         yield "it does not fit"
     if found.largest_context is not None:
         yield f"largest context of a request that fits: {found.largest_context:,} tokens"
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"

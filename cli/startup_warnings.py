@@ -1,7 +1,7 @@
-"""What may go wrong with these settings on this machine, each with the way out.
+"""What may go wrong with these settings on this machine, each with a suggestion.
 
-Cheap: told from settings and machine alone, whenever the stack starts. `cli/doctor_checks.py` has those
-that only the doctor looks for.
+Cheap: told from settings and machine alone, whenever the stack starts. `cli/doctor_checks.py` has
+those that only the doctor looks for.
 """
 
 import sys

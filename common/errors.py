@@ -19,7 +19,8 @@
 
 What an error says is a message of the catalogue (`common/error_texts/`) with named fields. It is
 raised where it is known, crosses the pipe as `PipeError` and gRPC as `google.rpc.Status`
-(`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`), in the client's language.
+(`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`), in the client's
+language.
 """
 
 from collections.abc import Iterator

@@ -57,8 +57,8 @@ def from_status(status: Status) -> ServingError | None:
     info = found.get(ErrorInfo)
     if not isinstance(info, ErrorInfo) or info.domain != DOMAIN:
         return None
-    bad, retry, suggestions = found.get(BadRequest), found.get(RetryInfo), found.get(Help)
-    links = suggestions.links if isinstance(suggestions, Help) else ()
+    bad, retry, help_ = found.get(BadRequest), found.get(RetryInfo), found.get(Help)
+    links = help_.links if isinstance(help_, Help) else ()
     message, *suggestions = _from_texts(
         found.get(common_pb2.ErrorTexts), [status.message, *(link.description for link in links)]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from common.model_ids import folded
+from common.model_ids import folded_id
 from embed_worker import headers, library
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -121,12 +121,12 @@ class EmbedModelScan:
 
     def _default_id(self, entries: list[ModelEntry]) -> str:
         usable = {
-            folded(entry.id): entry.id
+            folded_id(entry.id): entry.id
             for entry in entries
             if not entry.broken and entry.backend != library.CROSS_ENCODER
         }
         wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
-        return next((usable[key] for key in map(folded, wanted) if key in usable), "")
+        return next((usable[key] for key in map(folded_id, wanted) if key in usable), "")
 
 
 def built_in_folder() -> Path | None:

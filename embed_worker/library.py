@@ -1,11 +1,10 @@
 """Which library runs a model here, decided without importing any."""
 
-import importlib.metadata
 import importlib.util
 import shutil
 import sys
-from functools import cache
 
+from common.packages import version_of
 from embed_worker.encoders.conversion_cache import VERSION
 from embed_worker.settings import EmbedSettings
 
@@ -32,19 +31,11 @@ def backend(settings: EmbedSettings) -> str:
 def version(backend: str) -> str:
     """Of the libraries behind `backend`, and of what is made of models for them."""
     conversion = [str(VERSION)] if backend == OPENVINO else []
-    return " ".join([*(_version(library) for library in LIBRARIES[backend]), *conversion])
+    return " ".join([*(version_of(library) for library in LIBRARIES[backend]), *conversion])
 
 
 def _may_have_gpu() -> bool:
     """Whether torch may find a graphics processor: Metal, or CUDA with a build that knows it."""
     if sys.platform == "darwin":
         return True
-    return shutil.which("nvidia-smi") is not None and "+cpu" not in _version("torch")
-
-
-@cache
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    return shutil.which("nvidia-smi") is not None and "+cpu" not in version_of("torch")

@@ -4,6 +4,7 @@ weights and of its vector cache. Constants were measured, and a test compares th
 
 from msgspec.structs import replace
 
+from common.sizes import MIB
 from embed_worker import headers
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
@@ -12,7 +13,6 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
-MIB = 1 << 20
 # Interpreter and libraries with nothing loaded, measured on Linux x86-64.
 PROCESS_BYTES = {
     OPENVINO: 105 * MIB,

@@ -25,6 +25,7 @@ from protos.y26hkx.v1.embed_pb2_grpc import EmbedServiceServicer
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.rpc.inflight import InflightRpcs
+from worker_runtime.rpc.keep_alive import keep_alive_of
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
 # Quoted: the stubs make it generic, the library does not.
@@ -85,7 +86,7 @@ class EmbedServicer(EmbedServiceServicer):
         check_count(len(request.texts), self._max_inputs, "input")
         model = self._encoder_choice.any(request.model)
         _, answer = await self._ask(
-            model, _keep_alive_s(request), to_tokenize(request), m.TokenLists
+            model, keep_alive_of(request), to_tokenize(request), m.TokenLists
         )
         return to_tokenize_response(answer)
 
@@ -93,7 +94,7 @@ class EmbedServicer(EmbedServiceServicer):
         check_count(len(request.inputs), self._max_inputs, "input")
         body = to_embed(request)
         model = self._encoder_choice.embedder(request.model)
-        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Vectors)
+        lease, answer = await self._ask(model, keep_alive_of(request), body, m.Vectors)
         lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
         lease.count_caches(answer.caches)
         return to_embed_response(answer, lease)
@@ -102,7 +103,7 @@ class EmbedServicer(EmbedServiceServicer):
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score
     ) -> tuple[m.Scores, Lease]:
         model = self._encoder_choice.reranker(request.model)
-        lease, answer = await self._ask(model, _keep_alive_s(request), body, m.Scores)
+        lease, answer = await self._ask(model, keep_alive_of(request), body, m.Scores)
         lease.count_tokens(prompt=answer.n_tokens, cached=answer.n_cached_tokens)
         lease.count_caches(answer.caches)
         return answer, lease
@@ -130,9 +131,3 @@ class EmbedServicer(EmbedServiceServicer):
                 raise
         assert isinstance(answer, expected), "each request has its one kind of answer"
         return lease, answer
-
-
-def _keep_alive_s(
-    request: pb.EmbedRequest | pb.RerankRequest | pb.ScoreRequest | pb.TokenizeRequest,
-) -> float | None:
-    return request.keep_alive_s if request.HasField("keep_alive_s") else None

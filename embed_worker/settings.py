@@ -6,10 +6,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from common.sizes import MIB
 from embed_worker.pipe_messages import LoadSpec
 from worker_runtime.settings import RuntimeSettings, cache_folder
-
-MIB = 1024**2
 
 
 class EmbedSettings(RuntimeSettings):

@@ -51,7 +51,7 @@ def status_and_type(error: ServingError) -> tuple[int, str]:
 
 
 def envelope(error: ServingError, request_id: str, language: Language = ENGLISH) -> dict[str, Any]:
-    """The body of an error: OpenAI's four fields, the request's id, and the ways out."""
+    """The body of an error: OpenAI's four fields, the request's id, and suggestions."""
     body: dict[str, Any] = {
         "message": printable(language.message(error)),
         "type": status_and_type(error)[1],
@@ -126,7 +126,7 @@ def _status(error: ServingError, scope: Scope) -> int:
 
 
 def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:
-    """Our envelope, in Anthropic's form on its paths: code, param and the ways out stay."""
+    """Our envelope, in Anthropic's form on its paths: code, param and suggestions stay."""
     if not speaks_anthropic(scope):
         return body
     error = dict(body["error"])

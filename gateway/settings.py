@@ -9,10 +9,10 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from common.loopback import is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.settings import SUGGESTION, SharedSettings
+from common.sizes import MIB
 from gateway.localize import languages
 from gateway.middleware.rate_limit import shared_storage
 
-MIB = 1024 * 1024
 MAX_PORT = 65535
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"

@@ -14,7 +14,7 @@ import msgspec
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
-from common.model_ids import folded
+from common.model_ids import folded_id
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.clock import Clock
 from worker_runtime.model_files.foreign_files import real_path
@@ -131,7 +131,7 @@ class Catalog:
         self._entries, self._by_spelling = {}, {}
         for entry in found.entries:
             self._entries.setdefault(entry.id, entry)
-            self._by_spelling.setdefault(folded(entry.id), entry)
+            self._by_spelling.setdefault(folded_id(entry.id), entry)
         self._default_id = found.default_id
         self.n_scans += 1
 
@@ -171,7 +171,7 @@ class Catalog:
         return self._default_id
 
     def _find(self, model: str) -> ModelEntry | None:
-        return self._entries.get(model) or self._by_spelling.get(folded(model))
+        return self._entries.get(model) or self._by_spelling.get(folded_id(model))
 
     def _not_found(self, model: str) -> ModelNotFound:
         if model:

@@ -30,7 +30,7 @@ class EngineLoop:
     """Runs sequences until it is closed. All but its thread's own may be called from anywhere.
 
     Args:
-        emit: receives the reports of each step; called on the loop's thread, must not block.
+        emit: receives the outputs of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if it dies of an unexpected error.
         disk_cache: prefixes that outlive the process, if any do.
     """

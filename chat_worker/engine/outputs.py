@@ -1,4 +1,4 @@
-"""What the loop reports of its sequences, in the order in which it happened."""
+"""What the loop puts out of its sequences, in the order in which it happened."""
 
 from dataclasses import dataclass
 

@@ -32,11 +32,12 @@ class ReplyPlan:
     """What one request means to one model.
 
     Args:
-        required_grammar: the grammar that the answer must follow: the request's own, that of forced calls,
-            or one that leaves the choice between both to the model. None: it is free.
+        required_grammar: the grammar that the answer must follow: the request's own, that of forced
+            calls, or one that leaves the choice between both to the model. None: it is free.
         once_begun: the grammar of calls that the model may begin or not; None: there are none, or
             nothing tells when they begin.
-        reply_format: what the reply may hold; whether the prompt begins the thinking is said by `begun`.
+        reply_format: what the reply may hold; whether the prompt begins the thinking is said by
+            `begun`.
         thinking_budget: most tokens of thinking; None: no limit.
         ignored: names of what the request asks for and this model does not do.
     """

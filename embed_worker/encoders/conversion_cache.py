@@ -5,7 +5,6 @@ gone when the encoder starts. What is kept is named by a hash of everything that
 """
 
 import hashlib
-import importlib.metadata
 import logging
 import shutil
 import subprocess
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
+
+from common.packages import version_of
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def write_record(folder: Path, record: Record) -> None:
 def _key(model: Path) -> str:
     digest = hashlib.sha256(f"{VERSION}".encode())
     for library in LIBRARIES:
-        digest.update(f"\0{library} {_version(library)}".encode())
+        digest.update(f"\0{library} {version_of(library)}".encode())
     for path in _sources(model):
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
@@ -105,13 +106,6 @@ def _key(model: Path) -> str:
 def _sources(model: Path) -> Iterator[Path]:
     found = {path for pattern in SOURCES for path in model.glob(pattern)}
     return (path for path in sorted(found) if path.is_file())
-
-
-def _version(library: str) -> str:
-    try:
-        return importlib.metadata.version(library)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _check_disk(model: Path, cache: Path) -> None:

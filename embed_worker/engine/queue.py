@@ -198,7 +198,7 @@ class Queue:
         self.n_tokens += sum(entry.n_tokens for entry in fresh)
 
     def _shared(self, key: Key, is_interactive: bool) -> PendingRow | None:
-        """An entry to join, unless it waits in the slower lane."""
+        """An entry to join, unless it waits in the slower queue."""
         entry = self._entries.get(key)
         if entry is None or entry.state is RowState.GONE:
             return None

@@ -17,7 +17,8 @@ CLIENT_LEFT = 499
 BAD_REQUEST = 400
 LOOKS = ("/health", "/metrics")
 
-log = logging.getLogger(__name__)
+# A stable name, for those who filter or parse its lines.
+log = logging.getLogger("gateway.access_log")
 
 
 class AccessLogMiddleware:

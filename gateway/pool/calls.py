@@ -18,6 +18,7 @@ import grpc
 from common import errors
 from common.error_texts import ErrorText
 from common.errors import ServingError
+from common.rpc_limits import REQUEST_ID_KEY
 from gateway.pool.balance import least_outstanding, sticky
 from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
@@ -216,7 +217,7 @@ def _key(request: chat_pb2.GenerateRequest) -> bytes:
 
 
 def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:
-    return (*endpoint.metadata, ("x-request-id", request_id))
+    return (*endpoint.metadata, (REQUEST_ID_KEY, request_id))
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import grpc
 from common import errors
 from common.error_texts import ErrorText
 from common.errors import ServingError
+from common.rpc_limits import REQUEST_ID_KEY
 from common.send_queue import SendQueue
 from gateway.pool.call_errors import error_in_status, serving_error
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -20,7 +21,6 @@ from protos.y26hkx.v1 import embed_pb2 as pb
 MOST_INPUTS = 8
 MOST_BYTES = 16 * 1024
 RETRY_S = 1.0
-REQUEST_ID_KEY = "x-request-id"
 
 
 class EmbedStub:

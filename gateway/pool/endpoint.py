@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common.model_ids import folded
+from common.model_ids import same_model_id
+from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
 from gateway.pool.embed_stream import EmbedStub
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 CHECK_INTERVAL_S = 3.0
 CHECK_TIMEOUT_S = 5.0
 STATUS_INTERVAL_S = 1.0
@@ -85,8 +85,7 @@ class Endpoint:
             yield model
 
     def lists(self, model: str) -> bool:
-        wanted = folded(model)
-        return not model or any(folded(known.id) == wanted for known in self.status.models)
+        return not model or any(same_model_id(known.id, model) for known in self.status.models)
 
 
 class Tls(NamedTuple):
@@ -120,7 +119,7 @@ class RemoteEndpoint(Endpoint):
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
         self._told = ""
-        self.metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        self.metadata = ((TOKEN_KEY, f"Bearer {token}"),) if token else ()
         self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
 
     async def watch(self) -> None:

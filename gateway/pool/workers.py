@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from common.error_texts import ErrorText
 from common.errors import NotReady
 from common.loopback import is_loopback
-from common.model_ids import folded
+from common.model_ids import same_model_id
 from common.settings import Certificates
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
@@ -77,13 +77,12 @@ class Workers:
 
     def known_id(self, model: str) -> str:
         """`model` as its workers write it, "" being the default one; "" if none has it."""
-        wanted = folded(model)
         return next(
             (
                 known.id
                 for endpoint in self.serving
                 for known in endpoint.status.models
-                if (folded(known.id) == wanted if model else known.is_default)
+                if (same_model_id(known.id, model) if model else known.is_default)
             ),
             "",
         )

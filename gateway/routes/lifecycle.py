@@ -14,7 +14,8 @@ from starlette.responses import Response
 
 from common.error_texts import ErrorText
 from common.errors import ModelNotFound, NotReady
-from common.model_ids import folded
+from common.model_ids import same_model_id
+from common.rpc_limits import REQUEST_ID_KEY
 from gateway.errors import json_response, shorten
 from gateway.middleware.body import parse
 from gateway.middleware.request_context import context_of
@@ -137,12 +138,11 @@ async def _all(calls: list[Any]) -> list[Any]:
 
 
 def _options(request: Request, worker: Endpoint) -> dict[str, Any]:
-    own_id = ("x-request-id", context_of(request.scope).request_id)
+    own_id = (REQUEST_ID_KEY, context_of(request.scope).request_id)
     timeout_s = services_of(request).settings.stream_timeout_s
     return {"metadata": (*worker.metadata, own_id), "timeout": timeout_s}
 
 
 def _own_id(worker: Endpoint, model: str) -> str:
     """The model's id as its worker writes it."""
-    wanted = folded(model)
-    return next(m.id for m in worker.status.models if folded(m.id) == wanted)
+    return next(m.id for m in worker.status.models if same_model_id(m.id, model))

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from common.error_texts import ErrorText
 from common.errors import ModelNotFound
-from common.model_ids import folded
+from common.model_ids import folded_id
 from gateway.errors import json_response, shorten
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
@@ -28,7 +28,7 @@ async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     found = models_of(services_of(request))
     # As requests name it: in whatever case and normal form.
-    known = {folded(listed): listed for listed in found}.get(folded(model_id))
+    known = {folded_id(listed): listed for listed in found}.get(folded_id(model_id))
     if known is None:
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(model_id)),

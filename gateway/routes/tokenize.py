@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
-from common.model_ids import folded
+from common.model_ids import same_model_id
 from gateway.errors import json_response
 from gateway.middleware.body import parse
 from gateway.openapi import takes
@@ -83,7 +83,7 @@ async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Re
 def _context_length(workers: Workers, model: str) -> int:
     """Of `model`, or of the default one; 0: unknown."""
     for known in workers.models().values():
-        if folded(known.id) == folded(model) if model else known.is_default:
+        if same_model_id(known.id, model) if model else known.is_default:
             return known.context_length
     return 0
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, ServingError
+from common.sizes import mib
 from worker_runtime.engine_process.interface import ExitReport
-from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text, mib
+from worker_runtime.memory.insufficient import Holder, holders_metadata, holders_text
 from worker_runtime.memory.oom_signs import SHORTAGES, Shortage, shortage_in_text, shortage_of
 from worker_runtime.model_files.foreign_files import reason_of
 

@@ -1,4 +1,4 @@
-"""Down the ladder while one model is loaded: which ways are left after one has failed."""
+"""Which load options are left for a model after one of them has failed."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ PAGE_FILE_PAUSE_S = 2.0
 class Fallback:
     """
     Args:
-        options: all ways, the wanted one first.
+        options: all of them, the wanted one first.
         limit_s: for all of them together, from the first one's beginning.
     """
 

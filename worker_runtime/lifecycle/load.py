@@ -85,8 +85,8 @@ class ModelLoader:
         self.took_s = 0.0
 
     async def reserve(self, fallback: Fallback) -> Reservation | None:
-        """Memory for one of the ways that are left; None: there is none, and those who wait know,
-        or nobody waits."""
+        """Memory for one of the options that are left; None: there is none, and those who wait
+        know, or nobody waits."""
         self._tracker.enter(ModelState.QUEUED)
         context, needs = self._context, [option.need.total for option in fallback.options]
         try:
@@ -107,7 +107,7 @@ class ModelLoader:
         return reservation
 
     async def bring_up(self, fallback: Fallback, reservation: Reservation) -> LoadedModel | None:
-        """Load in the way that was booked; None: it failed, which `fallback` and those who wait
+        """Load the option that was reserved; None: it failed, which `fallback` and those who wait
         know, or nobody waits."""
         context, option = self._context, fallback.take(reservation.option)
         self._tracker.enter(ModelState.RESERVED)
@@ -229,7 +229,7 @@ async def load_in_process(
         raise completed(entry.backend, error) from None
     finally:
         if loaded is None and engine.exit is None:
-            # Its memory stays booked until it is gone.
+            # Its memory stays reserved until it is gone.
             await to_the_end(engine.stop(policy.stop_grace_s), on_cancel=engine.kill)
     return loaded
 

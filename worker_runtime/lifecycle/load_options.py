@@ -1,4 +1,4 @@
-"""Ways to load a model, the best first; each rung down takes less memory and gives something up."""
+"""Ways to load a model, the best first; each takes less memory and gives something up."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -46,12 +46,12 @@ class LoadOption(msgspec.Struct, frozen=True):
 LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
 # The same, for whoever must not block.
 Ways = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
-# Told what the process of a rung holds, after its load and before its end.
+# Told what the process of an option holds, after its load and before its end.
 OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
 
 def single_option(entry: ModelEntry) -> Sequence[LoadOption]:
-    """The ladder of a model that can give nothing up."""
+    """The options of a model that can give nothing up: there is one."""
     return (LoadOption(entry, estimate(entry)),)
 
 

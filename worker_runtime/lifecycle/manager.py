@@ -4,7 +4,8 @@
         async with models.lease("some-model") as lease:
             async for event in lease.engine.call(body): ...
 
-Each model has one owner task (`owner.py`); above them a scheduler books memory (`admission.py`).
+Each model has one owner task (`owner.py`); above them, memory is reserved
+(`memory/admission.py`).
 """
 
 import asyncio

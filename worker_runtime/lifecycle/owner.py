@@ -117,7 +117,7 @@ class ModelOwner:
             is_default=is_default,
         )
 
-    # For the scheduler.
+    # For memory admission.
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 from common.errors import ServingError
-from common.model_ids import folded
+from common.model_ids import folded_id
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.settings import RuntimeSettings
 
@@ -29,11 +29,11 @@ def wanted(
 ) -> Iterator[tuple[str, float | None]]:
     """Ids ("" is the default) and for how long. One setting serves all workers, so each takes
     the models that it has."""
-    here = {folded(entry.id) for entry in models.catalog.entries()}
-    pinned = [model for model in settings.pinned_models if folded(model) in here]
+    here = {folded_id(entry.id) for entry in models.catalog.entries()}
+    pinned = [model for model in settings.pinned_models if folded_id(model) in here]
     yield from ((model, FOR_EVER_S) for model in pinned)
     if default:
         yield "", None
     for model in settings.preload_models:
-        if folded(model) in here and model not in pinned:
+        if folded_id(model) in here and model not in pinned:
             yield model, None

@@ -18,7 +18,8 @@ _ENDS = frozenset({ModelState.UNLOADED, ModelState.FAILED})
 # What may follow each state. Every life ends in one of two states, wherever it was: a load may be
 # given up or fail, a process may die. ARCHITECTURE.md draws this table.
 ALLOWED: dict[ModelState, frozenset[ModelState]] = {
-    ModelState.UNLOADED: frozenset({ModelState.QUEUED}),
+    # Straight to failed: its files cannot be read.
+    ModelState.UNLOADED: frozenset({ModelState.QUEUED, ModelState.FAILED}),
     # Its files were changed, or it is tried again.
     ModelState.FAILED: frozenset({ModelState.UNLOADED, ModelState.QUEUED}),
     ModelState.QUEUED: frozenset({ModelState.RESERVED}) | _ENDS,

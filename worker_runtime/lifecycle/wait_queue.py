@@ -64,8 +64,8 @@ class WaitQueue:
         """Wait to be granted. `leave` gives back what was granted to a caller that left meanwhile.
 
         Raises:
-            ServingError: what the room was refused with.
-            Overloaded: the room is full.
+            ServingError: what all that wait were refused with.
+            Overloaded: the queue is full.
         """
         if len(self._waiters) >= self._most:
             raise Overloaded(ErrorText("too_many_wait_for_load"), retry_after_s=5)

@@ -1,7 +1,7 @@
 """Multiplies one small matrix of every weight type with llama.cpp's own libraries, and compares.
 
-    python -m worker_runtime.machine.kernel_selftest plain    # as the weights lie in a file
-    python -m worker_runtime.machine.kernel_selftest extra    # in the orders that the processor likes
+    python -m worker_runtime.machine.kernel_selftest plain  # as the weights lie in a file
+    python -m worker_runtime.machine.kernel_selftest extra  # in the orders the processor likes
 
 A process of its own: a library that was compiled wrongly, or for another processor, ends it. Each
 product is announced before it is computed, so that whoever reads along knows which one that was;

@@ -1,4 +1,4 @@
-"""Books memory for models before they load, and makes room by evicting others.
+"""Reserves memory for models before they load, and makes room by evicting others.
 
 First come, first served: the oldest request for room is served first, so that a big model is not
 starved by small ones. A model nobody uses goes at once, the least recently used first; one that is
@@ -94,11 +94,11 @@ class MemoryAdmission:
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
     async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Reservation:
-        """Wait for room and book it; cancelling gives the place in the queue up.
+        """Wait for room and reserve it; cancelling gives the place in the queue up.
 
         Args:
-            needs: bytes of each way to load it, the wanted one first. The first that can ever fit
-                is booked: waiting for others is better than to be loaded smaller.
+            needs: bytes of each load option, the wanted one first. The first that can ever fit
+                is reserved: waiting for others is better than to be loaded smaller.
         Raises:
             BackendLoadFailed: none can fit, whatever of ours is given up.
         """
@@ -125,7 +125,7 @@ class MemoryAdmission:
                 self.settle()
 
     def begin(self, reservation: Reservation, pid: int) -> None:
-        """Process `pid` begins to take what was booked for it."""
+        """Process `pid` begins to take what was reserved for it."""
         reservation.pid = pid
         self.settle()
 

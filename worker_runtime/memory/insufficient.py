@@ -1,4 +1,4 @@
-"""The answer to a load that does not fit, with its arithmetic and the ways out."""
+"""The answer to a load that does not fit, with its arithmetic and suggestions."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ import msgspec
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
+from common.sizes import mib
 from worker_runtime.catalog import Capability
 from worker_runtime.memory.budget import MemoryBudget
 
-MIB = 1024**2
 MAX_HOLDERS = 10
 # Programs may end; a limit does not change by waiting.
 RETRY_S = 30.0
@@ -73,10 +73,6 @@ def holders_text(holders: Sequence[Holder]) -> ErrorText:
 
 def holders_metadata(holders: Sequence[Holder]) -> dict[str, str]:
     return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
-
-
-def mib(n_bytes: int) -> str:
-    return f"{n_bytes / MIB:,.0f} MiB"
 
 
 def _numbers(budget: MemoryBudget, wanted: int, least: int) -> dict[str, str]:

@@ -30,15 +30,15 @@ class Tenant(Protocol):
         """Ready, and its turn is over, though it may be in use."""
 
     def evict(self) -> None:
-        """Begin to unload once its leases end; only after `can_evict` or `can_yield`. The booking
-        is released when it is done."""
+        """Begin to unload once its leases end; only after `can_evict` or `can_yield`. The
+        reservation is released when it is done."""
 
 
 class Reservation:
     """Memory held for one model, from before its load until its process is gone.
 
     Args:
-        option: which of the ways to load it was booked, as an index.
+        option: which of the load options was reserved, as an index.
     """
 
     # Of the process that takes the memory; 0 before there is one.

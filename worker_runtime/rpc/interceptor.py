@@ -16,11 +16,10 @@ import grpc.aio
 from common.error_texts import ErrorText
 from common.errors import AuthenticationFailed, ServingError
 from common.gc_tuning import GarbageCounter
+from common.rpc_limits import REQUEST_ID_KEY, TOKEN_KEY
 from common.rpc_status import DETAILS_KEY, to_status
 from worker_runtime.rpc.inflight import InflightRpcs, Rpc
 
-REQUEST_ID_KEY = "x-request-id"
-TOKEN_KEY = "authorization"
 # gRPC refuses more than 8 KiB of trailing metadata, of which the message takes its share twice.
 MAX_MESSAGE_CHARS = 1024
 MAX_DETAILS_BYTES = 4096

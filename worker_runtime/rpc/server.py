@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from common.loopback import is_loopback
 from common.parent_watch import exit_with_parent
+from common.rpc_limits import MAX_MESSAGE_BYTES
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability, Catalog
@@ -39,7 +40,6 @@ from worker_runtime.rpc.shutdown import StopRequests, stop_on_signals
 from worker_runtime.rpc.worker_service import WorkerServicer
 from worker_runtime.settings import RuntimeSettings
 
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

@@ -1,7 +1,6 @@
 """The Worker service: which models there are, how they are, load and unload by hand."""
 
 import asyncio
-import importlib.metadata
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,10 +9,12 @@ import grpc.aio
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
+from common.packages import version_of
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability
 from worker_runtime.lifecycle.manager import Models
+from worker_runtime.rpc.keep_alive import keep_alive_of
 from worker_runtime.rpc.status_messages import CAPABILITIES, memory_message, model_message
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 60.0
@@ -37,7 +38,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         self._capability = capability
         self._draining = draining
         self._worker_id = uuid.uuid4().hex[:12]
-        self._version = _version()
+        self._version = version_of("y26hkx", missing="unknown")
         self._started_s = models.clock.monotonic()
 
     async def ListModels(  # noqa: N802 - gRPC's name
@@ -74,7 +75,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
                 latest.get_nowait()
             latest.put_nowait((fraction, stage))
 
-        keep_alive_s = request.keep_alive_s if request.HasField("keep_alive_s") else None
+        keep_alive_s = keep_alive_of(request)
         if keep_alive_s is not None and keep_alive_s != keep_alive_s:
             raise InvalidRequest(ErrorText("keep_alive_no_number"), param="keep_alive_s")
         loading = asyncio.create_task(
@@ -146,11 +147,3 @@ def _what_matters(status: worker_pb2.WorkerStatus) -> bytes:
         model.memory.mapped_bytes //= MEMORY_STEP_BYTES
         model.memory.peak_bytes //= MEMORY_STEP_BYTES
     return calm.SerializeToString(deterministic=True)
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("y26hkx")
-    except importlib.metadata.PackageNotFoundError:
-        # Run from a checkout that is not installed.
-        return "unknown"

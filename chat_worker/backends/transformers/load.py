@@ -1,7 +1,7 @@
 """Loads a safetensors folder into a `Backend`, and says in our words why it could not.
 
 Code that comes with a model is never run, pickled weights are never read, nothing is downloaded.
-What a lack of memory makes torch raise is left to the engine's host, which knows the ways out.
+What a lack of memory makes torch raise is left to the engine's host, which knows what to suggest.
 """
 
 import importlib.util

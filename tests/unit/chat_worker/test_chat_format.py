@@ -74,12 +74,16 @@ def test_a_plan_says_all_that_a_request_means_to_a_model(tokenizer: Tokenizer) -
     assert plan.required_grammar is None
     assert plan.ignored == ["thinking"]
     assert plan.thinking_budget == 5
-    assert (list(plan.form.schemas), plan.form.stops, plan.form.thinks) == (["f"], ["."], True)
+    assert (list(plan.reply_format.schemas), plan.reply_format.stops, plan.reply_format.thinks) == (
+        ["f"],
+        ["."],
+        True,
+    )
     assert plan.once_begun is not None
     opened = tokenizer.encode("hi<think>", parse_control=True)
     assert plan.begun(opened).begins_thinking
     assert not plan.begun(opened[:1]).begins_thinking
-    assert isinstance(plan.constraint(plan.form, Grammars(tokenizer).start), ThinkingFirst)
+    assert isinstance(plan.constraint(plan.reply_format, Grammars(tokenizer).start), ThinkingFirst)
 
 
 @pytest.mark.parametrize("budget", [True, -1, "5", 1.5])

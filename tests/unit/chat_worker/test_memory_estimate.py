@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from chat_worker import pipe_messages as m
-from chat_worker.memory_estimate import MIB, memory_need
+from chat_worker.memory_estimate import memory_need
 from chat_worker.model_dims import model_dims
 from chat_worker.settings import ChatSettings
+from common.sizes import MIB
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.engine_process.protocol import raw

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from common.sizes import MIB
 from embed_worker import pipe_messages as m
 from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
-from embed_worker.memory_estimate import MIB, load_options
+from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.client import ProcessLauncher

@@ -107,7 +107,9 @@ def test_hostile_gguf_claims_are_refused(tmp_path: Path, content: bytes, reason:
         header_of(tmp_path, content + bytes(256))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(at=st.floats(0, 1), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_read_or_refused(
     tmp_path: Path, gguf_bytes: bytes, at: float, bit: int

@@ -1,0 +1,8 @@
+"""Sizes in bytes, and how messages write them."""
+
+MIB = 1024**2
+
+
+def mib(n_bytes: int) -> str:
+    """`n_bytes` as people read it: "1,234 MiB"."""
+    return f"{n_bytes / MIB:,.0f} MiB"
