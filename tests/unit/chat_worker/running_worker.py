@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceAsyncStub
 
 START_WITHIN_S = 60
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+CHANNEL = [("grpc.max_send_message_length", 64 * 1024 * 1024)]
 
 
 class Worker:
@@ -61,15 +61,16 @@ async def running_worker(model: Path, **settings: str) -> AsyncIterator[Worker]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "chat_worker", env=environment, stderr=asyncio.subprocess.PIPE
     )
-    port = await asyncio.wait_for(_port(process), START_WITHIN_S)
-    sizes = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES)]
-    target = f"127.0.0.1:{port}"
-    async with grpc.aio.insecure_channel(target, options=sizes) as channel:
-        worker = Worker(process, ChatServiceStub(channel), target)
-        draining = asyncio.create_task(_drain(worker))
-        yield worker
-    process.terminate()
-    await asyncio.wait_for(process.wait(), START_WITHIN_S)
+    try:
+        port = await asyncio.wait_for(_port(process), START_WITHIN_S)
+        target = f"127.0.0.1:{port}"
+        async with grpc.aio.insecure_channel(target, options=CHANNEL) as channel:
+            worker = Worker(process, ChatServiceStub(channel), target)
+            draining = asyncio.create_task(_drain(worker))
+            yield worker
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), START_WITHIN_S)
     await draining
 
 
