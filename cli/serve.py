@@ -92,10 +92,11 @@ def stages(
         "PYTHONUNBUFFERED": "1",
         "EXIT_WITH_PARENT": "1",
         "WORKER_HOST": "127.0.0.1",
-        "WORKER_TOKEN": settings.values.get("WORKER_TOKEN") or os.urandom(32).hex(),
         "CHAT_WORKER_PORT": str(chat_port),
         "EMBED_WORKER_PORT": str(embed_port),
     }
+    if not settings.values.get("WORKER_TOKEN_FILE"):
+        shared["WORKER_TOKEN"] = settings.values.get("WORKER_TOKEN") or os.urandom(32).hex()
     own = {
         "GATEWAY_HOST": settings.host,
         "GATEWAY_PORT": str(port),

@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from common.deprecated_settings import translate
+from common.secret_files import SecretFileSource
 
 SUGGESTION = (
     "set WORKER_TLS_CA, WORKER_TLS_CERT and WORKER_TLS_KEY, or WORKER_TRUSTED_NETWORK=1 if nobody "
@@ -121,7 +122,9 @@ class SharedSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The first that knows a setting wins."""
         deprecated = DeprecatedSource(settings_cls, env_settings, dotenv_settings)
-        return init_settings, deprecated, env_settings, dotenv_settings
+        # Before the environment, where an empty variable of that name would win.
+        files = SecretFileSource(settings_cls, variables(env_settings, dotenv_settings))
+        return init_settings, deprecated, files, env_settings, dotenv_settings
 
     @field_validator("*", mode="before")
     @classmethod

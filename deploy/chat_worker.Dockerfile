@@ -28,6 +28,8 @@ COPY cli cli
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
 COPY models/guide models/guide
+# What is kept is on a volume, which takes its owner from here.
+RUN mkdir kept && chown 10001:10001 kept
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -20,8 +20,8 @@ COPY protos protos
 COPY cli cli
 COPY worker_runtime worker_runtime
 COPY embed_worker embed_worker
-# Models converted for OpenVINO: on a volume they are converted once.
-RUN mkdir converted && chown 10001:10001 converted
+# Models converted for OpenVINO, and what else is kept: on volumes, which take their owner from here.
+RUN mkdir converted kept && chown 10001:10001 converted kept
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

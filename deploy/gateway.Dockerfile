@@ -7,7 +7,7 @@ COPY bootstrap bootstrap
 # uv at its locked version, outside .venv, so that the image does not carry it.
 RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy python run.py setup gateway
+    UV_LINK_MODE=copy python run.py setup gateway redis
 
 FROM python:3.12-slim
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx

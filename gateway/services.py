@@ -21,7 +21,8 @@ class Services:
         self.drain = Drain()
         self.supervision = Supervision()
         rate = settings.rate
-        self.rate_limit = RateLimit(rate, settings.rate_limit_storage) if rate else None
+        storage = settings.rate_limit_storage.get_secret_value()
+        self.rate_limit = RateLimit(rate, storage) if rate else None
         self.chat_defaults = ChatDefaults(
             settings.default_temperature, settings.default_top_p, settings.default_max_tokens
         )

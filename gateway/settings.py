@@ -67,10 +67,13 @@ class GatewaySettings(SharedSettings):
             "Unset: none on loopback, 600/minute elsewhere."
         ),
     )
-    rate_limit_storage: str = Field(
-        default="",
+    rate_limit_storage: SecretStr = Field(
+        default=SecretStr(""),
         validation_alias="RATE_LIMIT_STORAGE",
-        description='Counters that gateways share, such as "redis://host:6379"; empty: none.',
+        description=(
+            'Counters that gateways share, such as "redis://host:6379", perhaps with a password; '
+            "empty: none."
+        ),
     )
     max_in_flight_per_key: int | None = Field(
         default=None,
@@ -228,9 +231,9 @@ class GatewaySettings(SharedSettings):
 
     @field_validator("rate_limit_storage")
     @classmethod
-    def _can_be_shared(cls, value: str) -> str:
-        if value:
-            shared_storage(value)
+    def _can_be_shared(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            shared_storage(value.get_secret_value())
         return value
 
     @field_validator("chat_workers", "embed_workers")

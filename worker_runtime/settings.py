@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -38,7 +38,9 @@ CALLS_NOBODY = {
     "DO_NOT_TRACK": "1",
 }
 # Never given to engine processes, which run model files' templates and native code.
-SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
+SECRET = re.compile(
+    r"(TOKEN|SECRET|PASSWORD|API_?KEYS?|RATE_LIMIT_STORAGE)(_FILE)?$", re.IGNORECASE
+)
 
 
 def cache_folder() -> Path:
@@ -93,8 +95,8 @@ class RuntimeSettings(SharedSettings):
         validation_alias="WORKER_METRICS_PORT",
         description="Port of the worker's own Prometheus page; 0 is off.",
     )
-    token: str = Field(
-        default="",
+    token: SecretStr = Field(
+        default=SecretStr(""),
         validation_alias="WORKER_TOKEN",
         description="Shared token that every RPC must carry; empty (loopback only): not checked.",
     )
@@ -248,7 +250,7 @@ class RuntimeSettings(SharedSettings):
 
     @model_validator(mode="after")
     def _no_open_port(self) -> Self:
-        if not is_loopback(self.host) and not self.token:
+        if not is_loopback(self.host) and not self.token.get_secret_value():
             raise ValueError(f"WORKER_HOST={self.host} is not loopback: WORKER_TOKEN is required")
         if not is_loopback(self.host) and not self.trusts_others:
             raise ValueError(f"WORKER_HOST={self.host} is open to others: {SUGGESTION}")

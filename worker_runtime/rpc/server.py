@@ -121,7 +121,8 @@ async def serve(
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
     server = grpc.aio.server(
-        interceptors=(RpcInterceptor(settings.token, inflight_rpcs),), options=OPTIONS
+        interceptors=(RpcInterceptor(settings.token.get_secret_value(), inflight_rpcs),),
+        options=OPTIONS,
     )
     add_service(server)
     control = WorkerServicer(models, capability, inflight_rpcs.draining)

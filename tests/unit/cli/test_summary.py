@@ -83,6 +83,13 @@ def test_workers_elsewhere_mean_none_here() -> None:
     assert [worker.name for worker in workers] == ["embed"]
 
 
+def test_a_token_in_a_file_is_read_by_the_services_and_none_is_made_up() -> None:
+    for options, given in (({}, True), ({"WORKER_TOKEN_FILE": "token"}, False)):
+        groups = stages(StackSettings.read({"WORKER_TOKEN": "", **options}), 9)
+        services = [service for group in groups for service in group]
+        assert [bool(service.env["WORKER_TOKEN"]) for service in services] == [given] * 3
+
+
 def test_a_containers_limit_and_strict_overcommit_are_named() -> None:
     assert "2.0 of 32.0 GiB" in said({}, Machine(32 * GIB, GIB, GIB, limit_bytes=2 * GIB))
     assert "overcommit" in said({}, Machine(32 * GIB, GIB, GIB, overcommit=2))

@@ -20,7 +20,16 @@ SERVICES = {"gateway": 8001, "chat_worker": 50051, "embed_worker": 50052}
 WORKERS = ("chat_worker", "embed_worker")
 MODEL_LIBRARIES = re.compile(r"torch|llama|transformers|embed|openvino|\ball\b")
 SERVICE_KEYS = {
-    *("build", "image", "ports", "environment", "depends_on", "healthcheck", "networks"),
+    *(
+        "build",
+        "image",
+        "ports",
+        "environment",
+        "env_file",
+        "depends_on",
+        "healthcheck",
+        "networks",
+    ),
     *("stop_grace_period", "mem_limit", "volumes", "init", "restart", "read_only", "tmpfs"),
     *("cap_drop", "security_opt", "pids_limit", "logging"),
 }
@@ -70,9 +79,10 @@ def test_dockers_own_check_accepts_the_file_and_demands_the_keys() -> None:
 
 
 def test_nothing_starts_without_keys_and_token(compose: dict[str, Any]) -> None:
-    assert compose["services"]["gateway"]["environment"]["API_KEYS"].startswith("${API_KEYS:?")
+    # Empty ones are for secrets by file; the services refuse to start without either.
+    assert compose["services"]["gateway"]["environment"]["API_KEYS"].startswith("${API_KEYS?")
     for service in compose["services"].values():
-        assert service["environment"]["WORKER_TOKEN"].startswith("${WORKER_TOKEN:?")
+        assert service["environment"]["WORKER_TOKEN"].startswith("${WORKER_TOKEN?")
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -85,9 +95,10 @@ def test_workers_can_be_scaled_and_are_reached_only_from_inside(
     assert compose["networks"]["workers"] == {"internal": True}
     assert service["environment"]["WORKER_TRUSTED_NETWORK"] == "1"
     # What comes from the host cannot be changed; a named volume is the workers' own.
-    mounted = [volume for volume in service["volumes"] if volume.startswith(".")]
-    assert mounted
-    assert all(volume.endswith(":ro") for volume in mounted)
+    bound = [volume for volume in service["volumes"] if not isinstance(volume, str)]
+    assert [volume["read_only"] for volume in bound] == [True]
+    named = [volume.partition(":")[0] for volume in service["volumes"] if volume not in bound]
+    assert set(named) <= set(compose["volumes"])
 
 
 def test_the_gateway_knows_its_workers_by_their_service_names(compose: dict[str, Any]) -> None:
@@ -115,7 +126,8 @@ def test_each_image_is_built_in_two_stages_and_runs_as_nobody_special(
     compose: dict[str, Any], name: str
 ) -> None:
     build = compose["services"][name]["build"]
-    assert build == {"context": ".", "dockerfile": f"deploy/{name}.Dockerfile"}
+    assert (build["context"], build["dockerfile"]) == (".", f"deploy/{name}.Dockerfile")
+    assert {f"{arg}=cpu" for arg in build.get("args", ())} <= set(instructions(name, "ARG"))
     assert len(instructions(name, "FROM")) == 2
     assert instructions(name, "USER") == ["10001"]
 
@@ -145,7 +157,7 @@ def test_entry_point_and_probe_are_modules_of_the_image(compose: dict[str, Any],
 
 def test_the_gateways_image_has_no_model_library() -> None:
     setups = re.findall(r"run\.py setup (.+)", dockerfile("gateway"))
-    assert setups == ["gateway"]
+    assert setups == ["gateway redis"]
     assert not any(MODEL_LIBRARIES.search(path) for path in copied("gateway"))
 
 

@@ -28,6 +28,8 @@ def environment(service: str, port: int) -> dict[str, str]:
     compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     wanted: Mapping[str, str | None] = compose["services"][service]["environment"]
     own = {name: str(value) for name, value in wanted.items() if value and "${" not in str(value)}
+    # The folders of the images are not here.
+    own = {name: value for name, value in own.items() if not value.startswith("/app/")}
     own |= {name: value for name, value in GIVEN.items() if name in wanted}
     own |= {PORTS[service]: str(port), "GATEWAY_HOST": "127.0.0.1", "WORKER_HOST": "127.0.0.1"}
     own["MODELS_DIR"] = str(ROOT / "models")

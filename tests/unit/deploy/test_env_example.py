@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"^#([A-Z0-9_]+)=", re.MULTILINE)
 # Set between the processes, or read by others than the services.
 INTERNAL = {"EXIT_WITH_PARENT"}
-NOT_OF_A_SERVICE = {"Y26HKX_BIND", "Y26HKX_PORT", "CHAT_MEMORY", "EMBED_MEMORY", "Y26HKX_TORCH"}
+NOT_OF_A_SERVICE = {
+    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_TORCH"),
+    *("GATEWAY_MEMORY", "CHAT_MEMORY", "EMBED_MEMORY"),
+}
 
 
 def documented() -> set[str]:

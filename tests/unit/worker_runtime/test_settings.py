@@ -6,7 +6,7 @@ from worker_runtime.settings import HUGE_PAGES, RuntimeSettings, engine_environm
 
 
 def test_engine_processes_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WORKER_TOKEN", "GATEWAY_API_KEYS", "openai_api_key", "HF_TOKEN"):
+    for name in ("WORKER_TOKEN", "WORKER_TOKEN_FILE", "RATE_LIMIT_STORAGE", "openai_api_key"):
         monkeypatch.setenv(name, "canary")
     monkeypatch.setenv("MAX_INPUT_TOKENS", "7")
     passed = engine_environment({"OMP_NUM_THREADS": "2"})
