@@ -16,8 +16,8 @@ import httpx
 import msgspec
 
 from benchmarks.report import bar, say, table
+from common.cgroup import oom_kills
 from tests.running_stack import GUIDE, ROOT, RunningStack
-from worker_runtime.machine.cgroup import oom_kills
 
 GUIDE_FILE = ROOT / "models" / "guide" / f"{GUIDE}.gguf"
 MODELS = ("first", "second")

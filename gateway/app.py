@@ -15,6 +15,7 @@ from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
 from gateway.middleware.auth import AuthMiddleware, Keys
+from gateway.middleware.body_budget import BodyBudgetMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
 from gateway.middleware.edges import (
     BoundsMiddleware,
@@ -113,6 +114,7 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(HeadMiddleware)
     app.add_middleware(CountMiddleware, services=services)
+    app.add_middleware(BodyBudgetMiddleware, budget=services.body_budget)
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))

@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from common import errors
 from common.errors import ServingError
+from gateway.middleware.body_budget import BodyBudget
 from gateway.pool import Pool
 from protos.y26hkx.v1 import common_pb2, worker_pb2
 
@@ -45,7 +46,7 @@ _KIND_OF: dict[type[ServingError], str] = {
 
 
 class Metrics:
-    def __init__(self, pool: Pool, *, detailed: bool = True) -> None:
+    def __init__(self, pool: Pool, bodies: BodyBudget, *, detailed: bool = True) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
         self.requests = Counter("y26hkx_requests", "API requests", registry=registry)
@@ -62,6 +63,10 @@ class Metrics:
         self._latency_max = Gauge(
             "y26hkx_chat_latency_max_seconds", "Longest chat", registry=registry
         )
+        body_bytes = Gauge(
+            "y26hkx_body_bytes_in_flight", "Bodies of requests in progress", registry=registry
+        )
+        body_bytes.set_function(lambda: bodies.in_flight_bytes)
         self._longest_s = 0.0
         self._prompt = Counter("y26hkx_prompt_tokens", "Prompt tokens", registry=registry)
         self._completion = Counter(

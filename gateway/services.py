@@ -3,6 +3,7 @@
 from starlette.requests import Request
 
 from gateway.metrics import Metrics
+from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
@@ -17,7 +18,10 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
-        self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
+        self.body_budget = BodyBudget(
+            settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
+        )
+        self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
         self.drain = Drain()
         self.supervision = Supervision()
         rate = settings.rate

@@ -92,6 +92,16 @@ class GatewaySettings(SharedSettings):
         validation_alias="MAX_EMBEDDING_BODY_BYTES",
         description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
     )
+    max_body_bytes_in_flight: int | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="MAX_BODY_BYTES_IN_FLIGHT",
+        description=(
+            "Bytes of all bodies together whose requests are not over; more are refused with 429. "
+            "Each takes up to six times as much memory. Unset: what half of the available memory "
+            "takes, 128 MiB at most."
+        ),
+    )
     max_connections: int = Field(
         default=1024, gt=0, validation_alias="MAX_CONNECTIONS", description="Open connections."
     )
@@ -246,6 +256,16 @@ class GatewaySettings(SharedSettings):
         return value
 
     @model_validator(mode="after")
+    def _largest_body_passes(self) -> Self:
+        given = self.max_body_bytes_in_flight
+        if given is not None and given < self.largest_body_bytes:
+            raise ValueError(
+                f"MAX_BODY_BYTES_IN_FLIGHT={given} is less than one body may have: "
+                f"{self.largest_body_bytes} bytes by MAX_BODY_BYTES and MAX_EMBEDDING_BODY_BYTES"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _no_open_way_to_workers(self) -> Self:
         targets = {"CHAT_WORKERS": self.chat_workers, "EMBED_WORKERS": self.embed_workers}
         for name, value in targets.items():
@@ -253,6 +273,10 @@ class GatewaySettings(SharedSettings):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
                     raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
+
+    @property
+    def largest_body_bytes(self) -> int:
+        return max(self.max_body_bytes, self.max_embedding_body_bytes)
 
     @property
     def rate(self) -> str:

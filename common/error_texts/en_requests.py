@@ -4,6 +4,10 @@ MESSAGES = {
     # Of HTTP, keys and limits.
     "header_repeated": "more than one header {name}",
     "key_needed": "a valid API key is needed",
+    "bodies_in_flight": (
+        "the requests in progress fill the room for bodies, {limit_bytes} bytes "
+        "(MAX_BODY_BYTES_IN_FLIGHT)"
+    ),
     "body_too_large": "the body is larger than {limit_bytes} bytes",
     "too_many_headers": "more than {most} header fields",
     "headers_too_large": "header fields of more than {most_bytes} bytes",

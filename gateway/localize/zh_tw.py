@@ -28,6 +28,9 @@ MESSAGES = {
     # Of HTTP, keys and limits.
     "header_repeated": "標頭 {name} 出現不只一次",
     "key_needed": "需要有效的 API 金鑰",
+    "bodies_in_flight": (
+        "處理中的請求已用滿請求內容的空間 {limit_bytes} 位元組 (MAX_BODY_BYTES_IN_FLIGHT)"
+    ),
     "body_too_large": "請求內容超過 {limit_bytes} 位元組",
     "too_many_headers": "標頭欄位超過 {most} 個",
     "headers_too_large": "標頭欄位超過 {most_bytes} 位元組",

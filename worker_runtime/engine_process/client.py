@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 import msgspec
 
+from common.cgroup import oom_kills
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, ServingError, WorkerLost
 from worker_runtime.catalog import ModelEntry
@@ -26,7 +27,6 @@ from worker_runtime.engine_process.interface import (
 )
 from worker_runtime.engine_process.stderr_tail import StderrTail
 from worker_runtime.engine_process.windows_job import WindowsJob
-from worker_runtime.machine.cgroup import oom_kills
 from worker_runtime.memory.probe import MemoryProbe
 from worker_runtime.settings import engine_environment
 

@@ -10,8 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cgroup import allowances
 from worker_runtime.machine import cores
-from worker_runtime.machine.cgroup import allowances
 
 GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from worker_runtime.machine.cgroup import groups
+from common.cgroup import groups
 
 CPUS = Path("/sys/devices/system/cpu")
 

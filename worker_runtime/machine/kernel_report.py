@@ -20,7 +20,7 @@ from worker_runtime.engine_process.interface import ExitReport, signal_name
 from worker_runtime.machine.processor import read_processor
 
 MODULE = "worker_runtime.machine.kernel_selftest"
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[2]
 WITHIN_S = 60.0
 # Of a product's size. Activations in 8 bits are off by 0.03 at the most; a wrong kernel by 0.2.
 TOLERANCE = 0.1

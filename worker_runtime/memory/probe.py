@@ -7,8 +7,8 @@ from typing import Protocol
 import msgspec
 import psutil
 
+from common.cgroup import allowances, groups
 from worker_runtime.machine import from_meminfo, windows
-from worker_runtime.machine.cgroup import allowances, groups
 from worker_runtime.memory.pressure import Stall, read_stall
 
 

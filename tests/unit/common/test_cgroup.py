@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from worker_runtime.machine.cgroup import allowances, groups, oom_kills
+from common.cgroup import allowances, groups, oom_kills
 from worker_runtime.memory.pressure import Stall
 from worker_runtime.memory.probe import MachineMemory, SystemMemoryProbe
 
