@@ -17,7 +17,11 @@ from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.machine import Machine
 from worker_runtime.machine.kernel_memory import FILE as KERNELS
 from worker_runtime.machine.kernel_memory import KernelMemory
-from worker_runtime.memory.budget import MemoryBudget, default_headroom_bytes
+from worker_runtime.memory.budget import (
+    MemoryBudget,
+    container_headroom_bytes,
+    default_headroom_bytes,
+)
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.settings import RuntimeSettings
 
@@ -77,7 +81,10 @@ def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOpti
 def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
     headroom = policy.min_remain_bytes
     if headroom is None:
-        headroom = default_headroom_bytes(machine.memory_bytes or 0)
+        limit, total = machine.limit_bytes, machine.total_bytes
+        in_container = limit is not None and (total is None or limit < total)
+        keep = container_headroom_bytes if in_container else default_headroom_bytes
+        headroom = keep(machine.memory_bytes or 0)
     return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
 
 

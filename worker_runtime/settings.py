@@ -177,7 +177,8 @@ class RuntimeSettings(SharedSettings):
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
         description=(
-            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least."
+            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least, or "
+            "of a container's limit, 64 MiB at the least."
         ),
     )
     ledger_dir: Path | None = Field(

@@ -106,6 +106,10 @@ MESSAGES = {
     "machine_memory": (
         "{available} are available, of which {headroom} stay free for everything else"
     ),
+    "container_memory": (
+        "{available} are available below its container's limit of {limit}, of which {headroom} "
+        "stay free"
+    ),
     "models_loaded": "models loaded now: {models}",
     "no_models_loaded": "models loaded now: none",
     "crash_loop": "the model's process crashed {times} times within {window_s} s, last with {how}",

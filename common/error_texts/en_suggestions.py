@@ -65,6 +65,9 @@ MESSAGES = {
     "add_model": "put a model into the models folder and rescan it",
     "unload_model": "unload {model}: POST /v1/models/unload",
     "close_programs": "close other programs",
+    "raise_container_limit": (
+        "raise the container's memory limit (under Docker Compose {setting} in .env)"
+    ),
     "close_programs_or_add_swap": "close other programs or add swap space",
     "close_gpu_programs": "close other programs that use the GPU",
     "enlarge_page_file": (

@@ -268,9 +268,12 @@ class MemoryAdmission:
                 for page in self._others
                 for entry in page.entries
             ),
+            container_bytes=machine.container_bytes,
         )
 
     def _headroom_bytes(self, machine: MachineMemory) -> int:
         if self._policy.min_remain_bytes is not None:
             return self._policy.min_remain_bytes
+        if machine.headroom_bytes is not None:
+            return machine.headroom_bytes
         return default_headroom_bytes(machine.total_bytes)

@@ -7,12 +7,19 @@ now, less what was promised and is not yet taken, less the headroom that everybo
 import msgspec
 
 LEAST_HEADROOM_BYTES = 512 << 20
+# Nobody else lives in a container, but the worker itself and what the kernel counts late.
+LEAST_CONTAINER_HEADROOM_BYTES = 64 << 20
 HEADROOM_SHARE = 10  # one part of so many of the machine's memory
 
 
 def default_headroom_bytes(total_bytes: int) -> int:
     """What a machine of that size needs for everything else: 10 %, 512 MiB at the least."""
     return max(LEAST_HEADROOM_BYTES, total_bytes // HEADROOM_SHARE)
+
+
+def container_headroom_bytes(limit_bytes: int) -> int:
+    """What stays free below a container's or control group's limit: 10 %, 64 MiB at the least."""
+    return max(LEAST_CONTAINER_HEADROOM_BYTES, limit_bytes // HEADROOM_SHARE)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -45,6 +52,8 @@ class MemoryBudget(msgspec.Struct, frozen=True):
         limit_bytes: of all bookings of this worker; None: none.
         claims: of this worker's models.
         others: of other workers' models on this machine.
+        container_bytes: the memory limit of the container or control group that leaves the least;
+            None: the machine itself does.
     """
 
     available_bytes: int | None
@@ -52,6 +61,7 @@ class MemoryBudget(msgspec.Struct, frozen=True):
     limit_bytes: int | None
     claims: tuple[Claim, ...]
     others: tuple[Claim, ...] = ()
+    container_bytes: int | None = None
 
     def free_bytes(
         self, gone: tuple[Claim, ...] = (), *, without_others: bool = False

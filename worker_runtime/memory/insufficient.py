@@ -17,6 +17,8 @@ LIMITS: dict[Capability, str] = {
     "chat": "MODEL_MEMORY_LIMIT_GB",
     "embed": "EMBEDDING_MEMORY_LIMIT_GB",
 }
+# Of the containers in docker-compose.yml.
+CONTAINER_LIMITS: dict[Capability, str] = {"chat": "CHAT_MEMORY", "embed": "EMBED_MEMORY"}
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -49,6 +51,12 @@ def insufficient_memory(
         available, headroom = mib(budget.available_bytes or 0), mib(budget.headroom_bytes)
         reason = ErrorText("machine_memory", available=available, headroom=headroom)
         suggestions = [ErrorText("close_programs"), ErrorText("memory_check_off")]
+        if (container := budget.container_bytes) is not None:
+            reason = ErrorText(
+                "container_memory", limit=mib(container), available=available, headroom=headroom
+            )
+            setting = CONTAINER_LIMITS[capability]
+            suggestions = [ErrorText("raise_container_limit", setting=setting), suggestions[1]]
         if capability == "chat" and len(needs) == 1:
             # Where there are smaller ways, a shorter context was among them.
             suggestions.insert(1, ErrorText("lower_input_or_context"))
@@ -81,6 +89,8 @@ def _numbers(budget: MemoryBudget, wanted: int, least: int) -> dict[str, str]:
     found["others_booked"] = sum(claim.booked_bytes for claim in budget.others)
     if budget.limit_bytes is not None:
         found["limit"] = budget.limit_bytes
+    if budget.container_bytes is not None:
+        found["container"] = budget.container_bytes
     if budget.available_bytes is not None:
         found["available"] = budget.available_bytes
     return {f"{name}_bytes": str(n_bytes) for name, n_bytes in found.items()}

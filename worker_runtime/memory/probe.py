@@ -9,6 +9,7 @@ import psutil
 
 from common.cgroup import allowances, groups
 from worker_runtime.machine import from_meminfo, windows
+from worker_runtime.memory.budget import container_headroom_bytes, default_headroom_bytes
 from worker_runtime.memory.pressure import Stall, read_stall
 
 
@@ -51,8 +52,17 @@ def _from_status(path: Path) -> ProcessMemory:
 
 
 class MachineMemory(msgspec.Struct, frozen=True):
+    """
+    Args:
+        total_bytes, available_bytes: the least of the machine and the groups that this runs in.
+        headroom_bytes: of what is available, what should remain; None: that of a machine's size.
+        container_bytes: the limit of the group that leaves the least; None: the machine does.
+    """
+
     total_bytes: int
     available_bytes: int
+    headroom_bytes: int | None = None
+    container_bytes: int | None = None
 
 
 class MemoryProbe(Protocol):
@@ -107,7 +117,16 @@ class SystemMemoryProbe:
 def _linux(root: Path) -> MachineMemory:
     total, available, _ = from_meminfo((root / "proc/meminfo").read_text(encoding="ascii"))
     groups_above = list(allowances(root))
+    least = min([available or 0, *(group.left_bytes for group in groups_above)])
+    # Each keeps some of its own free: a small container of a busy machine is bounded by either.
+    free, container = (available or 0) - default_headroom_bytes(total or 0), None
+    for group in groups_above:
+        left = group.left_bytes - container_headroom_bytes(group.limit_bytes)
+        if left < free:
+            free, container = left, group.limit_bytes
     return MachineMemory(
-        min([total or 0, *(group.limit_bytes for group in groups_above)]),
-        min([available or 0, *(group.left_bytes for group in groups_above)]),
+        total_bytes=min([total or 0, *(group.limit_bytes for group in groups_above)]),
+        available_bytes=least,
+        headroom_bytes=least - free,
+        container_bytes=container,
     )

@@ -182,14 +182,33 @@ def test_the_least_that_a_group_above_leaves_is_what_is_available(
     name: str, tmp_path: Path
 ) -> None:
     tree, (total, available) = RECORDED[name]
-    assert tree.write(tmp_path).machine() == MachineMemory(total * MIB, available * MIB)
+    found = tree.write(tmp_path).machine()
+    assert (found.total_bytes, found.available_bytes) == (total * MIB, available * MIB)
+
+
+def test_a_small_container_keeps_little_free_and_a_full_machine_still_bounds_it(
+    tmp_path: Path,
+) -> None:
+    tree = Tree("0::/\n", (SYSFS, TWO), {HERE: V2(700, 60, cache=0)})
+    found = tree.write(tmp_path / "roomy").machine()
+    assert found == MachineMemory(700 * MIB, 640 * MIB, 70 * MIB, 700 * MIB)
+    probe = tree.write(tmp_path / "full")
+    # 10 % of 8,192 MiB stay free on the machine: 81 MiB are left for this container.
+    (tmp_path / "full/proc/meminfo").write_text(meminfo(available_mib=900))
+    found = probe.machine()
+    assert found.container_bytes is None
+    assert found.headroom_bytes is not None
+    assert (found.available_bytes - found.headroom_bytes) // MIB == 80
 
 
 def test_files_that_cannot_be_read_limit_nothing(tmp_path: Path) -> None:
     probe = RECORDED["a systemd service whose slice has less left than itself"][0].write(tmp_path)
     (tmp_path / "sys/fs/cgroup/app.slice/memory.current").unlink()
     (tmp_path / "sys/fs/cgroup/app.slice/y26.service/memory.max").write_text("what?\n")
-    assert probe.machine() == MachineMemory(8192 * MIB, 6000 * MIB)
+    assert (probe.machine().total_bytes, probe.machine().available_bytes) == (
+        8192 * MIB,
+        6000 * MIB,
+    )
 
 
 def test_an_old_kernels_free_memory_and_page_cache_count_as_available(tmp_path: Path) -> None:
