@@ -77,7 +77,7 @@ class RuntimeSettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",
-        description="Address the worker listens on; off loopback WORKER_TOKEN is required.",
+        description="Address that the worker listens on; off loopback WORKER_TOKEN is required.",
     )
     port: int = Field(
         default=0,
@@ -102,8 +102,9 @@ class RuntimeSettings(SharedSettings):
         default="auto",
         validation_alias="PROFILE",
         description=(
-            "Settings that fit this machine, where nothing else sets them: small (less than 8 "
-            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: the plain defaults."
+            "Which settings are chosen for this machine where nothing else sets them: auto (by "
+            "its memory), small (less than 8 GiB), medium, large (more than 16 GiB), or off: the "
+            "plain defaults."
         ),
     )
     models_dir: Path = Field(
@@ -114,27 +115,27 @@ class RuntimeSettings(SharedSettings):
     builtin_models: bool = Field(
         default=True,
         validation_alias="BUILTIN_MODELS",
-        description="List the models that come with Y26HKX beside those of the folder.",
+        description="List the built-in models beside those of the models folder.",
     )
     scan_ttl_s: float = Field(
         default=300.0,
         gt=0,
         validation_alias="MODEL_SCAN_TTL_SECONDS",
-        description="Age in seconds at which the scan of the models folder is repeated.",
+        description="Seconds after which the models folder is scanned again.",
     )
     idle_timeout_s: float = Field(
         default=3600.0,
         validation_alias="MODEL_IDLE_TIMEOUT",
-        description="Seconds after its last request until a model is unloaded; -1: never.",
+        description="Seconds from the last request until an idle model is unloaded; -1: never.",
     )
     shed_after_s: float = Field(
         default=900.0,
         ge=0,
         validation_alias="IDLE_CACHE_SECONDS",
         description=(
-            "Seconds after its last request until an idle model, loaded as it is, gives its caches "
-            "back: conversations, which KV_CACHE_DIR keeps, and vectors; 0: not before it is "
-            "unloaded."
+            "Seconds from the last request until an idle model that stays loaded gives its "
+            "caches back: the KV cache of conversations, which KV_CACHE_DIR can store, and "
+            "cached vectors; 0: only when it is unloaded."
         ),
     )
     preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -142,14 +143,14 @@ class RuntimeSettings(SharedSettings):
         validation_alias="PRELOAD_MODELS",
         description=(
             "Comma-separated ids of models to load at the start; main and default-embedding are "
-            "the models that serve requests without a name."
+            "the models that serve requests without a model name."
         ),
     )
     pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PINNED_MODELS",
         description=(
-            "Comma-separated ids of models to load at the start and to keep until they are "
+            "Comma-separated ids of models to load at the start and keep loaded until they are "
             "unloaded by hand."
         ),
     )
@@ -157,66 +158,67 @@ class RuntimeSettings(SharedSettings):
         default=0,
         ge=0,
         validation_alias="MAX_LOADED_MODELS",
-        description="Models of this worker loaded at once; 0: as many as the memory takes.",
+        description="Number of models that this worker loads at once; 0: limited by memory only.",
     )
     memory_limit_gb: float | None = Field(
         default=None,
         gt=0,
         validation_alias="MODEL_MEMORY_LIMIT_GB",
-        description="Budget in GiB for all loaded models of this worker; unset: none.",
+        description="Memory limit in GiB for all loaded models of this worker; unset: none.",
     )
     memory_check: bool = Field(
         default=True,
         validation_alias="MEMORY_CHECK",
-        description="Refuse a load for which too little memory is left; off: load it all the same.",
+        description="Refuse a load if too little memory is available; off: load the model anyway.",
     )
     min_remain_gb: float | None = Field(
         default=None,
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
         description=(
-            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least."
+            "Memory in GiB that must stay available after a load; unset: 10 % of the memory, 0.5 "
+            "GiB at the least."
         ),
     )
     ledger_dir: Path | None = Field(
         default=None,
         validation_alias="MEMORY_LEDGER_DIR",
         description=(
-            "Folder in which the workers of one machine tell each other what they have booked; "
-            "unset: one of this user's in the system's folder for temporary files."
+            "Folder in which the workers of one machine record the memory that they have "
+            "reserved; unset: a folder of this user in the system's folder for temporary files."
         ),
     )
     learnt_dir: Path = Field(
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for what loads taught about the memory that models take, and for the report of "
-            "llama.cpp's self-test on this processor; unset: the user's cache folder."
+            "Folder for the measured memory of past loads, and for the report of llama.cpp's "
+            "self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(
         default=64,
         ge=1,
         validation_alias="MAX_WAITING_REQUESTS",
-        description="Requests that may wait for one model to load; more are refused.",
+        description="Number of requests that may wait for the load of one model; more are refused.",
     )
     queue_wait_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="QUEUE_WAIT_SECONDS",
-        description="Seconds a load waits for memory that other models hold.",
+        description="Seconds that a load may wait for memory that other models hold.",
     )
     load_timeout_s: float = Field(
         default=600.0,
         gt=0,
         validation_alias="MODEL_LOAD_TIMEOUT",
-        description="Seconds a model may take to load.",
+        description="Seconds that the load of a model may take.",
     )
     drain_s: float = Field(
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests get to end on shutdown or unload.",
+        description="Seconds that running requests may take to end at a shutdown or unload.",
     )
 
     @classmethod
