@@ -23,8 +23,12 @@ SINGLE = ("items", "additionalProperties", "contains", "if", "then", "else")
 COMBINED = ("allOf", "anyOf", "oneOf")
 # Keywords that only say more about values that are there anyway.
 WITHOUT_EFFECT = frozenset({"propertyNames", "uniqueItems", "unevaluatedProperties"})
+# Keywords for people, which a grammar has no use for.
+ANNOTATIONS = frozenset(
+    {"title", "description", "default", "examples", "$comment", "deprecated", "readOnly"}
+)
 # Keywords whose value may be null and mean that.
-NULL_IS_A_VALUE = frozenset({"const", "default", "enum", "examples"})
+NULL_IS_A_VALUE = frozenset({"const", "enum"})
 DRAFTS = ("http://json-schema.org/", "https://json-schema.org/")
 
 MAX_STRING_CHARS = 65_536
@@ -95,7 +99,7 @@ class _Reader:
         found = {
             key: value
             for key, value in schema.items()
-            if value is not None or key in NULL_IS_A_VALUE
+            if key not in ANNOTATIONS and (value is not None or key in NULL_IS_A_VALUE)
         }
         for key in WITHOUT_EFFECT & found.keys():
             self._ignore(found, key)
