@@ -107,7 +107,7 @@ class Child(asyncio.SubprocessProtocol):
             stop = signal.CTRL_BREAK_EVENT
         self._send(stop)
 
-    def tell(self, line: bytes) -> None:
+    def send_line(self, line: bytes) -> None:
         """Write a line to its stdin, without waiting until it is read."""
         stdin = self._running.get_pipe_transport(0)
         assert isinstance(stdin, asyncio.WriteTransport)

@@ -123,9 +123,9 @@ class Output:
 class LogLines(logging.Handler):
     """Prints the log records of libraries in the supervisor like its own lines."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, print_line: Callable[[str], None]) -> None:
         super().__init__()
-        self._say = say
+        self._print_line = print_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(self.format(record))
+        self._print_line(self.format(record))

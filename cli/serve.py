@@ -61,13 +61,15 @@ async def _serve(settings: StackSettings, port: int, began: float, output: Outpu
     machine = read_machine()
     choices = choose(machine, settings.values)
     supervisor = Supervisor(stages(settings, port, choices), output)
-    logging.basicConfig(handlers=[LogLines(supervisor.say)])
+    logging.basicConfig(handlers=[LogLines(supervisor.print_line)])
     for line in summary(settings, port, machine, choices, gpus()):
-        supervisor.say(line)
+        supervisor.print_line(line)
 
     async def announce_ready() -> None:
         await _until_ready(settings.reached_at, port, began)
-        supervisor.say(f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}")
+        supervisor.print_line(
+            f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}"
+        )
 
     if settings.exit_with_parent:
         exit_with_parent()

@@ -110,7 +110,7 @@ class Service:
     """Keeps one process running until it is stopped.
 
     Args:
-        say: prints a line of the supervisor.
+        print_line: prints a line of the supervisor.
         write: prints whole lines of the process.
         on_change: called after `condition` has changed.
     """
@@ -118,7 +118,7 @@ class Service:
     def __init__(
         self,
         spec: ServiceSpec,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         *,
         write: Callable[[bytes], None],
         on_change: Callable[[], None] = lambda: None,
@@ -128,7 +128,7 @@ class Service:
     ) -> None:
         self.spec = spec
         self.condition = Condition()
-        self._say = say
+        self._print_line = print_line
         self._write = write
         self._on_change = on_change
         self._width = width
@@ -183,7 +183,9 @@ class Service:
         try:
             await asyncio.wait_for(child.wait(), self.spec.drain_s)
         except TimeoutError:
-            self._say(f"{self.spec.name} did not end within {self.spec.drain_s:.0f} s: killed")
+            self._print_line(
+                f"{self.spec.name} did not end within {self.spec.drain_s:.0f} s: killed"
+            )
             child.kill()
 
     def kill(self) -> None:
@@ -193,10 +195,10 @@ class Service:
         if self._child is not None:
             self._child.kill()
 
-    def tell(self, line: bytes) -> None:
+    def send_line(self, line: bytes) -> None:
         """Write a line to the stdin of the process, if it runs and reads conditions."""
         if self.spec.gets_conditions and self._child is not None:
-            self._child.tell(line)
+            self._child.send_line(line)
 
     async def _run_once(self) -> Ending:
         """Run one process to its end."""
@@ -238,7 +240,7 @@ class Service:
                 silent_s, limit_s, again_s = policy.every_s, policy.silent_s, policy.again_s
                 self.has_answered.set()
                 await asyncio.sleep(policy.every_s)
-        self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
+        self._print_line(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
         child.kill()
 
     def _report(self, ending: Ending, delay_s: float | None) -> None:
@@ -247,16 +249,16 @@ class Service:
             self._become(Condition("given_up", n_restarts, str(ending), None))
             if self.spec.essential:
                 raise StackFailed(f"{name} keeps crashing and is given up; its output is above")
-            self._say(f"*** {name} {ending.words} and is given up: see its output above ***")
+            self._print_line(f"*** {name} {ending.words} and is given up: see its output above ***")
             return
-        self._say(f"{name} {ending.words}; starting it again in {delay_s:.1f} s")
+        self._print_line(f"{name} {ending.words}; starting it again in {delay_s:.1f} s")
         is_open = self._backoff.is_open
         if is_open and self.spec.essential and not self.has_answered.is_set():
             raise StackFailed(f"{name} does not come up; its output is above")
         state: State = "breaker_open" if is_open else "restarting"
         self._become(Condition(state, n_restarts + 1, str(ending), delay_s))
         if is_open:
-            self._say(f"*** {name} keeps crashing: see its output above ***")
+            self._print_line(f"*** {name} keeps crashing: see its output above ***")
 
     def _become(self, condition: Condition) -> None:
         self.condition = condition

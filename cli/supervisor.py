@@ -43,7 +43,7 @@ class Supervisor:
             [
                 Service(
                     spec,
-                    self.say,
+                    self.print_line,
                     write=output.write,
                     on_change=self._send_conditions,
                     width=self._width,
@@ -56,7 +56,7 @@ class Supervisor:
         ]
         self._stopping = asyncio.Event()
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Print a line of the supervisor."""
         self._output.write(f"{NAME:<{self._width}} | {text}\n".encode(errors="backslashreplace"))
 
@@ -81,9 +81,9 @@ class Supervisor:
             # Services that fail at the same time have the same cause.
             failure = failures.exceptions[0]
             assert isinstance(failure, StackFailed)
-            self.say(str(failure))
+            self.print_line(str(failure))
             status = failure.exit_status
-        self.say("stopped")
+        self.print_line("stopped")
         for number in _stop_signals():
             # One more signal would turn a completed end into a failure.
             signal.signal(number, signal.SIG_IGN)
@@ -91,7 +91,7 @@ class Supervisor:
 
     async def _drain(self) -> None:
         for stage in self.stages:
-            self.say("stopping " + ", ".join(service.spec.name for service in stage))
+            self.print_line("stopping " + ", ".join(service.spec.name for service in stage))
             async with asyncio.TaskGroup() as group:
                 for service in stage:
                     group.create_task(service.stop())
@@ -101,7 +101,7 @@ class Supervisor:
         services = [service for stage in self.stages for service in stage]
         conditions = {service.spec.name: asdict(service.condition) for service in services}
         for service in services:
-            service.tell(json.dumps({"services": conditions}).encode() + b"\n")
+            service.send_line(json.dumps({"services": conditions}).encode() + b"\n")
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         def received(number: int, _: object) -> None:
@@ -117,12 +117,14 @@ class Supervisor:
         name = signal.Signals(number).name
         if not self._stopping.is_set():
             self._stopping.set()
-            self.say(f"{name}: stopping when the running requests have ended; again to stop now")
+            self.print_line(
+                f"{name}: stopping when the running requests have ended; again to stop now"
+            )
             return
         for stage in self.stages:
             for service in stage:
                 service.kill()
-        self.say(f"{name} again: killing")
+        self.print_line(f"{name} again: killing")
 
 
 def _stop_signals() -> Iterator[int]:
