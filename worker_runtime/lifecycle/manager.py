@@ -137,9 +137,8 @@ class Models:
 
         Args:
             keep_alive_s: seconds that the model stays loaded after this lease if it is not used
-                again;
-                0: unload it at once; negative: keep it until it is unloaded by hand; None: use the
-                policy's idle timeout, or keep it if an earlier request asked for that.
+                again; 0: unload it at once; negative: keep it until it is unloaded by hand; None:
+                use the policy's idle timeout, or keep it if an earlier request asked for that.
             on_wait: called on the event loop while the caller waits, at once and after each change;
                 not called if the model is ready. Must neither block nor raise.
         Raises:
