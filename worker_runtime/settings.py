@@ -1,5 +1,5 @@
-"""Settings that chat and embedding workers share; the only place of this package that reads the
-environment. Each worker subclasses `RuntimeSettings` with its port and its own fields.
+"""Settings that chat and embedding workers share. In this package only this module reads the
+environment. Each worker subclasses `RuntimeSettings` and adds its port and its own fields.
 """
 
 import os
@@ -24,12 +24,12 @@ from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
-# glibc asks for huge pages for what malloc maps. Weights and KV caches are read from end to end at
-# each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
-# looked at.
+# Makes glibc's malloc use huge pages. Weights and KV caches are read completely for each token, and
+# with 4 KiB pages the translation of addresses takes 6 to 13 % of that time. Other C libraries
+# ignore the variable.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-# Libraries compute, and neither download nor report. OpenVINO listens to no variable
-# (`embed_worker.encoders`).
+# Keeps libraries from downloading and from reporting usage. OpenVINO reads no such variable
+# (see `embed_worker.encoders`).
 CALLS_NOBODY = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -37,12 +37,12 @@ CALLS_NOBODY = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
 }
-# Never given to engine processes, which run model files' templates and native code.
+# Never passed to engine processes, which run templates and native code on untrusted model files.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
+    """The folder in which this user's programs keep files that they can make again."""
     environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 class ProfileSource(PydanticBaseSettingsSource):
-    """What fits this machine, for settings that nothing else sets."""
+    """Values that fit this machine, for settings that nothing else sets."""
 
     def __call__(self) -> dict[str, str]:
         given = {name.upper(): str(value) for name, value in self._by_variable()}
@@ -63,10 +63,10 @@ class ProfileSource(PydanticBaseSettingsSource):
         return {choice.name: choice.value for choice in choices if choice.source == "profile"}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
-        raise NotImplementedError("the choices are made together")
+        raise NotImplementedError("the values are chosen together")
 
     def _by_variable(self) -> Iterator[tuple[str, object]]:
-        """What goes before: settings of the environment by their variables, others by names."""
+        """The values that are set elsewhere, by variable (environment) or by field name."""
         fields = self.settings_cls.model_fields
         for name, value in self.current_state.items():
             alias = fields[name].validation_alias if name in fields else name

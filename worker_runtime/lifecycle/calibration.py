@@ -95,8 +95,9 @@ def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
 
 def _key(option: LoadOption) -> str:
     """A hash of the model's files, of how they are loaded, and of the estimate for that."""
-    said = (option.entry.fingerprint, bytes(option.entry.load_spec), _computed(option.need).total)
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    entry = option.entry
+    facts = (entry.fingerprint, bytes(entry.load_spec), _computed(option.need).total)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _computed(need: Need) -> Need:

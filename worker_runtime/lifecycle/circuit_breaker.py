@@ -51,8 +51,8 @@ class CircuitBreaker:
         window_s = self._policy.crash_window_s
         if len(self._crashes) == self._policy.crash_limit and now_s - first <= window_s:
             self._retry_at_s = first + window_s
-            said = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
-            self._failure = PipeError.of(BackendLoadFailed(said))
+            message = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
+            self._failure = PipeError.of(BackendLoadFailed(message))
 
     def reset(self) -> None:
         """Forget all failures, because the model's files were replaced."""

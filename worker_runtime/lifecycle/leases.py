@@ -42,9 +42,9 @@ class Lease:
         self._counters.cached_tokens += cached
         self._counters.completion_tokens += completion
 
-    def count_caches(self, told: Mapping[str, CacheCounts]) -> None:
+    def count_caches(self, reported: Mapping[str, CacheCounts]) -> None:
         """Add cache counts that the engine reported, by the place of the cache."""
-        for place, counts in told.items():
+        for place, counts in reported.items():
             self._counters.caches.setdefault(place, CacheCounts()).add(counts)
 
 

@@ -25,7 +25,7 @@ from worker_runtime.engine_process.protocol import PipeError
 from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
 from worker_runtime.lifecycle.fallback import Fallback
 from worker_runtime.lifecycle.leases import LoadedModel
-from worker_runtime.lifecycle.load_options import LoadOption, OnMeasured, Ways
+from worker_runtime.lifecycle.load_options import AsyncLoadOptions, LoadOption, OnMeasured
 from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.lifecycle.state import StateTracker
 from worker_runtime.lifecycle.wait_queue import WaitQueue
@@ -50,7 +50,7 @@ class LifecycleContext:
     clock: Clock
     probe: MemoryProbe
     admission: MemoryAdmission
-    ways: Ways
+    load_options: AsyncLoadOptions
     on_measured: OnMeasured
     kernels: Kernels
     instead: Callable[[ModelEntry], Sequence[str]]
@@ -83,6 +83,21 @@ class ModelLoader:
         self._breaker = breaker
         # Duration of the latest load in seconds.
         self.took_s = 0.0
+
+    async def options(self, entry: ModelEntry) -> Fallback:
+        """Ask for the model's load options; there are none if no caller waits any more.
+
+        Raises:
+            BackendLoadFailed: the files cannot be read, or not in time.
+        """
+        context, owner, limit_s = self._context, self._owner, self._context.policy.load_timeout_s
+        options = await first_of(
+            context.load_options(entry), owner.until_unwanted(), context.clock.sleep(limit_s)
+        )
+        if options is None and owner.wanted():
+            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
+        allowed = await context.kernels.allowed(options or ())
+        return Fallback(allowed, context.clock, limit_s)
 
     async def reserve(self, fallback: Fallback) -> Reservation | None:
         """Reserve memory for one of the options that are left.

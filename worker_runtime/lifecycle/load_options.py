@@ -45,7 +45,7 @@ class LoadOption(msgspec.Struct, frozen=True):
 
 LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
 # The same as a coroutine, for callers that must not block.
-Ways = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
+AsyncLoadOptions = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
 # Receives what an option's process holds in memory, after its load and before its end.
 OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
@@ -59,7 +59,7 @@ def ignore_measurement(option: LoadOption, held: ProcessMemory) -> None:
     """Discard a measurement, where no calibration is kept."""
 
 
-def ways(load_options: LoadOptions, off_loop: OffLoop) -> Ways:
+def async_load_options(load_options: LoadOptions, off_loop: OffLoop) -> AsyncLoadOptions:
     """Return `load_options`, which reads files, as a coroutine that does not block the event loop.
 
     Raises (when it is awaited):

@@ -24,9 +24,9 @@ from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
     LoadOptions,
     OnMeasured,
+    async_load_options,
     ignore_measurement,
     single_option,
-    ways,
 )
 from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
@@ -90,7 +90,7 @@ class Models:
             clock,
             probe,
             self._admission,
-            ways(load_options, off_loop),
+            async_load_options(load_options, off_loop),
             on_measured,
             kernels or NoKernels(),
             self._instead_of,

@@ -17,7 +17,6 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Capability, ModelEntry
-from worker_runtime.engine_process.load_errors import load_failed
 from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
 from worker_runtime.lifecycle.fallback import Fallback
 from worker_runtime.lifecycle.leases import Lease, LoadedModel
@@ -182,7 +181,7 @@ class ModelOwner:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = self._policy.drain_s
         try:
-            fallback = await self._ways(entry)
+            fallback = await self._loader.options(entry)
             while fallback.options and self.wanted():
                 await self._attempt(fallback, entry)
                 await first_of(self._clock.sleep(fallback.pause_s), self.until_unwanted())
@@ -195,21 +194,6 @@ class ModelOwner:
         finally:
             self._loaded = None
             self._end_life()
-
-    async def _ways(self, entry: ModelEntry) -> Fallback:
-        """Ask for the model's load options; there are none if no caller waits any more.
-
-        Raises:
-            BackendLoadFailed: the files cannot be read, or not in time.
-        """
-        limit_s = self._policy.load_timeout_s
-        options = await first_of(
-            self._context.ways(entry), self.until_unwanted(), self._clock.sleep(limit_s)
-        )
-        if options is None and self.wanted():
-            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
-        allowed = await self._context.kernels.allowed(options or ())
-        return Fallback(allowed, self._clock, limit_s)
 
     async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
         """Load one of the options that are left and serve it until it is unloaded."""
