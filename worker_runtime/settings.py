@@ -77,7 +77,7 @@ class RuntimeSettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",
-        description="Address the worker listens on; off loopback WORKER_TOKEN is required.",
+        description="Address the worker listens on. Off loopback WORKER_TOKEN is required.",
     )
     port: int = Field(
         default=0,
@@ -91,19 +91,19 @@ class RuntimeSettings(SharedSettings):
         ge=0,
         le=65535,
         validation_alias="WORKER_METRICS_PORT",
-        description="Port of the worker's own Prometheus page; 0 is off.",
+        description="Port of the worker's own Prometheus page; 0: no page.",
     )
     token: str = Field(
         default="",
         validation_alias="WORKER_TOKEN",
-        description="Shared token that every RPC must carry; empty (loopback only): not checked.",
+        description="Token that every RPC must carry; empty: not checked, on loopback only.",
     )
     profile: Literal["auto", "small", "medium", "large", "off"] = Field(
         default="auto",
         validation_alias="PROFILE",
         description=(
-            "Settings that fit this machine, where nothing else sets them: small (less than 8 "
-            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: the plain defaults."
+            "Size of the machine, from which defaults of other settings follow: small (less than 8 "
+            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: fixed defaults."
         ),
     )
     models_dir: Path = Field(
@@ -114,13 +114,13 @@ class RuntimeSettings(SharedSettings):
     builtin_models: bool = Field(
         default=True,
         validation_alias="BUILTIN_MODELS",
-        description="List the models that come with Y26HKX beside those of the folder.",
+        description="Also list the models that come with Y26HKX.",
     )
     scan_ttl_s: float = Field(
         default=300.0,
         gt=0,
         validation_alias="MODEL_SCAN_TTL_SECONDS",
-        description="Age in seconds at which the scan of the models folder is repeated.",
+        description="Seconds after which the models folder is scanned again.",
     )
     idle_timeout_s: float = Field(
         default=3600.0,
@@ -132,8 +132,8 @@ class RuntimeSettings(SharedSettings):
         ge=0,
         validation_alias="IDLE_CACHE_SECONDS",
         description=(
-            "Seconds after its last request until an idle model, loaded as it is, gives its caches "
-            "back: conversations, which KV_CACHE_DIR keeps, and vectors; 0: not before it is "
+            "Seconds after its last request until an idle model that stays loaded drops its caches "
+            "of conversations (KV_CACHE_DIR keeps them on disk) and of vectors; 0: only when it is "
             "unloaded."
         ),
     )
@@ -141,64 +141,64 @@ class RuntimeSettings(SharedSettings):
         default=(),
         validation_alias="PRELOAD_MODELS",
         description=(
-            "Comma-separated ids of models to load at the start; main and default-embedding are "
-            "the models that serve requests without a name."
+            "Comma-separated ids of models to load at the start; main and default-embedding mean "
+            "the default models, which serve requests that name no model."
         ),
     )
     pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PINNED_MODELS",
         description=(
-            "Comma-separated ids of models to load at the start and to keep until they are "
-            "unloaded by hand."
+            "Comma-separated ids of models that are loaded at the start and stay loaded until they "
+            "are unloaded by hand."
         ),
     )
     max_loaded: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_LOADED_MODELS",
-        description="Models of this worker loaded at once; 0: as many as the memory takes.",
+        description="How many models this worker may have loaded; 0: as many as fit into memory.",
     )
     memory_limit_gb: float | None = Field(
         default=None,
         gt=0,
         validation_alias="MODEL_MEMORY_LIMIT_GB",
-        description="Budget in GiB for all loaded models of this worker; unset: none.",
+        description="Limit in GiB for all loaded models of this worker; unset: no limit.",
     )
     memory_check: bool = Field(
         default=True,
         validation_alias="MEMORY_CHECK",
-        description="Refuse a load for which too little memory is left; off: load it all the same.",
+        description="Refuse a load that does not fit into free memory; off: load anyway.",
     )
     min_remain_gb: float | None = Field(
         default=None,
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
         description=(
-            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least."
+            "GiB that must stay free after a load; unset: 10 % of the memory, at least 0.5 GiB."
         ),
     )
     ledger_dir: Path | None = Field(
         default=None,
         validation_alias="MEMORY_LEDGER_DIR",
         description=(
-            "Folder in which the workers of one machine tell each other what they have booked; "
-            "unset: one of this user's in the system's folder for temporary files."
+            "Folder in which the workers of one machine write their memory reservations; unset: a "
+            "folder of this user's in the system's folder for temporary files."
         ),
     )
     learnt_dir: Path = Field(
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for what loads taught about the memory that models take, and for the report of "
-            "llama.cpp's self-test on this processor; unset: the user's cache folder."
+            "Folder for corrections of memory estimates, measured at past loads, and for the "
+            "report of llama.cpp's self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(
         default=64,
         ge=1,
         validation_alias="MAX_WAITING_REQUESTS",
-        description="Requests that may wait for one model to load; more are refused.",
+        description="How many requests may wait for one model to load; more are refused.",
     )
     queue_wait_s: float = Field(
         default=30.0,
@@ -216,7 +216,7 @@ class RuntimeSettings(SharedSettings):
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests get to end on shutdown or unload.",
+        description="Seconds that running requests get to finish on shutdown or unload.",
     )
 
     @classmethod
@@ -228,7 +228,7 @@ class RuntimeSettings(SharedSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The first that knows a setting wins."""
+        """Sources of values; the first that has a setting wins."""
         explicit = super().settings_customise_sources(
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
@@ -259,16 +259,16 @@ class RuntimeSettings(SharedSettings):
         return model in (named.casefold() for named in self.preload_models)
 
     def engine_environment(self, backend: str) -> dict[str, str]:
-        """Variables for engine processes of `backend`, over this process's own; workers add
-        theirs."""
+        """Variables that engine processes of `backend` get in addition to this process's own.
+        Workers add theirs."""
         return {**CALLS_NOBODY, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def selftest_environment(self) -> dict[str, str]:
-        """Of the processes that test llama.cpp's kernels: that of its engines."""
+        """The environment of llama.cpp's self-test: that of an engine process."""
         return engine_environment(self.engine_environment("llama.cpp"))
 
     def policy(self) -> LifecyclePolicy:
-        """The lifecycle's numbers as these settings have them."""
+        """The lifecycle's figures, taken from these settings."""
         remain = self.min_remain_gb
         return LifecyclePolicy(
             idle_timeout_s=self.idle_timeout_s if self.idle_timeout_s >= 0 else None,
@@ -287,9 +287,9 @@ class RuntimeSettings(SharedSettings):
 
 
 def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and `extra`, without secrets: for engine processes.
+    """The environment for engine processes: this process's own without secrets, and `extra`.
 
-    Their memory is in huge pages where the system has them; a tunable of the user's own wins.
+    It makes them use huge pages where the system has them; the user's own GLIBC_TUNABLES win.
     """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
     kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}

@@ -1,4 +1,4 @@
-"""The worker's own Prometheus page; off unless a port is set (the gateway shows the same)."""
+"""The worker's own Prometheus page, off by default, as the gateway reports the same figures."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.snapshot import ModelSnapshot
 from worker_runtime.memory.monitor import MemoryReading
 
-# Name, text, and where the figure is.
+# Metric name, help text, and the function that reads the value.
 _Figure = tuple[str, str, Callable[[ModelSnapshot], float]]
 COUNTERS: tuple[_Figure, ...] = (
     ("y26hkx_model_loads", "Loads that succeeded", lambda s: s.counters.loads),
@@ -40,7 +40,7 @@ MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], float]], ...] = (
     ("y26hkx_memory_pressure_full", "Share of time all waited for it", lambda r: r.stalled_full),
 )
 
-# A loop that cannot answer in this time is worth an error on the page.
+# If the event loop does not answer within this time, the page reports an error.
 SNAPSHOT_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -48,18 +48,18 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
-    """Serve the page on `port` while this is entered; port 0: do nothing."""
+    """Serve the page on `port` inside the `with` block; port 0: serve nothing."""
     if not port:
         yield
         return
-    # Imported here: a worker without the page does not pay for it.
+    # Imported here, so that a worker without the page does not load the library.
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
     class ModelFigures(Collector):
         def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-            # On the page's thread; the models belong to the event loop.
+            # This runs on the page's thread, but the models belong to the event loop.
             looking = asyncio.run_coroutine_threadsafe(_look(models), loop)
             snapshots, memory = looking.result(SNAPSHOT_S)
             for name, text, figure in COUNTERS:

@@ -1,6 +1,6 @@
-"""Snapshots as protobuf messages: the only place where the two meet.
+"""Converts snapshots to protobuf messages; no other module knows both.
 
-A field that both have is named alike in both, and is not written down a third time.
+Fields with the same name on both sides are copied by name and not listed here.
 """
 
 from typing import Any
@@ -58,7 +58,7 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
     need = snapshot.need or Need()
     return worker_pb2.ModelMemory(
         **_same_named(worker_pb2.ModelMemory, snapshot, snapshot.memory),
-        # At the most, as `peak_bytes` is.
+        # The estimated peak, to be compared with `peak_bytes`.
         estimated_bytes=need.peak,
         weights_bytes=need.weights,
         kv_bytes=need.kv,
@@ -79,7 +79,7 @@ def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Mem
 
 
 def _same_named(kind: type[Message], *sources: msgspec.Struct) -> dict[str, Any]:
-    """What of the sources the message has a field for, by its name; None leaves it unset."""
+    """The sources' fields that the message has, by name; None leaves a field unset."""
     known = kind.DESCRIPTOR.fields_by_name
     return {
         name: getattr(source, name)
