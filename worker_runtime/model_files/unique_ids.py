@@ -1,7 +1,7 @@
-"""An id for each model of a scan: models of one name must not hide each other.
+"""Gives each model of a scan an id of its own, so that models of one name do not hide each other.
 
-The first keeps its name; a later one in another folder has that folder's before it. What lies side
-by side as a file and as a folder is one model in two formats, of which one is taken.
+The first model keeps its name; a later one in another folder gets that folder's name in front. A
+file and a folder with the same name side by side are one model in two formats: only one is used.
 """
 
 import itertools
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Notes:
-    """What a scan has to say, logged when it is new: scans are repeated."""
+    """Logs what a scan reports, once for each new sentence, because scans are repeated."""
 
     def __init__(self) -> None:
         self._before: set[str] = set()
@@ -35,9 +35,8 @@ class Notes:
 class UniqueIds:
     """
     Args:
-        prefers: of one model in two formats, whether the first place is to be taken rather than
-            the second.
-        tell: is told, in a sentence, of each model that is renamed or not taken.
+        prefers: whether the first of two formats of one model is used rather than the second.
+        tell: receives a sentence for each model that is renamed or not used.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class UniqueIds:
         return model_id in self._places
 
     def add(self, place: Place) -> str:
-        """Its id; empty if it is not taken."""
+        """Add a model; returns its id, which is empty if the model is not used."""
         wanted = place.wanted_id
         other = self._places.get(wanted)
         if other is None:
