@@ -1,7 +1,7 @@
 """What is wrong with a request, before a model is asked."""
 
 MESSAGES = {
-    # Of HTTP, keys and limits.
+    # HTTP, keys and limits.
     "header_repeated": "more than one header {name}",
     "key_needed": "a valid API key is needed",
     "body_too_large": "the body is larger than {limit_bytes} bytes",
@@ -20,7 +20,7 @@ MESSAGES = {
     "http_method_not_allowed": "{method}: {detail}",
     "http_request_timeout": "{method}: {detail}",
     "http_error": "{method}: {detail}",
-    # Of a request's fields.
+    # A request's fields.
     "field_wrong": "{field}: {fault}",
     "body_not_object": "the body must be a JSON object",
     "unknown_parameter": "unknown parameter: {name}",
