@@ -1,4 +1,4 @@
-"""What is wrong with a request, before a model is asked."""
+"""Texts about requests that are wrong, whatever the model."""
 
 MESSAGES = {
     # HTTP, keys and limits.
@@ -81,7 +81,7 @@ MESSAGES = {
     "content_missing": "content is missing",
     "name_missing": "name is missing",
     "keep_alive_wrong": 'neither seconds nor a duration such as "5m" or "1h30m"',
-    # pydantic's complaints, by their kind and with their context.
+    # pydantic's errors, by type and with the fields of their context.
     "pydantic_missing": "Field required",
     "pydantic_invalid_key": "Keys should be strings",
     "pydantic_string_type": "Input should be a valid string",

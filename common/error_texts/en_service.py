@@ -1,4 +1,4 @@
-"""What this server cannot do now, and why a model could not be loaded."""
+"""Texts about failures of this server and of loading models."""
 
 MESSAGES = {
     # This server's own state.
