@@ -77,7 +77,7 @@ class RuntimeSettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",
-        description="Address the worker listens on. Off loopback WORKER_TOKEN is required.",
+        description="Address that the worker listens on; off loopback WORKER_TOKEN is required.",
     )
     port: int = Field(
         default=0,
@@ -91,19 +91,20 @@ class RuntimeSettings(SharedSettings):
         ge=0,
         le=65535,
         validation_alias="WORKER_METRICS_PORT",
-        description="Port of the worker's own Prometheus page; 0: no page.",
+        description="Port of the worker's own Prometheus page; 0 is off.",
     )
     token: str = Field(
         default="",
         validation_alias="WORKER_TOKEN",
-        description="Token that every RPC must carry; empty: not checked, on loopback only.",
+        description="Shared token that every RPC must carry; empty (loopback only): not checked.",
     )
     profile: Literal["auto", "small", "medium", "large", "off"] = Field(
         default="auto",
         validation_alias="PROFILE",
         description=(
-            "Size of the machine, from which defaults of other settings follow: small (less than 8 "
-            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: fixed defaults."
+            "Which settings are chosen for this machine where nothing else sets them: auto (by "
+            "its memory), small (less than 8 GiB), medium, large (more than 16 GiB), or off: the "
+            "plain defaults."
         ),
     )
     models_dir: Path = Field(
@@ -114,7 +115,7 @@ class RuntimeSettings(SharedSettings):
     builtin_models: bool = Field(
         default=True,
         validation_alias="BUILTIN_MODELS",
-        description="Also list the models that come with Y26HKX.",
+        description="List the built-in models beside those of the models folder.",
     )
     scan_ttl_s: float = Field(
         default=300.0,
@@ -125,98 +126,99 @@ class RuntimeSettings(SharedSettings):
     idle_timeout_s: float = Field(
         default=3600.0,
         validation_alias="MODEL_IDLE_TIMEOUT",
-        description="Seconds after its last request until a model is unloaded; -1: never.",
+        description="Seconds from the last request until an idle model is unloaded; -1: never.",
     )
     shed_after_s: float = Field(
         default=900.0,
         ge=0,
         validation_alias="IDLE_CACHE_SECONDS",
         description=(
-            "Seconds after its last request until an idle model that stays loaded drops its caches "
-            "of conversations (KV_CACHE_DIR keeps them on disk) and of vectors; 0: only when it is "
-            "unloaded."
+            "Seconds from the last request until an idle model that stays loaded gives its "
+            "caches back: the KV cache of conversations, which KV_CACHE_DIR can store, and "
+            "cached vectors; 0: only when it is unloaded."
         ),
     )
     preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PRELOAD_MODELS",
         description=(
-            "Comma-separated ids of models to load at the start; main and default-embedding mean "
-            "the default models, which serve requests that name no model."
+            "Comma-separated ids of models to load at the start; main and default-embedding are "
+            "the models that serve requests without a model name."
         ),
     )
     pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PINNED_MODELS",
         description=(
-            "Comma-separated ids of models that are loaded at the start and stay loaded until they "
-            "are unloaded by hand."
+            "Comma-separated ids of models to load at the start and keep loaded until they are "
+            "unloaded by hand."
         ),
     )
     max_loaded: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_LOADED_MODELS",
-        description="How many models this worker may have loaded; 0: as many as fit into memory.",
+        description="Number of models that this worker loads at once; 0: limited by memory only.",
     )
     memory_limit_gb: float | None = Field(
         default=None,
         gt=0,
         validation_alias="MODEL_MEMORY_LIMIT_GB",
-        description="Limit in GiB for all loaded models of this worker; unset: no limit.",
+        description="Memory limit in GiB for all loaded models of this worker; unset: none.",
     )
     memory_check: bool = Field(
         default=True,
         validation_alias="MEMORY_CHECK",
-        description="Refuse a load that does not fit into free memory; off: load anyway.",
+        description="Refuse a load if too little memory is available; off: load the model anyway.",
     )
     min_remain_gb: float | None = Field(
         default=None,
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
         description=(
-            "GiB that must stay free after a load; unset: 10 % of the memory, at least 0.5 GiB."
+            "Memory in GiB that must stay available after a load; unset: 10 % of the memory, 0.5 "
+            "GiB at the least."
         ),
     )
     ledger_dir: Path | None = Field(
         default=None,
         validation_alias="MEMORY_LEDGER_DIR",
         description=(
-            "Folder in which the workers of one machine write their memory reservations; unset: a "
-            "folder of this user's in the system's folder for temporary files."
+            "Folder in which the workers of one machine record the memory that they have "
+            "reserved; unset: a folder of this user in the system's folder for temporary files."
         ),
     )
     learnt_dir: Path = Field(
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for corrections of memory estimates, measured at past loads, and for the "
-            "report of llama.cpp's self-test on this processor; unset: the user's cache folder."
+            "Folder for the measured memory of past loads, and for the report of llama.cpp's "
+            "self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(
         default=64,
         ge=1,
         validation_alias="MAX_WAITING_REQUESTS",
-        description="How many requests may wait for one model to load; more are refused.",
+        description="Number of requests that may wait for the load of one model; more are refused.",
     )
     queue_wait_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="QUEUE_WAIT_SECONDS",
-        description="Seconds a load waits for memory that other models hold.",
+        description="Seconds that a load may wait for memory that other models hold.",
     )
     load_timeout_s: float = Field(
         default=600.0,
         gt=0,
         validation_alias="MODEL_LOAD_TIMEOUT",
-        description="Seconds a model may take to load.",
+        description="Seconds that the load of a model may take.",
     )
     drain_s: float = Field(
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests get to finish on shutdown or unload.",
+        description="Seconds that running requests may take to end at a shutdown or unload.",
     )
 
     @classmethod
