@@ -31,6 +31,8 @@ _NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Package:
+    """One package of the lock."""
+
     name: str
     version: str
     text: str

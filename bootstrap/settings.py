@@ -44,6 +44,7 @@ class Settings:
 
 
 def scripts_folder(venv: Path) -> Path:
+    """The folder of a virtual environment that contains its programs."""
     return venv / ("Scripts" if sys.platform == "win32" else "bin")
 
 

@@ -66,9 +66,9 @@ def _on_path() -> Path | None:
     found = shutil.which("uv")
     if found is None:
         return None
-    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    words = said.stdout.split()
-    if said.returncode != 0 or len(words) < 2:
+    done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    words = done.stdout.split()
+    if done.returncode != 0 or len(words) < 2:
         return None
     version = tuple(int(part) for part in words[1].split(".")[:2] if part.isdigit())
     return Path(found) if version >= OLDEST_UV else None

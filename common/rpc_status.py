@@ -85,7 +85,7 @@ def _from_texts(texts: Message | None, english: list[str]) -> list[str]:
     if not isinstance(texts, common_pb2.ErrorTexts) or len(texts.suggestions) != len(english) - 1:
         return english
     sent = (texts.message, *texts.suggestions)
-    return [_from_text(text) or said for text, said in zip(sent, english, strict=True)]
+    return [_from_text(text) or plain for text, plain in zip(sent, english, strict=True)]
 
 
 def _from_text(text: common_pb2.ErrorText) -> str | None:

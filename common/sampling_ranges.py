@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 
 class Range(NamedTuple):
+    """A range of numbers, both bounds included."""
+
     low: float
     high: float
 

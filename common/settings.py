@@ -73,6 +73,8 @@ class DeprecatedSource(PydanticBaseSettingsSource):
 
 
 class SharedSettings(BaseSettings):
+    """The settings that gateways and workers have in common."""
+
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
     )

@@ -24,6 +24,8 @@ ADDRESS = "in-process"
 
 
 class LocalPool(Pool):
+    """The pool of the simple server: its own chat worker and no embedding worker."""
+
     def __init__(self, settings: ChatSettings) -> None:
         super().__init__([], [], "")
         self.chat = self._local = LocalWorkers(settings)

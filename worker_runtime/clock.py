@@ -6,6 +6,8 @@ from typing import Protocol
 
 
 class Clock(Protocol):
+    """A source of time, which tests replace."""
+
     def monotonic(self) -> float:
         """Seconds from an arbitrary start. It never goes back, so all durations are measured with
         it."""
@@ -17,6 +19,8 @@ class Clock(Protocol):
 
 
 class SystemClock:
+    """The system's clock."""
+
     def monotonic(self) -> float:
         return time.monotonic()
 

@@ -9,6 +9,8 @@ T = TypeVar("T")
 
 
 class OffLoop(Protocol):
+    """How a function that may block is run."""
+
     def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
         """Run `function` without blocking the event loop; return or raise what it does."""
 
@@ -23,14 +25,14 @@ async def in_thread(function: Callable[[], T]) -> T:
     done: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        tell = _teller(loop, done)
+        finish = _finisher(loop, done)
         try:
             result = function()
         except BaseException as error:  # noqa: BLE001 - the thread's end: the caller receives it
             reason = error
-            tell(lambda: done.set_exception(reason))
+            finish(lambda: done.set_exception(reason))
         else:
-            tell(lambda: done.set_result(result))
+            finish(lambda: done.set_result(result))
 
     threading.Thread(target=run, name="off the event loop", daemon=True).start()
     return await done
@@ -41,18 +43,18 @@ async def at_once(function: Callable[[], T]) -> T:
     return function()
 
 
-def _teller(
+def _finisher(
     loop: asyncio.AbstractEventLoop, done: asyncio.Future[T]
 ) -> Callable[[Callable[[], None]], None]:
     def settle(how: Callable[[], None]) -> None:
         if not done.done():
             how()
 
-    def tell(how: Callable[[], None]) -> None:
+    def finish(how: Callable[[], None]) -> None:
         try:
             loop.call_soon_threadsafe(settle, how)
         except RuntimeError:
             # The event loop was closed in the meantime: nobody waits any more.
             return
 
-    return tell
+    return finish

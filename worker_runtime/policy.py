@@ -4,6 +4,8 @@ import msgspec
 
 
 class LifecyclePolicy(msgspec.Struct, frozen=True):
+    """Timeouts in seconds and limits."""
+
     # Seconds after the last lease until an idle model is unloaded; None: never.
     idle_timeout_s: float | None = 3600.0
     # Seconds after the last lease until an idle model drops its caches; None: only when unloaded.

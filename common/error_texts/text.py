@@ -53,6 +53,7 @@ class ErrorText(str):
 
 
 def translated(text: str, messages: Mapping[str, str]) -> str:
+    """`text` in another language; a text from elsewhere stays as it is."""
     return text.translated(messages) if isinstance(text, ErrorText) else text
 
 

@@ -136,6 +136,8 @@ class EngineProcess(Protocol):
 
 
 class Launcher(Protocol):
+    """Starts engine processes."""
+
     async def start(self, entry: "ModelEntry") -> EngineProcess:
         """Start the process of `entry` without loading its model.
 

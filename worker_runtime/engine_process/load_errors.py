@@ -50,8 +50,8 @@ def with_arithmetic(
     error: ServingError, need_bytes: int, available_bytes: int, holders: Sequence[Holder]
 ) -> ServingError:
     """`error` with the memory that was needed, that was available, and that other models hold."""
-    numbers = {"needed": need_bytes, "available": available_bytes}
-    numbers |= {"held": sum(holder.bytes for holder in holders)}
+    figures = {"needed": need_bytes, "available": available_bytes}
+    figures |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
         ErrorText(
             "with_arithmetic",
@@ -62,7 +62,7 @@ def with_arithmetic(
         ),
         suggestions=error.suggestions,
         metadata=error.metadata
-        | {f"{name}_bytes": str(n) for name, n in numbers.items()}
+        | {f"{name}_bytes": str(n) for name, n in figures.items()}
         | holders_metadata(holders),
     )
 
@@ -125,9 +125,9 @@ def _shortage(error: ServingError) -> Shortage:
 
 def _more_memory(backend: str, shortage: Shortage) -> tuple[ErrorText, ...]:
     if shortage == "gpu_memory":
-        room = ErrorText("close_gpu_programs")
+        first = ErrorText("close_gpu_programs")
     elif sys.platform == "win32":
-        room = ErrorText("enlarge_page_file")
+        first = ErrorText("enlarge_page_file")
     else:
-        room = ErrorText("close_programs_or_add_swap")
-    return room, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))
+        first = ErrorText("close_programs_or_add_swap")
+    return first, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))

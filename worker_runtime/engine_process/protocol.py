@@ -127,6 +127,8 @@ class Progress(Struct, tag="progress"):
 
 
 class Loaded(Struct, tag="loaded"):
+    """The model is loaded; `facts` is the engine's own struct."""
+
     facts: Raw
 
 

@@ -11,7 +11,8 @@ log = logging.getLogger(__name__)
 
 
 class StderrTail:
-    """
+    """The stderr of one engine process.
+
     Args:
         name: the engine's name in the log.
     """

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class Calibration:
-    """
+    """The corrections of memory estimates, in a file.
+
     Args:
         file: holds the corrections; it is created with the first one.
     """

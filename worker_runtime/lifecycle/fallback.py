@@ -12,7 +12,8 @@ PAGE_FILE_PAUSE_S = 2.0
 
 
 class Fallback:
-    """
+    """The load options that are left while one model is being loaded.
+
     Args:
         options: all load options, the preferred one first.
         limit_s: time for all attempts together; it starts with the first attempt.

@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LifecycleContext:
-    """
+    """What all owners of a worker share.
+
     Args:
         instead: returns ids of models that would fit where the given one does not.
     """
@@ -68,6 +69,8 @@ class Owner(Tenant, Protocol):
 
 
 class ModelLoader:
+    """Loads the model of one owner; used by its owner task only."""
+
     def __init__(
         self,
         owner: Owner,

@@ -54,7 +54,8 @@ FIRST_SCAN_S = 20.0
 
 
 class Models:
-    """
+    """All models of one worker; enter it before use.
+
     Args:
         load_options: returns the load options of a model with the memory that each takes.
         on_measured: called on the event loop; must neither block for long nor raise.

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class ModelOwner:
+    """One model: callers lease it, memory admission evicts it, and `run` leads its life."""
+
     def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
         self.entry = entry
         self._context = context

@@ -11,6 +11,8 @@ from worker_runtime.memory.probe import ProcessMemory
 
 
 class ModelState(enum.Enum):
+    """The states of a model; `state.ALLOWED` lists the changes between them."""
+
     UNLOADED = "unloaded"
     QUEUED = "queued"
     RESERVED = "reserved"
@@ -41,6 +43,8 @@ class Counters(msgspec.Struct):
 
 
 class ModelSnapshot(msgspec.Struct, frozen=True):
+    """One model at one moment."""
+
     entry: ModelEntry
     is_default: bool
     state: ModelState

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 
 class Freed(msgspec.Struct, frozen=True):
+    """The memory that an unload freed, measured in bytes."""
+
     # Resident bytes of the process before it ended; 0 if there was no process.
     resident_bytes: int = 0
     # Growth of the machine's available memory; other programs change that too.

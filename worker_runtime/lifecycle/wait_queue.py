@@ -44,7 +44,8 @@ class Waiter:
 
 
 class WaitQueue:
-    """
+    """The callers that wait for one model.
+
     Args:
         most: how many callers may wait at once.
         on_change: called after a caller joined or left.

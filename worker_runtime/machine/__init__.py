@@ -23,7 +23,8 @@ QUANTIZING = ("bitsandbytes", "accelerate")
 
 @dataclass(frozen=True)
 class Machine:
-    """
+    """Memory and cores of this machine.
+
     Args:
         total_bytes, available_bytes, swap_bytes: of RAM, and of swap or page file; None if the
             system does not report it. `available_bytes` respects a container's limit.

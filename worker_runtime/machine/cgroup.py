@@ -15,11 +15,15 @@ UNLIMITED_BYTES = 1 << 60
 
 
 class Allowance(NamedTuple):
+    """The limit of one control group, and the bytes that it leaves."""
+
     limit_bytes: int
     left_bytes: int
 
 
 class Group(NamedTuple):
+    """One control group and the folder with its files."""
+
     is_v2: bool
     folder: Path
 

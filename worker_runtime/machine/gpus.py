@@ -13,13 +13,13 @@ def gpus() -> list[str]:
     """Names of the GPUs, with their memory where it is known."""
     if shutil.which(NVIDIA_SMI[0]):
         try:
-            said = subprocess.run(
+            done = subprocess.run(
                 NVIDIA_SMI, capture_output=True, text=True, timeout=ASK_WITHIN_S, check=True
             )
         except (OSError, subprocess.SubprocessError):
             # The driver is missing or hangs, so nothing here can use the GPU.
             return []
-        return said.stdout.strip().splitlines()
+        return done.stdout.strip().splitlines()
     if not NVIDIA.is_dir():
         return []
     texts = [path.read_text(encoding="utf-8") for path in sorted(NVIDIA.glob("*/information"))]

@@ -71,7 +71,8 @@ class NoKernels:
 
 
 class KernelMemory:
-    """
+    """Remembers results in a file, and runs the self-test where there is none.
+
     Args:
         file: remembers the results; it is created with the first one.
         environment: returns the environment of the self-test's processes.

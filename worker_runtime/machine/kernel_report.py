@@ -47,7 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class KernelReport(msgspec.Struct, frozen=True):
-    """
+    """The self-test's result on one processor.
+
     Args:
         system_info: the instruction sets that the library was compiled for, as it writes them.
     """

@@ -15,7 +15,8 @@ SYSCTL_WITHIN_S = 5.0
 
 @dataclass(frozen=True)
 class Processor:
-    """
+    """The processor's name and instruction sets.
+
     Args:
         features: names of the instruction sets as the system writes them, sorted.
     """
@@ -57,13 +58,13 @@ def from_sysctl(text: str) -> Processor:
 def _of_sysctl() -> Processor:
     command = [SYSCTL, "machdep.cpu.brand_string", "hw.optional"]
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             command, capture_output=True, text=True, timeout=SYSCTL_WITHIN_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         # Some sandboxes forbid it; then only the machine's kind is known.
         return Processor(platform.machine(), ())
-    return from_sysctl(said.stdout)
+    return from_sysctl(done.stdout)
 
 
 def _windows_features() -> tuple[str, ...]:

@@ -33,6 +33,8 @@ class _Request(msgspec.Struct):
 
 
 class MemoryAdmission:
+    """Decides for one worker which loads get memory, and which models are evicted for them."""
+
     def __init__(
         self,
         policy: LifecyclePolicy,

@@ -38,7 +38,8 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class MemoryBudget(msgspec.Struct, frozen=True):
-    """
+    """The memory at one moment, from which admissions are computed.
+
     Args:
         available_bytes: of the machine or of this process's container; None: do not check it.
         headroom_bytes: the part of the available memory that must stay free.

@@ -30,7 +30,8 @@ class Holder(msgspec.Struct, frozen=True):
 def insufficient_memory(
     budget: MemoryBudget, needs: Sequence[int], holders: Sequence[Holder], capability: Capability
 ) -> BackendLoadFailed:
-    """
+    """Build the error for a load that does not fit.
+
     Args:
         budget: the memory in which not even the smallest of `needs` fits.
         needs: bytes of each load option, the preferred one first.
@@ -65,6 +66,7 @@ def insufficient_memory(
 
 
 def holders_text(holders: Sequence[Holder]) -> ErrorText:
+    """The sentence that lists the loaded models and their memory."""
     if not holders:
         return ErrorText("no_models_loaded")
     held = ", ".join(f"{h.model} ({mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
@@ -72,6 +74,7 @@ def holders_text(holders: Sequence[Holder]) -> ErrorText:
 
 
 def holders_metadata(holders: Sequence[Holder]) -> dict[str, str]:
+    """The same as JSON, for clients that read metadata."""
     return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
 
 

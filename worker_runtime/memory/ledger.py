@@ -45,6 +45,8 @@ class LedgerPage(msgspec.Struct, frozen=True):
 
 
 class Ledger(Protocol):
+    """The reservations of all workers of one machine."""
+
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[LedgerPage, ...]]:
         """Return the other workers' pages, which do not change inside the `with` block."""
@@ -65,7 +67,8 @@ class NoLedger:
 
 
 class FolderLedger:
-    """
+    """A ledger of one file per worker in a shared folder.
+
     Args:
         folder: the shared folder; it is created if missing, readable by this user only.
     Raises:

@@ -40,6 +40,8 @@ class EngineMemory(msgspec.Struct, frozen=True):
 
 
 class MemoryReading(msgspec.Struct, frozen=True):
+    """The memory of a worker and its engine processes at one moment, in bytes."""
+
     machine: MachineMemory
     worker_bytes: int
     engines_bytes: int
@@ -59,6 +61,8 @@ class MemoryReading(msgspec.Struct, frozen=True):
 
 
 class MemoryMonitor:
+    """Samples the memory of a worker and its engine processes."""
+
     def __init__(self, probe: MemoryProbe, clock: Clock) -> None:
         self.gate = PressureGate(clock)
         self._probe = probe

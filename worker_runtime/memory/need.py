@@ -46,6 +46,7 @@ LARGEST_PROCESS_BYTES = 450 << 20
 
 
 def estimate(entry: ModelEntry) -> Need:
+    """A rough estimate from the weights' size, for models without an estimate of their own."""
     growth = GROWTH.get(entry.backend, max(GROWTH.values()))
     process = PROCESS_BYTES.get(entry.backend, LARGEST_PROCESS_BYTES)
     return Need(weights=int(entry.size_bytes * growth), process=process)

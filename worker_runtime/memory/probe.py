@@ -51,11 +51,15 @@ def _from_status(path: Path) -> ProcessMemory:
 
 
 class MachineMemory(msgspec.Struct, frozen=True):
+    """Bytes of the machine, or of the container if that has less."""
+
     total_bytes: int
     available_bytes: int
 
 
 class MemoryProbe(Protocol):
+    """Measures memory; tests replace it."""
+
     def machine(self) -> MachineMemory: ...
 
     def resident_bytes(self, pid: int) -> int:

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """
+    """One entry of a folder.
+
     Args:
         reason: why it is neither a file nor a folder, or cannot be read; else empty.
     """
@@ -44,7 +45,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """
+    """The entries of one folder.
+
     Args:
         entries: by name, sorted.
         reason: why the folder cannot be listed; empty also if there is no such folder.

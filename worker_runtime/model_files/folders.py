@@ -89,6 +89,7 @@ def read_causal_lm(folder: Path) -> CausalLm:
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
+    """Whether the files of `folder` declare a sentence-transformers model."""
     return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
 
 
@@ -96,8 +97,8 @@ def is_cross_encoder_folder(folder: Path) -> bool:
     """Whether the files of `folder` declare a cross-encoder, in an older or the newer layout."""
     try:
         if _is_there(folder / "modules.json"):
-            said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
-            return said == "CrossEncoder"
+            kind = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
+            return kind == "CrossEncoder"
         config = _read_if_there(folder / "config.json")
     except (InvalidModelFile, OSError):
         return False
@@ -162,6 +163,7 @@ def folder_weights(folder: Path) -> Weights:
 
 
 def file_weights(files: tuple[Path, ...]) -> Weights:
+    """Check these safetensors files."""
     stats = [file.stat() for file in files]
     size_bytes = sum(stat.st_size for stat in stats)
     return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))

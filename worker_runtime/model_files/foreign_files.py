@@ -89,6 +89,7 @@ def refuse_special(name: str, mode: int) -> None:
 
 
 def kind_of(mode: int) -> str:
+    """The word for a file's kind."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 

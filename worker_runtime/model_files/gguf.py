@@ -64,6 +64,8 @@ Scalar = int | float | bool | str
 
 
 class GgufTensor(msgspec.Struct, frozen=True):
+    """One entry of the tensor table."""
+
     name: str
     shape: tuple[int, ...]
     # The number of a ggml type.
@@ -73,6 +75,8 @@ class GgufTensor(msgspec.Struct, frozen=True):
 
 
 class GgufHeader(msgspec.Struct, frozen=True):
+    """The metadata and the tensor table of a GGUF file."""
+
     version: int
     # Scalars, short strings, and arrays of up to `KEPT_ARRAY_ITEMS` numbers.
     metadata: dict[str, Scalar | list[Any]]

@@ -11,7 +11,8 @@ LENGTH = struct.Struct("<Q")
 
 
 class HeaderBytes:
-    """
+    """The bytes of a header, taken one after the other.
+
     Args:
         size_bytes: size of the file.
         most_bytes: how long a header may be.

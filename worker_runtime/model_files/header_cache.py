@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 
 class HeaderCache(Generic[T]):
-    """
+    """Entries by path and state of the files.
+
     Args:
         read: reads the files at a path; may raise `InvalidModelFile` or `OSError`.
         broken: builds the entry of files that cannot be used, from the reason.
@@ -33,7 +34,7 @@ class HeaderCache(Generic[T]):
         """Forget entries that the last scan did not use: their files were removed or changed."""
         with self._lock:
             self._known, self._used = self._used, {}
-            self._latest = {path: said for (path, _), said in self._known.items()}
+            self._latest = {path: entry for (path, _), entry in self._known.items()}
 
     def latest(self, path: Path) -> T | None:
         """The entry from the last call of `of` for this path."""

@@ -16,7 +16,8 @@ FileState = tuple[tuple[str, int, int], ...]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """
+    """The files of one model.
+
     Args:
         files: the files that make up the model.
         reason: why they cannot be read, which makes the model broken; else empty.

@@ -32,6 +32,8 @@ _Shape = Annotated[list[_Count], msgspec.Meta(max_length=MAX_DIMENSIONS)]
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """One tensor of the header."""
+
     dtype: str
     shape: _Shape
     # First byte and end, counted from the end of the header.
@@ -39,6 +41,8 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class SafetensorsHeader(msgspec.Struct, frozen=True):
+    """The checked header of a safetensors file."""
+
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
 

@@ -33,17 +33,18 @@ class Notes:
 
 
 class UniqueIds:
-    """
+    """The ids and places of one scan's models.
+
     Args:
         prefers: whether the first of two formats of one model is used rather than the second.
-        tell: receives a sentence for each model that is renamed or not used.
+        report: receives a sentence for each model that is renamed or not used.
     """
 
     def __init__(
-        self, prefers: Callable[[Place, Place], bool], tell: Callable[[str], None]
+        self, prefers: Callable[[Place, Place], bool], report: Callable[[str], None]
     ) -> None:
         self._prefers = prefers
-        self._tell = tell
+        self._report = report
         self._places: dict[str, Place] = {}
 
     def items(self) -> Iterator[tuple[str, Place]]:
@@ -66,14 +67,14 @@ class UniqueIds:
         ):
             return self._one_of_two(wanted, place, other)
         if place.is_built_in:
-            self._tell(f"the built-in model {wanted} gives way to {_shown(other)}")
+            self._report(f"the built-in model {wanted} is not used: {_shown(other)} has its name")
             return ""
         return self._rename(wanted, place, other)
 
     def _one_of_two(self, wanted: str, place: Place, other: Place) -> str:
         preferred = self._prefers(place, other)
         taken, left = (place, other) if preferred else (other, place)
-        self._tell(f"{_shown(left)} is not taken: {_shown(taken)} is the same model {wanted}")
+        self._report(f"{_shown(left)} is not used: {_shown(taken)} is the same model {wanted}")
         self._places[wanted] = taken
         return wanted if preferred else ""
 
@@ -82,7 +83,7 @@ class UniqueIds:
             known = self._places.get(free)
             if known is None:
                 self._places[free] = place
-                self._tell(f"{_shown(place)} is called {free}: {_shown(other)} is {wanted}")
+                self._report(f"{_shown(place)} gets the id {free}: {wanted} is {_shown(other)}")
                 return free
             if real_path(known.path) == real_path(place.path):
                 return ""

@@ -26,7 +26,8 @@ MAX_DETAILS_BYTES = 4096
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """
+    """Wraps the handlers of this package's services.
+
     Args:
         token: the token that every RPC must carry; empty: not checked.
     """

@@ -26,7 +26,7 @@ COUNTERS: tuple[_Figure, ...] = (
 )
 GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_leases", "Requests that use the model", lambda s: s.n_leases),
-    ("y26hkx_model_waiting", "Requests that wait for it", lambda s: s.n_waiting),
+    ("y26hkx_model_waiting", "Requests that wait for the model", lambda s: s.n_waiting),
     ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.memory.resident_bytes),
     ("y26hkx_model_anonymous_bytes", "Of them anonymous", lambda s: s.memory.anonymous_bytes),
     ("y26hkx_model_mapped_bytes", "Of them of mapped files", lambda s: s.memory.mapped_bytes),
@@ -34,8 +34,8 @@ GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_loaded", "1 while loaded", lambda s: 1 if s.pid else 0),
 )
 MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], float]], ...] = (
-    ("y26hkx_total_memory_bytes", "Memory there is", lambda r: r.machine.total_bytes),
-    ("y26hkx_available_memory_bytes", "Memory left", lambda r: r.machine.available_bytes),
+    ("y26hkx_total_memory_bytes", "Total memory", lambda r: r.machine.total_bytes),
+    ("y26hkx_available_memory_bytes", "Available memory", lambda r: r.machine.available_bytes),
     ("y26hkx_memory_pressure_some", "Share of time some waited for it", lambda r: r.stalled_some),
     ("y26hkx_memory_pressure_full", "Share of time all waited for it", lambda r: r.stalled_full),
 )
@@ -72,8 +72,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
                 for snapshot in snapshots:
                     gauge.add_metric((snapshot.entry.id,), figure(snapshot))
                 yield gauge
-            for name, text, told in MEMORY:
-                yield GaugeMetricFamily(name, text, value=told(memory))
+            for name, text, figure_of in MEMORY:
+                yield GaugeMetricFamily(name, text, value=figure_of(memory))
 
     loop = asyncio.get_running_loop()
     registry = CollectorRegistry(auto_describe=False)

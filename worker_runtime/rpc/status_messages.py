@@ -27,6 +27,7 @@ def state_message(state: ModelState) -> "worker_pb2.ModelState.ValueType":
 
 
 def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
+    """One model's snapshot as a message."""
     fields = _same_named(worker_pb2.Model, snapshot.entry, snapshot) | {
         "capability": CAPABILITIES[snapshot.entry.capability],
         "state": state_message(snapshot.state),
@@ -68,6 +69,7 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
 
 
 def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Memory:
+    """A worker's memory as a message."""
     return worker_pb2.Memory(
         **_same_named(worker_pb2.Memory, reading.machine, reading, holdings),
         worker_resident_bytes=reading.worker_bytes,

@@ -28,7 +28,8 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
-    """
+    """The servicer of `WorkerService`, the same for all workers.
+
     Args:
         draining: set when the worker begins to shut down.
     """
