@@ -74,8 +74,6 @@ class ProfileSource(PydanticBaseSettingsSource):
 
 
 class RuntimeSettings(SharedSettings):
-    """The settings that every worker has."""
-
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",

@@ -48,7 +48,7 @@ class ModelOwner:
         self._changes = Changes()
         # When the owner task wakes up by itself while the model is idle.
         self._alarm_s: float | None = None
-        self._closing = False
+        self.closing = False
         self._hurry = False
         # What the present unload has freed.
         self._freed_now = Freed()
@@ -95,14 +95,10 @@ class ModelOwner:
 
     def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases and end `run` once the model is unloaded; `hurry`: without draining."""
-        self._closing = True
+        self.closing = True
         self._drain_limit_s = self._policy.drain_s
         self._hurry = self._hurry or hurry
         self._changes.notify()
-
-    @property
-    def closing(self) -> bool:
-        return self._closing
 
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
         now_s = self._clock.monotonic()
@@ -171,12 +167,12 @@ class ModelOwner:
 
     async def run(self) -> None:
         try:
-            while not self._closing:
-                await self._changes.until(lambda: len(self._wait_queue) > 0 or self._closing)
+            while not self.closing:
+                await self._changes.until(lambda: len(self._wait_queue) > 0 or self.closing)
                 if self.wanted():
                     await self._one_life()
         finally:
-            self._closing = True
+            self.closing = True
             self._wait_queue.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
 
     async def _one_life(self) -> None:
@@ -250,7 +246,7 @@ class ModelOwner:
 
     async def _serve(self, loaded: LoadedModel) -> None:
         """Serve until the model must be unloaded."""
-        while loaded.accepting and loaded.engine.exit is None and not self._closing:
+        while loaded.accepting and loaded.engine.exit is None and not self.closing:
             idle_until_s = loaded.idle_deadline_s
             if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
@@ -296,7 +292,7 @@ class ModelOwner:
 
     async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
         loaded = self._loaded
-        if self._closing:
+        if self.closing:
             raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
         if loaded is not None and loaded.accepting and loaded.engine.exit is None:
             loaded.begin_use()
@@ -317,7 +313,7 @@ class ModelOwner:
         self._context.admission.settle()
 
     def wanted(self) -> bool:
-        return len(self._wait_queue) > 0 and not self._closing
+        return len(self._wait_queue) > 0 and not self.closing
 
     async def until_unwanted(self) -> None:
         await self._changes.until(lambda: not self.wanted())
