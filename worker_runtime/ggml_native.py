@@ -63,7 +63,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class Ggml:
-    """
+    """ggml's functions, and what it reports about itself.
+
     Raises:
         ImportError, OSError, RuntimeError: as `load_native`.
     """

@@ -106,7 +106,8 @@ class ModelLoader:
         """Reserve memory for one of the options that are left.
 
         Returns:
-            None if none could be reserved (waiting callers have the error) or nobody waits.
+            The reservation. None if none was possible (waiting callers have the error), or if
+            nobody waits.
         """
         self._tracker.enter(ModelState.QUEUED)
         context, needs = self._context, [option.need.total for option in fallback.options]
@@ -132,8 +133,8 @@ class ModelLoader:
         """Load the option that was reserved.
 
         Returns:
-            None if the load failed (`fallback` or the waiting callers have the error) or nobody
-            waits.
+            The loaded model. None if the load failed (`fallback` or the waiting callers have the
+            error), or if nobody waits.
         """
         context, option = self._context, fallback.take(reservation.option)
         self._tracker.enter(ModelState.RESERVED)

@@ -124,7 +124,7 @@ class Models:
     ) -> None:
         await self.close(hurry=error is not None)
         self._stop_watching()
-        # The group would wrap the body's error, so the group does not get it.
+        # The task group would wrap the body's error, so it is not passed on.
         await self._tasks.__aexit__(None, None, None)
 
     def lease(

@@ -23,8 +23,7 @@ from worker_runtime.model_files.gguf import BLOCKS
 F32 = 0
 # Types that exist in memory only, integers and double precision: no file has such a matrix.
 NO_WEIGHTS = frozenset({F32, 9, 15, 24, 25, 26, 27, 28})
-# Making IQ weights from numbers needs an importance matrix, or seconds; random codes are weights,
-# too.
+# IQ types: to quantize to them takes an importance matrix, or seconds. Random codes are valid, too.
 IQ1_M = 29
 CODED = frozenset({16, 17, 19, 22, IQ1_M})
 HALF = bytes([0x00, 0x38])  # 0.5 in 16 bits

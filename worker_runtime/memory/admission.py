@@ -87,7 +87,8 @@ class MemoryAdmission:
         return self._first_fit([need_bytes], self._budget()) is not None
 
     def holdings(self, machine: MachineMemory) -> Holdings:
-        """
+        """What is reserved on this machine, and the limits.
+
         Args:
             machine: a recent reading; the default headroom depends on its total size.
         """
@@ -204,7 +205,7 @@ class MemoryAdmission:
         if not self._gate.may_load:
             return False
         if not self._would_fit(need, budget, []):
-            self._make_way(need, budget)
+            self._evict_for(need, budget)
             return False
         self._requests.remove(request)
         if not request.admitted.done():
@@ -221,7 +222,7 @@ class MemoryAdmission:
         free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
         return 0 if free is None else max(request.needs[option] - free, 0)
 
-    def _make_way(self, need: int, budget: MemoryBudget) -> None:
+    def _evict_for(self, need: int, budget: MemoryBudget) -> None:
         """Evict the least recently used models until `need` fits; none if that is not enough."""
         going = [b for b in self._held if b.leaving]
         chosen: list[Reservation] = []
