@@ -19,15 +19,15 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
 
-class WireText(Struct):
+class PipeText(Struct):
     """An `ErrorText` on the pipe; `id` is empty for a text that is not from the catalogue."""
 
     english: str
     id: str = ""
-    fields: dict[str, "WireText"] = {}
+    fields: dict[str, "PipeText"] = {}
 
     @classmethod
-    def of(cls, text: str) -> "WireText":
+    def of(cls, text: str) -> "PipeText":
         if not isinstance(text, ErrorText):
             return cls(_sendable(text))
         fields = {name: cls.of(value) for name, value in text.fields.items()}
@@ -44,10 +44,10 @@ class PipeError(Struct):
     """A `ServingError` on the pipe."""
 
     code: str
-    text: WireText
+    text: PipeText
     param: str | None = None
     retry_after_s: float | None = None
-    suggested: tuple[WireText, ...] = ()
+    suggested: tuple[PipeText, ...] = ()
     metadata: dict[str, str] = {}
 
     @property
@@ -62,10 +62,10 @@ class PipeError(Struct):
     def of(cls, error: ServingError) -> "PipeError":
         return cls(
             error.code,
-            WireText.of(error.message),
+            PipeText.of(error.message),
             error.param,
             error.retry_after_s,
-            tuple(map(WireText.of, error.suggestions)),
+            tuple(map(PipeText.of, error.suggestions)),
             {key: _sendable(value) for key, value in error.metadata.items()},
         )
 

@@ -67,7 +67,8 @@ if sys.platform == "win32":
                 raise ctypes.WinError(ctypes.get_last_error())
 
         def add(self, pid: int) -> None:
-            """
+            """Put a process into the job.
+
             Raises:
                 OSError: the process has ended, or the system did not permit the assignment.
             """

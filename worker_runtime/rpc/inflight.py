@@ -90,8 +90,8 @@ class Rpc:
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether the RPC itself was cancelled. Any other CancelledError must become an error, because a
-    client would hang if it were passed on."""
+    """Whether the RPC itself was cancelled. Any other CancelledError must become an error, because
+    a client would hang if it were passed on."""
     task = asyncio.current_task()
     asked = task is not None and task.cancelling() > 0
     return isinstance(error, asyncio.CancelledError) and asked
