@@ -72,14 +72,14 @@ class MemoryAdmission:
         return sum(reservation.need_bytes for reservation in self._held)
 
     def reserved_by(self, tenant: Tenant) -> int:
-        return sum(b.need_bytes for b in self._held if b.tenant is tenant)
+        return sum(r.need_bytes for r in self._held if r.tenant is tenant)
 
     def holders(self, without: Tenant | None = None) -> list[Holder]:
         """The models that hold memory now, except `without`."""
         return [
-            Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned)
-            for b in self._held
-            if b.tenant is not without
+            Holder(r.tenant.name, r.need_bytes, r.tenant.is_pinned)
+            for r in self._held
+            if r.tenant is not without
         ]
 
     def could_fit(self, need_bytes: int) -> bool:
@@ -164,7 +164,7 @@ class MemoryAdmission:
             missing_bytes = sum(page.wanted_bytes for page in self._others)
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
-        missing_bytes -= sum(b.need_bytes for b in self._held if b.leaving)
+        missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
         for reservation in self._idle():
             if missing_bytes <= 0:
                 break
@@ -172,7 +172,7 @@ class MemoryAdmission:
             self._evict(reservation)
 
     def _write(self, wanted_bytes: int) -> None:
-        entries = tuple(LedgerEntry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
+        entries = tuple(LedgerEntry(r.tenant.name, r.need_bytes, r.pid) for r in self._held)
         self._ledger.write(entries, wanted_bytes)
 
     def _refuse_hopeless(self) -> None:
@@ -188,7 +188,7 @@ class MemoryAdmission:
     def _first_fit(self, needs: Sequence[int], budget: MemoryBudget) -> int | None:
         """The index of the first need that would fit if every model that may be evicted, also those
         of other workers, were gone."""
-        going = [b for b in self._held if not b.tenant.is_pinned]
+        going = [r for r in self._held if not r.tenant.is_pinned]
         if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
             return None
         gone = tuple(map(self._claim, going))
@@ -219,12 +219,12 @@ class MemoryAdmission:
         """Bytes of machine memory that are missing even after the present evictions."""
         budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
         option = self._first_fit(request.needs, budget) or 0
-        free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
+        free = budget.free_bytes(tuple(self._claim(r) for r in self._held if r.leaving))
         return 0 if free is None else max(request.needs[option] - free, 0)
 
     def _evict_for(self, need: int, budget: MemoryBudget) -> None:
         """Evict the least recently used models until `need` fits; none if that is not enough."""
-        going = [b for b in self._held if b.leaving]
+        going = [r for r in self._held if r.leaving]
         chosen: list[Reservation] = []
         for reservation in (*self._idle(), *self._yielding()):
             if self._would_fit(need, budget, [*going, *chosen]):
@@ -241,16 +241,16 @@ class MemoryAdmission:
         return budget.fits(need, tuple(map(self._claim, gone)))
 
     def _idle(self) -> list[Reservation]:
-        idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
-        return sorted(idle, key=lambda b: b.tenant.last_used_s)
+        idle = [r for r in self._held if not r.leaving and r.tenant.can_evict()]
+        return sorted(idle, key=lambda r: r.tenant.last_used_s)
 
     def _yielding(self) -> list[Reservation]:
         busy = [
-            b
-            for b in self._held
-            if not b.leaving and b.tenant.can_yield() and not b.tenant.can_evict()
+            r
+            for r in self._held
+            if not r.leaving and r.tenant.can_yield() and not r.tenant.can_evict()
         ]
-        return sorted(busy, key=lambda b: b.tenant.last_used_s)
+        return sorted(busy, key=lambda r: r.tenant.last_used_s)
 
     def _evict(self, reservation: Reservation) -> None:
         reservation.leaving = True
