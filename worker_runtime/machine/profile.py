@@ -123,7 +123,7 @@ def _quantization(machine: Machine, size: MachineSize) -> Iterator[_Wish]:
         yield "MODEL_QUANTIZATION", bits, available
     else:
         # Without bitsandbytes each load would fail.
-        reason = f"{bits} needs bitsandbytes, which is not installed: prefer a Q4_K_M GGUF"
+        reason = f"{bits} is wanted, but bitsandbytes is not installed: prefer a Q4_K_M GGUF"
         yield "MODEL_QUANTIZATION", "none", reason
 
 
