@@ -1,5 +1,5 @@
-"""Settings that chat and embedding workers share; the only place of this package that reads the
-environment. Each worker subclasses `RuntimeSettings` with its port and its own fields.
+"""Settings that chat and embedding workers share. In this package only this module reads the
+environment. Each worker subclasses `RuntimeSettings` and adds its port and its own fields.
 """
 
 import os
@@ -24,12 +24,12 @@ from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
-# glibc asks for huge pages for what malloc maps. Weights and KV caches are read from end to end at
-# each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
-# looked at.
+# Makes glibc's malloc use huge pages. Weights and KV caches are read completely for each token, and
+# with 4 KiB pages the translation of addresses takes 6 to 13 % of that time. Other C libraries
+# ignore the variable.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-# Libraries compute, and neither download nor report. OpenVINO listens to no variable
-# (`embed_worker.encoders`).
+# Keeps libraries from downloading and from reporting usage. OpenVINO reads no such variable
+# (see `embed_worker.encoders`).
 CALLS_NOBODY = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -37,12 +37,12 @@ CALLS_NOBODY = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
 }
-# Never given to engine processes, which run model files' templates and native code.
+# Never passed to engine processes, which run templates and native code on untrusted model files.
 SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
+    """The folder in which this user's programs keep files that they can make again."""
     environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 class ProfileSource(PydanticBaseSettingsSource):
-    """What fits this machine, for settings that nothing else sets."""
+    """Values that fit this machine, for settings that nothing else sets."""
 
     def __call__(self) -> dict[str, str]:
         given = {name.upper(): str(value) for name, value in self._by_variable()}
@@ -63,10 +63,10 @@ class ProfileSource(PydanticBaseSettingsSource):
         return {choice.name: choice.value for choice in choices if choice.source == "profile"}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
-        raise NotImplementedError("the choices are made together")
+        raise NotImplementedError("the values are chosen together")
 
     def _by_variable(self) -> Iterator[tuple[str, object]]:
-        """What goes before: settings of the environment by their variables, others by names."""
+        """The values that are set elsewhere, by variable (environment) or by field name."""
         fields = self.settings_cls.model_fields
         for name, value in self.current_state.items():
             alias = fields[name].validation_alias if name in fields else name
@@ -230,7 +230,7 @@ class RuntimeSettings(SharedSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The first that knows a setting wins."""
+        """Sources of values; the first that has a setting wins."""
         explicit = super().settings_customise_sources(
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
@@ -261,16 +261,16 @@ class RuntimeSettings(SharedSettings):
         return model in (named.casefold() for named in self.preload_models)
 
     def engine_environment(self, backend: str) -> dict[str, str]:
-        """Variables for engine processes of `backend`, over this process's own; workers add
-        theirs."""
+        """Variables that engine processes of `backend` get in addition to this process's own.
+        Workers add theirs."""
         return {**CALLS_NOBODY, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def selftest_environment(self) -> dict[str, str]:
-        """Of the processes that test llama.cpp's kernels: that of its engines."""
+        """The environment of llama.cpp's self-test: that of an engine process."""
         return engine_environment(self.engine_environment("llama.cpp"))
 
     def policy(self) -> LifecyclePolicy:
-        """The lifecycle's numbers as these settings have them."""
+        """The lifecycle's figures, taken from these settings."""
         remain = self.min_remain_gb
         return LifecyclePolicy(
             idle_timeout_s=self.idle_timeout_s if self.idle_timeout_s >= 0 else None,
@@ -289,9 +289,9 @@ class RuntimeSettings(SharedSettings):
 
 
 def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and `extra`, without secrets: for engine processes.
+    """The environment for engine processes: this process's own without secrets, and `extra`.
 
-    Their memory is in huge pages where the system has them; a tunable of the user's own wins.
+    It makes them use huge pages where the system has them; the user's own GLIBC_TUNABLES win.
     """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
     kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}
