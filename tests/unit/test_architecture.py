@@ -90,6 +90,13 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
     assert gone - {"settings.py", "benchmarks/models/"} == set()
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_that_a_document_links_exists(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8"))
+    gone = {link for link in links if "://" not in link and not (document.parent / link).exists()}
+    assert gone == set()
+
+
 def test_the_folders_that_the_tour_describes_are_all_that_hold_modules() -> None:
     described = set(re.findall(r"^\| `([\w/]+)/` \|", TEXT, re.MULTILINE))
     packages = {path.parent.relative_to(ROOT) for path in _modules()}
