@@ -22,7 +22,7 @@ def adapted(conversation: Conversation, traits: Traits) -> Conversation:
     """The conversation as a template with these traits shows all of it."""
     messages, tools = _with_names_of_tools(conversation.messages), conversation.tools
     if tools and not traits.takes_tools:
-        messages, tools = _telling(tools, messages), []
+        messages, tools = _with_tools_in_system(tools, messages), []
     if not traits.takes_calls:
         messages = list(_calls_as_text(messages))
     else:
@@ -51,7 +51,7 @@ def as_plain_turns(conversation: Conversation, traits: Traits) -> Conversation:
     return found
 
 
-def told(tools: Sequence[Tool]) -> str:
+def tools_as_text(tools: Sequence[Tool]) -> str:
     """The tools as text for a model whose template does not show them."""
     lines = "\n".join(json.dumps(function_of(tool), ensure_ascii=False) for tool in tools)
     return (
@@ -62,8 +62,8 @@ def told(tools: Sequence[Tool]) -> str:
     )
 
 
-def _telling(tools: Sequence[Tool], messages: list[Message]) -> list[Message]:
-    text = told(tools)
+def _with_tools_in_system(tools: Sequence[Tool], messages: list[Message]) -> list[Message]:
+    text = tools_as_text(tools)
     first, *rest = messages
     if first.role in SYSTEM_ROLES:
         return [replace(first, content=f"{first.content}\n\n{text}"), *rest]
@@ -82,7 +82,7 @@ def _with_names_of_tools(messages: list[Message]) -> list[Message]:
 
 
 def _calls_as_text(messages: list[Message]) -> Iterator[Message]:
-    """Calls in the form in which `told` asks for them, and results as what a user says."""
+    """Calls in the form in which `tools_as_text` asks for them, and results as what a user says."""
     for message in messages:
         if message.tool_calls:
             calls = [

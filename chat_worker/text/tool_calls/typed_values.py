@@ -1,7 +1,7 @@
-"""Values of arguments in the types that a tool's schema wants.
+"""Converts the arguments of a call to the types in the tool's schema.
 
-Some forms of calls have nothing but text, and small models write "3" for 3. What fits no type of
-the schema stays as it is, and is refused where arguments are checked.
+Some notations write every value as text, and small models write "3" for 3. A value that fits no
+type of the schema stays unchanged; the check of the arguments refuses it afterwards.
 """
 
 import json
@@ -14,9 +14,10 @@ WORDS_FOR_NULL = frozenset({"null", "none", "nil"})
 
 
 def typed(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
-    """
+    """`value`, and the values inside it, in the types that `schema` allows.
+
     Args:
-        root: the schema that references start from.
+        root: the schema in which references are resolved.
     """
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return value
@@ -29,7 +30,7 @@ def typed(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
 
 
 def kinds_of(schema: Any, root: dict[str, Any]) -> frozenset[str]:
-    """Names of the JSON types that a value may have; empty if the schema does not say."""
+    """The names of the JSON types that `schema` allows; empty if it does not restrict them."""
     if not isinstance(schema, dict):
         return frozenset()
     return frozenset[str]().union(*(_kinds(each) for each in _meant(schema, root, 0)))
@@ -53,7 +54,7 @@ def _inner(value: Any, schema: dict[str, Any], root: dict[str, Any], depth: int)
 
 
 def _meant(schema: dict[str, Any], root: dict[str, Any], depth: int) -> list[dict[str, Any]]:
-    """The schemas that a value may follow: itself, what it refers to, and its alternatives."""
+    """The schema itself, the schemas to which it refers, and its alternatives."""
     found = [schema]
     parts = [schema["$ref"]] if "$ref" in schema else []
     for key in ("anyOf", "oneOf", "allOf"):
@@ -76,7 +77,7 @@ def _target(reference: str, root: dict[str, Any]) -> Any:
 
 
 def _kinds(schema: dict[str, Any]) -> frozenset[str]:
-    """Names of JSON types; empty if the schema says none."""
+    """The JSON types that this schema itself names; empty if it names none."""
     kinds = schema.get("type")
     if isinstance(kinds, str):
         return frozenset({kinds})
@@ -121,7 +122,7 @@ def _in_kind(value: Any, kinds: frozenset[str]) -> Any:
 
 
 def _from_text(text: str, kinds: frozenset[str]) -> Any:
-    """What a text means where a schema wants something else, or does not say what."""
+    """The value of a text if the schema allows other types than text, or any type."""
     found = repaired(text.strip()) if text.strip() else text
     if isinstance(found, str):
         return None if "null" in kinds and text.lower() in WORDS_FOR_NULL else text
