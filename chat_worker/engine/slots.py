@@ -1,8 +1,8 @@
-"""Which tokens live in which KV slot: prefix reuse, sharing by forks, eviction. Pure bookkeeping.
+"""Which tokens are in which KV slot: prefix reuse, sharing by forks, eviction. Only bookkeeping.
 
-A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation
-continues there. A cell holds one token's keys and values; forked slots share cells, and a cell is
-free again when the last slot drops it. Where each slot has cells of its own, forks are copies.
+A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation can
+continue there. A cell holds the keys and values of one token. Forked slots share cells, and a cell
+becomes free when the last slot drops it. If each slot has cells of its own, forks are copies.
 """
 
 from array import array
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from chat_worker.engine.runner import CacheOp, ForkSlot, Limits, TruncateSlot
 
-# A slot is continued in place if at most this many of its tokens are lost; else it is forked.
+# A slot is continued in place if this loses at most so many of its tokens; else it is forked.
 MAX_LOST_TOKENS = 32
-# Fewer tokens are computed as fast as they are copied.
+# Computing fewer tokens than this is as fast as copying them.
 MIN_COPIED_TOKENS = 12
 
 
 class IntegrityError(Exception):
-    """The bookkeeping disagrees with itself or with the backend."""
+    """The bookkeeping is inconsistent, or differs from the backend's."""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,7 +33,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Taken:
-    """A slot that now holds the first `n_reused` tokens, once `ops` are applied."""
+    """A slot that holds the first `n_reused` tokens as soon as `ops` are applied."""
 
     slot: int
     n_reused: int
@@ -57,7 +57,7 @@ class Slots:
         return len(self._free_cells)
 
     def n_available_cells(self) -> int:
-        """Free cells, and those that only idle slots hold."""
+        """The number of free cells and of cells that only idle slots hold."""
         held: set[int] = set()
         for slot in self._slots:
             if slot.busy:
@@ -65,11 +65,11 @@ class Slots:
         return len(self._n_references) - len(held)
 
     def longest_prefix(self, tokens: list[int], salt: str) -> int:
-        """How many leading tokens a `take` would find in the cache."""
+        """The number of leading tokens that `take` would find in the cache."""
         return self._best(tokens, salt)[1]
 
     def can_take(self, tokens: list[int], salt: str, headroom: int) -> bool:
-        """True if a slot is idle and the rest of `tokens` plus `headroom` would find cells."""
+        """True if a slot is idle and there are cells for the rest of `tokens` plus `headroom`."""
         if all(slot.busy for slot in self._slots):
             return False
         if not self._shares_cells or len(tokens) + headroom <= self.n_free_cells:
@@ -77,14 +77,14 @@ class Slots:
         source, n_reused = self._best(tokens, salt)
         available = self.n_available_cells()
         if source is not None and not source.busy:
-            # What is reused cannot be evicted.
+            # Cells that are reused cannot be evicted.
             return len(tokens) + headroom <= available
         return len(tokens) - n_reused + headroom <= available
 
     def take(self, tokens: list[int], salt: str, *, reuse: bool = True) -> Taken:
         """Give an idle slot to a sequence, with as much of `tokens` as the cache holds.
 
-        At least the last token is left to compute: its logits are needed.
+        At least the last token is computed again, because its logits are needed.
         """
         source, n_reused = self._best(tokens, salt) if reuse else (None, 0)
         place = self._place_in_pool if self._shares_cells else self._place_of_its_own
@@ -94,13 +94,13 @@ class Slots:
         return Taken(slot.id, n_reused, ops)
 
     def idle(self) -> list[Slot]:
-        """Slots that hold a prefix for later, the most recently used first."""
+        """Idle slots that hold a prefix, the most recently used first."""
         kept = [slot for slot in self._slots if slot.tokens and not slot.busy]
         return sorted(kept, key=lambda slot: -slot.last_used)
 
     def adopt(self, tokens: list[int], salt: str) -> tuple[int, list[CacheOp]] | None:
-        """An idle slot for tokens that come from elsewhere, once the operations are applied; None
-        if there is no room."""
+        """An idle slot for tokens that are loaded from outside, and the operations to apply first;
+        None if no slot or not enough cells are free."""
         if all(slot.busy for slot in self._slots) or len(tokens) > self._most_tokens:
             return None
         if not self.can_extend(len(tokens)):
@@ -125,7 +125,7 @@ class Slots:
         return ops
 
     def extend(self, slot_id: int, tokens: list[int]) -> None:
-        """Record tokens that were computed into a slot; `make_room` has been called for them."""
+        """Record tokens that were computed into a slot; call `make_room` for their cells before."""
         slot = self._slots[slot_id]
         for token in tokens:
             cell = self._free_cells.pop()
@@ -135,26 +135,26 @@ class Slots:
         self._touch(slot)
 
     def release(self, slot_id: int) -> None:
-        """The sequence is done; its tokens stay until the cells are needed."""
+        """The sequence has ended; its tokens stay until their cells are needed."""
         slot = self._slots[slot_id]
         slot.busy = False
         self._touch(slot)
 
     def drop(self, slot_id: int) -> list[CacheOp]:
-        """Release a slot and forget what it held."""
+        """Release a slot and discard its tokens."""
         slot = self._slots[slot_id]
         slot.busy = False
         return self._truncate(slot, 0) or [TruncateSlot(slot_id, 0)]
 
     def restore(self, slot_id: int) -> CacheOp:
-        """The operation that brings the backend back to what is recorded here."""
+        """The operation that restores the backend's slot to the state recorded here."""
         return TruncateSlot(slot_id, len(self._slots[slot_id].tokens))
 
     def check_integrity(self, length: Callable[[int], int]) -> None:
-        """Compare the books with themselves and with the backend's lengths.
+        """Check that the bookkeeping is consistent and agrees with the backend's lengths.
 
         Raises:
-            IntegrityError: they differ.
+            IntegrityError: it does not.
         """
         counts = array("H", bytes(2 * len(self._n_references)))
         for slot in self._slots:

@@ -1,7 +1,7 @@
-"""What another server's refusals and silences mean for the client.
+"""Maps another server's errors and timeouts to errors for the client.
 
-A client reads the other server's words only about its own request; everything else may name keys,
-accounts and hosts, so it goes to the log.
+A client sees the other server's message only if it concerns its own request; all other messages may
+contain keys, accounts and hosts, so they go to the log.
 """
 
 import sys
@@ -18,7 +18,7 @@ from common.errors import ServingError
 MAX_MESSAGE = 300
 MAX_RETRY_S = 3600.0
 CONNECT_AGAIN_S = 5.0
-# llama-server's type of an error whose code is but the status.
+# llama-server's error type for a prompt that is too long; its code is only the HTTP status.
 TOO_LONG = "exceed_context_size_error"
 
 _STATUSES: dict[int, tuple[type[ServingError], ErrorText]] = {
@@ -37,7 +37,8 @@ _RETRY_S: dict[type[ServingError], float] = {
     errors.NotReady: CONNECT_AGAIN_S,
     errors.WorkerLost: 1.0,
 }
-# Errors of a stream that mean the same here; a refused key would be taken for the client's own.
+# Errors of a stream that have the same meaning here; a refused key would look like the client's
+# own.
 _SAME_HERE = (errors.WorkerLost, errors.NotReady, errors.Overloaded, errors.DeadlineExceeded)
 
 
@@ -56,7 +57,7 @@ class _Envelope(Struct):
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
-    """The error for a reply with this status."""
+    """The error for a response with this HTTP status."""
     said = _parsed_error(body)
     if status in (400, 422):
         return _invalid(said)
@@ -84,7 +85,7 @@ def failed_in_stream(said: UpstreamError | str) -> ServingError:
 
 
 def unreachable(error: httpx.TransportError) -> ServingError:
-    """The error for a connection that failed, fell silent or broke."""
+    """The error for a connection that failed, timed out or broke."""
     _log(f"{type(error).__name__}: {error}")
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.UnsupportedProtocol():

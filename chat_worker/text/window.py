@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 # completely, and so is all input that is cheap to count.
 WINDOW_CHARS_PER_TOKEN = 8
 LEAST_WINDOW_CHARS = 64 * 1024
-# Every third step bisects instead of interpolating, so that the search is fast on uneven input.
+# One step in this many bisects instead of interpolating, which makes uneven input fast too.
 HALVE_EVERY = 3
 
 
