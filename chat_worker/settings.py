@@ -49,8 +49,8 @@ class ChatSettings(RuntimeSettings):
         default="",
         validation_alias="MODEL_BACKEND",
         description=(
-            "transformers or llama.cpp, where a model has both; empty: llama.cpp. Or an installed "
-            "third party's backend, for the main model."
+            "transformers or llama.cpp, for a model that has both; empty: llama.cpp. Or the name "
+            "of an installed third-party backend, for the main model."
         ),
     )
     remote_models: Path = Field(
@@ -61,7 +61,7 @@ class ChatSettings(RuntimeSettings):
     remote_api_keys: dict[str, SecretStr] = Field(
         default={},
         validation_alias="REMOTE_API_KEYS",
-        description='Keys for those servers, by the names that the file uses: {"name": "key"}.',
+        description='API keys for those servers, by their names in the file: {"name": "key"}.',
     )
     parallel: int = Field(
         default=4,
@@ -91,7 +91,7 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_KV_TOKENS",
         description=(
             "Tokens in the whole KV cache; 0: one context for each parallel request, up to "
-            "32,768. Requests are admitted by what they really use of it."
+            "32,768. Requests are admitted by the tokens that they really use."
         ),
     )
     threads: int = Field(
@@ -104,7 +104,7 @@ class ChatSettings(RuntimeSettings):
         default=2048,
         ge=32,
         validation_alias="LLAMA_BATCH",
-        description="Most tokens of one step.",
+        description="The most tokens of one step.",
     )
     micro_batch_tokens: int = Field(
         default=512,
@@ -122,62 +122,62 @@ class ChatSettings(RuntimeSettings):
         default="auto",
         validation_alias="TORCH_DTYPE",
         description=(
-            "Numbers a transformers model is computed with: auto, float16 (fp16), bfloat16 (bf16) "
-            "or float32 (fp32). auto: the checkpoint's own, or float32 where the CPU is slow at it."
+            "dtype of a transformers model's computation: auto, float16 (fp16), bfloat16 (bf16) "
+            "or float32 (fp32). auto: the checkpoint's own, or float32 if that is slow on the CPU."
         ),
     )
     quantization: Quantization = Field(
         default="none",
         validation_alias="MODEL_QUANTIZATION",
-        description="Weights of a transformers model in 4bit or 8bit, through bitsandbytes.",
+        description="Quantize a transformers model's weights to 4bit or 8bit with bitsandbytes.",
     )
     compile_model: bool = Field(
         default=False,
         validation_alias="COMPILE_MODEL",
         description=(
-            "Compile a transformers model on a GPU: a slow load; measure whether steps are faster. "
-            "On a CPU its weights are packed instead, which is."
+            "Compile a transformers model on a GPU: the load is slow; measure whether steps become "
+            "faster. On a CPU the weights are packed instead, which does make them faster."
         ),
     )
     memory_factors: Annotated[dict[Quantization, PositiveFloat], NoDecode] = Field(
         default={},
         validation_alias="TRANSFORMERS_MEMORY_FACTORS",
         description=(
-            "Memory that a transformers model is taken to need, as a multiple of its files' size "
-            'by MODEL_QUANTIZATION, such as "none:2.2,8bit:1.3,4bit:1.15"; unset: computed.'
+            "Memory reserved for a transformers model, as a multiple of its files' size by "
+            'MODEL_QUANTIZATION, such as "none:2.2,8bit:1.3,4bit:1.15"; unset: it is computed.'
         ),
     )
     max_input_tokens: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_INPUT_TOKENS",
-        description="Longest input in tokens; 0: what the context leaves.",
+        description="Longest input in tokens; 0: limited only by the context.",
     )
     max_input_chars: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_INPUT_CHARS",
-        description="Longest input in characters; 0: no such limit.",
+        description="Longest input in characters; 0: no limit.",
     )
     on_overflow: Literal["trim", "refuse"] = Field(
         default="trim",
         validation_alias="CONTEXT_OVERFLOW",
-        description="Longer input: leave out the oldest turns and say so, or refuse.",
+        description="For longer input: drop the oldest turns and report it (trim), or refuse it.",
     )
     load_ladder: bool = Field(
         default=True,
         validation_alias="LOAD_LADDER",
         description=(
             "Load a model that does not fit with a smaller cache or context, or a smaller file of "
-            "it, and say so in its replies; off: refuse it."
+            "it, and report that in its replies; off: refuse to load it."
         ),
     )
     fallback_models: str = Field(
         default="",
         validation_alias="FALLBACK_MODELS",
         description=(
-            "Comma-separated ids, or paths in the models folder, of models that may serve in the "
-            "main model's place where it cannot be loaded, the best first."
+            "Comma-separated ids, or paths in the models folder, of models that replace the main "
+            "model if it cannot be loaded, the best first."
         ),
     )
     default_system_prompt: str = Field(
@@ -189,32 +189,32 @@ class ChatSettings(RuntimeSettings):
         default=None,
         ge=0,
         validation_alias="GLOBAL_SEED",
-        description="Seed for requests that send none; unset: random.",
+        description="Seed for requests that set none; unset: random.",
     )
 
     kv_type: Literal["f16", "q8_0"] = Field(
         default="f16",
         validation_alias="LLAMA_KV_TYPE",
-        description="Numbers of the KV cache: f16, or q8_0, which takes half the memory.",
+        description="dtype of the KV cache: f16, or q8_0, which needs half the memory.",
     )
     kept_folder: Path | None = Field(
         default=None,
         validation_alias="KV_CACHE_DIR",
         description=(
             "Folder for the KV cache of conversations while their model is unloaded (GGUF files "
-            "only); empty: their next turn computes all of it again. The files tell what was said."
+            "only); empty: their next turn computes it again. The files reveal the conversations."
         ),
     )
     kept_mb: int = Field(
         default=1024,
         ge=1,
         validation_alias="KV_CACHE_MAX_MB",
-        description="Most megabytes in that folder; the least recently used files go.",
+        description="Most megabytes in that folder; the least recently used files are deleted.",
     )
     speculation: bool = Field(
         default=True,
         validation_alias="SPECULATION",
-        description="Guess tokens that stood in the prompt already; answers stay the same.",
+        description="Guess tokens that occur in the prompt; the answers stay the same.",
     )
 
     @field_validator("backend")
@@ -231,7 +231,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def plugin(self) -> str:
-        """The third party's backend that runs the main model; empty: one of ours does."""
+        """The name of the third-party backend that runs the main model; empty: there is none."""
         return "" if self.backend in BACKEND_NAMES.values() else self.backend
 
     @property
@@ -264,7 +264,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def request_tokens(self) -> int:
-        """Context of one request, before the model's own limit."""
+        """The context of one request, before the model's own limit."""
         return self.context_tokens or (
             (self.max_input_tokens or DEFAULT_INPUT_TOKENS) + DEFAULT_ANSWER_TOKENS
         )

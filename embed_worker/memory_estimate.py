@@ -13,7 +13,7 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
-# Interpreter and libraries with nothing loaded, measured on Linux x86-64.
+# The interpreter and the libraries without a model, measured on Linux x86-64.
 PROCESS_BYTES = {
     OPENVINO: 105 * MIB,
     LLAMA_CPP: 60 * MIB,

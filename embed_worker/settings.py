@@ -42,8 +42,8 @@ class EmbedSettings(RuntimeSettings):
         default="paraphrase-MiniLM-L6-v2",
         validation_alias="EMBEDDING_DEFAULT_MODEL",
         description=(
-            "Model for requests that name none; where it is not there all-MiniLM-L6-v2, "
-            "else the first one found."
+            "Model for requests that name none; if it is missing, all-MiniLM-L6-v2, else the first "
+            "model found."
         ),
     )
     fallback_to_default: bool = Field(
@@ -56,7 +56,7 @@ class EmbedSettings(RuntimeSettings):
         pattern=r"^(auto|sentence-transformers|openvino|llama\.cpp)$",
         validation_alias="EMBEDDING_BACKEND",
         description=(
-            "auto (OpenVINO on CPUs where a model matches torch there, else torch), "
+            "auto (OpenVINO on CPUs if its vectors match torch's, else torch), "
             "sentence-transformers, openvino, or llama.cpp: GGUF files before folders."
         ),
     )
@@ -65,8 +65,8 @@ class EmbedSettings(RuntimeSettings):
         pattern=r"^(auto|f32|bf16|int8)$",
         validation_alias="OPENVINO_PRECISION",
         description=(
-            "auto (bf16 where the CPU has it and cosines to float32 stay over 0.9999, else f32), "
-            "f32, bf16, or int8: weights of 8 bits, smaller and less exact."
+            "auto (bf16 if the CPU has it and cosines to float32 stay above 0.9999, else f32), "
+            "f32, bf16, or int8: 8-bit weights, smaller and less exact."
         ),
     )
     converted_dir: Path = Field(
@@ -85,38 +85,38 @@ class EmbedSettings(RuntimeSettings):
         ge=0,
         le=1024,
         validation_alias="TORCH_NUM_THREADS",
-        description="Threads of one model; 0: the library's choice, the physical cores.",
+        description="Threads of one model; 0: the library's default, the physical cores.",
     )
     batch_rows: int = Field(
         default=32,
         ge=1,
         validation_alias="MAX_BATCH_SIZE",
-        description="Most texts that are computed together.",
+        description="The most texts that are computed together.",
     )
     batch_tokens: int = Field(
         default=0,
         ge=0,
         validation_alias="EMBEDDING_BATCH_TOKENS",
-        description="Tokens, padding included, that are computed together; 0: fit for the device.",
+        description="Tokens, with padding, that are computed together; 0: depends on the device.",
     )
     dimensions: Literal["any", "matryoshka"] = Field(
         default="any",
         validation_alias="EMBEDDING_DIMENSIONS",
         description=(
             "Which models may shorten their vectors: any, or only those trained for it "
-            "(matryoshka), which say so with truncate_dim."
+            "(matryoshka), which state it with truncate_dim."
         ),
     )
     matryoshka_models: str = Field(
         default="",
         validation_alias="EMBEDDING_MATRYOSHKA_MODELS",
-        description="Comma-separated ids of models trained for it that do not say so.",
+        description="Comma-separated ids of models that were trained for it but do not state it.",
     )
     max_inputs: int = Field(
         default=2048,
         ge=1,
         validation_alias="EMBEDDING_MAX_INPUTS",
-        description="Inputs of one request.",
+        description="The most inputs of one request.",
     )
     max_queued_inputs: int = Field(
         default=16_384,
@@ -133,33 +133,33 @@ class EmbedSettings(RuntimeSettings):
     cache_enabled: bool = Field(
         default=True,
         validation_alias="ENABLE_MODEL_CACHE",
-        description="Keep computed vectors and answer the same text from them.",
+        description="Cache computed vectors and reuse them for the same text.",
     )
     cache_ttl_s: float = Field(
         default=3600.0,
         gt=0,
         validation_alias="CACHE_TTL_SECONDS",
-        description="Seconds a vector is kept.",
+        description="Seconds for which a vector is cached.",
     )
     cache_mb: int = Field(
         default=32,
         ge=0,
         validation_alias="EMBEDDING_CACHE_MB",
-        description="MiB of vectors kept per loaded model, the least recently used go first.",
+        description="MiB of vectors cached per loaded model; the least recently used are evicted.",
     )
     cache_dir: str = Field(
         default="",
         validation_alias="EMBEDDING_CACHE_DIR",
         description=(
-            "Folder on a local disk for vectors that outlast their model's process, shared by all "
-            "workers; empty: they are kept in memory only."
+            "Folder on a local disk for vectors that outlive their model's process, shared by all "
+            "workers; empty: vectors are cached in memory only."
         ),
     )
     cache_dir_mb: int = Field(
         default=256,
         ge=1,
         validation_alias="EMBEDDING_CACHE_DIR_MB",
-        description="Most MiB in that folder; the least recently used vectors go.",
+        description="Most MiB in that folder; the least recently used vectors are deleted.",
     )
 
     @property
@@ -176,10 +176,10 @@ class EmbedSettings(RuntimeSettings):
         fingerprint: str = "",
         truncate_dim: int = 0,
     ) -> LoadSpec:
-        """What an encoder process is told to load, and how.
+        """The spec of a model for its encoder process.
 
         Args:
-            truncate_dim: the length of vectors that the model's own configuration asks for.
+            truncate_dim: the length of vectors in the model's own configuration; 0: not stated.
         """
         keeps_vectors = self.cache_enabled and self.cache_dir
         listed = [name.strip() for name in self.matryoshka_models.split(",")]
