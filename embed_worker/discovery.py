@@ -94,7 +94,8 @@ class EmbedModelScan:
         found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
         spec = self._settings.load_spec(
             backend=backend,
-            # The same from whatever folder it was found: calibration data is stored under this path.
+            # The same from whatever folder it was found: calibration data is stored under this
+            # path.
             path=path_text(path),
             model_id=model_id,
             fingerprint=found,

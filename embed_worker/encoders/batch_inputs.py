@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from embed_worker.encoders.conversion_cache import Record
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
-# Kernels are cached for each shape, so fewer shapes need less memory. Up to `FEW_TOKENS`, where each
-# token has a measurable cost, lengths are multiples of the first number, above it of the second.
+# Kernels are cached for each shape, so fewer shapes need less memory. Up to `FEW_TOKENS`, where
+# each token has a measurable cost, lengths are multiples of the first number, above it of the
+# second.
 FEW_TOKENS = 64
 LENGTH_MULTIPLES = (4, 16)
 

@@ -2,8 +2,8 @@
 
 The stored graph is the traced model itself, with its own pooling and normalisation, without padding
 if the model allows that. Its vectors are compared with torch's: a model whose vectors differ must
-run on torch, and the record states the reason. Progress is written to stdout, a fraction and a stage
-per line.
+run on torch, and the record states the reason. Progress is written to stdout, a fraction and a
+stage per line.
 """
 
 import os

@@ -1,6 +1,7 @@
 """Rounds weights of matrix products to 8 bits, with a scale for each output.
 
-They need a quarter of the memory. Only weights are rounded, once, so a text's vector does not depend on its neighbours.
+They need a quarter of the memory. Only weights are rounded, once, so a text's vector does not
+depend on its neighbours.
 """
 
 from typing import Any

@@ -23,7 +23,8 @@ class LoadedEncoder(msgspec.Struct, frozen=True):
     precision: str = ""
     # The smallest cosine of its vectors to those of torch in float32, over a few texts.
     cosine: float = 1.0
-    # Only for a cross-encoder, whose vectors have one number, a pair's score. None: it embeds texts.
+    # Only for a cross-encoder, whose vectors have one number, a pair's score. None: it embeds
+    # texts.
     pairs: Pairs | None = None
     # Converts a cross-encoder's number to the score that its authors intend.
     activation: Literal["sigmoid", "identity"] = "identity"

@@ -63,8 +63,8 @@ class Tokenization:
         """Rows for `inputs`, each beginning with `prompt`.
 
         Args:
-            inputs: texts, or token ids, with the model's special tokens around them as `ids` returns
-                them, or without.
+            inputs: texts, or token ids, with the model's special tokens around them as `ids`
+                returns them, or without.
             max_tokens: of each row, special tokens included; None: as many as the model takes.
             max_text_tokens: keep at most this many of each input.
         Raises:
