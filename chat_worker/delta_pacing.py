@@ -24,7 +24,7 @@ class OpenChoice:
 
     def __init__(self, reply_format: ReplyFormat) -> None:
         self.reply = Reply(reply_format)
-        self.shows_marks = bool(reply_format.schemas) or reply_format.thinks
+        self.shows_marks = bool(reply_format.schemas) or reply_format.thinking is not None
         self.n_tokens = 0
         self.end: ChoiceEnd | None = None
         # What the next delta carries besides the parts of the reply.

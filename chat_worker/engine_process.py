@@ -7,6 +7,7 @@ a process with a thread that hangs is useless, and its worker ends it.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from chat_worker.input_processor import InputProcessor, PreparedInput
 from chat_worker.output_processor import OutputProcessor
 from chat_worker.preparation import Preparation, PreparationLanes
 from chat_worker.text.chat_format import ChatFormat
+from chat_worker.text.default_templates import CHATML, default_template
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
@@ -70,10 +72,9 @@ class _Model:
     def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
-        template = _template(backend)
+        template, source = usable_template(backend)
         self._encoder = PromptEncoder(backend.tokenizer, template)
-        written = template.traits.written if template is not None else ("", "")
-        chat_format = ChatFormat(backend.tokenizer, backend.template or "", written)
+        chat_format = ChatFormat(backend.tokenizer, source, template.traits.written)
         self._input_processor = InputProcessor(
             spec, backend.tokenizer, self._encoder, chat_format, backend.runner.limits
         )
@@ -175,16 +176,19 @@ def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
     return DiskPrefixCache(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
 
 
-def _template(backend: Backend) -> ChatTemplate | None:
-    if backend.template is None:
-        return None
-    try:
-        return ChatTemplate(backend.template, backend.tokenizer.special_texts)
-    except TemplateError as error:
-        raise BackendLoadFailed(
-            ErrorText("template_invalid"),
-            metadata={"backend": backend.facts.backend},
-        ) from error
+def usable_template(backend: Backend) -> tuple[ChatTemplate, str]:
+    """The model's own template, or one in its place, with its source. The worker logs which."""
+    special_texts = backend.tokenizer.special_texts
+    why = "has no chat template"
+    if backend.template:
+        try:
+            return ChatTemplate(backend.template, special_texts), backend.template
+        except TemplateError as error:
+            why = f"has a chat template that is not valid Jinja ({error})"
+    source = default_template(backend.tokenizer.control_strings)
+    instead = "ChatML" if source == CHATML else "a plain template"
+    sys.stderr.write(f"the model {why}: {instead} is used\n")
+    return ChatTemplate(source, special_texts), source
 
 
 def main() -> None:

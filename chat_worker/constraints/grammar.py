@@ -23,6 +23,8 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, InvalidRequest
 
 MAX_GRAMMAR_CHARS = 128 * 1024
+# Those of calls are made by us, of the schemas of all tools.
+MAX_CALLS_CHARS = 1024 * 1024
 MAX_KEPT_GRAMMARS = 32
 JSON_KINDS = ("json_object", "json_schema", "tools")
 
@@ -110,10 +112,9 @@ class Grammars:
                 states the place.
         """
         param = PARAMS[constraint.kind]
-        if len(constraint.text) > MAX_GRAMMAR_CHARS:
-            raise InvalidRequest(
-                ErrorText("grammar_too_long", most_ki=MAX_GRAMMAR_CHARS // 1024), param=param
-            )
+        most = MAX_CALLS_CHARS if constraint.kind == "tools" else MAX_GRAMMAR_CHARS
+        if len(constraint.text) > most:
+            raise InvalidRequest(ErrorText("grammar_too_long", most_ki=most // 1024), param=param)
         try:
             grammar = grammar_of(constraint, param)
         except RecursionError:

@@ -23,8 +23,12 @@ SINGLE = ("items", "additionalProperties", "contains", "if", "then", "else")
 COMBINED = ("allOf", "anyOf", "oneOf")
 # Keywords that cannot be enforced, and that only restrict values further.
 WITHOUT_EFFECT = frozenset({"propertyNames", "uniqueItems", "unevaluatedProperties"})
+# Keywords that only describe a schema to people; a grammar does not need them.
+ANNOTATIONS = frozenset(
+    {"title", "description", "default", "examples", "$comment", "deprecated", "readOnly"}
+)
 # Keywords for which null is a value and not a missing value.
-NULL_IS_A_VALUE = frozenset({"const", "default", "enum", "examples"})
+NULL_IS_A_VALUE = frozenset({"const", "enum"})
 DRAFTS = ("http://json-schema.org/", "https://json-schema.org/")
 
 MAX_STRING_CHARS = 65_536
@@ -98,7 +102,7 @@ class _Reader:
         found = {
             key: value
             for key, value in schema.items()
-            if value is not None or key in NULL_IS_A_VALUE
+            if key not in ANNOTATIONS and (value is not None or key in NULL_IS_A_VALUE)
         }
         for key in WITHOUT_EFFECT & found.keys():
             self._ignore(found, key)

@@ -15,7 +15,7 @@ from chat_worker.constraints.grammar import GrammarConstraint
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.engine.sampling import TokenConstraint
 from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Tool
-from chat_worker.text import reasoning
+from chat_worker.text.reasoning import thinking_marks
 from chat_worker.text.reply import ReplyFormat, schema_of
 from chat_worker.text.tool_calls.grammars import CallGrammars
 from chat_worker.text.tool_calls.marks import SHOWN
@@ -51,7 +51,7 @@ class ReplyPlan:
 
     def begun(self, prompt: list[int]) -> ReplyFormat:
         """The format of the reply to these tokens, whose end may have opened the thinking."""
-        begins = self.reply_format.thinks and self.chat_format.has_opened(prompt)
+        begins = self.reply_format.thinking is not None and self.chat_format.has_opened(prompt)
         return replace(self.reply_format, begins_thinking=begins)
 
     def constraint(
@@ -64,7 +64,7 @@ class ReplyPlan:
             start: begins an answer under a grammar.
         """
         answer = None if self.required_grammar is None else start(self.required_grammar)
-        if not reply_format.thinks or (answer is None and self.thinking_budget is None):
+        if reply_format.thinking is None or (answer is None and self.thinking_budget is None):
             begun = self.once_begun
             if answer is not None or begun is None:
                 return answer
@@ -90,10 +90,9 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self._template = template
         self._calls = CallGrammars(notation_of(*written), tokenizer)
-        self._thinks = reasoning.thinks(template)
-        self._opening = self._mark(reasoning.OPENING)
-        self._closing = self._mark(reasoning.CLOSING)
-        marks = [*map(self._mark, SHOWN), self._opening, self._closing]
+        self._thinking = thinking_marks(template)
+        own = self._thinking.all if self._thinking is not None else ()
+        marks = map(self._mark, (*SHOWN, *own))
         # Control tokens are normally hidden, but these mark the parts of a reply.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 
@@ -122,7 +121,7 @@ class ChatFormat:
             schemas=_schemas(request.input.tools),
             parallel_calls=_parallel(request.input),
             forced_calls=request.input.must_call,
-            thinks=self._thinks,
+            thinking=self._thinking,
         )
 
     def _demanded(self, request: Generate) -> ConstraintSpec | None:
@@ -177,9 +176,10 @@ class ChatFormat:
     def thinking_first(
         self, answer: TokenConstraint | None, budget: int | None, *, begins_inside: bool
     ) -> TokenConstraint:
+        assert self._thinking is not None, "asked of models that think"
         return ThinkingFirst(
-            opening=self._opening,
-            closing=self._closing,
+            opening=self._mark(self._thinking.opening),
+            closing=self._mark(self._thinking.closing),
             begins_inside=begins_inside,
             budget=budget,
             end_tokens=self._tokenizer.end_tokens,
@@ -210,7 +210,7 @@ class ChatFormat:
     def _has_effect(self, name: str, value: str | bool | int | float) -> bool:
         if re.search(rf"\b{name}\b", self._template):
             return True
-        if self._thinks:
+        if self._thinking is not None:
             return name == "thinking_budget"
         # A model that never thinks already does what a request without thinking asks for.
         return not value
@@ -220,8 +220,11 @@ class ChatFormat:
 
     def has_opened(self, prompt: list[int]) -> bool:
         """Whether the prompt ends within the thinking."""
+        if self._thinking is None:
+            return False
+        opening = self._thinking.opening.rstrip().encode()
         tail = (self._tokenizer.piece(token, show_control=True) for token in prompt[-TAIL_TOKENS:])
-        return b"".join(tail).rstrip().endswith(reasoning.OPENING.encode())
+        return b"".join(tail).rstrip().endswith(opening)
 
 
 def _thinking_budget(request: Generate) -> int | None:

@@ -33,7 +33,7 @@ def unchecked() -> None:
 class PromptEncoder:
     """Renders and encodes conversations for one model."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._tokenizer = tokenizer
         self._template = template
         spellings = sorted(filter(None, tokenizer.control_strings), key=len, reverse=True)
@@ -43,12 +43,6 @@ class PromptEncoder:
         self, conversation: Conversation, check: Check = unchecked, mark: Mark | None = None
     ) -> str:
         """The prompt as text, as the model's template renders it."""
-        if self._template is None:
-            raise InvalidRequest(
-                ErrorText("no_chat_template"),
-                param="messages",
-                suggestions=(ErrorText("use_completions"),),
-            )
         return self._template.render(conversation, check, mark)
 
     def encode(self, conversation: Conversation, check: Check = unchecked) -> list[int]:

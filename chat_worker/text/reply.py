@@ -13,7 +13,7 @@ from typing import Any
 
 from chat_worker.pipe_messages import CallPiece
 from chat_worker.text.detokenize import Detokenizer
-from chat_worker.text.reasoning import ReasoningFilter
+from chat_worker.text.reasoning import ReasoningFilter, ThinkingMarks
 from chat_worker.text.stops import StopFilter
 from chat_worker.text.tool_calls.calls import Call, Piece, Text, Tools
 from chat_worker.text.tool_calls.filter import ToolCallFilter
@@ -27,14 +27,15 @@ class ReplyFormat:
         stops: strings that end it.
         schemas: of the offered tools' arguments, by name; empty: no calls are looked for.
         forced_calls: it is nothing but calls, so that what is cut off is no text.
-        thinks: the model thinks before it answers; `begins_thinking`: the prompt opened that.
+        thinking: marks of a model that thinks before it answers; `begins_thinking`: the prompt
+            opened that.
     """
 
     stops: Sequence[str] = ()
     schemas: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     parallel_calls: bool = True
     forced_calls: bool = False
-    thinks: bool = False
+    thinking: ThinkingMarks | None = None
     begins_thinking: bool = False
 
 
@@ -51,25 +52,20 @@ class Reply:
     def __init__(self, reply_format: ReplyFormat, make_id: Callable[[], str] | None = None) -> None:
         self._detokenizer = Detokenizer()
         self._reasoning = (
-            ReasoningFilter(begins_inside=reply_format.begins_thinking)
-            if reply_format.thinks
+            ReasoningFilter(reply_format.thinking, begins_inside=reply_format.begins_thinking)
+            if reply_format.thinking is not None
             else None
         )
-        self._calls = (
-            ToolCallFilter(
-                Tools(reply_format.schemas),
-                parallel=reply_format.parallel_calls,
-                forced=reply_format.forced_calls,
-            )
-            if reply_format.schemas
-            else None
-        )
+        self._calls = _call_filter(reply_format)
+        # Of the thinking: a model that never closed it may have called all the same.
+        self._thought_calls = _call_filter(reply_format) if self._reasoning is not None else None
         self._stops = StopFilter(reply_format.stops)
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
         # What has been read and not been taken yet.
         self.unsent: list[Part] = []
         self.n_reasoning_tokens = 0
         self._n_calls = 0
+        self._thought: list[Call] = []
 
     @property
     def stop_sequence(self) -> str | None:
@@ -78,7 +74,7 @@ class Reply:
 
     @property
     def has_calls(self) -> bool:
-        return self._calls is not None and self._calls.n_calls > 0
+        return self._n_calls > 0
 
     @property
     def is_complete(self) -> bool:
@@ -107,13 +103,21 @@ class Reply:
         """There are no more tokens."""
         text = self._detokenizer.flush()
         if self._reasoning is not None:
-            split, rest = self._reasoning.push(text), self._reasoning.flush()
+            split = self._reasoning.push(text)
+            was_never_closed = self._reasoning.is_thinking
+            rest = self._reasoning.flush()
             self._think(split.reasoning + rest.reasoning)
             text = split.text + rest.text
+            if was_never_closed and self._thought_calls is not None:
+                self._take(self._calls_thought())
         self._answer(text)
         if self._calls is not None:
             self._take(self._calls.flush())
         self._emit_text(self._stops.flush())
+
+    def _calls_thought(self) -> list[Piece]:
+        assert self._thought_calls is not None, "asked where there are tools"
+        return [*self._thought, *(p for p in self._thought_calls.flush() if isinstance(p, Call))]
 
     def take(self) -> list[Part]:
         taken, self.unsent = self.unsent, []
@@ -141,6 +145,9 @@ class Reply:
 
     def _think(self, text: str) -> None:
         if text:
+            if self._thought_calls is not None:
+                pieces = self._thought_calls.push(text)
+                self._thought += [piece for piece in pieces if isinstance(piece, Call)]
             last = self._last()
             if last.text or last.calls:
                 self.unsent.append(last := Part())
@@ -172,3 +179,14 @@ def schema_of(parameters: str) -> dict[str, Any]:
     if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
         raise ValueError("arguments are objects")
     return schema
+
+
+def _call_filter(reply_format: ReplyFormat) -> ToolCallFilter | None:
+    """None: no tools are offered."""
+    if not reply_format.schemas:
+        return None
+    return ToolCallFilter(
+        Tools(reply_format.schemas),
+        parallel=reply_format.parallel_calls,
+        forced=reply_format.forced_calls,
+    )

@@ -35,7 +35,6 @@ MESSAGES = {
     "thinking_budget_wrong": "thinking_budget must be a number of tokens",
     "parameters_no_schema": "the parameters are not a JSON schema of an object",
     "no_marker_left": "the messages use all of Unicode's non-characters",
-    "no_chat_template": "this model has no chat template, so it cannot take messages",
     "template_too_slow": "the model's chat template took too long over these messages",
     "template_refuses": "the model's chat template refuses these messages: {detail}",
     "template_forbidden": "the model's chat template does what templates must not do",

@@ -67,7 +67,6 @@ MESSAGES = {
     "folder_without_tokenizer": "the model's folder has no tokenizer.json",
     "file_too_large": "{file} is too large",
     "backend_unavailable": "the {backend} backend is not available in this version",
-    "template_invalid": "the model's chat template is not valid Jinja",
     "backend_not_installed": "no installed package offers the backend {backend!r}",
     "backend_incomplete": "the backend {backend!r} lacks a method of chat_worker.plugins.backend",
     "encoder_unknown": "there is no encoder {backend!r}",

@@ -44,7 +44,6 @@ MESSAGES = {
     "bound_repeats": "bound what repeats",
     "no_tool_choice": "let tool_choice be none",
     "use_json_schema": "use a response_format of json_schema",
-    "use_completions": "send a plain prompt to /v1/completions",
     "shorten_input": "shorten the input",
     "raise_context": "raise LLAMA_CTX and MAX_INPUT_TOKENS",
     "use_rerank": "send it to /v1/rerank or /v1/score",

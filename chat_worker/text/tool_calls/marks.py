@@ -58,6 +58,7 @@ ALL = (
     # Granite 3, Phi-4
     Marks("<|tool_call|>", "<|/tool_call|>"),
     # gpt-oss: the recipient of a message on the commentary channel
+    Marks("<|channel|>commentary to=functions.", "<|call|>"),
     Marks("to=functions.", "<|call|>"),
     # Muse
     Marks("<atem:function_calls>", "</atem:function_calls>"),

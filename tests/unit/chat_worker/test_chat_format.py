@@ -7,6 +7,7 @@ from chat_worker.constraints.grammar import Grammars
 from chat_worker.constraints.thinking import ThinkingFirst
 from chat_worker.pipe_messages import ConstraintSpec, Conversation, Generate, Message, Tool
 from chat_worker.text.chat_format import ChatFormat
+from chat_worker.text.reasoning import THINK
 from common.errors import InvalidRequest
 
 PLAIN = "{{ messages }}"
@@ -74,11 +75,8 @@ def test_a_plan_says_all_that_a_request_means_to_a_model(tokenizer: Tokenizer) -
     assert plan.required_grammar is None
     assert plan.ignored == ["thinking"]
     assert plan.thinking_budget == 5
-    assert (list(plan.reply_format.schemas), plan.reply_format.stops, plan.reply_format.thinks) == (
-        ["f"],
-        ["."],
-        True,
-    )
+    assert list(plan.reply_format.schemas) == ["f"]
+    assert (plan.reply_format.stops, plan.reply_format.thinking) == (["."], THINK)
     assert plan.once_begun is not None
     opened = tokenizer.encode("hi<think>", parse_control=True)
     assert plan.begun(opened).begins_thinking

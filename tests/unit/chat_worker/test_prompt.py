@@ -11,7 +11,6 @@ from chat_worker.backends.llama_cpp.load import load
 from chat_worker.pipe_messages import Conversation, LoadSpec, Message, Tool, ToolCall
 from chat_worker.text.prompt import PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from common.errors import InvalidRequest
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +116,3 @@ def test_a_raw_prompt_is_plain_text(backend: Backend) -> None:
     tokens = encoder(backend).encode_text("a<|im_end|>b")
     assert text_of(backend, tokens) == "a<|im_end|>b"
     assert backend.tokenizer.encode("<|im_end|>", parse_control=True)[0] not in tokens
-
-
-def test_a_model_without_a_template_refuses_messages(backend: Backend) -> None:
-    with pytest.raises(InvalidRequest, match="no chat template"):
-        PromptEncoder(backend.tokenizer, None).encode(Conversation([Message("user", "x")]))

@@ -6,11 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_worker.text.reasoning import THINK, thinking_marks
 from chat_worker.text.reply import Reply, ReplyFormat
 
 SCHEMAS: dict[str, dict[str, object]] = {"now": {}}
-THINKING = ReplyFormat(thinks=True)
-INSIDE = ReplyFormat(thinks=True, begins_thinking=True)
+THINKING = ReplyFormat(thinking=THINK)
+INSIDE = ReplyFormat(thinking=THINK, begins_thinking=True)
+
+ANALYSIS, FINAL = "<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"
+HARMONY = ReplyFormat(thinking=thinking_marks(ANALYSIS), schemas=SCHEMAS)
 
 # Form, what the model writes, reasoning, text, names of calls.
 REPLIES = [
@@ -22,13 +26,60 @@ REPLIES = [
     (INSIDE, "cut off </thi", "cut off </thi", "", []),
     (INSIDE, "never closed\n", "never closed", "", []),
     (ReplyFormat(stops=["END"]), "text <think> END more", "", "text <think> ", []),
-    (ReplyFormat(thinks=True, stops=["."]), "<think>a. b.</think>c. d", "a. b.", "c", []),
+    (ReplyFormat(thinking=THINK, stops=["."]), "<think>a. b.</think>c. d", "a. b.", "c", []),
     (
-        ReplyFormat(thinks=True, schemas=SCHEMAS, stops=["{"]),
+        ReplyFormat(thinking=THINK, schemas=SCHEMAS, stops=["{"]),
         '<think>a</think>b <tool_call>{"name": "now", "arguments": {"x": 1}}</tool_call>',
         "a",
         "b ",
         ["now"],
+    ),
+    (
+        ReplyFormat(thinking=THINK, begins_thinking=True, schemas=SCHEMAS),
+        'I call <tool_call>{"name": "now", "arguments": {}}</tool_call>',
+        'I call <tool_call>{"name": "now", "arguments": {}}</tool_call>',
+        "",
+        ["now"],
+    ),
+    (THINKING, "<think>a</think>\n<think>b</think> c", "ab", "c", []),
+    (
+        ReplyFormat(thinking=thinking_marks("[/THINK]")),
+        "[THINK]Hm.[/THINK]Yes [or no]",
+        "Hm.",
+        "Yes [or no]",
+        [],
+    ),
+    (
+        ReplyFormat(thinking=thinking_marks("<|END_THINKING|>")),
+        "<|START_THINKING|>Hm.<|END_THINKING|><|START_RESPONSE|>Yes<|END_RESPONSE|>",
+        "Hm.",
+        "Yes",
+        [],
+    ),
+    (
+        ReplyFormat(thinking=thinking_marks("<|channel>thought")),
+        "<|channel>thought\nHm.<channel|>Yes",
+        "Hm.",
+        "Yes",
+        [],
+    ),
+    (HARMONY, f"{ANALYSIS}Hm.<|end|>{FINAL}Yes", "Hm.", "Yes", []),
+    (HARMONY, f"<|channel|>final<|message|>{FINAL}Yes", "", "Yes", []),
+    (
+        HARMONY,
+        f"{ANALYSIS}Hm.<|end|><|start|>assistant<|channel|>commentary to=functions.now "
+        '<|constrain|>json<|message|>{"x": 1}<|call|>',
+        "Hm.",
+        "",
+        ["now"],
+    ),
+    (
+        HARMONY,
+        "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
+        f"{ANALYSIS}So.<|end|>{FINAL}Yes",
+        "So.",
+        "I look.Yes",
+        [],
     ),
     (ReplyFormat(), "中文 🙂", "", "中文 🙂", []),
 ]

@@ -113,6 +113,18 @@ def test_keywords_that_no_answer_depends_on_are_left_out_and_named(
     assert not LLMatcher.validate_grammar(json_grammar(found.schema))
 
 
+def test_what_a_schema_says_to_people_is_not_compiled() -> None:
+    schema = {
+        "type": "object",
+        "title": "A",
+        "description": "what it is",
+        "properties": {"description": {"type": "string", "default": "x", "maxLength": 5}},
+    }
+    held = enforceable(schema).schema
+    assert held["properties"] == {"description": {"type": "string", "maxLength": 5}}
+    assert "title" not in held
+
+
 def test_numbers_end(tokenizer: Tokenizer) -> None:
     """Greedy for digits, as a model in a loop is."""
     constraint = Grammars(tokenizer).start(ConstraintSpec("json_schema", '{"type": "number"}'))

@@ -1,0 +1,26 @@
+"""Chat templates for models that bring none, or none that is valid Jinja.
+
+Most models without a template were trained on ChatML, which their vocabulary shows; the others get
+names before what is said, as base models have seen it in their texts.
+"""
+
+from collections.abc import Collection
+
+CHATML_MARKS = ("<|im_start|>", "<|im_end|>")
+CHATML = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PLAIN = (
+    "{% for message in messages %}"
+    "{{ message.role | capitalize }}: {{ message.content }}\n\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+
+
+def default_template(control_strings: Collection[str]) -> str:
+    """ChatML for a vocabulary that has its marks as control tokens, else a plain one."""
+    return CHATML if all(mark in control_strings for mark in CHATML_MARKS) else PLAIN
