@@ -177,7 +177,7 @@ def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
 
 
 def usable_template(backend: Backend) -> tuple[ChatTemplate, str]:
-    """The model's own template, or one in its place, with its source. The worker logs which."""
+    """The model's own template, or a default one, with its source. The worker logs which."""
     special_texts = backend.tokenizer.special_texts
     why = "has no chat template"
     if backend.template:

@@ -23,7 +23,7 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, InvalidRequest
 
 MAX_GRAMMAR_CHARS = 128 * 1024
-# Those of calls are made by us, of the schemas of all tools.
+# Grammars of calls are created by this server from the schemas of all tools.
 MAX_CALLS_CHARS = 1024 * 1024
 MAX_KEPT_GRAMMARS = 32
 JSON_KINDS = ("json_object", "json_schema", "tools")
