@@ -36,7 +36,7 @@ GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
 SUBFOLDERS = ("qwen", "guide")
 EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
-TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
+TRANSFORMERS_REPETITION_PENALTY = 1.1  # this backend's value since the earlier server
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
 
 

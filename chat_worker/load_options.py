@@ -75,7 +75,7 @@ class ChatLoadOptions:
             place = real_path(self._settings.models_dir / name)
             meant = [other for other in near if other.id == name or real_path(other.path) == place]
             if not meant:
-                log.warning("FALLBACK_MODELS names %r, which is no model here", name)
+                log.warning("FALLBACK_MODELS names %r, which is not a model on this server", name)
             found += meant
         return found
 
@@ -89,8 +89,8 @@ class ChatLoadOptions:
     def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[LoadOption]:
         """Load options for `other`: as configured, and with the least memory."""
         wanted, *smaller = self._specs(other)
-        said = f"served by {self._described(entry, other)}"
-        return [_option(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+        served = f"served by {self._described(entry, other)}"
+        return [_option(other, spec, wanted, served) for spec in (wanted, *smaller[-1:])]
 
     def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
         if other.id == entry.id:
@@ -123,11 +123,11 @@ def _halved(number: int, least: int) -> Iterator[int]:
 
 def _option(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
     reduced = replace(entry, load_spec=protocol.raw(spec))
-    said = tuple(_reductions(spec, wanted, entry.context_length))
+    reductions = tuple(_reductions(spec, wanted, entry.context_length))
     plain = (
         protocol.raw(replace(spec, extra_buffers=False)) if spec.backend == "llama.cpp" else None
     )
-    return LoadOption(reduced, memory_need(spec), (*served, *said), plain)
+    return LoadOption(reduced, memory_need(spec), (*served, *reductions), plain)
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:

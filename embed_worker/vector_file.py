@@ -148,7 +148,7 @@ class VectorFile:
         self.reopen()
         if self._is_sound():
             return
-        log.warning("the vector cache %s is damaged: beginning anew", self._path)
+        log.warning("the vector cache %s is damaged and is created again", self._path)
         self.close()
         try:
             for suffix in ("", "-wal", "-shm"):
@@ -195,7 +195,7 @@ class VectorFile:
         self.close()
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("the vector cache %s is left alone for a while: %s", self._path, error)
+            log.warning("the vector cache %s is not used for a while: %s", self._path, error)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -56,17 +56,19 @@ class CallsOnceBegun:
             self._end()
 
     def _look(self, token: int) -> None:
+        """Look for the beginning of calls in the text up to `token`."""
         if self._written is None or token in self._tokenizer.end_tokens:
             return
-        self._written += self._tokenizer.piece(token, show_control=True)
-        begun = self._written.lstrip() if not self._anywhere else self._written
-        at = begun.find(self._begins) if self._anywhere else 0
-        if self._anywhere and at < 0:
-            self._written = begun[-len(self._begins) :]
-        elif begun[at:].startswith(self._begins):
-            self._hold(begun[at + len(self._begins) :])
-        elif not self._begins.startswith(begun):
-            self._written = None
+        written = self._written + self._tokenizer.piece(token, show_control=True)
+        if not self._anywhere:
+            written = written.lstrip()
+        before, begun, behind = written.partition(self._begins)
+        if begun and (self._anywhere or not before):
+            self._hold(behind)
+        elif self._anywhere:
+            self._written = written[-len(self._begins) :]
+        else:
+            self._written = written if self._begins.startswith(written) else None
 
     def _hold(self, behind: bytes) -> None:
         """Begin the grammar.

@@ -104,7 +104,7 @@ def json_grammar(schema: dict[str, Any]) -> str:
 def json_layout(key_separator: str = ": ", item_separator: str = ", ") -> "JsonCompileOptions":
     """llguidance's options for the white space of JSON: by default, as `json.dumps` writes it.
 
-    Models have learnt this layout. Flexible white space would let an unsure model write line
+    Models were trained on this layout. Flexible white space would let an unsure model write line
     breaks until its tokens are used up.
     """
     return {

@@ -15,6 +15,8 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from chat_worker.constraints.references import target_of
+
 Schema = dict[str, Any]
 
 NAMED = ("properties", "$defs", "definitions", "patternProperties")
@@ -83,7 +85,7 @@ class _Reader:
         found = self._cleaned(schema)
         if outer and "$ref" in found:
             # The target would be closed without regard to the schemas beside this one.
-            target = self._target(found["$ref"])
+            target = target_of(found["$ref"], self._root)
             if target is None or self._n_inlined >= MAX_INLINED:
                 return found
             self._n_inlined += 1
@@ -163,23 +165,12 @@ class _Reader:
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference not in followed:
             followed.add(reference)
-            found |= self._names(self._target(reference), followed)
+            found |= self._names(target_of(reference, self._root), followed)
         return found.union(*(self._names_of_list(schema.get(key), followed) for key in COMBINED))
 
     def _names_of_list(self, listed: Any, followed: set[str]) -> frozenset[str]:
         inner = listed if isinstance(listed, list) else []
         return frozenset[str]().union(*(self._names(each, followed) for each in inner))
-
-    def _target(self, reference: Any) -> Schema | None:
-        """The target of a reference within the schema; None for other references."""
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return None
-        found: Any = self._root
-        for step in reference.removeprefix("#").removeprefix("/").split("/"):
-            key = step.replace("~1", "/").replace("~0", "~")
-            if step:
-                found = found.get(key) if isinstance(found, dict) else None
-        return found if isinstance(found, dict) else None
 
     def _are_exclusive(self, branches: Any) -> bool:
         """Whether clearly no value follows two of the branches, because of their types or because
@@ -192,7 +183,7 @@ class _Reader:
     def _mark(self, branch: Any) -> Mapping[str, frozenset[str]]:
         """What sets a branch apart from others: its types and constants of required properties."""
         if isinstance(branch, dict) and "$ref" in branch:
-            branch = self._target(branch["$ref"])
+            branch = target_of(branch["$ref"], self._root)
         if not isinstance(branch, dict):
             return {}
         marks = {"": _kinds(branch)}

@@ -222,4 +222,4 @@ def _record(path: Path) -> _Record | None:
 
 
 def _complain(error: OSError) -> None:
-    sys.stderr.write(f"kept prefixes cannot be used: {error.strerror or error}\n")
+    sys.stderr.write(f"the prefix cache on disk cannot be used: {error.strerror or error}\n")

@@ -172,8 +172,11 @@ class Slots:
             raise IntegrityError("free cells are miscounted")
 
     def _best(self, tokens: list[int], salt: str) -> tuple[Slot | None, int]:
-        """The slot with the longest usable prefix of `tokens`. In a tie idle ones win, which are
-        continued in place; or busy ones, where a copy costs the same and leaves an idle slot be."""
+        """The slot with the longest usable prefix of `tokens`.
+
+        Of equal slots, an idle one is preferred, which is continued in place; if a copy costs the
+        same, a busy one is, so that the idle slot keeps its tokens.
+        """
         best, best_rank = None, (0, True)
         for slot in self._slots:
             if slot.salt != salt or not slot.tokens:
@@ -200,7 +203,7 @@ class Slots:
     def _place_of_its_own(
         self, source: Slot | None, n_reused: int
     ) -> tuple[Slot, int, list[CacheOp]]:
-        """Where it computes fastest; what that slot holds moves to the one that is lost least."""
+        """The slot in which the sequence computes fastest; its old tokens move to another slot."""
         goes_on = source if source is not None and self._continues(source, n_reused) else None
         idle = [slot for slot in self._slots if not slot.busy]
         slot = min(
@@ -215,11 +218,11 @@ class Slots:
         if source is None or n_reused < MIN_COPIED_TOKENS:
             return slot, 0, ops
         if source is goes_on:
-            source.last_used = 0  # the same conversation a turn earlier
+            source.last_used = 0  # it holds the same conversation, a turn earlier
         return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
 
     def _save(self, slot: Slot, source: Slot | None) -> list[CacheOp]:
-        """Move what an idle slot holds to an empty one, or over what was used longer ago."""
+        """Move an idle slot's tokens to an empty slot, or to one that was used less recently."""
         others = [s for s in self._slots if not s.busy and s is not slot and s is not source]
         spare = min(others, key=lambda s: (bool(s.tokens), s.last_used), default=None)
         if spare is None or (spare.tokens and spare.last_used > slot.last_used):
@@ -236,13 +239,13 @@ class Slots:
         return not any(not s.busy and s is not slot for s in self._slots)
 
     def _victim(self, spared: Slot | None = None) -> Slot:
-        """An empty idle slot, else the least recently used idle one."""
+        """An empty idle slot, else the least recently used idle slot."""
         idle = [s for s in self._slots if not s.busy and s is not spared]
         return min(idle, key=lambda s: (bool(s.tokens), s.last_used))
 
     def _scatter(self, taken: Slot) -> tuple[int, bool]:
-        """In how many groups of neighbours the busy slots and this one compute, and whether it
-        widens their range."""
+        """The number of groups of neighbouring slots in which the busy slots and this one would
+        compute, and whether this one extends their range."""
         busy = {slot.id for slot in self._slots if slot.busy}
         widens = not busy or not min(busy) < taken.id < max(busy)
         together = busy | {taken.id}
@@ -274,7 +277,7 @@ class Slots:
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix. Slices are compared in C, so long ones are cheap."""
+    """Length of the longest common prefix. Slices are compared in C, so long slices are cheap."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

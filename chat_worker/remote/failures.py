@@ -58,11 +58,11 @@ class _Envelope(Struct):
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
     """The error for a response with this HTTP status."""
-    said = _parsed_error(body)
+    reported = _parsed_error(body)
     if status in (400, 422):
-        return _invalid(said)
+        return _invalid(reported)
     # Some servers repeat the key that they refuse.
-    _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {said.message}")
+    _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {reported.message}")
     if 300 <= status < 400:
         return errors.BackendFailure(ErrorText("remote_redirects"))
     kind, message = _STATUSES.get(status, (errors.BackendFailure, ErrorText("remote_failed")))
@@ -70,15 +70,15 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingErro
     return kind(message, param=_PARAMS.get(status), retry_after_s=retry_s)
 
 
-def failed_in_stream(said: UpstreamError | str) -> ServingError:
+def failed_in_stream(reported: UpstreamError | str) -> ServingError:
     """The error for an error object in the middle of an answer."""
-    said = said if isinstance(said, UpstreamError) else UpstreamError(said)
-    if isinstance(said.code, int):
-        return refused(said.code, {}, msgspec.json.encode({"error": said}))
-    _log(f"failed while it answered: {said.message}")
-    kind = errors.error_type(said.code or "")
+    reported = reported if isinstance(reported, UpstreamError) else UpstreamError(reported)
+    if isinstance(reported.code, int):
+        return refused(reported.code, {}, msgspec.json.encode({"error": reported}))
+    _log(f"failed while it answered: {reported.message}")
+    kind = errors.error_type(reported.code or "")
     if issubclass(kind, errors.InvalidRequest):
-        return _invalid(said)
+        return _invalid(reported)
     if kind not in _SAME_HERE:
         kind = errors.BackendFailure
     return kind(ErrorText("remote_failed_midway"), retry_after_s=_RETRY_S.get(kind))
@@ -96,14 +96,18 @@ def unreachable(error: httpx.TransportError) -> ServingError:
             return errors.WorkerLost(ErrorText("remote_connection_broke"), retry_after_s=1)
 
 
-def _invalid(said: UpstreamError) -> ServingError:
-    kind = errors.error_type(said.code) if isinstance(said.code, str) else errors.InvalidRequest
-    if said.type == TOO_LONG:
+def _invalid(reported: UpstreamError) -> ServingError:
+    kind = (
+        errors.error_type(reported.code)
+        if isinstance(reported.code, str)
+        else errors.InvalidRequest
+    )
+    if reported.type == TOO_LONG:
         kind = errors.ContextLengthExceeded
     if not issubclass(kind, errors.InvalidRequest):
         kind = errors.InvalidRequest
-    why = _printable(said.message) or "it does not say why"
-    param = _printable(said.param) if said.param else None
+    why = _printable(reported.message) or "it does not state a reason"
+    param = _printable(reported.param) if reported.param else None
     return kind(ErrorText("remote_refuses", detail=why), param=param)
 
 

@@ -177,14 +177,14 @@ class RemoteReply:
         number = choice.index
         if not 0 <= number < self._n:
             raise BackendFailure(ErrorText("remote_unasked_choice"))
-        said = choice.delta or _Delta()
+        received = choice.delta or _Delta()
         delta = m.Delta(
             choice=number,
-            text=choice.text or said.content or said.refusal or "",
+            text=choice.text or received.content or received.refusal or "",
             n_tokens=0,  # the other server only counts all choices together
             logprobs=_scores(choice.logprobs),
-            reasoning=said.reasoning_content or said.reasoning or "",
-            calls=[self._call(number, piece) for piece in said.tool_calls or []],
+            reasoning=received.reasoning_content or received.reasoning or "",
+            calls=[self._call(number, piece) for piece in received.tool_calls or []],
         )
         if choice.finish_reason:
             stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None

@@ -182,7 +182,7 @@ def schema_of(parameters: str) -> dict[str, Any]:
 
 
 def _call_filter(reply_format: ReplyFormat) -> ToolCallFilter | None:
-    """None: no tools are offered."""
+    """None if no tools are offered."""
     if not reply_format.schemas:
         return None
     return ToolCallFilter(

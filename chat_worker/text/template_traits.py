@@ -108,7 +108,7 @@ class _Probe:
         return self.shows([_question()], shape, FIRST[0], tools=True)
 
     def calls(self, shape: Shape) -> Traits | None:
-        """How the template shows a call with its result; None if it shows neither."""
+        """How the template shows calls with their results; None if it does not."""
         for traits in _ways_of_calling(shape):
             one = self._text(_calling(IDS[traits.ids], FIRST), traits.shape, tools=True)
             if not _holds(one, QUESTION, *FIRST):
@@ -130,11 +130,11 @@ class _Probe:
         """The assistant's message in `whole`, up to the first result."""
         if not _holds(whole, FIRST[2]):
             return ""
-        asked = self._text([_question()], shape, tools=True)
-        begin = next((i for i, c in enumerate(asked) if whole[i : i + 1] != c), len(asked))
-        if begin < len(asked):
+        prompt = self._text([_question()], shape, tools=True)
+        begin = next((i for i, c in enumerate(prompt) if whole[i : i + 1] != c), len(prompt))
+        if begin < len(prompt):
             # The generation prompt opens the thinking; its tag begins like the mark of calls.
-            begin = max(asked.rfind("<", 0, begin), 0)
+            begin = max(prompt.rfind("<", 0, begin), 0)
         return whole[begin : whole.index(FIRST[2])]
 
     def shows(
@@ -156,8 +156,8 @@ class _Probe:
 def _ways_of_calling(shape: Shape) -> Iterator[Traits]:
     arguments: tuple[Arguments, ...] = ("object", "text")
     ids: tuple[Ids, ...] = ("any", "nine")
-    for said, no_content, form in itertools.product(arguments, ("", None), ids):
-        yield Traits(shape=replace(shape, arguments=said, no_content=no_content), ids=form)
+    for kind, no_content, id_kind in itertools.product(arguments, ("", None), ids):
+        yield Traits(shape=replace(shape, arguments=kind, no_content=no_content), ids=id_kind)
 
 
 def _holds(text: str, *parts: str) -> bool:

@@ -141,7 +141,7 @@ def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
             return template
         case list(named):
             by_name = {t.get("name"): t.get("template") for t in named if isinstance(t, dict)}
-            # Some models name theirs for what it can do: "tool_use" takes plain chats too.
+            # Some models name their template after its purpose: "tool_use" takes plain chats too.
             return by_name.get("default") or by_name.get("tool_use")
         case _:
             return None

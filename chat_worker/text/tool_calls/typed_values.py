@@ -7,6 +7,7 @@ type of the schema stays unchanged; the check of the arguments refuses it afterw
 import json
 from typing import Any
 
+from chat_worker.constraints.references import target_of
 from chat_worker.text.json_repair import repaired
 
 MAX_DEPTH = 32
@@ -61,18 +62,9 @@ def _meant(schema: dict[str, Any], root: dict[str, Any], depth: int) -> list[dic
         listed = schema.get(key)
         parts += listed if isinstance(listed, list) else []
     for part in parts:
-        inner = _target(part, root) if isinstance(part, str) else part
+        inner = target_of(part, root) if isinstance(part, str) else part
         if isinstance(inner, dict) and depth < MAX_DEPTH:
             found += _meant(inner, root, depth + len(parts))
-    return found
-
-
-def _target(reference: str, root: dict[str, Any]) -> Any:
-    found: Any = root
-    for step in reference.removeprefix("#").split("/"):
-        if step:
-            key = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
