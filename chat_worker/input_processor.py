@@ -231,7 +231,8 @@ class InputProcessor:
                 self._check_token(token, "prompt")
 
     def _check_calls(self, required_grammar: ConstraintSpec, conversation: Conversation) -> None:
-        """
+        """Check that the calls can be enforced.
+
         Raises:
             InvalidRequest: `required_grammar` cannot be enforced; the error names the tool at
                 fault.

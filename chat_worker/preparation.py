@@ -45,7 +45,8 @@ class Preparation:
         self._until_s = self._clock() + self.limit_s
 
     def check(self) -> None:
-        """
+        """Check that the result is still needed and the time limit holds.
+
         Raises:
             Cancelled: no client waits for the request.
             InvalidRequest: the preparation takes too long.

@@ -213,7 +213,8 @@ def _turns_in_chars(head: list[Message], turns: list[list[Message]], bounds: Pro
 def _too_long(
     n_tokens: int, bounds: PromptBounds, param: str, *, is_least: bool = False
 ) -> ContextLengthExceeded:
-    """
+    """The error for input that does not fit.
+
     Args:
         is_least: `n_tokens` is a lower bound, because not all tokens were counted.
     """

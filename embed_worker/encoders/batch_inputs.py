@@ -70,7 +70,8 @@ class UnpaddedInputs(msgspec.Struct, frozen=True):
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """
+        """The model's inputs, in their order.
+
         Returns:
             The ids of all tokens, with a few padding tokens at the end, and the arrays of `_apart`.
         """

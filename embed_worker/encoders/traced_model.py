@@ -117,7 +117,8 @@ class _AttentionWithinTexts:
         sliding_window: int | None = None,
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """
+        """Attention within each text.
+
         Args:
             query, key, value: of shape (1, heads, tokens, head dimension).
             attention_mask: None, because models create no mask for an unknown attention.

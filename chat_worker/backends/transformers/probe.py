@@ -32,7 +32,8 @@ def plain_logits(model: Any) -> Tensor:
 
 
 def check_layers(config: Any) -> None:
-    """
+    """Check that all layers are of a known kind.
+
     Raises:
         BackendLoadFailed: the configuration states that some layers are of an unknown kind.
     """

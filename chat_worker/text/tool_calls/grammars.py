@@ -150,8 +150,9 @@ class CallGrammars:
         schema: Any,
         root: dict[str, Any],
         notation: SeparateArguments,
-    ) -> "_Value":
-        """
+    ) -> _Value:
+        """How the value of one argument is written, and the rules for it.
+
         Args:
             rule: the name of the value's rule.
             name: of the argument.
