@@ -1,7 +1,7 @@
-"""What a folder under the models folder holds, told from its small files; weights are not read.
+"""Finds out from small files what kind of model a folder holds; weights are not read.
 
-Code that comes with a model is never run: `auto_map` and foreign sentence-transformers modules
-make a model broken, and so do pickled weights.
+Code that comes with a model is never run: a model with `auto_map`, with foreign
+sentence-transformers modules or with pickled weights counts as broken.
 """
 
 import os
@@ -30,7 +30,7 @@ class CausalLm(msgspec.Struct, frozen=True):
     """A transformers model that generates text."""
 
     architecture: str
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
 
@@ -38,26 +38,26 @@ class CausalLm(msgspec.Struct, frozen=True):
 class SentenceEncoder(msgspec.Struct, frozen=True):
     """A sentence-transformers model."""
 
-    # Types of its modules, in order.
+    # Types of its modules, in their order.
     modules: tuple[str, ...]
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
-    # Length of its vectors where the model's authors want them shorter than it makes them, which
-    # they train it for; 0: they do not say.
+    # The vector length that the model's authors set below its full dimension, for which they
+    # trained it; 0 if they set none.
     truncate_dim: int
 
 
 class CrossEncoder(msgspec.Struct, frozen=True):
-    """A transformers model that gives a pair of texts one score."""
+    """A transformers model that scores a pair of texts."""
 
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Files of weights, all checked."""
+    """Weight files, all checked."""
 
     files: tuple[Path, ...]
     size_bytes: int
@@ -65,20 +65,21 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 def is_causal_lm_folder(folder: Path) -> bool:
-    """Whether `folder` says of itself that it is a transformers model that generates text."""
+    """Whether the files of `folder` declare a transformers model that generates text."""
     if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
         return False
     try:
         return bool(_architecture(read_object(folder / "config.json"), *GENERATES))
     except (InvalidModelFile, OSError):
-        # It says that it is a model, and is a broken one.
+        # It declares a model, but a broken one.
         return True
 
 
 def read_causal_lm(folder: Path) -> CausalLm:
-    """
+    """Read and check the folder of a text-generating model.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
     config = read_object(folder / "config.json")
@@ -88,15 +89,16 @@ def read_causal_lm(folder: Path) -> CausalLm:
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
+    """Whether the files of `folder` declare a sentence-transformers model."""
     return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
 
 
 def is_cross_encoder_folder(folder: Path) -> bool:
-    """Whether `folder` says of itself that it scores texts, as older or newer libraries save it."""
+    """Whether the files of `folder` declare a cross-encoder, in an older or the newer layout."""
     try:
         if _is_there(folder / "modules.json"):
-            said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
-            return said == "CrossEncoder"
+            kind = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
+            return kind == "CrossEncoder"
         config = _read_if_there(folder / "config.json")
     except (InvalidModelFile, OSError):
         return False
@@ -104,9 +106,10 @@ def is_cross_encoder_folder(folder: Path) -> bool:
 
 
 def read_cross_encoder(folder: Path) -> CrossEncoder:
-    """
+    """Read and check the folder of a cross-encoder.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
     if _is_there(folder / "modules.json"):
@@ -116,7 +119,7 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
     if not _architecture(config, SCORES):
         raise InvalidModelFile("it is a reranker of a kind that is not run here")
     labels = config.get("id2label")
-    # A config that says nothing of labels has two.
+    # transformers' default is two labels.
     n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
     if n_labels != 1:
         raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
@@ -124,9 +127,10 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
 
 
 def read_sentence_encoder(folder: Path) -> SentenceEncoder:
-    """
+    """Read and check the folder of a sentence-transformers model.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
     modules = _read_modules(folder / "modules.json")
@@ -140,10 +144,10 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
 
 
 def folder_weights(folder: Path) -> Weights:
-    """The safetensors files that a loader would take from `folder`, all checked.
+    """The safetensors files that a loader would read from `folder`, all checked.
 
     Raises:
-        InvalidModelFile: there are none, one is broken, or the weights are pickled.
+        InvalidModelFile: there are no weights, a file is broken, or the weights are pickled.
     """
     listing = list_folder(folder)
     if listing.reason:
@@ -159,16 +163,17 @@ def folder_weights(folder: Path) -> Weights:
 
 
 def file_weights(files: tuple[Path, ...]) -> Weights:
+    """Check these safetensors files."""
     stats = [file.stat() for file in files]
     size_bytes = sum(stat.st_size for stat in stats)
     return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A small file that should hold one JSON object.
+    """Read a small file that must hold one JSON object.
 
     Raises:
-        InvalidModelFile: it does not.
+        InvalidModelFile: it does not hold one.
         OSError: it cannot be read.
     """
     value = _read_json(path)
@@ -225,7 +230,7 @@ def _refuse_code(config: dict[str, Any]) -> None:
 
 
 def _architecture(config: dict[str, Any], *endings: str) -> str:
-    """The first with one of these endings; empty if none has."""
+    """The first architecture name with one of these endings; empty if there is none."""
     names = config.get("architectures")
     found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return next((name[:MAX_NAME] for name in found if name.endswith(endings)), "")
@@ -240,7 +245,7 @@ def _positive(value: object) -> int:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether anything has that name: what is no file says that when it is read."""
+    """Whether the name exists, even if it is not a file; reading it reports that."""
     return os.path.lexists(path)
 
 
