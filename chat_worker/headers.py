@@ -1,4 +1,4 @@
-"""What the catalog needs to know of a chat model before it is loaded, read from its files."""
+"""What the catalogue needs to know of a chat model before it is loaded, read from its files."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the catalog needs to know of an embedding model before it is loaded, from its files."""
+"""What the catalogue needs to know of an embedding model before it is loaded, from its files."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The remote models in the configuration, as entries of the catalog.
+"""The remote models in the configuration, as entries of the catalogue.
 
 An error in a table, or in the whole file, becomes an entry that is listed as broken with the
 reason; the other models are served all the same.
