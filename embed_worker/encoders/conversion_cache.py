@@ -1,7 +1,7 @@
-"""Models converted for OpenVINO, kept in a folder of the user's: found there, or converted once.
+"""Models converted for OpenVINO, cached in a folder of the user; each is converted once.
 
-A conversion needs torch and hundreds of megabytes, so it runs in a process of its own, which is
-gone when the encoder starts. What is kept is named by a hash of everything that it depends on.
+A conversion needs torch and hundreds of megabytes, so it runs in its own process, which has ended
+when the encoder starts. Cached models are named by a hash of everything that they depend on.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from common.packages import version_of
 
 log = logging.getLogger(__name__)
 
-# Raise it when the conversion changes: everything is converted anew.
+# Raise it when the conversion changes: then every model is converted again.
 VERSION = 2
 RECORD = "encoder.json"
 GRAPH = "model.xml"
@@ -31,38 +31,38 @@ SPARE_DISK = 2.5
 
 
 class NotConvertible(Exception):
-    """The model stays on torch; the text says why."""
+    """The model must run on torch; the text states the reason."""
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What is known of a converted model beside its graph, weights and tokenizer."""
+    """What is stored about a converted model besides its graph, weights and tokenizer."""
 
-    source: str  # its folder, for clearing away what an older version of it left
-    refusal: str = ""  # why it stays on torch; all else is then empty
+    source: str  # the model's folder, to remove what an older version of it left
+    refusal: str = ""  # why it must run on torch; then all other fields are empty
     dimension: int = 0
     max_tokens: int = 0
     n_embedded: int = 0
     pad_id: int = 0
     pads_left: bool = False
     pools_prompt: bool = True
-    # Texts lie end to end in it, and are told their positions, from this one on.
+    # Its texts are unpadded, one after the other, with positions that start at `first_position`.
     unpadded: bool = False
     first_position: int = 0
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
-    # By precision of the arithmetic: the smallest cosine to vectors of torch in float32.
+    # The smallest cosine to vectors of torch in float32, by the precision of the computation.
     cosines: dict[str, float] = {}
-    # By precision and threads set: padded tokens that are computed together fastest.
+    # The padded tokens of the fastest batch, by precision and configured threads.
     batch_tokens: dict[str, int] = {}
 
 
 def converted(
     model: Path, cache: Path, on_progress: Callable[[float, str], None]
 ) -> tuple[Path, Record]:
-    """The folder with the converted form of `model`, and what is known of it.
+    """The folder with the converted form of `model`, and its record.
 
     Raises:
-        NotConvertible: the model, or this machine, cannot have one.
+        NotConvertible: the model, or this machine, does not allow a conversion.
     """
     folder = cache / f"{model.name}-{_key(model)}"
     record = read_record(folder)
@@ -78,7 +78,7 @@ def converted(
 
 
 def read_record(folder: Path) -> Record | None:
-    """None: there is no complete conversion in `folder`."""
+    """The record in `folder`; None if there is no complete conversion."""
     try:
         return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError):
@@ -86,7 +86,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Replace the record in one step."""
+    """Replace the record in one atomic step."""
     fresh = folder / f"{RECORD}.new"
     fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record)))
     fresh.replace(folder / RECORD)
@@ -123,7 +123,7 @@ def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None
     log.info("converting %s for OpenVINO, once", model.name)
     process = subprocess.Popen(
         [sys.executable, "-m", "embed_worker.encoders.convert", str(model), str(folder)],
-        # Held open: at its end the converter ends, so that it does not outlive this process.
+        # Kept open: the converter ends when it closes, so it does not outlive this process.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -132,7 +132,7 @@ def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None
         for line in process.stdout:
             fraction, _, stage = line.decode("utf-8", "replace").strip().partition(" ")
             on_progress(float(fraction), stage)
-        # Before its stdin is closed.
+        # Wait before its stdin is closed.
         process.wait()
     if process.returncode:
         raise NotConvertible(f"its conversion ended with code {process.returncode}, see the log")

@@ -6,12 +6,12 @@ from typing import Any
 
 from embed_worker.encoders.tokens import PROBE, Tokenization, special_tokens
 
-# Special tokens around a text, and what some vocabularies put before it.
+# The special tokens around a text, and what some vocabularies put before it.
 SPARE_TOKENS = 16
 
 
 class LlamaTokenization(Tokenization):
-    """Of a loaded model."""
+    """The tokenization of a loaded model."""
 
     def __init__(self, native: Any, model: Any, *, max_tokens: int) -> None:
         self._native = native

@@ -1,6 +1,6 @@
-"""From a query and a document to the one row that a cross-encoder sees.
+"""Joins a query and a document into the row that a cross-encoder receives.
 
-Only documents are cut: a query without its end is another query.
+Only documents are truncated: a query without its end would be another query.
 """
 
 from array import array
@@ -22,7 +22,7 @@ class _Frame(msgspec.Struct, frozen=True):
     before: list[int]
     between: list[int]
     after: list[int]
-    # Of those between: how many have the first token type; None: all tokens have it.
+    # How many of the tokens between have the first token type; None: all tokens have it.
     n_between_first: int | None
 
     @property
@@ -38,12 +38,13 @@ class _Frame(msgspec.Struct, frozen=True):
 
 
 class Pairs:
-    """
+    """Builds rows for one model.
+
     Args:
-        tokenizer: neither cuts nor pads, and takes special tokens in a text for plain text.
+        tokenizer: without truncation and padding; it reads special tokens in a text as plain text.
         max_tokens: of one row, special tokens included.
     Raises:
-        BackendLoadFailed: the tokenizer joins texts in a way that is not known here.
+        BackendLoadFailed: the tokenizer joins texts in an unknown way.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, *, max_tokens: int) -> None:
@@ -59,15 +60,15 @@ class Pairs:
         truncate: Truncate = "end",
         max_document_tokens: int | None = None,
     ) -> Tokenized:
-        """A row for each document with its query, or with the only one.
+        """A row for each document with its query, or with the only query.
 
         Raises:
             InvalidRequest: a text is empty.
-            ContextLengthExceeded: a query leaves no room for its document, or a document is too
+            ContextLengthExceeded: a query leaves no tokens for its document, or a document is too
                 long and `truncate` is "none".
         """
         query_ids = self._contents("queries", queries)
-        # One token more than fits tells that a document is too long.
+        # One token more than fits shows that a document is too long.
         enough = Enough(self._max_tokens + 1, truncate == "start")
         if max_document_tokens is not None:
             enough = Enough(max_document_tokens + 1)
@@ -100,7 +101,7 @@ class Pairs:
         return [encoding.ids for encoding in encoded]
 
     def _room(self, index: int, n_query: int) -> int:
-        """Tokens that are left for the document; at least one."""
+        """The tokens that are left for the document; at least one."""
         room = self._max_tokens - self._frame.n_tokens - n_query
         if room < 1:
             most = self._max_tokens - self._frame.n_tokens - 1

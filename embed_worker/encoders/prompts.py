@@ -1,11 +1,11 @@
-"""A model's own prompts: short texts that it wants before its inputs."""
+"""A model's own prompts: short texts that it expects before its inputs."""
 
 import msgspec
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-# Names under which models keep the prompt for a use of their vectors.
+# The names under which models store the prompt for a purpose of their vectors.
 NAMES = {
     "query": ("query", "search_query"),
     "document": ("document", "passage", "corpus", "search_document"),
@@ -16,11 +16,11 @@ NAMES = {
 
 class Prompts(msgspec.Struct, frozen=True):
     by_name: dict[str, str]
-    # Used when a request names none; empty: no prompt.
+    # Used if a request names no prompt; empty: no prompt.
     default_name: str = ""
 
     def text(self, name: str) -> str:
-        """The prompt called `name`; the default one for "".
+        """The prompt called `name`; the default prompt for "".
 
         Raises:
             InvalidRequest: the model has no such prompt.
@@ -38,7 +38,7 @@ class Prompts(msgspec.Struct, frozen=True):
         return self.by_name[wanted]
 
     def made_for(self, use: str) -> str | None:
-        """The prompt that the model's authors made for a use in `NAMES`; None if they did not."""
+        """The model's own prompt for a purpose in `NAMES`; None if it has none."""
         names = (name for name in NAMES.get(use, ()) if name in self.by_name)
         return self.by_name[name] if (name := next(names, "")) else None
 

@@ -1,7 +1,7 @@
-"""sentence-transformers on torch: the reference that the other encoders are compared with.
+"""sentence-transformers on torch: the reference for the other encoders.
 
-Weights are read from safetensors only, from local files only, and no code of the model's is run.
-Pooling, normalisation and prompts are those of the model's own configuration.
+Weights are read from local safetensors files only, and no code that comes with a model is run.
+Pooling, normalisation and prompts follow the model's own configuration.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +32,10 @@ BACKEND = "sentence-transformers"
 def load(
     path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
 ) -> LoadedEncoder:
-    """
+    """Load the model in a folder.
+
     Raises:
-        BackendLoadFailed: the folder is not a model that this library runs.
+        BackendLoadFailed: the folder is not a model that this library can run.
     """
     if n_threads:
         torch.set_num_threads(n_threads)
@@ -44,7 +45,7 @@ def load(
 
 
 def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
-    """The library's own model, for running only."""
+    """The library's model, for inference only."""
     model = SentenceTransformer(
         str(path),
         device=None if device == "auto" else device,
@@ -52,7 +53,7 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
         local_files_only=True,
         model_kwargs={"use_safetensors": True} | model_kwargs,
     )
-    # Vectors are made whole here, and shortened for the requests that want it.
+    # Vectors are computed in full length here, and shortened for the requests that ask for it.
     model.truncate_dim = None
     return model.eval()
 
@@ -65,7 +66,7 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
     if dimension is None:
         raise _failed(ErrorText("dimension_unknown"))
     tokens = Tokenization(
-        # A copy: the library turns padding on in its own whenever it tokenizes.
+        # A copy, because the library turns padding on in its own tokenizer at each use.
         tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
         max_tokens=model.max_seq_length or first.config.max_position_embeddings,
         n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
@@ -101,10 +102,10 @@ class TorchEncoder:
         return np.ascontiguousarray(vectors).data.cast("B")
 
     def shed(self) -> None:
-        """A batch's buffers go with the batch."""
+        """Nothing to free: a batch's buffers end with the batch."""
 
     def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """Neighbours whose prompts the pooling can leave out together."""
+        """Groups of neighbouring rows whose prompts the pooling can exclude together."""
         if self.pools_prompt:
             yield rows
         else:
