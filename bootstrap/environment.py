@@ -7,6 +7,7 @@ nothing is checked or installed, so a second start takes milliseconds.
 import hashlib
 import json
 import time
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Stamp:
     """What .venv was made from.
 
     Args:
-        lock: digest of the lock file.
+        lock: digest of the lock file and of the names of our own packages.
         root: the project's folder, because .venv contains absolute paths.
         torch: which build was requested.
         extras: the extras and groups that are installed.
@@ -44,8 +45,9 @@ class Stamp:
 
     @classmethod
     def wanted(cls, settings: Settings, extras: frozenset[str], lock: Path = LOCK) -> "Stamp":
-        digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else ""
-        return cls(digest, str(ROOT), settings.torch, extras, features_digest())
+        digest = hashlib.sha256(lock.read_bytes() + _own_packages()) if lock.is_file() else None
+        locked = "" if digest is None else digest.hexdigest()
+        return cls(locked, str(ROOT), settings.torch, extras, features_digest())
 
     @classmethod
     def read(cls, path: Path = STAMP) -> "Stamp | None":
@@ -95,6 +97,12 @@ def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) ->
     _test(settings, lock, replace(wanted, llama=llama), thorough=True)
     say(f"Set up in {time.monotonic() - began:.0f} s.")
     return python
+
+
+def _own_packages() -> bytes:
+    """The packages that pyproject.toml names: an editable install knows those of its day alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return repr(project["tool"]["setuptools"]["packages"]["find"]["include"]).encode()
 
 
 def _test(settings: Settings, lock: Lock, made: Stamp, *, thorough: bool) -> None:
