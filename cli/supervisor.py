@@ -2,7 +2,7 @@
 
 The first Ctrl-C, SIGTERM, SIGBREAK or SIGHUP drains: the services of the first stage end their
 work and exit, then those of the next. A second one kills the services that are left. Printing never
-blocks: a closed terminal, or a reader that stopped, delays neither.
+blocks: a closed terminal or a stopped reader delays neither the services nor their end.
 """
 
 import asyncio

@@ -115,6 +115,11 @@ class NotReady(ServingError):
 
 
 class WorkerLost(ServingError):
+    """The process that answered died: a model's engine process, or a whole worker.
+
+    The code is older than the split into processes; clients know it.
+    """
+
     code = "worker_lost"
     grpc_status = "UNAVAILABLE"
 

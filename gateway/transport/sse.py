@@ -1,4 +1,4 @@
-"""Server-sent events: framing, comments during silence, and an end that is never silent.
+"""Server-sent events: framing, comments during silence, and an error event where a stream breaks.
 
 The headers of the response are held back until the first event of the answer, so that an early
 failure has its HTTP status. If that takes long, the headers are sent with a comment, because
@@ -8,7 +8,6 @@ is an `error` event, which SDKs raise.
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -156,7 +155,7 @@ class EventStream(Response):
             await asyncio.sleep(min(self._limits.comment_s / 4, NEWS_S))
             silent_s, text = loop.time() - self._sent_s, self._waiting()
             news = text not in (latest, SILENCE)
-            patience_s = NEWS_S if self._head_sent else self._limits.news_after_s
-            if silent_s >= min(patience_s if news else math.inf, self._limits.comment_s):
+            news_delay_s = NEWS_S if self._head_sent else self._limits.news_after_s
+            if silent_s >= self._limits.comment_s or (news and silent_s >= news_delay_s):
                 latest = text
                 await self._put(send, f": {text}\n\n".encode())

@@ -25,8 +25,8 @@ from chat_worker.text.tool_calls.marks import (
 from chat_worker.text.tool_calls.parse import parse_calls
 from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd, skip_space
 
-# Held text is parsed again only after it has grown by 1/8, so that parsing takes linear time.
-GROWTH = 8
+# Held text is parsed again only after it has grown by this share: so parsing takes linear time.
+REPARSE_SHARE = 1 / 8
 # After so many characters it is certain whether the text can become calls.
 DECIDED_CHARS = 1024
 
@@ -170,7 +170,7 @@ class ToolCallFilter:
     def _is_due(self) -> bool:
         """Whether parsing the held text now is likely to find complete calls."""
         may_be_complete = self._is_closed or not self._parallel
-        has_grown = (len(self._held) - self._n_parsed) * GROWTH >= self._n_parsed
+        has_grown = len(self._held) - self._n_parsed >= self._n_parsed * REPARSE_SHARE
         return may_be_complete and has_grown
 
     def _take(self, parsed: ParsedCalls) -> None:
