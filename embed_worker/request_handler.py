@@ -70,11 +70,12 @@ class RequestHandler:
         )
 
         def vectors(call: EncodeCall) -> Vectors:
-            whole = keep == call.dimension
+            # A client that names a length wants it of unit vectors, the whole one too.
+            as_they_are = request.dimensions is None and keep == call.dimension
             return Vectors(
                 # Written from where it lies: msgspec takes any buffer.
                 vectors=cast(bytes, call.vectors)
-                if whole
+                if as_they_are
                 else shorten(call.vectors, call.dimension, keep),
                 dimension=keep,
                 token_counts=[len(row.ids) for row in call.rows],
@@ -160,8 +161,9 @@ class RequestHandler:
         """The prompt, and the request's fields that have no say in it."""
         prompts = self._model.prompts
         if request.input_type and not request.prompt_name:
+            prompt = prompts.text_for(request.input_type)
             made = prompts.made_for(request.input_type)
-            return (prompts.text(""), ["input_type"]) if made is None else (made, [])
+            return prompt, ["input_type"] if made is None and prompt == prompts.text("") else []
         return prompts.text(request.prompt_name), ["input_type"] if request.input_type else []
 
     def _dimensions(self, wanted: int | None) -> int:

@@ -19,7 +19,7 @@ from common.packages import version_of
 log = logging.getLogger(__name__)
 
 # Raise it when the conversion changes: everything is converted anew.
-VERSION = 2
+VERSION = 3
 RECORD = "encoder.json"
 GRAPH = "model.xml"
 WEIGHTS = "model.bin"
@@ -43,7 +43,6 @@ class Record(msgspec.Struct, kw_only=True):
     max_tokens: int = 0
     n_embedded: int = 0
     pad_id: int = 0
-    pads_left: bool = False
     pools_prompt: bool = True
     # Texts lie end to end in it, and are told their positions, from this one on.
     unpadded: bool = False

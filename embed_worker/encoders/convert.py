@@ -101,7 +101,6 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
         max_tokens=reference.tokens.max_tokens,
         n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
         pad_id=tokenizer.pad_token_id or 0,
-        pads_left=tokenizer.padding_side == "left",
         pools_prompt=reference.runner.pools_prompt,
         first_position=first_position(model[0].auto_model),
         prompts=reference.prompts.by_name,

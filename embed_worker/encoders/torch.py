@@ -4,6 +4,7 @@ Weights are read from safetensors only, from local files only, and no code of th
 Pooling, normalisation and prompts are those of the model's own configuration.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +22,7 @@ from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
+from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -54,6 +56,9 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
     )
     # Vectors are made whole here, and shortened for the requests that want it.
     model.truncate_dim = None
+    # The library adds empty prompts called "query" and "document" to every model.
+    told = _told_prompts(path)
+    model.prompts = {name: text for name, text in model.prompts.items() if text or name in told}
     return model.eval()
 
 
@@ -67,17 +72,21 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
     tokens = Tokenization(
         # A copy: the library turns padding on in its own whenever it tokenizes.
         tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
-        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
+        max_tokens=max_tokens(first.auto_model, model.max_seq_length),
         n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
     )
-    prompts = Prompts(
-        {name: text for name, text in model.prompts.items() if text},
-        model.default_prompt_name or "",
-    )
+    prompts = Prompts(model.prompts, model.default_prompt_name or "")
     runner = TorchEncoder(model, dimension)
     return LoadedEncoder(
         runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
     )
+
+
+def _told_prompts(path: Path) -> dict[str, Any]:
+    """What the model's configuration says of prompts, which the library has checked."""
+    file = path / "config_sentence_transformers.json"
+    config = json.loads(file.read_bytes()) if file.is_file() else {}
+    return config.get("prompts") or {}
 
 
 class TorchEncoder:

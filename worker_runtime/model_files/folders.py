@@ -24,6 +24,11 @@ MAX_NAME = 128
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+# Kinds of models that count a text's tokens from behind the padding's position.
+COUNT_FROM_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta",
+     "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
 
 
 class CausalLm(msgspec.Struct, frozen=True):
@@ -120,7 +125,7 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
     n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
     if n_labels != 1:
         raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
-    return CrossEncoder(_context_length(config), folder_weights(folder))
+    return CrossEncoder(_row_length(config), folder_weights(folder))
 
 
 def read_sentence_encoder(folder: Path) -> SentenceEncoder:
@@ -134,7 +139,7 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
     _refuse_code(config)
     limits = _read_if_there(folder / "sentence_bert_config.json")
     own = _read_if_there(folder / "config_sentence_transformers.json")
-    context_length = _positive(limits.get("max_seq_length")) or _context_length(config)
+    context_length = _row_length(config, limits.get("max_seq_length"))
     truncate_dim = _positive(own.get("truncate_dim"))
     return SentenceEncoder(modules, context_length, folder_weights(folder), truncate_dim)
 
@@ -233,6 +238,15 @@ def _architecture(config: dict[str, Any], *endings: str) -> str:
 
 def _context_length(config: dict[str, Any]) -> int:
     return next((n for key in CONTEXT_KEYS if (n := _positive(config.get(key)))), 0)
+
+
+def _row_length(config: dict[str, Any], *said: object) -> int:
+    """Tokens of one row of an encoder: of all limits the least; 0 if none is known."""
+    n_positions = _context_length(config)
+    if config.get("model_type") in COUNT_FROM_PADDING and n_positions:
+        padding = config.get("pad_token_id", 1)
+        n_positions -= (padding if isinstance(padding, int) else 1) + 1
+    return min((n for n in (n_positions, *map(_positive, said)) if n > 0), default=0)
 
 
 def _positive(value: object) -> int:

@@ -13,8 +13,10 @@ from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.devices import computing
 from embed_worker.encoders.loaded import LoadedEncoder
+from embed_worker.encoders.prompts import Prompts
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
+from tests.tiny_models import write_embedder
 
 TEXTS = ["a short one", "what is the capital of France? " * 5, "模型 café", "prompted " * 300]
 
@@ -64,6 +66,23 @@ def test_prompts_and_pooling_are_those_of_the_models_configuration(
     vectors = np.frombuffer(loaded.runner.encode(rows), dtype="<f4").reshape(len(TEXTS), -1)
     expected = reference.encode(TEXTS, prompt_name=prompt_name or None)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_empty_prompts_of_the_configuration_are_the_models_and_those_of_the_library_are_not(
+    tmp_path: Path,
+) -> None:
+    config = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": None}
+    write_embedder(tmp_path / "said", **config)
+    write_embedder(tmp_path / "silent")
+    said, silent = (
+        torch_encoder.load(
+            tmp_path / name, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
+        ).prompts
+        for name in ("said", "silent")
+    )
+    assert said == Prompts({"query": "query: ", "document": ""})
+    assert said.text("document") == ""
+    assert silent == Prompts({})
 
 
 def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: LoadedEncoder) -> None:
