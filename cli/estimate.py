@@ -49,6 +49,7 @@ PARTS = {
     "compute": "computing",
     "caches": "caches",
     "process": "process and libraries",
+    "converting": "converting, once",
     "correction": "learnt from past loads",
 }
 

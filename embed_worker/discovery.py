@@ -89,15 +89,20 @@ class EmbedModelScan:
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
         size_bytes = sum(file.size_bytes for file in place.files)
-        # Vectors differ in their last digits between all of these.
-        version = f"{library.version(backend)} {self._settings.precision}"
-        found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+
+        def of_vectors(backend: str) -> str:
+            # They differ in their last digits between all of these.
+            version = f"{library.version(backend)} {self._settings.precision}"
+            return fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+
+        found = of_vectors(backend)
         spec = self._settings.load_spec(
             backend=backend,
             # Whatever folder it is looked for from: what was learnt of it goes by this.
             path=path_text(path),
             model_id=model_id,
             fingerprint=found,
+            torch_fingerprint=of_vectors(library.TORCH) if backend == library.OPENVINO else "",
             truncate_dim=said.truncate_dim,
         )
         return ModelEntry(

@@ -29,12 +29,14 @@ class Said(msgspec.Struct, frozen=True):
     Args:
         context_length: tokens; 0 if the files do not say.
         size_bytes: of the weights.
+        n_numbers: in the weights of folders.
         truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
         broken: why it cannot be loaded; else empty.
     """
 
     context_length: int = 0
     size_bytes: int = 0
+    n_numbers: int = 0
     truncate_dim: int = 0
     broken: str = ""
 
@@ -49,17 +51,21 @@ def read(model: Path) -> Said:
         return _of_gguf(model)
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
-        return Said(found.context_length, found.weights.size_bytes)
+        weights = found.weights
+        return Said(found.context_length, weights.size_bytes, weights.n_numbers)
     return _of_folder(model)
 
 
 def _of_folder(folder: Path) -> Said:
     found = read_sentence_encoder(folder)
     beside = tuple(_weights_of_modules(folder))
-    for path in beside:
-        check_safetensors(path)
-    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return Said(found.context_length, size_bytes, found.truncate_dim)
+    n_numbers = sum(check_safetensors(path).n_numbers for path in beside)
+    return Said(
+        context_length=found.context_length,
+        size_bytes=found.weights.size_bytes + file_weights(beside).size_bytes,
+        n_numbers=found.weights.n_numbers + n_numbers,
+        truncate_dim=found.truncate_dim,
+    )
 
 
 def _weights_of_modules(folder: Path) -> Iterator[Path]:

@@ -174,6 +174,7 @@ class EmbedSettings(RuntimeSettings):
         path: str,
         model_id: str,
         fingerprint: str = "",
+        torch_fingerprint: str = "",
         truncate_dim: int = 0,
     ) -> LoadSpec:
         """What an encoder process is told to load, and how.
@@ -189,6 +190,7 @@ class EmbedSettings(RuntimeSettings):
             path=path,
             model_id=model_id,
             fingerprint=fingerprint,
+            torch_fingerprint=torch_fingerprint,
             precision=self.precision,
             converted_dir=os.path.abspath(self.converted_dir),
             device=self.device,

@@ -5,6 +5,7 @@ Pooling, normalisation and prompts are those of the model's own configuration.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +30,7 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "sentence-transformers"
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def load(
@@ -77,8 +79,17 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
     )
     prompts = Prompts(model.prompts, model.default_prompt_name or "")
     runner = TorchEncoder(model, dimension)
+    precision = PRECISIONS.get(model.dtype, str(model.dtype))
     return LoadedEncoder(
-        runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
+        runner=runner,
+        tokens=tokens,
+        prompts=prompts,
+        device=str(model.device),
+        batch_tokens=batch_tokens(model.device),
+        backend=BACKEND,
+        precision=precision,
+        # Of others nobody measured it.
+        cosine=1.0 if model.dtype == torch.float32 else math.nan,
     )
 
 

@@ -138,6 +138,7 @@ class ModelLoader:
             model = self._owner.name
             log.info("nobody waits for model %s any more: its load is abandoned", model)
             return None
+        context.admission.keep(reservation, option.need.loaded)
         self._succeeded(loaded, context.clock.monotonic() - began_s)
         return loaded
 

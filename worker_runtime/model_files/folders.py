@@ -62,11 +62,16 @@ class CrossEncoder(msgspec.Struct, frozen=True):
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Files of weights, all checked."""
+    """Files of weights, all checked.
+
+    Args:
+        n_numbers: of all tensors; 0 if nobody counted them.
+    """
 
     files: tuple[Path, ...]
     size_bytes: int
     mtime_ns: int
+    n_numbers: int = 0
 
 
 def is_causal_lm_folder(folder: Path) -> bool:
@@ -158,9 +163,8 @@ def folder_weights(folder: Path) -> Weights:
         pickled = any(name.endswith((".bin", ".pt")) for name in listing.entries)
         reason = "its weights are pickled, which can run code: convert them to safetensors"
         raise InvalidModelFile(reason if pickled else "there are no weights")
-    for file in files:
-        check_safetensors(file)
-    return file_weights(files)
+    n_numbers = sum(check_safetensors(file).n_numbers for file in files)
+    return msgspec.structs.replace(file_weights(files), n_numbers=n_numbers)
 
 
 def file_weights(files: tuple[Path, ...]) -> Weights:
