@@ -10,6 +10,8 @@ from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
+    PICKLED,
+    SentenceEncoder,
     file_weights,
     is_cross_encoder_folder,
     read_cross_encoder,
@@ -58,7 +60,7 @@ def read(model: Path) -> Said:
 
 def _of_folder(folder: Path) -> Said:
     found = read_sentence_encoder(folder)
-    beside = tuple(_weights_of_modules(folder))
+    beside = tuple(_weights_of_modules(folder, found))
     n_numbers = sum(check_safetensors(path).n_numbers for path in beside)
     return Said(
         context_length=found.context_length,
@@ -68,16 +70,16 @@ def _of_folder(folder: Path) -> Said:
     )
 
 
-def _weights_of_modules(folder: Path) -> Iterator[Path]:
-    for module in list_folder(folder):
-        if module.is_folder and "_" in module.name:
-            within = list_folder(module.path).entries
-            if "model.safetensors" in within:
-                yield within["model.safetensors"].path
-            elif "pytorch_model.bin" in within:
-                raise InvalidModelFile(
-                    f"{printable(module.name)} has pickled weights: convert them"
-                )
+def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
+    """Of all but the transformer's; also in folders that nobody names."""
+    named = {entry.path for entry in list_folder(folder) if entry.is_folder and "_" in entry.name}
+    transformers = {file.parent for file in found.weights.files}
+    for module in sorted({*named, *found.module_folders} - transformers):
+        within = list_folder(module).entries
+        if "model.safetensors" in within:
+            yield within["model.safetensors"].path
+        elif any(name.endswith(PICKLED) for name in within):
+            raise InvalidModelFile(f"{printable(module.name)} has pickled weights: convert them")
 
 
 def _of_gguf(first: Path) -> Said:

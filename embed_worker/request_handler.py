@@ -124,6 +124,7 @@ class RequestHandler:
             prompts.document(),
             request.truncate,
             request.max_document_tokens,
+            may_be_empty=True,
         )
 
         def scores(call: EncodeCall) -> Scores:
@@ -206,11 +207,17 @@ class RequestHandler:
         prompt: str,
         truncate: Truncate,
         max_text_tokens: int | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> Tokenized:
         """Rows of one side of the pairs, errors naming that side."""
         try:
             return self._model.tokens.rows(
-                texts, prompt=prompt, truncate=truncate, max_text_tokens=max_text_tokens
+                texts,
+                prompt=prompt,
+                truncate=truncate,
+                max_text_tokens=max_text_tokens,
+                may_be_empty=may_be_empty,
             )
         except InvalidRequest as error:
             error.param = (error.param or "").replace("input", field, 1)

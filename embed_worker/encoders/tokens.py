@@ -63,6 +63,7 @@ class Tokenization:
         truncate: Truncate = "end",
         max_tokens: int | None = None,
         max_text_tokens: int | None = None,
+        may_be_empty: bool = False,
     ) -> Tokenized:
         """Rows for `inputs`, each after `prompt`.
 
@@ -71,6 +72,7 @@ class Tokenization:
                 them, or without.
             max_tokens: of each row, special tokens counted; None: as many as the model takes.
             max_text_tokens: keep this many of each input at most.
+            may_be_empty: an empty text is the model's special tokens and the prompt.
         Raises:
             InvalidRequest: an input is empty or has ids that the model does not know, or
                 `max_tokens` is more than the model takes or less than its special tokens need.
@@ -82,6 +84,8 @@ class Tokenization:
         most = None if max_text_tokens is None else n_prompt + max_text_tokens
         # One token more tells that a text is too long.
         enough = Enough(room + 1, truncate == "start") if most is None else Enough(most + 1)
+        if "" in inputs and not may_be_empty:
+            raise InvalidRequest(ErrorText("input_empty"), param=f"input[{inputs.index('')}]")
         contents = self._contents(inputs, prompt, prompt_ids, enough)
         truncated: list[int] = []
         rows: list[Row] = []
@@ -125,8 +129,6 @@ class Tokenization:
     ) -> list[list[int]]:
         """Token ids without special tokens; a text that comes twice is tokenized once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
-        if "" in texts:
-            raise InvalidRequest(ErrorText("input_empty"), param=f"input[{inputs.index('')}]")
         by_text = dict(zip(texts, self._prompts.before(prompt, texts, enough), strict=True))
         return [
             by_text[given]

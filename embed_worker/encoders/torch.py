@@ -16,6 +16,7 @@ import tokenizers
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers.utils import logging as transformers_logging
 
 from common.error_texts import ErrorText
@@ -30,6 +31,8 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "sentence-transformers"
+# Kinds of models whose tokens see only those before them.
+DECODERS = frozenset({"gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3"})
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
@@ -56,6 +59,9 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
         local_files_only=True,
         model_kwargs={"use_safetensors": True} | model_kwargs,
     )
+    if not (path / "modules.json").exists() and model[0].config.model_type in DECODERS:
+        # Only a text's last token has seen all of it.
+        model[1] = Pooling(model[0].get_embedding_dimension(), pooling_mode="lasttoken")
     # Vectors are made whole here, and shortened for the requests that want it.
     model.truncate_dim = None
     # The library adds empty prompts called "query" and "document" to every model.
