@@ -32,6 +32,7 @@ class Said(msgspec.Struct, frozen=True):
         context_length: tokens; 0 if the files do not say.
         size_bytes: of the weights.
         n_numbers: in the weights of folders.
+        hidden_size: numbers of one token between layers, of folders; 0 if they do not say.
         truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
         broken: why it cannot be loaded; else empty.
     """
@@ -39,6 +40,7 @@ class Said(msgspec.Struct, frozen=True):
     context_length: int = 0
     size_bytes: int = 0
     n_numbers: int = 0
+    hidden_size: int = 0
     truncate_dim: int = 0
     broken: str = ""
 
@@ -53,8 +55,12 @@ def read(model: Path) -> Said:
         return _of_gguf(model)
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
-        weights = found.weights
-        return Said(found.context_length, weights.size_bytes, weights.n_numbers)
+        return Said(
+            context_length=found.context_length,
+            size_bytes=found.weights.size_bytes,
+            n_numbers=found.weights.n_numbers,
+            hidden_size=found.hidden_size,
+        )
     return _of_folder(model)
 
 
@@ -66,6 +72,7 @@ def _of_folder(folder: Path) -> Said:
         context_length=found.context_length,
         size_bytes=found.weights.size_bytes + file_weights(beside).size_bytes,
         n_numbers=found.weights.n_numbers + n_numbers,
+        hidden_size=found.hidden_size,
         truncate_dim=found.truncate_dim,
     )
 

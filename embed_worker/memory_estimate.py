@@ -29,6 +29,14 @@ PROCESS_BYTES = {
 BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
 
 
+# Of activations for the longest text, for each token and each of its hidden numbers: measured on
+# BERT of base width with 8,192 tokens. OpenVINO's are smaller in bfloat16.
+LONG_BYTES = {OPENVINO: 64, TORCH: 100, CROSS_ENCODER: 100}
+LONG_BFLOAT16_BYTES = 38
+# Few texts are longer, and a model that takes them would often not fit for their sake.
+MOST_BOOKED_TOKENS = 8192
+# Of `OPENVINO_PRECISION`: those that compute in bfloat16, the first where the CPU has it.
+HALVED = ("auto", "bf16")
 # Of the process that converts: its libraries, and copies of the weights in float32. Measured on
 # all-MiniLM-L6-v2 and on BERT base.
 CONVERTER_BYTES = 600 * MIB
@@ -81,7 +89,7 @@ def _conversion_bytes(said: headers.Said) -> int:
 
 def memory_need(spec: LoadSpec, said: headers.Said) -> Need:
     plain = Need(
-        compute=BATCH_BYTES[spec.backend],
+        compute=max(BATCH_BYTES[spec.backend], _longest_text_bytes(spec, said)),
         caches=spec.cache_bytes,
         process=PROCESS_BYTES[spec.backend],
     )
@@ -90,5 +98,12 @@ def memory_need(spec: LoadSpec, said: headers.Said) -> Need:
     # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it,
     # which is in float32 whatever the model's was.
     size_bytes = said.n_numbers * FLOAT_BYTES
-    share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
+    share = {"int8": 0.25, **dict.fromkeys(HALVED, 0.5)}.get(spec.precision, 1.0)
     return replace(plain, weights=int(size_bytes * share), loading=size_bytes)
+
+
+def _longest_text_bytes(spec: LoadSpec, said: headers.Said) -> int:
+    per_number = LONG_BYTES.get(spec.backend, 0)
+    if spec.backend == OPENVINO and spec.precision in HALVED:
+        per_number = LONG_BFLOAT16_BYTES
+    return min(said.context_length, MOST_BOOKED_TOKENS) * said.hidden_size * per_number

@@ -39,6 +39,8 @@ COUNT_FROM_PADDING = frozenset(
      "xlm-roberta-xl", "xmod"}
 )  # fmt: skip
 
+HIDDEN_KEYS = ("hidden_size", "dim", "d_model")
+
 
 class CausalLm(msgspec.Struct, frozen=True):
     """A transformers model that generates text."""
@@ -59,6 +61,8 @@ class SentenceEncoder(msgspec.Struct, frozen=True):
     # Tokens; 0 if the config does not say.
     context_length: int
     weights: "Weights"
+    # Numbers of one token between its layers; 0 if the config does not say.
+    hidden_size: int
     # Length of its vectors where the model's authors want them shorter than it makes them, which
     # they train it for; 0: they do not say.
     truncate_dim: int
@@ -70,6 +74,8 @@ class CrossEncoder(msgspec.Struct, frozen=True):
     # Tokens; 0 if the config does not say.
     context_length: int
     weights: "Weights"
+    # As in `SentenceEncoder`.
+    hidden_size: int
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -151,7 +157,7 @@ def read_cross_encoder(folder: Path) -> CrossEncoder:
     n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
     if n_labels != 1:
         raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
-    return CrossEncoder(_row_length(config), folder_weights(folder))
+    return CrossEncoder(_row_length(config), folder_weights(folder), _hidden_size(config))
 
 
 def read_sentence_encoder(folder: Path) -> SentenceEncoder:
@@ -177,6 +183,7 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
         module_folders=modules.others,
         context_length=_row_length(config, limits.get("max_seq_length")),
         weights=folder_weights(modules.transformer),
+        hidden_size=_hidden_size(config),
         truncate_dim=_positive(own.get("truncate_dim")),
     )
 
@@ -247,6 +254,10 @@ def _kind(config: dict[str, Any]) -> str:
 
 def _context_length(config: dict[str, Any]) -> int:
     return next((n for key in CONTEXT_KEYS if (n := _positive(config.get(key)))), 0)
+
+
+def _hidden_size(config: dict[str, Any]) -> int:
+    return next((n for key in HIDDEN_KEYS if (n := _positive(config.get(key)))), 0)
 
 
 def _row_length(config: dict[str, Any], *said: object) -> int:

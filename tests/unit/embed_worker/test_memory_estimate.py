@@ -1,5 +1,6 @@
 """What an embedding model needs: its cache among it, and against real processes."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,18 @@ def test_weights_are_booked_in_the_numbers_that_they_are_computed_in(
     whole, half = (need(entry_at(path, backend=OPENVINO)) for path in (built_in, halved))
     assert half.weights == whole.weights
     assert half.loading == whole.loading
+
+
+@pytest.mark.parametrize("backend", [OPENVINO, TORCH])
+def test_long_texts_are_booked(built_in: Path, tmp_path: Path, backend: str) -> None:
+    long = tmp_path / "long"
+    shutil.copytree(built_in, long)
+    config = json.loads((long / "config.json").read_bytes())
+    (long / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}))
+    (long / "sentence_bert_config.json").write_text("{}")
+    short_need, long_need = (need(entry_at(p, backend=backend)) for p in (built_in, long))
+    assert long_need.compute > 5 * short_need.compute
+    assert long_need.weights == short_need.weights
 
 
 @pytest.mark.parametrize("backend", [OPENVINO, TORCH, LLAMA_CPP])
