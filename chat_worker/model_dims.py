@@ -15,10 +15,11 @@ import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
-from worker_runtime.model_files.folders import read_causal_lm, read_object
+from worker_runtime.model_files.folders import read_causal_lm
 from worker_runtime.model_files.gguf import GgufHeader, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards
 from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.model_files.small_json import read_object
 
 # The ggml types that `ggml-cpu/repack.cpp` stores in a layout of its own on x86: Q4_0, Q2_K, Q4_K,
 # IQ4_NL, MXFP4.

@@ -50,7 +50,8 @@ PARTS = {
     "compute": "compute buffers",
     "caches": "caches",
     "process": "process and libraries",
-    "correction": "correction by past loads",
+    "converting": "converting, once",
+    "correction": "learnt from past loads",
 }
 
 

@@ -148,9 +148,6 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
             on_progress=outbox.progress,
         )
     except NotConvertible as reason:
-        if wanted.may_fall_back:
-            log.warning("%s runs on torch, not OpenVINO: %s", wanted.model_id, reason)
-            return _torch(wanted, outbox)
         raise BackendLoadFailed(
             ErrorText("openvino_refuses", detail=reason),
             suggestions=(ErrorText("use_torch"),),

@@ -10,6 +10,8 @@ from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
+    PICKLED,
+    SentenceEncoder,
     file_weights,
     is_cross_encoder_folder,
     read_cross_encoder,
@@ -30,12 +32,16 @@ class Said(msgspec.Struct, frozen=True):
     Args:
         context_length: in tokens; 0 if the files do not state it.
         size_bytes: of the weights.
-        truncate_dim: the length that the model's authors intend for its vectors; 0: not stated.
-        broken: why the model cannot be loaded; else empty.
+        n_numbers: in the weights of folders.
+        hidden_size: numbers of one token between layers, of folders; 0 if they do not say.
+        truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
+        broken: why it cannot be loaded; else empty.
     """
 
     context_length: int = 0
     size_bytes: int = 0
+    n_numbers: int = 0
+    hidden_size: int = 0
     truncate_dim: int = 0
     broken: str = ""
 
@@ -51,29 +57,38 @@ def read(model: Path) -> Said:
         return _of_gguf(model)
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
-        return Said(found.context_length, found.weights.size_bytes)
+        return Said(
+            context_length=found.context_length,
+            size_bytes=found.weights.size_bytes,
+            n_numbers=found.weights.n_numbers,
+            hidden_size=found.hidden_size,
+        )
     return _of_folder(model)
 
 
 def _of_folder(folder: Path) -> Said:
     found = read_sentence_encoder(folder)
-    beside = tuple(_weights_of_modules(folder))
-    for path in beside:
-        check_safetensors(path)
-    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return Said(found.context_length, size_bytes, found.truncate_dim)
+    beside = tuple(_weights_of_modules(folder, found))
+    n_numbers = sum(check_safetensors(path).n_numbers for path in beside)
+    return Said(
+        context_length=found.context_length,
+        size_bytes=found.weights.size_bytes + file_weights(beside).size_bytes,
+        n_numbers=found.weights.n_numbers + n_numbers,
+        hidden_size=found.hidden_size,
+        truncate_dim=found.truncate_dim,
+    )
 
 
-def _weights_of_modules(folder: Path) -> Iterator[Path]:
-    for module in list_folder(folder):
-        if module.is_folder and "_" in module.name:
-            within = list_folder(module.path).entries
-            if "model.safetensors" in within:
-                yield within["model.safetensors"].path
-            elif "pytorch_model.bin" in within:
-                raise InvalidModelFile(
-                    f"{printable(module.name)} has pickled weights: convert them"
-                )
+def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
+    """Of all but the transformer's; also in folders that nobody names."""
+    named = {entry.path for entry in list_folder(folder) if entry.is_folder and "_" in entry.name}
+    transformers = {file.parent for file in found.weights.files}
+    for module in sorted({*named, *found.module_folders} - transformers):
+        within = list_folder(module).entries
+        if "model.safetensors" in within:
+            yield within["model.safetensors"].path
+        elif any(name.endswith(PICKLED) for name in within):
+            raise InvalidModelFile(f"{printable(module.name)} has pickled weights: convert them")
 
 
 def _of_gguf(first: Path) -> Said:

@@ -22,8 +22,10 @@ class LoadSpec(Struct, kw_only=True):
     """Everything an encoder process needs to know."""
 
     backend: str
-    # If the backend cannot run the model, torch may.
+    # Where the backend cannot run the model the worker may load it on torch, where its vectors
+    # have this fingerprint.
     may_fall_back: bool = False
+    torch_fingerprint: str = ""
     path: str
     model_id: str = ""
     fingerprint: str = ""

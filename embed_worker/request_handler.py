@@ -70,11 +70,12 @@ class RequestHandler:
         )
 
         def vectors(call: EncodeCall) -> Vectors:
-            whole = keep == call.dimension
+            # A client that names a length wants it of unit vectors, the whole one too.
+            as_they_are = request.dimensions is None and keep == call.dimension
             return Vectors(
                 # Written without a copy: msgspec accepts any buffer.
                 vectors=cast(bytes, call.vectors)
-                if whole
+                if as_they_are
                 else shorten(call.vectors, call.dimension, keep),
                 dimension=keep,
                 token_counts=[len(row.ids) for row in call.rows],
@@ -123,6 +124,7 @@ class RequestHandler:
             prompts.document(),
             request.truncate,
             request.max_document_tokens,
+            may_be_empty=True,
         )
 
         def scores(call: EncodeCall) -> Scores:
@@ -160,8 +162,9 @@ class RequestHandler:
         """The prompt, and the request's fields that have no effect on it."""
         prompts = self._model.prompts
         if request.input_type and not request.prompt_name:
+            prompt = prompts.text_for(request.input_type)
             made = prompts.made_for(request.input_type)
-            return (prompts.text(""), ["input_type"]) if made is None else (made, [])
+            return prompt, ["input_type"] if made is None and prompt == prompts.text("") else []
         return prompts.text(request.prompt_name), ["input_type"] if request.input_type else []
 
     def _dimensions(self, wanted: int | None) -> int:
@@ -204,11 +207,17 @@ class RequestHandler:
         prompt: str,
         truncate: Truncate,
         max_text_tokens: int | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> Tokenized:
         """Rows for one side of the pairs; errors name that side."""
         try:
             return self._model.tokens.rows(
-                texts, prompt=prompt, truncate=truncate, max_text_tokens=max_text_tokens
+                texts,
+                prompt=prompt,
+                truncate=truncate,
+                max_text_tokens=max_text_tokens,
+                may_be_empty=may_be_empty,
             )
         except InvalidRequest as error:
             error.param = (error.param or "").replace("input", field, 1)

@@ -186,6 +186,7 @@ class EmbedSettings(RuntimeSettings):
         path: str,
         model_id: str,
         fingerprint: str = "",
+        torch_fingerprint: str = "",
         truncate_dim: int = 0,
     ) -> LoadSpec:
         """The spec of a model for its encoder process.
@@ -201,6 +202,7 @@ class EmbedSettings(RuntimeSettings):
             path=path,
             model_id=model_id,
             fingerprint=fingerprint,
+            torch_fingerprint=torch_fingerprint,
             precision=self.precision,
             converted_dir=os.path.abspath(self.converted_dir),
             device=self.device,

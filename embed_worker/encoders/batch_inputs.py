@@ -29,7 +29,7 @@ class BatchInputs(Protocol):
 def batch_inputs(record: Record) -> BatchInputs:
     if record.unpadded:
         return UnpaddedInputs(record.pad_id, record.first_position, record.pools_prompt)
-    return PaddedInputs(record.pad_id, record.pads_left, record.pools_prompt)
+    return PaddedInputs(record.pad_id, record.pools_prompt)
 
 
 def any_row(n_tokens: int) -> Row:
@@ -38,10 +38,13 @@ def any_row(n_tokens: int) -> Row:
 
 
 class PaddedInputs(msgspec.Struct, frozen=True):
-    """Rows padded to the longest row."""
+    """Rectangles as wide as the longest row, which padding follows.
+
+    Also where a model's tokenizer puts it before: a row of attention that sees nothing but padding
+    has no result, and pooling takes the last token wherever it stands.
+    """
 
     pad_id: int
-    pads_left: bool
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
@@ -50,15 +53,13 @@ class PaddedInputs(msgspec.Struct, frozen=True):
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int32)
         mask = np.zeros_like(ids)
         for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            ids[position, start : start + len(row.ids)] = np.frombuffer(row.ids, np.int32)
-            mask[position, start : start + len(row.ids)] = 1
+            ids[position, : len(row.ids)] = np.frombuffer(row.ids, np.int32)
+            mask[position, : len(row.ids)] = 1
         if self.pools_prompt or not any(row.n_prompt for row in rows):
             return [ids, mask, mask]
         pooled = mask.copy()
         for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            pooled[position, start : start + row.n_prompt] = 0
+            pooled[position, : row.n_prompt] = 0
         return [ids, mask, pooled]
 
 

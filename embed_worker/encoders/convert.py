@@ -31,7 +31,10 @@ from embed_worker.encoders.conversion_cache import (
     TOKENIZER,
     NotConvertible,
     Record,
+    checks_of,
     read_record,
+    refused,
+    source_state,
     write_record,
 )
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
@@ -75,7 +78,9 @@ PROBES = (
     SENTENCE_ZH * 5,
     SENTENCE * 60,
 )
-# The input for tracing: two rows of different lengths.
+# So many of them as one batch: attention over the longest takes memory for each.
+TOGETHER = 4
+# What is traced with: two rows that differ in length.
 EXAMPLE = [any_row(7), any_row(3)]
 
 
@@ -97,11 +102,11 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     record = Record(
         source=path_text(source.resolve()),
+        state=source_state(source),
         dimension=reference.runner.dimension,
         max_tokens=reference.tokens.max_tokens,
         n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
         pad_id=tokenizer.pad_token_id or 0,
-        pads_left=tokenizer.padding_side == "left",
         pools_prompt=reference.runner.pools_prompt,
         first_position=first_position(model[0].auto_model),
         prompts=reference.prompts.by_name,
@@ -116,6 +121,9 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
             on_progress(0.4, "converting")
             graph = _traced(traced(model, takes_types=reference.runner.takes_types), record)
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+            # It holds all weights, and is read again from its file.
+            del graph
+            record.checks = checks_of(folder)
             on_progress(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
@@ -170,8 +178,13 @@ def _cosines(
 
 
 def _least_cosine(runner: OpenVinoEncoder, rows: list[Row], expected: NDArray[np.float32]) -> float:
-    """The smallest cosine of all rows, computed one by one and all together."""
-    together = np.frombuffer(runner.encode(rows), "<f4").reshape(expected.shape)
+    """Over all rows, each alone and several together."""
+    together = np.concatenate(
+        [
+            np.frombuffer(runner.encode(rows[start : start + TOGETHER]), "<f4")
+            for start in range(0, len(rows), TOGETHER)
+        ]
+    ).reshape(expected.shape)
     found = np.stack([_each(runner, rows), together])
     dots = (found * expected).sum(axis=-1)
     norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
@@ -200,13 +213,13 @@ def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     try:
         return convert(source, folder, on_progress)
     except NotConvertible as refusal:
-        return Record(source=path_text(source.resolve()), refusal=str(refusal))
+        return refused(source, str(refusal))
     except CONVERSION_ERRORS as error:
         if _shortage_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
-        return Record(source=path_text(source.resolve()), refusal=reason)
+        return refused(source, reason)
 
 
 def _shortage_of(error: Exception) -> bool:

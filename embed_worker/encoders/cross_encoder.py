@@ -21,7 +21,7 @@ from embed_worker.encoders.devices import batch_tokens, computing, torch_device
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.pairs import Pairs
-from embed_worker.encoders.positions import first_position
+from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -60,9 +60,10 @@ def load(
         raise _failed(ErrorText("too_many_outputs", n_outputs=model.config.num_labels))
     # A copy, because the library turns padding on in its own tokenizer at each use.
     own = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    max_tokens = _max_tokens(model, tokenizer.model_max_length)
+    n_positions = getattr(model.config, "max_position_embeddings", None)
+    most = max_tokens(model.base_model, tokenizer.model_max_length, n_positions)
     n_embedded = model.get_input_embeddings().num_embeddings
-    tokens = Tokenization(own, max_tokens=max_tokens, n_embedded=n_embedded)
+    tokens = Tokenization(own, max_tokens=most, n_embedded=n_embedded)
     return LoadedEncoder(
         runner=CrossEncoderRunner(model, tokenizer),
         tokens=tokens,
@@ -70,7 +71,7 @@ def load(
         device=str(model.device),
         batch_tokens=batch_tokens(model.device),
         backend=BACKEND,
-        pairs=Pairs(own, max_tokens=max_tokens),
+        pairs=Pairs(own, max_tokens=most),
         activation=_activation(path, model.config),
     )
 
@@ -107,13 +108,6 @@ class CrossEncoderRunner:
         logits = self._model(**features).logits
         scores: NDArray[np.float32] = logits.float().cpu().numpy().astype("<f4", copy=False)
         return scores
-
-
-def _max_tokens(model: Any, said_by_tokenizer: int) -> int:
-    """The tokens of one row: the tokenizer's limit, but not more than the model has positions."""
-    n_positions = getattr(model.config, "max_position_embeddings", None)
-    limits = [said_by_tokenizer, n_positions and n_positions - first_position(model.base_model)]
-    return min(limit for limit in limits if limit)
 
 
 def _activation(path: Path, config: Any) -> Activation:

@@ -63,16 +63,18 @@ class Pairs:
         """A row for each document with its query, or with the only query.
 
         Raises:
-            InvalidRequest: a text is empty.
-            ContextLengthExceeded: a query leaves no tokens for its document, or a document is too
+            InvalidRequest: a query is empty; a document may be.
+            ContextLengthExceeded: a query leaves no room for its document, or a document is too
                 long and `truncate` is "none".
         """
-        query_ids = self._contents("queries", queries)
-        # One token more than fits shows that a document is too long.
+        if "" in queries:
+            raise InvalidRequest(ErrorText("text_empty"), param=f"queries[{queries.index('')}]")
+        query_ids = token_ids(self._encode, queries)
+        # One token more than fits tells that a document is too long.
         enough = Enough(self._max_tokens + 1, truncate == "start")
         if max_document_tokens is not None:
             enough = Enough(max_document_tokens + 1)
-        document_ids = self._contents("documents", documents, enough)
+        document_ids = token_ids(self._encode, documents, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(document_ids):
@@ -88,13 +90,6 @@ class Pairs:
                 truncated.append(index)
             rows.append(self._frame.row(query_ids[at], content))
         return Tokenized(rows, truncated)
-
-    def _contents(
-        self, field: str, texts: Sequence[str], enough: Enough | None = None
-    ) -> list[list[int]]:
-        if "" in texts:
-            raise InvalidRequest(ErrorText("text_empty"), param=f"{field}[{texts.index('')}]")
-        return token_ids(self._encode, texts, enough)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)

@@ -4,6 +4,8 @@ Weights are read from local safetensors files only, and no code that comes with 
 Pooling, normalisation and prompts follow the model's own configuration.
 """
 
+import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +16,7 @@ import tokenizers
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers.utils import logging as transformers_logging
 
 from common.error_texts import ErrorText
@@ -21,12 +24,16 @@ from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
+from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "sentence-transformers"
+# Kinds of models whose tokens see only those before them.
+DECODERS = frozenset({"gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3"})
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def load(
@@ -53,8 +60,14 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
         local_files_only=True,
         model_kwargs={"use_safetensors": True} | model_kwargs,
     )
-    # Vectors are computed in full length here, and shortened for the requests that ask for it.
+    if not (path / "modules.json").exists() and model[0].config.model_type in DECODERS:
+        # Only a text's last token has seen all of it.
+        model[1] = Pooling(model[0].get_embedding_dimension(), pooling_mode="lasttoken")
+    # Vectors are made whole here, and shortened for the requests that want it.
     model.truncate_dim = None
+    # The library adds empty prompts called "query" and "document" to every model.
+    told = _told_prompts(path)
+    model.prompts = {name: text for name, text in model.prompts.items() if text or name in told}
     return model.eval()
 
 
@@ -68,17 +81,30 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
     tokens = Tokenization(
         # A copy, because the library turns padding on in its own tokenizer at each use.
         tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
-        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
+        max_tokens=max_tokens(first.auto_model, model.max_seq_length),
         n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
     )
-    prompts = Prompts(
-        {name: text for name, text in model.prompts.items() if text},
-        model.default_prompt_name or "",
-    )
+    prompts = Prompts(model.prompts, model.default_prompt_name or "")
     runner = TorchEncoder(model, dimension)
+    precision = PRECISIONS.get(model.dtype, str(model.dtype))
     return LoadedEncoder(
-        runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
+        runner=runner,
+        tokens=tokens,
+        prompts=prompts,
+        device=str(model.device),
+        batch_tokens=batch_tokens(model.device),
+        backend=BACKEND,
+        precision=precision,
+        # Of others nobody measured it.
+        cosine=1.0 if model.dtype == torch.float32 else math.nan,
     )
+
+
+def _told_prompts(path: Path) -> dict[str, Any]:
+    """What the model's configuration says of prompts, which the library has checked."""
+    file = path / "config_sentence_transformers.json"
+    config = json.loads(file.read_bytes()) if file.is_file() else {}
+    return config.get("prompts") or {}
 
 
 class TorchEncoder:

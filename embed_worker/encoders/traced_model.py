@@ -131,16 +131,21 @@ class _AttentionWithinTexts:
             for name in sorted(others.keys() - WITHOUT_EFFECT)
             if others[name] is not None and others[name] is not False
         ]
-        if odd or getattr(module, "is_causal", False) or query.shape[1] != key.shape[1]:
+        if odd:
             raise NotUnpaddable(f"its attention is not plain, {odd}")
         mask = self.mask
+        columns = torch.arange(self.tokens.shape[1])
+        if getattr(module, "is_causal", False):
+            # Padding follows what a text has, so that the rest of it sees something too.
+            mask = mask & (columns[:, None] >= columns)
         if sliding_window is not None:
-            columns = torch.arange(self.tokens.shape[1])
             mask = mask & ((columns[:, None] - columns).abs() < sliding_window)
+        # Heads of queries may share those of keys and values.
+        n_shared = query.shape[1] // key.shape[1]
         attended = torch.nn.functional.scaled_dot_product_attention(
             self._padded(query),
-            self._padded(key),
-            self._padded(value),
+            self._padded(key).repeat_interleave(n_shared, dim=1),
+            self._padded(value).repeat_interleave(n_shared, dim=1),
             attn_mask=mask,
             scale=scaling,
         )

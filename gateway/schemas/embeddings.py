@@ -8,8 +8,9 @@ from gateway.schemas.base import ApiModel, ModelId, TokenId
 from gateway.schemas.keep_alive import KeepAlive
 
 MAX_INPUTS = 2048
-Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
-# true: cut the end; false: refuse.
+MAX_TEXT = 8 * 1024 * 1024
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
+# true cuts the end, false refuses.
 Truncation = Literal["end", "start", "none", "END", "START", "NONE"] | bool
 InputType = Literal[
     "query",

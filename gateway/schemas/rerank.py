@@ -7,12 +7,14 @@ from pydantic import ConfigDict, Field
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, ModelId
-from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
+from gateway.schemas.embeddings import MAX_INPUTS, MAX_TEXT, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
 
 MAX_DOCUMENTS = MAX_INPUTS
 FIRST = ("text_1", "queries", "data_1")
 SECOND = ("text_2", "documents", "items", "data_2")
+# An empty one has a score like any other, so that one of many costs nobody the rest.
+Ranked = Annotated[str, Field(max_length=MAX_TEXT)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
 
 
@@ -22,7 +24,7 @@ class Document(ApiModel):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Any]
 
-    text: Text
+    text: Ranked
 
 
 class RerankRequest(ApiModel):
@@ -33,12 +35,15 @@ class RerankRequest(ApiModel):
     query: Text
     documents: (
         Annotated[
-            list[Text | Document],
+            list[Ranked | Document],
             Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True),
         ]
         | None
     ) = None
-    texts: Texts | None = None
+    texts: (
+        Annotated[list[Ranked], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
+        | None
+    ) = None
     model: ModelId | None = None
     top_n: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     return_documents: bool | None = None

@@ -89,7 +89,7 @@ class Calibration:
 
 def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
     error = errors.get(_key(option), 0)
-    computed = option.need.total
+    computed = _computed(option.need).total
     error = min(max(error, int(LEAST_SHARE * computed)), int(MOST_SHARE * computed))
     return replace(option, need=replace(option.need, correction=error)) if error else option
 
@@ -102,7 +102,7 @@ def _key(option: LoadOption) -> str:
 
 
 def _computed(need: Need) -> Need:
-    return replace(need, correction=0)
+    return replace(need, correction=0, converting=0)
 
 
 def _error(need: Need, held: ProcessMemory) -> int:

@@ -55,8 +55,8 @@ class Fallback:
             # likely cause.
             self.options = [option.without_extra_buffers() for option in self._left]
         elif not is_out_of_memory(error):
-            # Another backend may load what this one cannot load at all, or not from this file.
-            self.options = [option for option in below if option.entry.path != tried.entry.path]
+            # What one backend cannot load at all, or not from this file, another may.
+            self.options = [option for option in below if not _is_the_same(option, tried)]
         elif error.metadata.get("reason") == "page_file" and not self._waited_for_page_file:
             self._waited_for_page_file = True
             self.pause_s = PAGE_FILE_PAUSE_S
@@ -64,3 +64,9 @@ class Fallback:
         else:
             self.options = [option for option in below if option.need.total < tried.need.total]
         return bool(self.options)
+
+
+def _is_the_same(option: LoadOption, tried: LoadOption) -> bool:
+    """Whether it loads the same files by the same library."""
+    entry, other = option.entry, tried.entry
+    return (entry.path, entry.backend) == (other.path, other.backend)

@@ -165,6 +165,7 @@ class ModelLoader:
             model = self._owner.name
             log.info("no request waits for model %s any more: its load is cancelled", model)
             return None
+        context.admission.keep(reservation, option.need.loaded)
         self._succeeded(loaded, context.clock.monotonic() - began_s)
         return loaded
 

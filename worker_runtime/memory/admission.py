@@ -133,6 +133,11 @@ class MemoryAdmission:
         reservation.pid = pid
         self.settle()
 
+    def keep(self, reservation: Reservation, need_bytes: int) -> None:
+        """Of what was reserved for a load no more than `need_bytes` is needed from now on."""
+        reservation.need_bytes = min(reservation.need_bytes, need_bytes)
+        self.settle()
+
     def release(self, reservation: Reservation) -> None:
         self._held.remove(reservation)
         self.settle()

@@ -12,10 +12,12 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         weights: the weights in memory.
         kv: all cells of the KV cache.
         compute: buffers for one step.
-        caches: caches of past work, which grow with use.
-        process: interpreter, libraries and tokenizer.
-        loading: mapped only during the load; not part of the total.
-        correction: the calibration from past loads, added to the other parts; may be negative.
+        caches: what the model may keep of past work.
+        process: interpreter, libraries, tokenizer.
+        loading: mapped while it loads, and given back then; not in the total.
+        converting: what making another form of the model takes beyond all else; booked until the
+            model is loaded.
+        correction: what past loads of the same taught, over the sum of the rest; may be negative.
     """
 
     weights: int = 0
@@ -24,13 +26,19 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     caches: int = 0
     process: int = 0
     correction: int = 0
+    converting: int = 0
     loading: int = 0
 
     @property
     def total(self) -> int:
-        """The bytes to reserve."""
+        """What is to be booked for its load."""
         parts: tuple[int, ...] = msgspec.structs.astuple(self)
         return sum(parts) - self.loading
+
+    @property
+    def loaded(self) -> int:
+        """What stays booked once it is loaded."""
+        return self.total - self.converting
 
     @property
     def peak(self) -> int:

@@ -47,6 +47,11 @@ class SafetensorsHeader(msgspec.Struct, frozen=True):
     metadata: dict[str, str]
 
     @property
+    def n_numbers(self) -> int:
+        """Of all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    @property
     def data_bytes(self) -> int:
         return max((t.data_offsets[1] for t in self.tensors.values()), default=0)
 
