@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import msgspec
 
 from common.packages import version_of
@@ -32,6 +33,11 @@ LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
 SOURCES = ("*.safetensors", "*.json", "[0-9]*_*/*.safetensors", "[0-9]*_*/*.json")
 # What an uncaught exception ends a converter with; after other codes nobody knows what it did.
 FAILED = 1
+UNFINISHED = ".new-"
+KEY_LENGTH = 16
+# Progress of a load that waits for another worker's conversion, and seconds between its reports.
+WAITING = 0.1
+TELL_S = 1.0
 # The graph and its weights exist twice while they are written.
 SPARE_DISK = 2.5
 
@@ -72,14 +78,15 @@ def converted(
         NotConvertible: the model, or this machine, does not allow a conversion.
     """
     folder = cache / f"{model.name}-{_key(model)}"
-    record = read_record(folder)
-    if record is not None and (damage := _damage(folder, record)):
-        log.warning("the converted form of %s in %s is damaged: %s", model.name, folder, damage)
-        record = None
+    record = _undamaged(folder)
     if record is None:
         _check_disk(model, cache)
-        _convert(model, folder, on_progress)
-        record = read_record(folder)
+        with _alone(folder, on_progress):
+            # Another worker may have converted the model in the meantime.
+            record = _undamaged(folder)
+            if record is None:
+                _convert(model, folder, on_progress)
+                record = read_record(folder)
     if record is None:
         raise NotConvertible("its conversion left nothing behind")
     if record.refusal:
@@ -90,6 +97,11 @@ def converted(
         with contextlib.suppress(OSError):
             write_record(folder, record)
     return folder, record
+
+
+def unfinished_prefix(folder: Path) -> str:
+    """How the names of folders begin in which the conversion to `folder` is being written."""
+    return f"{UNFINISHED}{_key_in(folder)}-"
 
 
 def known(model: Path, cache: Path) -> Record | None:
@@ -145,11 +157,47 @@ def _key(model: Path) -> str:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
         digest.update(f"\0{path.relative_to(model).as_posix()}\0".encode() + content)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:KEY_LENGTH]
 
 
 def _versions() -> str:
     return "\0".join((f"{VERSION}", *(f"{name} {version_of(name)}" for name in LIBRARIES)))
+
+
+def _key_in(folder: Path) -> str:
+    """The end of the folder's name, so that names of ours are no longer than the model's."""
+    return folder.name[-KEY_LENGTH:]
+
+
+def _undamaged(folder: Path) -> Record | None:
+    record = read_record(folder)
+    if record is not None and (damage := _damage(folder, record)):
+        log.warning("the converted form in %s is damaged: %s", folder, damage)
+        return None
+    return record
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, on_progress: Callable[[float, str], None]) -> Iterator[None]:
+    """Hold the lock of the conversion to `folder`; workers that share the cache wait for it.
+
+    The system releases it when this process ends, however that happens. What another conversion to
+    the same folder has left unfinished is removed.
+    """
+    lock = filelock.FileLock(folder.parent / f".{_key_in(folder)}.lock")
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=TELL_S)
+        except filelock.Timeout:
+            on_progress(WAITING, "waiting for the conversion by another worker")
+        except OSError as error:
+            raise NotConvertible(f"the folder {folder.parent} cannot be locked") from error
+    try:
+        for unfinished in folder.parent.glob(f"{unfinished_prefix(folder)}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
 
 
 def _found_at(model: Path) -> tuple[str, str]:

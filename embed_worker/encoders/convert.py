@@ -29,12 +29,14 @@ from embed_worker.encoders.conversion_cache import (
     GRAPH,
     RECORD,
     TOKENIZER,
+    UNFINISHED,
     NotConvertible,
     Record,
     checks_of,
     read_record,
     refused,
     source_state,
+    unfinished_prefix,
     write_record,
 )
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
@@ -60,7 +62,6 @@ CONVERSION_ERRORS = (
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
 # The age after which what a killed converter left is removed.
 STALE_S = 3600
-UNFINISHED = ".new-"
 OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
@@ -199,7 +200,7 @@ def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np
 
 def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
     """Convert into a temporary folder, which becomes `folder` when it is complete."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as place:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix(folder)) as place:
         fresh = Path(place) / folder.name
         fresh.mkdir()
         write_record(fresh, _record(source, fresh, on_progress))

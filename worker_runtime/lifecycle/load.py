@@ -67,6 +67,9 @@ class Owner(Tenant, Protocol):
 
     async def until_unwanted(self) -> None: ...
 
+    async def until_closing(self) -> None:
+        """Return when the model is to be given up, whoever waits for it."""
+
 
 class ModelLoader:
     """Loads the model of one owner; used by its owner task only."""
@@ -139,6 +142,9 @@ class ModelLoader:
         context, option = self._context, fallback.take(reservation.option)
         self._tracker.enter(ModelState.RESERVED)
         began_s = context.clock.monotonic()
+        # A conversion that has begun is finished: the next request would have to begin it again.
+        converts = option.need.converting > 0
+        ended = self._owner.until_closing() if converts else self._owner.until_unwanted()
         try:
             loaded = await first_of(
                 load_in_process(
@@ -149,7 +155,7 @@ class ModelLoader:
                     self._tracker.on_progress,
                     lambda pid: context.admission.begin(reservation, pid),
                 ),
-                self._owner.until_unwanted(),
+                ended,
                 load_timeout(option.entry, context.policy, context.clock, fallback.left_s()),
             )
         except ServingError as error:

@@ -318,6 +318,9 @@ class ModelOwner:
     async def until_unwanted(self) -> None:
         await self._changes.until(lambda: not self.wanted())
 
+    async def until_closing(self) -> None:
+        await self._changes.until(lambda: self.closing)
+
     def _on_queue_change(self) -> None:
         self._tracker.announce()
         self._changes.notify()

@@ -6,8 +6,10 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +174,13 @@ def test_a_cached_model_starts_fast_and_small_without_torch(
 def test_a_model_is_converted_once_and_anew_when_a_file_of_it_changes(tmp_path: Path) -> None:
     folder, cache = variant(tmp_path), tmp_path / "cache"
     on_openvino(folder, cache)
-    (first,) = cache.iterdir()
+    (first,) = cache.glob("[!.]*")
     written_ns = (first / GRAPH).stat().st_mtime_ns
     on_openvino(folder, cache)
     assert (first / GRAPH).stat().st_mtime_ns == written_ns
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 64}))
     assert on_openvino(folder, cache).tokens.max_tokens == 64
-    (second,) = cache.iterdir()
+    (second,) = cache.glob("[!.]*")
     assert second.name != first.name, "what is older is cleared away"
 
 
@@ -212,7 +214,7 @@ def test_a_model_that_cannot_be_converted_stays_on_torch_and_that_is_remembered(
     for _ in range(2):
         with pytest.raises(NotConvertible, match="weighted mean"):
             on_openvino(folder, cache)
-    (kept,) = cache.iterdir()
+    (kept,) = cache.glob("[!.]*")
     record = read_record(kept)
     assert record is not None
     assert "weighted mean" in record.refusal
@@ -244,6 +246,41 @@ def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
     monkeypatch.setattr(conversion_cache, "_convert", convert_again)
     assert on_openvino(built_in, tmp_path).runner.dimension == 384
     assert f"{name} is not as it was written" in caplog.text
+
+
+def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_was_left(
+    built_in: Path, converted_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_openvino(built_in, converted_dir)
+    (whole,) = converted_dir.glob(f"{built_in.name}-*")
+    folder = tmp_path / whole.name
+    left = tmp_path / f"{conversion_cache.unfinished_prefix(folder)}abc"
+    others = tmp_path / ".new-of-another-abc"
+    left.mkdir()
+    others.mkdir()
+    n_conversions = 0
+    told = threading.Event()
+
+    def convert(model: Path, folder: Path, on_progress: object) -> None:
+        nonlocal n_conversions
+        n_conversions += 1
+        assert told.wait(30), "nobody waits"
+        shutil.copytree(whole, folder)
+
+    def on_progress(fraction: float, stage: str) -> None:
+        if "another worker" in stage:
+            told.set()
+
+    monkeypatch.setattr(conversion_cache, "_convert", convert)
+    with ThreadPoolExecutor(3) as workers:
+        found = [
+            workers.submit(conversion_cache.converted, built_in, tmp_path, on_progress)
+            for _ in range(3)
+        ]
+        assert {future.result(60)[0] for future in found} == {folder}
+    assert n_conversions == 1
+    assert not left.exists()
+    assert others.exists()
 
 
 def test_a_converter_that_was_killed_is_not_started_again(

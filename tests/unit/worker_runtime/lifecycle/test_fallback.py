@@ -289,6 +289,26 @@ async def test_nobody_waits_any_more_while_the_page_file_grows() -> None:
         assert made.n_loads == 1
 
 
+async def test_a_conversion_that_has_begun_is_finished_though_nobody_waits_any_more() -> None:
+    async with world([LoadOption(WANTED, Need(weights=100, converting=50))]) as made:
+        waiting = await made.begin()
+        waiting.cancel()
+        await settle()
+        assert made.model().state is ModelState.LOADING
+        made.launcher.latest.finish_load()
+        await settle()
+        assert made.model().state is ModelState.READY
+        assert await made.use() == ("wanted", ())
+        assert made.n_loads == 1
+
+
+async def test_a_conversion_ends_when_the_worker_does() -> None:
+    async with world([LoadOption(WANTED, Need(weights=100, converting=50))]) as made:
+        waiting = await made.begin()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert not made.launcher.alive
+
+
 async def test_all_ways_share_one_time_limit() -> None:
     async with world() as made:
         waiting = await made.begin()
