@@ -22,7 +22,7 @@ class StackSettings:
     """The stack's settings as all its services will see them.
 
     Args:
-        inherited: the environment that the services get.
+        inherited: the environment that the services get, but for secrets of others.
         values: environment over .env, by upper-case name, with deprecated variables translated;
             for looking up, not for passing on.
         deprecated: a sentence about each deprecated variable among them.

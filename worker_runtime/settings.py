@@ -3,7 +3,6 @@ environment. Each worker subclasses `RuntimeSettings` with its port and its own 
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic_settings import (
 )
 
 from common.loopback import is_loopback
+from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, SharedSettings
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
@@ -37,8 +37,6 @@ CALLS_NOBODY = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
 }
-# Never given to engine processes, which run model files' templates and native code.
-SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|API_?KEYS?)$", re.IGNORECASE)
 
 
 def cache_folder() -> Path:
@@ -292,6 +290,6 @@ def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
     Their memory is in huge pages where the system has them; a tunable of the user's own wins.
     """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}
+    kept = without_secrets(inherited)
     tunables = ":".join(filter(None, (HUGE_PAGES, kept.get("GLIBC_TUNABLES"))))
     return kept | {"GLIBC_TUNABLES": tunables} | dict(extra)
