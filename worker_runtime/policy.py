@@ -23,7 +23,7 @@ class LifecyclePolicy(msgspec.Struct, frozen=True):
     # How long a load waits for memory that other models hold.
     queue_wait_s: float = 30.0
     load_timeout_s: float = 600.0
-    # How long an unload waits for leases to end before it kills the process.
+    # How long a worker that stops waits for leases to end before it kills the process.
     drain_s: float = 25.0
     # How long a process may take to exit after being asked.
     stop_grace_s: float = 5.0

@@ -214,7 +214,7 @@ class RuntimeSettings(SharedSettings):
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests get to end on shutdown or unload.",
+        description="Seconds that running requests get to end on shutdown.",
     )
 
     @classmethod

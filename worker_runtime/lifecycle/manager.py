@@ -168,16 +168,18 @@ class Models:
 
         await self._owner(model).load(keep_alive_s, report_progress)
 
-    async def unload(self, model: str) -> Freed:
-        """End `model`'s process once its leases end or the drain limit passes.
+    async def unload(self, model: str, *, force: bool = False) -> Freed:
+        """End `model`'s process once its leases end.
 
+        Args:
+            force: end it at once; those who hold leases see it die.
         Returns:
             what that gave back; nothing if it was not loaded.
         Raises:
             ModelNotFound: no such model.
         """
         owner = self._owners.get(self.catalog.resolve(model).id)
-        return Freed() if owner is None else await owner.unload()
+        return Freed() if owner is None else await owner.unload(force=force)
 
     async def rescan(self) -> list[ModelSnapshot]:
         """Look at the disk now; models that changed or went are unloaded once idle."""

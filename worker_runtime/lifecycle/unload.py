@@ -17,6 +17,8 @@ class Freed(msgspec.Struct, frozen=True):
     resident_bytes: int = 0
     # How much more the machine had available after than just before: others change that too.
     regained_bytes: int = 0
+    # Requests that ran when it was asked for.
+    n_running: int = 0
 
 
 async def unload_engine(
