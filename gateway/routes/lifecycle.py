@@ -46,7 +46,7 @@ FACTS = (
 router = APIRouter()
 
 
-@router.post("/v1/models/load", openapi_extra=takes(LoadRequest))
+@router.post("/v1/models/load", openapi_extra=takes(LoadRequest, streams=True))
 async def load_model(request: Request) -> Response:
     """Load a model on every worker that has it; answers when it is ready or has failed, or as
     server-sent events meanwhile."""
