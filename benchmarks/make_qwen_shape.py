@@ -176,7 +176,8 @@ def write_gguf(path: Path, shape: Shape, seed: int) -> None:
 
 def quantize(source: Path, target: Path, label: str) -> None:
     """Quantize a GGUF through llama.cpp itself."""
-    import llama_cpp
+    # The module of C functions: `load_native` may have imported the package without its contents.
+    from llama_cpp import llama_cpp
 
     params = llama_cpp.llama_model_quantize_default_params()
     params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{label}")

@@ -1,4 +1,4 @@
-"""What run.py is made of: .venv, the lock, the package indexes, and the development commands.
+"""The parts of run.py: .venv, the lock, the package indexes, and the development commands.
 
-Standard library only: it runs before anything is installed.
+Standard library only, because it runs before anything is installed.
 """

@@ -1,4 +1,4 @@
-"""`run.py check`: everything that is checked without running the code, each step always run."""
+"""`run.py check`: all static checks. Every step runs, even after one has failed."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +9,12 @@ from bootstrap.lock import LOCK, Lock, digest_of_inputs
 from bootstrap.progress import run, say
 from bootstrap.settings import SetupError, scripts_folder
 
-# The names of all steps, in their order; .pre-commit-config.yaml runs them one by one.
+# The names of the steps, in order; .pre-commit-config.yaml runs them one by one.
 STEPS = ("format", "lint", "types", "import-contracts", "generated-code", "lock")
 
 
 def check(python: Path, env: Mapping[str, str], chosen: Sequence[str] = ()) -> int:
-    """Run all steps, or those chosen; 1 if any failed, else 0.
+    """Run all steps, or those chosen. Returns 1 if one failed, else 0.
 
     Raises:
         SetupError: there is no such step.
@@ -35,7 +35,7 @@ def check(python: Path, env: Mapping[str, str], chosen: Sequence[str] = ()) -> i
 
 
 def _steps(python: Path, env: Mapping[str, str]) -> dict[str, Callable[[], bool]]:
-    """What each step does; whether it passed."""
+    """The function of each step, which returns whether it passed."""
     commands: dict[str, list[str | Path]] = {
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "lint": [python, "-m", "ruff", "check", "."],

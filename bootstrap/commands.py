@@ -1,4 +1,4 @@
-"""run.py's commands: each brings .venv up to date, then runs something in it."""
+"""run.py's commands: each updates .venv if necessary, then runs something in it."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ After set-up the same is .venv/bin/y26hkx serve (Windows: .venv\\Scripts\\y26hkx
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run one command line; the exit status."""
+    """Run one command line and return its exit status."""
     name, arguments = (argv[0], list(argv[1:])) if argv else ("help", [])
     if name in {"help", "-h", "--help"}:
         sys.stdout.write(HELP)
@@ -96,17 +96,17 @@ def _development_python(settings: Settings) -> Path:
 def _become(
     command: Sequence[str | Path], variables: Mapping[str, str], *, drains: bool = False
 ) -> int:
-    """Run `command` in place of this process, in the repository's root.
+    """Run `command` in the repository's root in place of this process.
 
     Args:
-        drains: it ends its work when its parent is gone, if EXIT_WITH_PARENT tells it to.
+        drains: it drains when its parent ends, if EXIT_WITH_PARENT is set.
     """
     words = [str(word) for word in command]
     if sys.platform != "win32":
         os.chdir(ROOT)
         os.execve(words[0], words, dict(variables))
-    # Windows has no exec. Ctrl-C reaches both: the program decides, this process waits for it.
-    # The pipe ends the program when this process is ended otherwise.
+    # Windows has no exec, so this process waits for the program. Ctrl-C reaches both, and the
+    # program handles it. The pipe ends the program if this process ends in another way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGBREAK, signal.SIG_IGN)
     env = {**variables, "EXIT_WITH_PARENT": "1"} if drains else dict(variables)

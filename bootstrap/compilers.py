@@ -1,4 +1,4 @@
-"""The C++ compiler that CMake will find: whether there is one, and what it makes wrong."""
+"""The C++ compiler that CMake will use: whether there is one, and whether its code is correct."""
 
 import os
 import re
@@ -16,8 +16,9 @@ PACKAGE_TOOLS = {
     "zypper": "sudo zypper install gcc-c++ make",
     "apk": "sudo apk add build-base linux-headers",
 }
-# GCC drops the stores to the tile configuration before `ldtilecfg` (GCC PR target/114098): every
-# matrix product through AMX then ends the process. AMX came with 11; from these on it is right.
+# GCC removes the stores to the tile configuration before `ldtilecfg` (GCC PR target/114098), so
+# every matrix product with AMX crashes. GCC supports AMX since 11; from these versions on it is
+# correct.
 FIRST_WITH_AMX = (11, 0)
 RIGHT_FROM = {12: (12, 4), 13: (13, 3)}
 ALL_RIGHT_FROM = (14, 0)
@@ -25,18 +26,18 @@ WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 
 
 def has_compiler() -> bool:
-    """Whether a C++ compiler is there for CMake to find."""
+    """Whether there is a C++ compiler that CMake can find."""
     if sys.platform == "win32":
         return shutil.which("cl") is not None or _visual_studio()
     if sys.platform == "darwin":
-        # /usr/bin/c++ is always there; without the tools it only asks for their installation.
+        # /usr/bin/c++ always exists; without the developer tools it only asks to install them.
         tools = subprocess.run(["xcode-select", "-p"], capture_output=True, check=False)
         return tools.returncode == 0
     return any(shutil.which(name) for name in ("c++", "g++", "clang++"))
 
 
 def compiler_advice() -> str:
-    """What to type or install on this system to get a compiler."""
+    """How to get a compiler on this system: a command to type, or what to install."""
     if sys.platform == "win32":
         return (
             "winget install Microsoft.VisualStudio.2022.BuildTools --override "
@@ -51,47 +52,47 @@ def compiler_advice() -> str:
 
 
 def wrong_amx(variables: Mapping[str, str]) -> str:
-    """The compiler's name if its code for AMX is wrong, such as "GCC 12.2"; else empty.
+    """The compiler's name if it compiles AMX wrongly, such as "GCC 12.2"; else empty.
 
     Args:
-        variables: of the environment, which may name another compiler than the usual one.
+        variables: the environment, which may select a compiler other than the default.
     """
     macros = _macros(_compiler(variables))
     version = (int(macros.get("__GNUC__", 0)), int(macros.get("__GNUC_MINOR__", 0)))
-    # Clang says that it is a GCC, too.
+    # Clang defines GCC's macros, too.
     is_gcc = "__GNUC__" in macros and "__clang__" not in macros and "__x86_64__" in macros
     return f"GCC {version[0]}.{version[1]}" if is_gcc and makes_wrong_amx(version) else ""
 
 
 def makes_wrong_amx(gcc: tuple[int, int]) -> bool:
-    """Whether this version of GCC does."""
+    """Whether this version of GCC compiles AMX wrongly."""
     return FIRST_WITH_AMX <= gcc < RIGHT_FROM.get(gcc[0], ALL_RIGHT_FROM)
 
 
 def _compiler(variables: Mapping[str, str]) -> list[str]:
-    """As CMake chooses it: an argument, a variable, the system's."""
+    """The command that CMake chooses: from an argument, a variable, or the system."""
     named = re.search(r"-DCMAKE_CXX_COMPILER(?::\w+)?=(\S+)", variables.get("CMAKE_ARGS", ""))
     if named:
         return [named[1].strip("\"'")]
     if given := variables.get("CXX"):
         return shlex.split(given)
     if sys.platform == "win32":
-        # Visual Studio's, which knows no AMX.
+        # Visual Studio's compiler, which does not support AMX.
         return []
     return [name for name in ("c++", "g++", "clang++") if shutil.which(name)][:1]
 
 
 def _macros(compiler: list[str]) -> dict[str, str]:
-    """What it defines by itself."""
+    """The macros that the compiler predefines."""
     if not compiler:
         return {}
     command = [*compiler, "-dM", "-E", "-x", "c++", os.devnull]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     except OSError:
-        # CMake will say that it is not there.
+        # CMake will report that it is missing.
         return {}
-    return dict(re.findall(r"^#define (\w+) (\S+)$", said, re.MULTILINE))
+    return dict(re.findall(r"^#define (\w+) (\S+)$", output, re.MULTILINE))
 
 
 def _visual_studio() -> bool:

@@ -1,12 +1,13 @@
-""".venv as the lock says it: made on the first start, left alone on every later one.
+"""Makes .venv as the lock states: on the first start; later starts find it complete.
 
-A stamp in .venv holds everything its content follows from. When it still holds, nothing is
-asked or installed: a second start costs milliseconds.
+A stamp file in .venv records everything that its content depends on. While the stamp matches,
+nothing is checked or installed, so a second start takes milliseconds.
 """
 
 import hashlib
 import json
 import time
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,12 +28,12 @@ class Stamp:
     """What .venv was made from.
 
     Args:
-        lock: digest of the lock file.
-        root: where the project lies; .venv holds absolute paths.
-        torch: the choice of its build, as asked for.
+        lock: digest of the lock file and of the names of our own packages.
+        root: the project's folder, because .venv contains absolute paths.
+        torch: which build was requested.
         extras: the extras and groups that are installed.
-        processor: digest of the features that llama.cpp was tested with.
-        llama: how llama.cpp was made; empty: nobody knows.
+        processor: digest of the processor features with which llama.cpp was tested.
+        llama: how llama.cpp was built; empty if unknown.
     """
 
     lock: str
@@ -44,12 +45,13 @@ class Stamp:
 
     @classmethod
     def wanted(cls, settings: Settings, extras: frozenset[str], lock: Path = LOCK) -> "Stamp":
-        digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else ""
-        return cls(digest, str(ROOT), settings.torch, extras, features_digest())
+        digest = hashlib.sha256(lock.read_bytes() + _own_packages()) if lock.is_file() else None
+        locked = "" if digest is None else digest.hexdigest()
+        return cls(locked, str(ROOT), settings.torch, extras, features_digest())
 
     @classmethod
     def read(cls, path: Path = STAMP) -> "Stamp | None":
-        """The stamp in `path`; None if there is none that can be read."""
+        """The stamp in `path`; None if there is none or it cannot be read."""
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             made = found["lock"], found["root"], found["torch"], frozenset(found["extras"])
@@ -62,23 +64,23 @@ class Stamp:
         path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
     def covers(self, wanted: "Stamp") -> bool:
-        """Whether an environment made as this says serves for `wanted`."""
+        """Whether an environment with this stamp meets `wanted`."""
         same = (self.lock, self.root, self.torch) == (wanted.lock, wanted.root, wanted.torch)
         return same and self.extras >= wanted.extras
 
 
 def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) -> Path:
-    """Bring .venv to what the lock says for `extras`; return its Python.
+    """Make .venv as the lock states for `extras`; return its Python.
 
     Args:
-        test: test llama.cpp also where nothing changed.
+        test: test llama.cpp even if nothing has changed.
     Raises:
         SetupError: a step failed; the message says what to do.
     """
     python = program(VENV, "python")
     wanted = Stamp.wanted(settings, extras)
     there = Stamp.read()
-    # Following its links, exists() also sees a base Python that is gone.
+    # exists() follows links, so it also notices that the base Python is gone.
     if there is not None and there.covers(wanted) and python.exists():
         if test or there.processor != wanted.processor:
             _test(settings, Lock.read(), there, thorough=test)
@@ -88,7 +90,7 @@ def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) ->
     lock = Lock.read()
     uv = prepare(settings, lock)
     if there is not None and (there.lock, there.root) == (wanted.lock, wanted.root):
-        # Going on with a part that was left out must not drop the rest.
+        # When only a part is requested, the other installed parts must stay.
         wanted = replace(wanted, extras=wanted.extras | there.extras)
     STAMP.unlink(missing_ok=True)
     llama = _install(uv, lock, settings, wanted.extras)
@@ -97,8 +99,14 @@ def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) ->
     return python
 
 
+def _own_packages() -> bytes:
+    """The packages that pyproject.toml names: an editable install knows those of its day alone."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return repr(project["tool"]["setuptools"]["packages"]["find"]["include"]).encode()
+
+
 def _test(settings: Settings, lock: Lock, made: Stamp, *, thorough: bool) -> None:
-    """Test what was made on this processor, and note it."""
+    """Test llama.cpp on this processor and record the result in the stamp."""
     llama = made.llama
     if llama_build.NAME in roots(made.extras):
         llama = llama_build.test(
@@ -113,13 +121,13 @@ def _test(settings: Settings, lock: Lock, made: Stamp, *, thorough: bool) -> Non
 
 
 def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> str:
-    """Returns how llama.cpp was made; empty: it is not among them."""
+    """Install the packages. Returns how llama.cpp was built; empty if it is not among them."""
     named = roots(extras)
     ready = [p for p in lock.needed_by(named) if p.name not in CHOSEN_HERE]
     with Step(f"installing {len(ready)} packages", hint="downloading as needed") as step:
         text = "\n".join(p.text for p in ready)
         step.call(uv.install("--require-hashes", "-r", "-"), uv.env, text)
-        # An environment that an earlier lock made may have it.
+        # An environment from an earlier lock may contain it.
         step.call(uv.uninstall("--quiet", *LEFT_OUT), uv.env)
     if "torch" in named:
         torch_build.install(uv, lock, settings)

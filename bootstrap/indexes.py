@@ -1,9 +1,9 @@
-"""Where packages come from: pip's configuration, translated for uv, which does not read it.
+"""Translates pip's configuration of package indexes for uv, which does not read it.
 
-What the user told uv (UV_* variables, uv.toml) wins over what he told pip. With pip every index
-is as good as another, so when pip has extra indexes uv is told to look at all of them for the
-best match (unsafe-best-match): with uv's default, the first index that knows a name, a mirror
-that holds one version of it hides all others. The lock's hashes keep that safe.
+What the user configured for uv (UV_* variables, uv.toml) takes precedence. pip searches all indexes
+alike. So if pip has extra indexes, uv is configured to search all of them for the best match
+(unsafe-best-match); by default uv uses only the first index that knows a name, and a mirror with
+one version would hide all others. The lock's hashes keep this safe.
 """
 
 import ast
@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 PIP_LINE = re.compile(r"^(?P<section>global|install|site|:env:)\.(?P<key>[\w-]+)=(?P<value>.*)$")
-# Later ones override earlier ones, as in pip.
+# Later sections override earlier ones, as in pip.
 SECTIONS = ("site", "global", "install", ":env:")
-# uv's variables that say the same, each with the names under which uv.toml knows it.
+# uv's variables for the same options, each with its names in uv.toml.
 SAME_IN_UV = {
     "UV_DEFAULT_INDEX": ("UV_INDEX_URL", "index-url", "index"),
     "UV_INDEX": ("UV_EXTRA_INDEX_URL", "extra-index-url", "index"),
@@ -32,7 +32,7 @@ SAME_IN_UV = {
 
 
 def pip_configuration(variables: Mapping[str, str]) -> dict[str, str]:
-    """pip's settings by option name, with pip's own precedence; empty where there is no pip."""
+    """pip's options by name, with pip's own precedence; empty if there is no pip."""
     commands = [[sys.executable, "-m", "pip"]]
     commands += [[found] for name in ("pip3", "pip") if (found := shutil.which(name))]
     for command in commands:
@@ -50,7 +50,7 @@ def pip_configuration(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_pip_list(text: str) -> dict[str, str]:
-    """Options in what `pip config list` prints."""
+    """Parse the output of `pip config list`."""
     lines = [found for line in text.splitlines() if (found := PIP_LINE.match(line))]
     lines.sort(key=lambda line: SECTIONS.index(line["section"]))
     return {line["key"].replace("_", "-"): str(ast.literal_eval(line["value"])) for line in lines}
@@ -59,12 +59,12 @@ def read_pip_list(text: str) -> dict[str, str]:
 def uv_variables(
     pip: Mapping[str, str], variables: Mapping[str, str], uv_toml: frozenset[str] = frozenset()
 ) -> dict[str, str]:
-    """`variables` with pip's configuration added in uv's words, where uv has none of its own.
+    """`variables` with pip's configuration as uv's variables, unless uv has a value of its own.
 
     Args:
-        pip: options by name; several values of one are separated by white space.
+        pip: options by name; several values of one option are separated by white space.
         variables: the environment.
-        uv_toml: keys that a uv.toml sets.
+        uv_toml: the keys that a uv.toml sets.
     """
     wanted = {
         "UV_DEFAULT_INDEX": pip.get("index-url", ""),
@@ -88,7 +88,7 @@ def uv_variables(
 
 
 def uv_toml_keys(variables: Mapping[str, str]) -> frozenset[str]:
-    """Keys that the user's or the system's uv.toml sets, those of its [pip] table included."""
+    """The keys that the user's or the system's uv.toml sets, including those of its [pip] table."""
     keys: set[str] = set()
     for path in _uv_toml_paths(variables):
         if path.is_file():
@@ -108,12 +108,12 @@ def find_links_folders(variables: Mapping[str, str]) -> list[Path]:
 
 
 def no_index(pip: Mapping[str, str]) -> bool:
-    """Whether pip is told to use find-links only; uv has an option for it, but no variable."""
+    """Whether pip may use find-links only. uv has an option for that, but no variable."""
     return pip.get("no-index", "").lower() in {"1", "true", "yes", "on"}
 
 
 def _find_links(pip: Mapping[str, str]) -> list[str]:
-    # pip passes over folders that are missing, uv fails; pip counts from the current folder.
+    # pip ignores missing folders, but uv fails; pip resolves paths from the current folder.
     entries = pip.get("find-links", "").split()
     remote = {entry for entry in entries if "://" in entry}
     return [

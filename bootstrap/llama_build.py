@@ -1,5 +1,5 @@
-"""llama-cpp-python: a ready wheel where there is one, else compiled here, which takes minutes; and
-made in another way where it does not compute rightly on this processor."""
+"""Installs llama-cpp-python: a ready wheel if there is one, else compiled here, which takes
+minutes. If it does not compute correctly on this processor, it is built in another way."""
 
 import hashlib
 import os
@@ -18,11 +18,11 @@ from bootstrap.uv import Uv
 
 AUTHOR_INDEX = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 NAME = "llama-cpp-python"
-# A wheel of its author's; compiled for this processor; compiled for all of its kind.
+# The author's wheel; compiled for this processor; compiled for all processors of its kind.
 Build = Literal["wheel", "native", "portable"]
-# What to make where that does not compute.
+# What to build if that build does not work.
 INSTEAD: dict[str, Build] = {"": "native", "wheel": "native", "native": "portable"}
-# Exit statuses of `y26hkx selftest`: it does not at all, or with plain code only.
+# Exit statuses of `y26hkx selftest`: llama.cpp does not work at all, or only with plain code.
 BROKEN, PLAIN_ONLY = 1, 3
 FLAGS = {"CMAKE_C_FLAGS": "CFLAGS", "CMAKE_CXX_FLAGS": "CXXFLAGS"}
 
@@ -62,46 +62,47 @@ def test(
     *,
     thorough: bool,
 ) -> str:
-    """Test what is installed on this processor; where it fails, compile it in another way.
+    """Test the installed build on this processor. If it fails, compile it in another way.
 
     Args:
-        get_uv: asked where something must be compiled.
-        build: how it was made; empty: nobody knows.
-        thorough: compile also what computes with plain code only, which is slower but right.
+        get_uv: called if something must be compiled.
+        build: how it was built; empty if unknown.
+        thorough: also recompile a build that works with plain code only, which is slower but
+            correct.
     Returns:
-        how it is made now.
+        How it is built now.
     """
     if not (ROOT / "cli").is_dir():
-        # An image is being built: the machine that runs it tests it.
+        # This is an image build: the machine that runs the image tests it.
         return build
     failed = {BROKEN, PLAIN_ONLY} if thorough else {BROKEN}
     while _selftest(python, variables) in failed:
         instead = INSTEAD.get(build)
         if instead is None or not has_compiler():
-            say("  It stays as it is; `y26hkx doctor` tells what that means.")
+            say("  The build is kept; `y26hkx doctor` explains what that means.")
             break
-        say(f"  It is compiled anew ({instead}).")
+        say(f"  It is compiled again ({instead}).")
         try:
             _compile(get_uv(), lock, instead, again=True)
         except SetupError as error:
-            # What is there may still serve.
-            say(f"  It could not be: {error}")
+            # The present build may still be of use.
+            say(f"  Compiling failed: {error}")
             break
         build = instead
     return build
 
 
 def build_options(build: Build, variables: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """What uv is told, and the variables that change, for a compile in this way.
+    """The options for uv and the variables that change, to compile in this way.
 
-    uv keeps what it built by these options and by nothing else: they name the processor and the
-    user's arguments, so that no other machine's binary, nor one made otherwise, is taken for ours.
+    uv caches a build by these options only. They contain the processor and the user's arguments, so
+    a binary for another machine, or with other arguments, is never reused.
     """
     compiler = wrong_amx(variables)
     defines = {"GGML_NATIVE": "OFF"} if build == "portable" else {}
     changed: dict[str, str] = {}
     if compiler:
-        say(f"  {compiler} makes wrong code for AMX (GCC PR 114098): it is compiled without AMX")
+        say(f"  {compiler} compiles AMX wrongly (GCC PR 114098): compiling without AMX")
         for define, variable in FLAGS.items():
             defines[define] = f"{variables.get(variable, '')} {WITHOUT_AMX}".strip()
         if arguments := variables.get("CMAKE_ARGS"):
@@ -121,13 +122,13 @@ def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
         env = {"CMAKE_BUILD_PARALLEL_LEVEL": str(n_cpus), **uv.env, **changed}
         if again:
             options += ["--reinstall-package", NAME]
-        # The tools that build it are locked too.
+        # The build tools are locked, too.
         command = uv.install(*options, "--build-constraints", LOCK, "-r", "-")
         step.call(command, env, package.text)
 
 
 def _with_flags(arguments: str) -> str:
-    """The user's arguments for CMake; flags among them go before ours, so they get those too."""
+    """The user's arguments for CMake. They come before ours, so flags in them get ours appended."""
     words = shlex.split(arguments)
     named = tuple(f"-D{define}" for define in FLAGS)
     ends = ("=", ":STRING=")

@@ -1,8 +1,8 @@
-"""requirements.lock: every package with version and hashes, and who needs it.
+"""requirements.lock: every package with its version and hashes, and which packages need it.
 
-The file is uv's own output for all extras and groups and all systems, without torch and its CUDA
-libraries: torch's build is chosen on the machine (torch_build.py). uv notes under each package
-which packages need it; following these notes gives the part of the lock that some extras need,
+The file is uv's own output for all extras, groups and systems, without torch and its CUDA
+libraries, because torch's build is chosen on the machine (torch_build.py). uv notes under each
+package which packages need it. From these notes follows the part of the lock that some extras need,
 so one file serves the user's install, the developer's, and the containers.
 """
 
@@ -18,10 +18,10 @@ from bootstrap.settings import ROOT, SetupError
 LOCK = ROOT / "requirements.lock"
 PYPROJECT = ROOT / "pyproject.toml"
 GROUPS = ("dev", "build")
-# Built or chosen on the machine, so not installed with the rest.
+# Built or chosen on the machine, so not installed with the other packages.
 CHOSEN_HERE = frozenset({"torch", "llama-cpp-python"})
-# Asked for by packages that do without it, and not wanted by anybody here: it calls a host of
-# OpenVINO's makers whenever `openvino` is imported, and writes into the home folder.
+# Required by packages that work without it. It calls a host of OpenVINO's makers on every import of
+# `openvino` and writes into the home folder, so it is not installed.
 LEFT_OUT = ("openvino-telemetry",)
 CUDA_ONLY = re.compile(r"^(nvidia-|cuda-|triton)")
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)")
@@ -31,6 +31,8 @@ _NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 @dataclass(frozen=True)
 class Package:
+    """One package of the lock."""
+
     name: str
     version: str
     text: str
@@ -47,7 +49,8 @@ class Lock:
 
     @classmethod
     def read(cls, path: Path = LOCK) -> "Lock":
-        """
+        """Read and parse the lock file.
+
         Raises:
             SetupError: the file is missing or names no torch.
         """
@@ -60,7 +63,7 @@ class Lock:
         return cls(text, tuple(packages_in(text)), torch[1])
 
     def needed_by(self, roots: frozenset[str]) -> tuple[Package, ...]:
-        """The packages that `roots` (names of packages) need, with theirs, and `roots` itself."""
+        """The packages named in `roots` and all packages that they need."""
         wanted = set(roots)
         grown = True
         while grown:
@@ -70,7 +73,8 @@ class Lock:
         return tuple(p for p in self.packages if p.name in wanted)
 
     def version(self, name: str) -> str:
-        """
+        """The locked version of a package.
+
         Raises:
             SetupError: the package is not locked.
         """
@@ -80,7 +84,7 @@ class Lock:
         raise SetupError(f"{name} is not in {LOCK.name}: run `run.py lock`.")
 
     def inputs(self) -> str:
-        """The digest of the requirements that the lock was made from."""
+        """The digest of the requirements from which the lock was made."""
         found = re.search(r"^# inputs: (\S+)", self.text, re.MULTILINE)
         return found[1] if found else ""
 
@@ -97,7 +101,7 @@ def packages_in(text: str) -> list[Package]:
 
 
 def roots(extras: frozenset[str], pyproject: Path = PYPROJECT) -> frozenset[str]:
-    """Names of the packages that the project needs directly with `extras` (or groups) chosen.
+    """Names of the packages that the project needs directly with these extras or groups.
 
     Raises:
         SetupError: there is no such extra or group.
@@ -120,7 +124,7 @@ def roots(extras: frozenset[str], pyproject: Path = PYPROJECT) -> frozenset[str]
 
 
 def digest_of_inputs(pyproject: Path = PYPROJECT) -> str:
-    """Digest of everything that the lock follows from: most of it is in pyproject.toml."""
+    """Digest of everything that the lock depends on; most of it is in pyproject.toml."""
     project: dict[str, Any] = tomllib.loads(pyproject.read_text(encoding="utf-8"))
     table = project["project"]
     inputs = [

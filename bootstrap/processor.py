@@ -1,4 +1,4 @@
-"""The processor's features as far as compilers use them: what was made for others may not run."""
+"""Identifies the processor features that compilers use; a build for others may not run."""
 
 import hashlib
 import platform
@@ -6,20 +6,20 @@ import re
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# Not those that a kernel update adds and takes away.
+# Only features that compilers use, because kernel updates add and remove others.
 USED = re.compile(
     r"(avx|amx|sse|ssse|fma|f16c|bmi|abm|gfni|vaes|vpclmul|asimd|sve|sme|i8mm|bf16|atomics|fphp)\w*"
 )
 
 
 def features_digest() -> str:
-    """Of this processor's; it changes with what may be compiled for it."""
+    """The digest of this processor's features, which changes with what may be compiled for it."""
     text = CPUINFO.read_text(encoding="utf-8", errors="replace") if CPUINFO.is_file() else ""
     return digest_of(text) if text else _digest(platform.machine(), platform.processor())
 
 
 def digest_of(cpuinfo: str) -> str:
-    """From what Linux writes in /proc/cpuinfo, of the first core."""
+    """The digest of the features in Linux's /proc/cpuinfo, read from the first core."""
     first = cpuinfo.split("\n\n", 1)[0]
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", first, re.MULTILINE)
     names = (line[1] if line else "").split()

@@ -1,4 +1,4 @@
-"""One line for each step of the set-up, with the time it took; long steps say that they go on."""
+"""Prints one line per step of the set-up, with its duration; long steps report that they run."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def say(text: str) -> None:
 
 
 class Step:
-    """A step that is announced when it begins and timed when it ends.
+    """A step that is announced at its beginning and timed at its end.
 
     with Step("installing torch") as step:
         step.call([...], env)
@@ -35,7 +35,7 @@ class Step:
         self._began = time.monotonic()
         say(f"· {self._title}{f' ({self._hint})' if self._hint else ''} …")
         if not sys.stderr.isatty():
-            # On a terminal the programs draw their own progress.
+            # On a terminal the programs show their own progress.
             threading.Thread(target=self._tick, name="progress", daemon=True).start()
         return self
 
@@ -46,17 +46,17 @@ class Step:
         say(f"  {self._title}: {outcome} after {elapsed_s:.1f} s")
 
     def call(self, command: Sequence[str | Path], env: Mapping[str, str], text: str = "") -> None:
-        """Run `command`, showing what it prints; `text` is its stdin.
+        """Run `command` and show its output; `text` is its stdin.
 
         Raises:
-            SetupError: it failed.
+            SetupError: the command failed.
         """
         code = run(command, env, text)
         if code != 0:
             raise SetupError(f"{self._title} failed (exit status {code}); the reason is above.")
 
     def attempt(self, command: Sequence[str | Path], env: Mapping[str, str]) -> bool:
-        """Run `command` without showing its output; whether it succeeded."""
+        """Run `command` without showing its output; return whether it succeeded."""
         done = subprocess.run(
             [str(part) for part in command],
             env=env,
@@ -73,7 +73,7 @@ class Step:
 
 
 def run(command: Sequence[str | Path], env: Mapping[str, str], text: str = "") -> int:
-    """Run `command` in the repository's root; its exit status. What it prints goes to stderr."""
+    """Run `command` in the repository's root with its output on stderr; return its exit status."""
     done = subprocess.run(
         [str(part) for part in command],
         env=env,

@@ -1,4 +1,4 @@
-"""`run.py lock`: resolve every extra and group again, for all systems and Pythons."""
+"""`run.py lock`: resolves all extras and groups again, for all systems and Python versions."""
 
 import tempfile
 from pathlib import Path
@@ -17,8 +17,8 @@ from bootstrap.progress import Step
 from bootstrap.settings import Settings, SetupError
 from bootstrap.uv import prepare
 
-# A wheel folder or an extra index may hold one system's files only: their hashes alone in the lock
-# would refuse everybody else's. The lock is made from the one full index.
+# A wheel folder or an extra index may contain files for one system only. With their hashes alone,
+# the lock would refuse the files for other systems, so only the full index is used.
 LOCAL_SOURCES = frozenset({"UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY"})
 HEADER = """\
 # Every package with its version and hashes; written by `python3 run.py lock`, not by hand.
@@ -30,10 +30,10 @@ HEADER = """\
 
 
 def relock(settings: Settings, *, upgrade: bool) -> None:
-    """Write requirements.lock anew; without `upgrade`, versions that still fit are kept.
+    """Write requirements.lock; without `upgrade`, versions that still fit are kept.
 
     Raises:
-        SetupError: the requirements contradict each other, or no index is reached.
+        SetupError: the requirements contradict each other, or no index can be reached.
     """
     old = Lock.read()
     uv = prepare(settings, old)
@@ -41,11 +41,11 @@ def relock(settings: Settings, *, upgrade: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, Step("resolving") as step:
         resolved = Path(folder) / LOCK.name
         kept = Path(folder) / "kept.txt"
-        # uv keeps what its output file names; torch is not in it, so it is kept by a constraint.
+        # uv keeps the versions in its output file; torch is not in it, so a constraint keeps it.
         resolved.write_text("" if upgrade else old.text, encoding="utf-8")
         kept.write_text("" if upgrade else f"torch=={old.torch}\n", encoding="utf-8")
         left_out = Path(folder) / "left_out.txt"
-        # An override for a Python that there is not takes a package out, whoever asks for it.
+        # An override for a Python version that does not exist removes a package.
         never = [f"{name} ; python_version < '0'\n" for name in LEFT_OUT]
         left_out.write_text("".join(never), encoding="utf-8")
         options: list[str | Path] = ["--universal", "--python-version", "3.11", "--all-extras"]
@@ -59,7 +59,7 @@ def relock(settings: Settings, *, upgrade: bool) -> None:
 
 
 def with_header(resolved: str, inputs: str) -> str:
-    """uv's output without torch and CUDA, which a line of the header stands for."""
+    """uv's output without torch and CUDA packages, which one line of the header replaces."""
     packages = packages_in(resolved)
     torch = [p.version for p in packages if p.name == "torch"]
     if len(torch) != 1:

@@ -1,4 +1,4 @@
-"""The environment as the bootstrap sees it; the only module here that reads it."""
+"""The environment for the bootstrap; the only module here that reads it."""
 
 import os
 import sys
@@ -12,15 +12,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class SetupError(Exception):
-    """The set-up cannot go on; the message says why and what to do."""
+    """The set-up cannot continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user's environment says about the set-up.
+    """The environment's settings of the set-up.
 
     Args:
-        variables: the whole environment, to be passed on to uv, pip and the programs started.
+        variables: the whole environment, to be passed to uv, pip and the programs that are started.
         torch: Y26HKX_TORCH: auto (CPU build unless there is an NVIDIA GPU), cpu, cuda or pypi
             (both: the package index's default build, several GB on Linux).
     """
@@ -30,10 +30,10 @@ class Settings:
 
     @classmethod
     def read(cls) -> "Settings":
-        """Settings of this process.
+        """The settings of this process.
 
         Raises:
-            SetupError: a variable has a value that means nothing.
+            SetupError: a variable has an invalid value.
         """
         variables = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
         torch = variables.get("Y26HKX_TORCH", "auto").strip().lower() or "auto"
@@ -44,9 +44,10 @@ class Settings:
 
 
 def scripts_folder(venv: Path) -> Path:
+    """The folder of a virtual environment that contains its programs."""
     return venv / ("Scripts" if sys.platform == "win32" else "bin")
 
 
 def program(venv: Path, name: str) -> Path:
-    """The program `name` of a virtual environment."""
+    """The path of the program `name` in a virtual environment."""
     return scripts_folder(venv) / (f"{name}.exe" if sys.platform == "win32" else name)

@@ -1,9 +1,9 @@
-"""`run.py test`: the tests in three sessions, each in a process of its own.
+"""`run.py test`: runs the tests in three sessions, each in a process of its own.
 
-One loads model libraries into pytest's own process, the others serve gRPC in it. No process of
-ours ever has both, and one that had crashed now and then, deep in native code. Unit and contract
-tests run beside the model libraries' session; those of whole services, which watch time and memory,
-run alone.
+One session loads model libraries into pytest's own process, the others serve gRPC in it. No process
+of ours ever has both; a test process that had both sometimes crashed in native code. Unit and
+contract tests run at the same time as the model libraries' session. Tests of whole services, which
+measure time and memory, run alone.
 """
 
 import subprocess
@@ -20,11 +20,11 @@ FAST, COVERAGE = "--fast", "--coverage"
 
 
 def test(python: Path, arguments: Sequence[str], env: Mapping[str, str]) -> int:
-    """Run all tests, or in one session those that `arguments` choose; 0 if all passed.
+    """Run all tests, or in one session those that `arguments` choose. Returns 0 if all passed.
 
     Args:
-        arguments: pytest's, and two of ours: --fast leaves out the tests marked as slow,
-            --coverage measures which lines ran, in all processes, and prints them at the end.
+        arguments: pytest's, and two of ours: --fast skips the tests marked as slow; --coverage
+            measures in all processes which lines ran, and prints them at the end.
     """
     chosen = [argument for argument in arguments if argument not in (FAST, COVERAGE)]
     fast = FAST in arguments
@@ -54,7 +54,7 @@ def _in_sessions(
 
 
 def _at_once(shown: Sequence[str], beside: Sequence[str], env: Mapping[str, str]) -> int:
-    say("· unit and contract tests; beside them, and printed after, those that load models …")
+    say("· unit and contract tests; at the same time, printed later, those that load models …")
     with tempfile.TemporaryFile() as printed:
         with subprocess.Popen(beside, cwd=ROOT, env=env, stdout=printed, stderr=printed) as running:
             failed = _run(shown, env)

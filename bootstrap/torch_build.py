@@ -1,8 +1,8 @@
-"""Which build of torch this machine gets: without an NVIDIA GPU the CPU build, a tenth the size.
+"""Chooses the build of torch: without an NVIDIA GPU the CPU build, which is a tenth of the size.
 
-The CPU build is looked for in the local find-links folders, then in the configured indexes, then
-in PyTorch's own CPU index. Where none has it the set-up stops and says so: several GB of CUDA
-libraries come only to a machine with a GPU or to a user who asks for them by Y26HKX_TORCH.
+The CPU build is searched in the local find-links folders, then in the configured indexes, then in
+PyTorch's own CPU index. If none has it, the set-up stops and says so: several GB of CUDA libraries
+are installed only on a machine with a GPU, or if the user requests them by Y26HKX_TORCH.
 """
 
 import platform
@@ -54,7 +54,7 @@ class Machine:
 
     @property
     def index_has_cpu_build(self) -> bool:
-        """Whether the build on PyPI for this system is the CPU build anyway."""
+        """Whether PyPI's build for this system is the CPU build anyway."""
         return self.system in {"darwin", "win32"}
 
 
@@ -62,7 +62,7 @@ def install(uv: Uv, lock: Lock, settings: Settings) -> None:
     """Install torch into .venv.
 
     Raises:
-        SetupError: no build that fits can be reached; says what to do.
+        SetupError: no build that fits can be reached; the message says what to do.
     """
     machine = Machine.here()
     if settings.torch in {"cuda", "pypi"}:
@@ -74,7 +74,7 @@ def install(uv: Uv, lock: Lock, settings: Settings) -> None:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether an NVIDIA driver is installed (a CUDA build of torch is of use)."""
+    """Whether an NVIDIA driver is installed, so that a CUDA build of torch is useful."""
     if sys.platform == "win32":
         return shutil.which("nvcuda.dll") is not None or shutil.which("nvidia-smi") is not None
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
@@ -92,7 +92,7 @@ def matching_wheel(names: Iterable[str], machine: Machine, at_least: str, locked
             continue
         version, _, local = wheel["version"].partition("+")
         if local != "cpu" and not machine.index_has_cpu_build:
-            # Without the mark it is PyPI's, which on Linux needs the CUDA libraries.
+            # Without "+cpu" it is PyPI's wheel, which needs the CUDA libraries on Linux.
             continue
         if _numbers(version) >= _numbers(at_least):
             fitting.append((version == locked, _numbers(version), name))
@@ -108,7 +108,7 @@ def reachable(url: str, variables: Mapping[str, str]) -> bool:
         with urllib.request.urlopen(request, timeout=PROBE_S, context=context):
             return True
     except urllib.error.HTTPError:
-        # It answered; what it has, uv will see.
+        # It answered; uv will see what it contains.
         return True
     except OSError:
         return False
@@ -151,7 +151,7 @@ def _no_cpu_build(version: str, machine: Machine) -> str:
     tag = f"cp{machine.python[0]}{machine.python[1]}"
     return (
         f"The CPU build of torch {version} cannot be reached. Looked in the find-links folders,\n"
-        f"the configured package indexes and {CPU_INDEX}. Ways out:\n"
+        f"the configured package indexes and {CPU_INDEX}. What you can do:\n"
         f"- let this machine reach {CPU_INDEX} and run this again;\n"
         f"- put torch-{version}+cpu-{tag}-{tag}-…{machine.cpu}.whl into a folder and name it:\n"
         "  PIP_FIND_LINKS=/that/folder python3 run.py serve;\n"

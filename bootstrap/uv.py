@@ -1,4 +1,4 @@
-"""uv, which resolves and installs: the one on PATH, or one that pip puts into .venv."""
+"""uv, which resolves and installs packages: from PATH, or installed into .venv by pip."""
 
 import shutil
 import subprocess
@@ -13,9 +13,9 @@ from bootstrap.progress import Step
 from bootstrap.settings import ROOT, Settings, SetupError, program
 
 VENV = ROOT / ".venv"
-# The first that knows everything we ask of it.
+# The oldest version that supports everything used here.
 OLDEST_UV = (0, 5)
-# They name another environment than .venv, such as an activated one.
+# They select an environment other than .venv, such as an activated one.
 OTHER_TARGETS = frozenset({"VIRTUAL_ENV", "PYTHONHOME", "UV_SYSTEM_PYTHON", "UV_PYTHON"})
 
 
@@ -28,17 +28,18 @@ class Uv:
         self.env = {name: value for name, value in variables.items() if name not in OTHER_TARGETS}
 
     def install(self, *what: str | Path) -> list[str | Path]:
-        """The command that installs `what` and nothing else: versions are the lock's matter."""
+        """The command that installs exactly `what`; the lock decides about versions and
+        dependencies."""
         to = program(VENV, "python")
         command: list[str | Path] = [self._uv, "pip", "install", "--python", to, "--no-deps"]
         return [*command, *self._arguments, *what]
 
     def install_with_dependencies(self, *what: str | Path) -> list[str | Path]:
-        """The command that installs `what` and what it asks for."""
+        """The command that installs `what` and its dependencies."""
         return [part for part in self.install(*what) if part != "--no-deps"]
 
     def uninstall(self, *what: str) -> list[str | Path]:
-        """The command that removes `what`, where it is installed."""
+        """The command that removes `what` if it is installed."""
         return [self._uv, "pip", "uninstall", "--python", program(VENV, "python"), *what]
 
     def compile(self, *options: str | Path) -> list[str | Path]:
@@ -50,7 +51,7 @@ def prepare(settings: Settings, lock: Lock) -> Uv:
     """Make .venv if there is none that works; return uv for it.
 
     Raises:
-        SetupError: no virtual environment or no uv can be had; says what to do.
+        SetupError: a virtual environment or uv could not be made; the message says what to do.
     """
     pip = pip_configuration(settings.variables)
     variables = uv_variables(pip, settings.variables, uv_toml_keys(settings.variables))
@@ -65,16 +66,16 @@ def _on_path() -> Path | None:
     found = shutil.which("uv")
     if found is None:
         return None
-    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    words = said.stdout.split()
-    if said.returncode != 0 or len(words) < 2:
+    done = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    words = done.stdout.split()
+    if done.returncode != 0 or len(words) < 2:
         return None
     version = tuple(int(part) for part in words[1].split(".")[:2] if part.isdigit())
     return Path(found) if version >= OLDEST_UV else None
 
 
 def _works(python: Path) -> bool:
-    # Its links dangle when the Python that it was made from is gone.
+    # The links in it are broken when the Python that it was made from is gone.
     if not python.exists():
         return False
     return subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0

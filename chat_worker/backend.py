@@ -1,4 +1,4 @@
-"""What a backend gives to an engine process: a runner, and its tokenizer."""
+"""What a backend provides to an engine process: a runner and its tokenizer."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,36 +9,36 @@ from chat_worker.pipe_messages import Facts
 
 
 class Tokenizer(Protocol):
-    """A model's vocabulary; used by several threads at once."""
+    """A model's vocabulary; several threads use it at once."""
 
     @property
     def n_vocab(self) -> int: ...
 
     @property
     def prefix(self) -> list[int]:
-        """Tokens that begin every prompt (BOS), if the model wants that."""
+        """The tokens that begin every prompt (BOS); empty if the model expects none."""
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """Ids that end a generation."""
+        """The ids that end a generation."""
 
     @property
     def control_strings(self) -> list[str]:
-        """Texts of control tokens, which a user must not be able to type."""
+        """The spellings of control tokens, which a user's text must not produce."""
 
     @property
     def special_texts(self) -> dict[str, str]:
-        """`bos_token` and `eos_token`, as templates call them."""
+        """The texts of `bos_token` and `eos_token`, as templates name them."""
 
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
-        """Token ids of `text`, nothing added.
+        """The token ids of `text`, without any added tokens.
 
         Args:
-            parse_control: read control tokens' texts as these tokens, not as plain text.
+            parse_control: spellings of control tokens become these tokens instead of plain text.
         """
 
     def piece(self, token: int, *, show_control: bool = False) -> bytes:
-        """The token's bytes; of control tokens only if asked for."""
+        """The token's bytes; those of a control token only if `show_control` is set."""
 
 
 @dataclass(frozen=True)
@@ -49,5 +49,5 @@ class Backend:
     tokenizer: Tokenizer
     template: str | None
     facts: Facts
-    # Whether and how its slots are written to files.
+    # Writes its slots to files; None if it cannot.
     slot_files: SlotFiles | None = None

@@ -1,4 +1,4 @@
-"""When the tokens of open answers are sent, and what is known of each answer until then."""
+"""When the deltas of open answers are sent, and the state of each answer until then."""
 
 from dataclasses import dataclass, field
 
@@ -7,27 +7,27 @@ from chat_worker.input_processor import PreparedInput
 from chat_worker.pipe_messages import ChoiceEnd, TokenLogprob
 from chat_worker.text.reply import Reply, ReplyFormat
 
-# The first tokens travel alone, so that an answer is seen to begin. Then at most 20 deltas a second
-# do, and fewer where many answers are written together, but never fewer than 4.
+# The first tokens are sent one by one, so that the client sees the answer begin. After that, the
+# rate is at most 20 deltas a second; lower if many answers are generated together, but at least 4.
 N_ALONE = 4
 SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 4
-DELTAS_PER_S = 30  # of all answers
+DELTAS_PER_S = 30  # for all answers together
 
 
 def frame_s(n_answers: int) -> float:
-    """From one sending of all answers' deltas to the next, while so many are written."""
+    """Seconds between two sends of all answers' deltas while `n_answers` are generated."""
     return min(max(n_answers / DELTAS_PER_S, SHORTEST_FRAME_S), LONGEST_FRAME_S)
 
 
 class OpenChoice:
-    """What is known of one choice's reply."""
+    """The state of one choice's reply."""
 
     def __init__(self, reply_format: ReplyFormat) -> None:
         self.reply = Reply(reply_format)
         self.shows_marks = bool(reply_format.schemas) or reply_format.thinking is not None
         self.n_tokens = 0
         self.end: ChoiceEnd | None = None
-        # What the next delta will carry beside what the reply has read.
+        # What the next delta carries besides the parts of the reply.
         self.n_unsent = 0
         self.logprobs: list[TokenLogprob] = []
 

@@ -1,5 +1,5 @@
-"""Which chat models there are: looks at the main model's path, the models folder, the guide, and
-the list of models on other servers."""
+"""Finds the chat models: the main model's path, the models folder, the built-in guide, and
+models on other servers."""
 
 import os
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
 SUBFOLDERS = ("qwen", "guide")
 EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
-TRANSFORMERS_REPETITION_PENALTY = 1.1  # what this backend has always had
+TRANSFORMERS_REPETITION_PENALTY = 1.1  # this backend's value since the earlier server
 PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
 
 
@@ -47,7 +47,7 @@ class ChatModelScan:
         self._settings = settings
         self._headers = HeaderCache(headers.read, headers.broken)
         self._notes = Notes()
-        # Of what the latest scan found, by path.
+        # The ids that the latest scan found, by path.
         self._ids: dict[Path, str] = {}
         self.default_id = ""
 
@@ -72,7 +72,7 @@ class ChatModelScan:
         return Scan(list(entries.values()), self.default_id)
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
-        """The models beside `entry` and in the models folder that can be loaded, but for itself."""
+        """The models beside `entry` and in the models folder that can be loaded, except itself."""
         listings, ids = Listings(), self._ids
         beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
         places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
@@ -96,7 +96,7 @@ class ChatModelScan:
         return self._headers.of(place)
 
     def _plugin_model(self) -> Iterator[ModelEntry]:
-        """The main model, where a third party's backend runs it."""
+        """The main model, if a third-party backend runs it."""
         path = self._settings.model_path
         if plugin := self._settings.plugin:
             model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
@@ -106,7 +106,7 @@ class ChatModelScan:
         return self._places(self._settings.model_path, listings)
 
     def _add_remote(self, entries: dict[str, ModelEntry]) -> str:
-        """The id of the one that is to be the default; empty if none is."""
+        """Returns the id of the remote model that is the default; empty if there is none."""
         chosen_id = ""
         for remote in remote_entries(self._settings):
             if remote.id in entries:
@@ -118,8 +118,8 @@ class ChatModelScan:
         return chosen_id
 
     def _prefers(self, place: Place, other: Place) -> bool:
-        """Of two formats of one model that which can be used, then that of the wanted backend,
-        else the GGUF."""
+        """Of two formats of one model, prefers the one that can be used, then that of the
+        configured backend, then the GGUF."""
         wanted = self._settings.backend or "llama.cpp"
 
         def rank(one: Place) -> tuple[bool, bool]:
@@ -131,7 +131,7 @@ class ChatModelScan:
         root = self._settings.models_dir
         found: set[Path] = set()
         within = map(listings.of, (root / name for name in SUBFOLDERS))
-        # Which of them cannot be listed, the root's listing says.
+        # The root's listing states which of these folders cannot be read.
         for listing in (listings.of(root), *(one for one in within if not one.reason)):
             for place in self._in_folder(listing, listings):
                 if place.path not in found:
@@ -147,7 +147,7 @@ class ChatModelScan:
         if cannot := unreadable(listing):
             yield cannot
         for entry in listing:
-            # What lies there embeds texts, also where its architecture could chat.
+            # The models in this folder embed texts, even if their architecture could chat.
             if entry.name == EMBEDDING_FOLDER or not may_be_model(entry.name):
                 continue
             if entry.path in ggufs:
@@ -209,7 +209,8 @@ class ChatModelScan:
         is_torch = backend == "transformers"
         return LoadSpec(
             backend=backend,
-            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            # The same from whatever folder it was found: calibration data is stored under this
+            # path.
             path=path_text(path),
             model_id=model_id,
             n_ctx=settings.request_tokens,

@@ -1,9 +1,9 @@
-"""One loaded chat model in a process of its own: `python -m chat_worker.engine_process`.
+"""One loaded chat model in its own process: `python -m chat_worker.engine_process`.
 
-This thread takes commands and never waits for what it begins. Two more render and tokenize, one for
-short requests and one for long ones; the loop's touches the model and sees token ids only; the
-output processor's turns tokens into text and writes. All are watched: a process with a thread that
-hangs is of no use, and its worker ends it.
+The main thread takes commands and never waits for their results. Two threads render and tokenize,
+one for short requests and one for long ones. The loop's thread uses the model and sees token ids
+only. The output processor's thread converts tokens to text and writes the answers. All are watched:
+a process with a thread that hangs is useless, and its worker ends it.
 """
 
 import os
@@ -96,7 +96,7 @@ class _Model:
             self._output_processor.abandon(call_id)
 
     def _prepare(self, preparation: Preparation) -> None:
-        """On a lane's thread: begin the generation, or answer what needs no model."""
+        """On a lane's thread: begin the generation, or answer a request that needs no model."""
         request = m.request_decoder.decode(preparation.body)
         if isinstance(request, m.Generate):
             prepared = self._input_processor.prepare(
@@ -144,7 +144,7 @@ class _Model:
         self.loop.end(sequences)
 
     def _die(self) -> None:
-        """The loop's thread is dying: everybody learns it, and the worker starts a new process."""
+        """The loop's thread is dying: end all calls with an error. A new process will follow."""
         self._output_processor.fail_all(CLOSE_TIMEOUT_S)
         os._exit(EXIT_ENGINE_DIED)
 
@@ -171,13 +171,13 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
 def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
     if not spec.kept_folder or backend.slot_files is None:
         return None
-    # The fingerprint knows the library's version.
+    # The fingerprint includes the library's version.
     identity = f"{spec.fingerprint} {spec.kv_type}"
     return DiskPrefixCache(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
 
 
 def usable_template(backend: Backend) -> tuple[ChatTemplate, str]:
-    """The model's own template, or one in its place, with its source. The worker logs which."""
+    """The model's own template, or a default one, with its source. The worker logs which."""
     special_texts = backend.tokenizer.special_texts
     why = "has no chat template"
     if backend.template:

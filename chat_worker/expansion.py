@@ -1,5 +1,7 @@
-"""Needs of transformers models as the earlier server's users told them: a multiple of the files'
-size, in place of what is computed."""
+"""Memory needs of transformers models as a multiple of the files' size.
+
+Users of the earlier server set these factors; they replace the computed estimate.
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +14,7 @@ from worker_runtime.memory.need import Need
 
 
 def with_expansion_factors(load_options: LoadOptions, settings: ChatSettings) -> LoadOptions:
-    """`load_options`, with needs by the factor of the weights' quantization where there is one."""
+    """`load_options` with the need by the factor for the weights' quantization, if one is set."""
     factor = settings.memory_factors.get(settings.quantization)
     if factor is None:
         return load_options

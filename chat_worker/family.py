@@ -1,4 +1,4 @@
-"""Which files hold the same model in another quantization: by what they say, else by name."""
+"""Which files hold the same model in another quantization, by their metadata or their names."""
 
 import re
 
@@ -6,7 +6,7 @@ import msgspec
 
 from worker_runtime.model_files.gguf import GgufHeader
 
-# How file names end that say how the weights are quantized: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
+# The endings of file names that state the quantization: -Q4_K_M, .IQ2_XXS, -UD-Q4_K_XL, …
 _QUANTIZATION = re.compile(
     r"([-._](ud|i1|imat))?[-._](i?q\d\w*|tq\d_\d|mxfp4\w*|b?f(p)?(16|32)|gguf)$", re.IGNORECASE
 )
@@ -15,11 +15,11 @@ _NAMES = ("general.basename", "general.size_label", "general.finetune")
 
 
 class Family(msgspec.Struct, frozen=True):
-    # Of a GGUF file; empty for other files, whose libraries have names of their own.
+    # Of a GGUF file; empty for other files, whose libraries use other names.
     architecture: str = ""
-    # Base name, size and fine-tune as the file says them; empty if it does not.
+    # Base name, size and fine-tune from the file's metadata; empty if they are missing.
     declared: tuple[str, ...] = ()
-    # The file's name without quantization.
+    # The file's name without the quantization.
     stem: str = ""
 
     def __contains__(self, other: "Family") -> bool:
@@ -32,7 +32,7 @@ class Family(msgspec.Struct, frozen=True):
 
 def family_of_gguf(model_id: str, header: GgufHeader) -> Family:
     declared = tuple(str(header.metadata.get(key, "")).casefold() for key in _NAMES)
-    # A base name without a size may be that of a whole series of models.
+    # A base name without a size may belong to a whole series of models.
     return Family(header.architecture, declared if all(declared[:2]) else (), _stem(model_id))
 
 

@@ -1,4 +1,4 @@
-"""What the catalogue has to know of a chat model before it is loaded, as its files say it."""
+"""What the catalogue needs to know of a chat model before it is loaded, read from its files."""
 
 import os
 import re
@@ -11,16 +11,17 @@ from chat_worker.model_dims import model_dims, shape_of_headers
 from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
 
-# Architectures in GGUF files that do not chat: encoders, projectors of vision models, voices.
+# Architectures in GGUF files that do not chat: encoders, projectors of vision models, speech.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
 Q8_BLOCK = 32
 
 
 class Said(msgspec.Struct, frozen=True):
-    """
+    """What the files of a model state.
+
     Args:
-        context_length: tokens; 0 if the files do not say.
-        broken: why it cannot be loaded; else empty.
+        context_length: in tokens; 0 if the files do not state it.
+        broken: why the model cannot be loaded; else empty.
     """
 
     is_chat: bool
@@ -35,9 +36,10 @@ def broken(reason: str) -> Said:
 
 
 def read(path: Path) -> Said:
-    """
+    """Read the headers of the model at `path`.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
     return _of_gguf(path) if is_gguf(path) and not os.path.isdir(path) else _of_folder(path)
@@ -58,7 +60,7 @@ def _of_gguf(first: Path) -> Said:
 
 
 def _takes_q8_cache(header: GgufHeader) -> bool:
-    """llama.cpp writes the keys and values of each head in blocks of 32 numbers then."""
+    """Whether an 8-bit cache is possible: llama.cpp stores it in blocks of 32 values per head."""
 
     def number(key: str) -> int:
         value = header.metadata.get(f"{header.architecture}.{key}")

@@ -1,4 +1,4 @@
-"""From a request's text to sequences that the engine can run: the front's half of the work."""
+"""Converts a request's text to sequences for the engine: the part of the work before the model."""
 
 from dataclasses import dataclass, replace
 
@@ -35,7 +35,7 @@ from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from common.sampling_ranges import RANGES
 
-# Of the numbers in `Sampling`, those that are always there.
+# The ranges of the fields in `Sampling` that always have a value.
 SAMPLING_RANGES = (
     "temperature",
     "top_p",
@@ -44,23 +44,23 @@ SAMPLING_RANGES = (
     "frequency_penalty",
     "presence_penalty",
 )
-# A prompt leaves at least this share of the context to the answer, unless less is asked for.
+# A prompt leaves at least this share of the context to the answer, unless the request needs less.
 ANSWER_SHARE = 4
 
 
 @dataclass(frozen=True)
 class PreparedInput:
-    """A request ready to run: one sequence for each choice."""
+    """A prepared request: one sequence for each choice."""
 
     sequences: list[Sequence]
     fitted: FittedPrompt
     reply_format: ReplyFormat
-    echo: bytes  # the prompt as text, if it is to be repeated
-    ignored: list[str]  # what was asked for and has no effect
+    echo: bytes  # the prompt as text, if the request asks to repeat it
+    ignored: list[str]  # request fields that have no effect
 
 
 class InputProcessor:
-    """Turns requests into sequences, for one loaded model."""
+    """Converts requests to sequences, for one loaded model."""
 
     def __init__(
         self,
@@ -78,21 +78,22 @@ class InputProcessor:
         self._grammars = Grammars(tokenizer)
 
     def prepare(self, call_id: int, request: Generate, check: Check = unchecked) -> PreparedInput:
-        """Render, encode, trim, and check all numbers.
+        """Render, tokenize and truncate the prompt, and check all parameters.
 
         Args:
-            check: called between the parts of the work; what it raises ends it.
+            check: called between the parts of the work; an exception that it raises ends the work.
         Raises:
-            InvalidRequest: the request cannot work as sent.
+            InvalidRequest: the request is not valid.
         """
         self._check(request)
         if request.constraint is not None:
-            # By itself, so that a refusal names the format and not a grammar of ours.
+            # Compiled by itself, so that an error names the client's format and not our own
+            # grammar.
             self._grammars.start(request.constraint)
         request = self._with_system_prompt(request)
         plan = self._planned(request)
         required_grammar = plan.required_grammar
-        # A format was tried above.
+        # The response format was compiled above.
         if (
             required_grammar
             and required_grammar.kind == "tools"
@@ -106,7 +107,7 @@ class InputProcessor:
         n_prompt = len(fitted.tokens)
         most = self._limits.n_ctx if request.max_tokens is None else n_prompt + request.max_tokens
         params = self._params(request.sampling)
-        # A grammar ends where it ends, and says so by an end token.
+        # A grammar ends where it is complete, and marks this with an end token.
         runs_on = request.ignore_eos and required_grammar is None
         end_tokens = frozenset[int]() if runs_on else self._tokenizer.end_tokens
 
@@ -138,7 +139,7 @@ class InputProcessor:
             try:
                 self._grammars.start(plan.once_begun)
             except InvalidRequest:
-                # Who may call need not be held, so that no tool is refused for its schema.
+                # Optional calls need no grammar, so that no tool is refused because of its schema.
                 is_strict = isinstance(request.input, Conversation) and any(
                     tool.strict for tool in request.input.tools
                 )
@@ -154,7 +155,7 @@ class InputProcessor:
         return msgspec.structs.replace(request, input=self.completed(request.input))
 
     def completed(self, conversation: Conversation) -> Conversation:
-        """The conversation with this server's system prompt, if it has none."""
+        """The conversation, with the configured system prompt if it has none."""
         prompt = self._spec.default_system_prompt
         has_own = any(m.role in ("system", "developer") for m in conversation.messages)
         if not prompt or has_own:
@@ -230,9 +231,11 @@ class InputProcessor:
                 self._check_token(token, "prompt")
 
     def _check_calls(self, required_grammar: ConstraintSpec, conversation: Conversation) -> None:
-        """
+        """Check that the calls can be enforced.
+
         Raises:
-            InvalidRequest: calls cannot be held to `required_grammar`; names the tool at fault.
+            InvalidRequest: `required_grammar` cannot be enforced; the error names the tool at
+                fault.
         """
         try:
             self._grammars.start(required_grammar)

@@ -1,9 +1,9 @@
-"""Lets large requests through one by one, so that small ones pass them.
+"""Handles large requests one at a time, so that small ones can overtake them.
 
-100,000 messages take half a second to turn into the engine's structs, megabytes take as long on
-the pipe to an engine that is at work, and whatever comes behind them waits. So one large request
-at a time is translated, beside the event loop, and one at a time sent to an engine process that
-prepares it; the next one's turn is when that is done. All others go at once.
+Converting 100,000 messages to the engine's structs takes half a second; sending megabytes through
+the pipe to a busy engine takes as long, and everything behind them waits. So only one large request
+at a time is translated, on a thread beside the event loop, and only one at a time is sent to an
+engine process, which prepares it before the next one is sent. Small requests never wait.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 LARGE_BYTES = 256 * 1024
-# Whose engine processes render and tokenize; others only pass on what they get.
+# Backends whose engine processes render and tokenize; others only pass requests on.
 PREPARING = frozenset({"llama.cpp", "transformers"})
 
 Request = TypeVar("Request")
@@ -21,13 +21,13 @@ Body = TypeVar("Body")
 
 
 class Turn:
-    """One request's; others wait until it ends."""
+    """The turn of one large request; others wait until it ends."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self._end: Callable[[], None] | None = end
 
     def end(self) -> None:
-        """Harmless if it has ended before."""
+        """End the turn; no effect if it has ended before."""
         if self._end is not None:
             self._end()
             self._end = None
@@ -43,7 +43,7 @@ class LargeRequests:
     async def translated(
         self, translate: Callable[[Request], Body], request: Request, n_bytes: int
     ) -> Body:
-        """`translate(request)`, beside the event loop if the request is large."""
+        """`translate(request)`, on a thread beside the event loop if the request is large."""
         if n_bytes < LARGE_BYTES:
             return translate(request)
         loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ class LargeRequests:
 
     @asynccontextmanager
     async def turn(self, n_bytes: int, backend: str) -> AsyncIterator[Turn]:
-        """Wait for the turn of a request of so many bytes; it ends with the block if not before."""
+        """Wait for the turn of a request of `n_bytes`; it ends at the latest with the block."""
         if n_bytes < LARGE_BYTES or backend not in PREPARING:
             yield Turn(lambda: None)
             return

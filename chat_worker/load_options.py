@@ -1,7 +1,7 @@
-"""The ways to load a chat model, each taking less memory than the one before.
+"""The load options of a chat model, each of which takes less memory than the one before.
 
-As wanted → fewer tokens computed at a time → a smaller cache → a shorter context → a cache in
-8 bits → a smaller file of the same model. What a way gives up, it says.
+As configured → a smaller batch → a smaller cache → a shorter context → an 8-bit cache → a smaller
+file of the same model. Each option states what it gives up.
 """
 
 import logging
@@ -23,7 +23,7 @@ from worker_runtime.model_files.foreign_files import real_path
 LEAST_CONTEXT = 1024
 LEAST_MICRO_BATCH = 128
 MAX_OPTIONS = 12
-# Of these for smaller files, where there are any.
+# The most load options for smaller files, if there are such files.
 MAX_FALLBACKS = 6
 BACKENDS = ("llama.cpp", "transformers")
 
@@ -51,7 +51,7 @@ class ChatLoadOptions:
         return [*(_option(entry, spec, wanted) for spec in own), *instead]
 
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
-        """The wanted one, then each with one thing less."""
+        """The configured spec, then specs that each give up one thing more."""
         wanted = spec_decoder.decode(entry.load_spec)
         specs = [wanted, *_smaller(wanted, entry.context_length)]
         if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
@@ -59,8 +59,8 @@ class ChatLoadOptions:
         return specs
 
     def _fallbacks(self, entry: ModelEntry) -> list[ModelEntry]:
-        """What may serve in its place: for the default model those that were named, then smaller
-        files of the same model, the largest first."""
+        """Models that may replace `entry`: for the default model first those that FALLBACK_MODELS
+        names, then smaller files of the same model, the largest first."""
         near = self._scan.near(entry)
         found = self._named(near) if entry.id == self._scan.default_id else []
         found += sorted(
@@ -75,7 +75,7 @@ class ChatLoadOptions:
             place = real_path(self._settings.models_dir / name)
             meant = [other for other in near if other.id == name or real_path(other.path) == place]
             if not meant:
-                log.warning("FALLBACK_MODELS names %r, which is no model here", name)
+                log.warning("FALLBACK_MODELS names %r, which is not a model on this server", name)
             found += meant
         return found
 
@@ -87,10 +87,10 @@ class ChatLoadOptions:
         return self._scan.family(other) in self._scan.family(entry)
 
     def _instead(self, entry: ModelEntry, other: ModelEntry) -> list[LoadOption]:
-        """As it would be loaded itself, and as small as it gets."""
+        """Load options for `other`: as configured, and with the least memory."""
         wanted, *smaller = self._specs(other)
-        said = f"served by {self._described(entry, other)}"
-        return [_option(other, spec, wanted, said) for spec in (wanted, *smaller[-1:])]
+        served = f"served by {self._described(entry, other)}"
+        return [_option(other, spec, wanted, served) for spec in (wanted, *smaller[-1:])]
 
     def _described(self, entry: ModelEntry, other: ModelEntry) -> str:
         if other.id == entry.id:
@@ -102,7 +102,7 @@ class ChatLoadOptions:
 
 
 def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
-    """`spec` with one thing less, then with one more; its precision excepted."""
+    """`spec` with one reduction, then with one more; the weights' precision stays."""
     if spec.backend == "llama.cpp":
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):
             spec = replace(spec, n_ubatch=n_ubatch)
@@ -123,11 +123,11 @@ def _halved(number: int, least: int) -> Iterator[int]:
 
 def _option(entry: ModelEntry, spec: LoadSpec, wanted: LoadSpec, *served: str) -> LoadOption:
     reduced = replace(entry, load_spec=protocol.raw(spec))
-    said = tuple(_reductions(spec, wanted, entry.context_length))
+    reductions = tuple(_reductions(spec, wanted, entry.context_length))
     plain = (
         protocol.raw(replace(spec, extra_buffers=False)) if spec.backend == "llama.cpp" else None
     )
-    return LoadOption(reduced, memory_need(spec), (*served, *said), plain)
+    return LoadOption(reduced, memory_need(spec), (*served, *reductions), plain)
 
 
 def _reductions(spec: LoadSpec, wanted: LoadSpec, n_ctx: int) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _context_text(n_ctx: int, wanted: int) -> str:
 
 
 def _spread(items: list[T], most: int) -> list[T]:
-    """At most so many of them, evenly, the first and the last among them."""
+    """At most `most` of the items, evenly spread, including the first and the last."""
     if len(items) <= most:
         return items
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

@@ -1,6 +1,7 @@
-"""How large a model is, as the headers of its files say; read once while they stay as they are.
+"""The dimensions of a chat model, from the headers of its files.
 
-What they say is bounded before it is computed with: they are anybody's.
+Headers are cached while their files do not change. Every value is bounded before it is used in a
+calculation, because anybody may have written the file.
 """
 
 import math
@@ -14,17 +15,18 @@ import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
-from worker_runtime.model_files.folders import read_causal_lm, read_object
+from worker_runtime.model_files.folders import read_causal_lm
 from worker_runtime.model_files.gguf import GgufHeader, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards
 from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.model_files.small_json import read_object
 
-# ggml types for which `ggml-cpu/repack.cpp` has an order of its own on x86: Q4_0, Q2_K, Q4_K,
+# The ggml types that `ggml-cpu/repack.cpp` stores in a layout of its own on x86: Q4_0, Q2_K, Q4_K,
 # IQ4_NL, MXFP4.
 REPACKED_TYPES = frozenset({2, 10, 12, 20, 39})
 REPACKED_ROWS = 8
-# Of any number in a header; and what a token, or a sequence, may keep: real models have a
-# thousandth of both. Times the longest context of all it still is a number of 64 bits.
+# The largest value allowed in a header, and for the cache of a token or the state of a sequence:
+# real models have a thousandth of it. Times the longest context, the product still fits 64 bits.
 MOST = 1 << 24
 MOST_CACHED_VALUES = 1 << 30
 
@@ -32,17 +34,18 @@ FileState = tuple[tuple[Path, int, int], ...]
 
 
 class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
-    """
+    """How large a model is.
+
     Args:
-        n_ctx_train: 0 if the files do not say.
-        hidden, ffn: widths of a layer, and of the widest product within.
-        kv_values: keys' and values' numbers of one token, all layers together.
-        state_values: what layers without keys and values keep of one sequence.
-        n_values: weights in the files.
-        n_bytes: of these on disk.
-        output_copy_bytes: of the embedding, where llama.cpp keeps another in the processor's order
-            for the output layer.
-        is_tied: the output layer is the embedding.
+        n_ctx_train: context length in tokens; 0 if the files do not state it.
+        hidden, ffn: the width of a layer, and of the widest matrix product in it.
+        kv_values: the keys and values of one token, as a count over all layers.
+        state_values: the size of the state of one sequence, in layers without keys and values.
+        n_values: the count of weights in the files.
+        n_bytes: the size of these weights on disk.
+        output_copy_bytes: the size of the second copy of the embedding that llama.cpp stores in the
+            processor's layout for the output layer; 0 if it makes none.
+        is_tied: the output layer uses the embedding's weights.
     """
 
     n_ctx_train: int
@@ -58,12 +61,13 @@ class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def table_values(self) -> int:
-        """Of the embedding."""
+        """The count of weights in the embedding."""
         return self.n_vocab * self.hidden
 
 
 def model_dims(path: Path) -> ModelDims:
-    """
+    """The dimensions of the model at `path`.
+
     Raises:
         InvalidModelFile: a header is not valid.
         OSError: a file cannot be read.
@@ -75,11 +79,12 @@ def model_dims(path: Path) -> ModelDims:
 
 
 def shape_of_headers(headers: Iterable[GgufHeader]) -> tuple[GgufHeader, ModelDims]:
-    """The first of a GGUF model's headers, and what all of them say together; one is held at a
-    time.
+    """The first header of a GGUF model, and the dimensions of all its files together.
+
+    Only one header is in memory at a time.
 
     Raises:
-        InvalidModelFile: a header claims what cannot be.
+        InvalidModelFile: a header states impossible values.
     """
     files = iter(headers)
     main = next(files)
@@ -92,7 +97,7 @@ def shape_of_headers(headers: Iterable[GgufHeader]) -> tuple[GgufHeader, ModelDi
         return _most(name, main.metadata.get(f"{main.architecture}.{name}"), default)
 
     hidden = number("embedding_length")
-    # Rows are looked up in the embedding, which only works in the file's order.
+    # Looking rows up in the embedding works only with the layout of the file.
     is_copied = totals.is_tied and main.vocabulary_size % REPACKED_ROWS == 0
     return main, ModelDims(
         n_ctx_train=main.context_length,
@@ -109,7 +114,7 @@ def shape_of_headers(headers: Iterable[GgufHeader]) -> tuple[GgufHeader, ModelDi
 
 
 class _Totals:
-    """Over all tensors of a model."""
+    """Sums over all tensors of a model."""
 
     def __init__(self) -> None:
         self.n_values = 0
@@ -132,13 +137,13 @@ def _state(files: Iterable[Path]) -> FileState:
     return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
-@lru_cache(maxsize=64)  # load options ask for the same file a dozen times
+@lru_cache(maxsize=64)  # the load options read the same file a dozen times
 def _of_files(state: FileState) -> ModelDims:
     return shape_of_headers(read_gguf_headers(tuple(file for file, _, _ in state)))[1]
 
 
 def _kv_values(header: GgufHeader, number: Callable[..., int], hidden: int) -> int:
-    """As `llama_kv_cache` counts them."""
+    """The size of the keys and values of one token, as `llama_kv_cache` counts them."""
     n_heads = number("attention.head_count", 1)
     name = "attention.head_count_kv"
     heads = header.metadata.get(f"{header.architecture}.{name}", n_heads)
@@ -148,13 +153,16 @@ def _kv_values(header: GgufHeader, number: Callable[..., int], hidden: int) -> i
         n_kv_heads = _most(name, heads, 0) * number("block_count")
     head = hidden // max(n_heads, 1)
     width: int = number("attention.key_length", head)
-    # Latent attention makes its values of the keys.
+    # Latent attention computes the values from the keys.
     is_latent = number("attention.key_length_mla") > 0
     return n_kv_heads * (width if is_latent else width + number("attention.value_length", head))
 
 
 def _layer_state(number: Callable[..., int]) -> int:
-    """As `llama_memory_recurrent` counts it: a convolution's last inputs, and the state itself."""
+    """The size of a layer's state, as `llama_memory_recurrent` counts it.
+
+    It is the last inputs of the convolution and the recurrent state.
+    """
     inner, state = number("ssm.inner_size"), number("ssm.state_size")
     inputs = inner + 2 * number("ssm.group_count") * state
     return max(number("ssm.conv_kernel") - 1, 0) * inputs + inner * state
@@ -196,7 +204,7 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 
 def _most(name: str, value: object, default: int) -> int:
-    """A number that may be given layer by layer, then the largest."""
+    """A value that the header may state for each layer; then the largest."""
     numbers = value if isinstance(value, list) else [value]
     known = [n for n in numbers if isinstance(n, int) and n >= 0]
     most = max(known, default=default)

@@ -1,4 +1,4 @@
-"""What the engines that hand a request on to somebody else's model have in common."""
+"""Common parts of the engines that pass requests to a model outside of this project."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from common.error_texts import ErrorText
 from common.errors import InvalidRequest, UnsupportedParameter
 
 _DEFAULT = m.Sampling()
-# Always sent: without them the other side would use defaults of its own.
+# Always sent, because the other side may have other defaults.
 _ALWAYS = frozenset({"temperature", "top_p"})
 _FLOAT32_DIGITS = 6
 
 
 def generation(request: m.EngineRequest, backend: str) -> m.Generate:
-    """`request`, if it is one that can be handed on.
+    """`request`, if it can be passed to `backend`.
 
     Raises:
         UnsupportedParameter: it needs the model's own tokenizer or template.
@@ -34,7 +34,7 @@ def generation(request: m.EngineRequest, backend: str) -> m.Generate:
 
 
 def sampling_fields(sampling: m.Sampling, global_seed: int | None) -> dict[str, Any]:
-    """Temperature and top_p, and what else differs from "no effect", by OpenAI's names."""
+    """Temperature, top_p and all parameters that have an effect, under OpenAI's names."""
     fields = {
         name: _rounded(value)
         for name, value in msgspec.structs.asdict(sampling).items()
@@ -46,13 +46,13 @@ def sampling_fields(sampling: m.Sampling, global_seed: int | None) -> dict[str, 
         }
     seed = global_seed if sampling.seed is None else sampling.seed
     if seed is not None:
-        # Negative seeds travel as the upper half of 64 bits.
+        # Negative seeds are transported as the upper half of 64 bits.
         fields["seed"] = seed - 2**64 if seed >= 2**63 else seed
     return fields
 
 
 def openai_messages(conversation: m.Conversation, system_prompt: str) -> list[dict[str, Any]]:
-    """The messages as OpenAI has them, begun by the configured system prompt if there is none.
+    """The messages in OpenAI's form, beginning with the configured system prompt if there is none.
 
     Raises:
         InvalidRequest: there is no message.
@@ -87,5 +87,5 @@ def _message(message: m.Message) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """0.7 has come as the 32-bit 0.699999988."""
+    """0.7 arrives as the 32-bit value 0.699999988."""
     return round(value, _FLOAT32_DIGITS) if isinstance(value, float) else value

@@ -1,10 +1,11 @@
 """The thread that turns the engine's outputs into text and writes them to the pipe.
 
-Each delta on its way to the client takes processor time from the model, on a small machine a good
-part of what its token took. So after the first tokens of an answer, those that come faster than
-anyone reads (`delta_pacing.frame_s`) travel together, and so do those that pile up while the worker
-reads slowly. All answers are sent on in the same steps: the worker and the gateway wake up once
-for all of them. Nothing waits for a timer: what is held goes out with the next token.
+Sending a delta to the client takes processor time from the model; on a small machine it is a large
+part of the time of one token. After the first tokens of an answer, tokens that arrive faster than
+people read (`delta_pacing.frame_s`) are therefore sent together, and so are tokens that accumulate
+while the worker reads slowly. The deltas of all answers are sent in the same step, so that the
+worker and the gateway wake up once for all of them. There is no timer: held tokens are sent with
+the next token.
 """
 
 import math
@@ -43,7 +44,7 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, InvalidRequest, ServingError
 from worker_runtime.engine_process.host import Outbox
 
-# For what comes in one step of the model; a worker that does not read does not ask either.
+# Time limit for writing the outputs of one step; a worker that does not read sends no requests.
 STEP_LIMIT_S = 60.0
 
 
@@ -66,8 +67,8 @@ class OutputProcessor:
     """Writes the answers of all calls.
 
     Args:
-        marks: control tokens that say where calls and thinking are.
-        end_sequences: tells the loop that a stop string has ended some sequences.
+        marks: control tokens that mark tool calls and thinking.
+        end_sequences: asks the loop to end sequences in which a stop string was found.
     """
 
     def __init__(
@@ -94,19 +95,19 @@ class OutputProcessor:
         self._thread.start()
 
     def open(self, call_id: int, prepared: PreparedInput) -> None:
-        """Expect outputs of this call. Called before its sequences begin."""
+        """Expect outputs of this call; called before its sequences begin."""
         choices = [OpenChoice(prepared.reply_format) for _ in prepared.sequences]
         self._inbox.put(_Open(OpenAnswer(call_id, prepared, choices)))
 
     def abandon(self, call_id: int) -> None:
-        """Nobody reads this call's answer any more: end its sequences. Unknown ids are ignored."""
+        """End the sequences of a call whose client has left. Unknown ids are ignored."""
         self._inbox.put(_Abandon(call_id))
 
     def write(self, outputs: list[EngineOutput]) -> None:
         self._inbox.put(outputs)
 
     def fail_all(self, timeout_s: float) -> None:
-        """The engine is dead: end every call with an error, and return when that is written."""
+        """The engine died: end every call with an error; returns when all errors are written."""
         done = threading.Event()
         self._inbox.put(_Die(done))
         done.wait(timeout_s)
@@ -173,7 +174,7 @@ class OutputProcessor:
         for choice in call.choices:
             choice.reply.prepend(call.prepared.echo.decode("utf-8", "replace"))
             if sequence.score_prompt:
-                # Nothing came before the first token that could make it likely.
+                # No token precedes the first one, so it has no log-probability.
                 choice.logprobs.append(self._logprob(Scored(sequence.tokens[0], math.nan)))
         fitted = call.prepared.fitted
         self._outbox.event(
@@ -196,7 +197,7 @@ class OutputProcessor:
         scored: Scored | None,
     ) -> None:
         if choice.end is not None:
-            return  # computed before the loop learnt of the end
+            return  # computed before the loop received the request to end
         choice.n_tokens += 1
         choice.n_unsent += 1
         if scored is not None:
@@ -262,7 +263,7 @@ class OutputProcessor:
         due = [(call.id, delta) for call in calls for delta in _deltas(call, is_frame=is_frame)]
         if due:
             self._outbox.events(due)
-            # A step with nothing to send, such as a call that opens, spends no frame.
+            # A step without anything to send, such as a call that opens, does not use up a frame.
             if is_frame:
                 self._framed_s = now
 
@@ -280,11 +281,11 @@ class OutputProcessor:
 
 
 def _deltas(call: OpenAnswer, *, is_frame: bool) -> Iterator[Delta]:
-    """What is to be sent of an answer; it counts as sent."""
+    """The deltas to send of an answer; they are marked as sent."""
     for index, choice in enumerate(call.choices):
         if not choice.is_due(is_frame=is_frame):
             continue
-        # Log-probabilities may come before their text, which is held back.
+        # Log-probabilities may be sent before their text, which may be held back.
         for part in choice.reply.take() or [Part()]:
             yield Delta(
                 index, part.text, choice.n_unsent, choice.logprobs, part.reasoning, part.calls

@@ -1,7 +1,8 @@
-"""What a chat worker and its engine process say to each other, inside the frames of the pipe.
+"""The messages between a chat worker and its engine process, inside the frames of the pipe.
 
-`LoadSpec` goes down once, `Facts` comes back; then each call is one request struct and a stream
-of event structs. Plain data: the servicer maps it to protobuf, the engine never sees protobuf.
+The worker sends `LoadSpec` once and receives `Facts`; then each call is one request struct and a
+stream of event structs. All are plain data: the servicer maps them to protobuf, which the engine
+never sees.
 """
 
 from typing import Literal
@@ -13,13 +14,13 @@ from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P
 
 
 class LoadSpec(Struct, kw_only=True):
-    """Everything an engine process needs to know; sizes in tokens unless the name says else."""
+    """Everything an engine process needs to know; sizes in tokens unless the name has a unit."""
 
     backend: str
     path: str
     model_id: str = ""
     n_ctx: int = 0  # per request; 0: the model's own, up to 4,096
-    wanted_n_ctx: int = 0  # where there was memory for less only; 0: there was enough
+    wanted_n_ctx: int = 0  # the configured one, if memory sufficed only for less; else 0
     n_cells: int = 0  # of the whole KV cache; 0: n_ctx × n_parallel, up to max_cells
     max_cells: int = 32_768
     n_parallel: int = 4  # sequences decoded together
@@ -31,24 +32,24 @@ class LoadSpec(Struct, kw_only=True):
     on_overflow: Literal["trim", "refuse"] = "trim"
     default_system_prompt: str = ""
     global_seed: int | None = None
-    # Guess tokens that stand in the prompt already; the answers are the same.
+    # Guess tokens that occur in the prompt; the answers are the same.
     speculate: bool = True
     kv_type: Literal["f16", "q8_0"] = "f16"
-    # Weights may be kept in the order that the processor likes best; off where that code fails.
+    # Weights may be stored in the processor's preferred layout; off if that code fails.
     extra_buffers: bool = True
-    # Where prefixes outlive the process; empty: nowhere. The fingerprint is the model's.
+    # Folder for prefixes that outlive the process; empty: none. The fingerprint is the model's.
     kept_folder: str = ""
     kept_bytes: int = 0
     fingerprint: str = ""
-    repetition_penalty: float = 1.0  # where a request leaves it out
-    # Of the transformers backend.
+    repetition_penalty: float = 1.0  # for requests that set none
+    # For the transformers backend.
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     quantization: Literal["none", "4bit", "8bit"] = "none"
     compile: bool = False
 
 
 class Facts(Struct, kw_only=True):
-    """What the engine learnt by loading."""
+    """What the engine process reports after loading."""
 
     backend: str
     n_ctx: int
@@ -79,7 +80,7 @@ class Message(Struct):
 
 
 class Tool(Struct):
-    """A function that the model may ask its client to call."""
+    """A function that the model may ask the client to call."""
 
     name: str
     description: str = ""
@@ -90,8 +91,8 @@ class Tool(Struct):
 class Conversation(Struct, tag="conversation"):
     messages: list[Message]
     template_kwargs: dict[str, str | bool | int | float] = {}
-    tools: list[Tool] = []  # empty too if the request forbids calls
-    # Calls that must come: of any tool, or of the named one.
+    tools: list[Tool] = []  # also empty if the request forbids calls
+    # Calls are required: of any tool, or of the named one.
     must_call: bool = False
     must_call_name: str = ""
     parallel_calls: bool = True
@@ -101,7 +102,7 @@ class Prompt(Struct, tag="prompt"):
     """A raw prompt.
 
     Args:
-        parse_special: texts of control tokens are those tokens; else they are plain text.
+        parse_special: spellings of control tokens become these tokens instead of plain text.
     """
 
     text: str
@@ -127,10 +128,10 @@ class Sampling(Struct, kw_only=True):
 
 
 class ConstraintSpec(Struct):
-    """What the answer must follow; "tools" is a Lark grammar of calls, made by us.
+    """What the answer must follow; "tools" is a Lark grammar of calls, created by this server.
 
     Args:
-        has_raw_texts: of a grammar of calls: some of it is no JSON.
+        has_raw_texts: for a grammar of calls: parts of it are not JSON.
     """
 
     kind: Literal["json_object", "json_schema", "regex", "grammar", "tools"]
@@ -141,7 +142,7 @@ class ConstraintSpec(Struct):
 class Generate(Struct, tag="generate", kw_only=True):
     input: Conversation | Prompt | PromptTokens
     sampling: Sampling = msgspec.field(default_factory=Sampling)
-    max_tokens: int | None = None  # None: as many as the context leaves
+    max_tokens: int | None = None  # None: as many as fit into the context
     stop: list[str] = []
     n: int = 1
     top_logprobs: int | None = None
@@ -171,17 +172,17 @@ EngineRequest = Generate | Tokenize | Detokenize | ApplyTemplate
 
 
 class Queued(Struct, tag="queued"):
-    """All parallel sequences are taken; `position` 1 is next."""
+    """All parallel sequences are in use; `position` 1 is next."""
 
     position: int
 
 
 class Started(Struct, tag="started"):
-    prompt_tokens: int  # 0 where they are known with `Finished` only
+    prompt_tokens: int  # 0 if they are reported only with `Finished`
     cached_tokens: int
     trimmed_tokens: int = 0
     trimmed_messages: int = 0
-    # Arguments of the template and properties of tools that change nothing here.
+    # Names of template arguments and of tools' properties that have no effect.
     ignored: list[str] = []
 
 
@@ -192,15 +193,15 @@ class Candidate(Struct, array_like=True):
 
 
 class TokenLogprob(Struct, array_like=True):
-    """Log-probabilities are of the model's own distribution, before any sampling parameter; the
-    first token of a repeated prompt has none, which is NaN."""
+    """Log-probabilities of the model's own distribution, before any sampling parameter; NaN for the
+    first token of a repeated prompt, which has none."""
 
     chosen: Candidate
     top: list[Candidate] = []
 
 
 class CallPiece(Struct, array_like=True):
-    """A piece of a tool call; id and name in the first one only."""
+    """A part of a tool call; only the first part has the id and the name."""
 
     index: int
     id: str = ""
@@ -241,7 +242,7 @@ class Tokens(Struct, tag="tokens"):
 
 class RenderedText(Struct, tag="text"):
     text: str
-    # Of a rendered template.
+    # The tokens of a rendered template.
     tokens: list[int] = []
     pieces: list[bytes] = []
 

@@ -1,8 +1,8 @@
-"""Prepares requests beside the thread that reads the pipe: rendering, tokenizing, grammars.
+"""Prepares requests on threads beside the one that reads the pipe: rendering, tokenizing, grammars.
 
-So cancellations and other requests are taken at once, however long a prompt is. There are two
-lanes, each a queue with a thread: short requests never wait for long ones. A preparation has a time
-limit, and ends soon after its request is cancelled.
+Cancellations and other requests are thus received at once, however long a prompt is. There are two
+lanes, each a queue with a thread, so that short requests never wait for long ones. A preparation
+has a time limit, and ends soon after its request is cancelled.
 """
 
 import queue
@@ -18,13 +18,13 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, Cancelled, InvalidRequest, ServingError
 from worker_runtime.engine_process.watchdog import Watchdog
 
-# Longer requests go to the lane of the long ones.
+# Longer requests go to the lane for long requests.
 SHORT_BYTES = 64 * 1024
-# Rendering has a limit of its own (`text/template.py`), and is done a few times; slow processors
+# Rendering has a limit of its own (`text/template.py`) and is repeated a few times; slow processors
 # tokenize a megabyte a second.
 LIMIT_S = 15.0
 BYTES_PER_S = 1024 * 1024
-# Beyond its limit a preparation is in native code that does not come back.
+# A preparation this long after its limit is in native code that does not return.
 GRACE_S = 30.0
 
 
@@ -41,14 +41,15 @@ class Preparation:
         self._until_s = 0.0
 
     def begin(self) -> None:
-        """Its time begins now; what it waited does not count."""
+        """Start the time limit; the time in the queue does not count."""
         self._until_s = self._clock() + self.limit_s
 
     def check(self) -> None:
-        """
+        """Check that the result is still needed and the time limit holds.
+
         Raises:
-            Cancelled: nobody waits for it any more.
-            InvalidRequest: it takes too long.
+            Cancelled: no client waits for the request.
+            InvalidRequest: the preparation takes too long.
         """
         if self.is_cancelled:
             raise Cancelled(ErrorText("client_left"))
@@ -60,9 +61,10 @@ class Preparation:
 
 
 class PreparationLanes:
-    """
+    """The two lanes.
+
     Args:
-        prepare: does the work on a lane's thread, and calls `finish` at its end. May raise any
+        prepare: does the work on a lane's thread, and calls `finish` at its end. It may raise any
             error.
         fail: answers a request with an error.
     """
@@ -78,8 +80,8 @@ class PreparationLanes:
         self._fail = fail
         self._watchdog = watchdog
         self._clock = clock
-        # Calls that no other part knows of yet. The lock is held while one is handed on, which
-        # never waits, so that a cancellation finds it here or there, and never in between.
+        # Calls that no other part knows yet. The lock is held while a call is handed over, which
+        # never blocks, so that a cancellation always finds the call in exactly one place.
         self._open: dict[int, Preparation] = {}
         self._handing_on = threading.Lock()
         self._short: queue.SimpleQueue[Preparation] = queue.SimpleQueue()
@@ -95,7 +97,7 @@ class PreparationLanes:
         (self._short if preparation.n_bytes <= SHORT_BYTES else self._long).put(preparation)
 
     def cancel(self, call_id: int) -> bool:
-        """False: the call is not here, or no longer."""
+        """Cancel a call; returns False if the call is not here, or no longer."""
         with self._handing_on:
             preparation = self._open.pop(call_id, None)
             if preparation is None:
@@ -104,9 +106,9 @@ class PreparationLanes:
             return True
 
     def finish(self, preparation: Preparation, hand_on: Callable[[], None] = lambda: None) -> bool:
-        """Call `hand_on`, which must not wait; afterwards others have the request.
+        """Call `hand_on`, which must not block; afterwards another part owns the request.
 
-        False: it was cancelled meanwhile, and nothing was done.
+        Returns False if the request was cancelled meanwhile; then nothing was called.
         """
         with self._handing_on:
             if self._open.pop(preparation.call_id, None) is None:
@@ -132,7 +134,7 @@ class PreparationLanes:
             return
         except ServingError as raised:
             error = raised
-        except Exception:  # noqa: BLE001 - a request's outermost frame: the others must go on
+        except Exception:  # noqa: BLE001 - a request's outermost frame: the others must continue
             traceback.print_exc(file=sys.stderr)
             error = BackendFailure(ErrorText("request_not_prepared"))
         if self.finish(preparation):

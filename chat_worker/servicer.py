@@ -1,7 +1,7 @@
-"""`ChatService` over the lifecycle: lease the model, pass the call to its engine, pack what comes.
+"""`ChatService`: leases the model, sends the call to its engine process, and packs the events.
 
-A slow reader is never waited for by a timer: while one message is being written, events pile up,
-and the next message carries them all.
+There is no timer for slow readers: while one message is being written, events accumulate, and the
+next message carries all of them.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ from worker_runtime.lifecycle.wait_queue import WaitStatus
 from worker_runtime.rpc.keep_alive import keep_alive_of
 
 Answer = TypeVar("Answer", m.Tokens, m.RenderedText)
-# Quoted: the stubs make it generic, the library does not.
+# Quoted, because the class is generic in the stubs but not in the library.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Unary: TypeAlias = pb.TokenizeTextRequest | pb.DetokenizeRequest | pb.ApplyTemplateRequest
 FIRST_GUESS_S = 5.0
 
 
 class RequestSlots:
-    """Bounds the requests of a worker, those that wait included.
+    """Bounds the requests of a worker, including those that wait.
 
     Args:
         n_parallel: requests that an engine runs together.
@@ -47,10 +47,10 @@ class RequestSlots:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold a place.
+        """Hold a slot.
 
         Raises:
-            Overloaded: all are taken; says when one is likely free.
+            Overloaded: all slots are taken; the error states when one is likely to be free.
         """
         if self._n_taken >= self._most:
             wait_s = min(max(self._typical_s * self._n_taken / self._n_parallel / 2, 1.0), 60.0)
@@ -89,7 +89,7 @@ class ChatServicer(ChatServiceServicer):
                     aclosing(_relay(lease, body)) as events,
                 ):
                     async for event in events:
-                        # It is prepared: the next large one may go to the engine.
+                        # This one is prepared, so the next large request may go to the engine.
                         turn.end()
                         yield event
 
@@ -130,7 +130,7 @@ class ChatServicer(ChatServiceServicer):
 
 
 async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEvent, None]:
-    """The engine's events as protobuf; tokens are counted also of calls that are broken off."""
+    """The engine's events as protobuf; tokens of aborted calls are counted too."""
     n_prompt = n_counted = 0
     async with aclosing(lease.engine.call_batches(body)) as batches:
         async for batch in batches:
@@ -143,7 +143,7 @@ async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEv
                         n_counted += n_tokens
                         lease.count_tokens(completion=n_tokens)
                     case m.Finished(completion_tokens=completion):
-                        # Another server tells the prompt's tokens only now.
+                        # A remote server reports the number of prompt tokens only at the end.
                         late = event.prompt_tokens - n_prompt
                         lease.count_tokens(prompt=late, completion=completion - n_counted)
             for message in to_events(events, lease.entry, lease.reductions):
@@ -151,13 +151,13 @@ async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEv
 
 
 class _LeaseWaiter:
-    """Gets a lease in a task of its own, so that the stream can tell meanwhile how it goes."""
+    """Gets a lease in a task of its own, so that the stream can report the progress meanwhile."""
 
     def __init__(self, models: Models, model: str, keep_alive_s: float | None) -> None:
         self._models = models
         self._model = model
         self._keep_alive_s = keep_alive_s
-        self._notices: deque[WaitStatus] = deque(maxlen=1)  # only the latest is of interest
+        self._notices: deque[WaitStatus] = deque(maxlen=1)  # only the latest status matters
         self._changed = asyncio.Event()
         self._released = asyncio.Event()
         self._lease: Lease | None = None
@@ -165,7 +165,7 @@ class _LeaseWaiter:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The task lives in this block; the lease ends with it."""
+        """The task runs while this block does; the lease ends with the block."""
         self._task = asyncio.create_task(self._hold(), name=f"lease of {self._model or 'default'}")
         self._task.add_done_callback(lambda _: self._changed.set())
         try:
@@ -174,11 +174,11 @@ class _LeaseWaiter:
             self._released.set()
             if self._lease is None:
                 self._task.cancel()
-            # Its error was raised to the stream by `lease`; here it only has to be over.
+            # `lease` has raised its error to the stream; here it only has to end.
             await asyncio.wait({self._task})
 
     async def notices(self) -> AsyncGenerator[pb.Queued, None]:
-        """What to tell the client until the lease is there or is refused."""
+        """Status events for the client until the lease is granted or refused."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -188,7 +188,7 @@ class _LeaseWaiter:
                 yield _queued(self._notices.popleft())
 
     def lease(self) -> Lease:
-        """The lease, once `notices` has ended. Raises what `Models.lease` raised."""
+        """The lease, once `notices` has ended; raises what `Models.lease` raised."""
         if self._lease is None:
             assert self._task is not None, "called inside `running`"
             self._task.result()

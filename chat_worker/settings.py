@@ -49,40 +49,44 @@ class ChatSettings(RuntimeSettings):
         default="",
         validation_alias="MODEL_BACKEND",
         description=(
-            "transformers or llama.cpp, where a model has both; empty: llama.cpp. Or an installed "
-            "third party's backend, for the main model."
+            "transformers or llama.cpp, for a folder that has both formats; empty: llama.cpp. "
+            "Also the name of an installed third-party backend, which then runs the main model."
         ),
     )
     remote_models: Path = Field(
         default=DEFAULT_REMOTE_MODELS,
         validation_alias="REMOTE_MODELS",
-        description="TOML file that lists models on other OpenAI-compatible servers.",
+        description="TOML file that lists models of other OpenAI-compatible servers.",
     )
     remote_api_keys: dict[str, SecretStr] = Field(
         default={},
         validation_alias="REMOTE_API_KEYS",
-        description='Keys for those servers, by the names that the file uses: {"name": "key"}.',
+        description='API keys for those servers, by their names in the file: {"name": "key"}.',
     )
     parallel: int = Field(
         default=4,
         ge=1,
         le=128,
         validation_alias="MAX_CONCURRENT_REQUESTS",
-        description="Sequences that are decoded together; more wait in the engine's queue.",
+        description=(
+            "Number of sequences that are decoded together; more wait in the engine's queue."
+        ),
     )
     max_queue: int = Field(
         default=64,
         ge=0,
         validation_alias="MAX_QUEUED_REQUESTS",
-        description="Requests that may wait beyond the running ones; more are refused with 429.",
+        description=(
+            "Number of requests that may wait beyond the running ones; more are refused with 429."
+        ),
     )
     context_tokens: int = Field(
         default=0,
         ge=0,
         validation_alias="LLAMA_CTX",
         description=(
-            "Context of one request in tokens, at most what the model was trained for; "
-            "0: MAX_INPUT_TOKENS (or 2,048) and 512 for the answer."
+            "Context of one request in tokens, at most that of the model's training. 0: "
+            "MAX_INPUT_TOKENS (or 2,048) and 512 tokens for the answer."
         ),
     )
     cache_tokens: int = Field(
@@ -90,94 +94,108 @@ class ChatSettings(RuntimeSettings):
         ge=0,
         validation_alias="LLAMA_KV_TOKENS",
         description=(
-            "Tokens in the whole KV cache; 0: one context for each parallel request, up to "
-            "32,768. Requests are admitted by what they really use of it."
+            "Size of the whole KV cache in tokens; 0: one context for each parallel request, up "
+            "to 32,768. A request is admitted by the tokens that it really uses."
         ),
     )
     threads: int = Field(
         default=0,
         ge=0,
         validation_alias="LLAMA_THREADS",
-        description="Threads of llama.cpp; 0: the physical cores that other programs leave free.",
+        description=(
+            "Number of threads of llama.cpp; 0: the physical cores that other programs leave free."
+        ),
     )
     batch_tokens: int = Field(
         default=2048,
         ge=32,
         validation_alias="LLAMA_BATCH",
-        description="Most tokens of one step.",
+        description="Largest number of tokens in one step.",
     )
     micro_batch_tokens: int = Field(
         default=512,
         ge=32,
         validation_alias="LLAMA_UBATCH",
-        description="Tokens that llama.cpp computes at a time; sets the compute buffer's size.",
+        description=(
+            "Size of a micro-batch in tokens; it determines the size of the compute buffer."
+        ),
     )
     torch_threads: int = Field(
         default=0,
         ge=0,
         validation_alias="TORCH_NUM_THREADS",
-        description="Threads of torch; 0: the physical cores that other programs leave free.",
+        description=(
+            "Number of threads of torch; 0: the physical cores that other programs leave free."
+        ),
     )
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         default="auto",
         validation_alias="TORCH_DTYPE",
         description=(
-            "Numbers a transformers model is computed with: auto, float16 (fp16), bfloat16 (bf16) "
-            "or float32 (fp32). auto: the checkpoint's own, or float32 where the CPU is slow at it."
+            "Dtype in which a transformers model computes: auto, float16 (fp16), bfloat16 (bf16) "
+            "or float32 (fp32). auto: the dtype of the checkpoint, or float32 on CPUs that are "
+            "slow with it."
         ),
     )
     quantization: Quantization = Field(
         default="none",
         validation_alias="MODEL_QUANTIZATION",
-        description="Weights of a transformers model in 4bit or 8bit, through bitsandbytes.",
+        description=(
+            "Quantization of a transformers model's weights through bitsandbytes: none, 4bit or "
+            "8bit."
+        ),
     )
     compile_model: bool = Field(
         default=False,
         validation_alias="COMPILE_MODEL",
         description=(
-            "Compile a transformers model on a GPU: a slow load; measure whether steps are faster. "
-            "On a CPU its weights are packed instead, which is."
+            "Compile a transformers model on a GPU. Loading becomes slow; measure whether steps "
+            "become faster. On a CPU the weights are packed for faster multiplication instead."
         ),
     )
     memory_factors: Annotated[dict[Quantization, PositiveFloat], NoDecode] = Field(
         default={},
         validation_alias="TRANSFORMERS_MEMORY_FACTORS",
         description=(
-            "Memory that a transformers model is taken to need, as a multiple of its files' size "
-            'by MODEL_QUANTIZATION, such as "none:2.2,8bit:1.3,4bit:1.15"; unset: computed.'
+            "Memory estimate of a transformers model, as a multiple of the size of its files by "
+            'MODEL_QUANTIZATION, such as "none:2.2,8bit:1.3,4bit:1.15"; unset: computed from the '
+            "headers."
         ),
     )
     max_input_tokens: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_INPUT_TOKENS",
-        description="Longest input in tokens; 0: what the context leaves.",
+        description="Longest input in tokens; 0: as much as the context allows.",
     )
     max_input_chars: int = Field(
         default=0,
         ge=0,
         validation_alias="MAX_INPUT_CHARS",
-        description="Longest input in characters; 0: no such limit.",
+        description="Longest input in characters; 0: no limit.",
     )
     on_overflow: Literal["trim", "refuse"] = Field(
         default="trim",
         validation_alias="CONTEXT_OVERFLOW",
-        description="Longer input: leave out the oldest turns and say so, or refuse.",
+        description=(
+            "What happens to longer input: trim leaves out the oldest turns and reports it, "
+            "refuse answers with an error."
+        ),
     )
     load_ladder: bool = Field(
         default=True,
         validation_alias="LOAD_LADDER",
         description=(
-            "Load a model that does not fit with a smaller cache or context, or a smaller file of "
-            "it, and say so in its replies; off: refuse it."
+            "Load a chat model that does not fit with a smaller cache or context, or from a "
+            "smaller file, and report this in its replies; 0: refuse it."
         ),
     )
     fallback_models: str = Field(
         default="",
         validation_alias="FALLBACK_MODELS",
         description=(
-            "Comma-separated ids, or paths in the models folder, of models that may serve in the "
-            "main model's place where it cannot be loaded, the best first."
+            "Comma-separated ids, or paths in the models folder, of models that may replace the "
+            "main model if it cannot be loaded, the best first."
         ),
     )
     default_system_prompt: str = Field(
@@ -189,32 +207,36 @@ class ChatSettings(RuntimeSettings):
         default=None,
         ge=0,
         validation_alias="GLOBAL_SEED",
-        description="Seed for requests that send none; unset: random.",
+        description="Seed for requests that set none; unset: random.",
     )
 
     kv_type: Literal["f16", "q8_0"] = Field(
         default="f16",
         validation_alias="LLAMA_KV_TYPE",
-        description="Numbers of the KV cache: f16, or q8_0, which takes half the memory.",
+        description="Data type of the KV cache: f16, or q8_0, which takes half the memory.",
     )
     kept_folder: Path | None = Field(
         default=None,
         validation_alias="KV_CACHE_DIR",
         description=(
-            "Folder for the KV cache of conversations while their model is unloaded (GGUF files "
-            "only); empty: their next turn computes all of it again. The files tell what was said."
+            "Folder that stores the KV cache of conversations while their model is unloaded "
+            "(GGUF files only); empty: the next turn computes the whole conversation again. The "
+            "files contain the text of conversations as tokens."
         ),
     )
     kept_mb: int = Field(
         default=1024,
         ge=1,
         validation_alias="KV_CACHE_MAX_MB",
-        description="Most megabytes in that folder; the least recently used files go.",
+        description="Limit of that folder in MB; the least recently used files are deleted.",
     )
     speculation: bool = Field(
         default=True,
         validation_alias="SPECULATION",
-        description="Guess tokens that stood in the prompt already; answers stay the same.",
+        description=(
+            "Guess tokens that already occurred in the prompt and verify several in one step; "
+            "answers stay the same."
+        ),
     )
 
     @field_validator("backend")
@@ -231,7 +253,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def plugin(self) -> str:
-        """The third party's backend that runs the main model; empty: one of ours does."""
+        """The name of the third-party backend that runs the main model; empty: there is none."""
         return "" if self.backend in BACKEND_NAMES.values() else self.backend
 
     @property
@@ -264,7 +286,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def request_tokens(self) -> int:
-        """Context of one request, before the model's own limit."""
+        """The context of one request, before the model's own limit."""
         return self.context_tokens or (
             (self.max_input_tokens or DEFAULT_INPUT_TOKENS) + DEFAULT_ANSWER_TOKENS
         )

@@ -1,4 +1,4 @@
-"""Protobuf to the engine's structs and back. Pure."""
+"""Converts protobuf to the engine's structs and back. Pure functions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ from protos.y26hkx.v1 import common_pb2
 from worker_runtime.catalog import ModelEntry
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
-# What a request may pass into a model's template: names that are known, values that are scalars.
+# The arguments that a request may pass to a model's template: known names with scalar values.
 TEMPLATE_KWARGS = frozenset(
     {
         "add_generation_prompt",
@@ -33,7 +33,7 @@ def to_generate(request: pb.GenerateRequest) -> m.Generate:
     """The engine's request.
 
     Raises:
-        InvalidRequest: it makes no sense.
+        InvalidRequest: the request is not valid.
     """
     return m.Generate(
         input=_input(request),
@@ -50,10 +50,10 @@ def to_generate(request: pb.GenerateRequest) -> m.Generate:
 
 
 def to_conversation(conversation: pb.Conversation) -> m.Conversation:
-    """Messages as the template wants them.
+    """The conversation in the form that templates expect.
 
     Raises:
-        InvalidRequest: a role, a template argument or a tool that must be called is not known.
+        InvalidRequest: a role, a template argument or a required tool is unknown.
     """
     choice = conversation.tool_choice
     tools = [
@@ -81,9 +81,9 @@ def to_conversation(conversation: pb.Conversation) -> m.Conversation:
 def to_events(
     batch: Iterable[m.EngineEvent], entry: ModelEntry, reductions: Sequence[str] = ()
 ) -> list[pb.GenerateEvent]:
-    """The stream's messages for events that wait together: deltas of a choice are packed.
+    """The stream's messages for events that are sent together: deltas of a choice are merged.
 
-    A delta is thinking, then text, then calls: what came in another order stays apart.
+    Clients read a delta as thinking, then text, then calls: parts in another order are not merged.
     """
     packed: list[pb.GenerateEvent] = []
     deltas: dict[int, pb.Delta] = {}
@@ -185,7 +185,7 @@ def _started(event: m.Started, entry: ModelEntry, reductions: Sequence[str]) -> 
 
 
 def _delta(event: m.Delta, earlier: pb.Delta | None = None) -> pb.Delta:
-    """The delta, or what makes `earlier` carry both: merging replaces scalars, appends lists."""
+    """The delta, or what must be merged into `earlier`: merging replaces scalars, appends lists."""
     return pb.Delta(
         choice=event.choice,
         text=event.text if earlier is None else earlier.text + event.text,
@@ -205,7 +205,7 @@ def _delta(event: m.Delta, earlier: pb.Delta | None = None) -> pb.Delta:
 
 
 def _follows(delta: m.Delta, earlier: pb.Delta) -> bool:
-    """Whether all that `delta` says comes after all that `earlier` does also when they are one."""
+    """Whether merging keeps the order: all of `delta` still comes after all of `earlier`."""
     if delta.reasoning and earlier.text:
         return False
     return not (earlier.tool_calls and (delta.reasoning or delta.text))

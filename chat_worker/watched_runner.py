@@ -1,4 +1,4 @@
-"""A runner whose computations are watched, so that one that never comes back is noticed."""
+"""A runner whose computations are watched, so that one that never returns is detected."""
 
 from collections.abc import Sequence as Rows
 
@@ -11,7 +11,7 @@ THREAD = "engine"
 
 
 class WatchedRunner:
-    """Implements `chat_worker.engine.runner.Runner` by another one."""
+    """Implements `chat_worker.engine.runner.ModelRunner` with another runner."""
 
     def __init__(self, runner: ModelRunner, watchdog: Watchdog) -> None:
         self._runner = runner

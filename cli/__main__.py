@@ -12,13 +12,13 @@ SERVICES = {
     "embed-worker": ("embed_worker", "one embedding worker alone (EMBED_WORKER_PORT)"),
 }
 EPILOG = """\
-Everything is configured by environment variables or a .env file in the current folder; the
-options above are the most used of them and win over both. .env.example lists them all.
+All settings are environment variables or lines of a .env file in the current folder. The options
+above are the most used settings and win over both. .env.example lists all of them.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command and return the exit status."""
     chosen = _parser().parse_args(argv)
     if chosen.command == "version":
         sys.stdout.write(f"y26hkx {_version()} (Python {sys.version.split()[0]})\n")
@@ -79,16 +79,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--models-dir", help="folder with models (MODELS_DIR, ./models)")
     serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL, INFO)")
     doctor = commands.add_parser(
-        "doctor", help="this machine, the settings chosen for it, which models fit, and risks"
+        "doctor", help="show this machine, its settings, which models fit, and what may go wrong"
     )
-    doctor.add_argument("--json", action="store_true", help="for scripts")
+    doctor.add_argument("--json", action="store_true", help="print JSON for scripts")
     selftest = commands.add_parser(
-        "selftest", help="whether llama.cpp computes rightly on this processor"
+        "selftest", help="test whether llama.cpp computes correctly on this processor"
     )
-    selftest.add_argument("--json", action="store_true", help="for scripts")
-    selftest.add_argument("--brief", action="store_true", help="in one line")
+    selftest.add_argument("--json", action="store_true", help="print JSON for scripts")
+    selftest.add_argument("--brief", action="store_true", help="print one line")
     selftest.add_argument(
-        "--again", action="store_true", help="forget what is known of it, and test"
+        "--again", action="store_true", help="discard the stored result, and test"
     )
     _add_estimate(commands)
     for name, (_, what) in SERVICES.items():
@@ -96,26 +96,26 @@ def _parser() -> argparse.ArgumentParser:
         if name == "simple":
             service.add_argument("--host", help="address to listen on (GATEWAY_HOST, 127.0.0.1)")
             service.add_argument("--port", type=int, help="port to listen on (SIMPLE_PORT, 8002)")
-    commands.add_parser("version", help="this version")
+    commands.add_parser("version", help="print the version")
     return parser
 
 
 def _add_estimate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     estimate = commands.add_parser(
-        "estimate", help="what a model would take in memory, and whether it fits now"
+        "estimate", help="estimate the memory of a model, and whether it fits now"
     )
     estimate.add_argument("path", type=Path, help="a GGUF file, or a model's folder")
     estimate.add_argument("--ctx", type=int, help="context of one request in tokens (LLAMA_CTX)")
     estimate.add_argument("--slots", type=int, help="requests at a time (MAX_CONCURRENT_REQUESTS)")
     estimate.add_argument("--ubatch", type=int, help="tokens computed at a time (LLAMA_UBATCH)")
-    estimate.add_argument("--dtype", help="of transformers models (TORCH_DTYPE)")
-    estimate.add_argument("--kv-type", help="f16 or q8_0 (LLAMA_KV_TYPE)")
+    estimate.add_argument("--dtype", help="dtype of transformers models (TORCH_DTYPE)")
+    estimate.add_argument("--kv-type", help="dtype of the KV cache: f16 or q8_0 (LLAMA_KV_TYPE)")
     estimate.add_argument("--quantization", help="4bit, 8bit or none (MODEL_QUANTIZATION)")
-    estimate.add_argument("--json", action="store_true", help="for scripts")
+    estimate.add_argument("--json", action="store_true", help="print JSON for scripts")
 
 
 def _version() -> str:
-    # Not at the top: it loads the e-mail parser, which the supervisor would carry for its life.
+    # Imported here: it loads the e-mail parser, which would stay in the supervisor's memory.
     from common.packages import version_of
 
     return version_of("y26hkx", missing="(not installed)")

@@ -1,7 +1,7 @@
-"""How long to wait before a process that died is started again, and when to leave it.
+"""How long to wait before a process that died is started again, and when to give it up.
 
-A few deaths cost short waits. A crash loop opens the circuit breaker: from then on one start after
-each long wait tries whether the cause is gone, and after so many in vain there is none.
+After a few deaths the waits are short. A crash loop opens the circuit breaker: from then on, the
+process is started once after each long wait, and given up after a number of failed starts.
 """
 
 from collections import deque
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """The numbers of `Backoff`, times in seconds.
+    """The parameters of `Backoff`, times in seconds.
 
     Args:
         first_s: wait after the first death; each further one doubles it.
         longest_s: the wait never grows beyond this while the breaker is closed.
-        healthy_s: a process that lived this long starts all counts anew.
+        healthy_s: the death of a process that lived this long resets all counts.
         window_s: deaths within this time are counted for the breaker.
-        n_in_window: number of deaths in the window that is a crash loop.
-        n_in_a_row: so many deaths without a healthy life between are one too, however slow.
-        open_s: wait after the breaker opened; each start in vain doubles it.
+        n_in_window: this number of deaths in the window is a crash loop.
+        n_in_a_row: so is this number of deaths without a healthy life between, however slow.
+        open_s: wait after the breaker opened; each failed start doubles it.
         longest_open_s: that wait never grows beyond this.
-        n_tries: starts in vain from an open breaker, after which the process is left.
+        n_tries: failed starts with an open breaker, after which the process is given up.
     """
 
     first_s: float = 0.5
@@ -37,7 +37,7 @@ class RestartPolicy:
 
 @dataclass
 class Backoff:
-    """Remembers the deaths of one service."""
+    """Counts the deaths of one service."""
 
     policy: RestartPolicy
     _n_in_a_row: int = 0
@@ -45,7 +45,11 @@ class Backoff:
     _deaths_s: deque[float] = field(default_factory=deque)
 
     def died(self, now_s: float, lived_s: float) -> float | None:
-        """Note a death; return the seconds to wait before the next start, None: no more starts."""
+        """Record a death.
+
+        Returns:
+            Seconds to wait before the next start; None: the process is given up.
+        """
         policy = self.policy
         if lived_s >= policy.healthy_s:
             self._n_in_a_row = self._n_opened = 0

@@ -1,4 +1,4 @@
-"""Which models there are, and whether each fits into the memory that is free now."""
+"""Which models exist, and whether each of them fits into the memory that is free now."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
 class ModelCapacity:
     """
     Args:
-        need_bytes: as it is; 0: broken.
-        least_bytes: with everything given up that can be.
-        room_bytes: what it could take now; None: the system does not say.
-        reductions: what is given up to fit now.
+        need_bytes: memory that it needs without reductions; 0: it is broken.
+        least_bytes: memory that it needs with all possible reductions.
+        room_bytes: memory that is available for it now; None: the system does not report it.
+        reductions: those with which it fits now.
     """
 
     id: str
@@ -50,7 +50,7 @@ class ModelCapacity:
 def capacities(
     chat_settings: ChatSettings, embed_settings: EmbedSettings, machine: Machine
 ) -> list[ModelCapacity]:
-    """Every model of the stack, as if no other was loaded."""
+    """The capacity of every model of the stack, as if no other model was loaded."""
     chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
     chats, embeds = chat_load_options(chat_scan, chat_settings), embed_load_options(embed_settings)
     return [
@@ -60,12 +60,12 @@ def capacities(
 
 
 def chat_load_options(scan: chat.ChatModelScan, settings: ChatSettings) -> LoadOptions:
-    """What the chat worker books."""
+    """The load options for which the chat worker reserves memory."""
     return _corrected(with_expansion_factors(ChatLoadOptions(scan, settings), settings), settings)
 
 
 def embed_load_options(settings: EmbedSettings) -> LoadOptions:
-    """What the embedding worker books."""
+    """The load options for which the embedding worker reserves memory."""
     return _corrected(embed_need.load_options, settings)
 
 
@@ -75,6 +75,7 @@ def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOpti
 
 
 def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
+    """The memory for models now, if none was loaded."""
     headroom = policy.min_remain_bytes
     if headroom is None:
         headroom = default_headroom_bytes(machine.memory_bytes or 0)

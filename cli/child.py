@@ -1,4 +1,4 @@
-"""One run of one service's process: start it, pass on what it prints, learn its end, signal it."""
+"""One run of the process of one service: its start, its output, its exit, signals to it."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,15 @@ from typing import Self
 
 LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_LAST_LINE_BYTES = 300
-# For what a process printed before it ended; one that it started may hold its stdout for longer.
+# To wait for the last output of an ended process; its own children may keep stdout open longer.
 LAST_LINES_WITHIN_S = 1.0
 
 
 class Relay:
-    """Passes whole lines on, each behind the name of who said it.
+    """Passes whole lines on, each with the name of its service in front.
 
     Args:
-        write: takes lines without waiting for their reader.
+        write: accepts lines without waiting until they are read.
     """
 
     def __init__(self, name: str, width: int, write: Callable[[bytes], None]) -> None:
@@ -30,7 +30,7 @@ class Relay:
 
     @property
     def last_line(self) -> str:
-        """What was said last and is not blank: why a process ended, more often than not."""
+        """The last printed line that is not blank, which often says why a process ended."""
         return self._last[:LONGEST_LAST_LINE_BYTES].decode("utf-8", "replace")
 
     def feed(self, chunk: bytes) -> None:
@@ -42,23 +42,23 @@ class Relay:
             self._write(lines)
 
     def close(self) -> None:
-        """Write what was said without a line's end."""
+        """Write the rest, which has no line end."""
         if self._pending:
             self._write([self._pending])
             self._pending = b""
 
     def _write(self, lines: Sequence[bytes]) -> None:
-        self._last = next((said for line in reversed(lines) if (said := line.strip())), self._last)
+        self._last = next((text for line in reversed(lines) if (text := line.strip())), self._last)
         self._write_lines(b"".join(self._prefix + line + b"\n" for line in lines))
 
 
 class Child(asyncio.SubprocessProtocol):
-    """A running process. Its stdin is held open by this one: it ends when this one does."""
+    """A running process. This process holds its stdin open: the child ends when that closes."""
 
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._exited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._said_all = asyncio.Event()
+        self._output_ended = asyncio.Event()
         self._transport: asyncio.SubprocessTransport | None = None
 
     @classmethod
@@ -74,7 +74,7 @@ class Child(asyncio.SubprocessProtocol):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # A terminal's Ctrl-C must reach the supervisor alone: it decides on the order.
+            # Ctrl-C in a terminal must reach the supervisor only, which decides on the order.
             start_new_session=sys.platform != "win32",
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
@@ -90,42 +90,44 @@ class Child(asyncio.SubprocessProtocol):
         return self._running.get_returncode()
 
     async def wait(self) -> int:
-        """Wait for the process's own end and for what it printed; its engine processes may hold its
-        stdout for longer."""
+        """Wait for the end of the process and for its output, and return the exit status.
+
+        The wait for output is bounded, because engine processes may keep stdout open longer.
+        """
         await asyncio.shield(self._exited)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._said_all.wait(), LAST_LINES_WITHIN_S)
+            await asyncio.wait_for(self._output_ended.wait(), LAST_LINES_WITHIN_S)
         code = self.code
         return 0 if code is None else code
 
     def ask_to_stop(self) -> None:
-        """Let it drain and exit."""
+        """Ask the process to drain and exit."""
         stop: int = signal.SIGTERM
         if sys.platform == "win32":
             stop = signal.CTRL_BREAK_EVENT
         self._send(stop)
 
-    def tell(self, line: bytes) -> None:
-        """Write a line to its stdin, without waiting for it to be read."""
+    def send_line(self, line: bytes) -> None:
+        """Write a line to its stdin, without waiting until it is read."""
         stdin = self._running.get_pipe_transport(0)
         assert isinstance(stdin, asyncio.WriteTransport)
         if not stdin.is_closing():
             stdin.write(line)
 
     def kill(self) -> None:
-        """End it now, and the engine processes of its group with it, also those that are stuck."""
+        """End the process now, with the engine processes of its group, even if they are stuck."""
         if self.code is not None:
             return
-        # macOS calls a group of nothing but ended processes a matter of permissions.
+        # macOS raises PermissionError for a group whose processes have all ended.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if sys.platform == "win32":
-                # Its job object ends its engine processes.
+                # The process's own job object ends its engine processes.
                 self._running.kill()
             else:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def release(self) -> None:
-        """Let go of its pipes."""
+        """Close its pipes."""
         self._relay.close()
         self._running.close()
 
@@ -138,7 +140,7 @@ class Child(asyncio.SubprocessProtocol):
         assert self._transport is not None, "the event loop connects before it returns the child"
         return self._transport
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
@@ -149,7 +151,7 @@ class Child(asyncio.SubprocessProtocol):
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
-            self._said_all.set()
+            self._output_ended.set()
 
     def process_exited(self) -> None:
         if not self._exited.done():

@@ -1,7 +1,7 @@
 """`y26hkx doctor`: the machine, the settings chosen for it, which models fit, and all risks.
 
-It loads no model and imports no model library (the self-test does, in a process of its own); exit
-status 1 says that something certainly fails.
+It loads no model and imports no model library (the self-test does, in a process of its own). The
+exit status is 1 if something certainly fails.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ SEVERITIES = ("failure", "warning", "info")
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that was found."""
+    """The findings of the doctor."""
 
     machine: Machine
     hardware: Hardware
@@ -48,7 +48,7 @@ class Diagnosis:
     choices: list[ChosenSetting]
     models: list[ModelCapacity]
     risks: list[StartupWarning]
-    # Of llama.cpp on this processor; None: not tested.
+    # The self-test of llama.cpp on this processor; None: not tested.
     kernels: KernelReport | None = None
 
     @property
@@ -57,7 +57,7 @@ class Diagnosis:
 
 
 def doctor(options: Mapping[str, str], *, as_json: bool) -> int:
-    """Look at everything and print it; the exit status."""
+    """Examine everything, print it, and return the exit status."""
     try:
         settings = StackSettings.read(options)
     except SettingsError as error:
@@ -70,7 +70,7 @@ def doctor(options: Mapping[str, str], *, as_json: bool) -> int:
 
 
 def examine(settings: StackSettings) -> Diagnosis:
-    """This machine with these settings."""
+    """Examine this machine with these settings."""
     machine = read_machine()
     kernels, found = _kernels()
     models, of_services = _of_services(settings, machine)
@@ -94,7 +94,7 @@ def examine(settings: StackSettings) -> Diagnosis:
 
 
 def as_dict(report: Diagnosis) -> dict[str, object]:
-    """For scripts: keys stay."""
+    """The findings for scripts; the keys never change."""
     machine = asdict(report.machine) | {"memory_bytes": report.machine.memory_bytes}
     machine["free_disk_bytes"] = report.free_disk_bytes
     return {
@@ -108,7 +108,7 @@ def as_dict(report: Diagnosis) -> dict[str, object]:
 
 
 def as_text(report: Diagnosis) -> Iterator[str]:
-    """For people."""
+    """The findings as lines for people."""
     machine, hard = report.machine, report.hardware
     yield f"system     {hard.system}, Python {hard.python}"
     yield f"processor  {hard.processor}: {cores_line(machine)}"
@@ -127,7 +127,11 @@ def as_text(report: Diagnosis) -> Iterator[str]:
         yield f"model      {_model_line(model)}"
     for risk in report.risks:
         yield f"{risk.severity:<10} {risk}"
-    yield "nothing stands in the way" if report.ok else "this will not work as it is"
+    yield (
+        "no failures found"
+        if report.ok
+        else "the server will not work until the failures are fixed"
+    )
 
 
 def _model_line(model: ModelCapacity) -> str:
@@ -143,7 +147,7 @@ def _model_line(model: ModelCapacity) -> str:
 def _of_services(
     settings: StackSettings, machine: Machine
 ) -> tuple[list[ModelCapacity], list[StartupWarning]]:
-    """Models, and what is wrong with the services' settings or with what they need."""
+    """The models, and the problems of the services' settings and of what they need."""
     gateway = _read(GatewaySettings)
     chat, embed = _read(ChatSettings), _read(EmbedSettings)
     refused = [error for error in (gateway, chat, embed) if isinstance(error, ValidationError)]
@@ -161,20 +165,20 @@ def _of_services(
 def _kernels() -> tuple[KernelReport | None, list[StartupWarning]]:
     settings = _read(RuntimeSettings)
     if isinstance(settings, ValidationError):
-        # Told of each service that has them.
+        # The same error is reported for each service.
         return None, []
     memory = kernel_memory(settings)
     try:
         report = memory.report()
     except NotTested:
-        # The library is missing: told where a model needs it.
+        # The library is missing, which is reported for each model that needs it.
         return None, []
     return report, list(doctor_checks.kernels(report, memory.read().faults))
 
 
 def _read(service: type[T]) -> T | ValidationError:
     try:
-        # As in the stack: reached from this machine only. What else may reach it `risks` tells.
+        # Loopback, as in the stack; `startup_warnings` has the risks of other addresses.
         return service(host="127.0.0.1")
     except ValidationError as error:
         return error
@@ -189,7 +193,7 @@ def _port(settings: StackSettings) -> Iterator[StartupWarning]:
         if _is_ours(settings):
             where = f"{settings.reached_at}:{settings.port}"
             yield StartupWarning(
-                "already_serving", "info", f"{where} is served already", "see /health"
+                "already_serving", "info", f"a server already answers at {where}", "see /health"
             )
         else:
             yield StartupWarning("port_taken", "failure", str(error), "set GATEWAY_PORT")

@@ -31,7 +31,7 @@ SERVICES: tuple[type[BaseSettings], ...] = (
     ChatSettings,
     EmbedSettings,
 )
-# Read by others than the services: docker compose and run.py.
+# Read by docker compose and run.py, not by the services.
 OTHER_NAMES = {
     "Y26HKX_BIND",
     "Y26HKX_PORT",
@@ -48,28 +48,28 @@ PACKAGES = {
     "cross-encoder": ("torch", "transformers"),
     "openvino": ("openvino", "tokenizers"),
 }
-# What installs them, where it is not "embed".
+# The extra that installs them, if it is not "embed".
 EXTRAS = {"llama.cpp": "llama", "transformers": "transformers", "openvino": "openvino"}
 GATEWAY_PACKAGES = ("fastapi", "uvicorn", "orjson", "limits")
-# In a process of its own: on a processor that it was not built for it ends that process.
+# Run in a separate process, which crashes if the library was built for another processor.
 TRY_LLAMA = "from worker_runtime.llama_native import load_native; load_native()"
 PROJECT = Path(__file__).parent.parent
 TRY_WITHIN_S = 10.0
 
 
 def invalid_settings(error: ValidationError) -> Iterator[StartupWarning]:
-    """Each value that a service would refuse to start with."""
+    """Each value with which a service would refuse to start."""
     for found in error.errors():
         name = ".".join(map(str, found["loc"]))
-        said = found["msg"].removeprefix("Value error, ")
-        message = f"{name}: {said}" if name else said
+        reason = found["msg"].removeprefix("Value error, ")
+        message = f"{name}: {reason}" if name else reason
         yield StartupWarning(
             "invalid_setting", "failure", message, "correct it: no service starts with it"
         )
 
 
 def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[StartupWarning]:
-    """Variables that look like ours and are not.
+    """Deprecated variables, and those that look like settings and are not.
 
     Args:
         dotenv: names in the .env file, of which all should be known.
@@ -82,17 +82,17 @@ def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[StartupW
     for name in sorted(settings.values.keys() - known):
         like = difflib.get_close_matches(name, known, 1, LIKENESS)
         if like:
-            message, suggestion = f"{name} is read by nobody here", f"did you mean {like[0]}?"
+            message, suggestion = f"{name} is no setting of this server", f"did you mean {like[0]}?"
             yield StartupWarning("unknown_name", "warning", message, suggestion)
         elif name in dotenv:
-            message = f"{name} in .env is read by nobody here"
+            message = f"{name} in .env is no setting of this server"
             yield StartupWarning(
-                "unknown_name", "info", message, "leave it out, or look in .env.example"
+                "unknown_name", "info", message, "remove it, or look it up in .env.example"
             )
 
 
 def packages(models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
-    """Libraries that the default models need."""
+    """Missing libraries that the gateway or the default models need."""
     missing = _missing(GATEWAY_PACKAGES)
     if missing:
         message = f"the gateway needs {', '.join(missing)}"
@@ -108,19 +108,19 @@ def packages(models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
 
 
 def kernels(report: KernelReport, faults: Mapping[str, Fault]) -> Iterator[StartupWarning]:
-    """Where llama.cpp does not compute, or with plain code only."""
-    anew = "`python3 run.py setup` compiles it anew for this processor"
+    """Failures of llama.cpp's self-test, and models that crashed with the extra CPU buffers."""
+    again = "`python3 run.py setup` compiles it again for this processor"
     if not report.runs_here:
-        yield StartupWarning("kernels_broken", "failure", report.summary, anew)
+        yield StartupWarning("kernels_broken", "failure", report.summary, again)
     elif not report.may_use_extra_buffers:
-        yield StartupWarning("kernels_reduced", "warning", report.summary, f"it is slower; {anew}")
+        yield StartupWarning("kernels_reduced", "warning", report.summary, f"it is slower; {again}")
     for fault in faults.values():
         yield StartupWarning(
             "model_without_extra_buffers",
             "warning",
             f"{fault.model} is loaded without llama.cpp's extra CPU buffers, as its process died "
             f"with them ({fault.how})",
-            "`y26hkx selftest --again` forgets that, so that it is tried with them",
+            "`y26hkx selftest --again` discards this, so that they are tried again",
         )
 
 
@@ -138,7 +138,7 @@ def default_models(models: Sequence[ModelCapacity], machine: Machine) -> Iterato
             yield StartupWarning(
                 "default_model_too_large",
                 "failure",
-                f"{model.id} needs {model.least_bytes / GIB:.1f} GiB, and all there is are "
+                f"{model.id} needs {model.least_bytes / GIB:.1f} GiB, and the machine has "
                 f"{machine.memory_bytes / GIB:.1f}",
                 "choose a smaller model or quantization, or raise the container's limit",
             )
@@ -152,41 +152,45 @@ def default_models(models: Sequence[ModelCapacity], machine: Machine) -> Iterato
 
 
 def main_model(chat: ChatSettings, models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
-    """A main model that was named and is not there."""
+    """A main model that is set and does not exist."""
     named = chat.model_path.name.removesuffix(".gguf")
     if chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
         return
     serves = next((m.id for m in models if m.is_default and m.capability == "chat"), "nothing")
-    message = f"there is no {chat.model_path}: {serves} serves instead of {named}"
+    message = f"{chat.model_path} does not exist: {serves} is served instead of {named}"
     yield StartupWarning(
         "main_model_missing", "warning", message, "set MODEL_PATH to a model's file"
     )
 
 
 def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWarning]:
-    """Folders that are read, written, or full."""
+    """Folders that are missing, unreadable, unwritable or full."""
     models = settings.models_dir
     if not models.is_dir():
         asked = "MODELS_DIR" in settings.values
-        message = f"there is no folder {models}: only built-in models are served"
-        yield StartupWarning("no_models_folder", "warning" if asked else "info", message, "make it")
+        message = f"the folder {models} does not exist: only built-in models are served"
+        yield StartupWarning(
+            "no_models_folder", "warning" if asked else "info", message, "create it"
+        )
     elif not os.access(models, os.R_OK | os.X_OK):
         message = f"the models folder {models} cannot be read"
         yield StartupWarning(
             "unreadable_models_folder", "failure", message, "change its permissions"
         )
     if (free := free_disk_bytes(models)) < LOW_DISK_BYTES:
-        message = f"{free / GIB:.1f} GiB of disk are free at {models}"
-        yield StartupWarning("low_disk", "warning", message, "free some before downloading models")
-    if not _writable(embed.converted_dir):
-        message = f"{embed.converted_dir} cannot be written: models cannot be kept converted"
+        message = f"only {free / GIB:.1f} GiB of disk space are free at {models}"
         yield StartupWarning(
-            "unwritable_folder", "failure", message, "set CONVERTED_MODELS_DIR elsewhere"
+            "low_disk", "warning", message, "free disk space before downloading models"
+        )
+    if not _writable(embed.converted_dir):
+        message = f"{embed.converted_dir} is not writable: converted models cannot be stored"
+        yield StartupWarning(
+            "unwritable_folder", "failure", message, "set CONVERTED_MODELS_DIR to another folder"
         )
 
 
 def python_version(found: tuple[int, int] = sys.version_info[:2]) -> Iterator[StartupWarning]:
-    """Older than what this is written for."""
+    """A Python that is too old."""
     if found < (3, 11):
         message = f"Python {found[0]}.{found[1]} is too old"
         yield StartupWarning("old_python", "failure", message, "install Python 3.11 or newer")
@@ -203,7 +207,7 @@ def _known_names() -> set[str]:
 
 
 def _backend_problem(backend: str) -> str:
-    """What of `backend` is missing, in words; empty: nothing."""
+    """The missing packages of `backend`, in words; empty: none."""
     if backend == "llama.cpp":
         return "" if _llama_runs() else "llama-cpp-python, which is missing or does not run here"
     return ", ".join(_missing(PACKAGES.get(backend, ())))
@@ -225,7 +229,7 @@ def _missing(modules: Sequence[str]) -> list[str]:
 
 
 def _writable(folder: Path) -> bool:
-    # Tried, not asked: permissions are not all that makes a folder unwritable.
+    # Written to, because a folder can be unwritable for other reasons than its permissions.
     try:
         with tempfile.TemporaryFile(dir=nearest(folder)):
             return True

@@ -1,6 +1,7 @@
-"""`y26hkx estimate PATH`: what a model would take in memory, part by part, and whether it fits now.
+"""`y26hkx estimate PATH`: the memory of a model by its parts, and whether it fits now.
 
-It reads headers only: nothing is loaded, no model library is imported. A load books the same.
+It reads headers only: no model is loaded, and no model library is imported. A load reserves the
+same amount.
 """
 
 import json
@@ -46,15 +47,16 @@ OPTIONS = {
 PARTS = {
     "weights": "weights",
     "kv": "KV cache",
-    "compute": "computing",
+    "compute": "compute buffers",
     "caches": "caches",
     "process": "process and libraries",
+    "converting": "converting, once",
     "correction": "learnt from past loads",
 }
 
 
 class EstimateError(Exception):
-    """There is nothing to estimate; the message says why."""
+    """Nothing can be estimated; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,11 @@ class Estimate:
     """
     Args:
         parts: bytes by name, those that are zero left out.
-        total_bytes: what is booked for it.
-        peak_bytes: resident at the most, while it loads or works: pages of the file that it is
-            loaded from are on top of the total; the system takes those back if need be.
-        room_bytes: what could be booked now; None: the system does not say.
-        fits_reduced: what would be given up to fit, where only a smaller way fits.
+        total_bytes: what a load reserves.
+        peak_bytes: the largest resident memory while it loads or works. It includes mapped pages
+            of the model's file, which the system can reclaim.
+        room_bytes: what could be reserved now; None: the system does not report it.
+        fits_reduced: the reductions with which it fits, if it does not fit without.
         largest_context: tokens of one request with which it would fit now; None: no chat model.
     """
 
@@ -86,7 +88,8 @@ class Estimate:
 
 
 def estimate(path: Path, options: Mapping[str, object], *, as_json: bool) -> int:
-    """Print it; the exit status: 1 if there is no model at `path` or an option means nothing."""
+    """Print the estimate and return the exit status: 1 if there is no model at `path`, or an option
+    is invalid."""
     try:
         found = _estimate(path, {OPTIONS[name]: value for name, value in options.items()})
     except EstimateError as error:
@@ -119,7 +122,7 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
 
 
 def _backend(path: Path) -> str:
-    """Where a model's file lies as well as its folder, the one that was named."""
+    """The backend of the format that was named, since a folder may have both formats."""
     return "transformers" if path.is_dir() and not gguf_models(path) else ""
 
 
@@ -127,7 +130,7 @@ def _of_embedder(path: Path) -> Estimate:
     settings = EmbedSettings()
     entry = EmbedScan(settings).entry_at(path)
     if entry is None:
-        raise EstimateError(f"{path} is no model: a GGUF file or a folder with one is expected")
+        raise EstimateError(f"{path} is no model: expected a GGUF file or the folder of a model")
     _refuse_broken(entry)
     alternatives = embed_load_options(settings)(entry)
     return _described(entry, alternatives, budget_of(settings.policy(), read_machine()), None)
@@ -165,7 +168,10 @@ def _parts(need: Need) -> dict[str, int]:
 
 
 def _largest_context(spec: LoadSpec, entry: ModelEntry, budget: MemoryBudget) -> int:
-    """By halving between nothing and what the model was trained for: need grows with context."""
+    """The largest context that fits, by binary search up to the context of the training.
+
+    The memory grows with the context, so that the search is valid.
+    """
 
     def fits(steps: int) -> bool:
         wanted = msgspec.structs.replace(spec, n_ctx=steps * CONTEXT_STEP, n_cells=0)
@@ -189,12 +195,12 @@ def _lines(found: Estimate) -> Iterator[str]:
     yield f"{found.path}: {found.capability} model for {found.backend}{context}"
     for name, n_bytes in found.parts.items():
         yield f"{PARTS[name]:<34}{mib(n_bytes):>14}"
-    yield f"{'needed':<34}{mib(found.total_bytes):>14}"
+    yield f"{'total':<34}{mib(found.total_bytes):>14}"
     if found.peak_bytes > found.total_bytes:
-        yield f"{'at most, with the file it loads':<34}{mib(found.peak_bytes):>14}"
+        yield f"{'peak, with the mapped file':<34}{mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:
         yield f"{'available now':<34}{mib(found.available_bytes):>14}"
-        yield f"{'of that stays free':<34}{mib(found.headroom_bytes):>14}"
+        yield f"{'headroom that stays free':<34}{mib(found.headroom_bytes):>14}"
     if found.fits:
         yield "it fits"
     elif found.fits_reduced:

@@ -1,8 +1,8 @@
 """Whether a service answers: HTTP GET for the gateway, the standard health call for workers.
 
-The gRPC call is written out by hand (one unary request on a fresh HTTP/2 connection): it goes
-through the worker's own event loop, so a wedged one shows, and the supervisor and the containers'
-probes need not load grpc, which would cost them 30 MB.
+The gRPC call is written by hand (one unary request on a fresh HTTP/2 connection). The worker's
+event loop answers it, so a worker that hangs is noticed; and the supervisor and the probes of
+containers need not load grpc, which would cost them 30 MB.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ LARGEST_FRAME_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class GrpcHealth:
-    """Outcome of a health call that was answered."""
+    """The answer to a health call."""
 
     is_serving: bool
 
 
 async def http_status(host: str, port: int, path: str, timeout_s: float) -> int:
-    """Status of `GET path`.
+    """The status of `GET path`.
 
     Raises:
-        OSError: nobody answers, or not in HTTP.
+        OSError: there is no answer, or it is not HTTP.
         TimeoutError: no answer in time.
     """
     async with asyncio.timeout(timeout_s):
@@ -55,7 +55,7 @@ async def grpc_health(
     Args:
         certificates: files of authority, own certificate and key; None: without TLS.
     Raises:
-        OSError: nobody answers, or not in HTTP/2.
+        OSError: there is no answer, or it is not HTTP/2.
         TimeoutError: no answer in time.
     """
     tls = None if certificates is None else _tls(*certificates)
@@ -78,7 +78,7 @@ async def grpc_health(
 
 def _tls(authority: str, certificate: str, key: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority)
-    # The worker is asked on this machine, whose name is in no certificate.
+    # The call goes to this machine by a loopback address, which is in no certificate.
     context.check_hostname = False
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols(["h2"])
@@ -104,12 +104,12 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
             case _:
                 pass
         if kind in (DATA, HEADERS) and flags & END_STREAM:
-            # Headers alone carry an error: it lives, but serves nothing under this name.
+            # A reply with headers only is an error: the server answers, but does not serve.
             return GrpcHealth(body[5:7] == SERVING)
 
 
 def _check_headers(authority: str, encrypted: bool) -> bytes:
-    # HPACK without its dynamic table and Huffman coding: indexes of RFC 7541's static table.
+    # HPACK without dynamic table and Huffman coding: the indexes are of RFC 7541's static table.
     return b"".join(
         [
             b"\x83",  # :method POST
@@ -132,7 +132,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    # Nothing more is to be said, and gRPC leaves TLS's own goodbye unanswered.
+    # There is nothing more to send, and gRPC does not answer TLS's close_notify.
     writer.transport.abort()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -1,8 +1,8 @@
-"""Where the stack's lines go: to stdout, from a thread of its own.
+"""Writes the lines of the stack to stdout, from a separate thread.
 
-Whoever reads them may stop reading (a pager, Ctrl-S, a full pipe), leave (`| head`) or be gone (a
-closed terminal, whose writers get EIO). None of this may hold up the supervisor or end it: its
-loop hands lines over and goes on. What nobody takes is dropped and counted.
+The reader may stop reading (a pager, Ctrl-S, a full pipe), end (`| head`) or be gone (a closed
+terminal, whose writers get EIO). None of this may block or end the supervisor: its loop passes the
+lines to the thread and goes on. Lines that cannot be written are dropped and counted.
 """
 
 import logging
@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-# Kept for a reader that pauses; a service's whole start takes a hundredth of it.
+# Buffered for a reader that pauses; the start of a service prints a hundredth of it.
 MOST_BYTES = 1 << 20
-# A descriptor that somebody made non-blocking (a terminal is shared) is tried again after this.
+# Time until the next attempt on a descriptor that another process made non-blocking.
 AGAIN_S = 0.05
 
 
@@ -25,35 +25,35 @@ class Sink(Protocol):
     """What lines are written to: a raw file."""
 
     def write(self, data: memoryview, /) -> int | None:
-        """How many bytes were taken; None: none now, without waiting."""
+        """The number of bytes that were written; None: none can be written now."""
 
 
 def open_standard_streams() -> None:
-    """Put the null device where whoever started this process closed stdin, stdout or stderr.
+    """Open the null device in place of stdin, stdout or stderr if the parent closed them.
 
-    Otherwise the next file or socket that is opened becomes stdout, and lines are written into it.
+    Otherwise the next file or socket that is opened becomes stdout, and lines are written to it.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            # For as long as the process lives, like the one that is missing.
+            # It stays open as long as the process lives, like a real standard stream.
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def stdout_unbuffered() -> Sink:
-    """stdout without Python's buffer, whose lock a blocked writer would hold at the exit."""
+    """stdout without Python's buffer: a blocked writer would hold its lock at the exit."""
     buffered = sys.stdout.buffer
     raw: Sink = getattr(buffered, "raw", buffered)
     return raw
 
 
 class Output:
-    """Takes whole lines, writes them in order, never waits for their reader.
+    """Accepts whole lines and writes them in order, without blocking the caller.
 
     Args:
-        most_bytes: lines that would make more wait than this are dropped.
+        most_bytes: size of the buffer; lines that do not fit into it are dropped.
     """
 
     def __init__(self, sink: Sink, most_bytes: int = MOST_BYTES) -> None:
@@ -64,12 +64,12 @@ class Output:
         self._n_dropped = 0
         self._closed = False
         self._changed = threading.Condition()
-        # A daemon: a write that nobody takes must not keep the process.
+        # A daemon: a blocked write must not keep the process alive.
         self._thread = threading.Thread(target=self._write_all, name="output", daemon=True)
         self._thread.start()
 
     def write(self, lines: bytes) -> None:
-        """Take whole lines; returns at once."""
+        """Add whole lines to the buffer; returns at once."""
         with self._changed:
             if self._n_bytes + len(lines) > self._most_bytes:
                 self._n_dropped += lines.count(b"\n")
@@ -79,7 +79,7 @@ class Output:
             self._changed.notify()
 
     def close(self, within_s: float) -> None:
-        """Write what waits, if its reader takes it in this time."""
+        """Write the buffer, if the reader reads it in this time."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -87,18 +87,18 @@ class Output:
 
     def _write_all(self) -> None:
         if sys.platform != "win32":
-            # Signals are the main thread's: one that came here would not wake it.
+            # The main thread handles signals; one that is delivered here would not wake it.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while lines := self._next():
             try:
                 self._write(lines)
             except (OSError, ValueError):
-                # Full disk, closed terminal, closed pipe: the first two may take lines again.
+                # A full disk, a closed terminal or a closed pipe; the first two may recover.
                 with self._changed:
                     self._n_dropped += lines.count(b"\n")
 
     def _next(self) -> bytes:
-        """What to write now; empty at the end."""
+        """The lines to write next; empty at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
@@ -106,9 +106,7 @@ class Output:
             lines = self._waiting.popleft()
             self._n_bytes -= len(lines)
             if self._n_dropped:
-                lines = (
-                    b"... %d lines were not written: nobody read them\n" % self._n_dropped + lines
-                )
+                lines = b"... %d lines were dropped: nothing read them\n" % self._n_dropped + lines
                 self._n_dropped = 0
             return lines
 
@@ -123,11 +121,11 @@ class Output:
 
 
 class LogLines(logging.Handler):
-    """What libraries log in the supervisor goes the same way as what it says itself."""
+    """Prints the log records of libraries in the supervisor like its own lines."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, print_line: Callable[[str], None]) -> None:
         super().__init__()
-        self._say = say
+        self._print_line = print_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say(self.format(record))
+        self._print_line(self.format(record))

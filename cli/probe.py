@@ -16,8 +16,10 @@ OK = 200
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Ask once; 0 if healthy, else 1 with the reason on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m cli.probe", description="Is it healthy?")
+    """Check once; returns 0 if healthy, else 1 with the reason on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cli.probe", description="Check whether a service is healthy."
+    )
     parser.add_argument("service", choices=["gateway", "worker"])
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8001)

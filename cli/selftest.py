@@ -1,6 +1,7 @@
-"""`y26hkx selftest`: whether llama.cpp computes rightly on this processor.
+"""`y26hkx selftest`: whether llama.cpp computes correctly on this processor.
 
-Exit status 0: it does; 1: not at all; 2: it could not be tested; 3: without its extra CPU buffers.
+The exit status is 0 if it does, 1 if it does not at all, 2 if it could not be tested, and 3 if it
+does only without its extra CPU buffers.
 """
 
 import json
@@ -19,13 +20,16 @@ OK, BROKEN, NOT_TESTED, WITHOUT_EXTRA_BUFFERS = 0, 1, 2, 3
 
 
 def selftest(*, as_json: bool, again: bool, brief: bool = False) -> int:
-    """Print what is known of this library and processor, tested now if need be; the exit status.
+    """Print the result for this library and processor, and return the exit status.
+
+    The test runs if there is no stored result.
 
     Args:
-        again: forget what is known, and test.
+        again: discard the stored result, and test.
+        brief: print one line only.
     """
     try:
-        # As in the stack: reached from this machine only.
+        # Loopback, as in the stack.
         memory = kernel_memory(RuntimeSettings(host="127.0.0.1"))
         report = memory.report(again=again)
     except (NotTested, ValidationError) as reason:
@@ -43,12 +47,12 @@ def selftest(*, as_json: bool, again: bool, brief: bool = False) -> int:
 
 
 def kernel_memory(settings: RuntimeSettings) -> KernelMemory:
-    """What workers with these settings read and write."""
+    """The stored results, as workers with these settings read and write them."""
     return KernelMemory(settings.learnt_dir / FILE, settings.selftest_environment)
 
 
 def as_dict(report: KernelReport, faults: dict[str, Fault]) -> dict[str, object]:
-    """For scripts: keys stay."""
+    """The result for scripts; the keys never change."""
     verdict = {
         "runs_here": report.runs_here,
         "may_use_extra_buffers": report.may_use_extra_buffers,
@@ -56,17 +60,17 @@ def as_dict(report: KernelReport, faults: dict[str, Fault]) -> dict[str, object]
         "features": list(read_processor().features),
         "models_without_extra_buffers": msgspec.to_builtins(list(faults.values())),
     }
-    told: dict[str, object] = msgspec.to_builtins(report)
-    return verdict | told
+    tested: dict[str, object] = msgspec.to_builtins(report)
+    return verdict | tested
 
 
 def as_text(report: KernelReport, faults: dict[str, Fault]) -> Iterator[str]:
-    """For people."""
+    """The result as lines for people."""
     yield f"processor  {report.processor}"
     yield f"           {' '.join(read_processor().features)}"
     yield f"library    {report.system_info}"
     for trial in (*report.plain.trials, *report.extra.trials):
         yield f"{trial.type:<10} {trial.buffer:<16} off by {trial.error:.4f}"
     for fault in faults.values():
-        yield f"{fault.model} is loaded without extra CPU buffers: it died of {fault.how}"
+        yield f"{fault.model} is loaded without extra CPU buffers: its process died ({fault.how})"
     yield f"{report.summary} ({report.took_s:.1f} s)"

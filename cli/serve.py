@@ -22,10 +22,10 @@ from worker_runtime.machine.gpus import gpus
 from worker_runtime.machine.profile import ChosenSetting, choose
 
 ANSWER_WITHIN_S = 5.0
-# What hangs longer than its own drain and this is killed.
+# A service that takes longer than its own drain and this time is killed.
 GRACE_S = 10.0
 LOOK_FAST_FOR_S = 20.0
-# At the end, for a reader that is slow; one that stopped is not waited for longer.
+# At the end a slow reader gets this time for the last lines.
 LAST_LINES_WITHIN_S = 1.0
 INTERRUPTED = 130
 OK = 200
@@ -38,7 +38,7 @@ SECRETS = {
 
 
 def serve(options: Mapping[str, str]) -> int:
-    """Run the stack until a signal says stop; the exit status.
+    """Run the stack until a signal stops it, and return the exit status.
 
     Args:
         options: settings from the command line, by their variables' names.
@@ -50,7 +50,7 @@ def serve(options: Mapping[str, str]) -> int:
         port = settings.port or free_ports(1, settings.host)[0]
         require_free(settings.host, port)
     except (SettingsError, OSError) as error:
-        # Also where nobody is left to read it: the status tells.
+        # stderr may be closed already; the exit status reports the error all the same.
         with contextlib.suppress(OSError):
             sys.stderr.write(f"y26hkx cannot start: {error}\n")
         return WRONG_SETTINGS
@@ -58,7 +58,7 @@ def serve(options: Mapping[str, str]) -> int:
     try:
         return asyncio.run(_serve(settings, port, began, output))
     except KeyboardInterrupt:
-        # Before the supervisor listens, when nothing runs yet.
+        # Ctrl-C came before the supervisor handles signals, when no service runs yet.
         return INTERRUPTED
     finally:
         output.close(LAST_LINES_WITHIN_S)
@@ -68,13 +68,15 @@ async def _serve(settings: StackSettings, port: int, began: float, output: Outpu
     machine = read_machine()
     choices = choose(machine, settings.values)
     supervisor = Supervisor(stages(settings, port, choices), output)
-    logging.basicConfig(handlers=[LogLines(supervisor.say)])
+    logging.basicConfig(handlers=[LogLines(supervisor.print_line)])
     for line in summary(settings, port, machine, choices, gpus()):
-        supervisor.say(line)
+        supervisor.print_line(line)
 
     async def announce_ready() -> None:
         await _until_ready(settings.reached_at, port, began)
-        supervisor.say(f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}")
+        supervisor.print_line(
+            f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}"
+        )
 
     if settings.exit_with_parent:
         exit_with_parent()
@@ -84,18 +86,18 @@ async def _serve(settings: StackSettings, port: int, began: float, output: Outpu
 def stages(
     settings: StackSettings, port: int, choices: Sequence[ChosenSetting] = ()
 ) -> list[list[ServiceSpec]]:
-    """The services to run, by the order in which they are stopped.
+    """The services to run, in the order in which they are stopped.
 
     Args:
-        choices: handed to them as they were printed: what is available may have changed when a
-            service is started again.
+        choices: of the profile, passed to the services as they were printed: the available memory
+            may have changed when a service is started again.
     """
     chosen = free_ports(2, "127.0.0.1")
     chat_port = settings.chat_port or chosen[0]
     embed_port = settings.embed_port or chosen[1]
     shared = {choice.name: choice.value for choice in choices if choice.source == "profile"}
     shared |= {
-        # Without it Python keeps what a service prints until its buffer is full.
+        # Without it Python holds back the output of a service until its buffer is full.
         "PYTHONUNBUFFERED": "1",
         "EXIT_WITH_PARENT": "1",
         "WORKER_HOST": "127.0.0.1",
@@ -106,7 +108,7 @@ def stages(
     own = {
         "GATEWAY_HOST": settings.host,
         "GATEWAY_PORT": str(port),
-        # No load balancer has to notice first: refuse new requests at once.
+        # There is no load balancer that has to notice first, so new requests are refused at once.
         "GATEWAY_DRAIN_ACCEPT_S": settings.values.get("GATEWAY_DRAIN_ACCEPT_S", "0"),
         "CHAT_WORKERS": f"127.0.0.1:{chat_port}",
         "EMBED_WORKERS": f"127.0.0.1:{embed_port}",
@@ -121,7 +123,7 @@ def stages(
         answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
         drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
         essential=True,
-        is_told=True,
+        gets_conditions=True,
     )
     workers = []
     if settings.chat_workers is None:
@@ -132,7 +134,7 @@ def stages(
 
 
 def free_ports(n: int, host: str) -> list[int]:
-    """Ports that nobody listens on; held until all are chosen, so that they differ."""
+    """Free ports; all are held until the last is chosen, so that they differ."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = [socket.socket(family) for _ in range(n)]
     try:
@@ -147,14 +149,14 @@ def free_ports(n: int, host: str) -> list[int]:
 def require_free(host: str, port: int) -> None:
     """
     Raises:
-        SettingsError: somebody listens there, or the address is not this machine's.
+        SettingsError: another program listens there, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         if sys.platform == "win32":
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
-            # Connections of an earlier run that still linger are no reason to refuse.
+            # Connections of an earlier run that still linger do not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -180,7 +182,7 @@ def _seconds(settings: StackSettings, name: str, default: float) -> float:
     try:
         return float(settings.values.get(name) or default)
     except ValueError:
-        # The service itself says what is wrong with it.
+        # The service itself reports what is wrong with it.
         return default
 
 

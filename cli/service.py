@@ -15,16 +15,17 @@ State = Literal["running", "restarting", "breaker_open", "given_up"]
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """What to run and how to ask whether it lives.
+    """What to run, and how to check whether it answers.
 
     Args:
-        name: shown before each line it prints.
+        name: shown before each line that it prints.
         command: its argv.
         env: its whole environment.
-        answers: raises OSError or TimeoutError while it does not answer; None: not asked.
-        drain_s: it gets this long to end its work when asked to stop.
-        essential: nothing works without it: if it never came up, the stack gives up.
-        is_told: reads from its stdin how all services are, a line of JSON for each change.
+        answers: raises OSError or TimeoutError while it does not answer; None: it is not checked.
+        drain_s: time in which it may end its work when it is asked to stop.
+        essential: the stack is useless without it, and ends if it never came up.
+        gets_conditions: it reads the conditions of all services from its stdin, a line of JSON for
+            each change.
     """
 
     name: str
@@ -33,19 +34,19 @@ class ServiceSpec:
     answers: Callable[[], Awaitable[object]] | None
     drain_s: float
     essential: bool = False
-    is_told: bool = False
+    gets_conditions: bool = False
 
 
 @dataclass(frozen=True)
 class Condition:
-    """How a service is, as it is told.
+    """The condition of a service, as `/health/detailed` reports it.
 
     Args:
-        state: restarting: it waits for its next start; breaker_open: the same, for long, because it
-            keeps crashing; given_up: it is not started any more.
-        n_restarts: how often it died and was to be started again.
-        reason: how it ended the last time, and what it said last; empty if it never did.
-        next_start_in_s: from when this was told; None unless it waits for one.
+        state: restarting: it waits for its next start; breaker_open: it waits for a long time,
+            because it keeps crashing; given_up: it is not started again.
+        n_restarts: how often it died and was scheduled for a restart.
+        reason: how it ended the last time, and its last printed line; empty if it never ended.
+        next_start_in_s: seconds from this change; None if no start is scheduled.
     """
 
     state: State = "restarting"
@@ -59,10 +60,10 @@ class WatchPolicy:
     """When a process that runs but does not answer is killed.
 
     Args:
-        every_s: time between two questions while it answers.
-        again_s: time until it is asked again when it did not.
+        every_s: time between two checks while it answers.
+        again_s: time until the next check after one that failed.
         silent_s: it is killed when its last answer is this long ago.
-        first_within_s: time for the first answer: a slow start is no hang.
+        first_within_s: time for the first answer, since a slow start is no hang.
     """
 
     every_s: float = 5.0
@@ -71,13 +72,13 @@ class WatchPolicy:
     first_within_s: float = 120.0
 
 
-# How soon a process that is starting is asked again.
+# Time until the next check of a process that is starting.
 LOOK_AGAIN_S = 0.1
-# More time than that did not pass in asking: the machine slept, or all of us were stopped.
+# If a check seems to take longer, the machine slept, or all processes were stopped.
 LONGEST_QUESTION_S = 6.0
 
 
-# What a process of ours exits with when its settings mean nothing.
+# The exit status of our processes for invalid settings.
 WRONG_SETTINGS = 2
 
 
@@ -106,18 +107,18 @@ class Ending:
 
 
 class Service:
-    """Keeps one process running until told to stop.
+    """Keeps one process running until it is stopped.
 
     Args:
-        say: prints a line of the supervisor's own.
+        print_line: prints a line of the supervisor.
         write: prints whole lines of the process.
-        on_change: called when `condition` changed.
+        on_change: called after `condition` has changed.
     """
 
     def __init__(
         self,
         spec: ServiceSpec,
-        say: Callable[[str], None],
+        print_line: Callable[[str], None],
         *,
         write: Callable[[bytes], None],
         on_change: Callable[[], None] = lambda: None,
@@ -127,7 +128,7 @@ class Service:
     ) -> None:
         self.spec = spec
         self.condition = Condition()
-        self._say = say
+        self._print_line = print_line
         self._write = write
         self._on_change = on_change
         self._width = width
@@ -148,7 +149,7 @@ class Service:
         """Run the process, again and again, until `stop`, or until it is given up.
 
         Raises:
-            StackFailed: its settings mean nothing, or it is essential and does not come up.
+            StackFailed: its settings are invalid, or it is essential and does not come up.
         """
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -157,7 +158,7 @@ class Service:
                 return
             if ending.code == WRONG_SETTINGS and not self.has_answered.is_set():
                 raise StackFailed(
-                    f"{self.spec.name} cannot start with these settings; it says above why",
+                    f"{self.spec.name} cannot start with these settings; its message is above",
                     exit_status=WRONG_SETTINGS,
                 )
             now = time.monotonic()
@@ -169,33 +170,35 @@ class Service:
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
     async def stop(self) -> None:
-        """Let the process drain, kill it if it takes too long; `keep_running` then returns."""
+        """Ask the process to drain, and kill it after `drain_s`; `keep_running` then returns."""
         self._stopping.set()
         async with self._starting:
             child = self._child
         if child is None:
             return
         if self._killed:
-            # While it was being started.
+            # `kill` was called while the process was being started.
             child.kill()
         child.ask_to_stop()
         try:
             await asyncio.wait_for(child.wait(), self.spec.drain_s)
         except TimeoutError:
-            self._say(f"{self.spec.name} did not end within {self.spec.drain_s:.0f} s: killed")
+            self._print_line(
+                f"{self.spec.name} did not end within {self.spec.drain_s:.0f} s: killed"
+            )
             child.kill()
 
     def kill(self) -> None:
-        """End it now."""
+        """End the process now."""
         self._killed = True
         self._stopping.set()
         if self._child is not None:
             self._child.kill()
 
-    def tell(self, line: bytes) -> None:
-        """Write a line to the process's stdin, if there is one that reads it."""
-        if self.spec.is_told and self._child is not None:
-            self._child.tell(line)
+    def send_line(self, line: bytes) -> None:
+        """Write a line to the stdin of the process, if it runs and reads conditions."""
+        if self.spec.gets_conditions and self._child is not None:
+            self._child.send_line(line)
 
     async def _run_once(self) -> Ending:
         """Run one process to its end."""
@@ -237,7 +240,7 @@ class Service:
                 silent_s, limit_s, again_s = policy.every_s, policy.silent_s, policy.again_s
                 self.has_answered.set()
                 await asyncio.sleep(policy.every_s)
-        self._say(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
+        self._print_line(f"{self.spec.name} (pid {child.pid}) does not answer: killed")
         child.kill()
 
     def _report(self, ending: Ending, delay_s: float | None) -> None:
@@ -245,19 +248,17 @@ class Service:
         if delay_s is None:
             self._become(Condition("given_up", n_restarts, str(ending), None))
             if self.spec.essential:
-                raise StackFailed(f"{name} keeps crashing and is given up; what it said is above")
-            self._say(
-                f"*** {name} {ending.words} and is given up: look at what it prints above ***"
-            )
+                raise StackFailed(f"{name} keeps crashing and is given up; its output is above")
+            self._print_line(f"*** {name} {ending.words} and is given up: see its output above ***")
             return
-        self._say(f"{name} {ending.words}; starting it again in {delay_s:.1f} s")
+        self._print_line(f"{name} {ending.words}; starting it again in {delay_s:.1f} s")
         is_open = self._backoff.is_open
         if is_open and self.spec.essential and not self.has_answered.is_set():
-            raise StackFailed(f"{name} does not come up; what it said is above")
+            raise StackFailed(f"{name} does not come up; its output is above")
         state: State = "breaker_open" if is_open else "restarting"
         self._become(Condition(state, n_restarts + 1, str(ending), delay_s))
         if is_open:
-            self._say(f"*** {name} keeps crashing: look at what it prints above ***")
+            self._print_line(f"*** {name} keeps crashing: see its output above ***")
 
     def _become(self, condition: Condition) -> None:
         self.condition = condition

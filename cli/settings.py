@@ -1,5 +1,7 @@
-"""What the supervisor reads from the environment and .env: addresses, ports, and a few settings
-that its summary shows. Not pydantic: the supervisor stays small, the services check their own.
+"""The settings that the supervisor reads from the environment and .env.
+
+These are addresses, ports, and a few settings that its summary shows. It does without pydantic to
+stay small; each service validates its own settings.
 """
 
 import os
@@ -14,25 +16,25 @@ CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
 
 
 class SettingsError(Exception):
-    """A setting means nothing; the message names it."""
+    """A setting is invalid; the message names it."""
 
 
 @dataclass(frozen=True)
 class StackSettings:
-    """The stack's settings as all its services will see them.
+    """The settings of the stack, as all its services will read them.
 
     Args:
-        inherited: the environment that the services get, but for secrets of others.
+        inherited: the environment for the services, except for secrets that they do not need.
         values: environment over .env, by upper-case name, with deprecated variables translated;
-            for looking up, not for passing on.
+            for look-ups, not for the services.
         deprecated: a sentence about each deprecated variable among them.
-        host: GATEWAY_HOST; what the API listens on.
+        host: GATEWAY_HOST, the address of the API.
         port: GATEWAY_PORT; 0 for a free one.
         chat_port: CHAT_WORKER_PORT; 0 for a free one.
         embed_port: EMBED_WORKER_PORT; 0 for a free one.
-        chat_workers: CHAT_WORKERS where set: these serve, none is started here.
+        chat_workers: CHAT_WORKERS, if set: these are used, and none is started.
         embed_workers: EMBED_WORKERS, the same.
-        exit_with_parent: EXIT_WITH_PARENT; end when stdin does.
+        exit_with_parent: EXIT_WITH_PARENT; end when stdin is closed.
     """
 
     inherited: Mapping[str, str] = field(repr=False)
@@ -51,7 +53,7 @@ class StackSettings:
         """Settings of this process; `options` (by variable name) win over the environment.
 
         Raises:
-            SettingsError: a port is no port.
+            SettingsError: a port is invalid.
         """
         own = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
         inherited = {**own, **options}
@@ -73,13 +75,13 @@ class StackSettings:
 
     @property
     def reached_at(self) -> str:
-        """The host under which this machine reaches the gateway."""
+        """The host by which this machine reaches the gateway."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
 
     @property
     def worker_certificates(self) -> tuple[str, str, str] | None:
-        """Files of authority, certificate and key, where a worker of this machine wants to see
-        them: off loopback."""
+        """Files of authority, certificate and key, for calls to a worker of this machine that
+        requires them, because it is off loopback."""
         host = self.values.get("WORKER_HOST", "127.0.0.1")
         files = [self.values.get(name, "") for name in CERTIFICATE_FILES]
         if is_loopback(host) or not all(files):
@@ -93,10 +95,10 @@ class StackSettings:
 
 
 def dotenv() -> dict[str, str]:
-    """What the .env file of this folder sets."""
+    """The variables of the .env file in this folder."""
     if not Path(".env").is_file():
         return {}
-    # The parser that pydantic-settings uses in the services: a file means the same to all.
+    # The same parser that pydantic-settings uses in the services.
     from dotenv import dotenv_values
 
     return {name: value or "" for name, value in dotenv_values(".env").items()}

@@ -1,7 +1,7 @@
 """What may go wrong with these settings on this machine, each with a suggestion.
 
-Cheap: told from settings and machine alone, whenever the stack starts. `cli/doctor_checks.py` has
-those that only the doctor looks for.
+These warnings follow from settings and machine alone, so they are cheap and printed at every start.
+`cli/doctor_checks.py` has those that only the doctor checks.
 """
 
 import sys
@@ -24,8 +24,8 @@ LONG_INPUT_TOKENS = 2048
 class StartupWarning:
     """
     Args:
-        id: stays the same, for scripts.
-        severity: info: good to know; warning: may go wrong; failure: certainly does.
+        id: for scripts; it never changes.
+        severity: info: good to know; warning: it may go wrong; failure: it certainly does.
     """
 
     id: str
@@ -40,7 +40,7 @@ class StartupWarning:
 def startup_warnings(
     settings: StackSettings, machine: Machine, system: str = sys.platform
 ) -> Iterator[StartupWarning]:
-    """All that settings and machine tell."""
+    """All warnings for these settings on this machine."""
     yield from _exposure(settings)
     yield from _swap(machine, system)
     yield from _memory(machine)
@@ -77,7 +77,7 @@ def _swap(machine: Machine, system: str) -> Iterator[StartupWarning]:
             "warning" if windows else "info",
             f"no {'page file' if windows else 'swap'}: a model that outgrows free memory is ended, "
             "the rest serves on",
-            "docs/faq.md tells how to add some",
+            "docs/faq.md explains how to add some",
         )
     elif windows and machine.swap_bytes is not None and machine.swap_bytes < PAGE_FILE_BYTES:
         yield StartupWarning(
@@ -93,7 +93,7 @@ def _memory(machine: Machine) -> Iterator[StartupWarning]:
         yield StartupWarning(
             "strict_overcommit",
             "warning",
-            "vm.overcommit_memory is 2: loads are refused that would fit, as programs reserve "
+            "vm.overcommit_memory is 2: loads that would fit are refused, because programs reserve "
             "more than they use",
             "sysctl vm.overcommit_memory=0, or add swap",
         )
@@ -115,7 +115,7 @@ def _settings(settings: StackSettings) -> Iterator[StartupWarning]:
             "warning",
             f"MODEL_IDLE_TIMEOUT={value('MODEL_IDLE_TIMEOUT')}: a loaded model keeps its memory "
             "until it is unloaded by hand",
-            "POST /v1/models/unload gives it back",
+            "POST /v1/models/unload frees it",
         )
     if is_on(value("COMPILE_MODEL", "0")):
         yield StartupWarning(
@@ -141,5 +141,5 @@ def _heavy_for_small(values: Mapping[str, str]) -> Iterator[StartupWarning]:
             "long_input",
             "warning",
             f"MAX_INPUT_TOKENS={tokens} on less than 8 GiB of memory",
-            "1024 is what fits well",
+            "1024 fits well",
         )

@@ -1,4 +1,4 @@
-"""What the stack says of itself when it starts: where it is, what is set, and what that risks."""
+"""The lines that the stack prints at its start: address, machine, settings, and risks."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +22,7 @@ def summary(
     yield f"models           {settings.models_dir}"
     yield f"processor        {cores_line(machine)}; GPU {'; '.join(gpus) or 'none of NVIDIA'}"
     yield f"memory           {memory_line(machine)}"
-    yield f"API keys         {'set' if has_keys(settings) else 'none: any local program may ask'}"
+    yield f"API keys         {'set' if has_keys(settings) else 'none: local programs need no key'}"
     yield f"profile          {size_of(machine, settings.values) or 'off'} (PROFILE)"
     for choice in choices:
         yield f"  {choice_line(choice)}"

@@ -1,8 +1,8 @@
-"""Keeps the stack's services running and ends them in order.
+"""Keeps the services of the stack running and ends them in order.
 
 The first Ctrl-C, SIGTERM, SIGBREAK or SIGHUP drains: the services of the first stage end their
-work and exit, then those of the next. A second one kills what is left. Nothing that is printed is
-waited for: a terminal that is gone, or a reader that stopped, holds up neither.
+work and exit, then those of the next. A second one kills the services that are left. Printing never
+blocks: a closed terminal or a stopped reader delays neither the services nor their end.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ _WATCH = WatchPolicy()
 
 
 class Supervisor:
-    """Runs services until a signal says stop.
+    """Runs services until a signal stops it.
 
     Args:
-        stages: who is stopped first, second, …; all are started together.
-        output: takes everything that is printed.
+        stages: the services that are stopped first, second, …; all are started together.
+        output: receives everything that is printed.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Supervisor:
             [
                 Service(
                     spec,
-                    self.say,
+                    self.print_line,
                     write=output.write,
-                    on_change=self._tell,
+                    on_change=self._send_conditions,
                     width=self._width,
                     restart=restart,
                     watch=watch,
@@ -56,12 +56,16 @@ class Supervisor:
         ]
         self._stopping = asyncio.Event()
 
-    def say(self, text: str) -> None:
-        """Print a line of the supervisor's own."""
+    def print_line(self, text: str) -> None:
+        """Print a line of the supervisor."""
         self._output.write(f"{NAME:<{self._width}} | {text}\n".encode(errors="backslashreplace"))
 
     async def run(self, beside: Callable[[], Awaitable[None]]) -> int:
-        """Serve until told to stop; the exit status. `beside` runs along and is then cancelled."""
+        """Run the services until a stop signal, and return the exit status.
+
+        Args:
+            beside: runs at the same time, and is cancelled at the end.
+        """
         self._listen(asyncio.get_running_loop())
         status = 0
         try:
@@ -74,60 +78,61 @@ class Supervisor:
                 side.cancel()
                 await self._drain()
         except* StackFailed as failures:
-            # Where several fail together, they do so for one cause.
+            # Services that fail at the same time have the same cause.
             failure = failures.exceptions[0]
             assert isinstance(failure, StackFailed)
-            self.say(str(failure))
+            self.print_line(str(failure))
             status = failure.exit_status
-        self.say("stopped")
+        self.print_line("stopped")
         for number in _stop_signals():
-            # One more would make a failure of an end that is complete.
+            # One more signal would turn a completed end into a failure.
             signal.signal(number, signal.SIG_IGN)
         return status
 
     async def _drain(self) -> None:
         for stage in self.stages:
-            self.say("stopping " + ", ".join(service.spec.name for service in stage))
+            self.print_line("stopping " + ", ".join(service.spec.name for service in stage))
             async with asyncio.TaskGroup() as group:
                 for service in stage:
                     group.create_task(service.stop())
 
-    def _tell(self) -> None:
-        """Tell those that want to know how all services are."""
+    def _send_conditions(self) -> None:
+        """Send the conditions of all services to those that read them."""
         services = [service for stage in self.stages for service in stage]
-        told = {service.spec.name: asdict(service.condition) for service in services}
+        conditions = {service.spec.name: asdict(service.condition) for service in services}
         for service in services:
-            service.tell(json.dumps({"services": told}).encode() + b"\n")
+            service.send_line(json.dumps({"services": conditions}).encode() + b"\n")
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         def received(number: int, _: object) -> None:
-            # Python runs this between two bytecodes: only the loop may touch its objects.
+            # Python runs this between two bytecodes, where the loop's objects must not be touched.
             if not loop.is_closed():
-                loop.call_soon_threadsafe(self._told_to_stop, number)
+                loop.call_soon_threadsafe(self._stop_requested, number)
 
         for number in _stop_signals():
-            # Not loop.add_signal_handler, which Windows has not.
+            # Windows has no loop.add_signal_handler.
             signal.signal(number, received)
 
-    def _told_to_stop(self, number: int) -> None:
+    def _stop_requested(self, number: int) -> None:
         name = signal.Signals(number).name
         if not self._stopping.is_set():
             self._stopping.set()
-            self.say(f"{name}: stopping when the running requests have ended; again to stop now")
+            self.print_line(
+                f"{name}: stopping when the running requests have ended; again to stop now"
+            )
             return
         for stage in self.stages:
             for service in stage:
                 service.kill()
-        self.say(f"{name} again: killing")
+        self.print_line(f"{name} again: killing")
 
 
 def _stop_signals() -> Iterator[int]:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP"):
         number = getattr(signal, name, None)
-        # `nohup` has SIGHUP ignored: the stack is to outlive its terminal.
         if number is None:
             continue
-        # `nohup` has SIGHUP ignored: the stack is to outlive its terminal.
+        # `nohup` ignores SIGHUP, so that the stack outlives its terminal.
         if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
             yield number
 

@@ -1,6 +1,6 @@
-"""The contract between gateway and workers, and what both sides of it share.
+"""What gateway and workers share beside the contract: errors, settings, limits, small pieces.
 
-Every process here imports this package before gRPC, which reads its environment once.
+Every process imports this package before gRPC, because gRPC reads its environment only once.
 """
 
 from common.grpc_experiments import use_earlier_poller

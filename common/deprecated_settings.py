@@ -1,7 +1,7 @@
-"""Variables of the earlier server that another setting replaces, or that set nothing: one table.
+"""Variables of the earlier server that another setting replaces or that have no effect any more.
 
-They are read as ever and translated to what replaces them, and each is mentioned once at the start.
-Only the standard library is used: the supervisor, which stays small, reads the table too.
+They are still read and translated to the new settings, and each is mentioned once at the start.
+Only the standard library is used, because the supervisor, which stays small, reads this table, too.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Literal
 ON = frozenset({"1", "true", "yes", "on", "t", "y"})
 OFF = frozenset({"0", "false", "no", "off", "f", "n"})
 
-# What the value means for the setting that replaces it; None: no more than that one's default.
+# Translates the old value to the new setting's; None means that setting's default.
 Meaning = Callable[[str], str | None]
 
 
@@ -21,11 +21,11 @@ class Deprecated:
 
     Args:
         name: the variable.
-        replacement: the setting that says it now; empty: nothing does.
-        meaning: raises ValueError for a value that has none.
-        conflict: where both are set, which value counts: the old one, the new one, or both: the
-            new one's list with the old one's entry, where it has none of that name.
-        reason: why it sets nothing.
+        replacement: the setting that replaces it; empty if none does.
+        meaning: translates its value; raises ValueError if the value is not valid.
+        conflict: which value counts if both are set: "old", "new", or "both": the new setting's
+            list, extended by the old variable's entry unless it has an entry of that name.
+        reason: why the variable has no effect.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Deprecated:
 
 @dataclass(frozen=True)
 class Translation:
-    """What the old variables in an environment come to.
+    """The settings that follow from the old variables in an environment.
 
     Args:
-        values: settings, by their variables, in place of what the environment has for them.
+        values: settings by variable; they replace what the environment has.
         notes: a sentence about each old variable that was found.
-        mistakes: what is wrong with a value, by its variable.
+        mistakes: what is wrong with a value, by variable.
     """
 
     values: Mapping[str, str]
@@ -51,7 +51,7 @@ class Translation:
 
 
 def translate(given: Mapping[str, str]) -> Translation:
-    """Translate the old variables in `given`, which has variables by their upper-case names."""
+    """Translate the old variables in `given`, whose keys are upper-case names."""
     values: dict[str, str] = {}
     notes: list[str] = []
     mistakes: dict[str, str] = {}
@@ -73,7 +73,7 @@ def translate(given: Mapping[str, str]) -> Translation:
 
 
 def _chosen(old: Deprecated, meant: str | None, present: str) -> str | None:
-    """The replacement's value; None: it stays as it is."""
+    """The value for the replacement; None if it keeps its own."""
     if meant is None or not present or old.conflict == "old":
         return meant
     named = [entry.partition(":")[0].strip().lower() for entry in present.split(",")]
@@ -83,14 +83,14 @@ def _chosen(old: Deprecated, meant: str | None, present: str) -> str | None:
 
 
 def _note(old: Deprecated, value: str, meant: str | None, present: str, chosen: str | None) -> str:
-    said = f"{old.name}={value}"
+    given = f"{old.name}={value}"
     if not old.replacement:
-        return f"{said} has no effect: {old.reason}"
+        return f"{given} has no effect: {old.reason}"
     if meant is None:
-        return f"{said} is the default: leave it out ({old.replacement} replaces it)"
+        return f"{given} is the default: leave it out ({old.replacement} replaces it)"
     if chosen is None and present != meant:
-        return f"{said} has no effect, as {old.replacement}={present} is set and replaces it"
-    note = f"{said} is deprecated: write {old.replacement}={chosen or present} instead"
+        return f"{given} has no effect, as {old.replacement}={present} is set and replaces it"
+    note = f"{given} is deprecated: write {old.replacement}={chosen or present} instead"
     if present and old.conflict == "old" and present != meant:
         return f"{note}; it overrides {old.replacement}={present}"
     return note
@@ -115,7 +115,7 @@ def _factor(quantization: str) -> Meaning:
 
 
 DEPRECATED = (
-    # Switches turned these off whatever else was set.
+    # The earlier server's switches counted more than the settings that they turned off.
     Deprecated("AUTO_MEMORY_MANAGEMENT", "PROFILE", _when_off("off"), "old"),
     Deprecated("MODEL_UNLOAD_ENABLED", "MODEL_IDLE_TIMEOUT", _when_off("-1"), "old"),
     Deprecated("STRICT_MEMORY_CHECK", "MIN_REMAIN_AFTER_LOAD_GB", _when_on("1"), "new"),

@@ -17,9 +17,9 @@
     ├── Cancelled                   CANCELLED            the client left
     └── BackendFailure              INTERNAL             the backend broke; its text is not shown
 
-What an error says is a message of the catalogue (`common/error_texts/`) with named fields. It is
-raised where it is known, crosses the pipe as `PipeError` and gRPC as `google.rpc.Status`
-(`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`), in the client's
+An error's text is a message of the catalogue (`common/error_texts/`) with named fields. The error
+is raised where its cause is known, crosses the pipe as `PipeError` and gRPC as `google.rpc.Status`
+(`common/rpc_status.py`), and is rendered in one place (`gateway/errors.py`) in the client's
 language.
 """
 
@@ -28,15 +28,16 @@ from typing import ClassVar
 
 
 class ServingError(Exception):
-    """A failure with a way forward.
+    """A failure, with what the client can do about it.
 
     Args:
-        message: a `ErrorText` of the catalogue, which can be said in other languages; a plain `str`
-            is somebody else's words. Never holds prompts, keys or native error text.
+        message: an `ErrorText` of the catalogue, which can be translated; a plain `str` is a text
+            from elsewhere. It never contains prompts, keys or error texts of native libraries.
         param: the request field at fault, as the client spelled it ("messages[0].role").
-        retry_after_s: when the same request may work; None if time does not help.
-        suggestions: what the user can do, most promising first; as `message`, or a plain name.
-        metadata: extra facts for the reply, such as {"needed_bytes": "…"}; short strings.
+        retry_after_s: when the same request may succeed; None if waiting does not help.
+        suggestions: what the user can do, the most promising first; like `message`, or a plain
+            name.
+        metadata: more facts for the response, such as {"needed_bytes": "…"}; short strings.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -114,6 +115,11 @@ class NotReady(ServingError):
 
 
 class WorkerLost(ServingError):
+    """The process that answered died: a model's engine process, or a whole worker.
+
+    The code is older than the split into processes; clients know it.
+    """
+
     code = "worker_lost"
     grpc_status = "UNAVAILABLE"
 
@@ -134,7 +140,7 @@ class BackendFailure(ServingError):
 
 
 def error_types() -> Iterator[type[ServingError]]:
-    """Every concrete error below `ServingError`, parents first."""
+    """All concrete error classes below `ServingError`, parents first."""
     pending = list(ServingError.__subclasses__())
     while pending:
         error_type = pending.pop(0)
@@ -143,5 +149,5 @@ def error_types() -> Iterator[type[ServingError]]:
 
 
 def error_type(code: str) -> type[ServingError]:
-    """The class that carries `code`; `BackendFailure` for a code nobody here knows."""
+    """The class with this `code`; `BackendFailure` for an unknown code."""
     return next((t for t in error_types() if t.code == code), BackendFailure)

@@ -1,9 +1,9 @@
-"""Which poller gRPC works with, by a variable that it reads once, when it is imported.
+"""Selects gRPC's poller by a variable that gRPC reads once, when it is imported.
 
-Its newer event engine hands each message through a pool of threads: on two cores the gateway spends
-a third more processor time per streamed token with it than with the poller before. What the
-variable may name is gRPC's own business and changes without notice: a version that dropped the
-choice would complain of the names on stderr, and go on with its event engine.
+gRPC's newer event engine passes each message through a pool of threads: on two cores the gateway
+spends a third more processor time per streamed token with it than with the older poller. The names
+that the variable accepts are internal to gRPC and may change without notice. A version without
+this choice would complain about the names on stderr and use its event engine.
 
 Tried with gRPC 1.85.1; `tests/contract/test_grpc_experiments.py` guards it.
 """
@@ -15,7 +15,7 @@ EARLIER_POLLER = "-event_engine_client,-event_engine_listener"
 
 
 def use_earlier_poller() -> None:
-    """Call it before gRPC is imported; what the user set stays."""
-    if sys.platform == "linux":  # where it was measured
-        variables = os.environ  # noqa: TID251 - gRPC takes this from nowhere else
+    """To be called before gRPC is imported. A value that the user set stays."""
+    if sys.platform == "linux":  # only measured there
+        variables = os.environ  # noqa: TID251 - gRPC accepts this choice only by its variable
         variables.setdefault("GRPC_EXPERIMENTS", EARLIER_POLLER)

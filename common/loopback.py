@@ -1,4 +1,5 @@
-"""Which addresses only this machine itself can reach. Standard library only: all share it."""
+"""Which addresses only this machine can reach. Standard library only, because all services use
+it."""
 
 import ipaddress
 
@@ -13,7 +14,7 @@ def is_address(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, is this machine; a name other than localhost is not."""
+    """Whether `host`, a name or an address, is loopback; of names only localhost is."""
     if host.lower() == "localhost":
         return True
     try:

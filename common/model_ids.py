@@ -1,10 +1,10 @@
-"""When two spellings of a model's id mean the same one: in any case and any Unicode normal form."""
+"""Compares model ids regardless of case and Unicode normal form."""
 
 import unicodedata
 
 
 def folded_id(model_id: str) -> str:
-    """Equal for all spellings of one id, those of compatibility forms (full width, …) too."""
+    """The same for all spellings of one id, also in compatibility forms such as full width."""
     if model_id.isascii():
         return model_id.lower()
     compatible = unicodedata.normalize("NFKC", model_id)

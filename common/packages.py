@@ -1,10 +1,10 @@
-"""Which version of a package is installed."""
+"""Versions of installed packages."""
 
 import importlib.metadata
 
 
 def version_of(package: str, missing: str = "") -> str:
-    """The installed version; `missing` where the package is not installed."""
+    """The installed version; `missing` if the package is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -1,8 +1,8 @@
-"""Ends a process whose parent is gone, on every system and however the parent died.
+"""Ends a process whose parent has ended, on every system and however the parent ended.
 
-The parent keeps the write end of this process's stdin; the kernel closes it when the parent ends,
-also by kill -9. What the parent writes into it meanwhile are lines for whoever wants them.
-Standard library only: gateway, workers and supervisor share this.
+The parent holds the write end of this process's stdin, and the kernel closes it when the parent
+ends, also by kill -9. Until then the parent may write lines for whoever needs them.
+Standard library only, because gateway, workers and supervisor use this.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-# A drain may take this long (streams run 30 s); then the process ends without it.
+# Longest duration of a drain (streams get 30 s). After it the process ends anyway.
 FORCE_AFTER_S = 40.0
 EXIT_CODE = 70
 
@@ -19,9 +19,9 @@ EXIT_CODE = 70
 def exit_with_parent(
     force_after_s: float = FORCE_AFTER_S, on_line: Callable[[bytes], None] = lambda line: None
 ) -> threading.Thread:
-    """Watch stdin from a daemon thread: at its end, ask this process to drain, then force it.
+    """Watch stdin from a daemon thread. At its end, ask this process to drain; later force its end.
 
-    Install the signal handlers first: without one, the end of stdin ends the process at once.
+    Install the signal handlers first: without a handler, the end of stdin ends the process at once.
 
     Args:
         on_line: called in that thread with each line that the parent writes; must not raise.
@@ -41,10 +41,10 @@ def _watch(force_after_s: float, on_line: Callable[[bytes], None]) -> None:
             for line in lines:
                 on_line(line)
     except OSError:
-        # Windows reports a parent's death as a broken pipe; both mean that nobody is there.
+        # Windows reports the parent's end as a broken pipe.
         pass
     if sys.platform == "win32":
-        # os.kill would end the process without its handlers.
+        # os.kill would end the process without running its signal handlers.
         signal.raise_signal(signal.SIGBREAK)
     else:
         os.kill(os.getpid(), signal.SIGTERM)

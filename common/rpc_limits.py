@@ -1,7 +1,7 @@
-"""What both ends of a gRPC connection must agree on beside the contract."""
+"""Constants that both ends of a gRPC connection must share."""
 
-# Of one message, in either direction: the vectors of a large embedding call are the largest.
+# The largest message in either direction; the vectors of a large embedding request need the most.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-# Metadata of a call: the id of the HTTP request that it serves, and the token of the worker.
+# Metadata keys of a call: the id of the HTTP request that it serves, and the worker's token.
 REQUEST_ID_KEY = "x-request-id"
 TOKEN_KEY = "authorization"

@@ -1,8 +1,8 @@
-"""`ServingError` to and from `google.rpc.Status`, the form in which gRPC carries rich errors.
+"""`ServingError` to and from `google.rpc.Status`, gRPC's form of detailed errors.
 
-Pure protobuf, no grpc import: a worker attaches the bytes as the trailing metadata
-`grpc-status-details-bin`, a gateway reads them from there. What an error says is in it twice: in
-English, for whoever knows google.rpc alone, and as ids and fields of the catalogue.
+This is pure protobuf, without grpc: a worker attaches the bytes as the trailing metadata
+`grpc-status-details-bin`, and a gateway reads them there. An error's text is in it twice: in
+English for clients that know only google.rpc, and as ids and fields of the catalogue.
 """
 
 import math
@@ -22,8 +22,8 @@ DOMAIN = "y26hkx"
 
 
 def to_status(error: ServingError) -> Status:
-    """The status that says all of `error`: ErrorInfo, and where set RetryInfo, BadRequest, Help
-    and ErrorTexts."""
+    """The status with all of `error`: ErrorInfo and, where set, RetryInfo, BadRequest, Help and
+    ErrorTexts."""
     status = Status(code=Code.Value(error.grpc_status), message=error.message)
     info = ErrorInfo(reason=error.code, domain=DOMAIN, metadata=error.metadata)
     status.details.add().Pack(info)
@@ -46,7 +46,7 @@ def to_status(error: ServingError) -> Status:
 
 
 def from_status(status: Status) -> ServingError | None:
-    """The error that `to_status` wrote into `status`; None if it carries no ErrorInfo of ours."""
+    """The error that `to_status` wrote into `status`; None if it has no ErrorInfo of ours."""
     found: dict[type, Message] = {}
     for detail in status.details:
         for kind in (ErrorInfo, BadRequest, RetryInfo, Help, common_pb2.ErrorTexts):
@@ -81,15 +81,15 @@ def _to_text(text: str) -> common_pb2.ErrorText:
 
 
 def _from_texts(texts: Message | None, english: list[str]) -> list[str]:
-    """The texts that have this English; where they are none of this catalogue, that."""
+    """The texts for this English; the English itself where they are not from this catalogue."""
     if not isinstance(texts, common_pb2.ErrorTexts) or len(texts.suggestions) != len(english) - 1:
         return english
     sent = (texts.message, *texts.suggestions)
-    return [_from_text(text) or said for text, said in zip(sent, english, strict=True)]
+    return [_from_text(text) or plain for text, plain in zip(sent, english, strict=True)]
 
 
 def _from_text(text: common_pb2.ErrorText) -> str | None:
-    """None: of another catalogue."""
+    """The text; None if it is from another catalogue."""
     if not text.id:
         return text.words
     fields = {name: _from_text(value) for name, value in text.fields.items()}

@@ -1,19 +1,20 @@
-"""In which range each number of a request is that says how tokens are chosen, bounds included, and
-what is meant where a request has none.
+"""The ranges of sampling parameters, bounds included, and the defaults where a request has none.
 
-The one table for the gateway's schemas and for the worker's own checks, so that neither refuses
-what the other lets pass.
+The gateway's schemas and the worker's checks use the same table, so that neither refuses what the
+other accepts.
 """
 
 from typing import NamedTuple
 
 
 class Range(NamedTuple):
+    """A range of numbers, both bounds included."""
+
     low: float
     high: float
 
     def holds(self, value: float) -> bool:
-        """NaN is in no range."""
+        """Whether `value` is in the range; NaN never is."""
         return self.low <= value <= self.high
 
 
@@ -30,7 +31,7 @@ RANGES = {
     "presence_penalty": Range(-2, 2),
     "logit_bias": Range(-100, 100),
     "top_logprobs": Range(0, 20),
-    # Ours. 0 tokens: the prompt is only read; 0 of top_k: all.
+    # Our own. max_tokens 0: only read the prompt; top_k 0: no limit.
     "max_tokens": Range(0, MAX_TOKENS),
     "n": Range(1, 8),
     "top_k": Range(0, 2**20),
@@ -38,13 +39,13 @@ RANGES = {
     "repetition_penalty": Range(0.01, 10),
 }
 
-# Where one of the gateway's APIs has another range, because its own definition does.
+# Ranges of gateway APIs that are different by that API's definition.
 API_RANGES = {
-    # Only completions may ask for nothing but the prompt.
+    # Only the completions endpoint may ask for no tokens.
     "answer.max_tokens": Range(1, MAX_TOKENS),
-    # Negative seeds are the same 64 bits, which is how workers get them.
+    # A negative seed is sent to workers as the unsigned number with the same 64 bits.
     "openai.seed": Range(-(2**63), 2**63 - 1),
-    # -1: all, as vLLM's clients say it; workers get 0.
+    # -1 means no limit for vLLM's clients; workers get 0.
     "openai.top_k": Range(-1, 2**20),
     "anthropic.temperature": Range(0, 1),
     "anthropic.budget_tokens": Range(1024, MAX_TOKENS),

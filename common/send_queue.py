@@ -1,15 +1,15 @@
-"""What waits to be written to a stream, on either side."""
+"""A queue of messages that wait to be written to a stream, for gateway and workers."""
 
 import asyncio
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-# Small calls and their replies: a message of so many stays far below what gRPC takes.
+# Small calls and their replies: a message with this many stays far below gRPC's limit.
 MAX_ITEMS_TOGETHER = 64
 
 
 class SendQueue(Generic[T]):
-    """Items that wait together leave together."""
+    """Items that wait at the same time are sent in one message."""
 
     def __init__(self) -> None:
         self._items: list[T] = []
@@ -21,12 +21,12 @@ class SendQueue(Generic[T]):
         self._changed.set()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Mark the end: no more items follow."""
         self._closed = True
         self._changed.set()
 
     async def take(self) -> list[T]:
-        """The items of the next message, as soon as there are any; none once it is closed."""
+        """Wait for items and return those of the next message; empty after `close`."""
         while not self._items and not self._closed:
             self._changed.clear()
             await self._changed.wait()

@@ -1,9 +1,9 @@
-"""What the settings of gateways and workers have in common: how they are read, and how the two
-trust each other on different machines.
+"""What the settings of gateways and workers have in common: how they are read, and how gateways and
+workers on different machines trust each other.
 
-On loopback nothing is encrypted: nobody else can listen there. Off it each side shows the other a
-certificate of an authority that both know, or the network is said to be theirs alone. The shared
-token comes on top.
+On loopback nothing is encrypted, because no other machine can listen there. Elsewhere each side
+shows the other a certificate of an authority that both know, unless the network is declared to be
+trusted. The shared token is required in addition.
 """
 
 import sys
@@ -30,7 +30,7 @@ SUGGESTION = (
 
 
 class Certificates(NamedTuple):
-    """Contents of PEM files, as gRPC takes them."""
+    """Contents of PEM files, in the form that gRPC takes."""
 
     authority: bytes
     chain: bytes
@@ -38,7 +38,7 @@ class Certificates(NamedTuple):
 
 
 class DeprecatedSource(PydanticBaseSettingsSource):
-    """What old variables in `sources` set, by the names of the settings that replace them."""
+    """The values of old variables in `sources`, by the names of the settings that replace them."""
 
     def __init__(
         self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource
@@ -47,9 +47,10 @@ class DeprecatedSource(PydanticBaseSettingsSource):
         self._given = variables(*sources)
 
     def __call__(self) -> dict[str, str]:
-        """
+        """Translate the old variables.
+
         Raises:
-            ValidationError: a value means nothing.
+            ValidationError: a value is not valid.
         """
         translation = translate(self._given)
         if translation.mistakes:
@@ -72,6 +73,8 @@ class DeprecatedSource(PydanticBaseSettingsSource):
 
 
 class SharedSettings(BaseSettings):
+    """The settings that gateways and workers have in common."""
+
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
     )
@@ -84,7 +87,7 @@ class SharedSettings(BaseSettings):
     tls_ca: Path | None = Field(
         default=None,
         validation_alias="WORKER_TLS_CA",
-        description="PEM file of the authority that gateways' and workers' certificates are from.",
+        description="PEM file of the authority that signed gateways' and workers' certificates.",
     )
     tls_cert: Path | None = Field(
         default=None,
@@ -94,20 +97,20 @@ class SharedSettings(BaseSettings):
     tls_key: Path | None = Field(
         default=None,
         validation_alias="WORKER_TLS_KEY",
-        description="PEM file of that certificate's key.",
+        description="PEM file of that certificate's private key.",
     )
     trusted_network: bool = Field(
         default=False,
         validation_alias="WORKER_TRUSTED_NETWORK",
         description=(
-            "1: workers may be off loopback without TLS, on a network that only they and gateways "
-            "are on, such as a container network of their own."
+            "1: workers may listen off loopback without TLS, on a network that only workers and "
+            "gateways use, such as a container network of their own."
         ),
     )
     exit_with_parent: bool = Field(
         default=False,
         validation_alias="EXIT_WITH_PARENT",
-        description="Drain and end when stdin closes, which a supervisor holds open.",
+        description="Drain and exit when stdin closes, which a supervisor keeps open.",
     )
 
     @classmethod
@@ -119,14 +122,15 @@ class SharedSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The first that knows a setting wins."""
+        """Sources of values; the first that has a setting wins."""
         deprecated = DeprecatedSource(settings_cls, env_settings, dotenv_settings)
         return init_settings, deprecated, env_settings, dotenv_settings
 
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: Any, info: ValidationInfo) -> Any:
-        """`GLOBAL_SEED=` in an .env file sets nothing; for a text, empty may be what is meant."""
+        """An empty value, such as `GLOBAL_SEED=` in .env, sets nothing; for a text it may be
+        meant."""
         field = cls.model_fields[str(info.field_name)]
         takes_text = str in (field.annotation, *get_args(field.annotation))
         if value == "" and not takes_text:
@@ -155,11 +159,11 @@ class SharedSettings(BaseSettings):
 
     @property
     def trusts_others(self) -> bool:
-        """Whether gateway and workers may be on different machines."""
+        """Whether gateway and workers may run on different machines."""
         return self.tls_ca is not None or self.trusted_network
 
     def certificates(self) -> Certificates | None:
-        """This service's, read now; None without TLS.
+        """This service's certificates, read now; None without TLS.
 
         Raises:
             OSError: a file cannot be read.
@@ -174,7 +178,7 @@ S = TypeVar("S", bound=SharedSettings)
 
 
 def variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
-    """The variables in `sources` by their upper-case names; the first that has one wins."""
+    """The variables in `sources` by upper-case name; the first source that has one wins."""
     found: dict[str, str] = {}
     for source in reversed(sources):
         if isinstance(source, EnvSettingsSource):
@@ -183,10 +187,10 @@ def variables(*sources: PydanticBaseSettingsSource) -> dict[str, str]:
 
 
 def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
-    """The settings as the environment, .env and `given` have them; without a traceback for what is
-    wrong in them: the process ends with status 2 and a line per mistake on stderr.
+    """Read the settings from environment, .env and `given`. If a value is wrong, the process ends
+    with status 2 and one line per mistake on stderr, without a traceback.
 
-    Old variables are mentioned there, unless the supervisor that started the service has done so.
+    Old variables are mentioned on stderr, unless the supervisor has done so already.
     """
     try:
         read = settings(**given)

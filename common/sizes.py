@@ -4,5 +4,5 @@ MIB = 1024**2
 
 
 def mib(n_bytes: int) -> str:
-    """`n_bytes` as people read it: "1,234 MiB"."""
+    """`n_bytes` as text for people: "1,234 MiB"."""
     return f"{n_bytes / MIB:,.0f} MiB"

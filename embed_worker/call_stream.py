@@ -1,7 +1,7 @@
-"""Many calls over one RPC: each message of a stream costs a sixth of what an RPC costs.
+"""Many calls over one RPC: a message of a stream costs a sixth of what an RPC costs.
 
-Each call runs in a task of its own, under its own request id, and ends as an RPC would. Replies
-that are ready together leave in one message.
+Each call runs in its own task under its own request id, and ends as an RPC would. Replies that are
+ready at the same time are sent in one message.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ class CallStream:
     """The calls of one stream.
 
     Args:
-        method: what they are called in the log.
-        serve: answers one.
-        inflight_rpcs: in which each is counted.
+        method: the calls' name in the log.
+        serve: answers one call.
+        inflight_rpcs: counts each call.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class CallStream:
         messages: AsyncIterator[pb.EmbedCalls],
         context: "grpc.aio.ServicerContext[Any, Any]",
     ) -> None:
-        """Serve until the caller sends no more calls and all have ended."""
+        """Serve until the caller sends no more calls and all of them have ended."""
         await context.write(pb.EmbedReplies())
         async with asyncio.TaskGroup() as writing:
             writing.create_task(self._write(context))

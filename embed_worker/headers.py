@@ -1,4 +1,4 @@
-"""What the catalogue has to know of an embedding model before it is loaded, as its files say it."""
+"""What the catalogue needs to know of an embedding model before it is loaded, from its files."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
+    PICKLED,
+    SentenceEncoder,
     file_weights,
     is_cross_encoder_folder,
     read_cross_encoder,
@@ -20,58 +22,73 @@ from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
 
-# What a GGUF file may say of its pooling: mean, first or last token.
+# The kinds of pooling that a GGUF file may state: mean, first or last token.
 POOLING_TYPES = (1, 2, 3)
 
 
 class Said(msgspec.Struct, frozen=True):
-    """
+    """What the files of a model state.
+
     Args:
-        context_length: tokens; 0 if the files do not say.
+        context_length: in tokens; 0 if the files do not state it.
         size_bytes: of the weights.
+        n_numbers: in the weights of folders.
+        hidden_size: numbers of one token between layers, of folders; 0 if they do not say.
         truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
         broken: why it cannot be loaded; else empty.
     """
 
     context_length: int = 0
     size_bytes: int = 0
+    n_numbers: int = 0
+    hidden_size: int = 0
     truncate_dim: int = 0
     broken: str = ""
 
 
 def read(model: Path) -> Said:
-    """
+    """Read the headers of the model at `model`.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
     if is_gguf(model) and not os.path.isdir(model):
         return _of_gguf(model)
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
-        return Said(found.context_length, found.weights.size_bytes)
+        return Said(
+            context_length=found.context_length,
+            size_bytes=found.weights.size_bytes,
+            n_numbers=found.weights.n_numbers,
+            hidden_size=found.hidden_size,
+        )
     return _of_folder(model)
 
 
 def _of_folder(folder: Path) -> Said:
     found = read_sentence_encoder(folder)
-    beside = tuple(_weights_of_modules(folder))
-    for path in beside:
-        check_safetensors(path)
-    size_bytes = found.weights.size_bytes + file_weights(beside).size_bytes
-    return Said(found.context_length, size_bytes, found.truncate_dim)
+    beside = tuple(_weights_of_modules(folder, found))
+    n_numbers = sum(check_safetensors(path).n_numbers for path in beside)
+    return Said(
+        context_length=found.context_length,
+        size_bytes=found.weights.size_bytes + file_weights(beside).size_bytes,
+        n_numbers=found.weights.n_numbers + n_numbers,
+        hidden_size=found.hidden_size,
+        truncate_dim=found.truncate_dim,
+    )
 
 
-def _weights_of_modules(folder: Path) -> Iterator[Path]:
-    for module in list_folder(folder):
-        if module.is_folder and "_" in module.name:
-            within = list_folder(module.path).entries
-            if "model.safetensors" in within:
-                yield within["model.safetensors"].path
-            elif "pytorch_model.bin" in within:
-                raise InvalidModelFile(
-                    f"{printable(module.name)} has pickled weights: convert them"
-                )
+def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
+    """Of all but the transformer's; also in folders that nobody names."""
+    named = {entry.path for entry in list_folder(folder) if entry.is_folder and "_" in entry.name}
+    transformers = {file.parent for file in found.weights.files}
+    for module in sorted({*named, *found.module_folders} - transformers):
+        within = list_folder(module).entries
+        if "model.safetensors" in within:
+            yield within["model.safetensors"].path
+        elif any(name.endswith(PICKLED) for name in within):
+            raise InvalidModelFile(f"{printable(module.name)} has pickled weights: convert them")
 
 
 def _of_gguf(first: Path) -> Said:

@@ -1,4 +1,4 @@
-"""Which library runs a model here, decided without importing any."""
+"""Which library runs a model here, decided without importing any library."""
 
 import importlib.util
 import shutil
@@ -21,7 +21,7 @@ LIBRARIES = {
 
 
 def backend(settings: EmbedSettings) -> str:
-    """The one that was set; on its own OpenVINO on CPUs, torch on graphics processors."""
+    """The configured backend; by default OpenVINO on CPUs, torch on GPUs."""
     if settings.backend in (TORCH, OPENVINO):
         return settings.backend
     on_cpu = settings.device == "cpu" or (settings.device == "auto" and not _may_have_gpu())
@@ -29,13 +29,13 @@ def backend(settings: EmbedSettings) -> str:
 
 
 def version(backend: str) -> str:
-    """Of the libraries behind `backend`, and of what is made of models for them."""
+    """The version of the libraries behind `backend`, and of the conversion of models for them."""
     conversion = [str(VERSION)] if backend == OPENVINO else []
     return " ".join([*(version_of(library) for library in LIBRARIES[backend]), *conversion])
 
 
 def _may_have_gpu() -> bool:
-    """Whether torch may find a graphics processor: Metal, or CUDA with a build that knows it."""
+    """Whether torch may find a GPU: Metal, or CUDA with a build that supports it."""
     if sys.platform == "darwin":
         return True
     return shutil.which("nvidia-smi") is not None and "+cpu" not in version_of("torch")

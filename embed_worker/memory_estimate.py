@@ -1,11 +1,15 @@
-"""What an embedding model takes in memory, computed before it is loaded from the size of its
-weights and of its vector cache. Constants were measured, and a test compares them.
+"""The memory that an embedding model needs, computed before it is loaded from the size of its
+weights and of its vector cache. The constants were measured; a test compares them.
 """
+
+from collections.abc import Iterator
+from pathlib import Path
 
 from msgspec.structs import replace
 
-from common.sizes import MIB
+from common.sizes import MIB, mib
 from embed_worker import headers
+from embed_worker.encoders.conversion_cache import known
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
@@ -13,43 +17,93 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
-# Interpreter and libraries with nothing loaded, measured on Linux x86-64.
+# The interpreter and the libraries without a model, measured on Linux x86-64.
 PROCESS_BYTES = {
     OPENVINO: 105 * MIB,
     LLAMA_CPP: 60 * MIB,
     TORCH: 420 * MIB,
     CROSS_ENCODER: 420 * MIB,
 }
-# Activations of one micro-batch: they grow little with the model, as batches are small. llama.cpp
-# reserves for attention over a whole batch.
+# Activations of one micro-batch: they grow little with the model, because batches are small.
+# llama.cpp reserves memory for attention over a whole batch.
 BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
 
 
+# Of activations for the longest text, for each token and each of its hidden numbers: measured on
+# BERT of base width with 8,192 tokens. OpenVINO's are smaller in bfloat16.
+LONG_BYTES = {OPENVINO: 64, TORCH: 100, CROSS_ENCODER: 100}
+LONG_BFLOAT16_BYTES = 38
+# Few texts are longer, and a model that takes them would often not fit for their sake.
+MOST_BOOKED_TOKENS = 8192
+# Of `OPENVINO_PRECISION`: those that compute in bfloat16, the first where the CPU has it.
+HALVED = ("auto", "bf16")
+# Of the process that converts: its libraries, and copies of the weights in float32. Measured on
+# all-MiniLM-L6-v2 and on BERT base.
+CONVERTER_BYTES = 600 * MIB
+CONVERTER_COPIES = 3
+FLOAT_BYTES = 4
+
+
 def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
-    """The one way to load an embedding model: what it could give up is not worth having.
+    """An embedding model is loaded in one way, as what it could give up is not worth having; one
+    for OpenVINO also on torch, where it cannot be converted or there is not the memory to do so.
 
     Raises:
         InvalidModelFile: its files changed since they were listed, and cannot be loaded.
-        OSError: one cannot be read, or is gone.
+        OSError: a file cannot be read, or is gone.
     """
-    headers.read(entry.path)
+    said = headers.read(entry.path)
     spec = spec_decoder.decode(entry.load_spec)
+    if spec.backend == OPENVINO:
+        return tuple(_openvino_or_torch(entry, spec, said))
     plain = protocol.raw(replace(spec, extra_buffers=False)) if spec.backend == LLAMA_CPP else None
-    return (LoadOption(entry, memory_need(spec, entry.size_bytes), plain_spec=plain),)
+    return (LoadOption(entry, memory_need(spec, said), plain_spec=plain),)
 
 
-def memory_need(spec: LoadSpec, size_bytes: int) -> Need:
-    """
-    Args:
-        size_bytes: of the weights on disk.
-    """
+def _openvino_or_torch(
+    entry: ModelEntry, spec: LoadSpec, said: headers.Said
+) -> Iterator[LoadOption]:
+    record = known(entry.path, Path(spec.converted_dir))
+    need = memory_need(spec, said)
+    why = f"its conversion is not done, which takes {mib(_conversion_bytes(said))}"
+    if record is None:
+        # There are no weights of ours yet while it goes on.
+        beyond = max(_conversion_bytes(said) - need.weights, 0)
+        yield LoadOption(entry, replace(need, converting=beyond))
+    elif record.refusal and spec.may_fall_back:
+        why = record.refusal
+    else:
+        yield LoadOption(entry, need)
+        return
+    if spec.may_fall_back:
+        on_torch = replace(spec, backend=TORCH, fingerprint=spec.torch_fingerprint)
+        other = replace(
+            entry, backend=TORCH, fingerprint=on_torch.fingerprint, load_spec=protocol.raw(on_torch)
+        )
+        yield LoadOption(other, memory_need(on_torch, said), (f"on torch, not OpenVINO: {why}",))
+
+
+def _conversion_bytes(said: headers.Said) -> int:
+    return CONVERTER_BYTES + CONVERTER_COPIES * said.n_numbers * FLOAT_BYTES
+
+
+def memory_need(spec: LoadSpec, said: headers.Said) -> Need:
     plain = Need(
-        compute=BATCH_BYTES[spec.backend],
+        compute=max(BATCH_BYTES[spec.backend], _longest_text_bytes(spec, said)),
         caches=spec.cache_bytes,
         process=PROCESS_BYTES[spec.backend],
     )
     if spec.backend != OPENVINO:
-        return replace(plain, weights=size_bytes)
-    # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it.
-    share = {"int8": 0.25, "bf16": 0.5, "auto": 0.5}.get(spec.precision, 1.0)
+        return replace(plain, weights=said.size_bytes)
+    # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it,
+    # which is in float32 whatever the model's was.
+    size_bytes = said.n_numbers * FLOAT_BYTES
+    share = {"int8": 0.25, **dict.fromkeys(HALVED, 0.5)}.get(spec.precision, 1.0)
     return replace(plain, weights=int(size_bytes * share), loading=size_bytes)
+
+
+def _longest_text_bytes(spec: LoadSpec, said: headers.Said) -> int:
+    per_number = LONG_BYTES.get(spec.backend, 0)
+    if spec.backend == OPENVINO and spec.precision in HALVED:
+        per_number = LONG_BFLOAT16_BYTES
+    return min(said.context_length, MOST_BOOKED_TOKENS) * said.hidden_size * per_number

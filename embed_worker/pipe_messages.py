@@ -1,8 +1,8 @@
-"""What an embedding worker and its encoder process say to each other, inside the pipe's frames.
+"""The messages between an embedding worker and its encoder process, in the frames of the pipe.
 
-`LoadSpec` goes down once, `Facts` comes back; then each call is one request and one event. Vectors
-are one `bytes` of little-endian float32, row after row. Plain data: the servicer maps it to
-protobuf, the encoder process never sees protobuf.
+The worker sends `LoadSpec` once and receives `Facts`; then each call is one request and one event.
+Vectors are one `bytes` of little-endian float32, row after row. All are plain data: the servicer
+maps them to protobuf, which the encoder process never sees.
 """
 
 from typing import Literal
@@ -13,8 +13,8 @@ from msgspec import Struct
 from worker_runtime.cache_counts import CacheCounts
 
 Truncate = Literal["end", "start", "none"]
-# Of one text in llama.cpp: its buffers for attention grow with the square of a batch, and a batch
-# has to hold the longest text.
+# The longest text for llama.cpp: its buffers for attention grow with the square of a batch, and a
+# batch must hold the longest text.
 MAX_LLAMA_TOKENS = 2048
 
 
@@ -22,39 +22,41 @@ class LoadSpec(Struct, kw_only=True):
     """Everything an encoder process needs to know."""
 
     backend: str
-    # Where the backend cannot run the model, torch may.
+    # Where the backend cannot run the model the worker may load it on torch, where its vectors
+    # have this fingerprint.
     may_fall_back: bool = False
+    torch_fingerprint: str = ""
     path: str
     model_id: str = ""
     fingerprint: str = ""
     precision: str = "auto"  # of OpenVINO: "auto", "f32", "bf16", "int8"
-    converted_dir: str = ""  # where models converted for OpenVINO are kept
+    converted_dir: str = ""  # where models converted for OpenVINO are stored
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
-    extra_buffers: bool = True  # llama.cpp may keep weights in the order that the processor likes
-    n_threads: int = 0  # 0: the library's own choice
-    batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's own choice
+    extra_buffers: bool = True  # llama.cpp may store weights in the processor's preferred layout
+    n_threads: int = 0  # 0: the library's default
+    batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's default
     max_batch_rows: int = 32  # texts of one micro-batch
     max_queued_tokens: int = 2_097_152
     max_queued_inputs: int = 16_384
-    cache_bytes: int = 0  # of vectors kept; 0: no cache
+    cache_bytes: int = 0  # for cached vectors; 0: no cache
     cache_ttl_s: float = 3_600.0
-    cache_dir: str = ""  # where vectors are kept on disk too; empty: nowhere
-    cache_dir_bytes: int = 0  # of all models' vectors there
-    default_dimensions: int = 0  # of vectors, for requests that name none; 0: all
+    cache_dir: str = ""  # where vectors are also stored on disk; empty: nowhere
+    cache_dir_bytes: int = 0  # for all models' vectors there
+    default_dimensions: int = 0  # of vectors, for requests that set none; 0: all
     may_shorten: bool = True  # whether requests may ask for fewer dimensions
 
 
 class Facts(Struct, kw_only=True):
-    """What the encoder learnt by loading."""
+    """What the encoder reports after loading."""
 
     backend: str
     device: str
     dimension: int
-    max_tokens: int  # of one input, special tokens counted
+    max_tokens: int  # of one input, special tokens included
     n_vocab: int
     batch_tokens: int
-    precision: str = ""  # of the arithmetic; empty: that of the file
-    cosine: float = 1.0  # the smallest to torch in float32, on a few texts
+    precision: str = ""  # of the computation; empty: the dtype of the file
+    cosine: float = 1.0  # the smallest cosine to torch in float32, over a few texts
     prompt_names: list[str] = []
     default_prompt_name: str = ""
 
@@ -68,9 +70,9 @@ class Embed(Struct, tag="embed", kw_only=True):
     inputs: list[str | list[int]]
     truncate: Truncate = "end"
     prompt_name: str = ""  # empty: the model's default prompt, if it has one
-    input_type: str = ""  # what the inputs are for: the model's own prompt for that
+    input_type: str = ""  # the purpose of the inputs, which selects one of the model's prompts
     dimensions: int | None = None  # keep this many and renormalise; None: all
-    max_tokens: int | None = None  # of each input, special tokens counted; None: the model's
+    max_tokens: int | None = None  # of each input, special tokens included; None: the model's
 
 
 class Score(Struct, tag="score", kw_only=True):
@@ -78,16 +80,16 @@ class Score(Struct, tag="score", kw_only=True):
 
     queries: list[str]  # one for all documents, or one for each
     documents: list[str]
-    truncate: Truncate = "end"  # of documents: a query is never cut
+    truncate: Truncate = "end"  # for documents: a query is never truncated
     max_document_tokens: int | None = None  # keep this many; None: as many as fit
     raw_scores: bool = False  # before a cross-encoder's activation
 
 
 class Tokenize(Struct, tag="tokenize"):
-    """Token ids of texts as the model sees them, uncut; answered by `TokenLists`."""
+    """Token ids of texts as the model receives them, not truncated; answered by `TokenLists`."""
 
     texts: list[str]
-    add_special: bool = True  # the tokens that the model puts around every text
+    add_special: bool = True  # the tokens that the model adds around every text
     with_pieces: bool = False
 
 
@@ -100,26 +102,26 @@ class Vectors(Struct, tag="vectors", kw_only=True):
     vectors: bytes
     dimension: int
     token_counts: list[int]
-    truncated: list[int]  # indices of the inputs that were cut
+    truncated: list[int]  # indices of the inputs that were truncated
     n_cached_tokens: int = 0  # of inputs whose vectors were cached
     ignored: list[str] = []  # request fields that have no effect on this model
-    caches: dict[str, CacheCounts] = {}  # what they did since the last answer, by place
+    caches: dict[str, CacheCounts] = {}  # counts since the last answer, by place
 
 
 class Scores(Struct, tag="scores", kw_only=True):
-    """In the order of the documents."""
+    """The scores, in the order of the documents."""
 
     scores: list[float]
     method: Literal["cross-encoder", "cosine"]
     n_tokens: int
-    truncated: list[int]  # indices of the documents that were cut
-    n_cached_tokens: int = 0  # of rows that were computed before
+    truncated: list[int]  # indices of the documents that were truncated
+    n_cached_tokens: int = 0  # of rows whose scores were cached
     caches: dict[str, CacheCounts] = {}  # as in `Vectors`
 
 
 class TokenLists(Struct, tag="tokens"):
     ids: list[list[int]]
-    pieces: list[list[str]] = []  # as the vocabulary spells them, where they were asked for
+    pieces: list[list[str]] = []  # in the spelling of the vocabulary, if the request asks for them
 
 
 EncoderEvent = Vectors | Scores | TokenLists

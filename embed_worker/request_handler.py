@@ -1,6 +1,6 @@
-"""Turns requests from the pipe into calls of the engine, and finished calls into events.
+"""Converts requests from the pipe to calls of the engine, and finished calls to events.
 
-Runs on the front thread, which tokenizes on arrival; the model thread sees token ids only.
+Runs on the front thread, which tokenizes on arrival; the model thread receives token ids only.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class RequestHandler:
         self._outbox = outbox
 
     def submit(self, call_id: int, body: Raw) -> None:
-        """Begin a call; whatever happens to it, its outcome goes to the outbox."""
+        """Begin a call; its result or its error is written to the outbox in any case."""
         try:
             match request_decoder.decode(body):
                 case Embed() as request:
@@ -70,11 +70,12 @@ class RequestHandler:
         )
 
         def vectors(call: EncodeCall) -> Vectors:
-            whole = keep == call.dimension
+            # A client that names a length wants it of unit vectors, the whole one too.
+            as_they_are = request.dimensions is None and keep == call.dimension
             return Vectors(
-                # Written from where it lies: msgspec takes any buffer.
+                # Written without a copy: msgspec accepts any buffer.
                 vectors=cast(bytes, call.vectors)
-                if whole
+                if as_they_are
                 else shorten(call.vectors, call.dimension, keep),
                 dimension=keep,
                 token_counts=[len(row.ids) for row in call.rows],
@@ -87,7 +88,7 @@ class RequestHandler:
         self._begin(call_id, found.rows, vectors)
 
     def _score(self, call_id: int, request: Score) -> None:
-        """By a cross-encoder, which sees both texts at once."""
+        """Score with a cross-encoder, which reads both texts at once."""
         assert self._model.pairs is not None
         self._check_pairs(request, n_rows=len(request.documents))
         found = self._model.pairs.rows(
@@ -112,7 +113,7 @@ class RequestHandler:
         self._begin(call_id, found.rows, scores)
 
     def _compare(self, call_id: int, request: Score) -> None:
-        """By the vectors of both texts, with the prompts that the model has for search."""
+        """Score by the vectors of both texts, with the model's own prompts for search."""
         n_queries = len(request.queries)
         self._check_pairs(request, n_rows=n_queries + len(request.documents))
         prompts = self._model.prompts
@@ -123,6 +124,7 @@ class RequestHandler:
             prompts.document(),
             request.truncate,
             request.max_document_tokens,
+            may_be_empty=True,
         )
 
         def scores(call: EncodeCall) -> Scores:
@@ -157,11 +159,12 @@ class RequestHandler:
         self._queue.add(call)
 
     def _prompt(self, request: Embed) -> tuple[str, list[str]]:
-        """The prompt, and the request's fields that have no say in it."""
+        """The prompt, and the request's fields that have no effect on it."""
         prompts = self._model.prompts
         if request.input_type and not request.prompt_name:
+            prompt = prompts.text_for(request.input_type)
             made = prompts.made_for(request.input_type)
-            return (prompts.text(""), ["input_type"]) if made is None else (made, [])
+            return prompt, ["input_type"] if made is None and prompt == prompts.text("") else []
         return prompts.text(request.prompt_name), ["input_type"] if request.input_type else []
 
     def _dimensions(self, wanted: int | None) -> int:
@@ -169,7 +172,7 @@ class RequestHandler:
 
         Raises:
             InvalidRequest: the vectors have fewer.
-            UnsupportedParameter: this model's vectors mean nothing when they are cut.
+            UnsupportedParameter: shortened vectors of this model are meaningless.
         """
         most = self._model.runner.dimension
         if wanted is None:
@@ -204,11 +207,17 @@ class RequestHandler:
         prompt: str,
         truncate: Truncate,
         max_text_tokens: int | None = None,
+        *,
+        may_be_empty: bool = False,
     ) -> Tokenized:
-        """Rows of one side of the pairs, errors naming that side."""
+        """Rows for one side of the pairs; errors name that side."""
         try:
             return self._model.tokens.rows(
-                texts, prompt=prompt, truncate=truncate, max_text_tokens=max_text_tokens
+                texts,
+                prompt=prompt,
+                truncate=truncate,
+                max_text_tokens=max_text_tokens,
+                may_be_empty=may_be_empty,
             )
         except InvalidRequest as error:
             error.param = (error.param or "").replace("input", field, 1)

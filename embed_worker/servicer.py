@@ -1,4 +1,4 @@
-"""`EmbedService` over the lifecycle: lease the model, pass the call to its encoder process."""
+"""`EmbedService`: leases the model, and sends the call to its encoder process."""
 
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias, TypeVar
@@ -28,16 +28,17 @@ from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.keep_alive import keep_alive_of
 
 Answer = TypeVar("Answer", m.Vectors, m.Scores, m.TokenLists)
-# Quoted: the stubs make it generic, the library does not.
+# Quoted, because the class is generic in the stubs but not in the library.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class EmbedServicer(EmbedServiceServicer):
-    """
+    """Serves the RPCs.
+
     Args:
-        encoder_choice: which model serves a request.
-        inflight_rpcs: in which the calls of a stream are counted.
-        max_inputs: inputs of one request.
+        encoder_choice: selects the model of a request.
+        inflight_rpcs: counts the calls of a stream.
+        max_inputs: the most inputs of one request.
     """
 
     def __init__(
@@ -111,12 +112,12 @@ class EmbedServicer(EmbedServiceServicer):
     async def _ask(
         self, model: str, keep_alive_s: float | None, body: m.EncoderRequest, expected: type[Answer]
     ) -> tuple[Lease, Answer]:
-        """The encoder's answer, and the lease it was given under, which has ended."""
+        """The encoder's answer, and the lease under which it was given, which has ended."""
         try:
             return await self._ask_once(model, keep_alive_s, body, expected)
         except WorkerLost:
-            # The answer is the same every time, so who asked need not know. Once: a text that
-            # kills each process that it meets must not kill them for ever.
+            # Computing twice gives the same answer, so a lost call is repeated. Only once: a text
+            # that kills every process must not kill them for ever.
             return await self._ask_once(model, keep_alive_s, body, expected)
 
     async def _ask_once(
@@ -126,7 +127,7 @@ class EmbedServicer(EmbedServiceServicer):
             try:
                 answer = m.event_decoder.decode(await lease.engine.unary(body))
             except WorkerLost:
-                # Until it is known to be dead the next lease would be on the same process.
+                # Until the process is known to be dead, the next lease would use it again.
                 await lease.engine.wait()
                 raise
         assert isinstance(answer, expected), "each request has its one kind of answer"

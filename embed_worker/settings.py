@@ -30,34 +30,36 @@ class EmbedSettings(RuntimeSettings):
         default=3.0,
         gt=0,
         validation_alias="EMBEDDING_MEMORY_LIMIT_GB",
-        description="Budget in GiB for all loaded embedding models together.",
+        description="Memory limit in GiB for all loaded embedding models together.",
     )
     max_loaded: int = Field(
         default=0,
         ge=0,
         validation_alias=AliasChoices("MAX_EMBEDDING_MODELS", "MAX_LOADED_MODELS"),
-        description="Embedding models loaded at once; 0: as many as the memory takes.",
+        description=(
+            "Number of embedding models that are loaded at once; 0: limited by memory only."
+        ),
     )
     default_model: str = Field(
         default="paraphrase-MiniLM-L6-v2",
         validation_alias="EMBEDDING_DEFAULT_MODEL",
         description=(
-            "Model for requests that name none; where it is not there all-MiniLM-L6-v2, "
-            "else the first one found."
+            "Model for requests that name none; if it is missing, all-MiniLM-L6-v2, else the "
+            "first one found."
         ),
     )
     fallback_to_default: bool = Field(
         default=False,
         validation_alias="EMBEDDING_FALLBACK_TO_DEFAULT",
-        description="Serve the default model for unknown names instead of answering 404.",
+        description="Serve the default model for unknown names instead of a 404.",
     )
     backend: str = Field(
         default="auto",
         pattern=r"^(auto|sentence-transformers|openvino|llama\.cpp)$",
         validation_alias="EMBEDDING_BACKEND",
         description=(
-            "auto (OpenVINO on CPUs where a model matches torch there, else torch), "
-            "sentence-transformers, openvino, or llama.cpp: GGUF files before folders."
+            "auto (OpenVINO on CPUs if the converted model matches torch, else torch), "
+            "sentence-transformers, openvino, or llama.cpp, which prefers GGUF files to folders."
         ),
     )
     precision: str = Field(
@@ -65,8 +67,8 @@ class EmbedSettings(RuntimeSettings):
         pattern=r"^(auto|f32|bf16|int8)$",
         validation_alias="OPENVINO_PRECISION",
         description=(
-            "auto (bf16 where the CPU has it and cosines to float32 stay over 0.9999, else f32), "
-            "f32, bf16, or int8: weights of 8 bits, smaller and less exact."
+            "auto (bf16 if the CPU supports it and the cosines to float32 are above 0.9999, else "
+            "f32), f32, bf16, or int8: quantized weights, smaller and less exact."
         ),
     )
     converted_dir: Path = Field(
@@ -78,88 +80,98 @@ class EmbedSettings(RuntimeSettings):
         default="auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
         validation_alias="EMBEDDING_DEVICE",
-        description="Where models run: auto, cpu, cuda, cuda:1, mps.",
+        description="Device for embedding models: auto, cpu, cuda, cuda:1 or mps.",
     )
     threads: int = Field(
         default=0,
         ge=0,
         le=1024,
         validation_alias="TORCH_NUM_THREADS",
-        description="Threads of one model; 0: the library's choice, the physical cores.",
+        description="Number of threads of one model; 0: the library's choice, the physical cores.",
     )
     batch_rows: int = Field(
         default=32,
         ge=1,
         validation_alias="MAX_BATCH_SIZE",
-        description="Most texts that are computed together.",
+        description="Largest number of texts that are computed together.",
     )
     batch_tokens: int = Field(
         default=0,
         ge=0,
         validation_alias="EMBEDDING_BATCH_TOKENS",
-        description="Tokens, padding included, that are computed together; 0: fit for the device.",
+        description=(
+            "Largest number of tokens, padding included, that are computed together; 0: chosen "
+            "for the device."
+        ),
     )
     dimensions: Literal["any", "matryoshka"] = Field(
         default="any",
         validation_alias="EMBEDDING_DIMENSIONS",
         description=(
-            "Which models may shorten their vectors: any, or only those trained for it "
-            "(matryoshka), which say so with truncate_dim."
+            "Which models may shorten their vectors: any, or matryoshka: only those trained for "
+            "it, which declare it with truncate_dim."
         ),
     )
     matryoshka_models: str = Field(
         default="",
         validation_alias="EMBEDDING_MATRYOSHKA_MODELS",
-        description="Comma-separated ids of models trained for it that do not say so.",
+        description="Comma-separated ids of models that were trained for it and do not declare it.",
     )
     max_inputs: int = Field(
         default=2048,
         ge=1,
         validation_alias="EMBEDDING_MAX_INPUTS",
-        description="Inputs of one request.",
+        description="Largest number of inputs in one request.",
     )
     max_queued_inputs: int = Field(
         default=16_384,
         ge=1,
         validation_alias="EMBEDDING_MAX_QUEUED_INPUTS",
-        description="Inputs that may wait for one model; further requests are refused with 429.",
+        description=(
+            "Number of inputs that may wait for one model; further requests are refused with 429."
+        ),
     )
     max_queued_tokens: int = Field(
         default=2_097_152,
         ge=1,
         validation_alias="EMBEDDING_MAX_QUEUED_TOKENS",
-        description="Tokens that may wait for one model; further requests are refused with 429.",
+        description=(
+            "Number of tokens that may wait for one model; further requests are refused with 429."
+        ),
     )
     cache_enabled: bool = Field(
         default=True,
         validation_alias="ENABLE_MODEL_CACHE",
-        description="Keep computed vectors and answer the same text from them.",
+        description="Cache computed vectors and use them for the same texts.",
     )
     cache_ttl_s: float = Field(
         default=3600.0,
         gt=0,
         validation_alias="CACHE_TTL_SECONDS",
-        description="Seconds a vector is kept.",
+        description="Seconds that a vector stays in the cache.",
     )
     cache_mb: int = Field(
         default=32,
         ge=0,
         validation_alias="EMBEDDING_CACHE_MB",
-        description="MiB of vectors kept per loaded model, the least recently used go first.",
+        description=(
+            "Size of the vector cache of each loaded model in MiB; the least recently used "
+            "vectors are evicted."
+        ),
     )
     cache_dir: str = Field(
         default="",
         validation_alias="EMBEDDING_CACHE_DIR",
         description=(
-            "Folder on a local disk for vectors that outlast their model's process, shared by all "
-            "workers; empty: they are kept in memory only."
+            "Folder on a local disk for cached vectors, which all workers share and which "
+            "outlive the process of their model; empty: vectors are cached in memory only."
         ),
     )
     cache_dir_mb: int = Field(
         default=256,
         ge=1,
         validation_alias="EMBEDDING_CACHE_DIR_MB",
-        description="Most MiB in that folder; the least recently used vectors go.",
+        description="Limit of that folder in MiB; the least recently used vectors are deleted.",
     )
 
     @property
@@ -174,12 +186,13 @@ class EmbedSettings(RuntimeSettings):
         path: str,
         model_id: str,
         fingerprint: str = "",
+        torch_fingerprint: str = "",
         truncate_dim: int = 0,
     ) -> LoadSpec:
-        """What an encoder process is told to load, and how.
+        """The spec of a model for its encoder process.
 
         Args:
-            truncate_dim: the length of vectors that the model's own configuration asks for.
+            truncate_dim: the length of vectors in the model's own configuration; 0: not stated.
         """
         keeps_vectors = self.cache_enabled and self.cache_dir
         listed = [name.strip() for name in self.matryoshka_models.split(",")]
@@ -189,6 +202,7 @@ class EmbedSettings(RuntimeSettings):
             path=path,
             model_id=model_id,
             fingerprint=fingerprint,
+            torch_fingerprint=torch_fingerprint,
             precision=self.precision,
             converted_dir=os.path.abspath(self.converted_dir),
             device=self.device,

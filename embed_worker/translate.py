@@ -1,4 +1,4 @@
-"""Between protobuf and the encoder process's messages: pure functions."""
+"""Converts between protobuf and the encoder process's messages. Pure functions."""
 
 import math
 
@@ -18,9 +18,10 @@ TRUNCATE: dict[int, m.Truncate] = {
 
 
 def check_count(n_inputs: int, most: int, param: str) -> None:
-    """
+    """Check the number of inputs.
+
     Raises:
-        InvalidRequest: a request with that many inputs is never taken.
+        InvalidRequest: a request may not have that many inputs.
     """
     if not 1 <= n_inputs <= most:
         raise InvalidRequest(

@@ -1,7 +1,7 @@
-"""A file of vectors that any number of processes read and write at once: SQLite, one row each.
+"""A file of vectors that many processes read and write at once: SQLite, one row per vector.
 
-It is a convenience that may fail: a full disk, a damaged file or another's lock cost the vectors,
-which are computed again, and one line in the log.
+The file may fail: a full disk, a damaged file or another process's lock loses only vectors, which
+are computed again, and writes one line to the log.
 """
 
 import logging
@@ -25,14 +25,14 @@ CREATE TABLE IF NOT EXISTS vectors (
 );
 CREATE INDEX IF NOT EXISTS by_use ON vectors (used_s);
 """
-# Its journal; more is given back to the disk.
+# The size of its journal; more is returned to the disk.
 JOURNAL_BYTES = 1024 * 1024
-# For another's lock.
+# How long to wait for another process's lock.
 PATIENCE_S = 1.0
-# After a failure, until it is tried again.
+# After a failure, the time until the file is used again.
 REST_S = 30.0
 KEYS_AT_ONCE = 500
-# What a row takes beside its vector, about: key, times, indexes.
+# What a row needs besides its vector, roughly: key, times, indexes.
 ROW_BYTES = 160
 PORTIONS = 4
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -55,11 +55,11 @@ class FileSize(msgspec.Struct, frozen=True):
 
 
 class VectorFile:
-    """One thread's connection, opened when it is first used.
+    """One thread's connection, opened at its first use.
 
     Args:
-        folder: is made; only its owner may read it.
-        max_bytes: of the file, without its journal.
+        folder: created if it is missing; only its owner may read it.
+        max_bytes: for the file without its journal.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class VectorFile:
         self._connection: sqlite3.Connection | None = None
         self._rests_until_s = 0.0
         self._complaint = ""
-        # It is to be replaced, by whoever writes.
+        # The file must be replaced by the thread that writes.
         self.is_damaged = False
 
     def read(self, keys: Sequence[bytes]) -> list[StoredVector]:
-        """What is stored and sound, of `keys`."""
+        """The stored and valid vectors for `keys`."""
 
         def rows(connection: sqlite3.Connection) -> list[StoredVector]:
             found = []
@@ -96,7 +96,7 @@ class VectorFile:
         return self._guarded(rows, [])
 
     def write(self, fresh: Sequence[StoredVector], used: Sequence[bytes], used_s: float) -> int:
-        """Store `fresh` and note that `used` were used; returns how many went for lack of room."""
+        """Store `fresh` and record the use of `used`; returns how many vectors were evicted."""
 
         def store(connection: sqlite3.Connection) -> int:
             n_evicted = 0
@@ -120,17 +120,17 @@ class VectorFile:
         return self._guarded(store, 0)
 
     def forget(self, before_s: float) -> None:
-        """Delete what was computed before that time, and give free pages back to the disk."""
+        """Delete vectors computed before this time, and return free pages to the disk."""
 
         def delete(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM vectors WHERE computed_s < ?", (before_s,))
-            # Not `execute`, which takes its first step only.
+            # `execute` would run only the first step of it.
             connection.executescript("PRAGMA incremental_vacuum;")
 
         self._guarded(delete, None)
 
     def size(self) -> FileSize:
-        """Of all that is stored."""
+        """The size of all stored vectors."""
 
         def measure(connection: sqlite3.Connection) -> FileSize:
             (n_entries,) = connection.execute("SELECT COUNT(*) FROM vectors").fetchone()
@@ -139,22 +139,22 @@ class VectorFile:
         return self._guarded(measure, FileSize())
 
     def reopen(self) -> None:
-        """Let go of the file, which may have been replaced."""
+        """Close the connection, because the file may have been replaced."""
         self.close()
         self.is_damaged, self._rests_until_s = False, 0.0
 
     def replace(self) -> None:
-        """Begin anew, if the file is damaged still: another process may have been quicker."""
+        """Create a new file if the old one is still damaged: another process may have done so."""
         self.reopen()
         if self._is_sound():
             return
-        log.warning("the vector cache %s is damaged: beginning anew", self._path)
+        log.warning("the vector cache %s is damaged and is created again", self._path)
         self.close()
         try:
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(NAME + suffix).unlink(missing_ok=True)
         except OSError as error:
-            # On Windows, while another process has it open.
+            # Windows refuses this while another process has the file open.
             self._failed(error)
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class VectorFile:
             self._connection = None
 
     def _portions(self, rows: Sequence[StoredVector]) -> Iterator[Sequence[StoredVector]]:
-        """Few enough at a time that making room for them leaves most of what is stored."""
+        """The rows in groups, small enough that making room for one evicts few stored rows."""
         longest = max((_most_bytes(row) for row in rows), default=1)
         n_rows = max(self._max_bytes // PORTIONS // longest, 1)
         for at in range(0, max(len(rows), 1), n_rows):
@@ -195,7 +195,7 @@ class VectorFile:
         self.close()
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("the vector cache %s is left alone for a while: %s", self._path, error)
+            log.warning("the vector cache %s is not used for a while: %s", self._path, error)
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -203,12 +203,12 @@ class VectorFile:
             connection = sqlite3.connect(
                 self._path, timeout=PATIENCE_S, isolation_level=None, check_same_thread=False
             )
-            # Closed by `_failed` if what follows raises.
+            # `_failed` closes it if the following raises.
             self._connection = connection
             if connection.execute("PRAGMA page_count").fetchone() == (0,):
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
-            # A power cut may cost the latest vectors, and nothing else.
+            # A power failure may lose the latest vectors, but nothing else.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
             connection.executescript(SCHEMA)
@@ -216,19 +216,19 @@ class VectorFile:
 
 
 def _most_bytes(row: StoredVector) -> int:
-    # Doubled: where a page takes one row but not two, half of it stays empty.
+    # Doubled: if a page holds one row but not two, half of it stays empty.
     return 2 * len(row.vector) + ROW_BYTES
 
 
 def _make_room(connection: sqlite3.Connection, most_bytes: int) -> int:
-    """Delete the least recently used until no more than `most_bytes` are; returns how many."""
+    """Delete the least recently used rows until at most `most_bytes` remain; returns how many."""
     n_deleted = 0
     while (excess := _used_bytes(connection) - most_bytes) > 0:
         size = "SELECT AVG(LENGTH(vector)) FROM (SELECT vector FROM vectors LIMIT 100)"
         (vector_bytes,) = connection.execute(size).fetchone()
         if vector_bytes is None:
             break
-        # Fewer than it looks like: pages are never full, so each row gives back more.
+        # Fewer than the quotient, because pages are never full and each row frees more.
         n_rows = int(excess / 2 / (vector_bytes + ROW_BYTES)) + 1
         n_deleted += connection.execute(
             "DELETE FROM vectors WHERE rowid IN "

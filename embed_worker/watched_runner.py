@@ -1,4 +1,4 @@
-"""A runner whose computations are watched, so that one that never comes back is noticed."""
+"""A runner whose computations are watched, so that one that never returns is detected."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from worker_runtime.engine_process.watchdog import Watchdog
 
 
 class WatchedRunner:
-    """Implements `embed_worker.engine.runner.Runner` by another one."""
+    """Implements `embed_worker.engine.runner.EncoderRunner` with another runner."""
 
     def __init__(self, runner: EncoderRunner, watchdog: Watchdog) -> None:
         self.dimension = runner.dimension

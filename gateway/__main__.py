@@ -29,7 +29,7 @@ def main() -> None:
     logging.basicConfig(
         level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    # Not in our lines, and a third of what a line costs.
+    # Our log lines do not contain these, and they make up a third of the cost of a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     asyncio.run(run(settings))
 

@@ -69,7 +69,7 @@ BODIES = (
 )
 
 
-# By status: the error's code, and what is said.
+# By status: the code of the error, and the id of its message.
 _HTTP_ERRORS = {
     404: ("not_found", "http_not_found"),
     405: ("method_not_allowed", "http_method_not_allowed"),
@@ -102,14 +102,14 @@ def create_app(
         exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services
-    # The first are found soonest.
+    # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
     modules += [models, lifecycle, health, metrics]
     described = [route for module in modules for route in module.router.routes]
-    # Included routers would match every path twice, and much more slowly.
+    # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
-    # Built when it is asked for, which few processes ever are.
+    # Built on demand, because few processes ever need it.
     app.openapi = functools.cache(functools.partial(describe, app, described, BODIES))  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(HeadMiddleware)
@@ -144,6 +144,6 @@ async def _serving_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, id = _HTTP_ERRORS.get(error.status_code, ("http_error", "http_error"))
-    said = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
+    text = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
     headers = dict(error.headers or {})
-    return plain_error_response(error.status_code, code, said, request.scope, headers)
+    return plain_error_response(error.status_code, code, text, request.scope, headers)

@@ -1,4 +1,4 @@
-"""Errors as HTTP: the one place that knows statuses and the shape of the envelope."""
+"""Errors as HTTP: the one place that knows their statuses and the format of the envelope."""
 
 import math
 from typing import Any
@@ -15,10 +15,10 @@ from gateway.middleware.language import language_of
 from gateway.middleware.request_context import context_of
 
 MAX_ECHO = 200
-# SDKs do not wait longer than this: they would try again at once, in vain.
+# SDKs do not wait longer than this: they would retry at once, and fail again.
 LONGEST_RETRY_S = 120
 
-# Nearest class on the way up wins.
+# The nearest class in the inheritance order counts.
 _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.RequestTooLarge: (413, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
@@ -47,6 +47,7 @@ _ANTHROPIC_TYPES = {
 
 
 def status_and_type(error: ServingError) -> tuple[int, str]:
+    """The HTTP status, and OpenAI's `type` of the error."""
     return _status_and_type(type(error))
 
 
@@ -77,7 +78,7 @@ def envelope(error: ServingError, request_id: str, language: Language = ENGLISH)
 
 
 def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:
-    """The envelope that the clients of this path know."""
+    """The envelope, in the format of the API to which the path belongs."""
     body = envelope(error, context_of(scope).request_id, language_of(scope))
     return _in_form(body, _status(error, scope), scope)
 
@@ -92,7 +93,7 @@ def is_anthropic(path: str) -> bool:
 
 
 def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """The request's id under the names that clients of this path look for."""
+    """The request's id, under the header names of the API to which the path belongs."""
     request_id = context_of(scope).request_id.encode("ascii")
     names = (b"x-request-id", b"request-id") if speaks_anthropic(scope) else (b"x-request-id",)
     return [(name, request_id) for name in names]
@@ -112,11 +113,11 @@ def error_response(error: ServingError, scope: Scope) -> Response:
 
 
 def plain_error_response(
-    status: int, code: str, said: ErrorText, scope: Scope, headers: dict[str, str] | None = None
+    status: int, code: str, text: ErrorText, scope: Scope, headers: dict[str, str] | None = None
 ) -> Response:
-    """An error of HTTP itself (404 of a path, 405), in the same shape."""
+    """An error of HTTP itself (404 of a path, 405), in the same format."""
     body = {
-        "message": language_of(scope).text(said),
+        "message": language_of(scope).text(text),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
@@ -147,17 +148,17 @@ def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:
     other = "api_error" if status >= 500 else "invalid_request_error"
     error["type"] = _ANTHROPIC_TYPES.get(status, other)
     if code := error.pop("error_code", None):
-        # What its SDKs act on.
+        # Anthropic's SDKs use this.
         error["details"] = {"error_code": code}
     return {"type": "error", "error": error, "request_id": request_id}
 
 
 def printable(text: str) -> str:
-    """`text` as something that any JSON encoder takes: surrogates replaced, length capped."""
+    """`text` as any JSON encoder accepts it: surrogates replaced, length limited."""
     safe = text.encode("utf-8", "replace").decode("utf-8")
     return safe if len(safe) <= 10 * MAX_ECHO else safe[: 10 * MAX_ECHO] + "…"
 
 
 def shorten(text: str, n: int = 64) -> str:
-    """What a client sent, short enough to be echoed."""
+    """Text of a client, short enough to be part of a reply."""
     return printable(text if len(text) <= n else text[:n] + "…")

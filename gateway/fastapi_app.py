@@ -1,9 +1,9 @@
-"""FastAPI with layers of ours alone around its routes.
+"""FastAPI with only our own middleware around its routes.
 
-FastAPI's own layers keep exit stacks, tracers and limits that nothing here uses, at every request,
-and what its outermost one does, `RequestIdMiddleware` does in our shape. So the ASGI call does what
-Starlette's does, not FastAPI's: requests go through the layers of `add_middleware` and then to the
-router. Only public names are used for that.
+FastAPI's middleware sets up exit stacks, tracers and limits for every request, which nothing here
+uses. `RequestIdMiddleware` does in our format what the outermost layer does. So the ASGI call is
+like Starlette's, not FastAPI's: a request goes through the layers of `add_middleware` and then to
+the router. Only public names are used for that.
 
 Tried with FastAPI 0.165.0 and Starlette 1.10.0; `tests/contract/test_fastapi_app.py` guards it.
 """
@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class LayeredApp(FastAPI):
-    """An app whose layers answer unexpected errors, and whose routes take the request itself.
+    """An app whose middleware answers unexpected errors, and whose handlers get the request itself.
 
-    FastAPI's own routes, with parameters that it fills in, need its layers; `add_route` does not.
+    FastAPI's own routes, with parameters that it fills in, would need its middleware.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""One generation as a stream of JSON events, with a watch on the worker's silence."""
+"""The generations of a request as a stream of JSON events, with a time limit on silence."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -17,7 +17,7 @@ class GenerationStream:
     """Relays the calls of one request, one after the other.
 
     Args:
-        on_event: sees every event, for counting.
+        on_event: called with every event, for metrics.
     """
 
     def __init__(
@@ -28,24 +28,26 @@ class GenerationStream:
         self._limits = limits
         self._on_event = on_event
         self._current: GenerationCall | None = None
-        # The id of the model that is asked for.
+        # The id of the requested model.
         self._model = ""
         self.started = chat_pb2.Started()
 
     async def events(
         self, request: chat_pb2.GenerateRequest, translate: Translate
     ) -> AsyncGenerator[bytes, None]:
+        """The translated events of one generation, as they come."""
         async with aclosing(self._all(request)) as events:
             async for event in events:
                 for piece in translate(event):
                     yield piece
 
     async def collect(self, request: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
+        """All events of one generation."""
         async with aclosing(self._all(request)) as events:
             return [event async for event in events]
 
     def waiting(self) -> str:
-        """What a waiting client is told."""
+        """The text of a comment for a waiting client."""
         generation = self._current
         if generation is None or generation.started is not None:
             return SILENCE
@@ -75,7 +77,7 @@ class GenerationStream:
 
 
 class _Silence:
-    """Gives a generation up when it says nothing for too long; costs nothing per event."""
+    """Cancels a generation that is silent for too long; an event causes no work here."""
 
     def __init__(self, generation: GenerationCall, interval_s: float) -> None:
         self._generation = generation

@@ -1,7 +1,7 @@
-"""Prometheus metrics under the names that the earlier server had.
+"""Prometheus metrics under the names of the earlier server.
 
-The gateway counts requests; what only a worker knows is taken from its latest status when the page
-is asked for, so nothing is counted twice and no worker is called.
+The gateway counts requests. What only a worker knows comes from its latest status when the page is
+requested, so that nothing is counted twice and no worker is called.
 """
 
 from collections.abc import Iterator
@@ -128,7 +128,7 @@ class _WorkerFigures(Collector):
             sum(m.counters.busy_seconds_sum for m in embed),
         )
         yield _counter(
-            "y26hkx_engine_crashes", "Model processes that died",
+            "y26hkx_engine_crashes", "Engine processes that died",
             sum(m.counters.crashes for m in everything),
         )  # fmt: skip
         yield from self._per_worker()
@@ -137,14 +137,16 @@ class _WorkerFigures(Collector):
 
     def _per_worker(self) -> Iterator[Metric]:
         available = GaugeMetricFamily(
-            "y26hkx_available_memory_bytes", "Memory left, as a worker sees it", labels=["worker"]
+            "y26hkx_available_memory_bytes",
+            "Memory available, as a worker sees it",
+            labels=["worker"],
         )
         booked = GaugeMetricFamily(
-            "y26hkx_booked_memory_bytes", "Memory booked for models", labels=["worker"]
+            "y26hkx_booked_memory_bytes", "Memory reserved for models", labels=["worker"]
         )
         pressure = GaugeMetricFamily(
             "y26hkx_memory_pressure_ratio",
-            "Share of the last ten seconds in which some, or all, waited for memory",
+            "Share of the last ten seconds in which some, or all, programs waited for memory",
             labels=["worker", "waiting"],
         )
         queued = GaugeMetricFamily("y26hkx_queue_depth", "Requests that wait", labels=["worker"])
@@ -164,12 +166,12 @@ class _WorkerFigures(Collector):
             return
         anonymous = GaugeMetricFamily(
             "y26hkx_model_anonymous_bytes",
-            "Memory of a model's process that only its end gives back",
+            "Anonymous memory of a model's process",
             labels=["worker", "model"],
         )
         mapped = GaugeMetricFamily(
             "y26hkx_model_mapped_bytes",
-            "Resident pages of files that the process maps",
+            "Resident memory of files that a model's process maps",
             labels=["worker", "model"],
         )
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
@@ -186,11 +188,9 @@ class _WorkerFigures(Collector):
         families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
             "hits": CounterMetricFamily(f"{name}_hits", "Vectors found", labels=labels),
             "misses": CounterMetricFamily(f"{name}_misses", "Vectors not found", labels=labels),
-            "evictions": CounterMetricFamily(
-                f"{name}_evictions", "Vectors that made room", labels=labels
-            ),
-            "bytes": GaugeMetricFamily(f"{name}_bytes", "Bytes of what is kept", labels=labels),
-            "entries": GaugeMetricFamily(f"{name}_entries", "Vectors that are kept", labels=labels),
+            "evictions": CounterMetricFamily(f"{name}_evictions", "Vectors evicted", labels=labels),
+            "bytes": GaugeMetricFamily(f"{name}_bytes", "Bytes of cached vectors", labels=labels),
+            "entries": GaugeMetricFamily(f"{name}_entries", "Cached vectors", labels=labels),
         }
         for number, endpoint in enumerate(self._pool.embed.endpoints):
             for model in endpoint.status.models:

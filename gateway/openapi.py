@@ -1,4 +1,4 @@
-"""The API's description: the routes parse bodies and answer by themselves, so the schemas of both
+"""The OpenAPI document: the routes parse bodies and answer by themselves, so the schemas of both
 are added here."""
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ COMPONENT = "#/components/schemas/{model}"
 
 
 def takes(schema: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
-    """What `openapi_extra` says of a route whose body is `schema`.
+    """The `openapi_extra` of a route whose body is `schema`.
 
     Args:
-        streams: it answers as server-sent events where the body asks for that.
+        streams: it responds with server-sent events if the body asks for them.
     """
     reference = {"$ref": COMPONENT.format(model=schema.__name__)}
     content = {"application/json": {"schema": reference}}
@@ -32,12 +32,12 @@ def takes(schema: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
 def describe(
     app: FastAPI, routes: Sequence[APIRoute], bodies: Sequence[type[BaseModel]]
 ) -> dict[str, Any]:
-    """The OpenAPI document of `app`, with the schemas of all `bodies` that its `routes` take."""
+    """The OpenAPI document of `app`, with the schemas of all `bodies` that its `routes` accept."""
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=routes
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    # All at once: models of different APIs may share a name.
+    # In one call, because models of different APIs may share a name.
     _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=COMPONENT)
     # Of FastAPI's own validation, which no route here goes through.
     for name in ("HTTPValidationError", "ValidationError"):

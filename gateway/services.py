@@ -1,4 +1,4 @@
-"""What a route needs beside its request: settings, workers, metrics; one object per app."""
+"""What a route needs beside its request: settings, workers and metrics; one object per app."""
 
 from starlette.requests import Request
 

@@ -34,7 +34,9 @@ class GatewaySettings(SharedSettings):
     chat_workers: str = Field(
         default="127.0.0.1:50051",
         validation_alias="CHAT_WORKERS",
-        description="Comma-separated host:port of chat workers; a name may hold many addresses.",
+        description=(
+            "Comma-separated host:port of chat workers; a host name may have several addresses."
+        ),
     )
     embed_workers: str = Field(
         default="127.0.0.1:50052",
@@ -49,41 +51,50 @@ class GatewaySettings(SharedSettings):
     main_model_id: str = Field(
         default="qwen2-y26hkx-guide",
         validation_alias="MAIN_MODEL_ID",
-        description="Id listed as the main model while no chat worker can be reached.",
+        description="Id that is listed as the main model while no chat worker can be reached.",
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="API_KEYS",
-        description="Comma-separated API keys; with none, and no key file, no key is asked for.",
+        description="Comma-separated API keys. Without keys and key file, clients need no key.",
     )
     api_keys_file: Path | None = Field(
         default=None,
         validation_alias="API_KEYS_FILE",
-        description="File of SHA-256 hex digests of keys, one a line, re-read when it changes.",
+        description=(
+            "File with SHA-256 hex digests of keys, one per line; it is read again when it changes."
+        ),
     )
     rate_limit: str | None = Field(
         default=None,
         validation_alias="RATE_LIMIT",
         description=(
-            'Requests per key or address and window, such as "60/minute", or "none". '
-            "Unset: none on loopback, 600/minute elsewhere."
+            'Requests per key or address and time window, such as "60/minute", or "none". Unset: '
+            "none on loopback, 600/minute elsewhere."
         ),
     )
     rate_limit_storage: str = Field(
         default="",
         validation_alias="RATE_LIMIT_STORAGE",
-        description='Counters that gateways share, such as "redis://host:6379"; empty: none.',
+        description=(
+            'Storage of counters that several gateways share, such as "redis://host:6379"; '
+            "empty: each counts alone."
+        ),
     )
     max_in_flight_per_key: int | None = Field(
         default=None,
         ge=0,
         validation_alias="MAX_IN_FLIGHT_PER_KEY",
         description=(
-            "Requests of one key at once; 0: no limit. Unset: none on loopback, 8 elsewhere."
+            "Number of requests that one key may have in flight; 0: no limit. Unset: none on "
+            "loopback, 8 elsewhere."
         ),
     )
     max_body_bytes: int = Field(
-        default=2 * MIB, gt=0, validation_alias="MAX_BODY_BYTES", description="Largest body."
+        default=2 * MIB,
+        gt=0,
+        validation_alias="MAX_BODY_BYTES",
+        description="Largest body of a request.",
     )
     max_embedding_body_bytes: int = Field(
         default=8 * MIB,
@@ -92,125 +103,142 @@ class GatewaySettings(SharedSettings):
         description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
     )
     max_connections: int = Field(
-        default=1024, gt=0, validation_alias="MAX_CONNECTIONS", description="Open connections."
+        default=1024,
+        gt=0,
+        validation_alias="MAX_CONNECTIONS",
+        description="Largest number of open connections.",
     )
     max_connections_per_address: int = Field(
         default=64,
         gt=0,
         validation_alias="MAX_CONNECTIONS_PER_ADDRESS",
-        description="Open connections of one address; not counted on loopback.",
+        description=(
+            "Largest number of open connections of one address; loopback has no such limit."
+        ),
     )
     header_timeout_s: float = Field(
         default=15.0,
         gt=0,
         validation_alias="HEADER_TIMEOUT_SECONDS",
-        description="Seconds for a request's head to arrive.",
+        description="Seconds within which the headers of a request must arrive.",
     )
     body_timeout_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="BODY_TIMEOUT_SECONDS",
-        description="Seconds for a request's body to arrive.",
+        description="Seconds within which the body of a request must arrive.",
     )
     write_stall_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="WRITE_STALL_SECONDS",
-        description="Seconds a client may take to read what waits before it is cut.",
+        description=(
+            "Seconds that a client may take to read waiting data before its connection is closed."
+        ),
     )
     request_timeout_s: float = Field(
         default=120.0,
         gt=0,
         validation_alias="REQUEST_TIMEOUT_SECONDS",
-        description="Seconds a plain request may take, and a stream until its first token.",
+        description=(
+            "Seconds that a request without streaming may take, and a stream until its first token."
+        ),
     )
     stream_timeout_s: float = Field(
         default=600.0,
         gt=0,
         validation_alias="STREAM_TIMEOUT_SECONDS",
-        description="Seconds a whole stream may take.",
+        description="Seconds that a whole stream may take.",
     )
     next_token_timeout_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="NEXT_TOKEN_TIMEOUT_SECONDS",
-        description="Seconds of silence of a worker between two tokens.",
+        description="Seconds that a worker may be silent between two tokens.",
     )
     sse_comment_interval_s: float = Field(
         default=10.0,
         gt=0,
         validation_alias="SSE_COMMENT_INTERVAL_SECONDS",
-        description="Seconds of silence after which a stream gets a comment.",
+        description="Seconds of silence after which a comment is sent on a stream.",
     )
     sse_progress_after_s: float = Field(
         default=2.0,
         ge=0,
         validation_alias="SSE_PROGRESS_AFTER_SECONDS",
         description=(
-            "Seconds after which a waiting stream is told how its load or queue goes; a failure "
-            "after that is an event in the stream, before that an HTTP status."
+            "Seconds after which a waiting stream gets the progress of its load or queue as "
+            "comments. A failure after that is an event in the stream, before that an HTTP "
+            "status."
         ),
     )
     error_language: str = Field(
         default="auto",
         validation_alias="ERROR_LANGUAGE",
-        description="Language of error messages: en, zh-TW, or auto, as Accept-Language asks.",
+        description=(
+            "Language of error messages: en, zh-TW, or auto: by the client's Accept-Language."
+        ),
     )
     drain_accept_s: float = Field(
         default=5.0,
         ge=0,
         validation_alias="GATEWAY_DRAIN_ACCEPT_S",
-        description="Seconds after the first signal in which requests are still accepted.",
+        description="Seconds after the first stop signal in which new requests are still accepted.",
     )
     drain_s: float = Field(
         default=30.0,
         ge=0,
         validation_alias="GATEWAY_DRAIN_S",
-        description="Seconds running requests get to end after that.",
+        description="Seconds that running requests may take to end after that.",
     )
     default_temperature: float = Field(
         default=DEFAULT_TEMPERATURE,
         ge=RANGES["temperature"].low,
         le=RANGES["temperature"].high,
         validation_alias="DEFAULT_TEMPERATURE",
-        description="Temperature.",
+        description="Temperature of requests that set none.",
     )
     default_top_p: float = Field(
         default=DEFAULT_TOP_P,
         ge=RANGES["top_p"].low,
         le=RANGES["top_p"].high,
         validation_alias="DEFAULT_TOP_P",
-        description="top_p.",
+        description="top_p of requests that set none.",
     )
     default_max_tokens: int = Field(
-        default=512, gt=0, validation_alias="DEFAULT_MAX_TOKENS", description="max_tokens."
+        default=512,
+        gt=0,
+        validation_alias="DEFAULT_MAX_TOKENS",
+        description="max_tokens of requests that set none.",
     )
     cors_origins: str = Field(
         default="",
         validation_alias="CORS_ORIGINS",
         description=(
-            "Comma-separated origins of web pages that may call, * for all. Where no key is asked "
-            "for, pages of this machine and of installed programs always may."
+            "Comma-separated origins of web pages that may call, * for all. Without API keys, "
+            "pages of this machine and of installed programs always may."
         ),
     )
     allowed_hosts: str = Field(
         default="",
         validation_alias="ALLOWED_HOSTS",
         description=(
-            "Comma-separated names and addresses, without port, under which clients may ask where "
-            "no key is asked for, * for any. Those of this machine (localhost) always may."
+            "Comma-separated names and addresses, without port, under which clients may call "
+            "without API keys, * for any. Those of this machine (localhost) always may."
         ),
     )
     detailed_metrics: bool = Field(
         default=True,
         validation_alias="ENABLE_DETAILED_METRICS",
-        description="Metrics of each model's process too, not of workers and sums only.",
+        description=(
+            "Export memory metrics of each model's process, not only of workers and totals."
+        ),
     )
     access_log: bool = Field(
         default=True,
         validation_alias="ACCESS_LOG",
         description=(
-            "Log a line for each request: its id, client, route, status and time, never its text."
+            "Log one line per request: its id, client, route, status and time, never its text."
         ),
     )
 

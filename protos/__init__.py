@@ -1,1 +1,2 @@
-"""The contract between gateway and workers: the .proto files and what is generated of them."""
+"""The contract between gateway and workers: the .proto files and the modules generated from
+them."""

@@ -1,8 +1,8 @@
-"""Generate the gRPC modules and their type stubs from the .proto files.
+"""Generates the gRPC modules and their type stubs from the .proto files.
 
-`python -m protos.generate` rewrites the committed modules; with `--check` it writes nothing and
-exits 1 when they differ from what the .proto files say. Proto paths mirror Python packages from
-the repository's root, so the generated imports need no patching.
+`python -m protos.generate` rewrites the committed modules. With `--check` it writes nothing and
+exits with 1 if they differ from the .proto files. The folders of the .proto files mirror Python
+packages from the repository's root, so the generated imports need no patching.
 """
 
 import sys
@@ -16,7 +16,7 @@ PACKAGE = Path("protos/y26hkx/v1")
 
 
 def generate(out: Path) -> None:
-    """Write the modules and stubs of every .proto file below `out`, in package folders.
+    """Write the modules and stubs of all .proto files below `out`, in package folders.
 
     Raises:
         RuntimeError: protoc refused a file; its message is on stderr.
@@ -44,7 +44,7 @@ def generate(out: Path) -> None:
 
 
 def drift() -> list[str]:
-    """Names of generated files that differ from what the .proto files say."""
+    """Names of generated files that differ from those of the .proto files."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
         fresh = {f.name: f.read_bytes() for f in (Path(folder) / PACKAGE).iterdir()}

@@ -1,4 +1,4 @@
-"""The simple server: chat and health in one process, for machines that cannot spare three.
+"""The simple server: chat and health in one process, for machines that are too small for three.
 
-The gateway's routes over a chat worker's lifecycle, joined by function calls instead of gRPC.
+It serves the gateway's routes with a chat worker's lifecycle, by function calls instead of gRPC.
 """

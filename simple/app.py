@@ -12,17 +12,17 @@ from simple.settings import SimpleSettings
 def create_simple_app(
     settings: GatewaySettings | None = None, chat: ChatSettings | None = None
 ) -> FastAPI:
-    """The gateway's app over a chat worker in this process, without embeddings.
+    """The gateway's app with a chat worker in the same process, without embeddings.
 
     Args:
-        settings, chat: read from the environment if left out.
+        settings, chat: read from the environment if not given.
     """
     pool = LocalPool(chat or ChatSettings())
     return create_app(settings or SimpleSettings(), pool, with_embeddings=False)
 
 
 def __getattr__(name: str) -> FastAPI:
-    # Made when a server asks for it, not whenever this module is imported.
+    # Made when a server asks for it, not on every import of this module.
     if name == "app":
         return create_simple_app()
     raise AttributeError(name)

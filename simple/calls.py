@@ -1,4 +1,4 @@
-"""A servicer of this process, called as if it were a worker's stub."""
+"""Calls a servicer in this process as if it were a worker's gRPC stub."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ import grpc
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, DeadlineExceeded, ServingError
 
-# One event ahead: whoever reads slowly lets the worker pack.
+# One event ahead of the reader, so that the worker packs events for a slow reader.
 EVENTS_AHEAD = 1
 
 log = logging.getLogger(__name__)
 
 
 class LocalStub:
-    """Calls of `servicer`'s methods, with a stub's arguments and the same errors at the end."""
+    """Offers the methods of `servicer` with a stub's arguments and errors."""
 
     def __init__(self, servicer: Any) -> None:
         self._servicer = servicer
@@ -35,7 +35,7 @@ class LocalStub:
 
 
 class LocalCall:
-    """A stream of one call; its work runs in a task of its own until it ends or is cancelled."""
+    """The stream of one call; the work runs in a task until it ends or is cancelled."""
 
     def __init__(self, events: Any, timeout_s: float | None) -> None:
         self._events = events
@@ -44,11 +44,11 @@ class LocalCall:
         self._task = asyncio.create_task(self._run(timeout_s))
 
     async def read(self) -> Any:
-        """The next event, or `grpc.aio.EOF`.
+        """The next event; `grpc.aio.EOF` at the end.
 
         Raises:
-            ServingError: why the call failed.
-            asyncio.CancelledError: the call was cancelled, as gRPC has it.
+            ServingError: the call failed.
+            asyncio.CancelledError: the call was cancelled, as in gRPC.
         """
         if self._task.done() and self._ready.empty():
             return self._end()
@@ -77,7 +77,7 @@ class LocalCall:
             self._error = error
         except asyncio.CancelledError as error:
             self._error = error
-            # Nobody reads any more, or is about to stop.
+            # The reader has left or is about to stop.
             while not self._ready.empty():
                 self._ready.get_nowait()
             self._ready.put_nowait(grpc.aio.EOF)
@@ -97,7 +97,8 @@ async def _unary(work: Any, timeout_s: float | None) -> Any:
 
 
 async def _guarded(work: Any, timeout_s: float | None) -> Any:
-    """`work` with a worker's manners: a deadline, and no foreign error text to the outside."""
+    """Await `work` as a worker would: with a deadline, and without other errors' texts for
+    clients."""
     try:
         async with asyncio.timeout(timeout_s):
             return await work

@@ -1,4 +1,4 @@
-"""The chat worker of this process, as the gateway's pool of one."""
+"""The chat worker of this process, as the gateway's pool with one endpoint."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,6 +24,8 @@ ADDRESS = "in-process"
 
 
 class LocalPool(Pool):
+    """The pool of the simple server: its own chat worker and no embedding worker."""
+
     def __init__(self, settings: ChatSettings) -> None:
         super().__init__([], [], "")
         self.chat = self._local = LocalWorkers(settings)
@@ -35,7 +37,7 @@ class LocalPool(Pool):
 
 
 class LocalWorkers(Workers):
-    """One worker, that lives while `running` does."""
+    """One worker, which lives as long as `running` is entered."""
 
     def __init__(self, settings: ChatSettings) -> None:
         super().__init__([ADDRESS], "")
@@ -68,7 +70,7 @@ class LocalWorkers(Workers):
             await models.close()
 
     async def watch(self) -> None:
-        """Keep the status true until cancelled."""
+        """Keep the endpoint's status up to date until cancelled."""
         asked = worker_pb2.WatchStatusRequest(interval_s=0.5)
         async for status in self._endpoint.worker.WatchStatus(asked):
             self._endpoint.hear(status)

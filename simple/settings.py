@@ -6,6 +6,8 @@ from gateway.settings import GatewaySettings
 
 
 class SimpleSettings(GatewaySettings):
+    """The settings of the simple server."""
+
     port: int = Field(
         default=8002,
         ge=0,

@@ -1,4 +1,4 @@
-"""Waiting for one of several things, or for a condition; nothing is left running behind."""
+"""Waits for one of several coroutines or for a condition, and leaves no task running behind."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, Any]) -> T | None:
-    """The result of `work`, or None if one of `others` ended before it.
+    """The result of `work`, or None if one of `others` ended first.
 
-    Cancelled from outside in the moment in which `work` ends, its result is lost: work that
-    returns what must be released later is not to be nested in two of these.
+    If the caller is cancelled at the moment in which `work` ends, the result is lost. So `work`
+    must not return something that has to be released later.
 
     Raises:
-        Exception: what `work` raised, or one of `others` that ended first.
+        Exception: raised by `work`, or by one of `others` that ended first.
     """
     working = asyncio.ensure_future(work)
     tasks = [working, *(asyncio.ensure_future(other) for other in others)]
@@ -35,10 +35,10 @@ async def first_of(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, An
 
 
 async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]) -> T:
-    """The result of `work`, which is not interrupted: a cancellation waits until it has ended.
+    """Await `work` without interrupting it: a cancellation takes effect after `work` has ended.
 
     Args:
-        on_cancel: makes `work` end soon.
+        on_cancel: called at a cancellation; makes `work` end soon.
     """
     task = asyncio.ensure_future(work)
     cancelled = False
@@ -54,11 +54,11 @@ async def to_the_end(work: Coroutine[Any, Any, T], on_cancel: Callable[[], None]
 
 
 class Changes:
-    """Wakes whoever waits for a condition over plain state, whenever some of it has changed."""
+    """Wakes tasks that wait for a condition on plain state, after any part of the state changed."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
-        # How many there were: tells whether there was one since somebody looked.
+        # The number of notifications, by which a waiter sees whether one came since it last looked.
         self.count = 0
 
     def notify(self) -> None:
@@ -67,7 +67,7 @@ class Changes:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            # No other task runs between the look and the wait, so no change is missed.
+            # No other task runs between the check and the wait, so no change is missed.
             self._changed.clear()
             await self._changed.wait()
 

@@ -1,33 +1,33 @@
-"""How a cache of finished work does, as an engine process tells its worker."""
+"""Hits, misses and size of a cache of past work, as an engine process reports them."""
 
 from typing import Self
 
 import msgspec
 
-# The place that ends with the process.
+# The cache that ends with the process.
 IN_PROCESS = "memory"
 
 
 class CacheCounts(msgspec.Struct):
-    """Of one place where results are kept: memory, or the disk."""
+    """Counts of one cache: in memory or on disk."""
 
-    # Since the last telling.
+    # Since the last report.
     hits: int = 0
     misses: int = 0
     evictions: int = 0
-    # Now.
+    # At present.
     n_bytes: int = 0
     n_entries: int = 0
 
     def take(self) -> Self:
-        """What is to be told now; what happens later is told next time."""
-        told = type(self)(self.hits, self.misses, self.evictions, self.n_bytes, self.n_entries)
+        """Return the counts to report now and begin anew with zero."""
+        taken = type(self)(self.hits, self.misses, self.evictions, self.n_bytes, self.n_entries)
         self.hits = self.misses = self.evictions = 0
-        return told
+        return taken
 
-    def add(self, told: "CacheCounts") -> None:
-        """Take over what an engine process told."""
-        self.hits += told.hits
-        self.misses += told.misses
-        self.evictions += told.evictions
-        self.n_bytes, self.n_entries = told.n_bytes, told.n_entries
+    def add(self, reported: "CacheCounts") -> None:
+        """Add the counts of a report; sizes are replaced."""
+        self.hits += reported.hits
+        self.misses += reported.misses
+        self.evictions += reported.evictions
+        self.n_bytes, self.n_entries = reported.n_bytes, reported.n_entries

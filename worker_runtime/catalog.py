@@ -1,6 +1,6 @@
-"""The models of one worker: which there are, and which one a request means.
+"""The catalogue of one worker's models, which resolves the model id of a request.
 
-Ids are keys of this catalogue and nothing else: a request never names a path.
+Ids are keys of this catalogue only: a request never names a path.
 """
 
 import asyncio
@@ -32,40 +32,40 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
     id: str
     capability: Capability
-    # "llama.cpp", "transformers", "sentence-transformers", …
+    # Such as "llama.cpp", "transformers", "sentence-transformers".
     backend: str
     path: Path
-    # Weights on disk.
+    # Size of the weights on disk.
     size_bytes: int
-    # Last change of the weights, seconds since the epoch.
+    # When the weights were last changed, in seconds since the epoch.
     created_s: int
-    # Tokens; 0 while unknown.
+    # In tokens; 0 while unknown.
     context_length: int
     # "fp_" and 16 hex digits; see `fingerprint`.
     fingerprint: str
-    # What the engine process gets as `Load.spec`; the worker's own struct, encoded by `wire.raw`.
+    # `Load.spec` for the engine process: the worker's own struct, encoded by `protocol.raw`.
     load_spec: msgspec.Raw
-    # Run as `python -m …`: "chat_worker.engine_process".
+    # The module to run with `python -m`, such as "chat_worker.engine_process".
     engine_module: str
-    # Why it cannot be loaded (a bad header, …): such a model is listed and never loaded.
+    # Why the model cannot be loaded, such as a bad header. It is listed, but never loaded.
     broken: str = ""
 
 
 class Scan(msgspec.Struct, frozen=True):
-    """What one look at the disk found."""
+    """The result of one scan of the disk."""
 
     entries: list[ModelEntry]
-    # Serves requests that name no model; empty if there is none.
+    # The id of the model for requests that name none; empty if there is none.
     default_id: str = ""
 
 
 class Catalog:
-    """The result of the latest scan; one task repeats it, so that there is never more than one.
+    """The result of the latest scan. One task repeats the scan, so two never run at once.
 
     Args:
-        scan: looks at the disk, which may take as long as it likes: it never runs on the event
-            loop, and what is known meanwhile is what the scan before it found.
-        ttl_s: age in seconds at which the disk is looked at again.
+        scan: scans the disk. It may take any time, because it never runs on the event loop; until
+            it ends, the result of the scan before it is used.
+        ttl_s: after this many seconds the scan is repeated.
     """
 
     def __init__(
@@ -83,17 +83,17 @@ class Catalog:
         self._entries: dict[str, ModelEntry] = {}
         self._by_spelling: dict[str, ModelEntry] = {}
         self._default_id = ""
-        # How often a scan changed what is known here; tells whoever keeps something by entry when
-        # to compare.
+        # How many scans changed the catalogue. Code that keeps something per entry compares this
+        # number to notice a change.
         self.n_scans = 0
         self._asked = asyncio.Event()
         self._ended = Changes()
         self._n_begun = self._n_ended = 0
-        # Whether the latest scan ended in a bug.
+        # Whether the latest scan failed because of a bug.
         self._failed = False
 
     async def keep_fresh(self) -> Never:
-        """The one task that looks at the disk: at once, when it is asked to, and with time."""
+        """The one task that scans the disk: at the start, on request, and every `ttl_s` seconds."""
         while True:
             self._asked.clear()
             self._n_begun += 1
@@ -101,23 +101,23 @@ class Catalog:
                 self.accept(await self._off_loop(self._scan))
                 self._failed = False
             except Exception:
-                # This task's outermost loop: what was known stays, and the next scan may do better.
-                log.exception("looking for models ended in a bug")
+                # This task's outermost loop: the old result stays in use, and the next scan may
+                # succeed.
+                log.exception("the scan for models failed because of a bug")
                 self._failed = True
             self._n_ended = self._n_begun
             self._ended.notify()
             await first_of(self._asked.wait(), self._clock.sleep(self.ttl_s))
 
     async def first_scan(self) -> None:
-        """Return when the disk has been looked at."""
+        """Wait until the disk has been scanned once."""
         await self._ended.until(lambda: self._n_ended > 0)
 
     async def rescan(self) -> list[ModelEntry]:
-        """What a look at the disk finds that begins after this call; those who call meanwhile
-        share it.
+        """The result of a scan that begins after this call; concurrent callers share one scan.
 
         Raises:
-            BackendFailure: it ended in a bug.
+            BackendFailure: the scan failed because of a bug.
         """
         wanted = self._n_begun + 1
         self._asked.set()
@@ -127,7 +127,7 @@ class Catalog:
         return self.entries()
 
     def accept(self, found: Scan) -> None:
-        """Know what a scan found."""
+        """Replace the catalogue with the result of a scan."""
         self._entries, self._by_spelling = {}, {}
         for entry in found.entries:
             self._entries.setdefault(entry.id, entry)
@@ -136,13 +136,12 @@ class Catalog:
         self.n_scans += 1
 
     def resolve(self, model: str) -> ModelEntry:
-        """The entry that `model` means: an id, in any case and normal form; "" is the default
-        model.
+        """The entry for an id in any case and Unicode normal form; "" is the default model.
 
         Raises:
-            ModelNotFound: no such model, with the known ids as suggestions.
-            BackendLoadFailed: its files are broken, with the reason.
-            NotReady: the disk has not been looked at yet.
+            ModelNotFound: there is no such model; suggestions list the known ids.
+            BackendLoadFailed: the model's files are broken; the error has the reason.
+            NotReady: the disk has not been scanned yet.
         """
         if not self.n_scans:
             raise NotReady(ErrorText("scan_not_ended"), retry_after_s=1)
@@ -162,12 +161,12 @@ class Catalog:
         return entry
 
     def entries(self) -> list[ModelEntry]:
-        """All models, broken ones too, in the scan's order."""
+        """All models in the scan's order, broken ones included."""
         return list(self._entries.values())
 
     @property
     def default_id(self) -> str:
-        """Id of the model that serves requests that name none; empty if there is none."""
+        """The id of the model for requests that name none; empty if there is none."""
         return self._default_id
 
     def _find(self, model: str) -> ModelEntry | None:
@@ -187,6 +186,6 @@ class Catalog:
 
 
 def fingerprint(path: Path, size_bytes: int, mtime_ns: int, backend: str, version: str) -> str:
-    """Changes when weights, backend or its version change; cheap, gigabytes are not hashed."""
+    """Changes with weights, backend or its version. Weights are not hashed, as that takes long."""
     facts = f"{real_path(path)}\0{size_bytes}\0{mtime_ns}\0{backend}\0{version}"
     return "fp_" + hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""ggml's functions, declared for the self-test, from the libraries that llama-cpp-python ships."""
+"""Declares the ggml functions of the self-test, from the libraries of llama-cpp-python."""
 
 import ctypes
 import importlib
@@ -12,7 +12,7 @@ from worker_runtime.llama_native import load_native
 
 
 class PoolParams(ctypes.Structure):
-    """ggml_init_params"""
+    """The C struct `ggml_init_params`."""
 
     _fields_ = (
         ("mem_size", ctypes.c_size_t),
@@ -22,7 +22,7 @@ class PoolParams(ctypes.Structure):
 
 
 class TypeTraits(ctypes.Structure):
-    """The beginning of ggml_type_traits"""
+    """The first fields of the C struct `ggml_type_traits`."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -36,7 +36,7 @@ class TypeTraits(ctypes.Structure):
 
 _POINTER, _INT, _LONG, _SIZE = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_size_t
 _TEXT, _BOOL = ctypes.c_char_p, ctypes.c_bool
-# Result and arguments of each.
+# The result type and the argument types of each function.
 _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggml_init": (_POINTER, PoolParams),
     "ggml_free": (None, _POINTER),
@@ -63,19 +63,20 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 
 
 class Ggml:
-    """
+    """ggml's functions, and what it reports about itself.
+
     Raises:
         ImportError, OSError, RuntimeError: as `load_native`.
     """
 
     def __init__(self) -> None:
         native = load_native()
-        # The instruction sets that the library was compiled for, in its own words.
+        # The instruction sets that the library was compiled for, as the library writes them.
         self.system_info = native.llama_print_system_info().decode("utf-8", "replace").strip()
         package = importlib.import_module("llama_cpp._ggml")
         libraries = [package.libggml]
         if sys.platform == "win32":
-            # Elsewhere a library's symbols are found with those of what it needs.
+            # On other systems a library's symbols include those of the libraries that it links to.
             base = Path(package.libggml_base_path)
             libraries += [ctypes.CDLL(str(path)) for path in base.glob("*ggml-base.dll")]
         self.functions: Any = SimpleNamespace()
@@ -85,7 +86,7 @@ class Ggml:
             setattr(self.functions, name, function)
 
     def extra_buffers(self, device: int) -> list[int]:
-        """The types of buffers in which the CPU backend keeps weights in another order."""
+        """The buffer types in which the CPU backend stores weights in an order of its own."""
         ask = self._by_name(device, b"ggml_backend_dev_get_extra_bufts")
         if not ask:
             return []
@@ -93,7 +94,7 @@ class Ggml:
         return list(_until_null(prototype(ask)(device)))
 
     def compute_with(self, device: int, backend: int, n_threads: int) -> None:
-        """Use so many threads."""
+        """Set the number of threads of a backend."""
         if change := self._by_name(device, b"ggml_backend_set_n_threads"):
             ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)(change)(backend, n_threads)
 

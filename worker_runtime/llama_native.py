@@ -1,6 +1,6 @@
-"""The binding, imported without its high-level half, and llama.cpp's log, kept to ourselves.
+"""Imports llama-cpp-python without its high-level classes, and keeps llama.cpp's log private.
 
-`import llama_cpp` takes half a second for classes that are not used here; only the module that
+`import llama_cpp` takes half a second for classes that are not used here, so only the module that
 declares the C functions is imported.
 """
 
@@ -12,7 +12,7 @@ import types
 from collections import deque
 from typing import Any
 
-LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding only tells in a comment
+LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding mentions only in a comment
 
 _recent: deque[str] = deque(maxlen=50)
 _callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
@@ -20,7 +20,7 @@ LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
 
 
 def load_native() -> Any:
-    """The module with llama.cpp's C functions, initialised and quiet.
+    """The module with llama.cpp's C functions, initialised and with its log captured.
 
     Raises:
         ImportError, OSError, RuntimeError: llama-cpp-python or its library is missing or broken.
@@ -43,13 +43,13 @@ def load_native() -> Any:
 
 
 def model_params(native: Any, *, extra_buffers: bool) -> Any:
-    """How a file is loaded: read into memory where no GPU takes it, mapped otherwise.
+    """How a file is loaded: read into memory on a CPU, mapped where a GPU takes the weights.
 
-    Matrices that llama.cpp keeps in the processor's order would be there a second time in a mapped
-    file, and the others in small pages (see `HUGE_PAGES` in settings.py).
+    In a mapped file, matrices that llama.cpp reorders for the processor would be in memory twice,
+    and the others would be in small pages (see `HUGE_PAGES` in settings.py).
 
     Args:
-        extra_buffers: that order may be used at all.
+        extra_buffers: whether that reordering may be used.
     """
     params = native.llama_model_default_params()
     if not native.llama_supports_gpu_offload():
@@ -59,7 +59,7 @@ def model_params(native: Any, *, extra_buffers: bool) -> Any:
 
 
 def recent_errors() -> str:
-    """llama.cpp's last error lines, for deciding what went wrong; never shown to a client."""
+    """llama.cpp's last error lines, for finding the cause of a failure; never sent to a client."""
     return "\n".join(_recent)
 
 

@@ -1,4 +1,4 @@
-"""Calls that may block on a disk, kept off the event loop."""
+"""Runs functions that may block on a disk outside the event loop."""
 
 import asyncio
 import threading
@@ -9,50 +9,52 @@ T = TypeVar("T")
 
 
 class OffLoop(Protocol):
+    """How a function that may block is run."""
+
     def __call__(self, function: Callable[[], T], /) -> Awaitable[T]:
-        """What `function` returns or raises, without blocking the event loop."""
+        """Run `function` without blocking the event loop; return or raise what it does."""
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """In a thread of its own. A cancelled caller leaves it to its end, unheard.
+    """Run `function` in a thread of its own. If the caller is cancelled, the result is dropped.
 
-    The thread is a daemon: one that hangs on a dead disk keeps no process from ending, as those
-    of `asyncio.to_thread` would.
+    The thread is a daemon. If it hangs on a dead disk, the process can still end, which the threads
+    of `asyncio.to_thread` would prevent.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        tell = _teller(loop, done)
+        finish = _finisher(loop, done)
         try:
             result = function()
-        except BaseException as error:  # noqa: BLE001 - the thread's end: the caller is told
+        except BaseException as error:  # noqa: BLE001 - the thread's end: the caller receives it
             reason = error
-            tell(lambda: done.set_exception(reason))
+            finish(lambda: done.set_exception(reason))
         else:
-            tell(lambda: done.set_result(result))
+            finish(lambda: done.set_result(result))
 
     threading.Thread(target=run, name="off the event loop", daemon=True).start()
     return await done
 
 
 async def at_once(function: Callable[[], T]) -> T:
-    """On the event loop, for what is known not to block."""
+    """Run `function` on the event loop, where it is known not to block."""
     return function()
 
 
-def _teller(
+def _finisher(
     loop: asyncio.AbstractEventLoop, done: asyncio.Future[T]
 ) -> Callable[[Callable[[], None]], None]:
     def settle(how: Callable[[], None]) -> None:
         if not done.done():
             how()
 
-    def tell(how: Callable[[], None]) -> None:
+    def finish(how: Callable[[], None]) -> None:
         try:
             loop.call_soon_threadsafe(settle, how)
         except RuntimeError:
-            # The loop was closed meanwhile: nobody waits any more.
+            # The event loop was closed in the meantime: nobody waits any more.
             return
 
-    return tell
+    return finish

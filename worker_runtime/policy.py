@@ -1,35 +1,37 @@
-"""The lifecycle's numbers, in one place."""
+"""The figures of the lifecycle: timeouts and limits."""
 
 import msgspec
 
 
 class LifecyclePolicy(msgspec.Struct, frozen=True):
-    # Seconds after the last lease until a model is unloaded; None: never.
+    """Timeouts in seconds and limits."""
+
+    # Seconds after the last lease until an idle model is unloaded; None: never.
     idle_timeout_s: float | None = 3600.0
-    # Seconds after the last lease until a model gives its caches back; None: never before it goes.
+    # Seconds after the last lease until an idle model drops its caches; None: only when unloaded.
     shed_after_s: float | None = 900.0
-    # Models loaded or loading at once; 0: as many as the memory takes.
+    # How many models may be loaded or loading at once; 0: as many as fit into memory.
     max_loaded: int = 0
-    # Sum of the estimates of all loaded models; None: no limit of our own.
+    # Limit on the sum of all reservations; None: no limit.
     memory_limit_bytes: int | None = None
-    # Refuse a load for which the machine, or the container, has too little left.
+    # Refuse a load if the machine, or the container, has too little memory left.
     memory_check: bool = True
-    # What a load must leave to everybody else; None: 10 % of the memory, 512 MiB at the least.
+    # Memory that a load must leave free; None: 10 % of the machine's memory, at least 512 MiB.
     min_remain_bytes: int | None = None
-    # A model in use makes way for one that waits after this, or after as long as its load took.
+    # Seconds after which a model in use may be evicted for another; never less than its load took.
     turn_s: float = 2.0
-    # Callers that may wait for one model.
+    # How many callers may wait for one model.
     max_waiting: int = 64
-    # How long a load waits for memory that other models hold.
+    # Seconds that a load waits for memory that other models hold.
     queue_wait_s: float = 30.0
     load_timeout_s: float = 600.0
-    # How long a worker that stops waits for leases to end before it kills the process.
+    # Seconds that a worker that stops waits for leases to end before it kills the process.
     drain_s: float = 25.0
-    # How long a process may take to exit after being asked.
+    # Seconds that a process may take to exit after it was asked to.
     stop_grace_s: float = 5.0
-    # A failed load is tried again after this, twice as long each time, up to the second.
+    # Back-off in seconds after a failed load; it doubles with each failure, up to the second value.
     backoff_first_s: float = 10.0
     backoff_most_s: float = 300.0
-    # Crashes of a loaded model within the window that open the breaker.
+    # This many crashes of a loaded model within the window open the circuit breaker.
     crash_limit: int = 5
     crash_window_s: float = 60.0

@@ -1,5 +1,5 @@
-"""Settings that chat and embedding workers share; the only place of this package that reads the
-environment. Each worker subclasses `RuntimeSettings` with its port and its own fields.
+"""Settings that chat and embedding workers share. In this package only this module reads the
+environment. Each worker subclasses `RuntimeSettings` and adds its port and its own fields.
 """
 
 import os
@@ -24,12 +24,12 @@ from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 
 GIB = 1024**3
-# glibc asks for huge pages for what malloc maps. Weights and KV caches are read from end to end at
-# each token, and looking up addresses of 4 KiB pages takes 6 to 13 % of that. Elsewhere it is not
-# looked at.
+# Makes glibc's malloc use huge pages. Weights and KV caches are read completely for each token, and
+# with 4 KiB pages the translation of addresses takes 6 to 13 % of that time. Other C libraries
+# ignore the variable.
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-# Libraries compute, and neither download nor report. OpenVINO listens to no variable
-# (`embed_worker.encoders`).
+# Keeps libraries from downloading and from reporting usage. OpenVINO reads no such variable
+# (see `embed_worker.encoders`).
 CALLS_NOBODY = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -40,7 +40,7 @@ CALLS_NOBODY = {
 
 
 def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
+    """The folder in which this user's programs keep files that they can make again."""
     environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 
 class ProfileSource(PydanticBaseSettingsSource):
-    """What fits this machine, for settings that nothing else sets."""
+    """Values that fit this machine, for settings that nothing else sets."""
 
     def __call__(self) -> dict[str, str]:
         given = {name.upper(): str(value) for name, value in self._by_variable()}
@@ -61,10 +61,10 @@ class ProfileSource(PydanticBaseSettingsSource):
         return {choice.name: choice.value for choice in choices if choice.source == "profile"}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:
-        raise NotImplementedError("the choices are made together")
+        raise NotImplementedError("the values are chosen together")
 
     def _by_variable(self) -> Iterator[tuple[str, object]]:
-        """What goes before: settings of the environment by their variables, others by names."""
+        """The values that are set elsewhere, by variable (environment) or by field name."""
         fields = self.settings_cls.model_fields
         for name, value in self.current_state.items():
             alias = fields[name].validation_alias if name in fields else name
@@ -75,7 +75,7 @@ class RuntimeSettings(SharedSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",
-        description="Address the worker listens on; off loopback WORKER_TOKEN is required.",
+        description="Address that the worker listens on; off loopback WORKER_TOKEN is required.",
     )
     port: int = Field(
         default=0,
@@ -100,8 +100,9 @@ class RuntimeSettings(SharedSettings):
         default="auto",
         validation_alias="PROFILE",
         description=(
-            "Settings that fit this machine, where nothing else sets them: small (less than 8 "
-            "GiB), medium, large (more than 16 GiB); auto: by its memory; off: the plain defaults."
+            "Which settings are chosen for this machine where nothing else sets them: auto (by "
+            "its memory), small (less than 8 GiB), medium, large (more than 16 GiB), or off: the "
+            "plain defaults."
         ),
     )
     models_dir: Path = Field(
@@ -112,27 +113,27 @@ class RuntimeSettings(SharedSettings):
     builtin_models: bool = Field(
         default=True,
         validation_alias="BUILTIN_MODELS",
-        description="List the models that come with Y26HKX beside those of the folder.",
+        description="List the built-in models beside those of the models folder.",
     )
     scan_ttl_s: float = Field(
         default=300.0,
         gt=0,
         validation_alias="MODEL_SCAN_TTL_SECONDS",
-        description="Age in seconds at which the scan of the models folder is repeated.",
+        description="Seconds after which the models folder is scanned again.",
     )
     idle_timeout_s: float = Field(
         default=3600.0,
         validation_alias="MODEL_IDLE_TIMEOUT",
-        description="Seconds after its last request until a model is unloaded; -1: never.",
+        description="Seconds from the last request until an idle model is unloaded; -1: never.",
     )
     shed_after_s: float = Field(
         default=900.0,
         ge=0,
         validation_alias="IDLE_CACHE_SECONDS",
         description=(
-            "Seconds after its last request until an idle model, loaded as it is, gives its caches "
-            "back: conversations, which KV_CACHE_DIR keeps, and vectors; 0: not before it is "
-            "unloaded."
+            "Seconds from the last request until an idle model that stays loaded gives its "
+            "caches back: the KV cache of conversations, which KV_CACHE_DIR can store, and "
+            "cached vectors; 0: only when it is unloaded."
         ),
     )
     preload_models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -140,14 +141,14 @@ class RuntimeSettings(SharedSettings):
         validation_alias="PRELOAD_MODELS",
         description=(
             "Comma-separated ids of models to load at the start; main and default-embedding are "
-            "the models that serve requests without a name."
+            "the models that serve requests without a model name."
         ),
     )
     pinned_models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         validation_alias="PINNED_MODELS",
         description=(
-            "Comma-separated ids of models to load at the start and to keep until they are "
+            "Comma-separated ids of models to load at the start and keep loaded until they are "
             "unloaded by hand."
         ),
     )
@@ -155,66 +156,67 @@ class RuntimeSettings(SharedSettings):
         default=0,
         ge=0,
         validation_alias="MAX_LOADED_MODELS",
-        description="Models of this worker loaded at once; 0: as many as the memory takes.",
+        description="Number of models that this worker loads at once; 0: limited by memory only.",
     )
     memory_limit_gb: float | None = Field(
         default=None,
         gt=0,
         validation_alias="MODEL_MEMORY_LIMIT_GB",
-        description="Budget in GiB for all loaded models of this worker; unset: none.",
+        description="Memory limit in GiB for all loaded models of this worker; unset: none.",
     )
     memory_check: bool = Field(
         default=True,
         validation_alias="MEMORY_CHECK",
-        description="Refuse a load for which too little memory is left; off: load it all the same.",
+        description="Refuse a load if too little memory is available; off: load the model anyway.",
     )
     min_remain_gb: float | None = Field(
         default=None,
         ge=0,
         validation_alias="MIN_REMAIN_AFTER_LOAD_GB",
         description=(
-            "GiB that a load must leave free; unset: 10 % of the memory, 0.5 GiB at the least."
+            "Memory in GiB that must stay available after a load; unset: 10 % of the memory, 0.5 "
+            "GiB at the least."
         ),
     )
     ledger_dir: Path | None = Field(
         default=None,
         validation_alias="MEMORY_LEDGER_DIR",
         description=(
-            "Folder in which the workers of one machine tell each other what they have booked; "
-            "unset: one of this user's in the system's folder for temporary files."
+            "Folder in which the workers of one machine record the memory that they have "
+            "reserved; unset: a folder of this user in the system's folder for temporary files."
         ),
     )
     learnt_dir: Path = Field(
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for what loads taught about the memory that models take, and for the report of "
-            "llama.cpp's self-test on this processor; unset: the user's cache folder."
+            "Folder for the measured memory of past loads, and for the report of llama.cpp's "
+            "self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(
         default=64,
         ge=1,
         validation_alias="MAX_WAITING_REQUESTS",
-        description="Requests that may wait for one model to load; more are refused.",
+        description="Number of requests that may wait for the load of one model; more are refused.",
     )
     queue_wait_s: float = Field(
         default=30.0,
         gt=0,
         validation_alias="QUEUE_WAIT_SECONDS",
-        description="Seconds a load waits for memory that other models hold.",
+        description="Seconds that a load may wait for memory that other models hold.",
     )
     load_timeout_s: float = Field(
         default=600.0,
         gt=0,
         validation_alias="MODEL_LOAD_TIMEOUT",
-        description="Seconds a model may take to load.",
+        description="Seconds that the load of a model may take.",
     )
     drain_s: float = Field(
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests get to end on shutdown.",
+        description="Seconds that running requests may take to end at a shutdown.",
     )
 
     @classmethod
@@ -226,7 +228,7 @@ class RuntimeSettings(SharedSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The first that knows a setting wins."""
+        """Sources of values; the first that has a setting wins."""
         explicit = super().settings_customise_sources(
             settings_cls, init_settings, env_settings, dotenv_settings, file_secret_settings
         )
@@ -257,16 +259,16 @@ class RuntimeSettings(SharedSettings):
         return model in (named.casefold() for named in self.preload_models)
 
     def engine_environment(self, backend: str) -> dict[str, str]:
-        """Variables for engine processes of `backend`, over this process's own; workers add
-        theirs."""
+        """Variables that engine processes of `backend` get in addition to this process's own.
+        Workers add theirs."""
         return {**CALLS_NOBODY, "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
 
     def selftest_environment(self) -> dict[str, str]:
-        """Of the processes that test llama.cpp's kernels: that of its engines."""
+        """The environment of llama.cpp's self-test: that of an engine process."""
         return engine_environment(self.engine_environment("llama.cpp"))
 
     def policy(self) -> LifecyclePolicy:
-        """The lifecycle's numbers as these settings have them."""
+        """The lifecycle's figures, taken from these settings."""
         remain = self.min_remain_gb
         return LifecyclePolicy(
             idle_timeout_s=self.idle_timeout_s if self.idle_timeout_s >= 0 else None,
@@ -285,9 +287,9 @@ class RuntimeSettings(SharedSettings):
 
 
 def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment and `extra`, without secrets: for engine processes.
+    """The environment for engine processes: this process's own without secrets, and `extra`.
 
-    Their memory is in huge pages where the system has them; a tunable of the user's own wins.
+    It makes them use huge pages where the system has them; the user's own GLIBC_TUNABLES win.
     """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
     kept = without_secrets(inherited)

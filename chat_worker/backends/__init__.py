@@ -1,1 +1,1 @@
-"""What runs a model's arithmetic; only an engine process's entry imports from here, lazily."""
+"""The libraries that compute models; only an engine process imports from here, lazily."""

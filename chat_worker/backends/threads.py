@@ -1,4 +1,4 @@
-"""How many threads a model is computed with; the same for every backend."""
+"""The number of threads that a model uses; the same for every backend."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,11 @@ TINY_MODEL_BYTES = 64 * 1024 * 1024
 
 
 def n_threads(spec: LoadSpec, model_bytes: int) -> Callable[[], int]:
-    """To be asked before each step: what was set, else the physical cores that are free.
+    """The number of threads, evaluated before each step: as configured, else the free physical
+    cores.
 
-    A tiny model runs on one: its threads would do little but wait for each other, and on a busy
-    machine each of these waits is as long as another process's time slice.
+    A tiny model uses one thread: several threads would mostly wait for each other, and on a busy
+    machine each wait lasts as long as another process's time slice.
     """
     if spec.n_threads:
         return lambda: spec.n_threads

@@ -1,1 +1,1 @@
-"""What may come next: grammars that an answer must follow, and limits of its thinking."""
+"""Which tokens may come next: grammars that an answer must follow, and limits of thinking."""

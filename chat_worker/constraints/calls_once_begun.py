@@ -1,6 +1,6 @@
-"""A model that may call is free until it begins a call; from there on a grammar holds it.
+"""Constrains calls that the model may begin: text is free, a call must follow a grammar.
 
-So the calls of small models are whole and valid by construction, and their texts are their own.
+The calls of small models are thus complete and valid by construction, while their texts stay free.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from chat_worker.engine.sampling import ConstraintFailed, LogitsRow
 
 
 class CallsOnceBegun:
-    """An `engine.sampling.Constraint`.
+    """An `engine.sampling.TokenConstraint`.
 
     Args:
-        begins: the text at which calls have begun.
-        anywhere: also behind other text.
-        start: the grammar of what follows that text.
-        parallel: False: nothing follows a call.
+        begins: the text that begins calls.
+        anywhere: calls may also follow other text.
+        start: creates the constraint for what follows `begins`.
+        parallel: if False, nothing may follow the first call.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class CallsOnceBegun:
         self._start = start
         self._anywhere = anywhere
         self._parallel = parallel
-        # The end of what was written, as long as calls may still begin in it; None: they may not.
+        # The end of the text so far, as long as calls may begin in it; None if they no longer may.
         self._written: bytes | None = b""
         self._held: GrammarConstraint | None = None
         self._is_complete = False
@@ -56,22 +56,25 @@ class CallsOnceBegun:
             self._end()
 
     def _look(self, token: int) -> None:
+        """Look for the beginning of calls in the text up to `token`."""
         if self._written is None or token in self._tokenizer.end_tokens:
             return
-        self._written += self._tokenizer.piece(token, show_control=True)
-        begun = self._written.lstrip() if not self._anywhere else self._written
-        at = begun.find(self._begins) if self._anywhere else 0
-        if self._anywhere and at < 0:
-            self._written = begun[-len(self._begins) :]
-        elif begun[at:].startswith(self._begins):
-            self._hold(begun[at + len(self._begins) :])
-        elif not self._begins.startswith(begun):
-            self._written = None
+        written = self._written + self._tokenizer.piece(token, show_control=True)
+        if not self._anywhere:
+            written = written.lstrip()
+        before, begun, behind = written.partition(self._begins)
+        if begun and (self._anywhere or not before):
+            self._hold(behind)
+        elif self._anywhere:
+            self._written = written[-len(self._begins) :]
+        else:
+            self._written = written if self._begins.startswith(written) else None
 
     def _hold(self, behind: bytes) -> None:
-        """
+        """Begin the grammar.
+
         Args:
-            behind: what the latest token wrote behind the beginning already.
+            behind: what the latest token has already written after the beginning.
         """
         held = self._start()
         try:
@@ -80,7 +83,7 @@ class CallsOnceBegun:
             ):
                 held.accept(token)
         except ConstraintFailed:
-            # It goes on as no call does: then it is text.
+            # The text continues as no call does, so it stays text.
             self._written = b"" if self._anywhere else None
             return
         self._held = held

@@ -1,7 +1,7 @@
-"""What a request asks an answer to follow, as the grammar that llguidance compiles."""
+"""Turns a request's constraint into the grammar that llguidance compiles."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
@@ -11,7 +11,10 @@ from chat_worker.pipe_messages import ConstraintSpec
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-# About 20 ms to build a lexer, 15 ms and 3 ms for a mask (llguidance's own figures).
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+# By llguidance's own figures: about 20 ms to build a lexer, and 15 ms and 3 ms for a mask.
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -30,6 +33,13 @@ PARAMS = {
 
 
 def grammar_of(constraint: ConstraintSpec, param: str) -> str:
+    """The grammar, in the form that `LLMatcher` takes.
+
+    Args:
+        param: the request's field that an error names.
+    Raises:
+        InvalidRequest: the constraint is malformed.
+    """
     match constraint.kind:
         case "regex":
             return LLMatcher.grammar_from_regex(constraint.text)
@@ -42,10 +52,10 @@ def grammar_of(constraint: ConstraintSpec, param: str) -> str:
 
 
 def _lark(text: str) -> str:
-    """A grammar in llguidance's dialect of Lark, converted if it is one of llama.cpp's (GBNF).
+    """A grammar in llguidance's variant of Lark, converted if it is written in llama.cpp's GBNF.
 
     Raises:
-        InvalidRequest: it is no valid GBNF.
+        InvalidRequest: the text is not valid GBNF.
     """
     if "::=" not in text:
         return text
@@ -57,19 +67,19 @@ def _lark(text: str) -> str:
 
 
 def answer_schema(constraint: ConstraintSpec) -> dict[str, Any]:
-    """What an answer in JSON must follow.
+    """The schema that an answer in JSON must follow.
 
     Raises:
-        InvalidRequest: that is no JSON object itself.
+        InvalidRequest: the client's schema is not a JSON object.
     """
     return _answer(constraint).schema
 
 
 def ignored_keywords(constraint: ConstraintSpec) -> tuple[str, ...]:
-    """Keywords of the client's schema that no answer is held to.
+    """Keywords of the client's schema that are not enforced.
 
     Raises:
-        InvalidRequest: as `answer_schema`.
+        InvalidRequest: the client's schema is not a JSON object.
     """
     if constraint.kind not in ("json_object", "json_schema"):
         return ()
@@ -80,27 +90,37 @@ def _answer(constraint: ConstraintSpec) -> Enforceable:
     schema = ANY_OBJECT
     if constraint.kind == "json_schema":
         schema = parsed(constraint.text, PARAMS[constraint.kind])
-    # Closed, an answer that nobody describes could only be {}.
+    # Objects are closed by default; a schema that describes no property would then allow only {}.
     return enforceable(
         ANY_OBJECT | {"additionalProperties": True} if schema == ANY_OBJECT else schema
     )
 
 
 def json_grammar(schema: dict[str, Any]) -> str:
-    return LLMatcher.grammar_from_json_schema(
-        schema,
-        # As json.dumps writes it, and as models learnt it. Free white space would let a model that
-        # is unsure write line breaks until its tokens are used up.
-        overrides={
-            "whitespace_flexible": False,
-            "key_separator": ": ",
-            "item_separator": ", ",
-            "coerce_one_of": True,
-        },
-    )
+    """The grammar of JSON that follows `schema`."""
+    return LLMatcher.grammar_from_json_schema(schema, overrides=json_layout())
+
+
+def json_layout(key_separator: str = ": ", item_separator: str = ", ") -> "JsonCompileOptions":
+    """llguidance's options for the white space of JSON: by default, as `json.dumps` writes it.
+
+    Models were trained on this layout. Flexible white space would let an unsure model write line
+    breaks until its tokens are used up.
+    """
+    return {
+        "whitespace_flexible": False,
+        "key_separator": key_separator,
+        "item_separator": item_separator,
+        "coerce_one_of": True,
+    }
 
 
 def parsed(text: str, param: str) -> dict[str, Any]:
+    """A client's schema.
+
+    Raises:
+        InvalidRequest: `text` is not a JSON object.
+    """
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,7 @@
 """Answers that follow a JSON schema, a regular expression or a Lark grammar, through llguidance.
 
-It fails closed: what llguidance cannot enforce is refused with the place that is at fault, never
-decoded unconstrained. Grammars come from strangers, so their size and the work they may cause are
-bounded.
+What llguidance cannot enforce is refused with the place of the fault; it is never decoded without
+the constraint. Grammars come from clients, so their size and the work that they cause are bounded.
 """
 
 import threading
@@ -24,18 +23,19 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, InvalidRequest
 
 MAX_GRAMMAR_CHARS = 128 * 1024
-# Those of calls are made by us, of the schemas of all tools.
+# Grammars of calls are created by this server from the schemas of all tools.
 MAX_CALLS_CHARS = 1024 * 1024
 MAX_KEPT_GRAMMARS = 32
 JSON_KINDS = ("json_object", "json_schema", "tools")
 
 
 class GrammarConstraint:
-    """One answer's state in a grammar; an `engine.sampling.Constraint`.
+    """One answer's state in a grammar; an `engine.sampling.TokenConstraint`.
 
     Args:
-        tokenizer: whose tokens the answer is made of.
-        continues_number: the tokens that a number goes on with, where the answer is JSON.
+        tokenizer: the tokenizer of the answer's model.
+        continues_number: for each token, whether it continues a number; None if the answer is not
+            JSON.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class GrammarConstraint:
             self._number_end.follow(self._tokenizer.piece(token))
 
     def rehearse(self) -> None:
-        """Go two steps as an answer might, to find out what cannot be followed before one begins.
+        """Take two steps as an answer would, to detect a grammar that cannot be followed.
 
         Raises:
-            ConstraintFailed: it leads nowhere or is too complex.
+            ConstraintFailed: no token is allowed, or the grammar is too complex.
         """
         self.accept(int(self._forbidden().argmin()))
         if not self.is_complete:
@@ -77,38 +77,39 @@ class GrammarConstraint:
         words = self._words
         self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         if self._matcher.is_error():
-            # The mask of a dead end allows the end, as if the answer were complete.
+            # Without this check, the mask of such a state would allow the end of the answer.
             raise ConstraintFailed(self._matcher.get_error())
         n_vocab = self._tokenizer.n_vocab
         bits = np.unpackbits((~words).view(np.uint8), count=n_vocab, bitorder="little")
         forbidden = bits.view(np.bool_)
         if self._continues_number is not None and self._number_end.must_come:
             without = forbidden | self._continues_number
-            # In the middle of an exponent there is nothing but digits.
+            # Within an exponent only digits are allowed.
             return forbidden if without.all() else without
         return forbidden
 
 
 class Grammars:
-    """Compiles constraints for one vocabulary; may be asked by several threads."""
+    """Compiles constraints for one vocabulary; several threads may use it."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        # One at a time compiles, as they share what is kept; each is bounded.
+        # Only one thread compiles at a time, as all share the cache; each compilation is bounded.
         self._compiling = threading.Lock()
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
         self._continues_number: NDArray[np.bool_] | None = None
 
     @property
     def n_kept(self) -> int:
-        """Compiled grammars that are kept for the next answer under the same constraint."""
+        """The number of compiled grammars in the cache."""
         return len(self._kept)
 
     def start(self, constraint: ConstraintSpec) -> GrammarConstraint:
-        """A fresh answer under `constraint`.
+        """The constraint of a new answer.
 
         Raises:
-            InvalidRequest: it is malformed, not supported or too complex; says where.
+            InvalidRequest: the constraint is malformed, not supported or too complex; the error
+                states the place.
         """
         param = PARAMS[constraint.kind]
         most = MAX_CALLS_CHARS if constraint.kind == "tools" else MAX_GRAMMAR_CHARS
@@ -147,7 +148,7 @@ class Grammars:
 
     @cached_property
     def _vocabulary(self) -> LLTokenizer:
-        """Made by the first constrained request: it costs up to a second and tens of megabytes."""
+        """Created by the first constrained request: takes up to a second and tens of megabytes."""
         source = _GrammarTokenizer(self._tokenizer)
         built = LLTokenizer(
             llguidance.TokenizerWrapper(source),
@@ -155,12 +156,12 @@ class Grammars:
             eos_token=sorted(self._tokenizer.end_tokens),
         )
         self._continues_number = continues_number(source.tokens)
-        source.tokens.clear()  # copied; the wrapper keeps `source` to encode with
+        source.tokens.clear()  # copied; the wrapper keeps `source` for encoding
         return built
 
 
 class _GrammarTokenizer:
-    """Our tokenizer as llguidance's wrapper wants it."""
+    """Our tokenizer with the interface that llguidance's wrapper expects."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         ids = range(tokenizer.n_vocab)
@@ -168,7 +169,7 @@ class _GrammarTokenizer:
             raise BackendFailure(ErrorText("no_end_token"))
         self.eos_token_id = min(tokenizer.end_tokens)
         self.bos_token_id = tokenizer.prefix[0] if tokenizer.prefix else None
-        # Control tokens, which text never spells, are empty unless they are to be shown.
+        # Control tokens, which text never spells, have no text unless `show_control` is set.
         texts = [tokenizer.piece(i) for i in ids]
         unseen = [i for i in ids if not texts[i]]
         shown = {i: tokenizer.piece(i, show_control=True) for i in unseen}

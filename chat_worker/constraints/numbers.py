@@ -1,11 +1,11 @@
-"""Numbers in JSON end: any count of digits is valid, and an unsure model goes on for ever."""
+"""Ends numbers in JSON: any count of digits is valid, so an unsure model may never stop."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-# More than any double or 64-bit integer needs.
+# More characters than any double or 64-bit integer needs.
 MAX_NUMBER_CHARS = 40
 NUMBER_CHARS = frozenset(b"0123456789.eE+-")
 _SIGNS = frozenset({b".", b"e", b"E", b"+", b"-"})
@@ -13,12 +13,12 @@ _QUOTE, _BACKSLASH = b'"'[0], b"\\"[0]
 
 
 def continues_number(pieces: Sequence[bytes]) -> NDArray[np.bool_]:
-    """Of each token, given by its bytes, whether a number would go on with it."""
+    """For each token, given by its bytes, whether it would continue a number."""
     return np.fromiter((piece[:1].isdigit() or piece[:1] in _SIGNS for piece in pieces), np.bool_)
 
 
 class NumberEnd:
-    """Follows one answer; `must_come` where its number has had digits enough."""
+    """Follows one answer; `must_come` is True when the current number has enough digits."""
 
     def __init__(self) -> None:
         self._n_chars = 0

@@ -1,4 +1,4 @@
-"""Why a schema, regular expression or grammar cannot be enforced, in a client's words."""
+"""Why a schema, regular expression or grammar cannot be enforced, in a client's terms."""
 
 import json
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
 MAX_PLACES = 500
-# llguidance's word for a state in which no token is allowed.
+# llguidance's term for a state in which no token is allowed.
 DEAD_END = "NoExtension"
-# Keywords of a schema under which other schemas lie: one, a list of them, or one by name.
+# Keywords of a schema that contain other schemas: one, a list of them, or several by name.
 INNER = ("items", "additionalProperties", "not", "contains", "if", "then", "else")
 INNER_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 INNER_NAMED = ("properties", "patternProperties", "$defs", "definitions")
@@ -39,7 +39,10 @@ def refusal(constraint: ConstraintSpec, param: str, reason: str) -> InvalidReque
 
 
 def _in_short(complaint: str) -> str:
-    """One line of it: what is wrong with a regular expression comes last, drawings of it before."""
+    """One line of llguidance's message.
+
+    For a regular expression the reason is the last line; the lines before it mark the place.
+    """
     if DEAD_END in complaint:
         return ErrorText("nothing_satisfies")
     lines = complaint.split("\n")
@@ -48,7 +51,7 @@ def _in_short(complaint: str) -> str:
 
 
 def _culprit(schema: dict[str, Any], reason: str) -> tuple[str, str]:
-    """The deepest inner schema that fails by itself, and why; the root if none does."""
+    """The deepest inner schema that fails by itself, and the reason; the root if none fails."""
     place = "#"
     n_left = MAX_PLACES
     found = True
@@ -61,7 +64,7 @@ def _culprit(schema: dict[str, Any], reason: str) -> tuple[str, str]:
             complaint = LLMatcher.validate_grammar(
                 json_grammar(enforceable(inner).schema), limits=LIMITS
             )
-            # A reference is to the root, which the inner schema has not got.
+            # References are resolved in the root, which an inner schema alone does not contain.
             if complaint and "$ref" not in json.dumps(inner):
                 place, reason = f"{place}/{name}", _in_short(complaint)
                 schema, found = inner, True

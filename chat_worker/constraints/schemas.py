@@ -1,11 +1,11 @@
-"""JSON schemas as a grammar should hold a model to them.
+"""Prepares JSON schemas for a grammar.
 
-Three things are changed, none of which makes a valid answer invalid for the client's schema:
+Three things change. The last two allow more than the client's schema, so they are reported:
 
-- Objects are closed unless the schema says otherwise, and what is long without a bound gets one. A
-  model that is unsure would go on until its tokens are used up.
-- Keywords that no answer of ours depends on are left out and named, rather than refused.
-- `oneOf` is held as `anyOf`; it is named too, unless its branches plainly exclude each other.
+- Objects are closed unless the schema states otherwise, and unbounded texts, lists and objects get
+  a limit. An unsure model would otherwise continue until its tokens are used up.
+- Keywords that only restrict values further are left out instead of refused.
+- `oneOf` is enforced as `anyOf`, which makes no difference if its branches exclude each other.
 """
 
 import functools
@@ -15,55 +15,58 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from chat_worker.constraints.references import target_of
+
 Schema = dict[str, Any]
 
 NAMED = ("properties", "$defs", "definitions", "patternProperties")
 LISTED = ("prefixItems",)
 SINGLE = ("items", "additionalProperties", "contains", "if", "then", "else")
 COMBINED = ("allOf", "anyOf", "oneOf")
-# Keywords that only say more about values that are there anyway.
+# Keywords that cannot be enforced, and that only restrict values further.
 WITHOUT_EFFECT = frozenset({"propertyNames", "uniqueItems", "unevaluatedProperties"})
-# Keywords for people, which a grammar has no use for.
+# Keywords that only describe a schema to people; a grammar does not need them.
 ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "$comment", "deprecated", "readOnly"}
 )
-# Keywords whose value may be null and mean that.
+# Keywords for which null is a value and not a missing value.
 NULL_IS_A_VALUE = frozenset({"const", "enum"})
 DRAFTS = ("http://json-schema.org/", "https://json-schema.org/")
 
 MAX_STRING_CHARS = 65_536
 MAX_ITEMS = 1_000
 MAX_PROPERTIES = 100
-# For a property that a schema demands and does not describe.
+# The schema of a property that is required but not described.
 SCALAR: Schema = {"type": ["string", "number", "boolean", "null"], "maxLength": 1_000}
-# References that are replaced by what they mean; further ones stay, and are held for themselves.
+# The most references that are replaced by their targets; further references stay as they are.
 MAX_INLINED = 100
 
 
 @dataclass(frozen=True)
 class Enforceable:
-    """A schema to compile, and the keywords of the client's that it leaves out."""
+    """The schema to compile, and the keywords of the client's schema that it leaves out."""
 
     schema: Schema
     ignored: tuple[str, ...] = ()
 
 
 def enforceable(schema: Schema) -> Enforceable:
-    """What a model's JSON is held to, so that it follows `schema`."""
+    """The schema that a grammar enforces, so that the model's JSON follows `schema`."""
     reader = _Reader(schema)
     held = reader.held(schema)
     return Enforceable(held, tuple(sorted(reader.ignored)))
 
 
 def arguments_schema(parameters: Schema) -> Schema:
-    """What the arguments of a tool are held to: an object in any case, empty if nothing is said."""
+    """The schema that a grammar enforces for a tool's arguments, which are always an object."""
     return enforceable(parameters | {"type": "object"}).schema
 
 
 class _Reader:
-    """
+    """Prepares one schema.
+
     Args:
-        root: the schema that references start from.
+        root: the schema in which references are resolved.
     """
 
     def __init__(self, root: Schema) -> None:
@@ -72,7 +75,8 @@ class _Reader:
         self.ignored: set[str] = set()
 
     def held(self, schema: Any, outer: frozenset[str] = frozenset()) -> Any:
-        """
+        """The schema to enforce.
+
         Args:
             outer: properties that schemas beside this one allow in the same object.
         """
@@ -80,8 +84,8 @@ class _Reader:
             return schema
         found = self._cleaned(schema)
         if outer and "$ref" in found:
-            # What it refers to is closed for itself, and knows nothing of the schemas beside it.
-            target = self._target(found["$ref"])
+            # The target would be closed without regard to the schemas beside this one.
+            target = target_of(found["$ref"], self._root)
             if target is None or self._n_inlined >= MAX_INLINED:
                 return found
             self._n_inlined += 1
@@ -90,7 +94,8 @@ class _Reader:
         names = outer | self._names(found, set())
         self._hold_parts(found, outer, names)
         if _is_of_objects(found):
-            # Who describes properties means an object, though others would be valid too.
+            # A schema that describes properties is meant for objects, although it allows other
+            # values.
             found.setdefault("type", "object")
             self._close(found, names)
         return _bounded(found)
@@ -127,7 +132,7 @@ class _Reader:
         for key in SINGLE:
             if key in found:
                 found[key] = self.held(found[key])
-        # Another branch's properties are none of this branch's.
+        # A branch does not allow the properties of other branches.
         common = outer | _properties(found) | self._names_of_list(found.get("allOf"), set())
         for key, seen in (("allOf", names), ("anyOf", common), ("oneOf", common)):
             if isinstance(listed := found.get(key), list):
@@ -142,17 +147,17 @@ class _Reader:
         for name in demanded if isinstance(demanded, list) else ():
             if isinstance(name, str) and name not in names:
                 described.setdefault(name, SCALAR)
-        # The schemas beside this one say what these may be.
+        # The schemas beside this one restrict the values of these properties.
         for name in sorted(names):
             described.setdefault(name, {})
         found["properties"] = described
         found["additionalProperties"] = False
 
     def _names(self, schema: Any, followed: set[str]) -> frozenset[str]:
-        """Properties that a schema describes, in its combined parts too.
+        """The properties that a schema describes, including those in its combined parts.
 
         Args:
-            followed: references that were looked at already.
+            followed: references that were followed already.
         """
         if not isinstance(schema, dict):
             return frozenset()
@@ -160,36 +165,25 @@ class _Reader:
         reference = schema.get("$ref")
         if isinstance(reference, str) and reference not in followed:
             followed.add(reference)
-            found |= self._names(self._target(reference), followed)
+            found |= self._names(target_of(reference, self._root), followed)
         return found.union(*(self._names_of_list(schema.get(key), followed) for key in COMBINED))
 
     def _names_of_list(self, listed: Any, followed: set[str]) -> frozenset[str]:
         inner = listed if isinstance(listed, list) else []
         return frozenset[str]().union(*(self._names(each, followed) for each in inner))
 
-    def _target(self, reference: Any) -> Schema | None:
-        """What a reference within the schema means; None for others."""
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return None
-        found: Any = self._root
-        for step in reference.removeprefix("#").removeprefix("/").split("/"):
-            key = step.replace("~1", "/").replace("~0", "~")
-            if step:
-                found = found.get(key) if isinstance(found, dict) else None
-        return found if isinstance(found, dict) else None
-
     def _are_exclusive(self, branches: Any) -> bool:
-        """Whether plainly no value follows two of them: by type, or by a constant that each
-        demands."""
+        """Whether clearly no value follows two of the branches, because of their types or because
+        of a constant that each requires."""
         if not isinstance(branches, list):
             return False
         marks = [self._mark(branch) for branch in branches]
         return all(_differ(one, other) for i, one in enumerate(marks) for other in marks[i + 1 :])
 
     def _mark(self, branch: Any) -> Mapping[str, frozenset[str]]:
-        """What tells a branch from others: its types and the constants of demanded properties."""
+        """What sets a branch apart from others: its types and constants of required properties."""
         if isinstance(branch, dict) and "$ref" in branch:
-            branch = self._target(branch["$ref"])
+            branch = target_of(branch["$ref"], self._root)
         if not isinstance(branch, dict):
             return {}
         marks = {"": _kinds(branch)}
@@ -206,7 +200,7 @@ def _differ(one: Mapping[str, frozenset[str]], other: Mapping[str, frozenset[str
 
 
 def _kinds(schema: Schema) -> frozenset[str]:
-    """Types of the values that follow a schema, or the values themselves if it lists them."""
+    """The types of the values that follow a schema, or the values themselves if it lists them."""
     if constants := _constants(schema):
         return constants
     kinds = schema.get("type")
@@ -267,5 +261,5 @@ def _is_known(name: str) -> bool:
 
 
 def _is_known_format(name: Any) -> bool:
-    # Names of formats are short; what is not a name is the grammar's to refuse.
+    # Names of formats are short; the grammar refuses a format that is not a name.
     return not isinstance(name, str) or (len(name) <= 64 and _is_known(name))

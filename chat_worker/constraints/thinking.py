@@ -1,7 +1,7 @@
-"""Thinking before an answer: how long it may be, and that a grammar begins only after it.
+"""Limits the thinking before an answer, and lets a grammar begin only after it.
 
-Works on token ids: thinking opens and closes with fixed runs of tokens (`<think>` and `</think>`,
-mostly a token each); the closing one is forced when the budget is used up.
+This works on token ids: fixed runs of tokens open and close the thinking (`<think>` and `</think>`,
+usually one token each). The closing run is forced when the budget is used up.
 """
 
 from enum import Enum, auto
@@ -19,15 +19,15 @@ class _Stage(Enum):
 
 
 class ThinkingFirst:
-    """An `engine.sampling.Constraint` for a sequence that thinks, or may begin to.
+    """An `engine.sampling.TokenConstraint` for a sequence that thinks, or may begin to.
 
     Args:
         opening, closing: the tokens around the thinking.
-        begins_inside: the prompt has opened it already.
-        budget: most thinking tokens; None: no limit.
-        end_tokens: not chosen while thinking if an answer must follow.
-        answer: what the answer must follow, if anything. If the thinking is not open yet, the
-            answer begins at once.
+        begins_inside: the prompt has already opened the thinking.
+        budget: the most thinking tokens; None: no limit.
+        end_tokens: forbidden while thinking, if an answer must follow.
+        answer: the constraint of the answer; None: the answer is free. With a constraint, the
+            answer begins at once unless the prompt has opened the thinking.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ThinkingFirst:
                 if self._recent == self._opening:
                     self._think()
                 elif len(self._recent) == len(self._opening) and token not in self._opening:
-                    # An answer that does not begin with thinking has none.
+                    # An answer that does not begin with thinking contains none.
                     self._stage = _Stage.ANSWER
             case _Stage.THINKING:
                 self._n_thought += 1

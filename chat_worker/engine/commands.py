@@ -1,4 +1,4 @@
-"""What the loop is told, by any thread."""
+"""The commands to the loop, which any thread may send."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ class AddSequences:
 
 @dataclass(frozen=True, slots=True)
 class EndSequences:
-    """Stop these sequences without a report."""
+    """Stop these sequences without any output."""
 
     sequences: list[Sequence]
 
 
 @dataclass(frozen=True, slots=True)
 class ShedCache:
-    """Give the cache's memory back, once nothing runs; the next `AddSequences` takes that back."""
+    """Free the cache's memory as soon as nothing runs; the next `AddSequences` cancels this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End after this step."""
+    """End after the current step."""
 
 
 Command = AddSequences | EndSequences | ShedCache | Close

@@ -1,4 +1,4 @@
-"""Makes the result of a batch count: in the cache's books, in prompts' scores, in new tokens."""
+"""Records the result of a batch: in the cache's bookkeeping, prompt scores and new tokens."""
 
 from chat_worker.engine.execution import Result
 from chat_worker.engine.output_collector import OutputCollector
@@ -10,7 +10,7 @@ from chat_worker.engine.token_selection import TokenSelection
 def commit(
     result: Result, scheduler: Scheduler, selection: TokenSelection, outputs: OutputCollector
 ) -> None:
-    """Take what was computed of each item: its prompt's scores, then its next tokens."""
+    """Record what was computed of each item: its prompt's scores, then its next tokens."""
     if result.rows is None:
         for item in result.items:
             selection.fail(item.sequence)

@@ -1,8 +1,9 @@
-"""Prefixes on disk: what slots held when the model was unloaded, for the conversations' next turns.
+"""A cache of prefixes on disk: the slots of an unloaded model, for later turns of conversations.
 
-A file is what the backend writes of one slot, then a record of ours: its tokens and a digest, since
-a backend trusts what it reads. Names are hashes, and only the owner may read the files: they
-tell what was said. All models share the folder and its limit; the least recently used files go.
+A file is what the backend writes for one slot, followed by a record: the slot's tokens and a
+digest, because backends do not validate what they read. File names are hashes and only the owner
+may read the files, because they reveal conversations. All models share the folder and its limit;
+the least recently used files are deleted first.
 """
 
 import hashlib
@@ -22,22 +23,22 @@ from chat_worker.engine.slots import MAX_LOST_TOKENS, common_prefix
 
 SUFFIX = ".kv"
 PART = ".part"
-# Fewer tokens are computed as fast as they are read.
+# Computing fewer tokens than this is as fast as reading them.
 MIN_TOKENS = 32
-# An engine process has five seconds to end.
+# An engine process must end within five seconds.
 SAVE_WITHIN_S = 3.0
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 MAGIC = b"Y26HKX-KV1"
 
 
 class SlotFiles(Protocol):
-    """A backend whose slots can be written to files. Called on the engine's thread."""
+    """A backend that can write its slots to files. It is called on the engine's thread."""
 
     def save(self, slot: int, tokens: list[int], path: Path) -> bool:
-        """Write the slot, which holds `tokens`; False: that failed."""
+        """Write the slot, which holds `tokens`; returns False if that failed."""
 
     def load(self, slot: int, path: Path, n_tokens: int) -> bool:
-        """Fill an empty slot; False: it is not what was saved, and the slot must be dropped."""
+        """Fill an empty slot; returns False if the file is not valid: then drop the slot."""
 
 
 class _Record(Struct):
@@ -56,11 +57,13 @@ class StoredPrefix:
 
 
 class DiskPrefixCache:
-    """
+    """The prefixes of one model on disk.
+
     Args:
-        folder: of all models.
-        identity: of everything that decides what a saved slot means: model, library, settings.
-        max_bytes: of all files together.
+        folder: shared by all models.
+        identity: identifies everything that decides what a saved slot means: the model, the library
+            and the settings.
+        max_bytes: limit for all files together.
     """
 
     def __init__(self, files: SlotFiles, folder: Path, identity: str, max_bytes: int) -> None:
@@ -81,10 +84,10 @@ class DiskPrefixCache:
     def longest(
         self, tokens: list[int], salt: str, *, whole: bool
     ) -> tuple[StoredPrefix | None, int]:
-        """The file that shares most of `tokens`, and how many.
+        """The file that shares most of `tokens`, and how many tokens it shares.
 
         Args:
-            whole: only what `tokens` go on from counts.
+            whole: only files whose tokens `tokens` begins with count.
         """
         best, n_best = None, 0
         for kept in self._known:
@@ -95,7 +98,7 @@ class DiskPrefixCache:
         return best, n_best
 
     def load(self, kept: StoredPrefix, slot: int) -> bool:
-        """Fill an empty slot from a file; False: the file was bad and is gone."""
+        """Fill an empty slot from a file; returns False if the file was damaged and is deleted."""
         try:
             record = _record(kept.path)
             is_good = (
@@ -113,7 +116,7 @@ class DiskPrefixCache:
         return False
 
     def save(self, slots: Iterator[tuple[int, list[int], str]]) -> None:
-        """Write as many slots (id, tokens, salt) as there is time for, in this order."""
+        """Write as many slots (id, tokens, salt) in this order as there is time for."""
         until_s = time.monotonic() + SAVE_WITHIN_S
         try:
             for slot, tokens, salt in slots:
@@ -143,7 +146,7 @@ class DiskPrefixCache:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        # Among them the same conversation a turn earlier.
+        # One of them may be the same conversation, a turn earlier.
         for kept in list(self._known):
             n_lost = len(kept.tokens) - common_prefix(kept.tokens, tokens)
             if kept.salt == salt and n_lost <= MAX_LOST_TOKENS:
@@ -182,7 +185,7 @@ def _bytes(tokens: list[int]) -> bytes:
 
 
 def _digest(kept: StoredPrefix, n_left_out: int) -> bytes:
-    """Of the file but for its last bytes, and of what it is kept under."""
+    """The digest of the file without its last bytes, and of its key."""
     digest = hashlib.blake2b(kept.salt.encode() + _bytes(kept.tokens), digest_size=16)
     n_left = kept.path.stat().st_size - n_left_out
     with kept.path.open("rb") as file:
@@ -193,7 +196,7 @@ def _digest(kept: StoredPrefix, n_left_out: int) -> bytes:
 
 
 def _record_size(path: Path) -> int:
-    """Bytes of the record with what closes it; 0: there is none."""
+    """The size of the record and of what ends it; 0 if there is none."""
     n_closing = 4 + len(MAGIC)
     n_bytes = path.stat().st_size
     if n_bytes < n_closing:
@@ -219,4 +222,4 @@ def _record(path: Path) -> _Record | None:
 
 
 def _complain(error: OSError) -> None:
-    sys.stderr.write(f"kept prefixes cannot be used: {error.strerror or error}\n")
+    sys.stderr.write(f"the prefix cache on disk cannot be used: {error.strerror or error}\n")

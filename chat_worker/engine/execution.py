@@ -1,5 +1,5 @@
-"""Runs a plan on the model. A batch that fails is run again sequence by sequence, so that only the
-culprits fail."""
+"""Runs a plan on the model. A batch that fails is run again one sequence at a time, so that only
+the sequences at fault fail."""
 
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as Rows
@@ -12,11 +12,11 @@ from chat_worker.engine.scheduler import Scheduler
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One batch.
+    """The result of one batch.
 
     Args:
-        rows: (n_vocab,) float32 each, in the order of the items; they are valid until the next
-            batch. None: the items, which is one then, cannot be computed.
+        rows: (n_vocab,) float32 each, in the order of the items; valid until the next batch. None
+            if the batch's only item cannot be computed.
     """
 
     items: list[ScheduledTokens]
@@ -35,7 +35,7 @@ class Execution:
         self._clock = clock
 
     def run(self, plan: Plan) -> Iterator[Result]:
-        """The results of a plan, mostly one; each is to be committed before the next one is run."""
+        """The results of a plan, usually one; commit each before requesting the next one."""
         for op in plan.ops:
             self._runner.apply(op)
         if not plan.items:

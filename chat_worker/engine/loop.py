@@ -1,9 +1,9 @@
-"""The one thread that touches the model. Each of its turns is one line of thought:
+"""The one thread that uses the model. Each iteration has these steps:
 
     drain commands → reap cancelled → schedule → run → commit → emit
 
-It blocks on its inbox while there is nothing to do. If the thread dies, `on_death` is called, so
-that everybody who waits learns it.
+The thread blocks on its inbox while there is nothing to do. If it dies, it calls `on_death`, so
+that all waiting callers are informed.
 """
 
 import queue
@@ -27,12 +27,12 @@ from chat_worker.engine.token_selection import TokenSelection
 
 
 class EngineLoop:
-    """Runs sequences until it is closed. All but its thread's own may be called from anywhere.
+    """Runs sequences until it is closed. Public methods may be called from any thread.
 
     Args:
         emit: receives the outputs of each step; called on the loop's thread, must not block.
-        on_death: called on the loop's thread if it dies of an unexpected error.
-        disk_cache: prefixes that outlive the process, if any do.
+        on_death: called on the loop's thread if an unexpected error ends it.
+        disk_cache: prefixes that outlive the process; None if there are none.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class EngineLoop:
         self._is_closing = False
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
 
-    # For every thread.
+    # Methods for every thread.
 
     def start(self) -> None:
         self._thread.start()
@@ -79,7 +79,7 @@ class EngineLoop:
         self._inbox.put(Close())
         self._thread.join(timeout_s)
 
-    # The loop's own.
+    # Methods for the loop's own thread.
 
     def _main(self) -> None:
         try:
@@ -91,12 +91,12 @@ class EngineLoop:
                 self._outputs.emit()
             save_prefixes(self._disk_cache, self._scheduler, self._runner)
             self._runner.close()
-        except Exception:  # noqa: BLE001 - the thread's outermost loop: who waits must learn of it
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: callers must be informed
             traceback.print_exc(file=sys.stderr)
             self._on_death()
 
     def _drain(self) -> bool:
-        """Take all commands; wait for one while idle. False: close."""
+        """Take all commands; block for one while idle. Returns False if the loop is to close."""
         if self._scheduler.is_idle:
             self._rest()
             self._obey(self._inbox.get())
@@ -119,7 +119,7 @@ class EngineLoop:
                 self._is_closing = True
 
     def _rest(self) -> None:
-        """Leave everything in order before nothing happens for a while."""
+        """Bring everything in order before the loop becomes idle."""
         for op in self._scheduler.pending_ops():
             self._runner.apply(op)
         if self._is_to_shed:
@@ -128,7 +128,7 @@ class EngineLoop:
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _reap(self) -> None:
-        """Take out what nobody waits for any more, before time is spent on it."""
+        """Remove cancelled sequences before any time is spent on them."""
         for sequence in self._cancelled:
             self._scheduler.remove(sequence)
         self._cancelled.clear()
@@ -137,7 +137,7 @@ class EngineLoop:
         plan, admissions = self._scheduler.schedule()
         self._outputs.admitted(admissions)
         self._outputs.waiting(self._scheduler.waiting)
-        # At once: what the model computes next may take long.
+        # Emitted at once, because the next computation may take long.
         self._outputs.emit()
         return plan
 

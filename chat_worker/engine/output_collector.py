@@ -1,4 +1,4 @@
-"""Collects the reports of a step, in the order in which it happened, until they are emitted."""
+"""Collects the outputs of a step, in the order of the events, until they are emitted."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,10 @@ from chat_worker.engine.sequence import Sequence
 
 
 class OutputCollector:
-    """
+    """The outputs that are not emitted yet.
+
     Args:
-        emit: takes the reports of a step; must not block.
+        emit: receives the outputs of a step; must not block.
     """
 
     def __init__(
@@ -19,14 +20,14 @@ class OutputCollector:
         self._emit = emit
         self._clock = clock
         self._reports: list[EngineOutput] = []
-        # Of sequences that never ran yet: what they were told last.
+        # The last reported queue position of sequences that have not run yet.
         self._positions: dict[Sequence, int] = {}
 
     def add(self, report: EngineOutput) -> None:
         self._reports.append(report)
 
     def admitted(self, admissions: list[Admission]) -> None:
-        """Report sequences that run for the first time; those that were preempted have begun."""
+        """Report sequences that run for the first time, not those that run after a preemption."""
         for admission in admissions:
             sequence = admission.sequence
             self._positions.pop(sequence, None)
@@ -36,7 +37,7 @@ class OutputCollector:
                 self.add(SequenceAdmitted(sequence))
 
     def waiting(self, waiting: list[Sequence]) -> None:
-        """Tell those who never ran yet where they are in the queue, when that changed."""
+        """Report the queue position of sequences that have not run yet, if it has changed."""
         never_ran = [s for s in waiting if s.n_cached is None]
         for position, sequence in enumerate(never_ran, start=1):
             if self._positions.get(sequence) != position:
@@ -46,7 +47,7 @@ class OutputCollector:
             self._positions.clear()
 
     def emit(self) -> None:
-        """Hand on what was collected, if anything was."""
+        """Emit the collected outputs, if there are any."""
         if self._reports:
             reports, self._reports = self._reports, []
             self._emit(reports)

@@ -1,4 +1,4 @@
-"""What the loop puts out of its sequences, in the order in which it happened."""
+"""The outputs of the loop for its sequences, in the order of the events."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from chat_worker.engine.sequence import EndReason, Sequence
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """The request is `position`th in the queue, 1 being next."""
+    """The request's place in the queue; 1 is next."""
 
     sequence: Sequence
     position: int
@@ -36,8 +36,8 @@ class SampledToken:
 
 @dataclass(frozen=True, slots=True)
 class SequenceEnded:
-    """`scored` is of the end token, where the prompt is scored too: who adds up log-probabilities
-    counts on one for each token chosen."""
+    """The sequence is complete. If the prompt is scored too, `scored` belongs to the end token:
+    clients that add up log-probabilities expect one for each token chosen."""
 
     sequence: Sequence
     reason: EndReason
@@ -46,7 +46,7 @@ class SequenceEnded:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFailed:
-    """`by_constraint`: its grammar could not go on; else the model could not."""
+    """The sequence failed: by its constraint if `by_constraint` is set, else in the model."""
 
     sequence: Sequence
     by_constraint: bool = False

@@ -1,33 +1,34 @@
-"""Which prompts a step computes, how much of them, and whether answers wait for them."""
+"""Which prompts a step computes, how many of their tokens, and whether answers wait for them."""
 
 from chat_worker.engine.runner import Limits, ScheduledTokens, alike
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots
 
-# A cancellation, a new request or the next token waits about this long at most for a prompt;
-# so many times as long while nobody waits for a next token: larger chunks cost less.
+# A cancellation, a new request or the next token waits about this long for a prompt at most. While
+# no sequence is decoding, it may be a multiple of this, because larger chunks cost less.
 TARGET_CHUNK_S = 0.4
 ALONE = 2
-# The first chunk ever is small: nothing is known of the model's speed.
+# The first chunk is small, because the model's speed is not known yet.
 FIRST_CHUNK_TOKENS = 32
 MIN_CHUNK_TOKENS = 32
-# One chunk of so many is the oldest prompt's, however long it is.
+# One of this many chunks belongs to the oldest prompt, however long it is.
 OLDEST_TURN = 4
-# A prompt's rest that takes at most so much longer than that is computed whole: parts cost more.
+# The rest of a prompt is computed at once if it takes at most this much longer: parts cost more.
 WHOLE_PROMPT_GRACE = 0.8
-# Whole prompts that cost less computed together may take so many chunks' time, and so may those
-# that go before the next token of others.
+# Complete prompts that cost less when computed together may take the time of this many chunks, and
+# so may prompts that go before the next token of other sequences.
 TOGETHER = 5.5
-# The latter may take so many while all others have but their first token: nobody is reading yet,
-# and those that begin together would drift apart by a step each time that they are let go ahead.
+# The latter may take this many chunks while all other sequences have only their first token: no
+# client reads yet, and sequences that begin together would otherwise drift apart by a step each.
 BEGINNING = 20
 
 
 class Prefill:
-    """
+    """Chooses the prompts' part of each step.
+
     Args:
         limits: of the backend.
-        slots: where the prompts' tokens go.
+        slots: hold the prompts' tokens.
     """
 
     def __init__(self, limits: Limits, slots: Slots) -> None:
@@ -35,20 +36,20 @@ class Prefill:
         self._slots = slots
         self._chunk_tokens = float(min(FIRST_CHUNK_TOKENS, limits.n_batch))
         self._n_chunks = 0
-        # Tokens of prompts computed since the answers had a step.
+        # Prompt tokens computed since the decoding sequences had a step.
         self._n_ahead = 0
 
     def step(
         self, prefilling: list[Sequence], answers: list[ScheduledTokens]
     ) -> list[ScheduledTokens]:
-        """What to compute of the prompts, and the answers' next tokens unless those wait."""
+        """What to compute of the prompts, and the next tokens of the answers unless those wait."""
         prompts = self._chunks(prefilling, answers) if prefilling else []
         return prompts if self._go_first(prompts, answers) else answers + prompts
 
     def learn(self, n_tokens: int, seconds: float) -> None:
-        """Steer the chunk towards the target; at most fourfold a step, as one may be an outlier.
+        """Adjust the chunk towards the target time, at most fourfold: a step may be an outlier.
 
-        Few tokens say nothing of a chunk's speed.
+        A few tokens do not show the speed of a chunk.
         """
         if n_tokens < MIN_CHUNK_TOKENS:
             return
@@ -57,8 +58,9 @@ class Prefill:
         self._chunk_tokens = min(max(bounded, MIN_CHUNK_TOKENS), self._limits.n_batch)
 
     def _go_first(self, prompts: list[ScheduledTokens], answers: list[ScheduledTokens]) -> bool:
-        """True if the answers wait for these prompts, which then decode along: a step costs little
-        more for many answers than for few, and those that begin together end together."""
+        """True if the answers wait for these prompts, which then decode together with them: a step
+        costs little more for many answers than for few, and sequences that begin together end
+        together."""
         self._n_ahead += sum(item.n_tokens for item in prompts)
         have_just_begun = all(answer.sequence.n_generated <= 1 for answer in answers)
         most = self._chunk_tokens * (BEGINNING if have_just_begun else TOGETHER)
@@ -70,17 +72,18 @@ class Prefill:
 
     @property
     def _has_time(self) -> bool:
-        """False where a chunk cannot be made smaller: it takes longer than it should already."""
+        """False if a chunk cannot be made smaller although it takes longer than the target."""
         return self._chunk_tokens > MIN_CHUNK_TOKENS
 
     def _chunks(
         self, prefilling: list[Sequence], answers: list[ScheduledTokens]
     ) -> list[ScheduledTokens]:
-        """Whole prompts in order, then the shortest rest, as many tokens as the step has time for.
+        """Complete prompts in order, then the shortest rest, within the time of a step.
 
-        One prompt after the other costs less than a little of each, and those that are done
-        decode along with the others' chunks. Only a prompt that does not fit is computed in parts,
-        by itself. The oldest has its turn, lest short prompts that keep coming starve a long one.
+        Computing one prompt after the other costs less than a part of each, and prompts that are
+        complete decode together with the others' chunks. Only a prompt that does not fit into one
+        step is computed in parts, alone. The oldest prompt has its turn regularly, so that short
+        prompts that keep arriving do not starve a long one.
         """
         n_answered = sum(item.n_rows for item in answers)
         n_batch, n_rows = self._limits.n_batch - n_answered, self._limits.n_rows - n_answered
@@ -111,8 +114,8 @@ class Prefill:
     def _companions(
         self, items: list[ScheduledTokens], prefilling: list[Sequence], n_batch: int, n_rows: int
     ) -> list[ScheduledTokens]:
-        """More whole prompts, of about the length of the one in `items`: together they cost less,
-        and as they begin together they decode together to their end."""
+        """More complete prompts of about the length of the one in `items`: together they cost less,
+        and because they begin together they decode together to their end."""
         if not items or not self._has_time:
             return []
         first = items[0]
@@ -128,7 +131,7 @@ class Prefill:
             and not sequence.n_unscored
             and alike(sequence.n_pending, first.n_tokens)
         ]
-        # The nearest in length: all are padded to the longest.
+        # Those closest in length first: all prompts are padded to the longest.
         candidates.sort(key=lambda sequence: abs(sequence.n_pending - first.n_tokens))
         return [
             ScheduledTokens.of(sequence, sequence.n_pending)

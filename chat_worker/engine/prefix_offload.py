@@ -1,6 +1,6 @@
-"""Brings a sequence's prefix back from disk before it is queued; saves slots before they go.
+"""Loads a sequence's prefix from disk before it is queued, and saves slots before they are lost.
 
-Runs on the engine's thread, between steps. Without kept prefixes nothing is brought back or saved.
+Runs on the engine's thread, between steps. Does nothing if there is no disk cache.
 """
 
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def load_prefix(
 def save_prefixes(
     disk_cache: DiskPrefixCache | None, scheduler: Scheduler, runner: ModelRunner
 ) -> None:
-    """Save the idle slots, the most recently used first."""
+    """Save the idle slots to disk, the most recently used first."""
     if disk_cache is None:
         return
     _apply(scheduler.pending_ops(), runner)
@@ -48,7 +48,7 @@ def save_prefixes(
 def shed_slots(
     disk_cache: DiskPrefixCache | None, scheduler: Scheduler, runner: ModelRunner
 ) -> None:
-    """Give the memory of all slots back, while nothing runs; what they hold goes to disk first."""
+    """Free the memory of all slots while nothing runs, after saving them to disk."""
     save_prefixes(disk_cache, scheduler, runner)
     for slot in scheduler.slots.idle():
         _apply(scheduler.slots.drop(slot.id), runner)

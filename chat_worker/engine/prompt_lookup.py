@@ -1,69 +1,70 @@
-"""Guesses how a sequence goes on, so that several tokens are computed in one step.
+"""Guesses the next tokens of a sequence, so that several tokens are computed in one step.
 
-Answers often repeat what stands in their prompt: names, code, quotations. Where the last tokens
-came before, what followed them then is computed along with the next token, and kept as far as the
-sampler chooses the same. The answer is therefore what it would be without guesses, greedy or
-sampled. How far to guess follows from how often this sequence's guesses were right and from what
-batches of each size were measured to cost.
+Answers often repeat parts of their prompt: names, code, quotations. If the last tokens occurred
+before, the tokens that followed them there are computed together with the next token, and accepted
+as long as the sampler chooses the same tokens. The answer is therefore the same as without guesses,
+greedy or sampled. The length of a guess depends on how often this sequence's guesses were right,
+and on the measured cost of batches of each size.
 
-Source: Saxena 2023, Prompt Lookup Decoding; exactness: Leviathan et al. 2023, for a guess that is
-certain; the choice of the length: their section 3.3.
+Source: Saxena 2023, Prompt Lookup Decoding; exactness: Leviathan et al. 2023, for a deterministic
+guess; the choice of the length: their section 3.3.
 """
 
-# A guess needs so many equal tokens before it.
+# A guess needs this many equal tokens before it.
 N_GRAM = 4
-# With the certain token before it a guess makes a batch of 4, 8 or 16, which processors' matrix
-# kernels are made for: 2 or 3 cost them as much as 4.
+# Together with the certain token, a guess makes a batch of 4, 8 or 16, for which processors' matrix
+# kernels are made: 2 or 3 tokens cost as much as 4.
 SIZES = (3, 7, 15)
-# What is believed before anything was guessed: so many tokens right, so many wrong; and how much
-# of it still counts after each guess.
+# The assumed counts of right and wrong tokens before the first guess, and the share of them that
+# remains after each guess.
 RIGHT, WRONG, MEMORY = 4.0, 1.0, 0.8
-# A guess must promise to be that much faster than none.
+# The least expected speed-up for which a guess is made.
 MIN_GAIN = 1.05
-# Steps without a guess after one that was all wrong, and until trust has mostly come back.
+# The steps without a guess after one that was all wrong, and the steps until the estimate of right
+# tokens has mostly recovered.
 PAUSE, RECOVERY = 16, 128
 
 
 class Costs:
-    """What steps of pure decoding cost by the size of their batch, as measured."""
+    """The measured costs of pure decoding steps, by the size of their batch."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
 
     def learn(self, n_rows: int, seconds: float) -> None:
         known = self._seconds.get(n_rows)
-        # The first of a size may be slow for other reasons, so later ones count fully too.
+        # The first step of a size may be slow for other reasons, so later ones are averaged in.
         self._seconds[n_rows] = seconds if known is None else known + (seconds - known) / 4
 
     def seconds(self, n_rows: int) -> float:
-        """Of a step that decodes `n_rows` tokens; 0: not known yet."""
+        """Seconds of a step that decodes `n_rows` tokens; 0 if unknown."""
         return self._seconds.get(n_rows, 0.0)
 
     def ratio(self, n_rows: int, n_extra: int) -> float:
-        """Cost of `n_rows` and `n_extra` more over that of `n_rows`."""
+        """The cost of `n_rows` plus `n_extra` tokens, divided by the cost of `n_rows`."""
         known = self._seconds.get(n_rows)
         larger = self._seconds.get(n_rows + n_extra)
         if known and larger:
             return larger / known
-        # Never seen: what two cores without a graphics processor need, so that a look is rare.
+        # Not measured yet: the cost on two cores without a GPU, so that guesses are rarely tried.
         return 1 + n_extra / (n_rows + 3)
 
 
 class PromptLookup:
-    """One sequence's guesses: what it has seen, and how much to trust that."""
+    """One sequence's guesses: the tokens so far, and how often guesses were right."""
 
     def __init__(self) -> None:
-        # Where each run of tokens last ended, the sequence's own end left out.
+        # Where each run of tokens last ended, except at the sequence's own end.
         self._ends: dict[tuple[int, ...], int] = {}
         self._n_indexed = 0
         self._right, self._wrong = RIGHT, WRONG
         self._n_paused = 0
 
     def guess(self, tokens: list[int], most: int, n_rows: int, costs: Costs) -> tuple[int, ...]:
-        """Up to `most` tokens that may follow; mostly none.
+        """Up to `most` tokens that may follow; usually none.
 
         Args:
-            n_rows: sequences that decode in this step, each with a token.
+            n_rows: the number of sequences that decode one token each in this step.
         """
         if self._n_paused:
             self._n_paused -= 1
@@ -77,19 +78,19 @@ class PromptLookup:
         if found is None:
             return ()
         size = self._size(most, n_rows, costs)
-        # What follows may itself be what is guessed, in text that goes round in circles.
+        # In text that repeats itself, the guessed tokens may themselves be repeated.
         period = len(tokens) - found
         return tuple(tokens[found + i % period] for i in range(size))
 
     def learn(self, n_guessed: int, n_right: int) -> None:
-        """How the last guess turned out."""
+        """Record how many tokens of the last guess were right."""
         self._right = self._right * MEMORY + n_right
         self._wrong = self._wrong * MEMORY + (n_right < n_guessed)
         if not n_right:
             self._n_paused = PAUSE
 
     def _size(self, most: int, n_rows: int, costs: Costs) -> int:
-        """The length that promises most tokens for its time; 0 if none promises enough."""
+        """The length with the most expected tokens for its cost; 0 if none gains enough."""
         share = self._right / (self._right + self._wrong)
         best, best_gain = 0, MIN_GAIN
         for size in SIZES:
@@ -100,7 +101,7 @@ class PromptLookup:
             if gain > best_gain:
                 best, best_gain = size, gain
         if not best and share < RIGHT / (RIGHT + WRONG):
-            # Text changes: it is looked at again after a while.
+            # The text may change: after a while guesses are tried again.
             self._right += (RIGHT - self._right) / RECOVERY
             self._wrong += (WRONG - self._wrong) / RECOVERY
         return best

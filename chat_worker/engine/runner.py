@@ -1,4 +1,4 @@
-"""The seam to a backend: what to compute in one step, and the Protocol that computes it."""
+"""The interface to a backend: what to compute in one step, and the Protocol that computes it."""
 
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class TruncateSlot:
 
 @dataclass(frozen=True)
 class ForkSlot:
-    """Let empty slot `target` share the first `length` tokens of slot `source`."""
+    """Let the empty slot `target` share the first `length` tokens of slot `source`."""
 
     source: int
     target: int
@@ -34,7 +34,7 @@ CacheOp = TruncateSlot | ForkSlot
 class ScheduledTokens:
     """Compute tokens `start` to `start + n_tokens` of a sequence, and those guessed to follow.
 
-    `n_rows` logits rows are wanted, of the last positions of all of them.
+    The backend returns `n_rows` rows of logits, for the last positions of all these tokens.
     """
 
     sequence: Sequence
@@ -46,7 +46,7 @@ class ScheduledTokens:
 
     @classmethod
     def of(cls, sequence: Sequence, n_tokens: int, guess: tuple[int, ...] = ()) -> Self:
-        """The next `n_tokens` of a running sequence, with the rows that it needs of them."""
+        """The next `n_tokens` of a running sequence, with the rows that are needed for them."""
         assert sequence.slot is not None, "a running sequence has a slot"
         start = sequence.n_computed
         completes = start + n_tokens == len(sequence.tokens)
@@ -55,7 +55,7 @@ class ScheduledTokens:
 
     @property
     def tokens(self) -> list[int]:
-        """What to compute."""
+        """The tokens to compute."""
         return [*self.sequence.tokens[self.start : self.start + self.n_tokens], *self.guess]
 
     def without_guess(self) -> "ScheduledTokens":
@@ -65,12 +65,12 @@ class ScheduledTokens:
 
     @property
     def size(self) -> int:
-        """How many tokens that is."""
+        """The number of tokens to compute."""
         return self.n_tokens + len(self.guess)
 
     @property
     def completes(self) -> bool:
-        """True if after it the sequence's next token can be sampled."""
+        """True if the sequence's next token can be sampled afterwards."""
         return self.start + self.n_tokens == len(self.sequence.tokens)
 
 
@@ -84,21 +84,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a backend can hold; all in tokens but for the counts.
+    """What a backend can hold, in tokens except for counts.
 
     Args:
         n_parallel: sequences decoded together.
-        n_slots: KV sequences, in use or kept for their prefix.
-        n_cells: tokens of all slots, shared ones counted once.
+        n_slots: KV sequences, in use or cached for their prefix.
+        n_cells: tokens of all slots; shared tokens count once.
         n_ctx: tokens of one sequence.
         n_batch: tokens of one step.
         n_rows: logits rows of one step.
         can_truncate: False if a cached state can only be continued or dropped (recurrent
-            models); then nothing is forked either.
-        shares_cells: True if all slots take cells from one pool. False: each has `n_ctx` of its
-            own, a fork copies them, and sequences in neighbouring slots compute faster.
-        n_together: prompts that are `alike` cost less when computed together, as long as they are
-            at most so many tokens; 0: they do not.
+            models); then slots cannot be forked either.
+        shares_cells: True if all slots take cells from one pool. False if each slot has `n_ctx`
+            cells of its own; then a fork copies them, and sequences in neighbouring slots are
+            faster.
+        n_together: the longest prompts, in tokens, that cost less when computed together with
+            prompts that are `alike`; 0: none do.
     """
 
     n_parallel: int
@@ -114,12 +115,12 @@ class Limits:
 
 
 def alike(n_tokens: int, n_others: int) -> bool:
-    """True if prompts are so near in length that to pad one costs less than it saves."""
+    """True if two prompts are so close in length that padding one costs less than it saves."""
     return min(n_tokens, n_others) >= ALIKE * max(n_tokens, n_others)
 
 
 class RunFailed(Exception):
-    """The backend could not compute the batch; nothing of it counts."""
+    """The backend could not compute the batch; none of its results are valid."""
 
 
 class ModelRunner(Protocol):
@@ -132,25 +133,25 @@ class ModelRunner(Protocol):
         """Change the KV cache.
 
         Raises:
-            RuntimeError: the backend broke; the engine ends.
+            RuntimeError: the backend is broken; the engine must end.
         """
 
     def run(self, items: list[ScheduledTokens]) -> Rows[LogitsRow]:
         """Compute the items in one batch.
 
         Returns:
-            The wanted logits rows in the order of the items, each (n_vocab,) float32; they may
+            The wanted rows of logits in the order of the items, each (n_vocab,) float32; they may
             be overwritten, and are valid until the next call.
         Raises:
-            RunFailed: nothing of the batch counts; slots may hold some of it until
+            RunFailed: no result of the batch is valid; slots may hold some of its tokens until
                 they are truncated.
         """
 
     def length(self, slot: int) -> int:
-        """Tokens the slot really holds."""
+        """The number of tokens that the slot holds in the backend."""
 
     def shed(self) -> None:
-        """Give back what the cache takes; no slot holds anything. The next `run` takes it again."""
+        """Free the cache's memory while no slot holds tokens; the next `run` allocates it again."""
 
     def close(self) -> None:
         """Free native memory."""

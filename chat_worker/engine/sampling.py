@@ -1,8 +1,8 @@
 """Chooses a token from a row of logits. Pure numpy, the same for every backend.
 
-Order, as transformers and the OpenAI API have it: logit bias, penalties, the constraint,
-temperature, then top-k, top-p and min-p, then one draw from the sequence's own generator, so that
-a seeded request draws the same numbers whatever else is in the batch.
+Order, as in transformers and the OpenAI API: logit bias, penalties, the constraint, temperature,
+then top-k, top-p and min-p, then one draw from the sequence's own generator. A seeded request
+therefore draws the same random numbers whatever else is in the batch.
 """
 
 from dataclasses import dataclass, field
@@ -16,15 +16,17 @@ LogitsRow = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """Args:
-    temperature: 0 is greedy.
-    top_p: smallest set of tokens whose probability reaches this; 1 keeps all.
-    top_k: 0 keeps all.
-    min_p: drops tokens below this fraction of the best one's probability.
-    repetition_penalty: divides (or multiplies, if negative) logits of prompt and output tokens.
-    frequency_penalty, presence_penalty: subtracted for output tokens, per count and once.
-    seed: None draws from the system's entropy.
-    logit_bias: added to the logits of these token ids.
+    """How the tokens of one sequence are chosen.
+
+    Args:
+        temperature: 0 means greedy.
+        top_p: keeps the smallest set of tokens whose probability reaches this; 1 keeps all.
+        top_k: keeps this many of the most likely tokens; 0 keeps all.
+        min_p: drops tokens below this fraction of the most likely one's probability.
+        repetition_penalty: divides (or multiplies, if negative) logits of prompt and output tokens.
+        frequency_penalty, presence_penalty: subtracted for output tokens, per count and once.
+        seed: None uses the system's entropy.
+        logit_bias: added to the logits of these token ids.
     """
 
     temperature: float = 1.0
@@ -40,7 +42,7 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Scored:
-    """A token's log-probability and those of the likeliest alternatives, best first."""
+    """A token's log-probability and those of the most likely alternatives, best first."""
 
     token: int
     logprob: float
@@ -48,29 +50,29 @@ class Scored:
 
 
 class DegenerateLogits(Exception):
-    """The model returned NaN or nothing finite for a token."""
+    """The model returned NaN, or no finite logit, for a token."""
 
 
 class ConstraintFailed(Exception):
-    """A grammar came to an end that it does not allow, or grew beyond what it may cost."""
+    """A grammar has no allowed continuation, or exceeds its limits of cost."""
 
 
 class TokenConstraint(Protocol):
-    """What one sequence may go on with, token by token. Both steps may raise `ConstraintFailed`."""
+    """Which tokens may follow in one sequence. Both methods may raise `ConstraintFailed`."""
 
     @property
     def is_complete(self) -> bool:
-        """True when nothing may follow any more."""
+        """True when no token may follow."""
 
     def mask(self, logits: LogitsRow) -> None:
-        """Set the logits of all tokens that may not come next to -inf; one at least stays."""
+        """Set the logits of all tokens that may not come next to -inf; at least one remains."""
 
     def accept(self, token: int) -> None:
-        """The token was chosen, end tokens included."""
+        """Record the chosen token, which may be an end token."""
 
 
 class Sampler:
-    """One sequence's sampling state: its generator, which tokens it has seen, its constraint."""
+    """One sequence's sampling state: its generator, the tokens so far, its constraint."""
 
     def __init__(
         self,
@@ -98,8 +100,8 @@ class Sampler:
         Args:
             logits: (n_vocab,) float32; may be overwritten.
         Raises:
-            DegenerateLogits: no finite maximum.
-            ConstraintFailed: the constraint cannot go on.
+            DegenerateLogits: there is no finite maximum.
+            ConstraintFailed: the constraint has no allowed continuation.
         """
         self._adjust(logits)
         if self._constraint is not None:
@@ -116,7 +118,7 @@ class Sampler:
 
     @property
     def is_complete(self) -> bool:
-        """True when the constraint lets nothing follow."""
+        """True when the constraint allows no further token."""
         return self._constraint is not None and self._constraint.is_complete
 
     def _adjust(self, logits: LogitsRow) -> None:
@@ -162,13 +164,13 @@ class Sampler:
 
 
 def nucleus(weights: LogitsRow, top_p: float) -> NDArray[np.int64]:
-    """Indices of the smallest set whose share of the total reaches `top_p`, best first.
+    """Indices of the smallest set whose share of the total reaches `top_p`, most likely first.
 
     Args:
-        weights: (n,) float32 unnormalised probabilities, the largest being 1.
+        weights: (n,) float32 unnormalised probabilities; the largest is 1.
     """
     wanted = float(weights.sum(dtype=np.float64)) * top_p
-    # Only the tokens above a bound are sorted; the bound falls until they hold enough.
+    # Only tokens above a bound are sorted; the bound is lowered until they suffice.
     for bound in (1e-2, 1e-4, 1e-7):
         head = np.flatnonzero(weights >= bound)
         if float(weights[head].sum(dtype=np.float64)) >= wanted:
@@ -185,9 +187,12 @@ BLOCK = 1024
 
 
 def draw(weights: LogitsRow, uniform: float) -> int:
-    """Index drawn in proportion to `weights` by one number from [0, 1).
+    """An index drawn in proportion to `weights`.
 
-    Sums blocks first, so that a vocabulary of 150,000 costs two short searches.
+    Sums over blocks are searched first, so that a vocabulary of 150,000 needs two short searches.
+
+    Args:
+        uniform: a random number from [0, 1).
     """
     starts = np.arange(0, weights.size, BLOCK)
     reached = np.cumsum(np.add.reduceat(weights, starts), dtype=np.float64)
@@ -196,13 +201,13 @@ def draw(weights: LogitsRow, uniform: float) -> int:
     within = weights[starts[block] : starts[block] + BLOCK]
     rest = target - (reached[block - 1] if block else 0.0)
     index = int(np.searchsorted(np.cumsum(within, dtype=np.float64), rest, side="right"))
-    # Rounding may point past the last positive weight.
+    # Because of rounding, the search may end after the last positive weight.
     last = int(np.flatnonzero(within)[-1]) if within.any() else 0
     return int(starts[block]) + min(index, last)
 
 
 def score(logits: LogitsRow, token: int, n_top: int) -> Scored:
-    """Log-probability of `token` and of the `n_top` likeliest, under softmax of `logits`."""
+    """Log-probabilities of `token` and of the `n_top` most likely ones: softmax of `logits`."""
     peak = float(logits.max())
     log_total = peak + float(np.log(np.exp(logits - np.float32(peak)).sum(dtype=np.float64)))
     top: tuple[tuple[int, float], ...] = ()

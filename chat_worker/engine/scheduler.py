@@ -1,8 +1,8 @@
 """Decides what the next step computes. Pure policy: no model, no threads, no clock of its own.
 
-Each step: one token for every decoding sequence, and as much of the prompts as `prefill` allows.
-Waiting sequences are admitted in order while their tokens find cells; when cells run out the
-newest sequence goes back to the queue's front, to be computed again.
+Each step computes one token for every decoding sequence, and as much of the prompts as `prefill`
+allows. Waiting sequences are admitted in order while there are cells for their tokens. When cells
+run out, the newest sequence returns to the front of the queue and is computed again later.
 """
 
 from collections import deque
@@ -14,11 +14,11 @@ from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 
-# Sharing a prompt's prefix with a sequence still computing it is worth waiting for from here on.
+# From this length on, waiting for a running sequence to compute a shared prefix is worthwhile.
 MIN_SHARED_TOKENS = 32
-# Cells that each running sequence should find after an admission, lest it is preempted at once.
+# Cells that must remain for each running sequence after an admission, or it would be preempted.
 HEADROOM_TOKENS = 16
-# Guessed tokens of one step: each costs as much as a prompt's token.
+# The most guessed tokens of one step: each costs as much as a prompt token.
 MAX_GUESSED_TOKENS = 24
 
 
@@ -58,7 +58,7 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """The sequence has ended or was cancelled; unknown ones are ignored."""
+        """The sequence has ended or was cancelled; unknown sequences are ignored."""
         if sequence in self._running:
             self._running.remove(sequence)
             self._release(sequence)
@@ -66,14 +66,14 @@ class Scheduler:
             self._waiting.remove(sequence)
 
     def forget(self, sequence: Sequence) -> None:
-        """The sequence failed: what its slot holds is not to be trusted."""
+        """The sequence failed: the contents of its slot are discarded."""
         if sequence in self._running and sequence.slot is not None:
             self._ops.extend(self.slots.drop(sequence.slot))
             sequence.slot, sequence.n_computed = None, 0
             self._running.remove(sequence)
 
     def schedule(self) -> tuple[Plan, list[Admission]]:
-        """What to compute now, and who was admitted for it."""
+        """The plan of the next step, and the sequences that were admitted for it."""
         admissions = self._admit()
         self._preempt_for(max(len(self._decoding()), 1))
         decoding = self._decoding()
@@ -86,12 +86,12 @@ class Scheduler:
         return Plan(items, ops), admissions
 
     def pending_ops(self) -> list[CacheOp]:
-        """Cache operations left when there is nothing to compute."""
+        """The cache operations that remain when there is nothing to compute."""
         ops, self._ops = self._ops, []
         return ops
 
     def commit(self, items: list[ScheduledTokens], seconds: float) -> None:
-        """The items were computed, in `seconds`."""
+        """Record that the items were computed in `seconds`."""
         n_prompt_tokens = n_decoding = 0
         for item in items:
             sequence = item.sequence
@@ -109,7 +109,7 @@ class Scheduler:
             self._costs.learn(sum(item.n_rows for item in items), seconds)
 
     def settle(self, item: ScheduledTokens, n_right: int) -> None:
-        """The first `n_right` guessed tokens of a computed item were chosen; the rest is undone."""
+        """Of a computed item's guessed tokens the first `n_right` were chosen; undo the others."""
         if n_right:
             self.slots.extend(item.slot, list(item.guess[:n_right]))
             item.sequence.n_computed += n_right
@@ -119,11 +119,11 @@ class Scheduler:
             item.sequence.prompt_lookup.learn(len(item.guess), n_right)
 
     def restore(self, items: list[ScheduledTokens]) -> list[CacheOp]:
-        """The items were not computed; operations that undo what the backend did of them."""
+        """The items were not computed: returns operations that undo their traces in the backend."""
         return [self.slots.restore(item.slot) for item in items]
 
     def preempt_newest(self) -> Sequence | None:
-        """Send the newest running sequence back to the queue; None if it runs alone."""
+        """Return the newest running sequence to the queue; None if it is the only one."""
         if len(self._running) < 2:
             return None
         newest = self._running.pop()
@@ -140,7 +140,8 @@ class Scheduler:
             if self._shared_soon(sequence):
                 continue
             if not self._fits(sequence):
-                # In order: a short one never overtakes for ever a long one that waits for cells.
+                # In order: otherwise short sequences could overtake a long one that needs cells for
+                # ever.
                 break
             self._waiting.remove(sequence)
             taken = self.slots.take(sequence.tokens, sequence.salt, reuse=not sequence.n_unscored)
@@ -151,7 +152,7 @@ class Scheduler:
         return admissions
 
     def _shared_soon(self, sequence: Sequence) -> bool:
-        """True if a running prefill is about to compute a prefix that this one can share."""
+        """True if a running prefill is about to compute a prefix that this sequence can share."""
         if sequence.n_unscored or not self._limits.can_truncate:
             return False
         n_now = -1
@@ -178,13 +179,13 @@ class Scheduler:
         return [s for s in self._running if s.n_pending > 1]
 
     def _guesses(self, decoding: list[Sequence], most: int) -> list[tuple[int, ...]]:
-        """A guess for each sequence, empty ones too; cells for all of them are free.
+        """A guess for each sequence, which may be empty; there are free cells for all guesses.
 
-        None beside a prompt: that step is long already, and the tokens come cheaper in later ones.
+        No guesses are made in a step with prompts, which is long already: later steps are cheaper.
         """
         if self._prefilling():
             return [()] * len(decoding)
-        # Nothing is evicted or preempted for what may be wrong.
+        # Nothing is evicted or preempted for tokens that may be wrong.
         left = min(most, self.slots.n_free_cells - len(decoding))
         guesses: list[tuple[int, ...]] = []
         for sequence in decoding:

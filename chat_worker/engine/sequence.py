@@ -1,4 +1,4 @@
-"""One stream of tokens being generated: ids and counters, nothing of text."""
+"""One sequence of tokens that is being generated: ids and counters, no text."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,15 +11,17 @@ EndReason = Literal["stop", "length"]
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Sequence:
-    """Args:
-    call_id: the request it belongs to; `choice` is its index there.
-    tokens: the prompt, then what was generated.
-    limit: most tokens it may have in all; generation ends there.
-    end_tokens: ids that end it; they are not reported.
-    salt: only sequences of equal salt share KV cells.
-    n_top: alternatives to report per token; None: no log-probabilities.
-    score_prompt: report log-probabilities of the prompt's tokens too.
-    prompt_lookup: guesses its next tokens; None: one token a step.
+    """One choice of a request.
+
+    Args:
+        call_id: of the request; `choice` is the index in that request.
+        tokens: the prompt, then the generated tokens.
+        limit: the most tokens in all; generation ends there.
+        end_tokens: ids that end the sequence; they are not reported.
+        salt: only sequences of equal salt share KV cells.
+        n_top: alternatives to report per token; None: no log-probabilities.
+        score_prompt: report log-probabilities of the prompt's tokens too.
+        prompt_lookup: guesses the next tokens; None: one token a step.
     """
 
     call_id: int
@@ -34,7 +36,7 @@ class Sequence:
     prompt_lookup: PromptLookup | None = None
 
     n_prompt: int = field(init=False)
-    n_unscored: int = field(init=False)  # prompt tokens whose log-probability is still to report
+    n_unscored: int = field(init=False)  # prompt tokens whose log-probability is not reported yet
     n_computed: int = 0  # leading tokens whose keys and values are in its slot
     slot: int | None = None
     n_cached: int | None = None  # prompt tokens found in the cache when it was first admitted
@@ -48,7 +50,7 @@ class Sequence:
 
     @property
     def n_pending(self) -> int:
-        """Tokens that must still be computed before the next one can be sampled."""
+        """The number of tokens to compute before the next one can be sampled."""
         return len(self.tokens) - self.n_computed
 
     @property

@@ -1,8 +1,8 @@
-"""Which tokens live in which KV slot: prefix reuse, sharing by forks, eviction. Pure bookkeeping.
+"""Which tokens are in which KV slot: prefix reuse, sharing by forks, eviction. Only bookkeeping.
 
-A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation
-continues there. A cell holds one token's keys and values; forked slots share cells, and a cell is
-free again when the last slot drops it. Where each slot has cells of its own, forks are copies.
+A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation can
+continue there. A cell holds the keys and values of one token. Forked slots share cells, and a cell
+becomes free when the last slot drops it. If each slot has cells of its own, forks are copies.
 """
 
 from array import array
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from chat_worker.engine.runner import CacheOp, ForkSlot, Limits, TruncateSlot
 
-# A slot is continued in place if at most this many of its tokens are lost; else it is forked.
+# A slot is continued in place if this loses at most so many of its tokens; else it is forked.
 MAX_LOST_TOKENS = 32
-# Fewer tokens are computed as fast as they are copied.
+# Computing fewer tokens than this is as fast as copying them.
 MIN_COPIED_TOKENS = 12
 
 
 class IntegrityError(Exception):
-    """The bookkeeping disagrees with itself or with the backend."""
+    """The bookkeeping is inconsistent, or differs from the backend's."""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,7 +33,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Taken:
-    """A slot that now holds the first `n_reused` tokens, once `ops` are applied."""
+    """A slot that holds the first `n_reused` tokens as soon as `ops` are applied."""
 
     slot: int
     n_reused: int
@@ -57,7 +57,7 @@ class Slots:
         return len(self._free_cells)
 
     def n_available_cells(self) -> int:
-        """Free cells, and those that only idle slots hold."""
+        """The number of free cells and of cells that only idle slots hold."""
         held: set[int] = set()
         for slot in self._slots:
             if slot.busy:
@@ -65,11 +65,11 @@ class Slots:
         return len(self._n_references) - len(held)
 
     def longest_prefix(self, tokens: list[int], salt: str) -> int:
-        """How many leading tokens a `take` would find in the cache."""
+        """The number of leading tokens that `take` would find in the cache."""
         return self._best(tokens, salt)[1]
 
     def can_take(self, tokens: list[int], salt: str, headroom: int) -> bool:
-        """True if a slot is idle and the rest of `tokens` plus `headroom` would find cells."""
+        """True if a slot is idle and there are cells for the rest of `tokens` plus `headroom`."""
         if all(slot.busy for slot in self._slots):
             return False
         if not self._shares_cells or len(tokens) + headroom <= self.n_free_cells:
@@ -77,14 +77,14 @@ class Slots:
         source, n_reused = self._best(tokens, salt)
         available = self.n_available_cells()
         if source is not None and not source.busy:
-            # What is reused cannot be evicted.
+            # Cells that are reused cannot be evicted.
             return len(tokens) + headroom <= available
         return len(tokens) - n_reused + headroom <= available
 
     def take(self, tokens: list[int], salt: str, *, reuse: bool = True) -> Taken:
         """Give an idle slot to a sequence, with as much of `tokens` as the cache holds.
 
-        At least the last token is left to compute: its logits are needed.
+        At least the last token is computed again, because its logits are needed.
         """
         source, n_reused = self._best(tokens, salt) if reuse else (None, 0)
         place = self._place_in_pool if self._shares_cells else self._place_of_its_own
@@ -94,13 +94,13 @@ class Slots:
         return Taken(slot.id, n_reused, ops)
 
     def idle(self) -> list[Slot]:
-        """Slots that hold a prefix for later, the most recently used first."""
+        """Idle slots that hold a prefix, the most recently used first."""
         kept = [slot for slot in self._slots if slot.tokens and not slot.busy]
         return sorted(kept, key=lambda slot: -slot.last_used)
 
     def adopt(self, tokens: list[int], salt: str) -> tuple[int, list[CacheOp]] | None:
-        """An idle slot for tokens that come from elsewhere, once the operations are applied; None
-        if there is no room."""
+        """An idle slot for tokens that are loaded from outside, and the operations to apply first;
+        None if no slot or not enough cells are free."""
         if all(slot.busy for slot in self._slots) or len(tokens) > self._most_tokens:
             return None
         if not self.can_extend(len(tokens)):
@@ -125,7 +125,7 @@ class Slots:
         return ops
 
     def extend(self, slot_id: int, tokens: list[int]) -> None:
-        """Record tokens that were computed into a slot; `make_room` has been called for them."""
+        """Record tokens that were computed into a slot; call `make_room` for their cells before."""
         slot = self._slots[slot_id]
         for token in tokens:
             cell = self._free_cells.pop()
@@ -135,26 +135,26 @@ class Slots:
         self._touch(slot)
 
     def release(self, slot_id: int) -> None:
-        """The sequence is done; its tokens stay until the cells are needed."""
+        """The sequence has ended; its tokens stay until their cells are needed."""
         slot = self._slots[slot_id]
         slot.busy = False
         self._touch(slot)
 
     def drop(self, slot_id: int) -> list[CacheOp]:
-        """Release a slot and forget what it held."""
+        """Release a slot and discard its tokens."""
         slot = self._slots[slot_id]
         slot.busy = False
         return self._truncate(slot, 0) or [TruncateSlot(slot_id, 0)]
 
     def restore(self, slot_id: int) -> CacheOp:
-        """The operation that brings the backend back to what is recorded here."""
+        """The operation that restores the backend's slot to the state recorded here."""
         return TruncateSlot(slot_id, len(self._slots[slot_id].tokens))
 
     def check_integrity(self, length: Callable[[int], int]) -> None:
-        """Compare the books with themselves and with the backend's lengths.
+        """Check that the bookkeeping is consistent and agrees with the backend's lengths.
 
         Raises:
-            IntegrityError: they differ.
+            IntegrityError: it does not.
         """
         counts = array("H", bytes(2 * len(self._n_references)))
         for slot in self._slots:
@@ -172,8 +172,11 @@ class Slots:
             raise IntegrityError("free cells are miscounted")
 
     def _best(self, tokens: list[int], salt: str) -> tuple[Slot | None, int]:
-        """The slot with the longest usable prefix of `tokens`. In a tie idle ones win, which are
-        continued in place; or busy ones, where a copy costs the same and leaves an idle slot be."""
+        """The slot with the longest usable prefix of `tokens`.
+
+        Of equal slots, an idle one is preferred, which is continued in place; if a copy costs the
+        same, a busy one is, so that the idle slot keeps its tokens.
+        """
         best, best_rank = None, (0, True)
         for slot in self._slots:
             if slot.salt != salt or not slot.tokens:
@@ -200,7 +203,7 @@ class Slots:
     def _place_of_its_own(
         self, source: Slot | None, n_reused: int
     ) -> tuple[Slot, int, list[CacheOp]]:
-        """Where it computes fastest; what that slot holds moves to the one that is lost least."""
+        """The slot in which the sequence computes fastest; its old tokens move to another slot."""
         goes_on = source if source is not None and self._continues(source, n_reused) else None
         idle = [slot for slot in self._slots if not slot.busy]
         slot = min(
@@ -215,11 +218,11 @@ class Slots:
         if source is None or n_reused < MIN_COPIED_TOKENS:
             return slot, 0, ops
         if source is goes_on:
-            source.last_used = 0  # the same conversation a turn earlier
+            source.last_used = 0  # it holds the same conversation, a turn earlier
         return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
 
     def _save(self, slot: Slot, source: Slot | None) -> list[CacheOp]:
-        """Move what an idle slot holds to an empty one, or over what was used longer ago."""
+        """Move an idle slot's tokens to an empty slot, or to one that was used less recently."""
         others = [s for s in self._slots if not s.busy and s is not slot and s is not source]
         spare = min(others, key=lambda s: (bool(s.tokens), s.last_used), default=None)
         if spare is None or (spare.tokens and spare.last_used > slot.last_used):
@@ -236,13 +239,13 @@ class Slots:
         return not any(not s.busy and s is not slot for s in self._slots)
 
     def _victim(self, spared: Slot | None = None) -> Slot:
-        """An empty idle slot, else the least recently used idle one."""
+        """An empty idle slot, else the least recently used idle slot."""
         idle = [s for s in self._slots if not s.busy and s is not spared]
         return min(idle, key=lambda s: (bool(s.tokens), s.last_used))
 
     def _scatter(self, taken: Slot) -> tuple[int, bool]:
-        """In how many groups of neighbours the busy slots and this one compute, and whether it
-        widens their range."""
+        """The number of groups of neighbouring slots in which the busy slots and this one would
+        compute, and whether this one extends their range."""
         busy = {slot.id for slot in self._slots if slot.busy}
         widens = not busy or not min(busy) < taken.id < max(busy)
         together = busy | {taken.id}
@@ -274,7 +277,7 @@ class Slots:
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix. Slices are compared in C, so long ones are cheap."""
+    """Length of the longest common prefix. Slices are compared in C, so long slices are cheap."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,4 +1,4 @@
-"""Chooses a sequence's next tokens from its rows of logits, and ends it where it is complete."""
+"""Chooses a sequence's next tokens from its rows of logits, and ends complete sequences."""
 
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
@@ -12,7 +12,7 @@ from chat_worker.engine.sequence import EndReason, Sequence
 
 
 class TokenSelection:
-    """Chooses for all sequences of one loop."""
+    """Chooses tokens for all sequences of one loop."""
 
     def __init__(
         self, scheduler: Scheduler, outputs: OutputCollector, clock: Callable[[], float]
@@ -22,10 +22,10 @@ class TokenSelection:
         self._clock = clock
 
     def choose(self, item: ScheduledTokens, rows: Rows[LogitsRow]) -> None:
-        """Sample from row after row, as long as the guess agrees.
+        """Sample from row after row, as long as the guessed tokens are chosen.
 
         Args:
-            rows: of the item's last token, and of those guessed to follow.
+            rows: logits at the item's last token, and at the tokens guessed to follow.
         """
         n_right = 0
         broken: Exception | None = None
@@ -44,16 +44,18 @@ class TokenSelection:
             self.fail(item.sequence, by_constraint=isinstance(broken, ConstraintFailed))
 
     def fail(self, sequence: Sequence, *, by_constraint: bool = False) -> None:
-        """End a sequence that cannot go on."""
+        """End a sequence that cannot continue."""
         self._scheduler.forget(sequence)
         self._outputs.add(SequenceFailed(sequence, by_constraint))
 
     def _sample(self, sequence: Sequence, row: LogitsRow) -> int | None:
-        """The token that was added; None if the sequence has ended.
+        """Choose a token and add it.
 
+        Returns:
+            None if the sequence has ended.
         Raises:
-            DegenerateLogits: there is none to choose.
-            ConstraintFailed: none that the constraint allows.
+            DegenerateLogits: no logit is finite.
+            ConstraintFailed: the constraint allows no token.
         """
         if len(sequence.tokens) >= sequence.limit:
             self._end(sequence, "length")

@@ -1,1 +1,1 @@
-"""Backends of third parties: what they implement, and the process that runs them."""
+"""Third-party backends: the protocol that they implement, and the process that runs them."""

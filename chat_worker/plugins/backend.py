@@ -1,8 +1,8 @@
-"""What a chat backend of a third party implements.
+"""The protocol of third-party chat backends.
 
-A package offers one under the entry point group `y26hkx.chat_backends`; its name is what
-MODEL_BACKEND chooses. `docs/backends.md` has an example. The backend is imported and run in an
-engine process of its own: it may load any library, use any memory, and crash, without the server.
+A package registers a backend under the entry point group `y26hkx.chat_backends`; MODEL_BACKEND
+selects it by its name. `docs/backends.md` has an example. The backend is imported and run in its
+own engine process: it may load any library, use any memory, and crash, without the server.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ ENTRY_POINT_GROUP = "y26hkx.chat_backends"
 
 
 class ChatMessage(TypedDict):
-    """A message as OpenAI has it."""
+    """A message in OpenAI's form."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    # None where an assistant only calls tools.
+    # None if an assistant only calls tools.
     content: str | None
     name: NotRequired[str]
     tool_calls: NotRequired[list[dict[str, Any]]]
@@ -25,10 +25,10 @@ class ChatMessage(TypedDict):
 
 class GenerateResult(TypedDict):
     text: str
-    # Counts that are left out are reported as 0.
+    # Counts that are missing are reported as 0.
     prompt_tokens: NotRequired[int]
     completion_tokens: NotRequired[int]
-    # "length" if max_tokens ended it.
+    # "length" if max_tokens ended the answer.
     finish_reason: NotRequired[Literal["stop", "length"]]
 
 
@@ -36,11 +36,11 @@ class GenerateResult(TypedDict):
 class ChatBackend(Protocol):
     """A loaded model. One call runs at a time, all of them on one thread.
 
-    `options` holds what a request has set of `top_k`, `min_p`, `repetition_penalty`,
+    `options` holds the parameters that a request has set of `top_k`, `min_p`, `repetition_penalty`,
     `frequency_penalty`, `presence_penalty`, `seed`, `logit_bias`, `stop`, `ignore_eos` and
-    `chat_template_kwargs`; a backend may ignore it. Stop strings are applied to the text in any
-    case. A `common.errors.ServingError` reaches the client as it is; of any other exception it
-    learns the type only, and the traceback goes to the log.
+    `chat_template_kwargs`; a backend may ignore them. Stop strings are applied to the text in any
+    case. A `common.errors.ServingError` is sent to the client as it is. Of any other exception the
+    client receives the type only, and the traceback is logged.
     """
 
     @classmethod
@@ -52,7 +52,7 @@ class ChatBackend(Protocol):
         """
 
     def supports_stream(self) -> bool:
-        """Whether `stream_generate` is to be used; only a stream can be stopped half-way."""
+        """Whether to use `stream_generate`; only a stream can be stopped before its end."""
 
     def generate(
         self,
@@ -76,6 +76,6 @@ class ChatBackend(Protocol):
     ) -> Iterator[str]:
         """The answer in pieces.
 
-        A generator may return a `GenerateResult` for its counts and finish reason; its text is
-        not looked at. It is closed between two pieces when nobody wants the rest.
+        A generator may return a `GenerateResult` with its counts and finish reason; its text is
+        ignored. The generator is closed between two pieces when the rest is no longer needed.
         """

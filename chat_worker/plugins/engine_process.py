@@ -1,6 +1,6 @@
-"""A model run by a third party's backend: `python -m chat_worker.plugins.engine_process`.
+"""A model run by a third-party backend: `python -m chat_worker.plugins.engine_process`.
 
-The main thread reads the pipe; a second one runs the calls, one after the other.
+The main thread reads the pipe; a second thread runs the calls one after the other.
 """
 
 import functools
@@ -54,22 +54,22 @@ class PluginEngine:
             self._calls.cancel(call_id)
 
     def shed(self) -> None:
-        """What a stranger's backend keeps is its own."""
+        """Nothing to do: a third-party backend manages its own caches."""
 
     def close(self) -> None:
-        """The end of the process releases everything."""
+        """All memory is freed when the process ends."""
 
 
 class _PluginCalls:
-    """Calls that wait, and the thread that runs them."""
+    """The waiting calls, and the thread that runs them."""
 
     def __init__(self, backend: ChatBackend, spec: m.LoadSpec, outbox: Outbox) -> None:
         self._backend = backend
         self._spec = spec
         self._outbox = outbox
         self._queue: queue.SimpleQueue[tuple[int, Raw, float]] = queue.SimpleQueue()
-        # Wanted by somebody. Main adds and removes, the runner looks and removes: single
-        # operations of a set, which are atomic.
+        # Calls that are not cancelled. The main thread adds and removes, the runner looks and
+        # removes; single operations of a set are atomic.
         self._open: set[int] = set()
         self._has_told_of_counts = False
         self._runner = threading.Thread(target=self._run_all, name="calls", daemon=True)
@@ -103,7 +103,7 @@ class _PluginCalls:
             counts = run.run(request, time.monotonic() - came_s)
         except ServingError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - a stranger's code: the others must go on
+        except Exception as error:  # noqa: BLE001 - third-party code: other calls must continue
             traceback.print_exc(file=sys.stderr)
             kind = type(error).__name__
             return BackendFailure(ErrorText("backend_failed", backend=name, kind=kind))

@@ -1,4 +1,4 @@
-"""One request, run by a third party's backend."""
+"""Runs one request with a third-party backend."""
 
 import time
 from collections.abc import Callable, Generator
@@ -18,10 +18,11 @@ Pieces = Generator[str, None, GenerateResult]
 
 
 class PluginGeneration:
-    """
+    """One answer.
+
     Args:
-        emit: takes the events of the answer.
-        is_wanted: asked between pieces; once False the rest is not generated.
+        emit: receives the events of the answer.
+        is_wanted: called between pieces; after it returns False, generation stops.
     """
 
     def __init__(
@@ -35,10 +36,10 @@ class PluginGeneration:
         self._first_s = 0.0
 
     def run(self, request: m.Generate, queue_s: float) -> GenerateResult:
-        """Emit the whole answer; return what the backend reports of its first choice.
+        """Emit the whole answer; returns what the backend reports for the first choice.
 
         Raises:
-            UnsupportedParameter: the request needs what the protocol does not have.
+            UnsupportedParameter: the request uses a parameter that the protocol does not have.
         """
         _require_plain_text(request, self._spec.backend)
         began_s = time.monotonic()
@@ -74,14 +75,14 @@ class PluginGeneration:
         return m.ChoiceEnd(choice, reason, stops.found), result
 
     def _emit_text(self, choice: int, text: str) -> None:
-        if not isinstance(text, str):  # a stranger's generator may yield anything
+        if not isinstance(text, str):  # a third-party generator may yield anything
             raise TypeError(f"a piece of the answer is of type {type(text).__name__}")
         if text:
             self._start()
             self._emit(m.Delta(choice, text, n_tokens=0))
 
     def _start(self) -> None:
-        """Tell that the answer begins, as late as possible: a failure before has its status."""
+        """Report the beginning, as late as possible: an earlier failure gets its HTTP status."""
         if not self._has_started:
             self._has_started = True
             self._first_s = time.monotonic()
@@ -105,7 +106,7 @@ class PluginGeneration:
 
 
 def _pieces(backend: ChatBackend, messages: Any, options: dict[str, Any]) -> Pieces:
-    """The answer's pieces, checked; a backend that does not stream has one."""
+    """The answer's pieces, checked; a backend without streaming has one piece."""
     if not backend.supports_stream():
         result = _checked(backend.generate(messages, **options))
         yield result["text"]

@@ -1,4 +1,4 @@
-"""The main model as an entry of the catalogue, where a third party's backend is to run it."""
+"""The main model as an entry of the catalog, if a third-party backend runs it."""
 
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,12 +13,12 @@ ENGINE_MODULE = "chat_worker.plugins.engine_process"
 
 
 def installed_backends() -> dict[str, EntryPoint]:
-    """The backends that installed packages offer, by name; nothing of them is imported."""
+    """The backends that installed packages register, by name; none of them is imported."""
     return {found.name: found for found in entry_points(group=ENTRY_POINT_GROUP)}
 
 
 def plugin_entry(path: Path, spec: LoadSpec) -> ModelEntry:
-    """What is at `path` is the backend's own affair: only its size and age are looked at."""
+    """The entry for `path`, which only the backend can read: only its size and age are used."""
     here = look_at(path)
     files = [here] if here.is_file else [file for file in list_folder(path) if file.is_file]
     size_bytes = sum(file.size_bytes for file in files)

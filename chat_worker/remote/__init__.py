@@ -1,1 +1,1 @@
-"""Models that run on another OpenAI-compatible server; their engine process forwards each call."""
+"""Models on other OpenAI-compatible servers; their engine process forwards each call."""

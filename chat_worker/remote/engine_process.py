@@ -1,8 +1,8 @@
 """A model on another server, as an engine: `python -m chat_worker.remote.engine_process`.
 
-The main thread reads the pipe; an event loop in a second one holds the connections, one task for
-each call. It is a process like those of local models, so that loading, unloading, queueing and
-crashes are the same for both; it holds no weights.
+The main thread reads the pipe; a second thread runs an event loop that holds the connections, with
+one task for each call. It is a process like those of local models, so that loading, unloading,
+queueing and crashes work alike for both; it holds no weights.
 """
 
 import asyncio
@@ -48,14 +48,14 @@ class RemoteEngine:
             self._loop.call_soon_threadsafe(self._calls.cancel, call_id)
 
     def shed(self) -> None:
-        """Nothing is kept here."""
+        """There is no cache to free."""
 
     def close(self) -> None:
-        """The end of the process closes its connections."""
+        """The connections close when the process ends."""
 
 
 class _RemoteCalls:
-    """The calls that are open; all of it runs on the loop's thread."""
+    """The open calls; everything runs on the event loop's thread."""
 
     def __init__(self, upstream: Upstream, most: int, outbox: Outbox) -> None:
         self._upstream = upstream
@@ -81,7 +81,7 @@ class _RemoteCalls:
             error = raised
         except OSError:
             return  # the pipe is closed: the process is about to end
-        except Exception:  # noqa: BLE001 - a call's outermost frame: the others must go on
+        except Exception:  # noqa: BLE001 - a call's outermost frame: the others must continue
             traceback.print_exc(file=sys.stderr)
             error = BackendFailure(ErrorText("request_not_passed_on"))
         self._outbox.ended(call_id, error)

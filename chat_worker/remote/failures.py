@@ -1,7 +1,7 @@
-"""What another server's refusals and silences mean for the client.
+"""Maps another server's errors and timeouts to errors for the client.
 
-A client reads the other server's words only about its own request; everything else may name keys,
-accounts and hosts, so it goes to the log.
+A client sees the other server's message only if it concerns its own request; all other messages may
+contain keys, accounts and hosts, so they go to the log.
 """
 
 import sys
@@ -18,7 +18,7 @@ from common.errors import ServingError
 MAX_MESSAGE = 300
 MAX_RETRY_S = 3600.0
 CONNECT_AGAIN_S = 5.0
-# llama-server's type of an error whose code is but the status.
+# llama-server's error type for a prompt that is too long; its code is only the HTTP status.
 TOO_LONG = "exceed_context_size_error"
 
 _STATUSES: dict[int, tuple[type[ServingError], ErrorText]] = {
@@ -37,7 +37,8 @@ _RETRY_S: dict[type[ServingError], float] = {
     errors.NotReady: CONNECT_AGAIN_S,
     errors.WorkerLost: 1.0,
 }
-# Errors of a stream that mean the same here; a refused key would be taken for the client's own.
+# Errors of a stream that have the same meaning here; a refused key would look like the client's
+# own.
 _SAME_HERE = (errors.WorkerLost, errors.NotReady, errors.Overloaded, errors.DeadlineExceeded)
 
 
@@ -56,12 +57,12 @@ class _Envelope(Struct):
 
 
 def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingError:
-    """The error for a reply with this status."""
-    said = _parsed_error(body)
+    """The error for a response with this HTTP status."""
+    reported = _parsed_error(body)
     if status in (400, 422):
-        return _invalid(said)
+        return _invalid(reported)
     # Some servers repeat the key that they refuse.
-    _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {said.message}")
+    _log(f"answered {status}" if status in (401, 403) else f"answered {status}: {reported.message}")
     if 300 <= status < 400:
         return errors.BackendFailure(ErrorText("remote_redirects"))
     kind, message = _STATUSES.get(status, (errors.BackendFailure, ErrorText("remote_failed")))
@@ -69,22 +70,22 @@ def refused(status: int, headers: Mapping[str, str], body: bytes) -> ServingErro
     return kind(message, param=_PARAMS.get(status), retry_after_s=retry_s)
 
 
-def failed_in_stream(said: UpstreamError | str) -> ServingError:
+def failed_in_stream(reported: UpstreamError | str) -> ServingError:
     """The error for an error object in the middle of an answer."""
-    said = said if isinstance(said, UpstreamError) else UpstreamError(said)
-    if isinstance(said.code, int):
-        return refused(said.code, {}, msgspec.json.encode({"error": said}))
-    _log(f"failed while it answered: {said.message}")
-    kind = errors.error_type(said.code or "")
+    reported = reported if isinstance(reported, UpstreamError) else UpstreamError(reported)
+    if isinstance(reported.code, int):
+        return refused(reported.code, {}, msgspec.json.encode({"error": reported}))
+    _log(f"failed while it answered: {reported.message}")
+    kind = errors.error_type(reported.code or "")
     if issubclass(kind, errors.InvalidRequest):
-        return _invalid(said)
+        return _invalid(reported)
     if kind not in _SAME_HERE:
         kind = errors.BackendFailure
     return kind(ErrorText("remote_failed_midway"), retry_after_s=_RETRY_S.get(kind))
 
 
 def unreachable(error: httpx.TransportError) -> ServingError:
-    """The error for a connection that failed, fell silent or broke."""
+    """The error for a connection that failed, timed out or broke."""
     _log(f"{type(error).__name__}: {error}")
     match error:
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.UnsupportedProtocol():
@@ -95,14 +96,18 @@ def unreachable(error: httpx.TransportError) -> ServingError:
             return errors.WorkerLost(ErrorText("remote_connection_broke"), retry_after_s=1)
 
 
-def _invalid(said: UpstreamError) -> ServingError:
-    kind = errors.error_type(said.code) if isinstance(said.code, str) else errors.InvalidRequest
-    if said.type == TOO_LONG:
+def _invalid(reported: UpstreamError) -> ServingError:
+    kind = (
+        errors.error_type(reported.code)
+        if isinstance(reported.code, str)
+        else errors.InvalidRequest
+    )
+    if reported.type == TOO_LONG:
         kind = errors.ContextLengthExceeded
     if not issubclass(kind, errors.InvalidRequest):
         kind = errors.InvalidRequest
-    why = _printable(said.message) or "it does not say why"
-    param = _printable(said.param) if said.param else None
+    why = _printable(reported.message) or "it does not state a reason"
+    param = _printable(reported.param) if reported.param else None
     return kind(ErrorText("remote_refuses", detail=why), param=param)
 
 

@@ -1,7 +1,7 @@
-"""The remote models that the configuration lists, as entries of the catalogue.
+"""The remote models in the configuration, as entries of the catalogue.
 
-What is wrong with a table, or with the whole file, becomes an entry that is listed as broken with
-the reason: the other models are served all the same.
+An error in a table, or in the whole file, becomes an entry that is listed as broken with the
+reason; the other models are served all the same.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ MAX_MODELS = 1000
 
 
 def remote_entries(settings: ChatSettings) -> Iterator[ModelEntry]:
-    """One entry for each table of the file; none where there is no file and none is asked for."""
+    """One entry for each table of the file; none if there is no file and none is configured."""
     path = settings.remote_models
     if path == DEFAULT_REMOTE_MODELS and not os.path.exists(path):
         return
@@ -60,7 +60,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _beside(path: Path, model: RemoteModel) -> RemoteModel:
-    """File names in the file are relative to it."""
+    """Makes file names relative to the configuration file absolute."""
     named = {"api_key_file": model.api_key_file, "ca_file": model.ca_file}
     found = {field: str(path.resolve().parent / name) for field, name in named.items() if name}
     return msgspec.structs.replace(model, model=model.model or model.id, **found)
@@ -83,7 +83,7 @@ def _entry(
         default_system_prompt=settings.default_system_prompt,
         global_seed=settings.global_seed,
     )
-    # Of the whole table: a changed time limit is a reason for a new process too.
+    # The digest covers the whole table: a changed time limit also requires a new process.
     digest = hashlib.sha256(msgspec.json.encode(model)).hexdigest()[:16]
     return ModelEntry(
         id=model.id,

@@ -1,7 +1,7 @@
-"""The chunks of another server's stream as events of ours.
+"""Converts the chunks of another server's stream to events.
 
-Nothing in them is trusted: numbers are checked, and tool calls are numbered anew, because the
-gateway counts on them.
+Nothing in them is trusted: numbers are checked, and tool calls are renumbered, because the gateway
+depends on their order.
 """
 
 import time
@@ -54,7 +54,7 @@ class _CallPiece(Struct):
 class _Delta(Struct):
     content: str | None = None
     refusal: str | None = None
-    # One of them, by server.
+    # Servers use either of these names.
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[_CallPiece] | None = None
@@ -72,7 +72,7 @@ class _Scored(_Candidate):
 
 class _Logprobs(Struct):
     content: list[_Scored] | None = None
-    # Of /v1/completions.
+    # In replies of /v1/completions.
     tokens: list[str] | None = None
     token_logprobs: list[float | None] | None = None
     top_logprobs: list[dict[str, float] | None] | None = None
@@ -81,11 +81,11 @@ class _Logprobs(Struct):
 class _Choice(Struct):
     index: int = 0
     delta: _Delta | None = None
-    # Of /v1/completions.
+    # In replies of /v1/completions.
     text: str | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
-    # vLLM names the stop string here.
+    # vLLM reports the stop string here.
     stop_reason: str | int | None = None
 
 
@@ -99,11 +99,11 @@ _decoder = msgspec.json.Decoder(_Chunk)
 
 
 class RemoteReply:
-    """One answer as it comes in.
+    """One answer while it is received.
 
     Args:
-        call_id: for the ids of tool calls that come without one.
-        n: choices that were asked for.
+        call_id: used in the ids of tool calls that have none.
+        n: the number of requested choices.
         queue_s: how long the request waited here.
     """
 
@@ -116,20 +116,20 @@ class RemoteReply:
         self._has_started = False
         self._ends: dict[int, m.ChoiceEnd] = {}
         self._usage: _Usage | None = None
-        # Our number of a call, by choice and the other server's number.
+        # The number that a call gets here, by its choice and its number on the other server.
         self._calls: dict[tuple[int, int], int] = {}
         self.is_done = False
 
     @property
     def is_counted(self) -> bool:
-        """Whether the server has said how many tokens it took."""
+        """Whether the server has reported its token counts."""
         return self._usage is not None
 
     def take(self, payload: bytes) -> list[m.EngineEvent]:
-        """The events that one `data:` line means.
+        """The events for one `data:` line.
 
         Raises:
-            ServingError: it reports a failure, or makes no sense.
+            ServingError: the line reports a failure, or is not valid.
         """
         if payload == DONE:
             self.is_done = True
@@ -144,16 +144,17 @@ class RemoteReply:
         events: list[m.EngineEvent] = []
         if not self._has_started:
             self._has_started = True
-            # The prompt's tokens are known at the end only.
+            # The number of prompt tokens is reported only at the end.
             events.append(m.Started(prompt_tokens=0, cached_tokens=0))
         for choice in chunk.choices:
             events += self._delta(choice)
         return events
 
     def finished(self) -> m.Finished:
-        """
+        """The final event.
+
         Raises:
-            WorkerLost: the stream broke off before every choice had its end.
+            WorkerLost: the stream ended before every choice did.
         """
         if len(self._ends) < self._n:
             raise WorkerLost(ErrorText("remote_broke_off"), retry_after_s=1)
@@ -176,14 +177,14 @@ class RemoteReply:
         number = choice.index
         if not 0 <= number < self._n:
             raise BackendFailure(ErrorText("remote_unasked_choice"))
-        said = choice.delta or _Delta()
+        received = choice.delta or _Delta()
         delta = m.Delta(
             choice=number,
-            text=choice.text or said.content or said.refusal or "",
-            n_tokens=0,  # only the whole is counted, by the other server
+            text=choice.text or received.content or received.refusal or "",
+            n_tokens=0,  # the other server only counts all choices together
             logprobs=_scores(choice.logprobs),
-            reasoning=said.reasoning_content or said.reasoning or "",
-            calls=[self._call(number, piece) for piece in said.tool_calls or []],
+            reasoning=received.reasoning_content or received.reasoning or "",
+            calls=[self._call(number, piece) for piece in received.tool_calls or []],
         )
         if choice.finish_reason:
             stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
@@ -226,6 +227,6 @@ def _scores(logprobs: _Logprobs | None) -> list[m.TokenLogprob]:
 
 
 def _candidate(candidate: _Candidate) -> m.Candidate:
-    """Token ids are not told over HTTP, in either direction."""
+    """Token ids are not sent over HTTP, in either direction."""
     text = candidate.token.encode() if candidate.bytes is None else bytes(candidate.bytes)
     return m.Candidate(0, text, candidate.logprob)

@@ -1,4 +1,4 @@
-"""A generation as the JSON body that another OpenAI-compatible server takes."""
+"""A generation as the JSON body of a request to another OpenAI-compatible server."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from common.errors import InvalidRequest, UnsupportedParameter
 
 
 def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str, Any]]:
-    """Where to send it below base_url, and what.
+    """The path below `base_url`, and the body.
 
     Raises:
-        UnsupportedParameter: OpenAI's API has no field for a part of it.
+        UnsupportedParameter: OpenAI's API has no field for a part of the request.
         InvalidRequest: a schema is not JSON.
     """
     body = {
@@ -45,7 +45,7 @@ def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str,
 
 
 def _limits(request: m.Generate) -> dict[str, Any]:
-    """What bounds the answer; extensions of OpenAI's API only where they are asked for."""
+    """The limits of the answer; extensions of OpenAI's API only if the request uses them."""
     fields: dict[str, Any] = {}
     if request.max_tokens is not None:
         fields["max_tokens"] = request.max_tokens
@@ -60,7 +60,7 @@ def _limits(request: m.Generate) -> dict[str, Any]:
 
 def _template(conversation: m.Conversation) -> dict[str, Any]:
     kwargs = dict(conversation.template_kwargs)
-    # OpenAI's own field for it, which clouds know too.
+    # OpenAI's current name of this field, which clouds know too.
     fields = (
         {"reasoning_effort": effort} if (effort := kwargs.pop("reasoning_effort", None)) else {}
     )

@@ -1,4 +1,4 @@
-"""What is known of a remote model: its table in the configuration, and what its process gets."""
+"""The configuration of a remote model, and what its engine process receives of it."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -14,23 +14,23 @@ class RemoteModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One `[[models]]` table."""
 
     id: NonEmptyText
-    # Up to and with "/v1".
+    # The address up to and including "/v1".
     base_url: str
-    # Serve requests that name no model; of several the first does.
+    # Serve requests that name no model; the first such model is used.
     default: bool = False
-    # The other server's name for it; empty: the id.
+    # The name on the other server; empty: the id.
     model: str = ""
-    # The key: a file that holds it, or its name in REMOTE_API_KEYS.
+    # The API key: a file that contains it, or its name in REMOTE_API_KEYS.
     api_key_file: str = ""
     api_key_name: str = ""
     headers: dict[str, str] = {}
-    # Tokens, for those who ask how long it is; 0: not known.
+    # Context length in tokens, as reported to clients; 0: unknown.
     context_length: Annotated[int, Meta(ge=0, le=2**31)] = 0
-    # Longest silence of the other server.
+    # The longest time without any data from the other server.
     timeout_s: Seconds = 300.0
-    # Requests sent at the same time; more wait here.
+    # Requests sent at the same time; further ones wait here.
     max_concurrent: Annotated[int, Meta(ge=1, le=1024)] = 8
-    # Certificates of authorities to trust instead of the public ones.
+    # Certificates of the authorities to trust instead of the public ones.
     ca_file: str = ""
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Server-sent events as they arrive: the payloads of `data:` lines, whatever the pieces."""
+"""Parses server-sent events: the payloads of `data:` lines, however they are chunked."""
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure
@@ -8,7 +8,8 @@ MAX_REPLY_BYTES = 256 * 1024 * 1024
 
 
 class DataLines:
-    """
+    """Collects the payloads of one stream.
+
     >>> lines = DataLines()
     >>> lines.feed(b": hi\\ndata: {"), lines.feed(b"}\\r\\n\\ndata:[DONE]\\n")
     ([], [b'{}', b'[DONE]'])

@@ -1,4 +1,4 @@
-"""The other server, over HTTP: asked once whether it is there, then for answers."""
+"""The HTTP client of the other server: checks once that it is there, then requests answers."""
 
 import asyncio
 import ssl
@@ -20,14 +20,15 @@ from common.errors import BackendFailure, BackendLoadFailed
 
 CHECK_S = 5.0
 CONNECT_S = 5.0
-# Below the five seconds after which many servers close a silent connection.
+# Less than the five seconds after which many servers close an idle connection.
 KEEP_ALIVE_S = 2.0
 MAX_ERROR_BYTES = 64 * 1024
 MAX_KEY_BYTES = 16 * 1024
 
 
 class Upstream:
-    """
+    """One server.
+
     Raises:
         BackendLoadFailed: its key or its certificates cannot be read.
     """
@@ -45,9 +46,10 @@ class Upstream:
         )
 
     async def check(self) -> None:
-        """
+        """Check that the server responds.
+
         Raises:
-            BackendLoadFailed: it does not list models within `CHECK_S`.
+            BackendLoadFailed: it does not list its models within `CHECK_S`.
         """
         try:
             async with (
@@ -73,10 +75,12 @@ class Upstream:
         queue_s: float,
         emit: Callable[[m.EngineEvent], None],
     ) -> None:
-        """Pass one request on, and its answer back, up to `Finished`. Cancelling hangs up.
+        """Send one request, and yield the events of the answer up to `Finished`.
+
+        Cancelling closes the connection.
 
         Raises:
-            ServingError: the other server refused it, failed, or was lost.
+            ServingError: the other server refused the request, failed, or was lost.
         """
         path, body = path_and_body(request, self._spec)
         reply = RemoteReply(call_id, request.n, queue_s)
@@ -129,7 +133,7 @@ async def _beginning(response: httpx.Response) -> bytes:
 def _headers(spec: RemoteSpec) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
-        # Compressed, a small reply could become a large one.
+        # A small compressed reply could decompress to a huge one.
         "accept-encoding": "identity",
         **spec.model.headers,
     }
@@ -156,6 +160,6 @@ def _authorities(spec: RemoteSpec) -> ssl.SSLContext | bool:
         return True
     try:
         return ssl.create_default_context(cafile=spec.model.ca_file)
-    except OSError as error:  # of which SSLError is one
+    except OSError as error:  # includes SSLError
         sys.stderr.write(f"{spec.model.ca_file}: {error}\n")
         raise load_failed(ErrorText("remote_ca_unreadable"), ErrorText("check_ca_file")) from None

@@ -1,1 +1,1 @@
-"""Text to tokens and back: templates, trimming, incremental decoding, stop strings."""
+"""Text to tokens and back: templates, truncation, incremental decoding, stop strings."""

@@ -1,6 +1,6 @@
-"""How one model writes tool calls and thinking, and what follows from that for a request.
+"""How one model writes tool calls and thinking, and what this means for a request.
 
-`ChatFormat.plan` answers a request once, with all that follows for it.
+`ChatFormat.plan` derives everything that follows from a request in one step.
 """
 
 import re
@@ -23,23 +23,23 @@ from chat_worker.text.tool_calls.notation import notation_of
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-# Tokens at a prompt's end in which an opened thinking would be seen.
+# The number of tokens at a prompt's end in which an opened thinking is looked for.
 TAIL_TOKENS = 12
 
 
 @dataclass(frozen=True)
 class ReplyPlan:
-    """What one request means to one model.
+    """How the engine handles one request.
 
     Args:
         required_grammar: the grammar that the answer must follow: the request's own, that of forced
-            calls, or one that leaves the choice between both to the model. None: it is free.
-        once_begun: the grammar of calls that the model may begin or not; None: there are none, or
-            nothing tells when they begin.
-        reply_format: what the reply may hold; whether the prompt begins the thinking is said by
-            `begun`.
-        thinking_budget: most tokens of thinking; None: no limit.
-        ignored: names of what the request asks for and this model does not do.
+            calls, or one that lets the model choose between both. None: the answer is free.
+        once_begun: the grammar of calls that the model may begin; None if there are no calls, or if
+            their beginning cannot be recognized.
+        reply_format: the parts that the reply may have; `begun` adds whether the prompt opens the
+            thinking.
+        thinking_budget: the most tokens of thinking; None: no limit.
+        ignored: names of request fields that have no effect with this model.
     """
 
     chat_format: "ChatFormat"
@@ -50,14 +50,14 @@ class ReplyPlan:
     ignored: list[str]
 
     def begun(self, prompt: list[int]) -> ReplyFormat:
-        """The form of a reply to these tokens, whose end may have opened the thinking."""
+        """The format of the reply to these tokens, whose end may have opened the thinking."""
         begins = self.reply_format.thinking is not None and self.chat_format.has_opened(prompt)
         return replace(self.reply_format, begins_thinking=begins)
 
     def constraint(
         self, reply_format: ReplyFormat, start: Callable[[ConstraintSpec], GrammarConstraint]
     ) -> TokenConstraint | None:
-        """What holds an answer, if anything does: its grammar begins after the thinking, which may
+        """The constraint of the answer, if any: its grammar applies after the thinking, which may
         have a budget.
 
         Args:
@@ -77,10 +77,11 @@ class ReplyPlan:
 
 
 class ChatFormat:
-    """
+    """The format of one model.
+
     Args:
-        template: source of the model's chat template; empty: it has none.
-        written: calls as that template writes them, see `template_traits.Traits.written`.
+        template: source of the model's chat template; empty if it has none.
+        written: calls as the template renders them, see `template_traits.Traits.written`.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class ChatFormat:
         self._thinking = thinking_marks(template)
         own = self._thinking.all if self._thinking is not None else ()
         marks = map(self._mark, (*SHOWN, *own))
-        # Control tokens are not shown, but these say what is what.
+        # Control tokens are normally hidden, but these mark the parts of a reply.
         self.marks = frozenset(ids[0] for ids in marks if len(ids) == 1)
 
     def plan(self, request: Generate) -> ReplyPlan:
-        """
+        """How to handle `request`.
+
         Raises:
-            InvalidRequest: a format leaves no room for calls, what is to be followed is no schema,
-                or the thinking's budget is no number.
+            InvalidRequest: the response format does not allow calls, the schema is not valid, or
+                the thinking budget is not a number.
         """
         once_begun = self._once_begun(request)
         return ReplyPlan(
@@ -185,9 +187,10 @@ class ChatFormat:
         )
 
     def _ignored(self, request: Generate, *, holds_calls: bool) -> list[str]:
-        """What asks for something and gets nothing from this model: keywords of a schema, arguments
-        of its template, `strict` of tools where no grammar holds the calls, the format of a text
-        that never comes.
+        """Names of request fields that have no effect with this model.
+
+        These are keywords of a schema, arguments of the template, `strict` of tools if no grammar
+        constrains the calls, and the format of a text that is never generated.
         """
         found = list(ignored_keywords(request.constraint)) if request.constraint else []
         conversation = request.input
@@ -196,7 +199,7 @@ class ChatFormat:
         kwargs = conversation.template_kwargs.items()
         found += [name for name, value in kwargs if not self._has_effect(name, value)]
         if conversation.must_call:
-            # Nothing but calls comes, and stop strings are looked for in text only.
+            # The answer consists of calls only, and stop strings are looked for in text only.
             overruled = {"response_format": request.constraint, "stop": request.stop}
             return found + [name for name, sent in overruled.items() if sent]
         is_free = request.constraint is None and not holds_calls
@@ -209,7 +212,7 @@ class ChatFormat:
             return True
         if self._thinking is not None:
             return name == "thinking_budget"
-        # Whoever never thinks does as one asks who wants no thinking.
+        # A model that never thinks already does what a request without thinking asks for.
         return not value
 
     def _mark(self, text: str) -> list[int]:
@@ -234,7 +237,7 @@ def _thinking_budget(request: Generate) -> int | None:
 
 
 def _parallel(conversation: Conversation) -> bool:
-    """A tool that is asked for by its name is called once."""
+    """Whether several calls are allowed; a tool that is required by its name is called once."""
     return conversation.parallel_calls and not conversation.must_call_name
 
 

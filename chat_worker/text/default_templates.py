@@ -1,7 +1,7 @@
-"""Chat templates for models that bring none, or none that is valid Jinja.
+"""Chat templates for models that have none, or none that is valid Jinja.
 
-Most models without a template were trained on ChatML, which their vocabulary shows; the others get
-names before what is said, as base models have seen it in their texts.
+Most models without a template were trained on ChatML, and their vocabulary has its marks. For the
+others, each message begins with the speaker's name, as in texts that base models were trained on.
 """
 
 from collections.abc import Collection
@@ -22,5 +22,5 @@ PLAIN = (
 
 
 def default_template(control_strings: Collection[str]) -> str:
-    """ChatML for a vocabulary that has its marks as control tokens, else a plain one."""
+    """ChatML if the vocabulary has its marks as control tokens, else a plain template."""
     return CHATML if all(mark in control_strings for mark in CHATML_MARKS) else PLAIN

@@ -1,4 +1,4 @@
-"""Token bytes to text, one token at a time: any chunking gives the same text."""
+"""Token bytes to text, one token at a time; the text does not depend on the chunking."""
 
 import codecs
 
@@ -19,5 +19,5 @@ class Detokenizer:
         return self._decoder.decode(piece)
 
     def flush(self) -> str:
-        """What is left: a replacement character if the last one was cut."""
+        """The rest: a replacement character if the last character is incomplete."""
         return self._decoder.decode(b"", final=True)

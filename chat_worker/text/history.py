@@ -1,7 +1,7 @@
-"""A conversation in the form that a model's template can show, so that nothing in it vanishes.
+"""Adapts a conversation to what the model's template can show, so that nothing is lost.
 
-Clients send what OpenAI's API allows; templates show less. Each step here is for one thing that
-many templates cannot show, and is taken only where this one cannot.
+Clients send everything that OpenAI's API allows; templates show less. Each step here handles one
+thing that many templates cannot show, and is applied only if the model's template cannot show it.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ SYSTEM_ROLES = ("system", "developer")
 
 
 def adapted(conversation: Conversation, traits: Traits) -> Conversation:
-    """The conversation as a template with these traits shows all of it."""
+    """The conversation in a form that a template with these traits shows completely."""
     messages, tools = _with_names_of_tools(conversation.messages), conversation.tools
     if tools and not traits.takes_tools:
-        messages, tools = _telling(tools, messages), []
+        messages, tools = _with_tools_in_system(tools, messages), []
     if not traits.takes_calls:
         messages = list(_calls_as_text(messages))
     else:
@@ -43,7 +43,7 @@ def adapted(conversation: Conversation, traits: Traits) -> Conversation:
 
 
 def as_plain_turns(conversation: Conversation, traits: Traits) -> Conversation:
-    """The conversation as any template shows it: text of user and assistant in turns."""
+    """The conversation in a form that any template shows: user and assistant texts in turns."""
     least = Traits(shape=traits.shape, alternates=True)
     found = adapted(conversation, least)
     if found.messages[0].role == "assistant":
@@ -51,8 +51,8 @@ def as_plain_turns(conversation: Conversation, traits: Traits) -> Conversation:
     return found
 
 
-def told(tools: Sequence[Tool]) -> str:
-    """The tools as text for a model whose template does not show them."""
+def tools_as_text(tools: Sequence[Tool]) -> str:
+    """A description of the tools in text, for a model whose template does not show tools."""
     lines = "\n".join(json.dumps(function_of(tool), ensure_ascii=False) for tool in tools)
     return (
         "You can call these tools:\n"
@@ -62,8 +62,8 @@ def told(tools: Sequence[Tool]) -> str:
     )
 
 
-def _telling(tools: Sequence[Tool], messages: list[Message]) -> list[Message]:
-    text = told(tools)
+def _with_tools_in_system(tools: Sequence[Tool], messages: list[Message]) -> list[Message]:
+    text = tools_as_text(tools)
     first, *rest = messages
     if first.role in SYSTEM_ROLES:
         return [replace(first, content=f"{first.content}\n\n{text}"), *rest]
@@ -71,7 +71,7 @@ def _telling(tools: Sequence[Tool], messages: list[Message]) -> list[Message]:
 
 
 def _with_names_of_tools(messages: list[Message]) -> list[Message]:
-    """Results say which tool they are of, which many templates ask for and no client needs to."""
+    """Results with the names of their tools, which many templates need and clients may omit."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
 
     def named(message: Message) -> Message:
@@ -82,7 +82,7 @@ def _with_names_of_tools(messages: list[Message]) -> list[Message]:
 
 
 def _calls_as_text(messages: list[Message]) -> Iterator[Message]:
-    """Calls in the form in which `told` asks for them, and results as what a user says."""
+    """Calls in the notation that `tools_as_text` asks for, and results as user messages."""
     for message in messages:
         if message.tool_calls:
             calls = [
@@ -99,7 +99,7 @@ def _calls_as_text(messages: list[Message]) -> Iterator[Message]:
 
 
 def _one_call_at_a_time(messages: list[Message]) -> Iterator[Message]:
-    """Each call with its result behind it."""
+    """One message for each call, followed by its result."""
     results = {message.tool_call_id: message for message in messages if message.role == "tool"}
     placed: set[str] = set()
     for message in messages:
@@ -129,14 +129,14 @@ def _with_ids_of_nine(message: Message) -> Message:
 
 
 def _id_of_nine(call_id: str) -> str:
-    """The id as Mistral's templates want it, the same for the same id."""
+    """A nine-character id as Mistral's templates expect; equal ids give equal results."""
     if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
         return call_id
     return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _without_system(messages: list[Message]) -> list[Message]:
-    """What the system says stands at the beginning of the user's next words."""
+    """System messages are moved to the beginning of the next user message."""
     found: list[Message] = []
     pending: list[str] = []
     for message in messages:
@@ -151,7 +151,7 @@ def _without_system(messages: list[Message]) -> list[Message]:
 
 
 def _alternating(messages: list[Message]) -> list[Message]:
-    """Neighbours of one role as one message."""
+    """Consecutive messages of one role are joined into one."""
     found: list[Message] = []
     for message in messages:
         last = found[-1] if found else None
@@ -168,7 +168,7 @@ def _has_call(message: Message) -> bool:
 
 
 def continued(conversation: Conversation) -> Message | None:
-    """The assistant's message at the end that the answer goes on with, if there is one."""
+    """The assistant's message at the end that the answer continues, if there is one."""
     last = conversation.messages[-1] if conversation.messages else None
     if last is None or last.role != "assistant" or last.tool_calls:
         return None

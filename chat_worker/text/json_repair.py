@@ -1,7 +1,7 @@
-"""Reads JSON as models write it: cut off, with line breaks in texts, with Python's words.
+"""Reads JSON as models write it: cut off, with raw line breaks in texts, with Python's words.
 
-A reading is never a guess at what is missing beyond its end: open texts, lists and objects are
-closed where the text ends, and nothing else is added. Size and depth are bounded.
+Nothing is guessed: texts, lists and objects that are open at the end of the text are closed there,
+and nothing else is added. Size and depth are bounded.
 """
 
 import json
@@ -15,23 +15,23 @@ ENDS_OF_WORD = frozenset(" \t\r\n,:]}")
 
 
 class NotJson(ValueError):
-    """The text is no JSON that was meant as such."""
+    """The text is not JSON, not even with repairs."""
 
 
 def arguments_of(text: str) -> dict[str, Any]:
-    """The arguments that a call in history means: mended where they were cut or badly written.
+    """The arguments of a call in the history, repaired if they are cut off or not valid.
 
-    What is no object at all stays, as the one argument `input`: nothing is lost.
+    Text that is not an object becomes the argument `input`, so that nothing is lost.
     """
     found = repaired(text) if text.strip() else {}
     if isinstance(found, str) and found.lstrip().startswith("{"):
-        # Some models write the arguments as a text that holds JSON.
+        # Some models write the arguments as a JSON string that contains JSON.
         found = repaired(found)
     return found if isinstance(found, dict) else {"input": found}
 
 
 def repaired(text: str) -> Any:
-    """The value that `text` means; the text itself if it means none."""
+    """The value of `text`; `text` itself if it is not JSON, even with repairs."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -43,12 +43,12 @@ def repaired(text: str) -> Any:
 
 
 def read_json(text: str, at: int, *, may_be_cut: bool = True) -> tuple[Any, int]:
-    """The value that begins at `at`, and where it ends.
+    """The value that begins at `at`, and the position at which it ends.
 
     Args:
-        may_be_cut: also within a text.
+        may_be_cut: a text that does not end is closed; if False, it is an error.
     Raises:
-        NotJson: there is none.
+        NotJson: there is no value.
     """
     if len(text) - at > MAX_CHARS:
         raise NotJson("too long")
@@ -84,7 +84,7 @@ class _Reader:
             key = self._string(self._peek()) if self._peek() in "\"'" else self._bare_key()
             self._skip_space()
             if self._peek() != ":":
-                # The text was cut within a key, or there is no value: neither says anything.
+                # The text ends within a key or before its value: the key is dropped.
                 if self._peek():
                     raise NotJson("no colon after a key")
                 break
@@ -103,7 +103,7 @@ class _Reader:
         return found
 
     def _goes_on(self, end: str) -> bool:
-        """Whether another item follows; passes over the comma before it, or over the end."""
+        """Whether another item follows; skips the comma before it, or the end."""
         self._skip_space()
         while self._peek() == ",":
             self.at += 1
@@ -166,7 +166,7 @@ class _Reader:
 
 
 def _whole_surrogates(text: str) -> str:
-    """Pairs of escaped surrogates as the characters they mean, single ones as a question mark."""
+    """Escaped surrogate pairs become the characters they stand for, single ones a question mark."""
     if not any("\ud800" <= character <= "\udfff" for character in text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,9 +1,10 @@
-"""A conversation to token ids, so that nothing a user types becomes a control token.
+"""A conversation to token ids, such that no text of a user becomes a control token.
 
-The template sees the real texts, so that its own logic works. Only where a text contains the
-spelling of a control token, a marker is put inside that spelling; after rendering, the spelling
-is encoded as plain text. Ordinary text is therefore encoded exactly as rendered. Texts within the
-JSON of arguments and schemas are marked after that was read, since JSON can spell them otherwise.
+The template receives the real texts, so that its own logic works. Only if a text contains the
+spelling of a control token, a marker is inserted into that spelling; after rendering, the spelling
+is encoded as plain text. Ordinary text is therefore encoded exactly as it was rendered. Texts in
+the JSON of arguments and schemas are marked after that JSON was parsed, because JSON can escape
+characters.
 """
 
 import re
@@ -16,21 +17,21 @@ from chat_worker.text.template_variables import Mark
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-# Unicode non-characters: valid in UTF-8, meant for internal use, without meaning in any text.
+# Unicode non-characters: valid in UTF-8, reserved for internal use, and without meaning in text.
 MARKERS = tuple(chr(0xFDD0 + i) for i in range(32))
 ESCAPED_MARKER = re.compile(r"\\u(fd[de][0-9a-f])", re.I)
 # Rendered text is tokenized in pieces of about this many characters.
 PIECE_CHARS = 64 * 1024
-# Raises if the work is not wanted any more; called before each part of it.
+# Raises if the result is no longer needed; called before each part of the work.
 Check = Callable[[], None]
 
 
 def unchecked() -> None:
-    """A `Check` for work that nobody leaves."""
+    """A `Check` that never raises."""
 
 
 class PromptEncoder:
-    """Renders and encodes for one model."""
+    """Renders and encodes conversations for one model."""
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._tokenizer = tokenizer
@@ -41,11 +42,11 @@ class PromptEncoder:
     def render(
         self, conversation: Conversation, check: Check = unchecked, mark: Mark | None = None
     ) -> str:
-        """The prompt as text, as the model's template writes it."""
+        """The prompt as text, as the model's template renders it."""
         return self._template.render(conversation, check, mark)
 
     def encode(self, conversation: Conversation, check: Check = unchecked) -> list[int]:
-        """The prompt as token ids, beginning with BOS if the model wants it."""
+        """The prompt as token ids, beginning with BOS if the model expects it."""
         marker = _unused_marker(conversation)
         rendered = self.render(conversation, check, self._mark(marker))
         tokens: list[int] = []
@@ -56,11 +57,11 @@ class PromptEncoder:
         return self._begun(tokens)
 
     def encode_text(self, text: str, *, parse_control: bool = False) -> list[int]:
-        """A raw prompt as token ids; spellings of control tokens are plain text unless parsed."""
+        """A raw prompt as token ids; `parse_control` turns spellings into control tokens."""
         return self._begun(self._tokenizer.encode(text, parse_control=parse_control))
 
     def _pieces(self, text: str) -> Iterator[str]:
-        """The text in pieces that begin with control tokens: nothing is joined across those."""
+        """The text in pieces that begin with control tokens: no token extends across these."""
         start = 0
         while self._control is not None and start + PIECE_CHARS < len(text):
             cut = self._control.search(text, start + PIECE_CHARS)
@@ -75,16 +76,16 @@ class PromptEncoder:
         return tokens if tokens[: len(prefix)] == prefix else prefix + tokens
 
     def _mark(self, marker: str) -> Mark:
-        """Puts `marker` inside each spelling of a control token."""
+        """A function that inserts `marker` into each spelling of a control token."""
         control = self._control
         if control is None:
             return lambda text: text
         return lambda text: control.sub(lambda m: m[0][:1] + marker + m[0][1:], text)
 
     def _segments(self, rendered: str, marker: str) -> list[tuple[str, bool]]:
-        """(text, is plain) pieces: plain are the spellings that the user typed.
+        """Pairs of (text, is plain); plain are spellings of control tokens that the user wrote.
 
-        A marker that a template has torn from its spelling still separates what it separated.
+        A marker that a template has moved away from its spelling still separates its neighbours.
         """
         if marker not in rendered:
             return [(rendered, False)]
@@ -119,7 +120,7 @@ def _unused_marker(conversation: Conversation) -> str:
     used = set[str]()
     for text in _texts(conversation):
         used.update(text)
-        # Arguments and schemas are JSON, which can spell a character out.
+        # Arguments and schemas are JSON, which can escape a marker.
         used.update(chr(int(digits, 16)) for digits in ESCAPED_MARKER.findall(text))
     for marker in MARKERS:
         if marker not in used:

@@ -1,4 +1,4 @@
-"""Splits what a model thinks from what it answers, while both stream in."""
+"""Separates a model's thinking from its answer while both arrive."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ class ThinkingMarks:
     """How one family of models marks its thinking.
 
     Args:
-        opening, closing: around the thinking.
-        frames: marks around the answer, which are no part of it.
-        anywhere: thinking may also begin within the answer; else only before it.
+        opening, closing: the marks around the thinking.
+        frames: marks around the answer, which are not a part of it.
+        anywhere: thinking may also begin within the answer; if False, only before it.
     """
 
     opening: str
@@ -22,7 +22,7 @@ class ThinkingMarks:
 
     @cached_property
     def within_answer(self) -> re.Pattern[str] | None:
-        """Marks that end a piece of answer; None if there are none."""
+        """Finds marks that end a part of the answer; None if there are none."""
         marks = (*self.frames, *((self.opening,) if self.anywhere else ()))
         return re.compile("|".join(map(re.escape, marks))) if marks else None
 
@@ -32,7 +32,7 @@ class ThinkingMarks:
 
 
 THINK = ThinkingMarks("<think>", "</think>")
-# The first whose closing mark, or as much of it as tells, stands in the template is the model's.
+# The model's marks are the first whose sign, such as the closing mark, occurs in its template.
 _BY_SIGN: tuple[tuple[str, ThinkingMarks], ...] = (
     (
         # gpt-oss: each message names its channel.
@@ -82,24 +82,25 @@ _BY_SIGN: tuple[tuple[str, ThinkingMarks], ...] = (
 
 
 def thinking_marks(template: str) -> ThinkingMarks | None:
-    """The marks that the model's template knows; None if it knows no thinking."""
+    """The marks that occur in the model's template; None if it does not support thinking."""
     return next((marks for sign, marks in _BY_SIGN if sign in template), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A piece of a reply."""
+    """A part of a reply."""
 
     reasoning: str = ""
     text: str = ""
 
 
 class ReasoningFilter:
-    """Takes the thinking out of a reply, marks and the white space at its edges included. Any
-    chunking gives the same.
+    """Takes the thinking out of a reply, without its marks and the white space around it.
+
+    The result does not depend on the chunking.
 
     Args:
-        begins_inside: the prompt has opened the thinking already.
+        begins_inside: the prompt has already opened the thinking.
 
     >>> reader = ReasoningFilter(THINK, begins_inside=False)
     >>> reader.push("<think>\\nWell"), reader.push(".\\n</think>\\n\\n42")
@@ -111,7 +112,7 @@ class ReasoningFilter:
         self._held = ""
         self._step = self._thinking if begins_inside else self._before
         self._has_thought = False
-        # White space behind the thinking is no part of the answer.
+        # White space after the thinking is not a part of the answer.
         self._strips = False
 
     @property
@@ -123,7 +124,7 @@ class ReasoningFilter:
         return self._advance()
 
     def flush(self) -> Split:
-        """The reply has ended."""
+        """The held text, as the reply has ended."""
         held, self._held = self._held, ""
         if self._step == self._thinking:
             return Split(reasoning=held.rstrip())
@@ -138,10 +139,10 @@ class ReasoningFilter:
             text.append(split.text)
         return Split("".join(reasoning), "".join(text))
 
-    # Each returns what it found, and whether another step may find more.
+    # Each step returns what it found, and whether another step may find more.
 
     def _before(self) -> tuple[Split, bool]:
-        """White space and a mark, or an answer without thinking."""
+        """At the beginning: white space and a mark, or an answer without thinking."""
         begun = self._held.lstrip()
         if begun.startswith(self._marks.opening):
             self._open(begun)
@@ -161,10 +162,10 @@ class ReasoningFilter:
         thought, mark, rest = self._held.partition(closing)
         if mark:
             self._held = rest
-            # Thinking may follow at once again.
+            # More thinking may follow at once.
             self._step, self._strips = self._before, True
             return Split(reasoning=thought.rstrip()), True
-        # White space may be that before the mark, and the end may begin the mark.
+        # The white space may precede the closing mark, and the end may begin that mark.
         shown = thought[: len(thought) - _n_beginning(thought, (closing,))].rstrip()
         self._held = thought[len(shown) :]
         self._has_thought = self._has_thought or bool(shown)
@@ -195,7 +196,7 @@ class ReasoningFilter:
 
 
 def _n_beginning(text: str, marks: tuple[str, ...]) -> int:
-    """Length of the longest end of `text` that begins a mark."""
+    """The length of the longest suffix of `text` that begins a mark."""
     longest = max(map(len, marks)) - 1
     for length in range(min(longest, len(text)), 0, -1):
         if any(mark.startswith(text[-length:]) for mark in marks):

@@ -1,6 +1,6 @@
-"""One choice's tokens as what the client gets: text, reasoning and tool calls.
+"""Converts one choice's tokens to what the client receives: text, reasoning and tool calls.
 
-    bytes → characters → thinking apart from the answer → calls apart from text → up to a stop
+    bytes → characters → thinking or answer → calls or text → text up to a stop string
 
 Each step is incremental and holds back only what it cannot decide yet.
 """
@@ -21,14 +21,14 @@ from chat_worker.text.tool_calls.filter import ToolCallFilter
 
 @dataclass(frozen=True)
 class ReplyFormat:
-    """What a reply may hold beside text.
+    """The parts that a reply may have besides text.
 
     Args:
-        stops: strings that end it.
-        schemas: of the offered tools' arguments, by name; empty: no calls are looked for.
-        forced_calls: it is nothing but calls, so that what is cut off is no text.
-        thinking: marks of a model that thinks before it answers; `begins_thinking`: the prompt
-            opened that.
+        stops: strings that end the reply.
+        schemas: the schemas of the tools' arguments, by name; empty: no calls are looked for.
+        forced_calls: the reply consists of calls only, so an incomplete call is not text.
+        thinking: the marks of a model that thinks before it answers.
+        begins_thinking: the prompt has opened the thinking.
     """
 
     stops: Sequence[str] = ()
@@ -41,7 +41,7 @@ class ReplyFormat:
 
 @dataclass
 class Part:
-    """Some of a reply: thinking, then text, then calls, in which order its reader takes them."""
+    """A part of a reply: thinking, then text, then calls; clients read them in this order."""
 
     text: str = ""
     reasoning: str = ""
@@ -57,11 +57,11 @@ class Reply:
             else None
         )
         self._calls = _call_filter(reply_format)
-        # Of the thinking: a model that never closed it may have called all the same.
+        # Looks for calls in the thinking, because a model may call without closing it.
         self._thought_calls = _call_filter(reply_format) if self._reasoning is not None else None
         self._stops = StopFilter(reply_format.stops)
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
-        # What has been read and not been taken yet.
+        # Parts that were read but not taken yet.
         self.unsent: list[Part] = []
         self.n_reasoning_tokens = 0
         self._n_calls = 0
@@ -69,7 +69,7 @@ class Reply:
 
     @property
     def stop_sequence(self) -> str | None:
-        """The stop string that was found."""
+        """The stop string that was found; None if there is none."""
         return self._stops.found
 
     @property
@@ -84,7 +84,7 @@ class Reply:
         )
 
     def prepend(self, text: str) -> None:
-        """Text that comes before the first token, such as a prompt that is repeated."""
+        """Add text that comes before the first token, such as a repeated prompt."""
         self._emit_text(text)
 
     def push(self, piece: bytes) -> None:
@@ -100,7 +100,7 @@ class Reply:
         self._answer(split.text)
 
     def flush(self) -> None:
-        """There are no more tokens."""
+        """Release the held text: there are no more tokens."""
         text = self._detokenizer.flush()
         if self._reasoning is not None:
             split = self._reasoning.push(text)
@@ -137,7 +137,7 @@ class Reply:
                 case Text(text):
                     self._emit_text(self._stops.push(text))
                 case Call(name, arguments):
-                    # A stop string is not looked for across a call.
+                    # A stop string cannot extend across a call.
                     self._emit_text(self._stops.flush())
                     made = CallPiece(self._n_calls, self._make_id(), name, arguments)
                     self._n_calls += 1
@@ -167,10 +167,10 @@ class Reply:
 
 
 def schema_of(parameters: str) -> dict[str, Any]:
-    """A tool's parameters as a schema; of an object without properties if there are none.
+    """The schema of a tool's parameters; an object without properties if there are none.
 
     Raises:
-        ValueError: it is not a JSON object, or arguments that follow it are none.
+        ValueError: it is not a JSON object, or does not allow objects.
     """
     schema = json.loads(parameters or "{}")
     if not isinstance(schema, dict):
@@ -182,7 +182,7 @@ def schema_of(parameters: str) -> dict[str, Any]:
 
 
 def _call_filter(reply_format: ReplyFormat) -> ToolCallFilter | None:
-    """None: no tools are offered."""
+    """None if no tools are offered."""
     if not reply_format.schemas:
         return None
     return ToolCallFilter(

@@ -1,8 +1,8 @@
-"""Jinja's sandbox, bounded further: no text of a template may grow without limit.
+"""Jinja's sandbox with further bounds: a template cannot create texts of unlimited size.
 
-The sandbox keeps templates from Python's insides. It does not stop `'a' * 2_000_000_000`, a format
-of a huge width, or a text doubled forty times; here every operation that makes a text, a list or a
-number larger looks at the sizes first, and only the filters that chat templates use are offered.
+Jinja's sandbox denies access to Python's internals. It does not stop `'a' * 2_000_000_000`, a
+format with a huge width, or a text doubled forty times. Here, every operation that makes a text, a
+list or a number larger checks the sizes first, and only the filters that chat templates use exist.
 """
 
 import functools
@@ -66,7 +66,7 @@ def _bounded_environment() -> "_Environment":
         lstrip_blocks=True,
         keep_trailing_newline=False,
         autoescape=False,
-        optimized=False,  # nothing is computed while compiling, where no time limit holds
+        optimized=False,  # nothing is computed at compile time, where no time limit applies
         extensions=[loopcontrols, _GenerationTag],
     )
     environment.filters = {name: environment.filters[name] for name in FILTERS}
@@ -93,7 +93,7 @@ def _bounded_environment() -> "_Environment":
 
 
 class _GenerationTag(Extension):
-    """`{% generation %}` marks the assistant's part for training; here it changes nothing."""
+    """`{% generation %}` marks the assistant's part for training; here it has no effect."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2's interface
 
@@ -104,7 +104,7 @@ class _GenerationTag(Extension):
 
 
 class _BoundedConcat(NodeTransformer):
-    """`a ~ b` as a filter of `(a, b)` that looks at the sizes; Jinja intercepts others itself."""
+    """Makes `a ~ b` a filter that checks the sizes; Jinja itself intercepts other operators."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
@@ -115,7 +115,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        # Templates collect in lists of their own; what they are given is made for each rendering.
+        # Templates append to lists of their own; the variables are created anew for each rendering.
         if isinstance(obj, list) and attr in ("append", "pop"):
             return True
         return super().is_safe_attribute(obj, attr, value)
@@ -142,13 +142,13 @@ _spending = threading.local()  # each rendering has its own thread
 
 
 def _spent(value: Any) -> Any:
-    """`value`, its size charged to this rendering."""
+    """Charge the size of `value` to this rendering, and return it."""
     _check_size(_size(value))
     return value
 
 
 def _check_size(n_chars: int) -> None:
-    """Charge an intermediate text of this size before it is made."""
+    """Charge an intermediate text of this size before it is created."""
     _spending.total = getattr(_spending, "total", 0) + n_chars
     if n_chars > MAX_WORK_CHARS or _spending.total > MAX_TOTAL_CHARS:
         raise SecurityError("an intermediate text is too long")
@@ -215,7 +215,7 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As transformers has it: no HTML escaping, non-ASCII as it is."""
+    """The filter as transformers defines it: no HTML escaping, non-ASCII characters as they are."""
     if indent is not None and indent > 16:
         raise SecurityError("indentation too wide")
     return json.dumps(
@@ -229,7 +229,7 @@ def _tojson(
 
 
 def _listed(value: Any) -> list[Any]:
-    """What a filter such as `map` made."""
+    """The items of a value, which may be the generator of a filter such as `map`."""
     if isinstance(value, Iterator):
         return list(value)
     raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,10 +1,10 @@
-"""Finds stop strings in a stream of text, also across the borders of its pieces."""
+"""Finds stop strings in a stream of text, also across chunks."""
 
 from collections.abc import Sequence
 
 
 class StopFilter:
-    """Passes text on until a stop string; holds back only what may be the beginning of one.
+    """Passes text on up to a stop string; holds back only what may be the beginning of one.
 
     >>> stops = StopFilter(["END"])
     >>> stops.push("the E"), stops.push("N"), stops.push("D of it"), stops.found
@@ -17,7 +17,7 @@ class StopFilter:
         self.found: str | None = None
 
     def push(self, text: str) -> str:
-        """The text that can be shown now. After a stop string was found: nothing."""
+        """The text that can be passed on now; nothing after a stop string was found."""
         if self.found is not None:
             return ""
         if not self._stops:
@@ -34,12 +34,12 @@ class StopFilter:
         return shown
 
     def flush(self) -> str:
-        """The stream has ended: what was held back is text after all."""
+        """The held text: the stream has ended, so it is not the beginning of a stop string."""
         shown, self._held = self._held, ""
         return shown
 
     def _first_hit(self) -> tuple[int, str] | None:
-        """The stop that ends first, as a reader going character by character would meet it."""
+        """The stop string that ends first, as if the text were read character by character."""
         hits = [(self._held.find(stop), stop) for stop in self._stops]
         found = [(at + len(stop), at, stop) for at, stop in hits if at >= 0]
         if not found:
@@ -48,7 +48,7 @@ class StopFilter:
         return at, stop
 
     def _n_possible(self) -> int:
-        """Length of the longest suffix of the held text that begins a stop string."""
+        """The length of the longest suffix of the held text that begins a stop string."""
         longest = max(len(stop) for stop in self._stops) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             suffix = self._held[-length:]

@@ -1,8 +1,8 @@
-"""Renders a model's own chat template, which is a program by a stranger, within bounds.
+"""Renders a model's own chat template within bounds, because it is a program by a stranger.
 
-Sizes are bounded by `sandbox.py`; here are time (the rendering thread is interrupted) and the
-length of the output. What remains is at worst a failed request in a process that runs this model
-only. Templates come from the model's files, never from a request.
+`sandbox.py` bounds sizes; this module bounds the time, by interrupting the rendering thread, and
+the length of the output. The worst remaining effect is a failed request in a process that runs this
+model only. Templates come from the model's files, never from a request.
 """
 
 import contextlib
@@ -32,15 +32,15 @@ MAX_OUTPUT_CHARS = 16 * 1024 * 1024
 
 
 class RenderTimeout(BaseException):
-    """Raised inside a rendering thread that takes too long; no template can catch it."""
+    """Raised inside a rendering thread that exceeds the time limit; no template can catch it."""
 
 
 class ChatTemplate:
     """A compiled template.
 
     Args:
-        source: Jinja source, from the model's files.
-        special_texts: such as {"bos_token": "<s>"}.
+        source: Jinja source from the model's files.
+        special_texts: the texts of special tokens, such as {"bos_token": "<s>"}.
     Raises:
         jinja2.TemplateError: the source is not valid Jinja.
     """
@@ -52,17 +52,17 @@ class ChatTemplate:
 
     @cached_property
     def traits(self) -> Traits:
-        """What it can show; found by rendering some twenty small conversations."""
+        """What the template can show, found by rendering about twenty small conversations."""
         return traits_of(self._source, self._rendered)
 
     def render(
         self, conversation: Conversation, check: Check | None = None, mark: Mark | None = None
     ) -> str:
-        """The prompt, ending where the assistant's answer begins or goes on.
+        """The prompt up to where the assistant's answer begins or continues.
 
         Args:
-            check: called every now and then; what it raises ends the rendering.
-            mark: changes every text of the conversation before the template sees it.
+            check: called from time to time; an exception that it raises ends the rendering.
+            mark: applied to every text of the conversation before the template receives it.
         Raises:
             InvalidRequest: the template refuses these messages in any form, or takes too long.
         """
@@ -90,7 +90,7 @@ class ChatTemplate:
         kept = text.strip()
         at = whole.rfind(kept) if kept else -1
         if at >= 0:
-            # Many templates strip what they show.
+            # Many templates strip the white space of what they show.
             return whole[: at + len(kept)] + text[len(text.rstrip()) :]
         before = replace(conversation, messages=conversation.messages[:-1])
         return rendered(before, ends_open=True) + text
@@ -110,13 +110,13 @@ class ChatTemplate:
 
 
 def _within_limits(render: Callable[[], str], check: Check | None) -> str:
-    """Run `render` on a thread of its own that is interrupted after `LIMIT_S`."""
+    """Run `render` on its own thread, which is interrupted after `LIMIT_S`."""
     outcome: list[str | BaseException] = []
 
     def main() -> None:
         try:
             outcome.append(render())
-        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame; sorted below
+        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame; handled below
             outcome.append(error)
 
     thread = threading.Thread(target=main, name="template", daemon=True)
@@ -154,8 +154,8 @@ def _sorted_out(outcome: str | BaseException) -> str:
         case SecurityError() | MemoryError() | RecursionError() | OverflowError():
             raise InvalidRequest(ErrorText("template_forbidden"), param="messages")
         case _:
-            # A template that fails on valid messages is the model's fault, not the client's;
-            # most often it expects other roles or an order of turns.
+            # If a template fails on valid messages, the model is at fault, not the client; most
+            # often the template expects other roles or another order of turns.
             raise InvalidRequest(
                 ErrorText("template_fails", kind=type(outcome).__name__),
                 param="messages",

@@ -1,7 +1,8 @@
-"""What a model's chat template can say, found by rendering small conversations with it.
+"""What a model's chat template can show, found by rendering small conversations with it.
 
-Templates differ in ways that no name tells: one refuses system messages, another loses the results
-of tools, a third wants ids of nine characters. Each trait is therefore tried, once for each model.
+No name of a model or template tells these differences: one template refuses system messages,
+another loses the results of tools, a third requires ids of nine characters. Each trait is therefore
+tested, once for each model.
 """
 
 import itertools
@@ -16,10 +17,10 @@ from chat_worker.text.template_variables import Arguments, NoTools, Shape, varia
 from common.errors import InvalidRequest
 
 Ids = Literal["any", "nine"]
-# Renders; raises InvalidRequest if the template refuses or fails.
+# Renders variables; raises InvalidRequest if the template refuses them or fails.
 Render = Callable[[dict[str, Any]], str]
 
-# For all of a template's renderings; a usual one takes 20 ms for them.
+# Time limit for all test renderings of a template; a usual template takes 20 ms.
 LIMIT_S = 2.0
 QUESTION, SYSTEM, ANSWER = "qxquestion", "qxsystem", "qxanswer"
 FIRST, SECOND = ("qxfirst", "qxvalue", "qxresult"), ("qxsecond", "qxother", "qxreply")
@@ -32,19 +33,20 @@ IDS: dict[Ids, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Traits:
-    """
+    """What a template can show.
+
     Args:
-        shape: of what it renders.
+        shape: the form of the variables that it expects.
         takes_system: it shows a system message at the beginning.
-        takes_late_system: also one between the turns.
-        takes_tools: it shows the tools that are offered.
+        takes_late_system: it also shows a system message between the turns.
+        takes_tools: it shows the offered tools.
         takes_calls: it shows calls with their results.
-        takes_parallel_calls: also several in one message.
-        takes_words_with_calls: also text in the same message.
-        ids: of calls: any, or nine letters and digits.
-        alternates: it wants user and assistant in turns.
-        written: the reply with one call, and that with two, as the template writes them; what is
-            read of a reply follows them up to the results. Empty if it shows none.
+        takes_parallel_calls: it also shows several calls in one message.
+        takes_words_with_calls: it also shows text in the same message as calls.
+        ids: call ids may be any text, or must have nine letters and digits.
+        alternates: it requires user and assistant messages to alternate.
+        written: a reply with one call and a reply with two calls, as the template renders them,
+            each with the text up to the first result. Empty if it shows no calls.
     """
 
     shape: Shape = field(default_factory=Shape)
@@ -60,9 +62,10 @@ class Traits:
 
 
 def traits_of(source: str, render: Render) -> Traits:
-    """
+    """Test a template.
+
     Args:
-        source: of the template, which is not tried for what it does not mention.
+        source: of the template; traits whose words it does not contain are not tested.
     """
     probe = _Probe(render)
     shape = probe.shape()
@@ -87,11 +90,11 @@ def traits_of(source: str, render: Render) -> Traits:
 class _Probe:
     def __init__(self, render: Render) -> None:
         self._render = render
-        # A hostile template takes its time with each.
+        # The limit is for all renderings, because a hostile template may be slow each time.
         self._until_s = time.monotonic() + LIMIT_S
 
     def shape(self) -> Shape:
-        """The first in which a plain question and an offered tool are shown, else a question."""
+        """The first form with which a question and an offered tool are shown, else a question."""
         no_tools: tuple[NoTools, ...] = ("none", "list")
         shapes = [
             Shape(no_tools=absent, describes_all=describes_all)
@@ -105,14 +108,14 @@ class _Probe:
         return self.shows([_question()], shape, FIRST[0], tools=True)
 
     def calls(self, shape: Shape) -> Traits | None:
-        """How a call with its result is shown; None if it is not."""
+        """How the template shows calls with their results; None if it does not."""
         for traits in _ways_of_calling(shape):
             one = self._text(_calling(IDS[traits.ids], FIRST), traits.shape, tools=True)
             if not _holds(one, QUESTION, *FIRST):
                 continue
             two = self._text(_calling(IDS[traits.ids], FIRST, SECOND), traits.shape, tools=True)
             spoken = _calling(IDS[traits.ids], FIRST, words=ANSWER)
-            # Some show the text of the latest calls only.
+            # Some templates show the text only of messages before the last user message.
             spoken += [Message("assistant", "Well."), _question()]
             return replace(
                 traits,
@@ -124,14 +127,14 @@ class _Probe:
         return None
 
     def _reply(self, whole: str, shape: Shape) -> str:
-        """What an assistant wrote, and up to a result what follows it."""
+        """The assistant's message in `whole`, up to the first result."""
         if not _holds(whole, FIRST[2]):
             return ""
-        asked = self._text([_question()], shape, tools=True)
-        begin = next((i for i, c in enumerate(asked) if whole[i : i + 1] != c), len(asked))
-        if begin < len(asked):
-            # The prompt opens thinking, with the beginning of the mark that opens calls.
-            begin = max(asked.rfind("<", 0, begin), 0)
+        prompt = self._text([_question()], shape, tools=True)
+        begin = next((i for i, c in enumerate(prompt) if whole[i : i + 1] != c), len(prompt))
+        if begin < len(prompt):
+            # The generation prompt opens the thinking; its tag begins like the mark of calls.
+            begin = max(prompt.rfind("<", 0, begin), 0)
         return whole[begin : whole.index(FIRST[2])]
 
     def shows(
@@ -140,7 +143,7 @@ class _Probe:
         return _holds(self._text(messages, shape, tools=tools), *texts)
 
     def _text(self, messages: list[Message], shape: Shape, *, tools: bool) -> str:
-        """What is rendered; empty if the template refuses, or all of them took too long."""
+        """The rendered text; empty if the template refuses, or if the time limit has passed."""
         if time.monotonic() > self._until_s:
             return ""
         conversation = Conversation(messages, tools=_tools() if tools else [])
@@ -153,8 +156,8 @@ class _Probe:
 def _ways_of_calling(shape: Shape) -> Iterator[Traits]:
     arguments: tuple[Arguments, ...] = ("object", "text")
     ids: tuple[Ids, ...] = ("any", "nine")
-    for said, no_content, form in itertools.product(arguments, ("", None), ids):
-        yield Traits(shape=replace(shape, arguments=said, no_content=no_content), ids=form)
+    for kind, no_content, id_kind in itertools.product(arguments, ("", None), ids):
+        yield Traits(shape=replace(shape, arguments=kind, no_content=no_content), ids=id_kind)
 
 
 def _holds(text: str, *parts: str) -> bool:

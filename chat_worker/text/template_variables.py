@@ -1,4 +1,4 @@
-"""A conversation as chat templates expect it: plain dictionaries in the shape of OpenAI's API."""
+"""A conversation as chat templates expect it: plain dictionaries in the form of OpenAI's API."""
 
 import json
 from collections.abc import Callable
@@ -16,13 +16,13 @@ NoTools = Literal["none", "list"]
 
 @dataclass(frozen=True)
 class Shape:
-    """In which of the shapes that are in use a template wants what every conversation has.
+    """The form in which a template expects what OpenAI's API does not define exactly.
 
     Args:
-        arguments: of calls: as an object, or as JSON text.
-        no_content: what stands for the text of a message that has calls only.
-        no_tools: for a conversation without tools: none at all, or an empty list.
-        describes_all: every parameter of a tool has a description, be it empty.
+        arguments: the arguments of calls are an object, or JSON text.
+        no_content: the content of a message that has calls only.
+        no_tools: the tools of a conversation without tools are None, or an empty list.
+        describes_all: every parameter of a tool needs a description, which may be empty.
     """
 
     arguments: Arguments = "object"
@@ -34,7 +34,7 @@ class Shape:
 def variables(
     conversation: Conversation, shape: Shape, *, add_generation_prompt: bool = True
 ) -> dict[str, Any]:
-    """What a template renders, but for the texts of special tokens."""
+    """The variables with which a template is rendered, except the texts of special tokens."""
     tools = [function_of(tool, describes_all=shape.describes_all) for tool in conversation.tools]
     return {
         "add_generation_prompt": add_generation_prompt,
@@ -42,14 +42,14 @@ def variables(
         "messages": [_message(message, shape) for message in conversation.messages],
         "tools": tools or ([] if shape.no_tools == "list" else None),
         "documents": None,
-        # Firefunction's names for the tools and the day.
+        # Firefunction's names for the tools and the date.
         "functions": json.dumps(tools, ensure_ascii=False),
         "datetime": datetime.now().strftime("%B %d %Y"),  # noqa: DTZ005 - the user's own day
     }
 
 
 def marked(value: Any, mark: Mark) -> Any:
-    """`value` with every text in it marked, however deep; names of a template's fields stay."""
+    """`value` with `mark` applied to every text in it at any depth, except to names of fields."""
     match value:
         case str():
             return mark(value)
@@ -62,12 +62,12 @@ def marked(value: Any, mark: Mark) -> Any:
 
 
 def _marked_key(key: str, mark: Mark) -> str:
-    # Templates look for fields by their names.
+    # Templates access fields by their names.
     return key if key.isidentifier() else mark(key)
 
 
 def function_of(tool: Tool, *, describes_all: bool = False) -> dict[str, Any]:
-    """A tool as OpenAI's API has it, which is what templates expect."""
+    """A tool in the form of OpenAI's API, which templates expect."""
     parameters = arguments_of(tool.parameters)
     if describes_all:
         parameters = _described(parameters)

@@ -1,10 +1,10 @@
-"""Makes a prompt fit: leaves out the oldest turns, exactly counted, and says what it left out.
+"""Makes a prompt fit: drops the oldest turns, by exact counts, and reports what it dropped.
 
 The system message and the newest turn stay. A turn is a user message with everything up to the
-next one, so a tool call is never parted from its result. Only if the newest turn alone is too long
-is its longest text cut, at its beginning.
+next user message, so a tool call is never separated from its result. Only if the newest turn alone
+is too long, the beginning of its longest text is cut off.
 
-Input of any length costs about as much as what fits: see `window.py`.
+The cost depends on the length of what fits, not on the length of the input: see `window.py`.
 """
 
 from bisect import bisect_right
@@ -22,20 +22,20 @@ from common.errors import ContextLengthExceeded
 
 Overflow = Literal["trim", "refuse"]
 Encode = Callable[[Conversation], list[int]]
-# So many tokens behind a cut, the tokens are those of the whole text again.
+# This many tokens after a cut, the tokens are again the same as those of the whole text.
 SETTLED_TOKENS = 256
-# What is said of input that is too long, without and with the reason of the limit.
+# Ids of the error text for input that is too long, without and with the reason of the limit.
 EXACTLY = ("input_too_long", "input_too_long_because")
 AT_LEAST = ("input_too_long_at_least", "input_too_long_at_least_because")
 
 
 @dataclass(frozen=True)
 class FittedPrompt:
-    """Prompt tokens that fit, and how much was left out for that.
+    """Prompt tokens that fit, and how much was dropped.
 
     Args:
-        trimmed_tokens: exact unless the input is many times longer than what fits; then an
-            estimate, since what is sure not to fit is not tokenized.
+        trimmed_tokens: exact unless the input is many times longer than what fits; then it is an
+            estimate, because input that certainly does not fit is not tokenized.
     """
 
     tokens: list[int]
@@ -45,20 +45,20 @@ class FittedPrompt:
 
 @dataclass(frozen=True)
 class PromptBounds:
-    """What a prompt may have: tokens always, characters if not 0."""
+    """The limits of a prompt: tokens always, characters unless 0."""
 
     max_tokens: int
     max_chars: int = 0
     on_overflow: Overflow = "trim"
-    # If they are tighter than usual; for those who meet them.
+    # Why the limits are tighter than usual, for the error message; empty if they are not.
     why: str = ""
 
 
 def fit_tokens(tokens: list[int], bounds: PromptBounds, n_prefix: int = 0) -> FittedPrompt:
-    """Fit a raw prompt of tokens: its end is kept, and its first `n_prefix` tokens (BOS).
+    """Fit a raw prompt of tokens: keep its end, and its first `n_prefix` tokens (BOS).
 
     Raises:
-        ContextLengthExceeded: too long, and refusing is set.
+        ContextLengthExceeded: it is too long and the policy is to refuse such input.
     """
     n_over = len(tokens) - bounds.max_tokens
     if n_over <= 0:
@@ -71,12 +71,12 @@ def fit_tokens(tokens: list[int], bounds: PromptBounds, n_prefix: int = 0) -> Fi
 def fit_text(
     text: str, encode: Callable[[str], list[int]], bounds: PromptBounds, n_prefix: int = 0
 ) -> FittedPrompt:
-    """Fit a raw prompt of text: its end is kept, after the `n_prefix` tokens that begin each.
+    """Fit a raw prompt of text: keep its end, after the `n_prefix` tokens that begin each prompt.
 
     Args:
-        encode: gives those tokens too.
+        encode: returns the tokens of a text, with those `n_prefix` tokens.
     Raises:
-        ContextLengthExceeded: too long, and refusing is set.
+        ContextLengthExceeded: it is too long and the policy is to refuse such input.
     """
     most = min(len(text), bounds.max_chars or len(text))
     n_chars = min(first_window(bounds.max_tokens), most)
@@ -99,9 +99,10 @@ def fit_conversation(
     """Fit a conversation.
 
     Args:
-        encode: renders with the model's template and counts exactly.
+        encode: renders a conversation with the model's template and tokenizes it.
     Raises:
-        ContextLengthExceeded: too long and refusing is set, or the system message alone is.
+        ContextLengthExceeded: it is too long and the policy is to refuse such input, or the system
+            message alone is too long.
     """
     head, turns = split_turns(conversation.messages)
     n_turns = len(turns)
@@ -114,7 +115,7 @@ def fit_conversation(
     fit = LongestFit(lambda n_kept: encode(newest(n_kept)), chars, bounds.max_tokens)
     cut = None
     if turns and chars[1] > first_window(bounds.max_tokens):
-        # It may be far longer than what fits: nothing is rendered of it but its end, if so.
+        # It may be far longer than what fits; in that case only its end is rendered.
         cut = _cut_longest(newest(1), encode, bounds)
     if cut is None or cut.is_whole:
         fit.search(_turns_in_chars(head, turns, bounds), only_whole=bounds.on_overflow == "refuse")
@@ -132,7 +133,7 @@ def fit_conversation(
 
 
 def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """Leading system messages, and the turns, each beginning with a user message."""
+    """The leading system messages, and the turns, each of which begins with a user message."""
     n_head = 0
     while n_head < len(messages) and messages[n_head].role in ("system", "developer"):
         n_head += 1
@@ -147,7 +148,7 @@ def split_turns(messages: list[Message]) -> tuple[list[Message], list[list[Messa
 def _cut_longest(
     conversation: Conversation, encode: Encode, bounds: PromptBounds
 ) -> LongestFit | None:
-    """How much fits of the end of the longest text of the only turn; None: there is no text."""
+    """How much of the end of the longest text of the only turn fits; None if there is no text."""
     messages = conversation.messages
     candidates = [i for i, m in enumerate(messages) if m.role not in ("system", "developer")]
     if not candidates:
@@ -172,7 +173,10 @@ def _cut_longest(
 
 
 def _end_of(text: str, n_chars: int) -> str:
-    """Its last `n_chars` if that is all; else less, from white space on: tokens begin there."""
+    """The last `n_chars`, if they are the whole text; else less, from white space on.
+
+    Tokens begin at white space.
+    """
     start = len(text) - n_chars
     for at in range(start, start + n_chars // 8 if start else 0):
         if text[at].isspace():
@@ -183,7 +187,7 @@ def _end_of(text: str, n_chars: int) -> str:
 def _chars_kept(
     conversation: Conversation, head: list[Message], turns: list[list[Message]]
 ) -> list[int]:
-    """Characters of the system messages with the newest 0, 1, 2 … turns."""
+    """The number of characters of the system messages with the newest 0, 1, 2 … turns."""
     sizes = (sum(map(_n_chars, turn)) for turn in reversed(turns))
     n_always = _n_chars_of_tools(conversation) + sum(map(_n_chars, head))
     return list(accumulate(sizes, initial=n_always))
@@ -199,7 +203,7 @@ def _n_chars(message: Message) -> int:
 
 
 def _turns_in_chars(head: list[Message], turns: list[list[Message]], bounds: PromptBounds) -> int:
-    """How many of the newest turns the limit of characters allows; -1: `head` is too long."""
+    """How many of the newest turns the limit of characters allows; -1 if `head` is too long."""
     if not bounds.max_chars:
         return len(turns)
     sizes = (sum(len(m.content) for m in turn) for turn in [head, *reversed(turns)])
@@ -209,9 +213,10 @@ def _turns_in_chars(head: list[Message], turns: list[list[Message]], bounds: Pro
 def _too_long(
     n_tokens: int, bounds: PromptBounds, param: str, *, is_least: bool = False
 ) -> ContextLengthExceeded:
-    """
+    """The error for input that does not fit.
+
     Args:
-        is_least: there are more tokens than `n_tokens`, which were not counted.
+        is_least: `n_tokens` is a lower bound, because not all tokens were counted.
     """
     numbers = {"n_tokens": n_tokens, "most": bounds.max_tokens}
     plain, because = AT_LEAST if is_least else EXACTLY

@@ -1,34 +1,34 @@
-"""Finds how much of a long input fits, by looking at its end through windows.
+"""Finds how much of a long input fits, by looking at windows at its end.
 
-Counting the tokens of everything would take time that grows with what a stranger sends. Here the
-first window is a few times what fits; only input that fits into a window makes the next one twice
-as long. Between the longest part that fits and the shortest that does not, the search goes where
-the limit should lie by the characters and tokens of both. So what is rendered and tokenized is a
-small multiple of what fits, whatever the input, and exact counts decide.
+Counting the tokens of the whole input would take time in proportion to what a client sends. Here
+the first window is a few times as long as what fits, and only input that fits into a window doubles
+the next one. Between the longest part known to fit and the shortest part known not to fit, the
+search interpolates by their characters and tokens. The text that is rendered and tokenized is thus
+a small multiple of what fits, whatever the input, and the result depends on exact counts only.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-# Ordinary text has three to four characters a token, so what is up to twice too long is counted
-# whole, and so is all that costs nothing.
+# Ordinary text has three to four characters a token. So input up to twice too long is counted
+# completely, and so is all input that is cheap to count.
 WINDOW_CHARS_PER_TOKEN = 8
 LEAST_WINDOW_CHARS = 64 * 1024
-# One step in so many halves what is left, so that uneven input is found too.
+# One step in this many bisects instead of interpolating, which makes uneven input fast too.
 HALVE_EVERY = 3
 
 
 def first_window(max_tokens: int) -> int:
-    """How many characters are looked at first."""
+    """The number of characters in the first window."""
     return max(WINDOW_CHARS_PER_TOKEN * max_tokens, LEAST_WINDOW_CHARS)
 
 
 class LongestFit:
-    """Searches the largest number of units, such as turns from the newest on, that fits.
+    """Finds the largest number of units, such as turns counted from the newest, that fits.
 
     Args:
-        encode: tokens of a prompt with so many units; more units have more tokens.
-        chars: characters of the prompt with 0, 1, 2 … units, before it is rendered.
+        encode: returns the tokens of a prompt with so many units; more units have more tokens.
+        chars: the number of characters of a prompt with 0, 1, 2 … units, before it is rendered.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class LongestFit:
         self._chars = chars
         self._max_tokens = max_tokens
         self._n_units = len(chars) - 1
-        # The largest part that was counted.
+        # The largest part whose tokens were counted.
         self._n_units_counted = -1
         self.n_counted = 0
         # The largest part that fits.
@@ -47,7 +47,7 @@ class LongestFit:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything fits."""
+        """Whether all units fit."""
         return self.n_kept == self._n_units and self.tokens is not None
 
     @property
@@ -55,7 +55,10 @@ class LongestFit:
         return self._n_units_counted == self._n_units
 
     def n_tokens_in(self, n_chars: int) -> int:
-        """Tokens of input with so many characters, by what was counted; exact if it is all."""
+        """The number of tokens in `n_chars` of input, estimated from the largest counted part.
+
+        The number is exact for the whole of that part.
+        """
         counted_chars = self._chars[max(self._n_units_counted, 0)]
         return self.n_counted * n_chars // counted_chars if counted_chars else self.n_counted
 
@@ -63,12 +66,12 @@ class LongestFit:
         """Find `n_kept` and its `tokens`, which are None if not even one unit fits.
 
         Args:
-            most: units that may be kept at all.
+            most: the largest number of units to try.
             only_whole: stop at the first part that does not fit.
         """
         begin = self._units_in(first_window(self._max_tokens))
         if begin == self._n_units and (begin > most or not begin):
-            # For the count: it is short enough.
+            # It is short enough to be counted completely.
             tokens = self._count(begin)
             if begin <= most and len(tokens) <= self._max_tokens:
                 self.tokens = tokens
@@ -76,7 +79,7 @@ class LongestFit:
             self._search(min(max(begin, 1), most), most, only_whole=only_whole)
 
     def _search(self, n: int, most: int, *, only_whole: bool) -> None:
-        # What fits and what does not, each with its tokens.
+        # The bounds of the search: the number of units and their tokens.
         fits, fails = (0, 0), (most + 1, 0)
         n_steps = 0
         while fits[0] + 1 < fails[0]:
@@ -91,7 +94,7 @@ class LongestFit:
             n = self._next(fits, fails, n_steps, most)
 
     def _next(self, fits: tuple[int, int], fails: tuple[int, int], n_steps: int, most: int) -> int:
-        """Where to look next, between both."""
+        """The next number of units to try, between both bounds."""
         if fails[0] > most:
             n = self._units_in(2 * max(self._chars[fits[0]], first_window(self._max_tokens)))
         elif n_steps % HALVE_EVERY == 0:

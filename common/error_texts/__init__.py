@@ -1,4 +1,4 @@
-"""The catalogue of what clients are told, in English; other languages have the same ids."""
+"""The catalogue of texts for clients, in English. Other languages translate the same ids."""
 
 from common.error_texts.text import (
     ENGLISH,

@@ -1,7 +1,7 @@
-"""What a model, or another server, cannot answer."""
+"""Texts about answers that a model, or a remote server, cannot give."""
 
 MESSAGES = {
-    # Of answers and of what they must follow.
+    # Answers and the formats that they must follow.
     "model_does_not_chat": "the model {model!r} makes vectors; it does not chat",
     "input_too_long_to_trim": "the input is too long for the model, and truncation is disabled",
     "text_too_long": "the text is longer than 16 MiB",
@@ -56,7 +56,7 @@ MESSAGES = {
     "fault_of_tool": "tool {tool!r}: {fault}",
     "nothing_satisfies": "nothing satisfies it",
     "nested_too_deeply": "nested too deeply",
-    # Of another server that answers instead.
+    # Remote models, which another server runs.
     "remote_failed_midway": "the remote server failed while it answered",
     "remote_refuses": "the remote server refuses the request: {detail}",
     "remote_redirects": "the remote server redirects, which is not followed",
@@ -85,7 +85,7 @@ MESSAGES = {
     "remote_full": "the remote server takes no more requests now",
     "remote_not_ready": "the remote server is not ready",
     "remote_failed": "the remote server failed",
-    # Of embeddings and of ranking.
+    # Embeddings and ranking.
     "model_makes_no_vectors": "the model {model!r} chats; it makes no vectors",
     "no_messages_to_embed": "an embedding model takes no messages",
     "documents_needed": "either documents or texts is needed",

@@ -1,7 +1,7 @@
-"""What is wrong with a request, before a model is asked."""
+"""Texts about requests that are wrong, whatever the model."""
 
 MESSAGES = {
-    # Of HTTP, keys and limits.
+    # HTTP, keys and limits.
     "header_repeated": "more than one header {name}",
     "key_needed": "a valid API key is needed",
     "body_too_large": "the body is larger than {limit_bytes} bytes",
@@ -21,7 +21,7 @@ MESSAGES = {
     "http_method_not_allowed": "{method}: {detail}",
     "http_request_timeout": "{method}: {detail}",
     "http_error": "{method}: {detail}",
-    # Of a request's fields.
+    # A request's fields.
     "field_wrong": "{field}: {fault}",
     "body_not_object": "the body must be a JSON object",
     "unknown_parameter": "unknown parameter: {name}",
@@ -82,7 +82,7 @@ MESSAGES = {
     "content_missing": "content is missing",
     "name_missing": "name is missing",
     "keep_alive_wrong": 'neither seconds nor a duration such as "5m" or "1h30m"',
-    # pydantic's complaints, by their kind and with their context.
+    # pydantic's errors, by type and with the fields of their context.
     "pydantic_missing": "Field required",
     "pydantic_invalid_key": "Keys should be strings",
     "pydantic_string_type": "Input should be a valid string",

@@ -1,7 +1,7 @@
-"""What this server cannot do now, and why a model could not be loaded."""
+"""Texts about failures of this server and of loading models."""
 
 MESSAGES = {
-    # Of this server's own state.
+    # This server's own state.
     "server_stopping": "the server is shutting down",
     "gateway_failed": "the gateway failed; the log has the request's id",
     "worker_failed": "the worker failed",
@@ -35,7 +35,7 @@ MESSAGES = {
         "programs of this machine wait for memory, so that no model is loaded for more than "
         "{wait_s} s"
     ),
-    # Of models that are loaded.
+    # Models that are loaded.
     "file_gone": "the file {file} is gone",
     "llama_file_refused": (
         "the file of model {model} is damaged, incomplete, or of a kind that this llama.cpp does "

@@ -1,7 +1,6 @@
-"""What the user can do about an error: its suggestions."""
+"""Texts of suggestions: what the user can do about an error."""
 
 MESSAGES = {
-    # What the user can do.
     "send_key": "send it as Authorization: Bearer <key>, or as x-api-key: <key>",
     "list_origin": "list it in CORS_ORIGINS",
     "list_host": "list it in ALLOWED_HOSTS",

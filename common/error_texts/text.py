@@ -1,4 +1,4 @@
-"""What is said to a client, by the id of a message and with named fields."""
+"""`ErrorText`: a text for clients, made from a message id and named fields."""
 
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -17,21 +17,21 @@ ENGLISH: dict[str, str] = {
 
 
 class UnknownErrorText(LookupError):
-    """The catalogue has no message of that id with those fields."""
+    """The catalogue has no message with this id and these fields."""
 
 
 class ErrorText(str):
-    """Finished English that still knows which message it is, so that it can be said in others.
+    """An English text that knows its message id and fields, so that it can be translated.
 
-    Wherever a text is meant, a plain `str` is somebody else's words (a library's, a plugin's, a
-    worker's of another version), and is shown in every language as it is. `str(text)` is English
-    alone, for libraries that take no subclass.
+    Wherever a text is expected, a plain `str` comes from elsewhere (a library, a plugin, a worker
+    of another version) and is shown in every language as it is. `str(text)` is a plain English
+    string, for libraries that do not accept a subclass.
 
     Args:
-        id: of a message of the catalogue.
-        fields: what its template names; one of them may be an `ErrorText` itself.
+        id: of a message in the catalogue.
+        fields: the fields of its template; a value may be an `ErrorText` itself.
     Raises:
-        UnknownErrorText: there is no such message, or it has other fields.
+        UnknownErrorText: there is no such message, or its template has other fields.
     """
 
     id: str
@@ -40,24 +40,25 @@ class ErrorText(str):
     def __new__(cls, id: str, /, **fields: object) -> "ErrorText":
         if id not in ENGLISH or fields_of(ENGLISH[id]) != fields.keys():
             raise UnknownErrorText(f"{id} with {', '.join(sorted(fields)) or 'no fields'}")
-        said = {name: _said(value) for name, value in fields.items()}
-        text = super().__new__(cls, ENGLISH[id].format_map(said))
-        text.id, text.fields = id, said
+        values = {name: _field_text(value) for name, value in fields.items()}
+        text = super().__new__(cls, ENGLISH[id].format_map(values))
+        text.id, text.fields = id, values
         return text
 
     def translated(self, messages: Mapping[str, str]) -> str:
-        """By the templates of another language; English where that has none."""
+        """The text from another language's templates; in English where that language has none."""
         return messages.get(self.id, ENGLISH[self.id]).format_map(
             {name: translated(value, messages) for name, value in self.fields.items()}
         )
 
 
 def translated(text: str, messages: Mapping[str, str]) -> str:
+    """`text` in another language; a text from elsewhere stays as it is."""
     return text.translated(messages) if isinstance(text, ErrorText) else text
 
 
 def known_text(id: str, fields: Mapping[str, object]) -> ErrorText | None:
-    """None where `ErrorText` would raise: of whoever has another catalogue."""
+    """The `ErrorText`; None if the message is from another catalogue."""
     try:
         return ErrorText(id, **fields)
     except UnknownErrorText:
@@ -66,14 +67,14 @@ def known_text(id: str, fields: Mapping[str, object]) -> ErrorText | None:
 
 @cache
 def fields_of(template: str) -> Collection[str]:
-    """Names of the fields of a template."""
+    """The names of the fields in a template."""
     return {name for _, name, _, _ in Formatter().parse(template) if name}
 
 
-def _said(value: object) -> str:
+def _field_text(value: object) -> str:
     if isinstance(value, ErrorText):
         return value
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    # Lone surrogates pass neither the pipe nor gRPC.
+    # Neither the pipe nor gRPC can carry lone surrogates.
     safe = text.encode("utf-8", "replace").decode("utf-8")
     return safe if len(safe) <= MAX_FIELD_CHARS else safe[:MAX_FIELD_CHARS] + "…"

@@ -1,10 +1,10 @@
-"""The libraries that compute vectors, each behind `engine.runner.Runner`.
+"""The libraries that compute vectors, each behind `engine.runner.EncoderRunner`.
 
-None of them may call anybody. OpenVINO does, when it is imported beside its package
-openvino-telemetry: our own set-up leaves that out, pip does not. Said to be missing before anything
-here imports OpenVINO, it is not even looked for, and OpenVINO goes on without it.
+No library may send data over the network. OpenVINO does when its package openvino-telemetry is
+installed; our own set-up leaves that package out, but pip does not. If the package is marked as
+missing before OpenVINO is imported, OpenVINO works without it.
 """
 
 import sys
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # how Python says it
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # marks it as missing

@@ -1,4 +1,4 @@
-"""How rows of token ids become the arrays that a converted model takes."""
+"""Converts rows of token ids to the arrays that a converted model takes."""
 
 import functools
 from array import array
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from embed_worker.encoders.conversion_cache import Record
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
-# Kernels are kept for each shape: fewer shapes, less memory. Up to `FEW_TOKENS`, where a token less
-# can be felt, lengths are multiples of the first number, above of the second.
+# Kernels are cached for each shape, so fewer shapes need less memory. Up to `FEW_TOKENS`, where
+# each token has a measurable cost, lengths are multiples of the first number, above it of the
+# second.
 FEW_TOKENS = 64
 LENGTH_MULTIPLES = (4, 16)
 
@@ -22,56 +23,58 @@ Array = NDArray[np.int32]
 
 class BatchInputs(Protocol):
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """The model's inputs in their order."""
+        """The model's inputs, in their order."""
 
 
 def batch_inputs(record: Record) -> BatchInputs:
     if record.unpadded:
         return UnpaddedInputs(record.pad_id, record.first_position, record.pools_prompt)
-    return PaddedInputs(record.pad_id, record.pads_left, record.pools_prompt)
+    return PaddedInputs(record.pad_id, record.pools_prompt)
 
 
 def any_row(n_tokens: int) -> Row:
-    """For tracing and trying: what it says does not matter."""
+    """A row for tracing and testing, whose content does not matter."""
     return Row(array(TOKEN_TYPE, [1]) * n_tokens)
 
 
 class PaddedInputs(msgspec.Struct, frozen=True):
-    """Rectangles as wide as the longest row."""
+    """Rectangles as wide as the longest row, which padding follows.
+
+    Also where a model's tokenizer puts it before: a row of attention that sees nothing but padding
+    has no result, and pooling takes the last token wherever it stands.
+    """
 
     pad_id: int
-    pads_left: bool
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """Ids, the mask of what is not padding, and the mask of what is pooled."""
+        """The ids, the mask of real tokens, and the mask of pooled tokens."""
         width = _rounded(max(len(row.ids) for row in rows))
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int32)
         mask = np.zeros_like(ids)
         for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            ids[position, start : start + len(row.ids)] = np.frombuffer(row.ids, np.int32)
-            mask[position, start : start + len(row.ids)] = 1
+            ids[position, : len(row.ids)] = np.frombuffer(row.ids, np.int32)
+            mask[position, : len(row.ids)] = 1
         if self.pools_prompt or not any(row.n_prompt for row in rows):
             return [ids, mask, mask]
         pooled = mask.copy()
         for position, row in enumerate(rows):
-            start = width - len(row.ids) if self.pads_left else 0
-            pooled[position, start : start + row.n_prompt] = 0
+            pooled[position, : row.n_prompt] = 0
         return [ids, mask, pooled]
 
 
 class UnpaddedInputs(msgspec.Struct, frozen=True):
-    """Rows end to end, and how they are taken apart for attention."""
+    """Rows one after the other, with what is needed to separate them for attention."""
 
     pad_id: int
     first_position: int
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """
+        """The model's inputs, in their order.
+
         Returns:
-            ids of all tokens, with a few of padding at the end, and what `_apart` tells of them.
+            The ids of all tokens, with a few padding tokens at the end, and the arrays of `_apart`.
         """
         ids = array(TOKEN_TYPE)
         for row in rows:
@@ -82,20 +85,21 @@ class UnpaddedInputs(msgspec.Struct, frozen=True):
         return [np.frombuffer(ids, np.int32), *_apart(lengths, left_out, self.first_position)]
 
 
-# Short texts that come alone have few lengths.
+# Short texts that come alone have few different lengths.
 @functools.lru_cache(maxsize=64)
 def _apart(
     lengths: tuple[int, ...], left_out: tuple[int, ...] | None, first_position: int
 ) -> list[Array]:
-    """
+    """The arrays that separate the rows for attention.
+
     Args:
-        left_out: leading tokens of each row that are not pooled; None: all are pooled.
+        left_out: the leading tokens of each row that are not pooled; None: all are pooled.
     Returns:
-        positions: of all tokens within their rows, from `first_position` on.
-        tokens: which of them stands where in a rectangle of (rows, longest row); any, where the
-            row is shorter.
-        places: of all tokens in that rectangle, read row by row.
-        mask, pooled: of that rectangle, what is not padding and what is pooled.
+        positions: of all tokens within their rows, starting at `first_position`.
+        tokens: for each place in a rectangle of (rows, longest row), the index of its token; any
+            index if the row is shorter.
+        places: for each token, its place in that rectangle, read row by row.
+        mask, pooled: of that rectangle: the real tokens, and the pooled tokens.
     """
     n_tokens, width = sum(lengths), _rounded(max(lengths))
     columns = np.arange(width, dtype=np.int32)

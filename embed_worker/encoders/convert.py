@@ -1,9 +1,9 @@
 """Converts a sentence-transformers model for OpenVINO: `python -m embed_worker.encoders.convert`.
 
-The graph that is kept is the traced model itself, with its own pooling and normalisation, without
-padding where the model allows that. Its vectors are compared with torch's: a model that does not
-match stays on torch, and the record says why. Progress goes to stdout, a fraction and a stage per
-line.
+The stored graph is the traced model itself, with its own pooling and normalisation, without padding
+if the model allows that. Its vectors are compared with torch's: a model whose vectors differ must
+run on torch, and the record states the reason. Progress is written to stdout, a fraction and a
+stage per line.
 """
 
 import os
@@ -31,7 +31,10 @@ from embed_worker.encoders.conversion_cache import (
     TOKENIZER,
     NotConvertible,
     Record,
+    checks_of,
     read_record,
+    refused,
+    source_state,
     write_record,
 )
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
@@ -43,7 +46,7 @@ from embed_worker.engine.runner import BatchFailed
 from worker_runtime.memory.oom_signs import shortage_of
 from worker_runtime.model_files.odd_paths import path_text
 
-# Modules whose work does not depend on anything but token ids and mask.
+# Modules whose result depends only on token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
 CONVERSION_ERRORS = (
     RuntimeError,
@@ -53,9 +56,9 @@ CONVERSION_ERRORS = (
     AttributeError,
     BatchFailed,
 )
-# In float32. What we made of the model has to be nearly exact; what the tracer made, good enough.
+# In float32. Our own unpadded form must be nearly exact; the tracer's form only good enough.
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
-# What a converter left that was killed.
+# The age after which what a killed converter left is removed.
 STALE_S = 3600
 UNFINISHED = ".new-"
 OnProgress = Callable[[float, str], None]
@@ -75,18 +78,20 @@ PROBES = (
     SENTENCE_ZH * 5,
     SENTENCE * 60,
 )
+# So many of them as one batch: attention over the longest takes memory for each.
+TOGETHER = 4
 # What is traced with: two rows that differ in length.
 EXAMPLE = [any_row(7), any_row(3)]
 
 
 def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """Write graph and tokenizer of `source` to `folder`; return its record.
+    """Write graph and tokenizer of `source` to `folder`; returns their record.
 
     Raises:
-        NotConvertible: the model stays on torch.
+        NotConvertible: the model must run on torch.
     """
     on_progress(0.2, "reading weights")
-    # In float32 whatever the file has: the reference is as exact as it can be.
+    # In float32 whatever the file has, so that the reference is as exact as possible.
     model = load_model(source, "cpu", dtype=torch.float32)
     reference = loaded(model)
     assert isinstance(reference.runner, TorchEncoder)
@@ -97,11 +102,11 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     record = Record(
         source=path_text(source.resolve()),
+        state=source_state(source),
         dimension=reference.runner.dimension,
         max_tokens=reference.tokens.max_tokens,
         n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
         pad_id=tokenizer.pad_token_id or 0,
-        pads_left=tokenizer.padding_side == "left",
         pools_prompt=reference.runner.pools_prompt,
         first_position=first_position(model[0].auto_model),
         prompts=reference.prompts.by_name,
@@ -116,6 +121,9 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
             on_progress(0.4, "converting")
             graph = _traced(traced(model, takes_types=reference.runner.takes_types), record)
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+            # It holds all weights, and is read again from its file.
+            del graph
+            record.checks = checks_of(folder)
             on_progress(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
@@ -136,7 +144,7 @@ def _check_modules(model: SentenceTransformer) -> None:
     for module in model.children():
         modes = getattr(module, "pooling_mode", ())
         if "weightedmean" in modes and not module.include_prompt:
-            # Its weights count from where the prompt begins, which its mask does not tell.
+            # Its weights count from the beginning of the prompt, which its mask does not show.
             raise NotConvertible("its weighted mean leaves out the prompt")
 
 
@@ -144,7 +152,7 @@ def _check_modules(model: SentenceTransformer) -> None:
 def _traced(traced: torch.nn.Module, record: Record) -> Any:
     arrays = batch_inputs(record).arrays(EXAMPLE)
     with warnings.catch_warnings():
-        # The tracer warns of every branch; whether one mattered is what the comparison finds out.
+        # The tracer warns of every branch; the comparison shows whether a branch mattered.
         warnings.simplefilter("ignore")
         graph = openvino.convert_model(
             traced.eval(), example_input=tuple(torch.from_numpy(array) for array in arrays)
@@ -158,20 +166,25 @@ def _traced(traced: torch.nn.Module, record: Record) -> Any:
 def _cosines(
     folder: Path, record: Record, rows: list[Row], expected: NDArray[np.float32]
 ) -> dict[str, float]:
-    """To torch's vectors, the smallest by precision of the arithmetic."""
+    """The smallest cosine to torch's vectors, by the precision of the computation."""
     inputs = batch_inputs(record)
     cosines = {}
     for precision in PRECISIONS:
         ready = compiled(folder, precision, inputs, n_threads=0)
-        # What "auto" chose is one of the others on most CPUs.
+        # On most CPUs, what "auto" chooses is one of the others.
         if ready.precision not in cosines:
             cosines[ready.precision] = _least_cosine(OpenVinoEncoder(ready, inputs), rows, expected)
     return cosines
 
 
 def _least_cosine(runner: OpenVinoEncoder, rows: list[Row], expected: NDArray[np.float32]) -> float:
-    """Over all rows, each alone and all of them together."""
-    together = np.frombuffer(runner.encode(rows), "<f4").reshape(expected.shape)
+    """Over all rows, each alone and several together."""
+    together = np.concatenate(
+        [
+            np.frombuffer(runner.encode(rows[start : start + TOGETHER]), "<f4")
+            for start in range(0, len(rows), TOGETHER)
+        ]
+    ).reshape(expected.shape)
     found = np.stack([_each(runner, rows), together])
     dots = (found * expected).sum(axis=-1)
     norms = np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1)
@@ -185,7 +198,7 @@ def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np
 
 
 def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
-    """Convert into a folder beside, which becomes `folder` when it is complete."""
+    """Convert into a temporary folder, which becomes `folder` when it is complete."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=UNFINISHED) as place:
         fresh = Path(place) / folder.name
         fresh.mkdir()
@@ -196,17 +209,17 @@ def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
 
 
 def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """That of the conversion, or why there is none; too little memory is no reason to remember."""
+    """The record of the conversion or of its refusal; a lack of memory is not recorded."""
     try:
         return convert(source, folder, on_progress)
     except NotConvertible as refusal:
-        return Record(source=path_text(source.resolve()), refusal=str(refusal))
+        return refused(source, str(refusal))
     except CONVERSION_ERRORS as error:
         if _shortage_of(error):
             raise
         traceback.print_exc()
         reason = f"its conversion raised {type(error).__name__}"
-        return Record(source=path_text(source.resolve()), refusal=reason)
+        return refused(source, reason)
 
 
 def _shortage_of(error: Exception) -> bool:
@@ -214,7 +227,7 @@ def _shortage_of(error: Exception) -> bool:
 
 
 def _clear_away(cache: Path, source: Path) -> None:
-    """Remove what older versions of the model left, and killed converters."""
+    """Remove the files of older versions of the model and of killed converters."""
     for path in cache.glob(f"*/{RECORD}"):
         record = read_record(path.parent)
         if record is None or record.source == path_text(source.resolve()):
@@ -227,7 +240,7 @@ def _clear_away(cache: Path, source: Path) -> None:
 def main() -> None:
     exit_with_parent(force_after_s=1)
     source, folder = sys.argv[1:3]
-    # Libraries print what they like: to stderr.
+    # Libraries print to stdout; that output goes to stderr instead.
     progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -1,6 +1,6 @@
-"""Cross-encoders on torch: a query and a document in one row, a score out.
+"""Cross-encoders on torch: a query and a document in one row give a score.
 
-Weights are read from safetensors only, from local files only, and no code of the model's is run.
+Weights are read from local safetensors files only, and no code that comes with a model is run.
 """
 
 import json
@@ -21,7 +21,7 @@ from embed_worker.encoders.devices import batch_tokens, computing, torch_device
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
 from embed_worker.encoders.pairs import Pairs
-from embed_worker.encoders.positions import first_position
+from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
@@ -29,14 +29,15 @@ from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "cross-encoder"
 Activation = Literal["sigmoid", "identity"]
-# The last parts of the names that models keep, such as "torch.nn.modules.linear.Identity".
+# The last parts of the stored class names, such as "torch.nn.modules.linear.Identity".
 ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}
 
 
 def load(
     path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
 ) -> LoadedEncoder:
-    """
+    """Load the cross-encoder in a folder.
+
     Raises:
         BackendLoadFailed: the folder is not a cross-encoder that can be run here.
     """
@@ -49,7 +50,7 @@ def load(
         str(path), use_safetensors=True, output_loading_info=True, **files
     )
     if loading["missing_keys"]:
-        # The library would go on with random ones.
+        # The library would continue with random weights.
         raise _failed(ErrorText("score_weights_missing"))
     model.eval().to(torch_device(device))
     tokenizer = AutoTokenizer.from_pretrained(str(path), **files)
@@ -57,11 +58,12 @@ def load(
         raise _failed(ErrorText("no_tokenizer"))
     if model.config.num_labels != 1:
         raise _failed(ErrorText("too_many_outputs", n_outputs=model.config.num_labels))
-    # A copy: the library turns padding on in its own whenever it tokenizes.
+    # A copy, because the library turns padding on in its own tokenizer at each use.
     own = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    max_tokens = _max_tokens(model, tokenizer.model_max_length)
+    n_positions = getattr(model.config, "max_position_embeddings", None)
+    most = max_tokens(model.base_model, tokenizer.model_max_length, n_positions)
     n_embedded = model.get_input_embeddings().num_embeddings
-    tokens = Tokenization(own, max_tokens=max_tokens, n_embedded=n_embedded)
+    tokens = Tokenization(own, max_tokens=most, n_embedded=n_embedded)
     return LoadedEncoder(
         runner=CrossEncoderRunner(model, tokenizer),
         tokens=tokens,
@@ -69,13 +71,13 @@ def load(
         device=str(model.device),
         batch_tokens=batch_tokens(model.device),
         backend=BACKEND,
-        pairs=Pairs(own, max_tokens=max_tokens),
+        pairs=Pairs(own, max_tokens=most),
         activation=_activation(path, model.config),
     )
 
 
 class CrossEncoderRunner:
-    """Runs the model on padded batches of pairs; a pair's vector is its score, not activated."""
+    """Runs the model on padded batches of pairs; a pair's vector is its score before activation."""
 
     dimension = 1
 
@@ -93,7 +95,7 @@ class CrossEncoderRunner:
         return np.ascontiguousarray(scores).data.cast("B")
 
     def shed(self) -> None:
-        """A batch's buffers go with the batch."""
+        """Nothing to free: a batch's buffers end with the batch."""
 
     @torch.inference_mode()
     def _scores(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -108,15 +110,8 @@ class CrossEncoderRunner:
         return scores
 
 
-def _max_tokens(model: Any, said_by_tokenizer: int) -> int:
-    """Tokens of one row: what the tokenizer says, and no more than there are positions for."""
-    n_positions = getattr(model.config, "max_position_embeddings", None)
-    limits = [said_by_tokenizer, n_positions and n_positions - first_position(model.base_model)]
-    return min(limit for limit in limits if limit)
-
-
 def _activation(path: Path, config: Any) -> Activation:
-    """What the model's authors want applied, wherever they say it; sigmoid if they do not."""
+    """The activation in the model's configuration; sigmoid if none is stated."""
     newest = path / "config_sentence_transformers.json"
     places = [
         json.loads(newest.read_bytes()) if newest.is_file() else {},

@@ -1,4 +1,4 @@
-"""Where torch runs, what suits it there, and what its errors mean."""
+"""torch's device, the batches that suit it, and the meaning of its errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,13 @@ import torch
 from embed_worker.engine.runner import BatchFailed
 
 # On two cores all-MiniLM-L6-v2 is as fast with 512 as with 2,048, and short requests wait less
-# for the running batch; a GPU wants larger ones.
+# for the running batch; a GPU needs larger batches.
 CPU_BATCH_TOKENS = 512
 GPU_BATCH_TOKENS = 16_384
 
 
 def torch_device(wanted: str) -> str:
-    """`wanted`, or the best there is for "auto"."""
+    """`wanted`, or the best available device for "auto"."""
     if wanted != "auto":
         return wanted
     if torch.cuda.is_available():
@@ -23,16 +23,17 @@ def torch_device(wanted: str) -> str:
 
 
 def batch_tokens(device: torch.device) -> int:
-    """Padded tokens of a micro-batch."""
+    """The padded tokens of a micro-batch."""
     return CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
 
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """
+    """Converts torch's errors.
+
     Raises:
-        BatchFailed: torch cannot compute this batch; others it may.
-        torch.AcceleratorError: the GPU computes nothing more for this process, which has to end.
+        BatchFailed: torch cannot compute this batch, but perhaps others.
+        torch.AcceleratorError: the GPU computes nothing more for this process, which must end.
     """
     try:
         yield

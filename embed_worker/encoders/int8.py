@@ -1,6 +1,7 @@
-"""Weights of matrix products rounded to 8 bits, a scale for each output: a quarter of the memory.
+"""Rounds weights of matrix products to 8 bits, with a scale for each output.
 
-Only weights are rounded, once: what a text's vector is does not depend on its neighbours.
+They need a quarter of the memory. Only weights are rounded, once, so a text's vector does not
+depend on its neighbours.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ LARGEST = 127
 
 
 def round_weights(graph: Any) -> None:
-    """Replace the constant right sides of all matrix products in `graph`."""
+    """Round the constant right-hand sides of all matrix products in `graph`."""
     for product in graph.get_ordered_ops():
         if product.get_type_name() != "MatMul":
             continue

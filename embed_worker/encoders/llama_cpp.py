@@ -1,4 +1,4 @@
-"""llama.cpp: embedding models in one GGUF file, pooled as the file says."""
+"""llama.cpp: embedding models in one GGUF file, with the pooling that the file states."""
 
 import ctypes
 import os
@@ -26,7 +26,7 @@ from worker_runtime.memory.oom_signs import shortage_in_text
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
 NO_POOLING, RANKING = 0, 4
-# Kernels take four tokens at once, and what is left over one by one: this runs both.
+# Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.
 WARM_UP_TEXT, WARM_UP_TOKENS = "one two three four five", 5
 
 
@@ -39,9 +39,10 @@ def load(
     extra_buffers: bool = True,
     on_progress: Callable[[float, str], None],
 ) -> LoadedEncoder:
-    """
+    """Load the model in a file.
+
     Raises:
-        BackendLoadFailed: llama-cpp-python is missing, or the file is none that it can embed with.
+        BackendLoadFailed: llama-cpp-python is missing, or cannot embed with this file.
     """
     try:
         native = load_native()
@@ -70,7 +71,7 @@ def load(
 
 
 def _warm_up(runner: "LlamaEncoder", tokens: LlamaTokenization) -> None:
-    """Compute once: kernels that fail on this processor do so now, while the model can still be
+    """Compute once: kernels that fail on this processor fail now, while the model can still be
     loaded in another way."""
     (ids,) = tokens.ids([WARM_UP_TEXT])
     try:
@@ -80,7 +81,7 @@ def _warm_up(runner: "LlamaEncoder", tokens: LlamaTokenization) -> None:
 
 
 class LlamaEncoder:
-    """Each text of a batch is a sequence of its own; nothing is padded."""
+    """Each text of a batch is its own sequence; nothing is padded."""
 
     def __init__(self, native: Any, model: Any, context: Any) -> None:
         self._native = native
@@ -98,10 +99,10 @@ class LlamaEncoder:
         return unit(vectors).data.cast("B")
 
     def shed(self) -> None:
-        """The context's buffers are as large as the next batch needs."""
+        """Nothing to free: the next batch needs buffers of the same size."""
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        """As many at a time as the context has room for."""
+        """The rows in parts that fit into the context."""
         part: list[Row] = []
         n_tokens = 0
         for row in rows:
@@ -127,18 +128,18 @@ class LlamaEncoder:
         pointer = self._native.llama_get_embeddings_seq(self._context, sequence)
         if not pointer:
             raise BatchFailed("llama.cpp has no vector for a text")
-        # A copy: the library writes the next batch over it.
+        # A copy, because the library writes the next batch over it.
         return np.ctypeslib.as_array(pointer, (self.dimension,)).astype("<f4")
 
 
 class _NativeBatch:
-    """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
+    """A `llama_batch` over our own numpy arrays, so that it is filled by slices."""
 
     def __init__(self, native: Any, capacity: int) -> None:
         self._tokens = np.zeros(capacity, np.int32)
         self._positions = np.zeros(capacity, np.int32)
         self._sequences = np.zeros(capacity, np.int32)
-        # Each token is of one sequence, and counts for its vector.
+        # Each token belongs to one sequence, and is part of its vector.
         self._n_sequences = np.ones(capacity, np.int32)
         self._wanted = np.ones(capacity, np.int8)
         offsets = self._sequences.itemsize * np.arange(capacity, dtype=np.uint64)
@@ -169,7 +170,7 @@ class _NativeBatch:
 def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: int) -> Any:
     params = native.llama_context_default_params()
     params.embeddings = True
-    # A text is never split: pooling sees all of it at once.
+    # A text is never split, because pooling needs all of it at once.
     params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
     params.n_seq_max = min(max_rows, int(native.llama_max_parallel_sequences()))
     params.kv_unified = True

@@ -4,18 +4,21 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from embed_worker.encoders.prompted_texts import PromptedTexts
 from embed_worker.encoders.tokens import PROBE, Tokenization, special_tokens
 
-# Special tokens around a text, and what some vocabularies put before it.
+# The special tokens around a text, and what some vocabularies put before it.
 SPARE_TOKENS = 16
 
 
 class LlamaTokenization(Tokenization):
-    """Of a loaded model."""
+    """The tokenization of a loaded model."""
 
     def __init__(self, native: Any, model: Any, *, max_tokens: int) -> None:
         self._native = native
         self._vocab = native.llama_model_get_vocab(model)
+        # These files have no prompts.
+        self._prompts = PromptedTexts(self._encode, self._encode, frozenset())
         self._before, self._after = special_tokens(
             self._ids(PROBE, add_special=False), self._ids(PROBE, add_special=True)
         )

@@ -1,4 +1,4 @@
-"""What loading a model gives, whichever library runs it."""
+"""The result of loading a model, for every library."""
 
 from typing import Literal
 
@@ -14,16 +14,17 @@ class LoadedEncoder(msgspec.Struct, frozen=True):
     runner: EncoderRunner
     tokens: Tokenization
     prompts: Prompts
-    # Where it runs, as the library names it.
+    # The device, as the library names it.
     device: str
     # Padded tokens of a micro-batch that suit this library and device.
     batch_tokens: int
     backend: str
-    # Of the arithmetic, as the library names it; empty: that of the file.
+    # Of the computation, as the library names it; empty: the dtype of the file.
     precision: str = ""
-    # Between its vectors and those of torch in float32 on a few texts, the smallest.
+    # The smallest cosine of its vectors to those of torch in float32, over a few texts.
     cosine: float = 1.0
-    # A cross-encoder's, whose vectors are one number: a pair's score. None: it embeds texts.
+    # Only for a cross-encoder, whose vectors have one number, a pair's score. None: it embeds
+    # texts.
     pairs: Pairs | None = None
-    # What makes a cross-encoder's number the score that its authors mean.
+    # Converts a cross-encoder's number to the score that its authors intend.
     activation: Literal["sigmoid", "identity"] = "identity"

@@ -1,8 +1,8 @@
-"""Token ids of texts of any length, in bounded memory, and reading no more than is needed.
+"""Token ids of texts of any length, in bounded memory, reading no more text than needed.
 
-What tokenizers keep of each token while they encode takes some 400 bytes: a text of 8 MB took 2 GB.
-Long texts are encoded in pieces that begin with white space, which is not joined with what stands
-before it; many texts in groups.
+While they encode, tokenizers need some 400 bytes for each token: a text of 8 MB took 2 GB. Long
+texts are therefore encoded in pieces that begin with white space, which no token joins with the
+text before it. Many texts are encoded in groups.
 """
 
 import re
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import NamedTuple, TypeAlias
 
-# Token ids of each text, without special tokens.
+# Returns the token ids of each text, without special tokens.
 Encode: TypeAlias = Callable[[list[str]], list[list[int]]]
 PIECE_CHARS = 32 * 1024
 GROUP_CHARS = 256 * 1024
@@ -19,7 +19,7 @@ SPACE = re.compile(r"\s")
 
 
 class Enough(NamedTuple):
-    """How many tokens of a long text are needed, of its beginning or its end."""
+    """How many tokens of a long text are needed, from its beginning or its end."""
 
     n_tokens: int
     from_end: bool = False
@@ -33,10 +33,10 @@ def is_long(text: str) -> bool:
 def token_ids(
     encode: Encode, texts: Sequence[str], enough: Enough | None = None
 ) -> list[list[int]]:
-    """What `encode` gives for each text.
+    """The result of `encode` for each text.
 
     Args:
-        enough: of long texts no more pieces are encoded than that takes; None: all.
+        enough: no more pieces of long texts are encoded than this needs; None: all.
     """
     short = [text for text in texts if not is_long(text)]
     found = iter(_in_groups(encode, short))

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: runs what was converted once, with neither torch nor transformers here."""
+"""OpenVINO on the CPU: runs converted models without torch or transformers."""
 
 import contextlib
 import math
@@ -31,12 +31,12 @@ from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "openvino"
-# "auto" is what OpenVINO takes for the device: bfloat16 where the CPU has it, else float32.
+# "auto" is OpenVINO's choice for the device: bfloat16 if the CPU has it, else float32.
 PRECISIONS = ("auto", "f32", "bf16", "int8")
 LEAST_COSINE = 0.9999
-# Of the shapes of batches: with more, all-MiniLM-L6-v2 comes to over 250 MB.
+# Kernels for shapes of batches: with more, all-MiniLM-L6-v2 needs over 250 MB.
 N_KEPT_KERNELS = 48
-# Larger ones gain little, keep short requests waiting, and take memory.
+# Larger batches gain little, make short requests wait, and need memory.
 BUDGETS = (256, 512, 1024)
 TRY_TOKENS = 64
 TRY_S = 0.25
@@ -51,12 +51,13 @@ def load(
     n_threads: int,
     on_progress: Callable[[float, str], None],
 ) -> LoadedEncoder:
-    """
+    """Load a model, converting it first if necessary.
+
     Args:
-        cache: where converted models are kept.
-        precision: one of `PRECISIONS`; "auto" becomes "f32" for a model that suffers from less.
+        cache: the folder of converted models.
+        precision: one of `PRECISIONS`; "auto" becomes "f32" for a model that loses accuracy.
     Raises:
-        NotConvertible: the model has to run on torch.
+        NotConvertible: the model must run on torch.
     """
     folder, record = converted(path, cache, on_progress)
     on_progress(0.8, "compiling")
@@ -74,9 +75,9 @@ def load(
     if setting not in record.batch_tokens:
         on_progress(0.9, "measuring batches")
         record.batch_tokens[setting] = runner.fastest_batch(record.max_tokens)
-        # Its batches were larger than any that follow.
+        # The measured batches were larger than any that follow.
         runner.shed()
-        # Measured again next time, where it cannot be written.
+        # If it cannot be written, it is measured again at the next load.
         with contextlib.suppress(OSError):
             write_record(folder, record)
     return LoadedEncoder(
@@ -87,27 +88,27 @@ def load(
         batch_tokens=record.batch_tokens[setting],
         backend=BACKEND,
         precision=model.precision,
-        # Not measured where the model was converted on another CPU.
+        # Not measured if the model was converted on another CPU.
         cosine=record.cosines.get(model.precision, math.nan),
     )
 
 
 class Compiled(msgspec.Struct, frozen=True):
-    """A model ready to run, and the pages of its file that it reads from."""
+    """A model ready to run, and the mapped file from which it reads weights."""
 
     graph: Any
     pages: mmap.mmap | None
-    # Of its arithmetic: "bf16", "f32", "bf16, int8 weights".
+    # Of the computation: "bf16", "f32", "bf16, int8 weights".
     precision: str
 
 
 def compiled(folder: Path, precision: str, inputs: BatchInputs, *, n_threads: int) -> Compiled:
-    """The converted model in `folder`."""
+    """The converted model in `folder`, compiled for this CPU."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "CPU_RUNTIME_CACHE_CAPACITY": N_KEPT_KERNELS,
-        # Else a text's vector depends on its neighbours.
+        # Otherwise a text's vector would depend on its neighbours.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
     }
     if n_threads:
@@ -119,8 +120,8 @@ def compiled(folder: Path, precision: str, inputs: BatchInputs, *, n_threads: in
     if precision == "int8":
         round_weights(graph)
     ready = core.compile_model(graph, "CPU", config)
-    # Weights are repacked with the first batch. Then the file's pages need not stay; those that
-    # are still read come back.
+    # The first batch repacks the weights. Afterwards the file's pages need not stay in memory;
+    # those that are still read are loaded again.
     ready(inputs.arrays([any_row(1)]))
     if sys.platform != "win32" and pages is not None:
         pages.madvise(mmap.MADV_DONTNEED)
@@ -130,10 +131,10 @@ def compiled(folder: Path, precision: str, inputs: BatchInputs, *, n_threads: in
 
 def _read(core: openvino.Core, folder: Path) -> tuple[Any, mmap.mmap | None]:
     if sys.platform == "win32":
-        # There a mapping that may be written to counts as memory in full.
+        # On Windows a writable mapping counts as memory in full.
         return core.read_model(folder / GRAPH), None
     with (folder / WEIGHTS).open("rb") as file:
-        # Private: the library asks for memory that it might write to.
+        # Private, because the library asks for memory that it may write to.
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     weights = openvino.Tensor(np.frombuffer(pages, np.uint8), shared_memory=True)
     return core.read_model((folder / GRAPH).read_bytes(), weights), pages
@@ -158,7 +159,7 @@ class OpenVinoEncoder:
         self._model.graph.release_memory()
 
     def fastest_batch(self, max_tokens: int) -> int:
-        """The least of the budgets that are about as fast as any: short requests wait less."""
+        """The smallest batch size about as fast as any other, so that short requests wait less."""
         width = min(TRY_TOKENS, max_tokens)
         speeds = [self._tokens_per_s(budget // width, width) for budget in BUDGETS]
         enough = max(speeds) * ABOUT_AS_FAST
@@ -179,6 +180,6 @@ class OpenVinoEncoder:
             outputs = self._request.infer(inputs, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise BatchFailed from error
-        # A copy: the library writes the next batch over its own.
+        # A copy, because the library writes the next batch over its own array.
         vectors: NDArray[np.float32] = np.array(outputs[0], dtype="<f4")
         return vectors

@@ -1,4 +1,4 @@
-"""Rows of different lengths as the rectangles that models take."""
+"""Rows of different lengths as rectangular arrays, which models take."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from embed_worker.engine.call import Row
 
 
 class PaddedRows(msgspec.Struct, frozen=True):
-    """Each of shape (rows, longest row)."""
+    """Arrays of shape (rows, longest row)."""
 
     ids: NDArray[np.int64]
-    # 1 where a token is, 0 where padding is.
+    # 1 for a token, 0 for padding.
     mask: NDArray[np.int64]
     # 1 for the second text of a pair.
     types: NDArray[np.int64]

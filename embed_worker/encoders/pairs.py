@@ -1,6 +1,6 @@
-"""From a query and a document to the one row that a cross-encoder sees.
+"""Joins a query and a document into the row that a cross-encoder receives.
 
-Only documents are cut: a query without its end is another query.
+Only documents are truncated: a query without its end would be another query.
 """
 
 from array import array
@@ -22,7 +22,7 @@ class _Frame(msgspec.Struct, frozen=True):
     before: list[int]
     between: list[int]
     after: list[int]
-    # Of those between: how many have the first token type; None: all tokens have it.
+    # How many of the tokens between have the first token type; None: all tokens have it.
     n_between_first: int | None
 
     @property
@@ -38,12 +38,13 @@ class _Frame(msgspec.Struct, frozen=True):
 
 
 class Pairs:
-    """
+    """Builds rows for one model.
+
     Args:
-        tokenizer: neither cuts nor pads, and takes special tokens in a text for plain text.
+        tokenizer: without truncation and padding; it reads special tokens in a text as plain text.
         max_tokens: of one row, special tokens included.
     Raises:
-        BackendLoadFailed: the tokenizer joins texts in a way that is not known here.
+        BackendLoadFailed: the tokenizer joins texts in an unknown way.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, *, max_tokens: int) -> None:
@@ -59,19 +60,21 @@ class Pairs:
         truncate: Truncate = "end",
         max_document_tokens: int | None = None,
     ) -> Tokenized:
-        """A row for each document with its query, or with the only one.
+        """A row for each document with its query, or with the only query.
 
         Raises:
-            InvalidRequest: a text is empty.
+            InvalidRequest: a query is empty; a document may be.
             ContextLengthExceeded: a query leaves no room for its document, or a document is too
                 long and `truncate` is "none".
         """
-        query_ids = self._contents("queries", queries)
+        if "" in queries:
+            raise InvalidRequest(ErrorText("text_empty"), param=f"queries[{queries.index('')}]")
+        query_ids = token_ids(self._encode, queries)
         # One token more than fits tells that a document is too long.
         enough = Enough(self._max_tokens + 1, truncate == "start")
         if max_document_tokens is not None:
             enough = Enough(max_document_tokens + 1)
-        document_ids = self._contents("documents", documents, enough)
+        document_ids = token_ids(self._encode, documents, enough)
         truncated: list[int] = []
         rows: list[Row] = []
         for index, whole in enumerate(document_ids):
@@ -88,19 +91,12 @@ class Pairs:
             rows.append(self._frame.row(query_ids[at], content))
         return Tokenized(rows, truncated)
 
-    def _contents(
-        self, field: str, texts: Sequence[str], enough: Enough | None = None
-    ) -> list[list[int]]:
-        if "" in texts:
-            raise InvalidRequest(ErrorText("text_empty"), param=f"{field}[{texts.index('')}]")
-        return token_ids(self._encode, texts, enough)
-
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
     def _room(self, index: int, n_query: int) -> int:
-        """Tokens that are left for the document; at least one."""
+        """The tokens that are left for the document; at least one."""
         room = self._max_tokens - self._frame.n_tokens - n_query
         if room < 1:
             most = self._max_tokens - self._frame.n_tokens - 1

@@ -1,6 +1,7 @@
-"""From texts and token ids to the rows that the model sees.
+"""Converts texts and token ids to the rows that the model receives.
 
-User text never becomes a special token: "[SEP]" typed by a user is five plain characters.
+User text never becomes a special token: "[SEP]" typed by a user is five plain characters. In a
+model's own prompts it is the token.
 """
 
 from array import array
@@ -12,7 +13,8 @@ import tokenizers
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
-from embed_worker.encoders.long_texts import Enough, is_long, token_ids
+from embed_worker.encoders.long_texts import Enough, is_long
+from embed_worker.encoders.prompted_texts import PromptedTexts
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 Truncate = Literal["end", "start", "none"]
@@ -21,16 +23,17 @@ PROBE = "a"
 
 class Tokenized(msgspec.Struct, frozen=True):
     rows: list[Row]
-    # Indices of the inputs that were cut.
+    # Indices of the inputs that were truncated.
     truncated: list[int]
 
 
 class Tokenization:
-    """
+    """Tokenizes for one model.
+
     Args:
-        tokenizer: the model's own; it is changed to neither cut nor pad.
+        tokenizer: the model's own; its truncation and padding are turned off.
         max_tokens: of one row, special tokens included.
-        n_embedded: rows of the model's embedding table.
+        n_embedded: the number of rows in the model's embedding table.
     Raises:
         BackendLoadFailed: the tokenizer does not put its special tokens around the text.
     """
@@ -42,6 +45,9 @@ class Tokenization:
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder().items()
+        special_ids = frozenset(number for number, token in added if token.special)
+        self._prompts = PromptedTexts(self._encode, self._encode_special, special_ids)
         self._before, self._after = special_tokens(
             tokenizer.encode(PROBE, add_special_tokens=False).ids,
             tokenizer.encode(PROBE, add_special_tokens=True).ids,
@@ -58,25 +64,29 @@ class Tokenization:
         truncate: Truncate = "end",
         max_tokens: int | None = None,
         max_text_tokens: int | None = None,
+        may_be_empty: bool = False,
     ) -> Tokenized:
-        """Rows for `inputs`, each after `prompt`.
+        """Rows for `inputs`, each beginning with `prompt`.
 
         Args:
             inputs: texts, or token ids: with the model's special tokens around them, as `ids` gives
                 them, or without.
             max_tokens: of each row, special tokens counted; None: as many as the model takes.
             max_text_tokens: keep this many of each input at most.
+            may_be_empty: an empty text is the model's special tokens and the prompt.
         Raises:
             InvalidRequest: an input is empty or has ids that the model does not know, or
                 `max_tokens` is more than the model takes or less than its special tokens need.
             ContextLengthExceeded: an input is too long, and `truncate` is "none".
         """
         room = self._room(max_tokens)
-        prompt_ids = self._encode([prompt])[0] if prompt else []
+        prompt_ids = self._prompts.ids(prompt)
         n_prompt = len(prompt_ids)
         most = None if max_text_tokens is None else n_prompt + max_text_tokens
-        # One token more tells that a text is too long.
+        # One token more than fits shows that a text is too long.
         enough = Enough(room + 1, truncate == "start") if most is None else Enough(most + 1)
+        if "" in inputs and not may_be_empty:
+            raise InvalidRequest(ErrorText("input_empty"), param=f"input[{inputs.index('')}]")
         contents = self._contents(inputs, prompt, prompt_ids, enough)
         truncated: list[int] = []
         rows: list[Row] = []
@@ -102,13 +112,13 @@ class Tokenization:
 
     def ids(self, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
         """Token ids of `texts` as the model sees them, uncut, or without what it puts around."""
-        contents = token_ids(self._encode, texts)
+        contents = self._prompts.before("", texts)
         if not add_special:
             return contents
         return [[*self._before, *content, *self._after] for content in contents]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each of `ids` as the vocabulary spells it."""
+        """Each of `ids` in the spelling of the vocabulary."""
         return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def _contents(
@@ -118,18 +128,9 @@ class Tokenization:
         prompt_ids: list[int],
         enough: Enough,
     ) -> list[list[int]]:
-        """Token ids without special tokens; a text that comes twice is tokenized once."""
+        """Token ids without special tokens; a text that occurs twice is tokenized once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
-        if "" in texts:
-            raise InvalidRequest(ErrorText("input_empty"), param=f"input[{inputs.index('')}]")
-        encoded = token_ids(self._encode, [prompt + text for text in texts], enough)
-        if prompt_ids and enough.from_end:
-            # Of the long ones it was not read.
-            encoded = [
-                prompt_ids + ids if is_long(prompt + text) else ids
-                for text, ids in zip(texts, encoded, strict=True)
-            ]
-        by_text = dict(zip(texts, encoded, strict=True))
+        by_text = dict(zip(texts, self._prompts.before(prompt, texts, enough), strict=True))
         return [
             by_text[given]
             if isinstance(given, str)
@@ -138,15 +139,23 @@ class Tokenization:
         ]
 
     def _bare(self, ids: list[int]) -> list[int]:
-        """`ids` without the special tokens around them; no text becomes those by itself."""
+        """`ids` without the special tokens around them, which text alone never produces."""
         n_before, end = len(self._before), len(ids) - len(self._after)
         framed = n_before <= end and ids[:n_before] == self._before and ids[end:] == self._after
         return ids[n_before:end] if framed else ids
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
+        """Token ids of each text, without those that the model puts around it."""
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
+
+    def _encode_special(self, texts: list[str]) -> list[list[int]]:
+        """The same of texts that are the model's own: special tokens in them are tokens."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self._encode(texts)
+        finally:
+            self._tokenizer.encode_special_tokens = True
 
     def _checked(self, index: int, ids: list[int]) -> list[int]:
         param = f"input[{index}]"
@@ -170,7 +179,7 @@ class Tokenization:
         return len(self._before) + len(self._after)
 
     def _room(self, max_tokens: int | None) -> int:
-        """Tokens of a row beside the special ones."""
+        """The tokens of a row that remain besides the special tokens."""
         most = self.max_tokens if max_tokens is None else max_tokens
         if not self._n_around < most <= self.max_tokens:
             raise InvalidRequest(
@@ -195,7 +204,7 @@ class Tokenization:
 
 
 def special_tokens(bare: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
-    """What stands before and after `bare` in `whole`, the same text with special tokens."""
+    """The tokens before and after `bare` in `whole`, the same text with special tokens."""
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]

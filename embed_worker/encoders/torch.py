@@ -1,9 +1,11 @@
-"""sentence-transformers on torch: the reference that the other encoders are compared with.
+"""sentence-transformers on torch: the reference for the other encoders.
 
-Weights are read from safetensors only, from local files only, and no code of the model's is run.
-Pooling, normalisation and prompts are those of the model's own configuration.
+Weights are read from local safetensors files only, and no code that comes with a model is run.
+Pooling, normalisation and prompts follow the model's own configuration.
 """
 
+import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +16,7 @@ import tokenizers
 import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from transformers.utils import logging as transformers_logging
 
 from common.error_texts import ErrorText
@@ -21,20 +24,25 @@ from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
+from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 
 BACKEND = "sentence-transformers"
+# Kinds of models whose tokens see only those before them.
+DECODERS = frozenset({"gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3"})
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def load(
     path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
 ) -> LoadedEncoder:
-    """
+    """Load the model in a folder.
+
     Raises:
-        BackendLoadFailed: the folder is not a model that this library runs.
+        BackendLoadFailed: the folder is not a model that this library can run.
     """
     if n_threads:
         torch.set_num_threads(n_threads)
@@ -44,7 +52,7 @@ def load(
 
 
 def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
-    """The library's own model, for running only."""
+    """The library's model, for inference only."""
     model = SentenceTransformer(
         str(path),
         device=None if device == "auto" else device,
@@ -52,8 +60,14 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
         local_files_only=True,
         model_kwargs={"use_safetensors": True} | model_kwargs,
     )
+    if not (path / "modules.json").exists() and model[0].config.model_type in DECODERS:
+        # Only a text's last token has seen all of it.
+        model[1] = Pooling(model[0].get_embedding_dimension(), pooling_mode="lasttoken")
     # Vectors are made whole here, and shortened for the requests that want it.
     model.truncate_dim = None
+    # The library adds empty prompts called "query" and "document" to every model.
+    told = _told_prompts(path)
+    model.prompts = {name: text for name, text in model.prompts.items() if text or name in told}
     return model.eval()
 
 
@@ -65,19 +79,32 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
     if dimension is None:
         raise _failed(ErrorText("dimension_unknown"))
     tokens = Tokenization(
-        # A copy: the library turns padding on in its own whenever it tokenizes.
+        # A copy, because the library turns padding on in its own tokenizer at each use.
         tokenizers.Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str()),
-        max_tokens=model.max_seq_length or first.config.max_position_embeddings,
+        max_tokens=max_tokens(first.auto_model, model.max_seq_length),
         n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
     )
-    prompts = Prompts(
-        {name: text for name, text in model.prompts.items() if text},
-        model.default_prompt_name or "",
-    )
+    prompts = Prompts(model.prompts, model.default_prompt_name or "")
     runner = TorchEncoder(model, dimension)
+    precision = PRECISIONS.get(model.dtype, str(model.dtype))
     return LoadedEncoder(
-        runner, tokens, prompts, str(model.device), batch_tokens(model.device), BACKEND
+        runner=runner,
+        tokens=tokens,
+        prompts=prompts,
+        device=str(model.device),
+        batch_tokens=batch_tokens(model.device),
+        backend=BACKEND,
+        precision=precision,
+        # Of others nobody measured it.
+        cosine=1.0 if model.dtype == torch.float32 else math.nan,
     )
+
+
+def _told_prompts(path: Path) -> dict[str, Any]:
+    """What the model's configuration says of prompts, which the library has checked."""
+    file = path / "config_sentence_transformers.json"
+    config = json.loads(file.read_bytes()) if file.is_file() else {}
+    return config.get("prompts") or {}
 
 
 class TorchEncoder:
@@ -101,10 +128,10 @@ class TorchEncoder:
         return np.ascontiguousarray(vectors).data.cast("B")
 
     def shed(self) -> None:
-        """A batch's buffers go with the batch."""
+        """Nothing to free: a batch's buffers end with the batch."""
 
     def _alike(self, rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
-        """Neighbours whose prompts the pooling can leave out together."""
+        """Groups of neighbouring rows whose prompts the pooling can exclude together."""
         if self.pools_prompt:
             yield rows
         else:

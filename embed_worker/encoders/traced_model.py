@@ -1,9 +1,9 @@
-"""The model as a function of tensors, ready to be traced.
+"""The model as a function of tensors that can be traced.
 
-Nearly all of an encoder's work is done token by token. In the unpadded form the texts of a batch
-lie end to end for that, and are padded for attention and pooling alone: short texts of differing
-lengths take a tenth to a sixth less time. The idea is that of ModernBERT's "unpadding"
-(https://arxiv.org/abs/2412.13663, section 2.1.2), which needs kernels of a GPU for attention.
+An encoder does nearly all of its work token by token. In the unpadded form, the texts of a batch
+are one after the other for this work, and are padded only for attention and pooling: short texts of
+different lengths take a tenth to a sixth less time. The idea is that of ModernBERT's "unpadding"
+(https://arxiv.org/abs/2412.13663, section 2.1.2), whose attention needs GPU kernels.
 """
 
 import inspect
@@ -14,16 +14,16 @@ from sentence_transformers import SentenceTransformer
 from transformers import AttentionInterface
 
 UNPADDED = "y26hkx-unpadded"
-# What models tell every attention, and what has no effect on its result here.
+# Arguments that models pass to every attention, but that have no effect on its result here.
 WITHOUT_EFFECT = {"dropout", "position_ids", "cache_position", "token_type_ids"}
 
 
 class NotUnpaddable(ValueError):
-    """The model has to be traced in its padded form; the text says why."""
+    """The model must be traced in its padded form; the text states the reason."""
 
 
 class TracedModel(torch.nn.Module):
-    """What both forms have: the model's steps, the transformer first."""
+    """The common part of both forms: the model's modules, the transformer first."""
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class TracedModel(torch.nn.Module):
         self.takes_types = takes_types
 
     def embeddings(self, ids: torch.Tensor, **features: Any) -> torch.Tensor:
-        """The transformer's, of each token."""
+        """The transformer's embedding of each token."""
         if self.takes_types:
             features["token_type_ids"] = torch.zeros_like(ids)
         told = {"input_ids": ids, "modality": "text", **features}
@@ -39,7 +39,7 @@ class TracedModel(torch.nn.Module):
         return embeddings
 
     def vectors(self, embeddings: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """One of each row; the mask of the pooling may leave out the prompt."""
+        """One vector for each row; the pooling's mask may exclude the prompt."""
         features = {"token_embeddings": embeddings, "attention_mask": pooled}
         for step in self.steps[1:]:
             features = step(features)
@@ -47,11 +47,11 @@ class TracedModel(torch.nn.Module):
 
 
 class PaddedModel(TracedModel):
-    """Of ids, mask and a mask of what is pooled, all of shape (rows, longest row)."""
+    """The padded form, with the inputs of `PaddedInputs`, all of shape (rows, longest row)."""
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
         super().__init__(model, takes_types=takes_types)
-        # The unpadded form may have replaced it. This is what transformers chooses at a load.
+        # The unpadded form may have replaced this; it is transformers' default.
         transformer = model[0].auto_model
         try:
             transformer.set_attn_implementation("sdpa")
@@ -64,10 +64,10 @@ class PaddedModel(TracedModel):
 
 
 class UnpaddedModel(TracedModel):
-    """Of what `layouts.Unpadded` makes of the rows.
+    """The unpadded form, with the inputs of `UnpaddedInputs`.
 
     Raises:
-        NotUnpaddable: the model has no positions to be told, or its attention cannot be replaced.
+        NotUnpaddable: the model takes no positions, or its attention cannot be replaced.
     """
 
     def __init__(self, model: SentenceTransformer, *, takes_types: bool) -> None:
@@ -99,7 +99,7 @@ class UnpaddedModel(TracedModel):
 
 
 class _AttentionWithinTexts:
-    """What transformers calls for each layer of a model whose texts lie end to end."""
+    """The attention that transformers calls in each layer of a model with unpadded texts."""
 
     tokens: torch.Tensor
     places: torch.Tensor
@@ -117,34 +117,40 @@ class _AttentionWithinTexts:
         sliding_window: int | None = None,
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """
+        """Attention within each text.
+
         Args:
-            query, key, value: of shape (1, heads, tokens, numbers).
-            attention_mask: models make none for an attention that they do not know.
-            sliding_window: tokens attend to those at less than this distance.
+            query, key, value: of shape (1, heads, tokens, head dimension).
+            attention_mask: None, because models create no mask for an unknown attention.
+            sliding_window: tokens attend to tokens at a smaller distance than this.
         Raises:
-            NotUnpaddable: attention is of another kind.
+            NotUnpaddable: the model uses another kind of attention.
         """
         odd = [
             name
             for name in sorted(others.keys() - WITHOUT_EFFECT)
             if others[name] is not None and others[name] is not False
         ]
-        if odd or getattr(module, "is_causal", False) or query.shape[1] != key.shape[1]:
+        if odd:
             raise NotUnpaddable(f"its attention is not plain, {odd}")
         mask = self.mask
+        columns = torch.arange(self.tokens.shape[1])
+        if getattr(module, "is_causal", False):
+            # Padding follows what a text has, so that the rest of it sees something too.
+            mask = mask & (columns[:, None] >= columns)
         if sliding_window is not None:
-            columns = torch.arange(self.tokens.shape[1])
             mask = mask & ((columns[:, None] - columns).abs() < sliding_window)
+        # Heads of queries may share those of keys and values.
+        n_shared = query.shape[1] // key.shape[1]
         attended = torch.nn.functional.scaled_dot_product_attention(
             self._padded(query),
-            self._padded(key),
-            self._padded(value),
+            self._padded(key).repeat_interleave(n_shared, dim=1),
+            self._padded(value).repeat_interleave(n_shared, dim=1),
             attn_mask=mask,
             scale=scaling,
         )
         return attended.transpose(1, 2).flatten(0, 1)[self.places][None], None
 
     def _padded(self, states: torch.Tensor) -> torch.Tensor:
-        """From (1, heads, tokens, numbers) to (rows, heads, longest row, numbers)."""
+        """From (1, heads, tokens, head dimension) to (rows, heads, longest row, head dimension)."""
         return states.transpose(1, 2).flatten(0, 1)[self.tokens].transpose(1, 2)

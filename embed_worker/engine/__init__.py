@@ -1,4 +1,4 @@
-"""What decides which texts run together, and the one thread that runs them.
+"""Decides which texts run together, and runs them on one thread.
 
 Pure policy and threads: imports neither grpc nor torch nor asyncio.
 """

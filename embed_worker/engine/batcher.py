@@ -1,21 +1,21 @@
-"""Which of the waiting texts run together: a pure function over their lengths.
+"""Chooses which waiting texts run together: a pure function of their lengths.
 
 All texts of a batch are padded to the longest, so a batch costs rows × longest tokens. Small
-budgets win on CPUs: they keep the work in the caches and waste little on padding.
+batches are faster on CPUs: their data stays in the caches, and they need little padding.
 """
 
 from collections.abc import Sequence
 
 
 def pack(lengths: Sequence[int], *, max_tokens: int, max_rows: int) -> list[int]:
-    """Choose a batch that holds the first text, filled up with those closest to it in length.
+    """Choose a batch with the first text, and with those closest to it in length.
 
     Args:
-        lengths: tokens of each waiting text, the longest-waiting first.
-        max_tokens: padded tokens of the batch; one text alone may be longer.
+        lengths: tokens of each waiting text, in the order of arrival.
+        max_tokens: padded tokens of the batch; a single text may be longer.
         max_rows: texts of the batch.
     Returns:
-        Indices into `lengths`, the first of them 0.
+        Indices into `lengths`; the first is 0.
     """
     first = lengths[0]
     chosen = [0]

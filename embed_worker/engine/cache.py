@@ -1,7 +1,7 @@
-"""Vectors of texts that were computed before, the least recently used forgotten first.
+"""A cache of vectors that evicts the least recently used.
 
-Keys are token ids, prompt included, so that equal texts match however they were sent. A process
-holds one model, so a vector in its memory cannot outlive the model that made it.
+Keys are token ids, prompt included, so that equal texts match in whatever form they were sent. A
+process holds one model, so a vector in its memory cannot outlive the model that computed it.
 """
 
 import threading
@@ -13,31 +13,31 @@ from typing import Protocol
 from worker_runtime.cache_counts import IN_PROCESS, CacheCounts
 
 Key = tuple[int, bytes]
-# A key's and a value's objects, beside their contents; measured on CPython 3.11.
+# The objects of a key and a value, without their contents; measured on CPython 3.11.
 ITEM_BYTES = 350
 
 
 class Cache(Protocol):
-    """Read by the front thread, written to by the model thread."""
+    """Read by the front thread, written by the model thread."""
 
     def find(self, keys: Iterable[Key]) -> dict[Key, bytes]:
-        """The vectors that are kept, of those that `keys` name."""
+        """The cached vectors for `keys`."""
 
     def put(self, key: Key, vector: bytes) -> None: ...
 
     def clear(self) -> None:
-        """Forget what is kept in memory; what is on disk stays."""
+        """Remove all vectors from memory; vectors on disk stay."""
 
     def take_counts(self) -> Mapping[str, CacheCounts]:
-        """What happened since it was last asked, by the place where vectors are kept."""
+        """The counts since the last call, by the place where vectors are stored."""
 
 
 class VectorCache:
-    """In memory.
+    """A cache in memory.
 
     Args:
-        max_bytes: of keys, vectors and bookkeeping; 0 keeps nothing.
-        ttl_s: age at which a vector is computed anew.
+        max_bytes: for keys, vectors and bookkeeping; 0 turns the cache off.
+        ttl_s: the age after which a vector is computed again.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class VectorCache:
         self._ttl_s = ttl_s
         self._clock = clock
         self._lock = threading.Lock()
-        # Key to vector and the time it was computed.
+        # The vector and the time at which it was computed, by key.
         self._items: OrderedDict[Key, tuple[bytes, float]] = OrderedDict()
         self.counts = CacheCounts()
 
@@ -60,7 +60,8 @@ class VectorCache:
         return found
 
     def put(self, key: Key, vector: bytes, *, age_s: float = 0.0) -> None:
-        """
+        """Store a vector.
+
         Args:
             age_s: how long ago it was computed.
         """

@@ -1,4 +1,4 @@
-"""A request as the engine sees it: rows of token ids, and the places their vectors go to."""
+"""A request inside the engine: rows of token ids, and the places of their vectors."""
 
 from array import array
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ import msgspec
 from common.errors import ServingError
 
 FLOAT_BYTES = 4
-TOKEN_TYPE = "i"  # of the arrays that hold token ids: C int, 32 bits
+TOKEN_TYPE = "i"  # the array type of token ids: C int, 32 bits
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -16,9 +16,9 @@ class Row(msgspec.Struct, frozen=True):
 
     # array(TOKEN_TYPE), special tokens included.
     ids: array  # type: ignore[type-arg]
-    # Leading tokens that belong to the prompt; a model may leave them out of its pooling.
+    # Leading tokens of the prompt; a model may exclude them from its pooling.
     n_prompt: int = 0
-    # Of a pair, which has no prompt: leading tokens of the first type; 0: all.
+    # For a pair, which has no prompt: leading tokens of the first type; 0: all.
     n_first: int = 0
 
     @property
@@ -28,11 +28,11 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class EncodeCall:
-    """One request; its vectors are collected in the order of its rows, in whatever order they run.
+    """One request; its vectors are collected in the order of its rows, whatever order they run in.
 
     Args:
         on_done: called once, on the thread that computed the last row.
-        on_failed: called at most once instead, with what went wrong.
+        on_failed: called at most once instead of `on_done`, with the error.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class EncodeCall:
         self.vectors = bytearray(len(rows) * dimension * FLOAT_BYTES)
         self.on_done = on_done
         self.on_failed = on_failed
-        # Of rows whose vectors were cached.
+        # The tokens of rows whose vectors were cached.
         self.n_cached_tokens = 0
         self._n_missing = len(rows)
 
@@ -62,7 +62,7 @@ class EncodeCall:
         return self._n_missing == 0
 
     def put(self, index: int, vector: bytes | memoryview) -> None:
-        """Keep the vector of row `index`; each row's comes exactly once."""
+        """Store the vector of row `index`; called exactly once for each row."""
         width = self.dimension * FLOAT_BYTES
         self.vectors[index * width : (index + 1) * width] = vector
         self._n_missing -= 1

@@ -1,7 +1,6 @@
-"""The one thread that touches the model: take what waits, run it, hand out the vectors.
+"""The one thread that uses the model: it takes waiting rows, runs them, and returns the vectors.
 
-Work-conserving: it takes whatever is queued the moment it is idle, and never waits on a timer for
-more.
+Whenever it is idle it takes what is queued at once; it never waits on a timer for more.
 """
 
 import logging
@@ -27,7 +26,7 @@ def run_engine(
     """Run until the queue is closed and empty.
 
     Args:
-        together: within it the calls that a batch completes are answered.
+        together: a context in which the calls that a batch completes are answered.
     """
     while (batch := queue.take()) is not None:
         if not batch:
@@ -45,7 +44,7 @@ def _encode(
     batch: Sequence[PendingRow],
     together: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    """Encode `batch`; if it fails, each of its texts alone, so that only the culprits fail."""
+    """Encode `batch`; if it fails, each text alone, so that only the texts at fault fail."""
     try:
         vectors = runner.encode([entry.row for entry in batch])
     except BatchFailed:

@@ -1,4 +1,4 @@
-"""One distinct text that waits for, or has, its turn in the model."""
+"""One distinct text that waits for the model, or runs in it."""
 
 import enum
 
@@ -9,12 +9,12 @@ from embed_worker.engine.call import EncodeCall, Row
 class RowState(enum.Enum):
     WAITING = enum.auto()
     RUNNING = enum.auto()
-    # Finished, failed, or nobody wants it any more.
+    # Finished, failed, or no longer needed by any call.
     GONE = enum.auto()
 
 
 class PendingRow:
-    """A row that is computed once for all the places that want its vector."""
+    """A row that is computed once for all the places that need its vector."""
 
     __slots__ = ("is_interactive", "key", "places", "row", "state")
 
@@ -23,7 +23,7 @@ class PendingRow:
         self.key = key
         self.is_interactive = is_interactive
         self.state = RowState.WAITING
-        # Which calls want the vector, and as which of their rows.
+        # The calls that need the vector, each with the index of its row.
         self.places: list[tuple[EncodeCall, int]] = []
 
     @property

@@ -1,4 +1,4 @@
-"""Waiting entries of one kind of call, in the order of their calls' turns."""
+"""Waiting rows of one kind of call, served in turns by call."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -7,14 +7,14 @@ from embed_worker.engine.pending_row import PendingRow, RowState
 
 
 class PriorityQueue:
-    """Calls take turns, a micro-batch each, so that one big call does not hold up the next."""
+    """Calls take turns, one micro-batch each, so that a large call does not block the next."""
 
     def __init__(self) -> None:
-        # Each call's entries, longest first: neighbours pad each other little.
+        # Each call's rows, longest first: neighbours need little padding.
         self._calls: deque[deque[PendingRow]] = deque()
 
     def add(self, entries: Iterable[PendingRow]) -> None:
-        """Add what one call waits for."""
+        """Add the waiting rows of one call."""
         self._calls.append(deque(sorted(entries, key=lambda e: e.n_tokens, reverse=True)))
 
     def has_waiting(self) -> bool:
@@ -22,7 +22,7 @@ class PriorityQueue:
         return bool(self._calls)
 
     def window(self, max_tokens: int) -> list[PendingRow]:
-        """The entries whose turn comes first, about `max_tokens` of them, at least one."""
+        """The rows whose turn is next, about `max_tokens` of them, at least one."""
         found: list[PendingRow] = []
         n_tokens = 0
         for entry in self._waiting():
@@ -33,7 +33,7 @@ class PriorityQueue:
         return found
 
     def end_turn(self) -> None:
-        """Let the next call go first, after entries of the first one were taken."""
+        """After rows of the first call were taken, let the next call go first."""
         self._calls.rotate(-1)
 
     def _waiting(self) -> Iterator[PendingRow]:

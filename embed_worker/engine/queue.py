@@ -1,9 +1,10 @@
-"""What waits for the model, and who gets it next.
+"""The rows that wait for the model, and their order.
 
-A call that fits into one micro-batch is interactive and overtakes bulk calls between their
-micro-batches; after `MAX_OVERTAKES` such batches in a row a waiting bulk call gets one, so neither
-starves. A text that several calls want is computed once, and not at all if its vector is cached.
-Calls come and go on the front thread while the model thread takes and finishes batches.
+A call that fits into one micro-batch is interactive, and overtakes bulk calls between their
+micro-batches. After `MAX_OVERTAKES` such batches in a row, a waiting bulk call gets one, so that
+neither starves. A text that several calls need is computed once, or not at all if its vector is
+cached. Calls are added and cancelled on the front thread while the model thread takes and finishes
+batches.
 """
 
 import threading
@@ -17,7 +18,7 @@ from embed_worker.engine.pending_row import PendingRow, RowState
 from embed_worker.engine.priority_queue import PriorityQueue
 
 MAX_OVERTAKES = 4
-# Texts of like length are looked for among this many micro-batches' worth of waiting tokens.
+# Texts of similar length are searched among this many micro-batches of waiting tokens.
 WINDOW_BATCHES = 4
 FIRST_GUESS_TOKENS_PER_S = 5_000.0
 SPEED_MEMORY = 0.9
@@ -25,11 +26,12 @@ RETRY_AFTER_RANGE_S = (1.0, 60.0)
 
 
 class Queue:
-    """
+    """The queue of one model.
+
     Args:
         batch_tokens: padded tokens of one micro-batch.
         batch_rows: texts of one micro-batch.
-        max_tokens, max_inputs: what may wait; a single call larger than that is taken when
+        max_tokens, max_inputs: limits of what may wait; a single larger call is accepted if
             nothing else waits.
         cache: vectors that need not be computed again.
     """
@@ -61,10 +63,10 @@ class Queue:
         self.n_entries = 0
 
     def check_room(self, n_inputs: int, n_tokens: int = 0) -> None:
-        """Refuse what does not fit, before (with no tokens) or after its texts are tokenized.
+        """Check the limits, before (with no tokens) or after the texts are tokenized.
 
         Raises:
-            Overloaded: with the time the waiting work needs.
+            Overloaded: a limit is exceeded; the error states how long the waiting work takes.
         """
         with self._changed:
             too_many = self.n_entries + n_inputs > self._max_inputs
@@ -76,9 +78,9 @@ class Queue:
                 )
 
     def add(self, call: EncodeCall) -> None:
-        """Queue the rows of `call` that are neither cached nor waiting or running already.
+        """Queue the rows of `call` that are neither cached nor already waiting or running.
 
-        A call whose rows are all cached is done at once.
+        A call whose rows are all cached is completed at once.
         """
         missing = self._put_cached(call)
         if not missing:
@@ -89,7 +91,7 @@ class Queue:
             self._changed.notify()
 
     def cancel(self, call_id: int) -> None:
-        """Forget a call; what only it wanted is not computed. Unknown ids are ignored."""
+        """Remove a call; rows that only it needs are not computed. Unknown ids are ignored."""
         with self._changed:
             for entry in self._calls.pop(call_id, ()):
                 entry.places = [place for place in entry.places if place[0].id != call_id]
@@ -97,8 +99,8 @@ class Queue:
                     self._leave(entry)
 
     def take(self) -> list[PendingRow] | None:
-        """The next micro-batch, as soon as anything waits; None once the queue is closed, and an
-        empty one if the model is to shed its buffers."""
+        """The next micro-batch as soon as rows wait; None after the queue is closed, and an empty
+        batch if the model is to free its buffers."""
         with self._changed:
             while (queue_of_kind := self._next_queue()) is None:
                 if self._is_to_shed:
@@ -120,7 +122,7 @@ class Queue:
             return batch
 
     def abandon(self, entry: PendingRow) -> bool:
-        """Let a running entry go if every call that wanted it was cancelled; True if so."""
+        """Drop a running row if every call that needed it was cancelled; returns True if so."""
         with self._changed:
             if entry.places:
                 return False
@@ -128,7 +130,7 @@ class Queue:
             return True
 
     def finish(self, entry: PendingRow, vector: memoryview) -> None:
-        """Hand a computed vector to all that want it; ends the calls that it completes."""
+        """Pass a computed vector to all calls that need it, and end those that it completes."""
         self._cache.put(entry.key, bytes(vector))
         for call, index in self._close(entry):
             call.put(index, vector)
@@ -136,40 +138,40 @@ class Queue:
                 call.on_done(call)
 
     def fail(self, entry: PendingRow) -> None:
-        """End every call that wants `entry`: the model cannot compute it."""
+        """The model cannot compute `entry`: end every call that needs it."""
         for call, index in self._close(entry):
             if self._end(call):
                 call.on_failed(_cannot_encode(index))
 
     def ran(self, n_tokens: int, duration_s: float) -> None:
-        """Learn the model's speed, for the Retry-After of refused requests."""
+        """Record the model's speed, for the Retry-After of refused requests."""
         now = n_tokens / max(duration_s, 1e-6)
         with self._changed:
             self._tokens_per_s += (now - self._tokens_per_s) * (1 - SPEED_MEMORY)
 
     def shed(self) -> None:
-        """Forget the vectors of past texts, and let the model thread give memory back once nothing
-        waits."""
+        """Drop the cached vectors in memory, and let the model thread free memory as soon as
+        nothing waits."""
         self._cache.clear()
         with self._changed:
             self._is_to_shed = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Let the model thread end once nothing waits."""
+        """Let the model thread end as soon as nothing waits."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def check_idle(self) -> None:
-        """Raise AssertionError if anything is left over once nothing waits or runs."""
+        """Raise AssertionError if any state remains although nothing waits or runs."""
         with self._changed:
             assert not self._calls, self._calls.keys()
             assert not self._entries, len(self._entries)
             assert (self.n_entries, self.n_tokens) == (0, 0), (self.n_entries, self.n_tokens)
 
     def _put_cached(self, call: EncodeCall) -> dict[Key, list[int]]:
-        """Give `call` the vectors that are cached; the other rows by their keys."""
+        """Give `call` the vectors that are cached; returns the other rows by their keys."""
         places: dict[Key, list[int]] = {}
         for index, row in enumerate(call.rows):
             places.setdefault(row.key, []).append(index)
@@ -198,7 +200,7 @@ class Queue:
         self.n_tokens += sum(entry.n_tokens for entry in fresh)
 
     def _shared(self, key: Key, is_interactive: bool) -> PendingRow | None:
-        """An entry to join, unless it waits in the slower queue."""
+        """A pending row to join, unless it waits in the slower queue."""
         entry = self._entries.get(key)
         if entry is None or entry.state is RowState.GONE:
             return None
@@ -230,7 +232,7 @@ class Queue:
             del self._entries[entry.key]
 
     def _end(self, call: EncodeCall) -> bool:
-        """Forget `call` and what only it waits for; False if it has ended before."""
+        """Remove `call` and the rows that only it needs; returns False if it has ended before."""
         with self._changed:
             is_open = call.id in self._calls
         self.cancel(call.id)

@@ -1,4 +1,4 @@
-"""The seam between the engine and the library that computes vectors."""
+"""The interface between the engine and the library that computes vectors."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,7 +11,7 @@ class BatchFailed(Exception):
 
 
 class EncoderRunner(Protocol):
-    """Touched by one thread only, once it is loaded."""
+    """Computes vectors. Used by one thread only after it is loaded."""
 
     # Floats of one vector.
     dimension: int
@@ -25,4 +25,4 @@ class EncoderRunner(Protocol):
         """
 
     def shed(self) -> None:
-        """Give back buffers that the next batch can make again."""
+        """Free buffers that the next batch can allocate again."""

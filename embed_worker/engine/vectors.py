@@ -1,4 +1,4 @@
-"""Arithmetic on finished vectors, as they lie in memory: rows of little-endian float32."""
+"""Arithmetic on finished vectors in memory: rows of little-endian float32."""
 
 from typing import Any
 
@@ -17,21 +17,22 @@ def shorten(vectors: bytes | bytearray, dimension: int, keep: int) -> bytes:
 
 
 def cosines(vectors: bytes | bytearray, dimension: int, n_first: int) -> list[float]:
-    """Cosine of each row after the first `n_first` with its counterpart there, or the only one."""
+    """The cosine of each row after the first `n_first` with its counterpart among those, or with
+    the only one."""
     scaled = unit(_rows(vectors, dimension))
     scores: list[float] = (scaled[:n_first] * scaled[n_first:]).sum(axis=1).tolist()
     return scores
 
 
 def numbers(vectors: bytes | bytearray) -> list[float]:
-    """The floats as they are."""
+    """The floats, unchanged."""
     found: list[float] = np.frombuffer(vectors, dtype="<f4").tolist()
     return found
 
 
 def sigmoids(vectors: bytes | bytearray) -> list[float]:
     """The logistic function of each float."""
-    # Not 1 / (1 + exp(-x)), which overflows.
+    # 1 / (1 + exp(-x)) would overflow.
     found: list[float] = np.exp(-np.logaddexp(0, -np.frombuffer(vectors, dtype="<f4"))).tolist()
     return found
 

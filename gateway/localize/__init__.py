@@ -1,7 +1,7 @@
-"""What errors say in other languages than English: one module of this package for each.
+"""The texts of errors in other languages than English: one module of this package for each.
 
-A language's module has its `TAG`, its `READERS`, and the templates of `MESSAGES` and `CODES`, as
-`zh_tw.py` shows; that is all there is to add.
+The module of a language has its `TAG`, its `READERS`, and the templates of `MESSAGES` and `CODES`,
+as in `zh_tw.py`. Nothing else is needed for another language.
 """
 
 import importlib
@@ -19,12 +19,12 @@ from common.errors import ServingError
 class Language:
     """
     Args:
-        tag: as Content-Language has it.
-        readers: who accepts one of these tags, in lower case, or a variant of it, reads it; so
-            does who accepts the first part of `tag` alone.
+        tag: the value of Content-Language.
+        readers: tags in lower case. A client that accepts one of them, or a variant of it, reads
+            this language; so does one that accepts the first part of `tag`.
         messages: templates by the ids of the catalogue, with the same fields.
-        codes: of an error whose message is somebody else's words: a template around its `text`,
-            by the error's code.
+        codes: templates by the code of an error, around its `text`, for errors whose message
+            comes from elsewhere and has no translation.
     """
 
     tag: str
@@ -33,12 +33,13 @@ class Language:
     codes: Mapping[str, str] = field(default_factory=dict)
 
     def message(self, error: ServingError) -> str:
+        """The message of `error` in this language."""
         if isinstance(error.message, ErrorText):
             return self.text(error.message)
         return self.codes.get(error.code, "{text}").format(text=error.message)
 
     def text(self, text: str) -> str:
-        """Somebody else's words as they are."""
+        """The translation of `text`; a text that comes from elsewhere stays as it is."""
         return translated(text, self.messages)
 
 
@@ -47,7 +48,7 @@ ENGLISH = Language("en", ("en",))
 
 @cache
 def languages() -> dict[str, Language]:
-    """All that there are, by their tags; English first."""
+    """All languages by their tags; English is the first."""
     names = [found.name for found in pkgutil.iter_modules(__path__)]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {language.tag: language for language in (ENGLISH, *map(_language, modules))}

@@ -1,10 +1,10 @@
 """Traditional Chinese."""
 
 TAG = "zh-TW"
-# Whoever accepts one of these reads it.
+# A client that accepts one of these tags reads this language.
 READERS = ("zh-tw", "zh-hant", "zh-hk", "zh-mo")
 
-# Around the words of others, which have no translation, by the error's code.
+# Around messages that come from elsewhere and have no translation, by the code of the error.
 CODES = {
     "internal_error": "伺服器內部錯誤：{text}",
     "invalid_request": "請求內容有誤：{text}",

@@ -1,6 +1,7 @@
-"""One line per request: who, which route, what became of it and how long it took.
+"""One log line per request: the client, the route, the status and the duration.
 
-Never a prompt, a key, or a path as it was sent. Looks at health and metrics are told at DEBUG.
+A line never has a prompt, a key, or the path as it was sent. Requests for health and metrics are
+logged at DEBUG.
 """
 
 import logging
@@ -12,19 +13,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from common.errors import ServingError
 from gateway.middleware.request_context import context_of
 
-# What nginx writes for a client that left before it was answered.
+# nginx's status for a client that left before the response.
 CLIENT_LEFT = 499
 BAD_REQUEST = 400
-LOOKS = ("/health", "/metrics")
+MONITORING = ("/health", "/metrics")
 
-# A stable name, for those who filter or parse its lines.
+# The name never changes, so that its lines can be filtered.
 log = logging.getLogger("gateway.access_log")
 
 
 class AccessLogMiddleware:
     """
     Args:
-        paths: the app's own, which may be written as they are.
+        paths: the paths of the app, which may be logged as they are.
     """
 
     def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
@@ -55,7 +56,7 @@ class AccessLogMiddleware:
         context = context_of(scope)
         route = self._route(scope)
         log.log(
-            logging.DEBUG if route.startswith(LOOKS) else logging.INFO,
+            logging.DEBUG if route.startswith(MONITORING) else logging.INFO,
             "id=%s client=%s method=%s route=%s status=%d ms=%.1f%s%s",
             context.request_id,
             context.client or "-",
@@ -68,7 +69,7 @@ class AccessLogMiddleware:
         )
 
     def _route(self, scope: Scope) -> str:
-        """The route's template; "-" for a path that is none of ours."""
+        """The template of the route; "-" for an unknown path."""
         for matched in ("endpoint", "route"):
             if path := getattr(scope.get(matched), "path", None):
                 return str(path)
@@ -76,9 +77,9 @@ class AccessLogMiddleware:
 
 
 def note_refusal(request_id: str, address: str, status: int, error: ServingError) -> None:
-    """A connection that is closed before anything on it was a request."""
+    """Log a connection that is closed before there was a request on it."""
     log.log(
-        # A flood of idle connections must not become one of lines.
+        # A flood of idle connections must not flood the log.
         logging.INFO if status == BAD_REQUEST else logging.DEBUG,
         "id=%s client=address:%s method=- route=- status=%d error=%s",
         request_id,

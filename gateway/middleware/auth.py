@@ -1,6 +1,6 @@
-"""API keys: digests only, compared in constant time; a key file is re-read when it changes.
+"""API keys: only digests are stored, and compared in constant time; a changed file is read again.
 
-Denies by default: with keys configured, every path but the two probes needs one.
+Access is denied by default: if keys are configured, every path but the two probes needs one.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Keys:
-    """Which keys open the door."""
+    """The valid API keys."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._fixed = [_digest(key) for key in split_list(settings.api_keys.get_secret_value())]
@@ -37,7 +37,7 @@ class Keys:
         return bool(self._fixed) or self._file is not None
 
     def opens(self, key: str) -> bytes | None:
-        """The digest of `key` if it is a valid one; every digest is compared, found or not."""
+        """The digest of `key` if it is valid; all digests are compared in any case."""
         digest = _digest(key)
         found = None
         for known in [*self._fixed, *self._file_digests()]:

@@ -1,4 +1,4 @@
-"""A request's body: JSON as the API means it, then one of the schemas, or a 400 that says where."""
+"""Parses the body of a request: JSON, then one of the schemas, or a 400 that names the field."""
 
 from typing import Any, TypeVar
 
@@ -21,9 +21,9 @@ async def parse(request: Request, schema: type[T]) -> T:
     """The body as `schema`.
 
     Raises:
-        InvalidRequest: no JSON object (NaN, lone surrogates and endless nesting are no JSON), or
-            a field is wrong; `param` names it.
-        UnsupportedParameter: a field that nobody here knows.
+        InvalidRequest: the body is no JSON object (NaN, lone surrogates and endless nesting are
+            not JSON), or a field is wrong; `param` names it.
+        UnsupportedParameter: a field is unknown.
     """
     raw = await request.body()
     try:
@@ -40,17 +40,17 @@ async def parse(request: Request, schema: type[T]) -> T:
 
 
 def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) -> InvalidRequest:
-    """The mistake the client most likely made.
+    """The most likely mistake of the client.
 
-    Of a union every member complains. The one that was meant complains of something else than the
-    type (a length, a bound), has the fewest complaints, or got furthest.
+    Every member of a union reports errors. The member that the client meant reports something else
+    than a wrong type (a length, a bound), has the fewest errors, or matched the longest path.
     """
     members: dict[tuple[int | str, ...], list[tuple[Path, ErrorDetails]]] = {}
     for error in found:
         path, member = _locate(error, document)
         members.setdefault((*path[:1], *member), []).append((path, error))
-    complaints = min(members.values(), key=_likelihood)
-    path, error = complaints[0]
+    candidates = min(members.values(), key=_likelihood)
+    path, error = candidates[0]
     param = spell(path)
     if error["type"] == "extra_forbidden":
         known = ", ".join(sorted(schema.model_fields)) if len(path) == 1 else ""
@@ -59,32 +59,34 @@ def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) ->
             param=param,
             suggestions=(ErrorText("known_parameters", names=known),) if known else (),
         )
-    said = ErrorText("field_wrong", field=param or "body", fault=_fault(error))
-    return InvalidRequest(said, param=param or None)
+    text = ErrorText("field_wrong", field=param or "body", fault=_fault(error))
+    return InvalidRequest(text, param=param or None)
 
 
 def _fault(error: ErrorDetails) -> str:
-    """What is wrong: as one of our validators says it, or pydantic, whose usual complaints are in
-    the catalogue by their kind and context."""
+    """The text of an error, by one of our validators or by pydantic.
+
+    The catalogue has pydantic's usual errors by their type and context.
+    """
     context = error.get("ctx", {})
     if isinstance(raised := context.get("error"), ValueError):
-        said = next(iter(raised.args), "")
-        return said if isinstance(said, ErrorText) else shorten(str(said), MAX_FAULT)
+        text = next(iter(raised.args), "")
+        return text if isinstance(text, ErrorText) else shorten(str(text), MAX_FAULT)
     is_singular = 1 in (context.get("min_length"), context.get("max_length"))
     kind = f"pydantic_{error['type']}" + ("_one" if is_singular else "")
     ours, theirs = known_text(kind, context), error["msg"]
     return ours if ours == theirs and len(theirs) <= MAX_FAULT else shorten(theirs, MAX_FAULT)
 
 
-def _likelihood(complaints: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:
-    """Smaller is likelier."""
-    path, error = complaints[0]
+def _likelihood(errors: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:
+    """A sort key; the smallest is the likeliest."""
+    path, error = errors[0]
     place = next((step for step in reversed(path) if isinstance(step, int)), 0)
-    return error["type"].endswith("_type"), len(complaints), -len(path), -place
+    return error["type"].endswith("_type"), len(errors), -len(path), -place
 
 
 def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:
-    """Where in `document` it is, and pydantic's names of the union members on the way there."""
+    """The path of the error in `document`, and pydantic's names of union members on that path."""
     path: list[int | str] = []
     member: list[int | str] = []
     here = document

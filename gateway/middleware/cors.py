@@ -1,8 +1,8 @@
 """Which web pages may call this server.
 
-A browser sends any page's POST to any address, this machine's included, and only keeps the answer
-from the page. Where no key is asked for, that alone would let any site load models and compute
-here, so pages that may not call are refused instead of answered unheard.
+A browser sends the POST of any page to any address, including this machine, and only hides the
+answer from the page. Without API keys, that alone would let any site load models and compute here.
+So requests of pages that may not call are refused before anything runs.
 """
 
 from starlette.middleware.cors import CORSMiddleware
@@ -27,7 +27,7 @@ class CorsPolicyMiddleware(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=split_list(settings.cors_origins),
-            # Without keys any program of this machine may ask, so its pages may too.
+            # Without keys any program of this machine may call, so its pages may too.
             allow_origin_regex=None if settings.has_keys else LOCAL,
             allow_methods=["*"],
             allow_headers=["*"],
@@ -51,8 +51,8 @@ class CorsPolicyMiddleware(CORSMiddleware):
         origin = header(scope, b"origin")
         if origin is None or self.is_allowed_origin(origin):
             return False
-        # A browser asks first, without the key, whether a page may call.
-        asks = header(scope, b"access-control-request-method") is not None
-        if asks and scope["method"] == "OPTIONS":
+        # A browser's preflight request asks, without the key, whether the page may call.
+        is_preflight = header(scope, b"access-control-request-method") is not None
+        if is_preflight and scope["method"] == "OPTIONS":
             return True
         return not self._has_keys and scope["method"] not in READ_ONLY

@@ -1,4 +1,4 @@
-"""The outermost ASGI layers: request ids, unexpected errors, heads and bodies within bounds."""
+"""The outermost middleware: request ids, unexpected errors, bounds of headers and bodies."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class RequestIdMiddleware:
-    """Gives the request its id and every response that id, whatever happens inside."""
+    """Gives every request an id, and every response the id of its request, whatever happens."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class RequestIdMiddleware:
                 raise NotReady(ErrorText("server_stopping"), retry_after_s=5)
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            # The gateway's outermost loop: no client ever gets a traceback or a silent close.
+            # The outermost frame of a request: no client ever gets a traceback or a silent close.
             told = _told(error, context)
             if not begun:
                 context.note_error(told)
@@ -90,7 +90,7 @@ def _told(error: Exception, context: RequestContext) -> ServingError:
 
 
 class HeadMiddleware:
-    """Answers HEAD as GET, whose body the server then leaves out."""
+    """Answers HEAD like GET; the server then omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -115,7 +115,7 @@ class CountMiddleware:
 
 
 class BoundsMiddleware:
-    """Refuses ambiguous heads and too large bodies, and does not wait for slow bodies for ever."""
+    """Refuses ambiguous headers and too large bodies, and limits the time for a body to arrive."""
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
@@ -136,8 +136,9 @@ class BoundsMiddleware:
             context.note_error(error)
             refusal = error_response(error, scope)
             if not isinstance(error, RequestTooLarge):
-                # Who can say where the next request begins? A large body's end is known, and
-                # a client that is reset while it sends never sees the answer.
+                # It is unclear where the next request begins. The end of a large body is known;
+                # that connection stays open, because a client that is reset while it sends
+                # never reads the answer.
                 refusal.headers["connection"] = "close"
             await refusal(scope, receive, send)
             return
@@ -153,7 +154,7 @@ class BoundsMiddleware:
             if complete:
                 return await receive()
             if deadline_s is None:
-                # For the whole of it: a byte now and then does not buy time.
+                # The limit is for the whole body: single bytes do not extend it.
                 now_s = asyncio.get_running_loop().time()
                 deadline_s = now_s + self._settings.body_timeout_s
             try:
@@ -179,7 +180,7 @@ def _check_head(scope: Scope, limit: int) -> None:
     names = [name for name, _ in scope["headers"]]
     if len(names) > MAX_HEADERS:
         raise InvalidRequest(ErrorText("too_many_headers", most=MAX_HEADERS))
-    # h11 bounds only a head that arrives in pieces.
+    # h11 limits only headers that arrive in pieces.
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
         raise InvalidRequest(ErrorText("headers_too_large", most_bytes=MAX_HEAD_BYTES))
     if b"content-length" in names and b"transfer-encoding" in names:

@@ -1,4 +1,4 @@
-"""In which language a client is told of errors."""
+"""In which language a client gets errors."""
 
 from starlette.types import Scope
 
@@ -9,16 +9,16 @@ MAX_RANGES = 32
 
 
 def language_of(scope: Scope) -> Language:
-    """The server's own if it is set to one, else what the request accepts."""
+    """The language of ERROR_LANGUAGE if that is set to one, else what the request accepts."""
     fixed = languages().get(context_of(scope).error_language)
     return fixed or accepted(header(scope, b"accept-language") or "")
 
 
 def accepted(accept_language: str) -> Language:
-    """The best of what a client accepts; English if that is nothing we have.
+    """The language that a client prefers of those that exist here; English if it accepts none.
 
-    To readers of another variant of a language than ours (Simplified Chinese) English comes first,
-    if they accept it at all.
+    Readers of another variant of a language than ours (Simplified Chinese) get English, if they
+    accept it.
     """
     tags = _by_preference(accept_language)
     reads_english = any(_reads(tag, ENGLISH) for tag in tags)
@@ -52,7 +52,7 @@ def _begins(tag: str, language: str) -> bool:
 
 
 def _by_preference(accept_language: str) -> list[str]:
-    """Tags in lower case, the most wanted first; none that is refused or not understood."""
+    """Tags in lower case, the most preferred first, without refused and invalid ones."""
     weighted = []
     for part in accept_language.split(",")[:MAX_RANGES]:
         tag, _, parameter = part.partition(";")

@@ -1,4 +1,4 @@
-"""How much one client may ask: requests per window, and requests at once."""
+"""Limits of one client: requests per time window, and requests at once."""
 
 import math
 import time

@@ -1,6 +1,6 @@
-"""Requests per client and window: counted here, or in a storage that gateways share.
+"""Requests per client and time window: counted here, or in a storage that gateways share.
 
-Inference goes on when that storage is slow, gone or read-only: this process counts by itself then.
+If that storage is slow, unreachable or read-only, requests go on and this process counts by itself.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
-# What a request waits for the shared storage.
+# How long a request waits for the shared storage.
 SHARED_BUDGET_S = 0.05
-# After it failed, so that not every request pays the budget.
+# How long it is not used after it failed, so that not every request waits.
 SHARED_PAUSE_S = 5.0
 CLOCK_JUMP_S = 2.0
 ASYNC = "async+"
@@ -30,9 +30,9 @@ class RateLimit:
     """
     Args:
         rate: such as "60/minute".
-        storage_uri: such as "redis://host:6379"; empty: counts stay in this process.
+        storage_uri: such as "redis://host:6379"; empty: counters stay in this process.
     Raises:
-        ValueError: `rate` or `storage_uri` means nothing.
+        ValueError: `rate` or `storage_uri` is invalid.
     """
 
     def __init__(self, rate: str, storage_uri: str) -> None:
@@ -40,12 +40,16 @@ class RateLimit:
         self._local = MovingWindowRateLimiter(MemoryStorage())
         self._storage = shared_storage(storage_uri) if storage_uri else None
         self.shared = SharedLimiter(self._storage) if self._storage is not None else None
-        # On the monotonic clock: until then the shared storage is not asked.
+        # Until this time of the monotonic clock the shared storage is not used.
         self.shared_again_s = 0.0
         self._clocks_differ_s = time.time() - time.monotonic()
 
     async def hit(self, client: str) -> tuple[bool, int, float]:
-        """Whether it is allowed, how many are left, and when the window resets (epoch seconds)."""
+        """Count a request.
+
+        Returns:
+            Whether it is allowed, how many are left, and when the window resets (epoch seconds).
+        """
         now_s = time.monotonic()
         if self.shared is not None and now_s >= self.shared_again_s:
             try:
@@ -62,15 +66,18 @@ class RateLimit:
         return allowed, local.remaining, local.reset_time
 
     async def close(self) -> None:
-        """Let go of the shared storage's connections."""
-        # The library itself has no way to.
+        """Close the connections to the shared storage."""
+        # The library itself offers no way to do this.
         bridge = self._storage.bridge if isinstance(self._storage, RedisStorage) else None
         if isinstance(bridge, RedispyBridge):
             client: Any = bridge.get_connection()
             await client.aclose()
 
     def _forget_after_clock_jump(self) -> None:
-        """The library counts by the wall clock: set back a day, it would refuse for a day."""
+        """Reset the counters after a jump of the wall clock, by which the library counts.
+
+        If the clock was set back by a day, it would refuse requests for a day.
+        """
         differ_s = time.time() - time.monotonic()
         if abs(differ_s - self._clocks_differ_s) > CLOCK_JUMP_S:
             self._local.storage.reset()
@@ -78,14 +85,14 @@ class RateLimit:
 
 
 def shared_storage(uri: str) -> Storage:
-    """A storage that gateways share; nothing is connected yet.
+    """A storage that gateways share; no connection is opened yet.
 
     Raises:
-        ValueError: it is none that can be used here.
+        ValueError: `uri` is invalid, or its storage cannot be used here.
     """
     if not uri.startswith(ASYNC):
         uri = ASYNC + uri
-    # Of the clients that the library takes, redis-py is the one in the extra `redis`.
+    # The library supports several clients; the extra `redis` installs redis-py.
     options = {"implementation": "redispy"} if uri.startswith(f"{ASYNC}redis") else {}
     try:
         storage = storage_from_string(uri, wrap_exceptions=True, **options)

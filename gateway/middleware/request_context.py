@@ -1,4 +1,4 @@
-"""What the gateway knows of one request beside its body; made by the outermost middleware."""
+"""What the gateway knows about a request beside its body; the outermost middleware creates it."""
 
 import random
 import re
@@ -10,7 +10,7 @@ from common.errors import ServingError
 from gateway.transport.drain import Drain
 
 SCOPE_KEY = "y26hkx"
-# What these begin is counted, limited, and refused while draining.
+# Requests of paths that begin with these are counted, limited, and refused while draining.
 API_PATHS = (
     "/v1/",
     "/v2/",
@@ -21,7 +21,7 @@ API_PATHS = (
     "/detokenize",
     "/apply-template",
 )
-# No secrets, and asking the system for each costs as much as routing a request.
+# Ids are no secrets; random bytes of the system would cost as much as routing a request.
 _ids = random.Random()
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -29,13 +29,13 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 @dataclass(slots=True)
 class RequestContext:
     """Args:
-    request_id: in every response, error and log line.
-    on_error: called for each error that the client is told.
-    client: "key:<digest prefix>" or "address:<ip>"; who limits are counted for.
-    cache_salt: separates prefix caches of keys; empty without keys.
-    error_language: tag of a language, or "auto": as the request asks.
-    headers: added to the response, whatever it becomes.
-    error_code: of the latest error that the client was told; empty: none.
+    request_id: part of every response, error and log line.
+    on_error: called for each error that is sent to the client.
+    client: "key:<digest prefix>" or "address:<ip>", by which limits are counted.
+    cache_salt: separates the prefix caches of keys; empty without keys.
+    error_language: tag of a language, or "auto": as the request accepts.
+    headers: added to any response.
+    error_code: of the latest error that was sent to the client; empty: none.
     """
 
     request_id: str
@@ -48,13 +48,13 @@ class RequestContext:
     error_code: str = ""
 
     def note_error(self, error: ServingError) -> None:
-        """The client is told of it."""
+        """Record an error that is sent to the client."""
         self.error_code = error.code
         self.on_error(error)
 
 
 def new_request_id(offered: str | None) -> str:
-    """The client's own id if it is harmless, else a fresh one."""
+    """The client's own id if it is valid, else a new one."""
     if offered is not None and _SANE_ID.fullmatch(offered):
         return offered
     return f"req_{_ids.getrandbits(96):024x}"

@@ -1,4 +1,4 @@
-"""Which workers there are, how they are, which one gets a call, and the call itself."""
+"""The workers: where they are, which of them serve, which one gets a call, and the call itself."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ class Pool:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Follow all workers; their channels are closed on the way out."""
+        """Watch all workers; their channels are closed at the end."""
         async with asyncio.TaskGroup() as tasks:
             watchers = [tasks.create_task(w.watch()) for w in (self.chat, self.embed)]
             try:

@@ -11,13 +11,13 @@ LOAD_BOUND = 1.25
 
 
 def least_outstanding(candidates: Sequence[Endpoint]) -> Endpoint:
-    """The one with the fewest calls; among equals any."""
+    """The endpoint with the fewest outstanding calls; a random one of several."""
     fewest = min(endpoint.n_outstanding for endpoint in candidates)
     return random.choice([e for e in candidates if e.n_outstanding == fewest])
 
 
 def sticky(candidates: Sequence[Endpoint], key: bytes) -> Endpoint:
-    """The one that `key` always goes to, so that it finds its KV cache, unless it is overloaded.
+    """The endpoint of all calls with `key`, where their KV cache is, unless it is overloaded.
 
     Source: Thaler & Ravishankar 1998 (rendezvous hashing); Mirrokni et al. 2017 (bounded loads).
     """

@@ -1,4 +1,4 @@
-"""What a worker's failures mean for clients; native text is not passed on."""
+"""Translates failures of workers into errors for clients; text of libraries is not passed on."""
 
 import logging
 from typing import Any
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def serving_error(error: grpc.aio.AioRpcError) -> ServingError:
-    """Of an RPC that failed."""
+    """The error of an RPC that failed."""
     return error_of(error.code(), error.trailing_metadata())
 
 
 def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
-    """Of an RPC that ended with `code`, and with `metadata` behind it."""
+    """The error of an RPC that ended with `code` and the trailing `metadata`."""
     for key, value in metadata or ():
-        if key == DETAILS_KEY and (told := error_in_status(value)) is not None:
-            return told
+        if key == DETAILS_KEY and (error := error_in_status(value)) is not None:
+            return error
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return errors.DeadlineExceeded(ErrorText("request_too_slow"))
@@ -37,7 +37,7 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
 
 
 def error_in_status(status: bytes) -> ServingError | None:
-    """The error that a worker put into a serialized `google.rpc.Status`; None: it is not ours."""
+    """The error in a serialized `google.rpc.Status` of a worker; None: it is not one of ours."""
     found = from_status(Status.FromString(status))
     if isinstance(found, errors.AuthenticationFailed):
         # A worker that refuses the gateway's token says nothing about the client's key.

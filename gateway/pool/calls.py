@@ -1,7 +1,7 @@
-"""Calls to workers: one retry before the first event, limits on silence, always cancelled.
+"""Calls to workers: one retry before the first event, time limits, and cancellation in any case.
 
-A retry happens only for UNAVAILABLE and RESOURCE_EXHAUSTED and only before anything was answered:
-on another worker, or on the same one when only its engine process died.
+A call is retried only for the errors in `RETRIED` and only before its first event: on another
+worker, or on the same one if only its engine process died.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """In seconds: until the first event, between two, and for the whole call."""
+    """Times in seconds: until the first event, between two events, and for the whole call."""
 
     first_s: float
     next_s: float
@@ -41,16 +41,16 @@ class TimeLimits:
 
 
 class GenerationCall:
-    """One Generate call that has begun to answer, or is queued; made by `started`."""
+    """One Generate call, which is queued or has begun to answer; `started` creates it."""
 
     def __init__(self, call: Any, limits: TimeLimits) -> None:
         self._call = call
         self._limits = limits
         self.queued = chat_pb2.Queued()
         self.started: chat_pb2.GenerateEvent | None = None
-        # When the latest event came, on the loop's clock.
+        # When the latest event arrived, by the loop's clock.
         self._latest_s = asyncio.get_running_loop().time()
-        self._has_spoken = False
+        self._has_answered = False
         self._given_up = False
 
     async def start(self) -> chat_pb2.GenerateEvent:
@@ -72,19 +72,19 @@ class GenerationCall:
         """The events after `started`, up to and with `finished`."""
         while True:
             event = await self._read()
-            self._has_spoken = True
+            self._has_answered = True
             yield event
             if event.HasField("finished"):
                 return
 
     @property
     def patience_s(self) -> float:
-        """How long it may go on saying nothing; a prefill takes longer than a token."""
-        limit_s = self._limits.next_s if self._has_spoken else self._limits.first_s
+        """How much longer it may be silent; a prefill may take longer than a token."""
+        limit_s = self._limits.next_s if self._has_answered else self._limits.first_s
         return limit_s - (asyncio.get_running_loop().time() - self._latest_s)
 
     def give_up(self) -> None:
-        """Cancel the call; whoever reads it gets DeadlineExceeded."""
+        """Cancel the call; its reader gets DeadlineExceeded."""
         self._given_up = True
         self._call.cancel()
 
@@ -94,7 +94,7 @@ class GenerationCall:
         except grpc.aio.AioRpcError as error:
             raise serving_error(error) from None
         except asyncio.CancelledError:
-            # gRPC raises it also for a call that was cancelled here, when nobody cancels the task.
+            # gRPC also raises it for a cancelled call, when the task itself is not cancelled.
             task = asyncio.current_task()
             if self._given_up and task is not None and not task.cancelling():
                 raise errors.DeadlineExceeded(ErrorText("worker_silent")) from None
@@ -121,10 +121,10 @@ async def started(
     limits: TimeLimits,
     on_begin: Callable[[GenerationCall], None] = lambda _: None,
 ) -> AsyncIterator[GenerationCall]:
-    """A generation whose `started` event has come, on the first or the second try.
+    """A generation whose `started` event has arrived, at the first or the second attempt.
 
     Args:
-        on_begin: told of each generation before it has started, to watch its queue position.
+        on_begin: called with each generation before it has started, to watch its queue position.
     """
     tried: list[Endpoint] = []
     while True:
@@ -180,7 +180,7 @@ async def unary(
 
 
 async def rescan(endpoint: Endpoint, timeout_s: float) -> worker_pb2.RescanModelsResponse:
-    """What a worker finds when it looks at its models folder again."""
+    """Let a worker scan its models folder again, and return what it found."""
     try:
         found = await endpoint.worker.RescanModels(
             worker_pb2.RescanModelsRequest(), metadata=endpoint.metadata, timeout=timeout_s
@@ -192,7 +192,7 @@ async def rescan(endpoint: Endpoint, timeout_s: float) -> worker_pb2.RescanModel
 
 
 def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
-    """Those tried before, unless there is no other."""
+    """The endpoints that were tried, unless there is no other."""
     others = [endpoint for endpoint in workers.serving if endpoint not in tried]
     return tried if others else []
 
@@ -202,7 +202,7 @@ def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingError) -> 
         return False
     if any(endpoint not in tried for endpoint in workers.serving):
         return True
-    # The worker itself answered: only the model's process is gone, and it starts a fresh one.
+    # The worker itself answered: only its engine process died, and it starts a new one.
     return isinstance(error, errors.WorkerLost) and tried[0].serving
 
 

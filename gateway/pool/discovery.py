@@ -1,6 +1,6 @@
-"""Names to addresses, again every few seconds: scaling a worker out changes what its name means.
+"""Resolves names to addresses, again every few seconds, because scaling out adds addresses.
 
-gRPC's own resolver sees new addresses of a DNS name only after a minute or more.
+gRPC's own resolver notices new addresses of a DNS name only after a minute or more.
 """
 
 import asyncio
@@ -15,8 +15,7 @@ RESOLVE_INTERVAL_S = 3.0
 
 
 async def resolve(target: str) -> dict[str, str]:
-    """All "address:port" that "name:port" stands for, each with the name; empty if the name is
-    unknown now."""
+    """All "address:port" of "name:port", each with the name; empty if it does not resolve now."""
     host, port = host_of(target), target.rpartition(":")[2]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -27,7 +26,7 @@ async def resolve(target: str) -> dict[str, str]:
 
 
 async def resolve_all(targets: list[str]) -> dict[str, str]:
-    """What all `targets` stand for."""
+    """The addresses of all `targets`, each with its name."""
     names: dict[str, str] = {}
     for found in await asyncio.gather(*(resolve(target) for target in targets)):
         names |= found

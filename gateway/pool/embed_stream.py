@@ -1,7 +1,7 @@
 """Small embedding calls as messages of one stream to a worker.
 
-A message costs a sixth of what an RPC costs, on both sides, and calls that begin together leave in
-one. Large calls stay RPCs of their own: on the stream they would hold the small ones up.
+A message costs a sixth of an RPC, on both sides, and calls that begin together share a message.
+Large calls stay separate RPCs, because on the stream they would delay the small ones.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ RETRY_S = 1.0
 
 
 class EmbedStub:
-    """What a worker's `EmbedService` offers, small `Embed` calls going over the stream.
+    """A stub of `EmbedService` that sends small `Embed` calls over the stream.
 
     Args:
-        stub: gRPC's own.
-        metadata: of the stream.
+        stub: the stub that gRPC generated.
+        metadata: sent with the stream.
     """
 
     def __init__(self, stub: Any, metadata: Sequence[tuple[str, str]]) -> None:
@@ -36,7 +36,7 @@ class EmbedStub:
         self._metadata = metadata
         self.Rerank, self.Score, self.Tokenize = stub.Rerank, stub.Score, stub.Tokenize
         self._wanted = asyncio.Event()
-        # Whether the worker takes calls on the stream.
+        # Whether the worker accepts calls on the stream.
         self._is_open = False
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[pb.EmbedResponse]] = {}
@@ -69,14 +69,14 @@ class EmbedStub:
         except TimeoutError:
             raise errors.DeadlineExceeded(ErrorText("request_too_slow")) from None
         finally:
-            # It is still there if nobody answered: this side has given up.
+            # It is still there if there was no answer: then this side has given up.
             if self._waiting.pop(call.id, None) is not None:
                 self._unsent.put(pb.EmbedCall(id=call.id, cancel=True))
 
     async def keep_open(self) -> None:
-        """Open the stream once there are calls for it, and again when it breaks; until cancelled.
+        """Open the stream when there are calls for it, and again when it breaks; until cancelled.
 
-        Calls that the worker has not answered when it breaks fail.
+        If it breaks, the calls without an answer fail.
         """
         while True:
             await self._wanted.wait()
@@ -93,7 +93,7 @@ class EmbedStub:
                 assert isinstance(error, grpc.aio.AioRpcError)
                 problem = serving_error(error)
             except* asyncio.InvalidStateError:
-                # Written to as it ended.
+                # The stream ended while a message was written.
                 pass
             finally:
                 call.cancel()
@@ -104,9 +104,9 @@ class EmbedStub:
         while (message := await call.read()) is not grpc.aio.EOF:
             self._is_open = True
             for reply in message.replies:
-                self._hear(reply)
+                self._receive(reply)
 
-    def _hear(self, reply: pb.EmbedReply) -> None:
+    def _receive(self, reply: pb.EmbedReply) -> None:
         waiting = self._waiting.pop(reply.id, None)
         if waiting is None or waiting.done():
             return

@@ -1,4 +1,4 @@
-"""One worker address: its channel, whether it serves, what it says of itself."""
+"""One worker address: its channel, whether it serves, and its latest status."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ CHECK_TIMEOUT_S = 5.0
 STATUS_INTERVAL_S = 1.0
 RETRY_S = 0.25
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
-    # A stopped worker is noticed within 15 s; with gRPC's defaults it takes a minute.
+    # A stopped worker is noticed within 15 s; with gRPC's defaults that takes a minute.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -40,13 +40,13 @@ log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """A worker to call: its stubs, and what is known of it.
+    """A worker to call: its stubs and its state.
 
     Args:
-        address: what it is called in logs and in `/health/detailed`.
+        address: its name in logs and in `/health/detailed`.
     """
 
-    # The services' stubs, or what takes their calls.
+    # Stubs of the services, or objects with the same methods.
     chat: Any
     embed: Any
     worker: Any
@@ -56,15 +56,16 @@ class Endpoint:
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
         self._heard_s = 0.0
-        # Calls that the gateway has given to this worker and that have not ended.
+        # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
 
     def hear(self, status: worker_pb2.WorkerStatus) -> None:
+        """Store the latest status of the worker."""
         self.status, self._heard_s = status, time.monotonic()
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
-        """They are newer than the rest of the status."""
+        """Store newer data of the models; the rest of the status stays."""
         status = worker_pb2.WorkerStatus()
         status.CopyFrom(self.status)
         del status.models[:]
@@ -72,13 +73,13 @@ class Endpoint:
         self.hear(status)
 
     def models(self) -> Iterator[worker_pb2.Model]:
-        """Its models, with times that run on since it told them."""
+        """Its models; times are advanced by the age of the status."""
         age_s = time.monotonic() - self._heard_s
-        for told in self.status.models:
-            model = told
-            if told.HasField("idle_s"):
+        for reported in self.status.models:
+            model = reported
+            if reported.HasField("idle_s"):
                 model = worker_pb2.Model()
-                model.CopyFrom(told)
+                model.CopyFrom(reported)
                 model.idle_s += age_s
                 if model.HasField("expires_in_s"):
                     model.expires_in_s = max(model.expires_in_s - age_s, 0.0)
@@ -90,7 +91,7 @@ class Endpoint:
 
 class Tls(NamedTuple):
     certificates: Certificates
-    # As it is configured: the channel goes to one of the addresses behind it.
+    # The configured host name; the channel connects to one of its addresses.
     name: str
 
 
@@ -98,9 +99,9 @@ def _channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
     if tls is None:
         return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
     authority, chain, key = tls.certificates
-    shown = grpc.ssl_channel_credentials(authority, key, chain)
+    credentials = grpc.ssl_channel_credentials(authority, key, chain)
     options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", tls.name)]
-    return grpc.aio.secure_channel(address, shown, options=options)
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 class RemoteEndpoint(Endpoint):
@@ -109,7 +110,7 @@ class RemoteEndpoint(Endpoint):
     Args:
         address: "host:port".
         token: sent with every call but health checks; empty: none.
-        tls: what this side shows and which name the other has to prove; None: no TLS.
+        tls: certificates of this side, and the name that the worker has to prove; None: no TLS.
     """
 
     def __init__(self, address: str, token: str, tls: Tls | None = None) -> None:
@@ -118,12 +119,12 @@ class RemoteEndpoint(Endpoint):
         self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
-        self._told = ""
+        self._logged_reason = ""
         self.metadata = ((TOKEN_KEY, f"Bearer {token}"),) if token else ()
         self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
 
     async def watch(self) -> None:
-        """Keep `serving` and `status` true until cancelled; then close the channel."""
+        """Keep `serving` and `status` up to date until cancelled; then close the channel."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch_health())
@@ -139,16 +140,16 @@ class RemoteEndpoint(Endpoint):
             log.info("worker %s is %s", self.address, "serving" if serving else "not serving")
         self.serving = serving
         if serving:
-            self._told = ""
+            self._logged_reason = ""
 
-    def _tell(self, reason: str) -> None:
-        """Why it cannot be reached, once: a wrong certificate looks like a worker that starts."""
-        if reason != self._told:
+    def _log_unreachable(self, reason: str) -> None:
+        """Log each reason once: a wrong certificate would look like a worker that is starting."""
+        if reason != self._logged_reason:
             log.info("worker %s cannot be reached: %s", self.address, reason)
-            self._told = reason
+            self._logged_reason = reason
 
     async def _watch_health(self) -> None:
-        """Changes, the moment they happen."""
+        """Receive changes as soon as they happen."""
         while True:
             call = self._health.Watch(health_pb2.HealthCheckRequest())
             try:
@@ -156,14 +157,14 @@ class RemoteEndpoint(Endpoint):
                     self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
             except grpc.aio.AioRpcError as error:
                 self._mark(False)
-                self._tell(error.details() or error.code().name)
+                self._log_unreachable(error.details() or error.code().name)
             finally:
                 call.cancel()
             self._mark(False)
             await asyncio.sleep(RETRY_S)
 
     async def _check_alive(self) -> None:
-        """A stopped process changes nothing any more: it has to be asked."""
+        """Check regularly, because a stopped process sends no changes."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
             try:

@@ -1,4 +1,4 @@
-"""One load of a model on every worker that has it, as one progress."""
+"""Loads a model on every worker that has it, and reports one progress."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -16,27 +16,27 @@ Options = Callable[[Endpoint], dict[str, Any]]
 async def load_everywhere(
     workers: Sequence[Endpoint], message: worker_pb2.LoadModelRequest, options: Options
 ) -> AsyncGenerator[worker_pb2.LoadProgress, None]:
-    """How far the worker is that is furthest behind; ends when all are ready.
+    """The progress of the worker that is furthest behind; ends when all are ready.
 
     Args:
-        options: of a call to a worker: metadata and timeout.
+        options: metadata and timeout of a call to a worker.
     Raises:
         ServingError: the first failure, which ends the other loads.
     """
     latest = [worker_pb2.LoadProgress() for _ in workers]
-    told: worker_pb2.LoadProgress | None = None
+    reported: worker_pb2.LoadProgress | None = None
     news: asyncio.Queue[worker_pb2.LoadProgress | None] = asyncio.Queue()
 
     async def follow(at: int, worker: Endpoint) -> None:
-        nonlocal told
+        nonlocal reported
         call = worker.worker.LoadModel(message, **options(worker))
         try:
             async for progress in call:
                 latest[at] = progress
                 last = min(latest, key=lambda p: (p.state, p.fraction))
-                # Not before each has told something.
-                if last.state and last != told:
-                    told = last
+                # Only after each worker has reported something.
+                if last.state and last != reported:
+                    reported = last
                     news.put_nowait(last)
         except grpc.aio.AioRpcError as error:
             raise serving_error(error) from None

@@ -17,9 +17,9 @@ Pick = Callable[[Sequence[Endpoint]], Endpoint]
 
 class Workers:
     """Args:
-    targets: "name:port" each, as configured.
+    targets: a "name:port" for each, as configured.
     token: sent with every call; empty: none.
-    certificates: shown to workers on other machines; None: those are called without TLS.
+    certificates: for workers on other machines; None: those are called without TLS.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Workers:
         self._endpoints: dict[str, RemoteEndpoint] = {}
 
     async def watch(self) -> None:
-        """Follow the names until cancelled."""
+        """Resolve the names and watch their workers until cancelled."""
         watching: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
             while True:
@@ -41,7 +41,7 @@ class Workers:
                     self._endpoints[address] = endpoint
                     watching[address] = tasks.create_task(endpoint.watch())
                 for address in self._endpoints.keys() - found.keys():
-                    # A name may fail to resolve for a moment; a serving worker is kept.
+                    # A name may fail to resolve for a moment, so a serving worker stays.
                     if not self._endpoints[address].serving:
                         watching.pop(address).cancel()
                         del self._endpoints[address]
@@ -61,10 +61,10 @@ class Workers:
         return [endpoint for endpoint in self.endpoints if endpoint.serving]
 
     def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
-        """A serving worker, one that lists `model` if any does.
+        """A serving worker, and one that lists `model` if there is any.
 
         Raises:
-            NotReady: none is serving.
+            NotReady: no worker serves.
         """
         serving = [endpoint for endpoint in self.serving if endpoint not in not_these]
         if not serving:
@@ -76,7 +76,7 @@ class Workers:
         return pick([e for e in serving if e.lists(model)] or serving)
 
     def known_id(self, model: str) -> str:
-        """`model` as its workers write it, "" being the default one; "" if none has it."""
+        """The id of `model` as workers write it ("": the default model); "" if no worker has it."""
         return next(
             (
                 known.id
@@ -88,7 +88,7 @@ class Workers:
         )
 
     def models(self) -> dict[str, worker_pb2.Model]:
-        """Every model by id; of one that several workers have, the one that is furthest along."""
+        """Every model by id, as the worker has it where it is furthest in its lifecycle."""
         found: dict[str, worker_pb2.Model] = {}
         for endpoint in self.serving:
             for model in endpoint.models():

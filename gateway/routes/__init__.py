@@ -1,1 +1,1 @@
-"""The API's paths, about ten lines each: parse, translate, call, render."""
+"""The paths of the API; a handler has about ten lines: parse, translate, call, render."""

@@ -23,7 +23,7 @@ from protos.y26hkx.v1 import chat_pb2
 
 router = APIRouter()
 
-# So that a list of prompts does not take a worker's whole queue.
+# Limited, so that a list of prompts does not fill the queue of a worker.
 PROMPTS_AT_ONCE = 8
 
 
@@ -52,7 +52,7 @@ async def completions(request: Request) -> Response:
 async def _all(
     generation: GenerationStream, messages: list[chat_pb2.GenerateRequest]
 ) -> list[list[chat_pb2.GenerateEvent]]:
-    """The replies to all prompts, a few at a time; the first failure ends the others."""
+    """The events of all prompts, a few prompts at a time; the first failure ends the others."""
     places = asyncio.Semaphore(PROMPTS_AT_ONCE)
 
     async def collect(message: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
@@ -70,7 +70,7 @@ async def _all(
 async def _chunks(
     generation: GenerationStream, messages: list[chat_pb2.GenerateRequest], completion: Completion
 ) -> AsyncGenerator[bytes, None]:
-    """One prompt after the other, each under its own choice numbers."""
+    """The chunks of one prompt after the other, each with its own choice indices."""
     for prompt, message in enumerate(messages):
         translate = partial(completion.chunks, prompt=prompt)
         async with aclosing(generation.events(message, translate)) as events:

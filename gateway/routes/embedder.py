@@ -1,4 +1,4 @@
-"""What routes that ask an embedding worker share."""
+"""What routes that call an embedding worker have in common."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 
-# Clients take 8 KiB of a header line; the body names all.
+# Clients accept 8 KiB in a header line; the body names all inputs.
 MAX_NAMED = 1000
 Answered = TypeVar(
     "Answered", embed_pb2.EmbedResponse, embed_pb2.RerankResponse, embed_pb2.ScoreResponse
@@ -28,11 +28,11 @@ async def ask(
     send: Callable[[Endpoint, dict[str, Any]], Awaitable[Answered]],
     names: Mapping[str, str] | None = None,
 ) -> Answered:
-    """A worker's answer, counted.
+    """The answer of a worker; its tokens are counted.
 
     Args:
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
-        names: what the client calls the contract's fields.
+        names: the client's names of the contract's fields, for errors.
     """
     services = services_of(request)
     try:
@@ -66,7 +66,7 @@ def _chats(model: str) -> InvalidRequest:
 async def embed_tokens(
     request: Request, message: embed_pb2.TokenizeRequest
 ) -> Sequence[embed_pb2.TokenizedText]:
-    """The tokens of each text, as an embedding model sees them."""
+    """The tokens of each text, from the tokenizer of an embedding model."""
     response: embed_pb2.TokenizeResponse = await answer_from(
         request,
         services_of(request).pool.embed,
@@ -84,7 +84,7 @@ def embeds(services: Services, model: str) -> bool:
 def check_chats(services: Services, model: str) -> None:
     """
     Raises:
-        InvalidRequest: `model` is known, and makes vectors.
+        InvalidRequest: `model` is an embedding model.
     """
     chats = any(endpoint.lists(model) for endpoint in services.pool.chat.serving)
     if not chats and embeds(services, model):
@@ -100,7 +100,7 @@ def headers(
     body: ApiModel,
     ignored: Sequence[str] = (),
 ) -> dict[str, str]:
-    """What the reply says about how it was served.
+    """Response headers: the model's fingerprint and precision, ignored fields and cut inputs.
 
     Args:
         ignored: fields that have no effect on this model.

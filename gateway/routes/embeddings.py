@@ -25,7 +25,7 @@ router = APIRouter()
 @router.post("/embeddings", openapi_extra=takes(EmbeddingRequest))
 @router.post("/v1/embeddings", openapi_extra=takes(EmbeddingRequest))
 async def embeddings(request: Request) -> Response:
-    """Vectors of texts."""
+    """Compute vectors of texts."""
     services = services_of(request)
     services.metrics.embeddings_requests.inc()
     body = await parse(request, EmbeddingRequest)
@@ -44,7 +44,8 @@ async def embeddings(request: Request) -> Response:
 
 
 async def _joined(parts: Iterator[bytes]) -> bytes:
-    """All of it; others run between large parts: 2,048 vectors as floats take 80 ms to write."""
+    """All parts joined. Other requests run between large parts: to write 2,048 vectors as floats
+    takes 80 ms."""
     made = []
     for part in parts:
         made.append(part)
@@ -55,7 +56,7 @@ async def _joined(parts: Iterator[bytes]) -> bytes:
 
 @router.post("/v1/reload-embeddings")
 async def reload_embeddings(request: Request) -> Response:
-    """Look at the embedding models on disk again, on every worker."""
+    """Scan the models folder again, on every embedding worker."""
     services = services_of(request)
     workers = services.pool.embed.serving
     if not workers:

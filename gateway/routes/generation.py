@@ -1,4 +1,4 @@
-"""What chat and completions share: a relay with its counting, and the response's headers."""
+"""What all generating routes have in common: a stream with its metrics, and response headers."""
 
 import re
 import secrets
@@ -26,10 +26,10 @@ class CountedGeneration:
 
     Args:
         body: its parsed body, for the fields that have no effect.
-        ignored: more of these, from deeper inside.
-        names: what this API calls what a worker may say that it ignores.
+        ignored: more fields without effect, from inside of others.
+        names: this API's names of the fields that a worker may report as ignored.
     Raises:
-        InvalidRequest: its model makes vectors.
+        InvalidRequest: its model is an embedding model.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CountedGeneration:
         services.metrics.chat_requests.inc()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """What the reply says about how it was served; known once the worker has started."""
+        """Ignored parameters, trimmed input and reductions; known when the worker has started."""
         started = self.generation.started
         found = []
         unused = (self._names.get(name, name) for name in started.ignored)
@@ -63,8 +63,8 @@ class CountedGeneration:
             found.append((b"x-trimmed-tokens", b"%d" % started.trimmed_tokens))
             found.append((b"x-trimmed-messages", b"%d" % started.trimmed_messages))
         if started.reductions:
-            said = NOT_HEADER_TEXT.sub("?", "; ".join(started.reductions))
-            found.append((b"x-y26hkx-reduced", said[:MAX_REDUCED].encode("ascii")))
+            reduced = NOT_HEADER_TEXT.sub("?", "; ".join(started.reductions))
+            found.append((b"x-y26hkx-reduced", reduced[:MAX_REDUCED].encode("ascii")))
         return found
 
     def header_dict(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Health for people, probes and the earlier server's dashboards; none of it wakes a model."""
+"""Health for people, probes and the earlier server's dashboards; it never loads a model."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/health")
 async def health(request: Request) -> Response:
-    """The gateway lives; how its workers are is told, but changes nothing."""
+    """200 as long as the gateway answers; the body counts the workers that serve."""
     pool = services_of(request).pool
     workers = {"chat": len(pool.chat.serving), "embed": len(pool.embed.serving)}
     return json_response({"status": "ok", "workers_serving": workers})
@@ -33,7 +33,7 @@ async def live(request: Request) -> Response:
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """200 when each kind of worker that is configured has one that serves, and nothing drains."""
+    """200 if each configured kind of worker has one that serves, and the gateway does not drain."""
     services = services_of(request)
     kinds = {"chat": services.pool.chat, "embed": services.pool.embed}
     configured = {kind: workers for kind, workers in kinds.items() if workers.targets}
@@ -51,13 +51,13 @@ async def ready(request: Request) -> Response:
 
 @router.get("/health/memory")
 async def memory(request: Request) -> Response:
-    """The machine's memory and what each process and model of this server uses of it."""
+    """The memory of the machine, and of each process and model of this server."""
     return json_response(memory_of(services_of(request)))
 
 
 @router.get("/health/detailed")
 async def detailed(request: Request) -> Response:
-    """Everything at a glance."""
+    """Memory, models, workers, services and warnings."""
     services = services_of(request)
     used = memory_of(services)
     warnings = warnings_of(used) + services.supervision.warnings()
@@ -71,8 +71,8 @@ async def detailed(request: Request) -> Response:
         },
         "warnings": warnings,
     }
-    if told := services.supervision.services():
-        body["services"] = told
+    if conditions := services.supervision.services():
+        body["services"] = conditions
     return json_response(body)
 
 

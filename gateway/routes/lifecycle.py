@@ -1,4 +1,4 @@
-"""`POST /v1/models/load` and `POST /v1/models/unload`: models on request, not only on first use."""
+"""`POST /v1/models/load` and `POST /v1/models/unload`: loading and unloading on request."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ from gateway.transport.disconnect import cancel_on_disconnect
 from gateway.transport.sse import EventStream
 from protos.y26hkx.v1 import worker_pb2
 
-# What a finished load tells of the model.
+# The facts about the model that a finished load reports.
 FACTS = (
     "backend",
     "context_length",
@@ -48,8 +48,8 @@ router = APIRouter()
 
 @router.post("/v1/models/load", openapi_extra=takes(LoadRequest, streams=True))
 async def load_model(request: Request) -> Response:
-    """Load a model on every worker that has it; answers when it is ready or has failed, or as
-    server-sent events meanwhile."""
+    """Load a model on every worker that has it. The response comes when it is ready or has failed;
+    with `stream` the progress comes as server-sent events."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
     workers = _holders(services, body.model)
@@ -62,14 +62,14 @@ async def load_model(request: Request) -> Response:
 
 @router.post("/v1/models/unload", openapi_extra=takes(UnloadRequest))
 async def unload_model(request: Request) -> Response:
-    """Unload a model everywhere, after its running requests or, by `force`, ending them; says how
-    many those were, and what came back, measured."""
+    """Unload a model on every worker, after its running requests or, with `force`, by ending them.
+    Report how many those were, and the freed memory."""
     body = await parse(request, UnloadRequest)
     workers = _holders(services_of(request), body.model)
     message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
     freed = await cancel_on_disconnect(request, _all(calls))
-    await _look_again(request, workers)
+    await _refresh_models(request, workers)
     n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
@@ -95,7 +95,7 @@ def _holders(services: Services, model: str) -> list[Endpoint]:
 async def _load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """Progress, and at last what is loaded now."""
+    """The progress, and at last the facts about the loaded model."""
     message = worker_pb2.LoadModelRequest(model=body.model, keep_alive_s=body.keep_alive)
     began_s = time.perf_counter()
     model = _own_id(workers[0], body.model)
@@ -110,15 +110,15 @@ async def _load(
                     "stage": progress.stage,
                 }
     seconds = round(time.perf_counter() - began_s, 3)
-    await _look_again(request, workers)
+    await _refresh_models(request, workers)
     now = described(next(found for found in workers[0].models() if found.id == model))
     facts = {name: now[name] for name in FACTS if name in now}
     end = {"model": model, "state": "ready", "n_workers": len(workers), "seconds": seconds}
     yield end | facts
 
 
-async def _look_again(request: Request, workers: list[Endpoint]) -> None:
-    """Who looks at the models next sees what was done just now."""
+async def _refresh_models(request: Request, workers: list[Endpoint]) -> None:
+    """Update the status of the models, so that the next `GET /v1/models` shows the change."""
     asked = worker_pb2.ListModelsRequest()
     known = await _all([w.worker.ListModels(asked, **_options(request, w)) for w in workers])
     for worker, reply in zip(workers, known, strict=True):
@@ -134,7 +134,7 @@ async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
 
 
 async def _all(calls: list[Any]) -> list[Any]:
-    """The replies; the first failure counts."""
+    """The replies to all calls; the first failure is raised."""
     try:
         return await asyncio.gather(*calls)
     except grpc.aio.AioRpcError as error:

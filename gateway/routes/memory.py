@@ -1,7 +1,7 @@
-"""Memory as the gateway tells it: the machine's, and what each process and model takes.
+"""Memory as the gateway reports it: of the machine, and of each process and model.
 
-Workers know what their control groups leave, so their last status is believed; the gateway measures
-itself, and the machine only while no worker is there to ask.
+Workers know the limits of their control groups, so their latest status is used. The gateway
+measures itself, and the machine only if no worker serves.
 """
 
 import os
@@ -18,35 +18,35 @@ from protos.y26hkx.v1 import worker_pb2
 
 GIB = 1024**3
 ELEVATED, HIGH = 0.8, 0.9
-# The first that any worker reports holds.
+# The first one that any worker reports counts.
 PRESSURES = ("full", "some")
 TRENDS = ("increasing", "decreasing")
 
 
 def memory_of(services: Services) -> dict[str, Any]:
-    """Everything, the earlier server's fields first."""
+    """The body of `/health/memory`; the fields of the earlier server come first."""
     workers = list(_serving(services))
-    told = [endpoint.status.memory for _, endpoint in workers]
-    total, available = _machine(told)
+    reported = [endpoint.status.memory for _, endpoint in workers]
+    total, available = _machine(reported)
     processes = list(_processes(workers))
-    trends = {memory.trend for memory in told}
-    pressures = {memory.pressure for memory in told}
+    trends = {memory.trend for memory in reported}
+    pressures = {memory.pressure for memory in reported}
     return {
         "current_usage_percent": round(1 - available / total, 4),
         "available_gb": round(available / GIB, 3),
         "process_memory_gb": round(sum(p["resident_bytes"] for p in processes) / GIB, 3),
         "memory_trend": next((t for t in TRENDS if t in trends), "stable"),
-        "leak_detected": any(memory.leak_detected for memory in told),
+        "leak_detected": any(memory.leak_detected for memory in reported),
         "total_bytes": total,
         "available_bytes": available,
-        "headroom_bytes": max((memory.headroom_bytes for memory in told), default=0),
-        "booked_bytes": sum(memory.booked_bytes for memory in told),
+        "headroom_bytes": max((memory.headroom_bytes for memory in reported), default=0),
+        "booked_bytes": sum(memory.booked_bytes for memory in reported),
         "gateway_bytes": processes[0]["resident_bytes"],
-        "workers_bytes": sum(memory.worker_resident_bytes for memory in told),
-        "engines_bytes": sum(memory.engines_resident_bytes for memory in told),
+        "workers_bytes": sum(memory.worker_resident_bytes for memory in reported),
+        "engines_bytes": sum(memory.engines_resident_bytes for memory in reported),
         "pressure": next((p for p in PRESSURES if p in pressures), "none"),
-        "pressure_some": round(max((memory.pressure_some for memory in told), default=0.0), 4),
-        "pressure_full": round(max((memory.pressure_full for memory in told), default=0.0), 4),
+        "pressure_some": round(max((memory.pressure_some for memory in reported), default=0.0), 4),
+        "pressure_full": round(max((memory.pressure_full for memory in reported), default=0.0), 4),
         "processes": processes,
         "models": {
             model.id: {"state": state_name(model.state)} | _figures(model.memory)
@@ -61,7 +61,7 @@ def memory_of(services: Services) -> dict[str, Any]:
 
 
 def warnings_of(memory: dict[str, Any]) -> list[str]:
-    """What of `memory_of`'s answer an operator should look at."""
+    """Ids of the findings in `memory_of`'s answer that an operator should look at."""
     found = []
     if memory["current_usage_percent"] >= HIGH:
         found.append("high_memory_usage")
@@ -80,9 +80,9 @@ def _serving(services: Services) -> Iterator[tuple[str, Endpoint]]:
             yield kind, endpoint
 
 
-def _machine(told: list[worker_pb2.Memory]) -> tuple[int, int]:
-    """Total and available, as the worker sees it that sees the least."""
-    known = [memory for memory in told if memory.total_bytes]
+def _machine(reported: list[worker_pb2.Memory]) -> tuple[int, int]:
+    """Total and available bytes, as reported by the worker that has the least available."""
+    known = [memory for memory in reported if memory.total_bytes]
     if known:
         least = min(known, key=lambda memory: memory.available_bytes)
         return least.total_bytes, least.available_bytes
@@ -119,7 +119,7 @@ def _worker(memory: worker_pb2.Memory) -> dict[str, Any]:
 
 
 def _figures(message: Message) -> dict[str, Any]:
-    """All fields by name, also those that are zero."""
+    """All fields by name, including those that are zero."""
     values = {field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields}
     return {
         name: round(value, 4) if isinstance(value, float) else value

@@ -46,7 +46,7 @@ async def messages(request: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens", openapi_extra=takes(CountTokensRequest))
 async def count_tokens(request: Request) -> Response:
-    """How many input tokens a conversation would have; nothing is generated."""
+    """Count the input tokens of a conversation; nothing is generated."""
     body = await parse(request, CountTokensRequest)
     n_tokens = await count_input_tokens(request, template_request(body))
     ignored = ", ".join(sorted(without_effect(body)))

@@ -11,6 +11,6 @@ router = APIRouter()
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """Everything measured, in Prometheus' text format."""
+    """All metrics, in Prometheus' text format."""
     page = services_of(request).metrics.page()
     return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: what there is and how it is. Never loads anything."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the models and their state; loads nothing."""
 
 import time
 from typing import Any, Literal
@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> Response:
-    """All models of all workers; a name that a chat and an embedding model share comes twice."""
+    """All models of all workers; an id that a chat and an embedding model share is listed twice."""
     return json_response({"object": "list", "data": _all_models(services_of(request))})
 
 
@@ -27,7 +27,7 @@ async def list_models(request: Request) -> Response:
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     found = models_of(services_of(request))
-    # As requests name it: in whatever case and normal form.
+    # An id is accepted in any case and Unicode normal form, as in requests.
     known = {folded_id(listed): listed for listed in found}.get(folded_id(model_id))
     if known is None:
         raise ModelNotFound(
@@ -39,7 +39,7 @@ async def one_model(request: Request, model_id: str) -> Response:
 
 
 def models_of(services: Services) -> dict[str, dict[str, Any]]:
-    """OpenAI's model objects by id, with what is known of each here."""
+    """OpenAI's model objects by id, with our additional fields."""
     return {model["id"]: model for model in _all_models(services)}
 
 
@@ -59,7 +59,7 @@ def _all_models(services: Services) -> list[dict[str, Any]]:
 
 
 def described(model: worker_pb2.Model) -> dict[str, Any]:
-    """What is known of a model, as the API shows it."""
+    """The model object of the API."""
     described = _base(model.id, model.created_s) | {
         "capability": worker_pb2.Capability.Name(model.capability)
         .removeprefix("CAPABILITY_")

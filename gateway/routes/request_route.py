@@ -1,8 +1,8 @@
-"""Routes whose handlers take the request itself, as all here do.
+"""Routes whose handlers get the request itself, as all handlers here do.
 
-FastAPI's own way looks for a handler's parameters, dependencies and files, and keeps two exit
-stacks for them, at every request: as much time as the call to the worker takes. Its routes serve to
-describe the API; Starlette's, whose endpoint may be an ASGI application, serve the requests.
+For every request FastAPI resolves the parameters, dependencies and files of a handler, and sets up
+two exit stacks for them, which takes as long as the call to the worker. So FastAPI's routes only
+describe the API. Starlette's routes, whose endpoint may be an ASGI application, serve requests.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 
 class RequestEndpoint:
-    """Calls its handler directly, with the request and what the path holds, by name.
+    """Calls its handler with the request, and the path parameters by name.
 
     Args:
-        path: its template, for the access log.
+        path: the template of the route, for the access log.
     """
 
     def __init__(self, path: str, handler: Callable[..., Awaitable[Response]]) -> None:
@@ -31,7 +31,7 @@ class RequestEndpoint:
 
 
 def request_routes(described: Iterable[APIRoute]) -> list[Route]:
-    """Routes that serve what FastAPI's `described` ones describe."""
+    """Starlette's routes for FastAPI's `described` ones."""
     return [
         Route(route.path, RequestEndpoint(route.path, route.endpoint), methods=route.methods)
         for route in described

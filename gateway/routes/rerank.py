@@ -1,4 +1,4 @@
-"""`POST /v1/rerank` and `POST /v1/score`, also where other servers have them."""
+"""`POST /v1/rerank` and `POST /v1/score`, also under the paths of other servers."""
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -29,7 +29,7 @@ router = APIRouter()
 @router.post("/v2/rerank", openapi_extra=takes(RerankRequest))
 @router.post("/v1/rerank", openapi_extra=takes(RerankRequest))
 async def rerank(request: Request) -> Response:
-    """Documents by how well they answer a query."""
+    """Rank documents by their relevance to a query."""
     body = await parse(request, RerankRequest)
     documents = documents_of(body)
     message = rerank_request(body, documents)
@@ -46,7 +46,7 @@ async def rerank(request: Request) -> Response:
 @router.post("/score", openapi_extra=takes(ScoreRequest))
 @router.post("/v1/score", openapi_extra=takes(ScoreRequest))
 async def score(request: Request) -> Response:
-    """How well texts answer others, pair by pair."""
+    """Score the relevance of texts to others, pair by pair."""
     body = await parse(request, ScoreRequest)
     message = score_request(body)
     response = await ask(

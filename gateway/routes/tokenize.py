@@ -34,7 +34,7 @@ router = APIRouter()
 
 @router.post("/tokenize", openapi_extra=takes(TokenizeRequest))
 async def tokenize(request: Request) -> Response:
-    """Token ids of a text, or of a conversation as the model would see it."""
+    """Token ids of a text, or of a conversation in the model's template."""
     body = await parse(request, TokenizeRequest)
     services = services_of(request)
     if embeds(services, body.model or ""):
@@ -57,20 +57,20 @@ async def detokenize(request: Request) -> Response:
         model=body.model or "", tokens=body.tokens, keep_alive_s=body.keep_alive
     )
     found = await _ask(request, asked.model, lambda e, o: e.chat.Detokenize(asked, **o))
-    # vLLM's name for it, and llama-server's.
+    # The field names of vLLM and of llama-server.
     return json_response({"prompt": found.text, "content": found.text})
 
 
 @router.post("/apply-template", openapi_extra=takes(TemplateRequest))
 async def apply_template(request: Request) -> Response:
-    """A conversation as the model's template writes it."""
+    """Render a conversation with the model's template."""
     asked = template_request(await parse(request, TemplateRequest))
     found = await _ask(request, asked.model, lambda e, o: e.chat.ApplyTemplate(asked, **o))
     return json_response({"prompt": found.prompt, "n_tokens": found.n_tokens})
 
 
 async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Response:
-    """An embedding model's tokens; special ones too, unless the client wants none."""
+    """The tokens of an embedding model, with special tokens unless the client excludes them."""
     if body.messages is not None:
         raise InvalidRequest(ErrorText("no_messages_to_embed"), param="messages")
     message = embed_tokenize_request(body)
@@ -81,7 +81,7 @@ async def _tokenize_for_embedding(request: Request, body: TokenizeRequest) -> Re
 
 
 def _context_length(workers: Workers, model: str) -> int:
-    """Of `model`, or of the default one; 0: unknown."""
+    """The context length of `model`, or of the default model; 0: unknown."""
     for known in workers.models().values():
         if same_model_id(known.id, model) if model else known.is_default:
             return known.context_length

@@ -1,4 +1,4 @@
-"""A call with one answer, on behalf of a request: cancelled when its client leaves."""
+"""Unary calls on behalf of a request, which are cancelled when its client leaves."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ async def answer_from(
     model: str,
     send: Callable[[Endpoint, dict[str, Any]], Awaitable[T]],
 ) -> T:
-    """A worker's answer.
+    """The answer of a worker.
 
     Args:
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
@@ -33,7 +33,7 @@ async def answer_from(
 
 
 async def count_input_tokens(request: Request, message: chat_pb2.ApplyTemplateRequest) -> int:
-    """How many tokens a conversation has as its model sees it."""
+    """The number of tokens of a conversation in its model's template."""
     reply: chat_pb2.ApplyTemplateResponse = await answer_from(
         request,
         services_of(request).pool.chat,

@@ -1,1 +1,1 @@
-"""What clients may send, as pydantic types: every number, length and count is bounded."""
+"""What clients may send, as pydantic types: every number, length and count has bounds."""

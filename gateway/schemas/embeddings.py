@@ -8,7 +8,8 @@ from gateway.schemas.base import ApiModel, ModelId, TokenId
 from gateway.schemas.keep_alive import KeepAlive
 
 MAX_INPUTS = 2048
-Text = Annotated[str, Field(min_length=1, max_length=8 * 1024 * 1024)]
+MAX_TEXT = 8 * 1024 * 1024
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
 # true cuts the end, false refuses.
 Truncation = Literal["end", "start", "none", "END", "START", "NONE"] | bool
 InputType = Literal[
@@ -20,7 +21,7 @@ InputType = Literal[
     "classification",
     "clustering",
 ]
-# fail_fast: 600,000 complaints about one body would hold the event loop for seconds.
+# fail_fast: 600,000 errors of one body would block the event loop for seconds.
 Tokens = Annotated[list[TokenId], Field(min_length=1, max_length=65_536, fail_fast=True)]
 
 
@@ -38,8 +39,8 @@ class EmbeddingRequest(ApiModel):
     input_type: InputType | None = None
     prompt_name: Annotated[str, Field(max_length=64)] | None = None
     truncate: Truncation | None = None
-    # vLLM's: tokens of each input at most; -1: as many as the model takes.
+    # vLLM's field: the most tokens of each input; -1: as many as the model accepts.
     truncate_prompt_tokens: Annotated[int, Field(ge=1, le=2**20)] | Literal[-1] | None = None
-    # What infinity's clients say of every text.
+    # infinity's clients send it with every request.
     modality: Literal["text"] | None = None
     keep_alive: KeepAlive | None = None

@@ -1,4 +1,4 @@
-"""`keep_alive`: how long a model stays loaded after a request, as Ollama's clients write it."""
+"""`keep_alive`: how long a model stays loaded after a request, in the formats of Ollama."""
 
 import re
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ _WHOLE = re.compile(rf"-?(?:{_PART.pattern}){{1,4}}|-?[0-9]{{1,9}}(?:\.[0-9]{{1,
 
 
 def _seconds(value: Any) -> Any:
-    """`"5m"`, `"1h30m"` or `"300"` as seconds; other types as they are."""
+    """The seconds of `"5m"`, `"1h30m"` or `"300"`; values of other types are returned unchanged."""
     if not isinstance(value, str):
         return value
     if not _WHOLE.fullmatch(value):
@@ -24,7 +24,7 @@ def _seconds(value: Any) -> Any:
     return -seconds if value.startswith("-") else seconds
 
 
-# In seconds; 0: unloaded after the request, negative: stays until it is unloaded by hand.
+# In seconds; 0: unload after the request; negative: keep until it is unloaded by hand.
 KeepAlive = Annotated[
     float,
     Field(ge=-MOST_S, le=MOST_S),

@@ -7,38 +7,43 @@ from pydantic import ConfigDict, Field
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from gateway.schemas.base import ApiModel, ModelId
-from gateway.schemas.embeddings import MAX_INPUTS, Text, Truncation
+from gateway.schemas.embeddings import MAX_INPUTS, MAX_TEXT, Text, Truncation
 from gateway.schemas.keep_alive import KeepAlive
 
 MAX_DOCUMENTS = MAX_INPUTS
 FIRST = ("text_1", "queries", "data_1")
 SECOND = ("text_2", "documents", "items", "data_2")
+# An empty one has a score like any other, so that one of many costs nobody the rest.
+Ranked = Annotated[str, Field(max_length=MAX_TEXT)]
 Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
 
 
 class Document(ApiModel):
-    """Ranked by its text; what else it carries comes back with it."""
+    """A document that is ranked by its text; its other fields are returned with it."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Any]
 
-    text: Text
+    text: Ranked
 
 
 class RerankRequest(ApiModel):
-    """Cohere's and Jina's fields, and those of text-embeddings-inference, which names the
-    documents `texts` and gets its own shape of reply.
+    """The fields of Cohere and Jina, and those of text-embeddings-inference, which names the
+    documents `texts` and gets a reply in its own format.
     """
 
     query: Text
     documents: (
         Annotated[
-            list[Text | Document],
+            list[Ranked | Document],
             Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True),
         ]
         | None
     ) = None
-    texts: Texts | None = None
+    texts: (
+        Annotated[list[Ranked], Field(min_length=1, max_length=MAX_DOCUMENTS, fail_fast=True)]
+        | None
+    ) = None
     model: ModelId | None = None
     top_n: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     return_documents: bool | None = None
@@ -49,16 +54,16 @@ class RerankRequest(ApiModel):
     truncate: Truncation | None = None
     truncation_direction: Literal["left", "Left", "right", "Right"] | None = None
     keep_alive: KeepAlive | None = None
-    # Documents have no other field.
+    # Only the text of a document is ranked.
     rank_fields: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
-    # Accepted, of no effect here.
+    # Accepted, without effect.
     max_chunks_per_doc: Annotated[int, Field(ge=1, le=2**20)] | None = None
     priority: Annotated[int, Field(ge=0, le=999)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
 
 class ScoreRequest(ApiModel):
-    """vLLM's fields; the texts of either side have several names there."""
+    """vLLM's fields, which has several names for the texts of either side."""
 
     text_1: Text | Texts | None = None
     queries: Text | Texts | None = None
@@ -72,7 +77,7 @@ class ScoreRequest(ApiModel):
     use_activation: bool | None = None
     truncate: Truncation | None = None
     keep_alive: KeepAlive | None = None
-    # Accepted, of no effect here.
+    # Accepted, without effect.
     priority: Annotated[int, Field(ge=0, le=999)] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
 
@@ -80,7 +85,7 @@ class ScoreRequest(ApiModel):
         """The name that the client used, and the texts.
 
         Raises:
-            InvalidRequest: none of `names` was given, or several.
+            InvalidRequest: the client sent none of `names`, or several.
         """
         given = [(n, texts) for n in names if (texts := getattr(self, n)) is not None]
         if len(given) != 1:

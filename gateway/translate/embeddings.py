@@ -1,4 +1,4 @@
-"""Embedding requests and their vectors: bytes to JSON with no Python code run per number."""
+"""Embedding requests, and vectors as JSON, without running Python code for each number."""
 
 import base64
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from gateway.schemas.embeddings import EmbeddingRequest
 from protos.y26hkx.v1 import embed_pb2
 
 FLOAT_BYTES = 4
-# Of vectors; as floats they take some 5 ms to write.
+# Bytes of vectors in one part; to write them as floats takes some 5 ms.
 PART_BYTES = 200_000
-# The contract's names of what vectors are for.
+# The contract's input types, by the names of clients.
 USES = {
     "query": "query",
     "search_query": "query",
@@ -42,7 +42,7 @@ def truncation(
 ) -> embed_pb2.Truncate.ValueType:
     """
     Args:
-        from_start: what is cut where the client only says that something may be.
+        from_start: cut the start if the client does not choose a side.
     """
     if given is None:
         return embed_pb2.TRUNCATE_START if from_start else embed_pb2.TRUNCATE_UNSPECIFIED
@@ -68,7 +68,7 @@ def _input(item: str | list[int]) -> embed_pb2.EmbedInput:
 
 
 def reply_parts(response: embed_pb2.EmbedResponse, encoding: str) -> Iterator[bytes]:
-    """The JSON body of a reply, in parts that take a few milliseconds each to make.
+    """The JSON body of a reply, in parts; each takes a few milliseconds to make.
 
     Args:
         encoding: "float" or "base64".

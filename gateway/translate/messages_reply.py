@@ -1,4 +1,4 @@
-"""`GenerateEvent`s as Anthropic's messages: one object, or named events, block after block."""
+"""`GenerateEvent`s in Anthropic's format: one message, or named events block after block."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -50,7 +50,7 @@ def collect(reply_id: str, events: list[chat_pb2.GenerateEvent]) -> dict[str, An
 
 
 class MessageEvents:
-    """Turns events into Anthropic's, each the JSON bytes of an object that begins with its type."""
+    """Turns events into Anthropic's: JSON bytes of objects that begin with their type."""
 
     def __init__(self, reply_id: str) -> None:
         self._reply_id = reply_id
@@ -61,7 +61,7 @@ class MessageEvents:
         match event.WhichOneof("event"):
             case "delta":
                 for piece in _pieces(event.delta):
-                    yield from self._said(piece)
+                    yield from self._piece_events(piece)
             case "started":
                 yield _event("message_start", message=_message(self._reply_id, event.started))
                 yield _event("ping")
@@ -71,7 +71,7 @@ class MessageEvents:
                 yield _event("message_delta", delta=_stop(event.finished), usage=usage)
                 yield _event("message_stop")
 
-    def _said(self, piece: _Piece) -> Iterator[bytes]:
+    def _piece_events(self, piece: _Piece) -> Iterator[bytes]:
         if piece.of != self._open:
             yield from self._end_block()
             self._open = piece.of
@@ -101,7 +101,7 @@ def _pieces(delta: chat_pb2.Delta) -> list[_Piece]:
 
 
 def _block(first: _Piece, signature: str, text: str) -> dict[str, Any]:
-    """A content block; the signature is any word, as clients drop thinking that has none."""
+    """A content block; any text serves as signature, because clients drop thinking without one."""
     if first.of == THINKING:
         return {"type": "thinking", "thinking": text, "signature": signature}
     if first.of == TEXT:
@@ -119,7 +119,7 @@ def _delta(piece: _Piece) -> dict[str, str]:
 
 
 def _object(arguments: str) -> dict[str, Any]:
-    """Arguments that were cut at max_tokens are no JSON, and clients need an object."""
+    """The arguments as an object; empty if they are not JSON, because max_tokens cut them off."""
     try:
         decoded = orjson.loads(arguments)
     except orjson.JSONDecodeError:
@@ -151,7 +151,7 @@ def _stop(finished: chat_pb2.Finished) -> dict[str, str | None]:
 
 
 def _usage(counts: common_pb2.Usage) -> dict[str, Any]:
-    """What was read from the cache is not among the input tokens."""
+    """Anthropic's usage, in which `input_tokens` excludes tokens from the cache."""
     return {
         "input_tokens": counts.prompt_tokens - counts.cached_tokens,
         "cache_creation_input_tokens": 0,

@@ -1,14 +1,14 @@
-"""What a waiting client is told in a comment, in words."""
+"""The text of comments for waiting clients."""
 
 from protos.y26hkx.v1 import chat_pb2
 
-# When there is nothing to tell.
+# The text if there is no progress to report.
 SILENCE = "keep-alive"
 MOST = 80
 
 
 def progress_text(queued: chat_pb2.Queued, model: str) -> str:
-    """One line.
+    """The progress of a load or queue, in one line.
 
     Args:
         model: its id, "" if unknown.
@@ -27,5 +27,5 @@ def progress_text(queued: chat_pb2.Queued, model: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` as a piece of one line: what could end it, or hide, is replaced."""
+    """`text` as part of a line: shortened, with unprintable characters replaced."""
     return "".join(c if c.isprintable() else "?" for c in text[:MOST])

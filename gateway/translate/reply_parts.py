@@ -1,4 +1,4 @@
-"""What several kinds of replies tell alike: who answered, what it cost, why it ended."""
+"""Fields that several kinds of replies have in common: model, usage and finish reason."""
 
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -15,8 +15,7 @@ def usage(counts: common_pb2.Usage) -> dict[str, object]:
 
 
 def served_by(started: chat_pb2.Started) -> dict[str, object]:
-    """Which model answers, `trimmed` if it did not see the whole input, and what it had to give up
-    to fit into memory."""
+    """The model that answers, `trimmed` if it did not get the whole input, and its reductions."""
     found: dict[str, object] = {
         "model": started.model.id,
         "system_fingerprint": started.model.fingerprint,

@@ -1,4 +1,4 @@
-"""What several kinds of requests hold alike: tools, a choice of them, content that is no text."""
+"""Parts that several kinds of requests have in common: tools, tool choice, unsupported content."""
 
 import json
 from typing import Any
@@ -13,8 +13,8 @@ def as_tool(
 ) -> chat_pb2.Tool:
     """
     Args:
-        parameters: a JSON schema; None: it takes none.
-        strict: whether calls are held to it.
+        parameters: a JSON schema; None: the tool has no parameters.
+        strict: whether calls must follow the schema.
     """
     return chat_pb2.Tool(
         name=name,
@@ -30,7 +30,7 @@ def tool_choice(mode: str) -> chat_pb2.ToolChoice:
 
 
 def not_text(kind: str, param: str) -> UnsupportedParameter:
-    """The refusal of content of type `kind`, which stands at `param`."""
+    """The error for content of type `kind` at `param`."""
     return UnsupportedParameter(
         ErrorText("content_unsupported", kind=kind),
         param=param,

@@ -1,4 +1,4 @@
-"""Ranked and scored texts, between the shapes of several APIs and the contract."""
+"""Ranking and scoring requests and replies, in the formats of several APIs."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ COHERE_VERSION = "2"
 def documents_of(body: RerankRequest) -> list[str]:
     """
     Raises:
-        InvalidRequest: there are none, or both kinds.
+        InvalidRequest: the client sent neither `documents` nor `texts`, or both.
     """
     if (body.documents is None) == (body.texts is None):
         raise InvalidRequest(ErrorText("documents_needed"), param="documents")
@@ -38,14 +38,14 @@ def rerank_request(body: RerankRequest, documents: list[str]) -> embed_pb2.Reran
 
 
 def rerank_names(body: RerankRequest) -> dict[str, str]:
-    """What the client calls the contract's fields."""
+    """The client's names of the contract's fields, for errors."""
     return {"queries[0]": "query"} | ({"documents": "texts"} if body.texts is not None else {})
 
 
 def rerank_reply(
     response: embed_pb2.RerankResponse, body: RerankRequest, documents: list[str], reply_id: str
 ) -> Any:
-    """The reply in Cohere's and Jina's shape at once, or in that of text-embeddings-inference."""
+    """The reply, in a format for both Cohere and Jina, or in that of text-embeddings-inference."""
     with_text = body.return_documents or body.return_text
     if body.texts is not None:
         return [
@@ -83,7 +83,7 @@ def score_request(body: ScoreRequest) -> embed_pb2.ScoreRequest:
 
 
 def score_names(body: ScoreRequest) -> dict[str, str]:
-    """What the client calls the contract's fields."""
+    """The client's names of the contract's fields, for errors."""
     names: dict[str, str] = {}
     for theirs, side in (("queries", FIRST), ("documents", SECOND)):
         ours, texts = body.side(side)
@@ -115,7 +115,7 @@ def _several(given: str | list[str]) -> list[str]:
 
 
 def _served(response: embed_pb2.RerankResponse | embed_pb2.ScoreResponse) -> dict[str, Any]:
-    """By what, and how much of it."""
+    """The fields about model, method and usage."""
     n_tokens = response.usage.prompt_tokens
     found: dict[str, Any] = {
         "model": response.model.id,

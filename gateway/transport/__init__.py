@@ -1,1 +1,1 @@
-"""How bytes come and go: the HTTP server, streams, clients that leave, draining."""
+"""The HTTP server: connections, streams, clients that leave, draining."""

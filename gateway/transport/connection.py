@@ -1,4 +1,4 @@
-"""One connection within bounds: time for a head, connections per address, errors in our shape."""
+"""One connection and its limits: time for headers, number per address, errors in our format."""
 
 import asyncio
 import logging
@@ -20,14 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class BoundedConnection(Http1Connection):
-    """
-    `bounded_by` makes a class of it for a server, whose connections share what is declared here.
-    """
+    """`bounded_by` makes a subclass for a server; its connections share the attributes below."""
 
     settings: GatewaySettings
     most_connections: int
     per_address: Counter[str]
-    # Connections without a request, the one that is idle longest first.
+    # Connections without a request, the longest idle one first.
     idle: dict["BoundedConnection", None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -72,7 +70,7 @@ class BoundedConnection(Http1Connection):
         if not self.is_answering:
             self.idle[self] = None
         if self.is_sent_a_body and self._upload_timer is None:
-            # It is read on for a while: a client that is reset while it sends never sees the reply.
+            # Reading goes on: a client that is reset while it sends never reads the reply.
             self._upload_timer = self.loop.call_later(
                 self.settings.body_timeout_s, self.transport.abort
             )
@@ -92,7 +90,7 @@ class BoundedConnection(Http1Connection):
             self._stall_timer = None
 
     def _make_room(self) -> bool:
-        """Close the connection that is idle longest; False if all are in use."""
+        """Close the longest idle connection; False if all are in use."""
         oldest = next((one for one in self.idle if one is not self), None)
         if oldest is None:
             return False
@@ -115,7 +113,7 @@ class BoundedConnection(Http1Connection):
 
     def _cut(self) -> None:
         log.info("a client stopped reading: %s", self.address)
-        # A close would wait for the reader.
+        # `close` would wait until the client reads.
         self.transport.abort()
 
     def _refuse(self, status: int, error: ServingError) -> None:
@@ -133,7 +131,7 @@ class BoundedConnection(Http1Connection):
 
 
 def bounded_by(settings: GatewaySettings, most_connections: int) -> type[BoundedConnection]:
-    """The class of one server's connections."""
+    """The class for the connections of one server."""
     shared = {
         "settings": settings,
         "most_connections": most_connections,

@@ -1,7 +1,7 @@
-"""Is the client still there? A handler that nobody waits for is cancelled.
+"""Notices when a client leaves, and cancels the handler of its request.
 
-A raw `send` after a disconnect does nothing, so only `receive` tells; without a watcher the worker
-would generate to the end for nobody.
+`send` does nothing after a disconnect, so only `receive` reports it. Without a watcher the worker
+would generate the whole answer for a client that is gone.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from common.errors import Cancelled, NotReady
 from gateway.middleware.request_context import context_of
 
 T = TypeVar("T")
-# Most embeddings are there before; a watcher costs 3 to 5 % of such a request.
+# Most embeddings are done before; a watcher costs 3 to 5 % of such a request.
 WATCH_AFTER_S = 0.02
 
 
 async def cancel_on_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled and awaited if nobody can get it any more.
+    """The result of `work`, which is cancelled and awaited if the client cannot get it any more.
 
     Call it once the body has been read.
 
     Raises:
         Cancelled: the client left.
-        NotReady: the gateway's time to drain is over.
+        NotReady: the gateway's drain time is over.
     """
     drain = context_of(request.scope).drain
     working = asyncio.ensure_future(work)

@@ -1,8 +1,9 @@
-"""Going away without breaking anybody's answer.
+"""Shuts down without breaking answers, in three stages.
 
-begun: not ready any more, connections close after their answer; requests are still accepted,
-because load balancers notice late. refusing: new work gets 503. expired: what still runs is ended
-with an error.
+- `begun`: the gateway is not ready, and connections close after their answer. Requests are still
+  accepted, because load balancers notice late.
+- `refusing`: new requests get 503.
+- `expired`: requests that still run are ended with an error.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ class Drain:
 
     @contextmanager
     def ending(self, task: asyncio.Task[Any]) -> Iterator[None]:
-        """Cancel `task` when the time is over."""
+        """Cancel `task` when the drain time is over."""
         self._running.add(task)
         if self.expired.is_set():
             task.cancel()
@@ -30,6 +31,7 @@ class Drain:
             self._running.discard(task)
 
     def expire(self) -> None:
+        """End all requests that still run."""
         self.expired.set()
         for task in self._running:
             task.cancel()

@@ -1,21 +1,25 @@
-"""How many connections the system's limit of open files leaves room for.
+"""How many connections the system's limit of open files allows.
 
-Out of files, a server cannot even accept a connection to refuse it: asyncio then spins. Many
-systems start a process with 1,024 files and let it have more.
+At that limit a server cannot even accept a connection to refuse it, and asyncio uses a whole core.
+Many systems start a process with 1,024 files and let it raise the limit.
 """
 
 import logging
 import sys
 
-# Workers' channels, logs, libraries.
+# Files of the gateway itself: channels to workers, logs, libraries.
 OWN_FILES = 128
 
 log = logging.getLogger(__name__)
 
 
 def fit_connections(connections: int, backlog: int) -> tuple[int, int]:
-    """Connections to hold and to accept at once: as wanted, or as many of both as there is room for
-    after the limit was raised as far as it may be."""
+    """Raise the limit of open files as far as it is needed and allowed.
+
+    Returns:
+        Connections to hold, and connections to accept at once: the wanted numbers, or as many of
+        both as the limit allows.
+    """
     if sys.platform == "win32":
         return connections, backlog
     wanted = connections + backlog

@@ -1,4 +1,4 @@
-"""The gateway's server: runs the app, and owns the signals: the first drains, the second ends."""
+"""The gateway's server: runs the app, and handles signals: the first drains, the second ends."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024
-# SIGBREAK is Windows' Ctrl-Break, the only one that reaches a process group there.
+# SIGBREAK is Windows' Ctrl-Break, the only signal that reaches a process group there.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
 ]
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class GatewayServer(QuietServer):
-    """uvicorn's handlers would cut streams and skip the lifespan on a second signal."""
+    """Handles signals itself: uvicorn would cut off streams, and skip the lifespan at a second."""
 
     def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
         most, backlog = fit_connections(settings.max_connections, BACKLOG)
@@ -41,7 +41,7 @@ class GatewayServer(QuietServer):
             timeout_graceful_shutdown=5,
             access_log=False,
             server_header=False,
-            # Or any local client could claim another address by X-Forwarded-For.
+            # Otherwise any local client could claim another address by X-Forwarded-For.
             proxy_headers=False,
             log_config=None,
             backlog=backlog,
@@ -68,11 +68,11 @@ class GatewayServer(QuietServer):
         drain, settings = self._drain, self._settings
         log.info("draining")
         drain.begun = True
-        # Load balancers notice late: requests are accepted a while longer. Below a supervisor
+        # Load balancers notice late, so requests are accepted a while longer. Under a supervisor
         # there is none, and an idle gateway need not wait.
         alone = settings.exit_with_parent and not self.requests
         await sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
-        # Listening goes on: new work is told to come back, not met by a closed port.
+        # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
         drain.refusing = True
         deadline = asyncio.get_running_loop().time() + settings.drain_s
         while self.requests and asyncio.get_running_loop().time() < deadline:

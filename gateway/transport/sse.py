@@ -1,14 +1,13 @@
-"""Server-sent events: framing, comments in silence, and an end that is never silent.
+"""Server-sent events: framing, comments during silence, and an error event where a stream breaks.
 
-The response's head is held back until the first piece of the answer, so that an early failure
-keeps its HTTP status. If that takes long, the head goes out with a comment, because proxies cut
-silent connections and people want to see how a load goes; a failure after that is an `error` event,
-which SDKs raise.
+The headers of the response are held back until the first event of the answer, so that an early
+failure has its HTTP status. If that takes long, the headers are sent with a comment, because
+proxies close silent connections and people want to see the progress of a load. A failure after that
+is an `error` event, which SDKs raise.
 """
 
 import asyncio
 import logging
-import math
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from gateway.middleware.request_context import context_of
 from gateway.translate.progress import SILENCE
 from gateway.transport.disconnect import cancel_on_disconnect
 
-# Between two comments with news, such as how far a load is.
+# Shortest time between two comments with news, such as the progress of a load.
 NEWS_S = 0.5
 DONE = b"data: [DONE]\n\n"
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -39,7 +38,7 @@ def frame(event: bytes) -> bytes:
 
 
 def named_frame(event: bytes) -> bytes:
-    """For APIs whose events begin with their type: it is the event's name too."""
+    """The frame of an event that begins with its type, which becomes the name of the event."""
     begin = len(b'{"type":"')
     name = event[begin : event.index(b'"', begin)]
     return b"event: " + name + b"\n" + frame(event)
@@ -51,8 +50,8 @@ def one_error(body: dict[str, Any]) -> Iterable[bytes]:
 
 @dataclass(frozen=True)
 class StreamLimits:
-    """In seconds: silence before a comment, and until news of a queue or load are worth sending
-    the head for."""
+    """Times in seconds: silence before a comment, and the time after which the headers are sent for
+    news of a queue or load."""
 
     comment_s: float
     news_after_s: float = 2.0
@@ -63,11 +62,11 @@ class EventStream(Response):
 
     Args:
         source: the answer; its first item comes when the worker has begun.
-        waiting: what to say in a comment while nothing came yet, such as the queue position.
-        headers: names and values that are known when the head is sent.
+        waiting: the text of a comment while the client waits, such as the queue position.
+        headers: names and values that are known when the headers are sent.
         frame: makes an event of JSON bytes.
-        done: what a whole answer ends with.
-        broken: the last events of a broken one, from an error's envelope.
+        done: the last bytes of a complete answer.
+        broken: the last events of a broken answer, from the envelope of the error.
     """
 
     media_type = "text/event-stream"
@@ -98,7 +97,7 @@ class EventStream(Response):
         try:
             await cancel_on_disconnect(Request(scope, receive), self._write(scope, receive, send))
         except Cancelled:
-            pass  # nobody is left to be told
+            pass  # the client is gone
         except NotReady as error:
             await self._fail(error, scope, receive, send)
         finally:
@@ -113,7 +112,7 @@ class EventStream(Response):
         except ServingError as error:
             await self._fail(error, scope, receive, send)
         except Exception:
-            # The stream's outermost frame: what broke is logged, and the client is told.
+            # The outermost frame of the stream: the error is logged, and the client gets an event.
             if not self._head_sent:
                 raise
             log.exception("request %s failed in mid-stream", context_of(scope).request_id)
@@ -123,7 +122,7 @@ class EventStream(Response):
             await send(END)
 
     async def _fail(self, error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
-        """A broken stream ends with an error event: never silently, never with [DONE]."""
+        """End a broken stream with an error event: never silently, never with [DONE]."""
         context_of(scope).note_error(error)
         if not self._head_sent:
             await error_response(error, scope)(scope, receive, send)
@@ -151,12 +150,12 @@ class EventStream(Response):
     async def _break_silence(self, send: Send) -> None:
         loop = asyncio.get_running_loop()
         self._sent_s = loop.time()
-        told = SILENCE
+        latest = SILENCE
         while True:
             await asyncio.sleep(min(self._limits.comment_s / 4, NEWS_S))
             silent_s, text = loop.time() - self._sent_s, self._waiting()
-            news = text not in (told, SILENCE)
-            patience_s = NEWS_S if self._head_sent else self._limits.news_after_s
-            if silent_s >= min(patience_s if news else math.inf, self._limits.comment_s):
-                told = text
+            news = text not in (latest, SILENCE)
+            news_delay_s = NEWS_S if self._head_sent else self._limits.news_after_s
+            if silent_s >= self._limits.comment_s or (news and silent_s >= news_delay_s):
+                latest = text
                 await self._put(send, f": {text}\n\n".encode())

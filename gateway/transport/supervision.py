@@ -1,5 +1,6 @@
-"""What the supervisor, where there is one, tells of the stack's services: which run, and why others
-do not. It writes a line to this process's stdin whenever that changes.
+"""The conditions of the stack's services: which run, and why others do not.
+
+The supervisor, if there is one, writes a line to this process's stdin whenever they change.
 """
 
 import logging
@@ -12,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class ServiceCondition(BaseModel):
-    """As `cli.service.Condition`, which it is made from, describes it."""
+    """See `cli.service.Condition`, from which it is made."""
 
     state: Literal["running", "restarting", "breaker_open", "given_up"]
     n_restarts: int
@@ -20,30 +21,30 @@ class ServiceCondition(BaseModel):
     next_start_in_s: float | None
 
 
-class _Told(BaseModel):
+class _Conditions(BaseModel):
     services: dict[str, ServiceCondition]
 
 
 class Supervision:
-    """The latest that was heard; nothing without a supervisor."""
+    """The latest conditions; none without a supervisor."""
 
     def __init__(self) -> None:
         self._services: dict[str, ServiceCondition] = {}
-        self._heard_at_s = 0.0
+        self._received_s = 0.0
 
     def hear(self, line: bytes) -> None:
-        """Take what the supervisor wrote; called from the thread that reads it."""
+        """Read a line of the supervisor; called from the thread that reads stdin."""
         try:
-            services = _Told.model_validate_json(line).services
+            services = _Conditions.model_validate_json(line).services
         except ValidationError:
-            log.warning("stdin has a line that no supervisor of ours wrote")
+            log.warning("stdin has a line that is not from the supervisor")
             return
-        self._heard_at_s = time.monotonic()
+        self._received_s = time.monotonic()
         self._services = services
 
     def services(self) -> dict[str, dict[str, Any]]:
-        """How each service is now, by name."""
-        passed_s = time.monotonic() - self._heard_at_s
+        """The condition of each service now, by name."""
+        passed_s = time.monotonic() - self._received_s
         found = {name: service.model_dump() for name, service in self._services.items()}
         for service in found.values():
             if service["next_start_in_s"] is not None:
@@ -52,6 +53,6 @@ class Supervision:
         return found
 
     def warnings(self) -> list[str]:
-        """What of it an operator should look at."""
+        """Ids of conditions that an operator should look at."""
         states = {service.state for service in self._services.values()}
         return ["service_keeps_crashing"] if states & {"breaker_open", "given_up"} else []

@@ -1,13 +1,13 @@
-"""What the gateway changes inside uvicorn; nothing else here touches its insides or h11's.
+"""What the gateway changes inside uvicorn; no other module uses internals of uvicorn or h11.
 
-uvicorn takes another class for connections (`Config(http=...)`), but has no bounds for them: no
-time for a head, no number per address, no error of ours for what is no HTTP. It also takes signals
-for itself and wakes up ten times a second. So this leans on:
+uvicorn accepts another class for connections (`Config(http=...)`), but has no limits for them: no
+time for headers, no number per address, and no way to use our errors for invalid HTTP. It also
+handles signals itself and wakes up ten times a second. So this module depends on:
 
 - `H11Protocol`: asyncio's callbacks, and beside them `on_response_complete`, `send_400_response`,
   `cycle.response_complete`, `connections`, `conn` (h11's `Connection`), `loop` and `transport`;
-- a reply's head and its body being written apart, the first beginning with `HTTP/1.1 `
-  (`write_coalescing.py`);
+- that the headers and the body of a reply are written separately, and the former begin with
+  `HTTP/1.1 ` (`write_coalescing.py`);
 - `Server`: `capture_signals`, `main_loop`, `on_tick` and `server_state.tasks`.
 
 Tried with uvicorn 0.54.0 and h11 0.16.0; `tests/contract/test_uvicorn_internals.py` guards it.
@@ -23,11 +23,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.transport.write_coalescing import WriteCoalescing
 
-TICK_S = 1  # how old the `date` header may be
+TICK_S = 1  # largest age of the `date` header
 
 
 class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not typed for us
-    """One connection, with what a subclass needs to bound it."""
+    """One connection, with hooks for a subclass that limits it."""
 
     address = ""
 
@@ -44,10 +44,10 @@ class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         self.on_invalid()
 
     def on_answered(self) -> None:
-        """A reply is complete; a request that was sent behind it may be in progress already."""
+        """Called when a reply is complete; the next request may be in progress already."""
 
     def on_invalid(self) -> None:
-        """What came is no HTTP: `reply_and_close` ought to follow."""
+        """Called for data that is not HTTP; it should call `reply_and_close`."""
         raise NotImplementedError
 
     @property
@@ -66,7 +66,7 @@ class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
         return len(self.connections)
 
     def reply_and_close(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        """Answer outside of any request; nothing is sent where a reply has begun."""
+        """Answer outside of any request; nothing is sent if a reply has begun."""
         with contextlib.suppress(h11.LocalProtocolError):
             self.transport.write(self.conn.send(h11.Response(status_code=status, headers=headers)))
             self.transport.write(self.conn.send(h11.Data(data=body)))
@@ -75,10 +75,10 @@ class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
 
 
 class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed for us
-    """A server that leaves signals alone, and sleeps until it is to end.
+    """A server that does not handle signals, and sleeps until it should end.
 
     Args:
-        may_end: set when `should_exit` may be.
+        may_end: set before `should_exit` is.
     """
 
     def __init__(self, config: uvicorn.Config, may_end: asyncio.Event) -> None:
@@ -87,7 +87,7 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
 
     @property
     def requests(self) -> set[asyncio.Task[None]]:
-        """Those in progress."""
+        """The requests in progress."""
         return self.server_state.tasks  # type: ignore[no-any-return]
 
     def capture_signals(self) -> Any:

@@ -1,17 +1,17 @@
-"""A reply's head and the first bytes of its body in one packet."""
+"""Sends the headers of a reply and the first bytes of its body in one packet."""
 
 from asyncio import Transport
 from typing import Any
 
 HEAD = b"HTTP/1.1 "
-# What a client waits for before it sends its body.
+# An interim reply (1xx), for which a client waits before it sends its body.
 INTERIM = HEAD + b"1"
 
 
 class WriteCoalescing:
-    """A transport that keeps each head until what follows it.
+    """A transport that holds headers back until the next write.
 
-    uvicorn writes them apart; each write is a call into the system, and wakes the client up.
+    uvicorn writes them separately; each write is a system call, and wakes the client up.
     """
 
     def __init__(self, transport: Transport) -> None:

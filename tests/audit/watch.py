@@ -72,9 +72,11 @@ class Watch:
         return {line.split(" ", 1)[1] for line in lines}
 
     def written_elsewhere(self) -> set[Note]:
-        """Files outside the folder."""
+        """Files outside the folder; to make sure that it is there writes nothing."""
         inside = (f"{self.folder}/", *HARMLESS)
-        written = {note for note in self.notes() if note.what == "write"}
+        written = {
+            note for note in self.notes() if note.what == "write" and note.value != str(self.folder)
+        }
         return {note for note in written if not note.value.startswith(inside)}
 
 

@@ -72,7 +72,7 @@ def test_a_fault_that_no_test_foresaw_is_met_once_and_remembered(
         for model in (CHAT, EMBED):
             said = (stack.models()[model]["reductions"] for _ in iter(int, 1))
             wait_until((s == [WITHOUT_EXTRA_BUFFERS] for s in said), 10, f"{model} is reduced")
-        assert stack.log.read_text().count(f"{DIED}: trying it in another way") == 2
+        assert stack.log.read_text().count(f"{DIED}: trying another option") == 2
     with RunningStack(tmp_path / "second.log", **settings) as stack:
         assert chat(stack).headers["x-y26hkx-reduced"] == WITHOUT_EXTRA_BUFFERS
         assert embed(stack).status_code == httpx.codes.OK

@@ -80,6 +80,14 @@ def test_an_embedding_model_ranks_by_cosine_and_says_so(ranking: RunningStack) -
     assert best["document"] == {"text": DOCUMENTS[1]}
 
 
+@pytest.mark.parametrize("model", [JUDGE, MINILM])
+def test_an_empty_document_is_one_result(ranking: RunningStack, model: str) -> None:
+    documents = [DOCUMENTS[1], "", {"text": ""}]
+    fields = {"model": model, "query": QUERY, "documents": documents}
+    results = post(ranking, "/v1/rerank", **fields).json()["results"]
+    assert sorted(result["index"] for result in results) == [0, 1, 2]
+
+
 def test_usage_counts_the_tokens_that_the_reranker_saw(ranking: RunningStack) -> None:
     body = post(ranking, "/v1/rerank", model=JUDGE, query="paris", documents=["memory", "is"])
     # [CLS] paris [SEP] memory [SEP], twice
@@ -153,7 +161,9 @@ def test_what_inputs_are_for_chooses_the_models_own_prompt(
     from sentence_transformers import SentenceTransformer
 
     library = SentenceTransformer(str(folder / PROMPTED), device="cpu", local_files_only=True)
-    whole = library.encode("paris", prompt_name=prompt_name, truncate_dim=DIMENSION)
+    whole = library.encode(
+        "paris", prompt_name=prompt_name, truncate_dim=DIMENSION, normalize_embeddings=True
+    )
     reply = post(
         ranking, "/v1/embeddings", model=PROMPTED, input="paris", dimensions=DIMENSION, **fields
     )

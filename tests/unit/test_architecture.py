@@ -1,8 +1,13 @@
-"""ARCHITECTURE.md tells what the code does: what it lists is compared with the sources."""
+"""ARCHITECTURE.md describes what the code does: what it lists is compared with the sources.
+
+So are the paths that the other documents name.
+"""
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.lifecycle.state import ALLOWED
@@ -17,6 +22,19 @@ LOCKS = re.compile(
     r"\b(threading|asyncio|multiprocessing|filelock)\."
     r"(Lock|RLock|Condition|Semaphore|BoundedSemaphore|FileLock)\("
 )
+DOCUMENTS = sorted(
+    [
+        *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")),
+        ROOT / "benchmarks/README.md",
+        *(ROOT / "docs").glob("*.md"),
+    ]
+)
+# Folders and files of the repository; models/ is the user's.
+OURS = re.compile(
+    rf"(?:{'|'.join((*PACKAGES, 'tests', 'docs', 'deploy', 'benchmarks', '.github'))})/[\w./-]*"
+    r"|(?:[\w.-]+/)*[\w-]+\.(?:py|md|proto|yml|lock)"
+)
+LONGEST_LINE = 110
 ENVIRONMENT = re.compile(r"\bos\.(environ|getenv|putenv)\b")
 # As code has them: first in a call, a tuple or a table, or as a constant of their own.
 STATUS = re.compile(r"[({]\s*(?:4\d\d|50[0-4]|529)\s*[,:)]|=\s*4(?:00|99)\b")
@@ -62,8 +80,41 @@ def test_http_statuses_are_known_where_the_text_says() -> None:
     assert found == named
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    text = re.sub(r"```.*?```", "", document.read_text("utf-8"), flags=re.DOTALL)
+    named = {name for name in re.findall(r"`([^`\n]+)`", text) if OURS.fullmatch(name)}
+    places = (ROOT, document.parent)
+    gone = {name for name in named if not any((place / name).exists() for place in places)}
+    # A file that several services have, and a folder that a benchmark makes.
+    assert gone - {"settings.py", "benchmarks/models/"} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_that_a_document_links_exists(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", document.read_text("utf-8"))
+    gone = {link for link in links if "://" not in link and not (document.parent / link).exists()}
+    assert gone == set()
+
+
+def test_the_folders_that_the_tour_describes_are_all_that_hold_modules() -> None:
+    described = set(re.findall(r"^\| `([\w/]+)/` \|", TEXT, re.MULTILINE))
+    packages = {path.parent.relative_to(ROOT) for path in _modules()}
+    of_ours = {path.as_posix() for path in packages if len(path.parts) <= 2}
+    # The generated modules, below the contract.
+    assert of_ours - described - {"protos/y26hkx"} == set()
+
+
+def test_no_line_of_the_tour_is_long() -> None:
+    assert [line for line in TEXT.splitlines() if len(line) > LONGEST_LINE] == []
+
+
 def _modules_with(pattern: re.Pattern[str], *packages: str) -> Iterator[str]:
+    for path in _modules(*packages):
+        if pattern.search(path.read_text("utf-8")):
+            yield path.relative_to(ROOT).as_posix()
+
+
+def _modules(*packages: str) -> Iterator[Path]:
     for package in packages or PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            if pattern.search(path.read_text("utf-8")):
-                yield path.relative_to(ROOT).as_posix()
+        yield from (ROOT / package).rglob("*.py")

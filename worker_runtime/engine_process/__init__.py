@@ -1,1 +1,1 @@
-"""Both ends of the pipe between a worker and the process that holds one model."""
+"""The pipe between a worker and an engine process, a process that holds one model; both ends."""

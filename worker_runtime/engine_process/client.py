@@ -1,7 +1,7 @@
-"""The worker's side of the pipe: starts an engine process, sends calls, hands out their events.
+"""The worker's end of the pipe: starts an engine process, sends calls and delivers their events.
 
-One task per process reads the pipe and hands each report to its call; one more relays what the
-process writes to stderr into the log. Both end with the process.
+One task per process reads the pipe and passes each report to its call. Another one copies the
+process's stderr into the log. Both end with the process.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ __all__ = ["EngineClient", "EngineProcess", "ExitReport", "Launcher", "ProcessLa
 
 PIPE_BUFFER_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
-# From the end of its pipe to the exit of a process.
+# How long a process may take to exit after it has closed its pipe.
 EXIT_GRACE_S = 2.0
-# A process with calls that reports nothing and leaves so many pings unanswered is ended.
+# A process that has calls, reports nothing and leaves MOST_UNANSWERED pings unanswered is ended.
 PING_EVERY_S = 5.0
 MOST_UNANSWERED = 6
-# So is one that says so many times in a row that a thread of it is overdue.
+# A process is also ended after it has reported an overdue thread this many times in a row.
 MOST_OVERDUE = 2
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class ProcessLauncher:
     """Starts `python -m entry.engine_module`.
 
     Args:
-        environment: variables for an entry's backend, added to this process's own (secrets are
-            left out).
-        ping_every_s: time between two questions to a process with calls whether it runs.
+        environment: variables for an entry's backend; they are added to this process's own, from
+            which secrets are removed.
+        ping_every_s: seconds between two pings to a process that has calls.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class ProcessLauncher:
         try:
             self._job.add(process.pid)
         except OSError:
-            # It ends by itself when its stdin closes; only a hang in native code is not covered.
+            # The process still ends when its stdin closes, unless native code hangs.
             log.warning("process %d was not added to the job object", process.pid, exc_info=True)
         return EngineClient(process, entry.id, self._probe, self._ping_every_s)
 
 
 class EngineClient:
-    """An engine process and the pipe to it; see `EngineProcess` for what callers use."""
+    """An engine process and the pipe to it. `EngineProcess` documents the methods for callers."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class EngineClient:
         self._probe = probe
         self._calls = InflightCalls()
         self._loading: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
-        # Whoever loads awaits it; if nobody does any more, its error is no news.
+        # `load` awaits the future. If it was cancelled, nobody needs the error any more.
         self._loading.add_done_callback(lambda loading: loading.cancelled() or loading.exception())
         self._on_progress: OnProgress = lambda fraction, stage: None
         self._peak_resident_bytes = 0
@@ -110,7 +110,7 @@ class EngineClient:
         self._stderr_tail = StderrTail(name)
         self._oom_kills_before = oom_kills()
         self._exit: ExitReport | None = None
-        # Owned here: it ends when the process does, which `stop` and `wait` wait for.
+        # The task ends when the process ends; `stop` and `wait` await it.
         self._watching = asyncio.create_task(self._watch(), name=f"engine {name}")
 
     @property
@@ -192,7 +192,7 @@ class EngineClient:
             raise self._lost() from None
 
     def _post(self, command: protocol.Command) -> None:
-        """Write without waiting, for small commands and for places that must not wait."""
+        """Write without waiting. Only for small commands and where the caller must not wait."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(protocol.frame(command))
@@ -207,7 +207,7 @@ class EngineClient:
             await self._read_reports()
             guarding.cancel()
             await self._outlast(EXIT_GRACE_S)
-            # What it wrote last explains its end; a grandchild may keep the pipe open for ever.
+            # Its last lines explain its end. A grandchild process may keep stderr open for ever.
             await asyncio.wait({relaying}, timeout=EXIT_GRACE_S)
         finally:
             guarding.cancel()
@@ -218,15 +218,15 @@ class EngineClient:
         return self._exit
 
     async def _guard(self) -> None:
-        """End a process that is stopped, or stuck where it does not even answer a ping, or that
-        answers that one of its threads is stuck."""
+        """Kill a process that is stopped, does not answer pings, or reports that a thread is
+        stuck."""
         n_unanswered = n_overdue = 0
         while n_unanswered < MOST_UNANSWERED and n_overdue < MOST_OVERDUE:
             self._has_reported, self._overdue = False, ""
             if self._calls:
                 self._post(protocol.Ping())
             await asyncio.sleep(self._ping_every_s)
-            # Questions count, not seconds: the whole machine may have slept.
+            # Pings are counted, not seconds, because the whole machine may have slept.
             n_unanswered = n_unanswered + 1 if self._calls and not self._has_reported else 0
             n_overdue = n_overdue + 1 if self._overdue else 0
         why = f"is stuck ({self._overdue})" if self._overdue else "does not answer"
@@ -242,7 +242,7 @@ class EngineClient:
                 for payload in splitter.feed(chunk):
                     self._dispatch(protocol.report_decoder.decode(payload))
         except (ValueError, msgspec.MsgspecError):
-            log.exception("the pipe from engine %s is out of step: ending it", self._name)
+            log.exception("invalid data on the pipe from engine %s: ending it", self._name)
             self._process.kill()
 
     def _dispatch(self, report: protocol.Report) -> None:
@@ -265,7 +265,7 @@ class EngineClient:
                     self._loading.set_exception(error.error())
 
     async def _outlast(self, grace_s: float) -> None:
-        """Wait for the exit of a process whose pipe is closed; kill it if it lingers."""
+        """Wait for the exit of a process whose pipe is closed; kill it after `grace_s`."""
         try:
             await asyncio.wait_for(self._process.wait(), grace_s)
         except TimeoutError:

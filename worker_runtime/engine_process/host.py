@@ -1,13 +1,13 @@
-"""The engine process's side of the pipe: reads commands, hands them to one engine, writes reports.
+"""The engine process's end of the pipe: reads commands, passes them to one engine, writes reports.
 
     def main() -> None:
         host_engine(lambda outbox: ChatEngine(outbox))
 
-The first thing an engine process does is to move its stdout to a private descriptor, so that a
-library's print cannot break the wire; stdout then goes to stderr. It exits when its stdin closes,
-so a dead worker leaves no orphan. Two threads: a reader takes commands off the pipe, so that a
-stop or the end of the pipe is noticed also during a load; the main thread calls the engine. The
-reader answers pings too, and says whether the main thread or one of the engine's is stuck.
+An engine process first moves its stdout to a private descriptor and redirects stdout to stderr, so
+that a library that prints cannot corrupt the pipe. It exits when its stdin closes, so it does not
+outlive its worker. It has two threads. A reader takes commands off the pipe, so that a stop or the
+end of the pipe is noticed during a load, too; it also answers pings and reports a thread that is
+stuck. The main thread calls the engine.
 """
 
 import contextlib
@@ -28,21 +28,21 @@ from worker_runtime.engine_process.load_errors import raised_while_loading
 from worker_runtime.engine_process.watchdog import Watchdog
 
 HEAD_BYTES = 4
-# What a pipe holds on Linux: more is passed on in pieces however it is written.
+# The size of a pipe's buffer on Linux; a larger write is passed on in pieces anyway.
 PIPE_BYTES = 1 << 16
 # How long an engine may take to close before the process exits without it.
 CLOSE_S = 5.0
-# How long an engine may take over one command, a load excepted: it only begins what it is told.
+# How long an engine may take to accept one command; a load has no such limit.
 FRONT_LIMIT_S = 60.0
 
 
 class Outbox:
     """Writes reports to the worker; may be called from any thread.
 
-    A report blocks while the worker does not read: that is the back-pressure.
+    A write blocks while the worker does not read. This is the back-pressure.
 
     Args:
-        watchdog: knows what the process's threads are at; each answer to a ping says it.
+        watchdog: knows what the process's threads are doing; its finding is part of every pong.
     """
 
     def __init__(self, stream: BinaryIO, watchdog: Watchdog | None = None) -> None:
@@ -53,7 +53,8 @@ class Outbox:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is sent meanwhile goes out in one write: the worker wakes up once for all."""
+        """Send everything reported inside the `with` block in one write, to wake the worker
+        once."""
         with self._lock:
             self._n_holding += 1
         try:
@@ -64,20 +65,20 @@ class Outbox:
                 self._stream.flush()
 
     def event(self, call_id: int, body: Any) -> None:
-        """Send one piece of a call's answer; `body` is the engine's own struct."""
+        """Send one event of a call; `body` is the engine's own struct."""
         self._send(protocol.Event(call_id, protocol.raw(body)))
 
     def events(self, bodies: Iterable[tuple[int, Any]]) -> None:
-        """Send pieces of several calls' answers in one write."""
+        """Send events of several calls in one write."""
         self._send(*(protocol.Event(call_id, protocol.raw(body)) for call_id, body in bodies))
 
     def answer(self, call_id: int, *bodies: Any) -> None:
-        """Send the last pieces of a call's answer and its end, in one write."""
+        """Send the last events of a call and its end in one write."""
         events = (protocol.Event(call_id, protocol.raw(body)) for body in bodies)
         self._send(*events, protocol.Ended(call_id))
 
     def ended(self, call_id: int, error: ServingError | None = None) -> None:
-        """Send a call's last message."""
+        """Send a call's last message, with an error if it failed."""
         self._send(protocol.Ended(call_id, protocol.PipeError.of(error) if error else None))
 
     def progress(self, fraction: float, stage: str = "") -> None:
@@ -104,32 +105,33 @@ class Outbox:
 class Engine(Protocol):
     """What an engine process runs. All methods are called on the process's main thread.
 
-    Threads of its own say to the outbox's watchdog what they begin and how long it may take.
+    An engine's own threads report to the outbox's watchdog what they begin and how long it may
+    take.
     """
 
     def load(self, spec: Raw) -> Any:
-        """Load the model, reporting progress; return its facts as a struct.
+        """Load the model and report progress; return its facts as a struct.
 
         Raises:
-            ServingError: the load failed; the process reports it and exits.
-            Exception: the same, reported as `BackendLoadFailed` without its text.
+            ServingError: the load failed; the process reports the error and exits.
+            Exception: the same, reported as `BackendLoadFailed` without the exception's text.
         """
 
     def submit(self, call_id: int, body: Raw) -> None:
-        """Begin a call and return at once; its outcome goes to the outbox, an error too."""
+        """Begin a call and return at once. Its result, or its error, is sent through the outbox."""
 
     def cancel(self, call_id: int) -> None:
-        """Stop a call within one step; unknown ids are ignored."""
+        """Stop a call within one step. Unknown ids are ignored."""
 
     def shed(self) -> None:
-        """Give back the memory of what is kept of past work; no call is open."""
+        """Free the caches of past work. Called only while no call is open."""
 
     def close(self) -> None:
-        """Release what the operating system would not release by itself."""
+        """Release what the operating system does not release when the process ends."""
 
 
 def host_engine(build: Callable[[Outbox], Engine]) -> None:
-    """Run one engine until the worker says stop or the pipe closes. Never returns normally."""
+    """Run one engine until the worker sends `Stop` or the pipe closes. Does not return normally."""
     commands, reports = _claim_stdio()
     _volunteer_for_oom_kill()
     code = 1
@@ -138,12 +140,12 @@ def host_engine(build: Callable[[Outbox], Engine]) -> None:
         _run(build, outbox, _Inbox(commands, outbox.pong))
         code = 0
     except BrokenPipeError:
-        # The worker is gone: nobody is left to be told.
+        # The worker is gone, so nobody is left to read a report.
         pass
     except Exception:  # noqa: BLE001 - the process's outermost loop: the worker sees the exit code
         traceback.print_exc()
     finally:
-        # Native libraries' threads and destructors must not keep a dead model in memory.
+        # Threads and destructors of native libraries must not keep the process alive.
         _exit(code)
 
 
@@ -161,7 +163,7 @@ def _run(build: Callable[[Outbox], Engine], outbox: Outbox, inbox: "_Inbox") -> 
 
 
 def _obey(engine: Engine, command: protocol.Command) -> bool:
-    """False: stop."""
+    """Execute one command. Returns False after `Stop`."""
     match command:
         case protocol.Submit(id=call_id, body=body):
             engine.submit(call_id, body)
@@ -183,7 +185,7 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) ->
         traceback.print_exc()
         outbox.load_failed(raised_while_loading("", error))
     else:
-        # Before the worker knows: its next command may be a stop.
+        # Set before the worker is informed, because its next command may be a stop.
         loaded.set()
         outbox.loaded(facts)
         return True
@@ -191,10 +193,10 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) ->
 
 
 class _Inbox:
-    """Commands for the main thread, read off the pipe by a thread of their own.
+    """A queue of commands for the main thread, filled by a thread that reads the pipe.
 
     Args:
-        pong: answers the worker that asks whether this process runs.
+        pong: answers a ping.
     """
 
     def __init__(self, commands: BinaryIO, pong: Callable[[], None]) -> None:
@@ -216,10 +218,10 @@ class _Inbox:
                 self._queue.put(command)
                 if isinstance(command, protocol.Stop):
                     break
-        except Exception:  # noqa: BLE001 - the thread's outermost loop: no commands, no process
+        except Exception:  # noqa: BLE001 - the thread's outermost loop: the process ends without it
             traceback.print_exc()
             _exit(1)
-        # Nothing can interrupt a load but the end of the process; it holds nothing yet.
+        # A load can only be interrupted by ending the process, which serves nothing yet.
         if self.loaded.is_set():
             self._queue.put(protocol.Stop())
             threading.Event().wait(CLOSE_S)
@@ -227,7 +229,7 @@ class _Inbox:
 
 
 def _exit(code: int) -> None:
-    # Not sys.exit: it would wait for threads and run destructors of a half-dead library.
+    # sys.exit would wait for threads and run destructors of libraries that may be broken.
     sys.stderr.flush()
     os._exit(code)
 
@@ -248,9 +250,10 @@ def _claim_stdio() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _volunteer_for_oom_kill() -> None:
-    """Let the kernel take the engine, which comes back, before the worker or the user's desktop."""
+    """Make the kernel's OOM killer prefer the engine, which can be restarted, to other
+    processes."""
     score = Path("/proc/self/oom_score_adj")
-    # Absent outside Linux, read-only in some sandboxes: then the kernel decides by size alone.
+    # The file is absent outside Linux and read-only in some sandboxes.
     with contextlib.suppress(OSError):
         score.write_text("800")
 

@@ -1,7 +1,7 @@
-"""The calls that are open on one engine process, and the events that wait for their readers.
+"""The open calls of one engine process, and the events that their readers have not taken yet.
 
-The pipe has one reader for all calls, so a slow reader of one call must not stop it: events pile
-up per call, and a call whose reader lets too much pile up is ended.
+One task reads the pipe for all calls, so the slow reader of one call must not stop it. Events are
+queued per call, and a call whose queue grows too long is ended.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
 class InflightCall:
-    """Events of one call that its reader has not taken yet."""
+    """The queue of events of one call that its reader has not taken yet."""
 
     def __init__(self) -> None:
         self._events: list[msgspec.Raw] = []
@@ -28,10 +28,10 @@ class InflightCall:
         self._changed = asyncio.Event()
 
     async def take(self) -> list[msgspec.Raw]:
-        """All events that wait, as soon as there is one; empty at the end of the call.
+        """Wait for an event; return all that are queued, or an empty list at the end of the call.
 
         Raises:
-            ServingError: the call ended with it (after all its events were taken).
+            ServingError: the error that ended the call, after all its events were taken.
         """
         while not self._events and not self._ended:
             self._changed.clear()
@@ -44,10 +44,10 @@ class InflightCall:
         return []
 
     def put(self, body: msgspec.Raw) -> bool:
-        """Add an event; False if too much waits already, which ends the call."""
+        """Queue an event. Returns False if the queue is full, which ends the call."""
         if self._ended:
             return True
-        # One event may be larger than the limit; it must not be followed by many others.
+        # One event may exceed the limit, but then no other event may be queued.
         full = self._waiting_bytes > MAX_WAITING_BYTES or len(self._events) >= MAX_WAITING_EVENTS
         if full:
             self.end(lambda: Overloaded(ErrorText("reader_too_slow"), retry_after_s=1))
@@ -64,7 +64,7 @@ class InflightCall:
 
 
 class InflightCalls:
-    """All open calls of one process, by id."""
+    """All open calls of one process, by their ids."""
 
     def __init__(self) -> None:
         self._calls: dict[int, InflightCall] = {}
@@ -79,13 +79,13 @@ class InflightCalls:
         return call_id, self._calls[call_id]
 
     def close(self, call_id: int) -> bool:
-        """Forget a call; False if it had ended already."""
+        """Remove a call. Returns False if it had already ended."""
         return self._calls.pop(call_id, None) is not None
 
     def event(self, report: protocol.Event) -> bool:
-        """Hand an event to its call; False if the call must be cancelled for lagging."""
+        """Queue an event for its call. Returns False if the call must be cancelled for lagging."""
         call = self._calls.get(report.id)
-        # An event may cross with a cancel: then nobody is there any more.
+        # An event may cross a cancel on the pipe; then the call is no longer known.
         if call is None or call.put(report.body):
             return True
         self._calls.pop(report.id)

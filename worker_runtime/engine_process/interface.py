@@ -1,4 +1,4 @@
-"""The seam between the lifecycle and the processes it runs: what an engine process offers."""
+"""The interface of an engine process, which the lifecycle and the servicers use."""
 
 import signal
 import sys
@@ -12,13 +12,13 @@ from worker_runtime.memory.oom_signs import WINDOWS_STATUS, Shortage
 if TYPE_CHECKING:
     from worker_runtime.catalog import ModelEntry
 
-# What a shell makes of SIGKILL.
+# The exit code with which a shell reports SIGKILL.
 SHELL_SAYS_KILLED = 128 + 9
 
-# A program's own mistake, or its compiler's: bad addresses, instructions that this processor lacks,
-# assertions.
+# Signals that mean a fault in a program or its compilation: invalid addresses, instructions that
+# this processor does not have, failed assertions.
 FAULTS = frozenset({"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"})
-# Windows: the statuses of exceptions begin with this; that of Ctrl-C is no fault.
+# Windows: exception statuses begin with these bits; the status of Ctrl-C is not a fault.
 WINDOWS_EXCEPTION = 0xC0000000
 WINDOWS_CTRL_C = 0xC000013A
 WINDOWS_ABORT = 3
@@ -29,22 +29,23 @@ OnProgress = Callable[[float, str], None]
 class ExitReport(msgspec.Struct, frozen=True):
     """How an engine process ended."""
 
-    # Exit status; negative on POSIX: the signal that ended it.
+    # Exit status; on POSIX a negative number is the signal that ended the process.
     code: int
-    # "SIGKILL", …; empty if no signal ended it.
+    # Such as "SIGKILL"; empty if no signal ended it.
     signal: str = ""
-    # True if `stop` or `kill` of this process was called before.
+    # True if this worker had called `stop` or `kill`.
     wanted: bool = False
-    # Largest resident size seen.
+    # The largest resident size that was measured.
     peak_resident_bytes: int = 0
-    # Latest lines of its stderr, for the log and for telling causes apart; never for a client.
+    # The last lines of stderr, for the log and for finding the cause; never sent to a client.
     stderr_tail: tuple[str, ...] = ()
-    # What the kernel's out-of-memory killer ended in this control group while the process ran.
+    # How many processes the OOM killer ended in this control group while the process ran.
     oom_kills: int = 0
 
     @property
     def shortage(self) -> Shortage | None:
-        """What ran out, as its end tells: nobody here sends SIGKILL, but the kernel does."""
+        """Which kind of memory ran out; None if none did. A SIGKILL that we did not send is taken
+        for the kernel's OOM killer."""
         if self.wanted:
             return None
         if self.signal == "SIGKILL" or self.code == SHELL_SAYS_KILLED:
@@ -53,7 +54,7 @@ class ExitReport(msgspec.Struct, frozen=True):
 
     @property
     def is_fault(self) -> bool:
-        """Whether native code broke down, as its end tells."""
+        """Whether the process died of a fault in native code."""
         if self.wanted or self.shortage is not None:
             return False
         if sys.platform != "win32":
@@ -73,7 +74,7 @@ class ExitReport(msgspec.Struct, frozen=True):
 
 
 def signal_name(code: int) -> str:
-    """Of the signal that an exit status tells of; empty: of none."""
+    """The name of the signal in an exit status; empty if there is none."""
     if code >= 0 or sys.platform == "win32":
         return ""
     try:
@@ -83,60 +84,63 @@ def signal_name(code: int) -> str:
 
 
 class EngineProcess(Protocol):
-    """A process that holds one model. Servicers use `call` and `unary`, the rest is the owner's."""
+    """A process that holds one model. Servicers use `call` and `unary`; the owner uses the rest."""
 
     @property
     def pid(self) -> int: ...
 
     @property
     def exit(self) -> ExitReport | None:
-        """How it ended; None while it runs."""
+        """How the process ended; None while it runs."""
 
     def call(self, body: msgspec.Struct) -> AsyncGenerator[msgspec.Raw, None]:
-        """The events of one call, as the engine sends them.
+        """Yield the events of one call as the engine sends them.
 
-        Leaving early (`aclose`, cancellation) stops the call in the engine within one step; use
-        `contextlib.aclosing` around it, as a generator is otherwise closed only some time later.
+        To leave early (`aclose`, cancellation) stops the call in the engine within one step. Use
+        `contextlib.aclosing` around it, because a generator is otherwise closed some time later.
 
         Raises:
-            ServingError: what the engine ended the call with.
+            ServingError: the engine ended the call with this error.
             WorkerLost: the process died.
-            Overloaded: the reader let too much pile up.
+            Overloaded: the reader was too slow and too many events were queued.
         """
 
     def call_batches(self, body: msgspec.Struct) -> AsyncGenerator[list[msgspec.Raw], None]:
-        """Like `call`, but yields all events that wait at once: for packing when a reader lags."""
+        """Like `call`, but yields all queued events together, so that a slow reader can pack
+        them."""
 
     async def unary(self, body: msgspec.Struct) -> msgspec.Raw:
-        """A call that has exactly one event."""
+        """Run a call that has exactly one event, and return that event."""
 
     async def load(self, spec: msgspec.Raw, on_progress: OnProgress) -> msgspec.Raw:
         """Load the model; return its facts.
 
         Raises:
-            ServingError: the engine said why it cannot.
-            WorkerLost: the process died meanwhile; see `exit`.
+            ServingError: the engine reported why the model cannot be loaded.
+            WorkerLost: the process died during the load; see `exit`.
         """
 
     def shed(self) -> None:
-        """Let it give back what it keeps of past work; only while no call is open."""
+        """Ask the engine to free its caches; only while no call is open."""
 
     async def stop(self, grace_s: float) -> ExitReport:
-        """Ask it to exit, insist after `grace_s`, kill it after as long again."""
+        """Ask it to exit, terminate it after `grace_s` seconds, kill it after as many more."""
 
     def kill(self) -> None: ...
 
     async def wait(self) -> ExitReport:
-        """Return when it has ended."""
+        """Wait until the process has ended."""
 
     def resident_bytes(self) -> int:
-        """Resident size now; 0 once it has ended."""
+        """Resident size now; 0 after the process has ended."""
 
 
 class Launcher(Protocol):
+    """Starts engine processes."""
+
     async def start(self, entry: "ModelEntry") -> EngineProcess:
-        """Start the process of `entry`, with nothing loaded.
+        """Start the process of `entry` without loading its model.
 
         Raises:
-            OSError: the operating system would not start it.
+            OSError: the operating system did not start the process.
         """

@@ -1,7 +1,7 @@
-"""Tells why a load failed, and what the user can do about it.
+"""Finds out why a load failed, and builds the error with suggestions for the user.
 
-Native libraries say "out of memory" only in their texts, each in its own words; `oom_signs.py`
-reads those. The texts themselves go to the log, never to a client.
+Native libraries report a lack of memory only in their messages, each in its own words, which
+`oom_signs.py` recognises. The messages themselves go to the log, never to a client.
 """
 
 import sys
@@ -33,7 +33,7 @@ _LESS_BY_BACKEND = {
 
 
 def out_of_memory(backend: str, shortage: Shortage = "memory") -> BackendLoadFailed:
-    """The load failed for lack of memory or page file; "" is a backend not known here."""
+    """The error for a load that lacked memory or page file; `backend` "" means unknown."""
     return BackendLoadFailed(
         _LACKS[shortage],
         suggestions=_more_memory(backend, shortage) if backend else (),
@@ -42,16 +42,16 @@ def out_of_memory(backend: str, shortage: Shortage = "memory") -> BackendLoadFai
 
 
 def is_out_of_memory(error: ServingError) -> bool:
-    """Whether the load failed for lack of memory, so that a smaller one may work."""
+    """Whether the load failed for lack of memory, so that a smaller option may succeed."""
     return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "memory"
 
 
 def with_arithmetic(
     error: ServingError, need_bytes: int, available_bytes: int, holders: Sequence[Holder]
 ) -> ServingError:
-    """`error` with what the load needed, what there was, and what other models hold."""
-    numbers = {"needed": need_bytes, "available": available_bytes}
-    numbers |= {"held": sum(holder.bytes for holder in holders)}
+    """`error` with the memory that was needed, that was available, and that other models hold."""
+    figures = {"needed": need_bytes, "available": available_bytes}
+    figures |= {"held": sum(holder.bytes for holder in holders)}
     return type(error)(
         ErrorText(
             "with_arithmetic",
@@ -62,27 +62,28 @@ def with_arithmetic(
         ),
         suggestions=error.suggestions,
         metadata=error.metadata
-        | {f"{name}_bytes": str(n) for name, n in numbers.items()}
+        | {f"{name}_bytes": str(n) for name, n in figures.items()}
         | holders_metadata(holders),
     )
 
 
 def load_failed(backend: str, reason: str) -> BackendLoadFailed:
-    """The load failed for another reason; what is wrong with a file is said in English alone."""
+    """The error for a load that failed for another reason; reasons in files exist in English
+    only."""
     return BackendLoadFailed(ErrorText("load_failed", why=reason), metadata={"backend": backend})
 
 
 def broke_down(error: ServingError) -> bool:
-    """Whether native code died of a fault while the model was loaded."""
+    """Whether native code died of a fault during the load."""
     return isinstance(error, BackendLoadFailed) and error.metadata.get("cause") == "fault"
 
 
 def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
-    """The process ended before the model was loaded."""
-    said = (
+    """The error for a process that ended before its model was loaded."""
+    reported = (
         shortage for line in report.stderr_tail if (shortage := shortage_in_text(line)) is not None
     )
-    shortage = next(said, report.shortage)
+    shortage = next(reported, report.shortage)
     if shortage is not None:
         return out_of_memory(backend, shortage)
     failed = load_failed(backend, ErrorText("load_process_ended", how=report))
@@ -97,7 +98,7 @@ def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
 
 
 def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
-    """The engine's `load` raised something that is not a `ServingError`."""
+    """The error for an engine whose `load` raised something else than a `ServingError`."""
     if (shortage := shortage_of(error)) is not None:
         return out_of_memory(backend, shortage)
     if isinstance(error, OSError):
@@ -109,7 +110,7 @@ def raised_while_loading(backend: str, error: Exception) -> BackendLoadFailed:
 
 
 def completed(backend: str, error: BackendLoadFailed) -> BackendLoadFailed:
-    """What an engine reported, completed with what only this side knows."""
+    """The engine's error, completed with facts that only the worker knows."""
     if is_out_of_memory(error):
         return out_of_memory(backend, _shortage(error))
     error.metadata = error.metadata | {"backend": backend}
@@ -124,9 +125,9 @@ def _shortage(error: ServingError) -> Shortage:
 
 def _more_memory(backend: str, shortage: Shortage) -> tuple[ErrorText, ...]:
     if shortage == "gpu_memory":
-        room = ErrorText("close_gpu_programs")
+        first = ErrorText("close_gpu_programs")
     elif sys.platform == "win32":
-        room = ErrorText("enlarge_page_file")
+        first = ErrorText("enlarge_page_file")
     else:
-        room = ErrorText("close_programs_or_add_swap")
-    return room, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))
+        first = ErrorText("close_programs_or_add_swap")
+    return first, *_LESS_BY_BACKEND.get(backend, (ErrorText("use_smaller_model"),))

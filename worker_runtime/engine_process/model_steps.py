@@ -1,7 +1,8 @@
-"""How long one computation of a model may take before it is thought to be stuck.
+"""Limits how long one step of a model may take before it counts as stuck.
 
-It may take very long: a large model whose weights are read from disk needs minutes for a part of a
-prompt. So the limit follows from what the steps before took, and is generous before the first.
+A step may take very long: a large model whose weights are read from disk needs minutes for a part
+of a prompt. So the limit follows from the duration of earlier steps, and is generous before the
+first one.
 """
 
 import time
@@ -10,17 +11,17 @@ from contextlib import contextmanager
 
 from worker_runtime.engine_process.watchdog import Watchdog
 
-# No step is taken for stuck before this, none before so many times what its tokens took at worst.
+# The least limit, and how many times the worst duration per token so far a step may take.
 LEAST_LIMIT_S = 600.0
 TIMES_THE_WORST = 20
-# As long as nothing was computed: weights may first be read from a slow disk.
+# The limit before anything was computed, when weights may be read from a slow disk.
 FIRST_LIMIT_S = 3600.0
-# How much of the worst still counts after each step.
+# The worst duration fades by this factor with each step.
 MEMORY = 0.99
 
 
 class ModelSteps:
-    """The steps of the one thread that touches a model."""
+    """Times the steps of the one thread that runs the model."""
 
     def __init__(
         self, watchdog: Watchdog, thread: str, clock: Callable[[], float] = time.monotonic
@@ -32,7 +33,8 @@ class ModelSteps:
 
     @contextmanager
     def step(self, n_tokens: int) -> Iterator[None]:
-        """The model computes so many tokens meanwhile; one that fails teaches nothing."""
+        """Time the computation of `n_tokens` inside the `with` block; failed steps are not
+        counted."""
         began_s = self._clock()
         with self._watchdog.step(self._thread, self._limit_s(n_tokens)):
             yield

@@ -1,8 +1,8 @@
-"""Messages on the pipe between a worker and its engine process, and their framing.
+"""The messages on the pipe between a worker and its engine process, and their framing.
 
-A frame is a little-endian uint32 length and that many bytes of msgpack. The outer messages are
-the same for every engine; `body`, `spec` and `facts` are the engine's own structs, kept encoded
-(`msgspec.Raw`) so that this layer never decodes what it only passes on.
+A frame is a little-endian uint32 length, followed by that many bytes of msgpack. The outer messages
+are the same for all engines. `body`, `spec` and `facts` are the engine's own structs; they stay
+encoded here (`msgspec.Raw`), because this layer only passes them on.
 """
 
 import struct
@@ -19,23 +19,23 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 
 
-class WireText(Struct):
-    """A `ErrorText` on the pipe; `id` is empty for words of somebody else."""
+class PipeText(Struct):
+    """An `ErrorText` on the pipe; `id` is empty for a text that is not from the catalogue."""
 
     english: str
     id: str = ""
-    fields: dict[str, "WireText"] = {}
+    fields: dict[str, "PipeText"] = {}
 
     @classmethod
-    def of(cls, text: str) -> "WireText":
+    def of(cls, text: str) -> "PipeText":
         if not isinstance(text, ErrorText):
             return cls(_sendable(text))
         fields = {name: cls.of(value) for name, value in text.fields.items()}
         return cls(str(text), text.id, fields)
 
     def text(self) -> str:
-        """English alone if the sender has another catalogue: an upgrade reaches the engine
-        processes first."""
+        """The text; plain English if the sender has another catalogue, which happens during an
+        upgrade, because new engine processes start before the worker is restarted."""
         fields = {name: value.text() for name, value in self.fields.items()}
         return (known_text(self.id, fields) if self.id else None) or self.english
 
@@ -44,10 +44,10 @@ class PipeError(Struct):
     """A `ServingError` on the pipe."""
 
     code: str
-    text: WireText
+    text: PipeText
     param: str | None = None
     retry_after_s: float | None = None
-    suggested: tuple[WireText, ...] = ()
+    suggested: tuple[PipeText, ...] = ()
     metadata: dict[str, str] = {}
 
     @property
@@ -62,10 +62,10 @@ class PipeError(Struct):
     def of(cls, error: ServingError) -> "PipeError":
         return cls(
             error.code,
-            WireText.of(error.message),
+            PipeText.of(error.message),
             error.param,
             error.retry_after_s,
-            tuple(map(WireText.of, error.suggestions)),
+            tuple(map(PipeText.of, error.suggestions)),
             {key: _sendable(value) for key, value in error.metadata.items()},
         )
 
@@ -79,79 +79,81 @@ class PipeError(Struct):
         )
 
 
-# Worker to engine.
+# From worker to engine.
 
 
 class Load(Struct, tag="load"):
-    """Load the model; the first message, sent once."""
+    """Load the model. The first message, sent once."""
 
     spec: Raw
 
 
 class Submit(Struct, tag="submit"):
-    """Begin a call; `id` is never used twice in a process's life."""
+    """Begin a call. A process never sees the same `id` twice."""
 
     id: int
     body: Raw
 
 
 class Cancel(Struct, tag="cancel"):
-    """Stop a call within one step. No further message of it is expected, but one may cross."""
+    """Stop a call within one step. A message of the call may still cross this one."""
 
     id: int
 
 
 class Shed(Struct, tag="shed"):
-    """Give back what is kept of past work; sent while no call is open. The next calls go on as
-    ever, and may take longer."""
+    """Free the caches of past work; sent while no call is open. Later calls work as before, but may
+    take longer."""
 
 
 class Ping(Struct, tag="ping"):
-    """Answer with a `Pong` at once, whatever is computed meanwhile."""
+    """Answer with a `Pong` at once, even while the model computes."""
 
 
 class Stop(Struct, tag="stop"):
-    """Exit now, normally with code 0. Closing the pipe means the same."""
+    """Exit now, normally with code 0. To close the pipe means the same."""
 
 
 Command = Load | Submit | Cancel | Shed | Ping | Stop
 
-# Engine to worker.
+# From engine to worker.
 
 
 class Progress(Struct, tag="progress"):
-    """Loading goes on; `fraction` from 0 to 1."""
+    """Load progress; `fraction` is from 0 to 1."""
 
     fraction: float
     stage: str = ""
 
 
 class Loaded(Struct, tag="loaded"):
+    """The model is loaded; `facts` is the engine's own struct."""
+
     facts: Raw
 
 
 class LoadFailed(Struct, tag="load_failed"):
-    """The process exits after this."""
+    """The load failed; the process exits after this message."""
 
     error: PipeError
 
 
 class Event(Struct, tag="event"):
-    """One piece of a call's answer."""
+    """One event of a call."""
 
     id: int
     body: Raw
 
 
 class Ended(Struct, tag="ended"):
-    """The call's last message; `error` says why it ended early."""
+    """The last message of a call, with an error if it ended early."""
 
     id: int
     error: PipeError | None = None
 
 
 class Pong(Struct, tag="pong"):
-    """The process runs; `overdue` names a thread of it that has not got on for too long."""
+    """The process runs; `overdue` names one of its threads that is stuck, if there is one."""
 
     overdue: str = ""
 
@@ -164,18 +166,18 @@ report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report
 
 
 def _sendable(text: str) -> str:
-    """Errors name files, whose names may be no valid text: neither msgpack nor gRPC take those."""
+    """Errors contain file names, which may be invalid Unicode; msgpack and gRPC refuse that."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def raw(message: Any) -> Raw:
-    """`message` (a struct) encoded, to be a `body`, `spec` or `facts`."""
+    """Encode a struct to be used as `body`, `spec` or `facts`."""
     return Raw(_encoder.encode(message))
 
 
 def frame(message: Command | Report) -> bytearray:
-    """The bytes to write for `message`."""
-    # Encoded behind its length at once: megabytes of vectors are not copied to join the two.
+    """Encode `message` as a frame."""
+    # Encoded directly behind the length, so that megabytes of vectors are not copied again.
     framed = bytearray(_LENGTH.size)
     _encoder.encode_into(message, framed, _LENGTH.size)
     _LENGTH.pack_into(framed, 0, len(framed) - _LENGTH.size)
@@ -186,7 +188,7 @@ def frame_length(head: bytes) -> int:
     """Length in bytes of the payload that follows the four bytes `head`.
 
     Raises:
-        ValueError: longer than `MAX_FRAME_BYTES`: the pipe is out of step.
+        ValueError: longer than `MAX_FRAME_BYTES`, so these bytes are not the head of a frame.
     """
     (length,) = _LENGTH.unpack(head)
     if length > MAX_FRAME_BYTES:
@@ -195,13 +197,13 @@ def frame_length(head: bytes) -> int:
 
 
 class FrameSplitter:
-    """Cuts a stream of bytes, arriving in any pieces, into the payloads of its frames."""
+    """Splits a stream of bytes, which arrives in arbitrary pieces, into the payloads of frames."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """The payloads that `chunk` completes.
+        """Yield the payloads that `chunk` completes.
 
         Raises:
             ValueError: as `frame_length`.

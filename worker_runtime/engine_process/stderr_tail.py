@@ -1,4 +1,4 @@
-"""What an engine process writes to stderr: relayed to the log, and kept to explain its end."""
+"""Copies an engine process's stderr to the log and keeps the last lines to explain its end."""
 
 import asyncio
 import logging
@@ -11,9 +11,10 @@ log = logging.getLogger(__name__)
 
 
 class StderrTail:
-    """
+    """The stderr of one engine process.
+
     Args:
-        name: the engine's, for the log.
+        name: the engine's name in the log.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,11 +23,11 @@ class StderrTail:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The latest ones, oldest first."""
+        """The last lines, the oldest first."""
         return tuple(self._lines)
 
     async def relay(self, stderr: asyncio.StreamReader) -> None:
-        """Read until the process closes it."""
+        """Read `stderr` until the process closes it."""
         rest = b""
         while chunk := await stderr.read(MAX_LINE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")

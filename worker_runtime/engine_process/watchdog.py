@@ -1,8 +1,8 @@
-"""Tells when a thread of an engine process is stuck: each says what it begins, and for how long
-that may take at most.
+"""Finds threads of an engine process that are stuck. Each thread registers what it begins and how
+long that may take.
 
-A process that answers pings may still be of no use: the thread that answers is not the one that
-hangs. So each answer also names what is overdue, and the worker ends such a process.
+A process that answers pings may still be stuck, because another thread answers them. So each pong
+names an overdue thread, and the worker ends such a process.
 """
 
 import time
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 class Watchdog:
-    """What the threads of one process are at; each writes its own entry, in one assignment."""
+    """Deadlines of the process's threads. Each thread writes only its own entry, atomically."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -19,7 +19,7 @@ class Watchdog:
 
     @contextmanager
     def step(self, thread: str, limit_s: float) -> Iterator[None]:
-        """The named thread is busy meanwhile, with something that takes at most `limit_s`."""
+        """Run a step of the named thread inside the `with` block; it may take `limit_s` seconds."""
         self._until_s[thread] = self._clock() + limit_s
         try:
             yield
@@ -27,7 +27,7 @@ class Watchdog:
             self._until_s[thread] = None
 
     def overdue(self) -> str:
-        """The thread that is overdue, and by how many seconds; empty: none is."""
+        """The overdue thread and by how many seconds it is late; empty if there is none."""
         now_s = self._clock()
         for thread, until_s in self._until_s.copy().items():
             if until_s is not None and now_s > until_s:

@@ -1,7 +1,7 @@
-"""Ties an engine process to this one on Windows, so that it cannot outlive it.
+"""Ties engine processes to this one on Windows, so that they cannot outlive it.
 
-Elsewhere nothing is needed: the engine exits when its stdin closes. On Windows a process that
-hangs in native code would not notice; a job object with kill-on-close ends it in any case.
+On other systems an engine exits when its stdin closes. A process that hangs in native code would
+not notice that; on Windows a job object with kill-on-close ends it in any case.
 """
 
 import sys
@@ -52,10 +52,10 @@ if sys.platform == "win32":
     _kernel32.CloseHandle.argtypes = (wintypes.HANDLE,)
 
     class WindowsJob:
-        """Processes in it end when this process ends, however it ends."""
+        """Processes in the job end when this process ends, however it ends."""
 
         def __init__(self) -> None:
-            # Never closed on purpose: the system closes it when this process is gone.
+            # Deliberately never closed: the system closes it when this process ends.
             self._job = _kernel32.CreateJobObjectW(None, None)
             if not self._job:
                 raise ctypes.WinError(ctypes.get_last_error())
@@ -67,9 +67,10 @@ if sys.platform == "win32":
                 raise ctypes.WinError(ctypes.get_last_error())
 
         def add(self, pid: int) -> None:
-            """
+            """Put a process into the job.
+
             Raises:
-                OSError: the process is gone, or the system would not let it be assigned.
+                OSError: the process has ended, or the system did not permit the assignment.
             """
             process = _kernel32.OpenProcess(_SET_QUOTA_AND_TERMINATE, False, pid)
             if not process:
@@ -83,7 +84,7 @@ if sys.platform == "win32":
 else:
 
     class WindowsJob:
-        """Does nothing: see the module's text."""
+        """Does nothing outside Windows; see the module's docstring."""
 
         def add(self, pid: int) -> None:
             pass

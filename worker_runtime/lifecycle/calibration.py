@@ -1,7 +1,8 @@
-"""What past loads taught: how far off the estimate of the same model, loaded the same way, was.
+"""Corrects memory estimates by how far off the estimates of earlier loads were.
 
-A small file that all of a user's workers share. Only errors beyond what estimates promise count; a
-lesson that a model takes more stays, as the same model may do less work the next time.
+A correction belongs to one model and one way of loading it. Corrections are kept in a small file
+that all workers of a user share. Errors within the tolerated range are ignored. A correction is
+never lowered, because the same model may do less work the next time.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ FILE = "memory.json"
 MAX_CORRECTIONS = 512
 MAX_FILE_BYTES = 64 * 1024
 LOCK_S = 0.2
-# Of what was computed: errors below both are none, corrections beyond are not believed.
+# Shares are of the estimate. Errors up to the larger tolerated bound are ignored; corrections are
+# cut to the range from LEAST_SHARE to MOST_SHARE.
 TOLERATED_SHARE, TOLERATED_BYTES = 0.1, 64 << 20
 LEAST_SHARE, MOST_SHARE = -0.5, 1.0
 
@@ -31,9 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class Calibration:
-    """
+    """The corrections of memory estimates, in a file.
+
     Args:
-        file: made when there is something to say.
+        file: holds the corrections; it is created with the first one.
     """
 
     def __init__(self, file: Path) -> None:
@@ -41,7 +44,7 @@ class Calibration:
         self._lock = filelock.FileLock(file.with_suffix(".lock"))
 
     def corrected(self, load_options: LoadOptions) -> LoadOptions:
-        """`load_options`, its needs with what was learnt of them."""
+        """Return `load_options` with the corrections applied to the memory estimates."""
 
         def options(entry: ModelEntry) -> Sequence[LoadOption]:
             errors = self._read()
@@ -50,7 +53,8 @@ class Calibration:
         return options
 
     def note(self, option: LoadOption, held: ProcessMemory) -> None:
-        """What the process of `option` holds, at any time after its load."""
+        """Compare the estimate of `option` with what its process holds, at any time after the
+        load."""
         key, errors = _key(option), self._read()
         known, seen = errors.get(key), _error(_computed(option.need), held)
         error = seen if known is None else max(known, seen)
@@ -59,49 +63,51 @@ class Calibration:
         try:
             self._write(key, error)
         except (OSError, filelock.Timeout) as failure:
-            log.warning("what model %s really takes is not kept: %s", option.entry.id, failure)
+            log.warning("memory use of model %s was not saved: %s", option.entry.id, failure)
 
     def _read(self) -> dict[str, int]:
         try:
             with self._file.open("rb") as file:
                 return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=dict[str, int])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            # Not there yet, or not ours: it is written anew.
+            # The file is missing or not in our format; the next correction writes a new one.
             return {}
 
     def _write(self, key: str, error: int) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.acquire(timeout=LOCK_S, poll_interval=0.01):
             errors = self._read()
-            # The latest last: the first go when there are too many.
+            # The newest entry is last, because the oldest are dropped when there are too many.
             errors.pop(key, None)
             kept = [*errors.items(), (key, error)][-MAX_CORRECTIONS:]
             fresh = self._file.with_suffix(".new")
             fresh.write_bytes(msgspec.json.encode(dict(kept)))
             with contextlib.suppress(PermissionError):
-                # On Windows somebody may be reading it; the next lesson comes.
+                # On Windows this fails while another process reads the file; a later load saves it.
                 fresh.replace(self._file)
 
 
 def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
     error = errors.get(_key(option), 0)
-    computed = option.need.total
+    computed = _computed(option.need).total
     error = min(max(error, int(LEAST_SHARE * computed)), int(MOST_SHARE * computed))
     return replace(option, need=replace(option.need, correction=error)) if error else option
 
 
 def _key(option: LoadOption) -> str:
-    """Of the model's files, how they are loaded, and what was computed for that."""
-    said = (option.entry.fingerprint, bytes(option.entry.load_spec), _computed(option.need).total)
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    """A hash of the model's files, of how they are loaded, and of the estimate for that."""
+    entry = option.entry
+    facts = (entry.fingerprint, bytes(entry.load_spec), _computed(option.need).total)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _computed(need: Need) -> Need:
-    return replace(need, correction=0)
+    return replace(need, correction=0, converting=0)
 
 
 def _error(need: Need, held: ProcessMemory) -> int:
-    """What it holds beyond `need`, or falls short of it by even with all that comes with use."""
+    """Bytes that the process holds beyond `need`; negative if full caches would still leave it
+    below."""
     seen = held.resident_bytes
     if not need.loading:
         seen = max(seen, held.peak_bytes)

@@ -1,5 +1,6 @@
-"""What a model's past failures mean for its next load: back-off after failed loads, and a breaker
-after repeated crashes.
+"""Decides from a model's past failures when it may be loaded again.
+
+A failed load is followed by a growing back-off; repeated crashes open the breaker for a while.
 """
 
 from collections import deque
@@ -11,7 +12,7 @@ from worker_runtime.policy import LifecyclePolicy
 
 
 class CircuitBreaker:
-    """Times are the injected clock's seconds, passed in as `now_s`."""
+    """All times are seconds of the injected clock; the present time is passed in as `now_s`."""
 
     def __init__(self, policy: LifecyclePolicy) -> None:
         self._policy = policy
@@ -22,16 +23,16 @@ class CircuitBreaker:
 
     @property
     def cause(self) -> str:
-        """Why it failed last; empty if it did not."""
+        """Why the last load failed; empty if it did not fail."""
         return self._failure.message if self._failure is not None else ""
 
     def retry_after_s(self, now_s: float) -> float | None:
-        """Seconds until a load is tried again; None if one may be tried now."""
+        """Seconds until the next load may be tried; None if one may be tried now."""
         wait = self._retry_at_s - now_s
         return wait if self._failure is not None and wait > 0 else None
 
     def error(self, now_s: float) -> ServingError | None:
-        """What to answer now instead of loading; None if a load may be tried."""
+        """The error for a request that comes now; None if a load may be tried."""
         wait = self.retry_after_s(now_s)
         return None if wait is None else self._as_error(wait)
 
@@ -50,21 +51,21 @@ class CircuitBreaker:
         window_s = self._policy.crash_window_s
         if len(self._crashes) == self._policy.crash_limit and now_s - first <= window_s:
             self._retry_at_s = first + window_s
-            said = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
-            self._failure = PipeError.of(BackendLoadFailed(said))
+            message = ErrorText("crash_loop", times=len(self._crashes), window_s=window_s, how=how)
+            self._failure = PipeError.of(BackendLoadFailed(message))
 
     def reset(self) -> None:
-        """It is another model now."""
+        """Forget all failures, because the model's files were replaced."""
         self._failure, self._retry_at_s = None, 0.0
         self._delay_s = self._policy.backoff_first_s
         self._crashes.clear()
 
     def allow_retry(self) -> None:
-        """Somebody asks for a load by hand: perhaps the cause is gone."""
+        """Permit a load now: a user asked for it by hand, and the cause may be gone."""
         self._retry_at_s = 0.0
 
     def failure(self, now_s: float) -> ServingError:
-        """The latest failure, a fresh object for each who is told."""
+        """The latest failure, as a new exception object for each caller that receives it."""
         return self._as_error(max(self._retry_at_s - now_s, 0.0))
 
     def _as_error(self, wait_s: float) -> ServingError:

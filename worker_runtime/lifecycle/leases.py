@@ -1,4 +1,4 @@
-"""What a caller of the lifecycle holds: a lease on a loaded model."""
+"""Leases: the right to use a loaded model, and the count of those that are held."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ SAMPLE_S = 1.0
 
 
 class Lease:
-    """The right to use a loaded model; while one is held the model is not unloaded for idleness."""
+    """The right to use a loaded model. While a lease is held, the model is not unloaded as idle."""
 
     def __init__(
         self,
@@ -27,9 +27,9 @@ class Lease:
         counters: Counters,
         reductions: tuple[str, ...] = (),
     ) -> None:
-        # What is loaded: not always what was asked for.
+        # The model that is loaded; a smaller one may stand in for the one that was requested.
         self.entry = entry
-        # What it gave up to fit into memory.
+        # What the load option gave up so that the model fits into memory.
         self.reductions = reductions
         self.engine = engine
         # What the engine returned from `load`: the worker's own struct, encoded.
@@ -37,19 +37,19 @@ class Lease:
         self._counters = counters
 
     def count_tokens(self, *, prompt: int = 0, cached: int = 0, completion: int = 0) -> None:
-        """Add to the model's counters (shown in status and metrics)."""
+        """Add to the model's token counters, which status and metrics show."""
         self._counters.prompt_tokens += prompt
         self._counters.cached_tokens += cached
         self._counters.completion_tokens += completion
 
-    def count_caches(self, told: Mapping[str, CacheCounts]) -> None:
-        """Add what the engine told of its caches."""
-        for place, counts in told.items():
+    def count_caches(self, reported: Mapping[str, CacheCounts]) -> None:
+        """Add cache counts that the engine reported, by the place of the cache."""
+        for place, counts in reported.items():
             self._counters.caches.setdefault(place, CacheCounts()).add(counts)
 
 
 class LoadedModel:
-    """A process with its model loaded, and how many use it."""
+    """An engine process with its model loaded, and the number of leases on it."""
 
     def __init__(
         self,
@@ -64,46 +64,48 @@ class LoadedModel:
         self.engine = engine
         self.facts = facts
         self.loaded_at_s = clock.time()
-        # False once it is decided that it goes: nobody gets a lease any more.
+        # False as soon as the model is to be unloaded: no new lease is granted from then on.
         self.accepting = True
         self.n_leases = 0
         self.n_requests = 0
-        # Those that ended while it lived.
+        # Leases that ended while the process was running.
         self.n_served = 0
         self._clock = clock
         self._policy = policy
         self._keep_alive_s = policy.idle_timeout_s
-        # When the last lease ended, or the first of those held now began.
+        # When the last lease ended, or when the first of the leases held now began.
         self.turned_s = self.ready_s = clock.monotonic()
-        # Asked to stay until it is unloaded by hand, or a request names another time.
+        # The model stays until it is unloaded by hand or a request names another keep-alive time.
         self.is_pinned = False
-        # Its caches were given back since it was last used.
+        # The model has dropped its caches since it was last used.
         self._has_shed = False
         # When the process was last measured, and what it held.
         self._measured = (float("-inf"), ProcessMemory())
 
     @property
     def idle_deadline_s(self) -> float | None:
-        """When it is to be unloaded for idleness; None: not while things stay as they are."""
+        """When the model is to be unloaded as idle; None while in use or pinned, or if it never
+        is."""
         if self.n_leases or self.is_pinned or self._keep_alive_s is None:
             return None
         return self.turned_s + self._keep_alive_s
 
     @property
     def shed_deadline_s(self) -> float | None:
-        """When it is to give its caches back, also if it is pinned; None: not as things are."""
+        """When the model is to drop its caches, pinned or not; None while in use or already
+        done."""
         if self.n_leases or self._has_shed or self._policy.shed_after_s is None:
             return None
         return self.turned_s + self._policy.shed_after_s
 
     @property
     def alarm_s(self) -> float | None:
-        """When its owner has to do something next; None: when somebody comes or goes."""
+        """When the owner must act next; None if nothing is due while the leases stay the same."""
         deadlines = (self.idle_deadline_s, self.shed_deadline_s)
         return min((at_s for at_s in deadlines if at_s is not None), default=None)
 
     def shed(self) -> None:
-        """Give its caches back, if it is time."""
+        """Ask the engine to drop its caches if that is due."""
         deadline_s = self.shed_deadline_s
         if deadline_s is not None and deadline_s <= self._clock.monotonic():
             self._has_shed = True
@@ -120,7 +122,7 @@ class LoadedModel:
             self.turned_s = self._clock.monotonic()
 
     def end_use(self, keep_alive_s: float | None) -> float:
-        """Give one lease back; returns the seconds of use that end with it, if none is left."""
+        """End one lease. Returns the seconds of use that ended with it; 0 if others are left."""
         self.n_leases -= 1
         self.n_served += self.engine.exit is None
         if keep_alive_s is not None:
@@ -132,7 +134,7 @@ class LoadedModel:
         return self.turned_s - began_s
 
     def memory(self, probe: MemoryProbe) -> ProcessMemory:
-        """Of its process, as it was at most `SAMPLE_S` ago, however many ask."""
+        """Memory of the process, measured at most once in `SAMPLE_S` seconds."""
         now_s = self._clock.monotonic()
         if now_s - self._measured[0] >= SAMPLE_S:
             self._measured = (now_s, probe.process(self.engine.pid))

@@ -1,5 +1,5 @@
-"""How one model gets loaded: memory is reserved, a process started, the model loaded into it,
-and whoever waits learns why not."""
+"""Loads one model: reserves memory, starts a process, loads the model into it, and reports a
+failure to the callers that wait."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from worker_runtime.engine_process.protocol import PipeError
 from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
 from worker_runtime.lifecycle.fallback import Fallback
 from worker_runtime.lifecycle.leases import LoadedModel
-from worker_runtime.lifecycle.load_options import LoadOption, OnMeasured, Ways
+from worker_runtime.lifecycle.load_options import AsyncLoadOptions, LoadOption, OnMeasured
 from worker_runtime.lifecycle.snapshot import ModelState
 from worker_runtime.lifecycle.state import StateTracker
 from worker_runtime.lifecycle.wait_queue import WaitQueue
@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LifecycleContext:
-    """
+    """What all owners of a worker share.
+
     Args:
-        instead: ids of models that may be named where one does not fit.
+        instead: returns ids of models that would fit where the given one does not.
     """
 
     policy: LifecyclePolicy
@@ -50,24 +51,26 @@ class LifecycleContext:
     clock: Clock
     probe: MemoryProbe
     admission: MemoryAdmission
-    ways: Ways
+    load_options: AsyncLoadOptions
     on_measured: OnMeasured
     kernels: Kernels
     instead: Callable[[ModelEntry], Sequence[str]]
 
 
 class Owner(Tenant, Protocol):
-    """Whose model it is."""
+    """The model's owner, as its loader sees it."""
 
     entry: ModelEntry
 
     def wanted(self) -> bool:
-        """Whether anybody waits for it."""
+        """Whether a caller waits for the model."""
 
     async def until_unwanted(self) -> None: ...
 
 
 class ModelLoader:
+    """Loads the model of one owner; used by its owner task only."""
+
     def __init__(
         self,
         owner: Owner,
@@ -81,12 +84,31 @@ class ModelLoader:
         self._wait_queue = wait_queue
         self._tracker = tracker
         self._breaker = breaker
-        # Seconds of the latest.
+        # Duration of the latest load in seconds.
         self.took_s = 0.0
 
+    async def options(self, entry: ModelEntry) -> Fallback:
+        """Ask for the model's load options; there are none if no caller waits any more.
+
+        Raises:
+            BackendLoadFailed: the files cannot be read, or not in time.
+        """
+        context, owner, limit_s = self._context, self._owner, self._context.policy.load_timeout_s
+        options = await first_of(
+            context.load_options(entry), owner.until_unwanted(), context.clock.sleep(limit_s)
+        )
+        if options is None and owner.wanted():
+            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
+        allowed = await context.kernels.allowed(options or ())
+        return Fallback(allowed, context.clock, limit_s)
+
     async def reserve(self, fallback: Fallback) -> Reservation | None:
-        """Memory for one of the options that are left; None: there is none, and those who wait
-        know, or nobody waits."""
+        """Reserve memory for one of the options that are left.
+
+        Returns:
+            The reservation. None if none was possible (waiting callers have the error), or if
+            nobody waits.
+        """
         self._tracker.enter(ModelState.QUEUED)
         context, needs = self._context, [option.need.total for option in fallback.options]
         try:
@@ -97,7 +119,8 @@ class ModelLoader:
             )
         except ServingError as error:
             if fallback.error is not None:
-                # Why it failed says more than that a smaller one does not fit either.
+                # The first failure explains more than the fact that a smaller option does not fit
+                # either.
                 self.failed(fallback.error)
             else:
                 self._refused(error)
@@ -107,8 +130,12 @@ class ModelLoader:
         return reservation
 
     async def bring_up(self, fallback: Fallback, reservation: Reservation) -> LoadedModel | None:
-        """Load the option that was reserved; None: it failed, which `fallback` and those who wait
-        know, or nobody waits."""
+        """Load the option that was reserved.
+
+        Returns:
+            The loaded model. None if the load failed (`fallback` or the waiting callers have the
+            error), or if nobody waits.
+        """
         context, option = self._context, fallback.take(reservation.option)
         self._tracker.enter(ModelState.RESERVED)
         began_s = context.clock.monotonic()
@@ -130,19 +157,21 @@ class ModelLoader:
             if broke_down(failure):
                 context.kernels.broke_down(option, failure.metadata["exit"])
             if fallback.failed(failure):
-                log.warning("model %s: %s: trying it in another way", option.entry.id, failure)
+                log.warning("model %s: %s: trying another option", option.entry.id, failure)
             else:
                 self.failed(failure)
             return None
         if loaded is None:
             model = self._owner.name
-            log.info("nobody waits for model %s any more: its load is abandoned", model)
+            log.info("no request waits for model %s any more: its load is cancelled", model)
             return None
+        context.admission.keep(reservation, option.need.loaded)
         self._succeeded(loaded, context.clock.monotonic() - began_s)
         return loaded
 
     def failed(self, error: ServingError) -> None:
-        """Those who wait, and who comes too soon after them, will be told."""
+        """Record a failed load; the error goes to waiting callers and to those that come too
+        soon."""
         log.warning("model %s could not be loaded: %s", self._owner.name, error)
         self._tracker.counters.load_failures += 1
         now_s = self._context.clock.monotonic()
@@ -175,7 +204,7 @@ class ModelLoader:
         return Overloaded(why, retry_after_s=wait_s)
 
     def _refused(self, error: ServingError) -> None:
-        """It was not tried, so nothing speaks against trying at the next request."""
+        """Refuse waiting callers without back-off: no load was tried, so the next request may."""
         fitting = (
             ErrorText("use_model", model=model)
             for model in self._context.instead(self._owner.entry)
@@ -200,12 +229,12 @@ async def load_in_process(
     on_progress: OnProgress,
     on_start: Callable[[int], None],
 ) -> LoadedModel:
-    """`option` loaded in a process of its own. Cancelling ends the process.
+    """Load `option` in a process of its own. Cancelling ends the process.
 
     Args:
-        on_start: told the process's id before it takes memory.
+        on_start: called with the process id before the process takes memory.
     Raises:
-        ServingError: why it could not be loaded, for the client.
+        ServingError: why the model could not be loaded, fit for the client.
     """
     entry = option.entry
     try:
@@ -229,7 +258,7 @@ async def load_in_process(
         raise completed(entry.backend, error) from None
     finally:
         if loaded is None and engine.exit is None:
-            # Its memory stays reserved until it is gone.
+            # The memory stays reserved until the process is gone.
             await to_the_end(engine.stop(policy.stop_grace_s), on_cancel=engine.kill)
     return loaded
 
@@ -237,11 +266,12 @@ async def load_in_process(
 async def load_timeout(
     entry: ModelEntry, policy: LifecyclePolicy, clock: Clock, left_s: float
 ) -> Never:
-    """
+    """Wait until the time for a load is over, then raise.
+
     Args:
-        left_s: of the time for a load.
+        left_s: seconds left for the load.
     Raises:
-        BackendLoadFailed: when it is over.
+        BackendLoadFailed: always, after `left_s`.
     """
     await clock.sleep(left_s)
     raise load_failed(entry.backend, ErrorText("load_too_slow", limit_s=policy.load_timeout_s))

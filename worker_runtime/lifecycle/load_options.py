@@ -1,4 +1,4 @@
-"""Ways to load a model, the best first; each takes less memory and gives something up."""
+"""Load options: ways to load a model, the preferred one first, each smaller than the one before."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -19,11 +19,11 @@ WITHOUT_EXTRA_BUFFERS = "without llama.cpp's extra CPU buffers, which fail on th
 
 
 class LoadOption(msgspec.Struct, frozen=True):
-    """One way: what is loaded, what that takes, and what it gives up ("context of 1,024 …").
+    """One way to load a model: what is loaded, the memory it takes, and what it gives up.
 
     Args:
-        plain_spec: the entry's, for a load without llama.cpp's extra CPU buffers; None: it has
-            none to do without.
+        plain_spec: the entry's load specification without llama.cpp's extra CPU buffers; None if
+            this option does not use them.
     """
 
     entry: ModelEntry
@@ -32,7 +32,7 @@ class LoadOption(msgspec.Struct, frozen=True):
     plain_spec: msgspec.Raw | None = None
 
     def without_extra_buffers(self) -> "LoadOption":
-        """The same with all weights as they lie in the file: slower, and of plain code."""
+        """The same option with the weights in the file's order: slower, but it runs plain code."""
         if self.plain_spec is None:
             return self
         return replace(
@@ -44,26 +44,26 @@ class LoadOption(msgspec.Struct, frozen=True):
 
 
 LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
-# The same, for whoever must not block.
-Ways = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
-# Told what the process of an option holds, after its load and before its end.
+# The same as a coroutine, for callers that must not block.
+AsyncLoadOptions = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
+# Receives what an option's process holds in memory, after its load and before its end.
 OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
 
 def single_option(entry: ModelEntry) -> Sequence[LoadOption]:
-    """The options of a model that can give nothing up: there is one."""
+    """The only load option of a model that cannot give anything up."""
     return (LoadOption(entry, estimate(entry)),)
 
 
 def ignore_measurement(option: LoadOption, held: ProcessMemory) -> None:
-    """For whoever learns nothing."""
+    """Discard a measurement, where no calibration is kept."""
 
 
-def ways(load_options: LoadOptions, off_loop: OffLoop) -> Ways:
-    """`load_options`, which reads files, off the event loop.
+def async_load_options(load_options: LoadOptions, off_loop: OffLoop) -> AsyncLoadOptions:
+    """Return `load_options`, which reads files, as a coroutine that does not block the event loop.
 
-    Raises (when it is used):
-        BackendLoadFailed: a file went, or was damaged, since the models were listed.
+    Raises (when it is awaited):
+        BackendLoadFailed: a file was removed or damaged since the models were listed.
     """
 
     async def options(entry: ModelEntry) -> Sequence[LoadOption]:

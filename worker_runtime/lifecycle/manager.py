@@ -1,11 +1,11 @@
-"""All models of one worker: lease one, load one, unload one, look at them.
+"""All models of one worker: gives leases on them, loads, unloads and lists them.
 
     async with Models(catalog, policy, launcher, clock, probe) as models:
         async with models.lease("some-model") as lease:
             async for event in lease.engine.call(body): ...
 
-Each model has one owner task (`owner.py`); above them, memory is reserved
-(`memory/admission.py`).
+Each model has one owner task (`owner.py`). Memory for all of them is reserved in
+`memory/admission.py`.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
     LoadOptions,
     OnMeasured,
+    async_load_options,
     ignore_measurement,
     single_option,
-    ways,
 )
 from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
@@ -45,22 +45,23 @@ from worker_runtime.policy import LifecyclePolicy
 __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "WaitStatus"]
 
 
-# Also how soon another worker gets memory that only idle models here hold.
+# Also the longest time until another worker gets memory that only idle models hold here.
 WATCH_S = 3.0
-# Models to name where one does not fit.
+# How many models to suggest where the requested one does not fit.
 MAX_INSTEAD = 3
-# The first look at the disk may take so long before the worker serves without its result.
+# How long the worker waits for the first scan of the disk before it serves without the result.
 FIRST_SCAN_S = 20.0
 
 
 class Models:
-    """
+    """All models of one worker; enter it before use.
+
     Args:
-        load_options: the ways to load a model, with the memory that each takes.
+        load_options: returns the load options of a model with the memory that each takes.
         on_measured: called on the event loop; must neither block for long nor raise.
-        kernels: what is known of native code on this processor; None: it runs none.
-        ledger: what all workers of this machine have booked; None: there is no other.
-        off_loop: how the ladder is asked, which may read files.
+        kernels: what is known about native code on this processor; None if none is run.
+        ledger: the reservations of all workers of this machine; None if there is no other worker.
+        off_loop: runs `load_options`, which may read files, outside the event loop.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Models:
             clock,
             probe,
             self._admission,
-            ways(load_options, off_loop),
+            async_load_options(load_options, off_loop),
             on_measured,
             kernels or NoKernels(),
             self._instead_of,
@@ -108,7 +109,7 @@ class Models:
             self._tasks.create_task(self._watch()),
         ]
         try:
-            # A disk that hangs must not keep the worker from answering that it does.
+            # A disk that hangs must not keep the worker from starting and reporting that.
             await first_of(self.catalog.first_scan(), self.clock.sleep(FIRST_SCAN_S))
         except BaseException:
             self._stop_watching()
@@ -123,7 +124,7 @@ class Models:
     ) -> None:
         await self.close(hurry=error is not None)
         self._stop_watching()
-        # Without the body's error, which the group would wrap: it goes on by itself.
+        # The task group would wrap the body's error, so it is not passed on.
         await self._tasks.__aexit__(None, None, None)
 
     def lease(
@@ -133,18 +134,18 @@ class Models:
         keep_alive_s: float | None = None,
         on_wait: OnWait | None = None,
     ) -> AbstractAsyncContextManager[Lease]:
-        """Use `model` ("" is the default), loading it if needed.
+        """Lease `model` ("" is the default model); it is loaded if necessary.
 
         Args:
-            keep_alive_s: how long it stays loaded after this lease if nobody else uses it; 0: not
-                at all, negative: until it is unloaded by hand, None: the policy's idle timeout,
-                or for ever if an earlier one said so.
-            on_wait: called (on the event loop; must neither block nor raise) at once and on each
-                change while the caller waits; not at all if the model is ready.
+            keep_alive_s: seconds that the model stays loaded after this lease if it is not used
+                again; 0: unload it at once; negative: keep it until it is unloaded by hand; None:
+                use the policy's idle timeout, or keep it if an earlier request asked for that.
+            on_wait: called on the event loop while the caller waits, at once and after each change;
+                not called if the model is ready. Must neither block nor raise.
         Raises:
-            ModelNotFound: no such model.
-            BackendLoadFailed: its files are broken, or it could not be loaded now or a moment ago.
-            Overloaded: too many wait for it, or other models hold the memory for too long.
+            ModelNotFound: there is no such model.
+            BackendLoadFailed: the files are broken, or a load failed now or a moment ago.
+            Overloaded: too many callers wait, or other models held the memory for too long.
             NotReady: the worker is shutting down.
         """
         return self._owner(model).lease(keep_alive_s, on_wait)
@@ -156,10 +157,11 @@ class Models:
         *,
         keep_alive_s: float | None = None,
     ) -> None:
-        """Load `model` now, also if it failed a moment ago. Raises as `lease` does.
+        """Load `model` now, even if it failed a moment ago. Raises the same errors as `lease`.
 
         Args:
-            on_progress: called as `on_wait` of `lease` is, with fraction and stage.
+            on_progress: called with fraction and stage, under the same rules as `on_wait` of
+                `lease`.
         """
 
         def report_progress(waiting: WaitStatus) -> None:
@@ -169,50 +171,51 @@ class Models:
         await self._owner(model).load(keep_alive_s, report_progress)
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:
-        """End `model`'s process once its leases end.
+        """End the process of `model` when its leases end.
 
         Args:
             force: end it at once; those who hold leases see it die.
         Returns:
-            what that gave back; nothing if it was not loaded.
+            How much memory that freed; zeros if the model was not loaded.
         Raises:
-            ModelNotFound: no such model.
+            ModelNotFound: there is no such model.
         """
         owner = self._owners.get(self.catalog.resolve(model).id)
         return Freed() if owner is None else await owner.unload(force=force)
 
     async def rescan(self) -> list[ModelSnapshot]:
-        """Look at the disk now; models that changed or went are unloaded once idle."""
+        """Scan the disk now. Models whose files changed or were removed are unloaded once idle."""
         await self.catalog.rescan()
         return self.snapshot()
 
     def snapshot(self) -> list[ModelSnapshot]:
-        """All models; wakes, loads and refreshes nothing."""
+        """The state of all models. This wakes, loads and refreshes nothing."""
         entries = self.catalog.entries()
         self._compare(entries)
         default = self.catalog.default_id
         return [self._snapshot_of(entry, is_default=entry.id == default) for entry in entries]
 
     def memory(self, snapshots: list[ModelSnapshot]) -> MemoryReading:
-        """What this worker and its engines hold; at most once a second it is really measured."""
+        """Memory of this worker and its engine processes, measured at most once a second."""
         return self._monitor.reading(_engine_memory(s) for s in snapshots if s.pid)
 
     def holdings(self, machine: MachineMemory) -> Holdings:
-        """What is booked, here and by the machine's other workers."""
+        """The memory reserved by this worker and by the other workers of the machine."""
         return self._admission.holdings(machine)
 
     @property
     def n_queued(self) -> int:
-        """Loads that wait for memory."""
+        """How many loads wait for memory."""
         return self._admission.n_waiting
 
     @property
     def n_booked(self) -> int:
-        """Models that hold memory, or are about to."""
+        """How many models hold a reservation."""
         return self._admission.n_held
 
     async def close(self, *, hurry: bool = False) -> None:
-        """Refuse new leases, drain and unload everything; `hurry` does not wait for leases."""
+        """Refuse new leases, drain and unload all models; `hurry`: do not wait for leases to
+        end."""
         self._begin_close(hurry=hurry)
         while self._running:
             await asyncio.wait(self._running)
@@ -227,7 +230,7 @@ class Models:
             task.cancel()
 
     async def _watch(self) -> Never:
-        """While models are loaded: give back what leaks, what the machine or others lack."""
+        """While models are loaded: recycle leaking ones and free memory that others need."""
         while True:
             await self._admission.until_in_use()
             await self.clock.sleep(WATCH_S)
@@ -256,7 +259,7 @@ class Models:
         return owner
 
     def _instead_of(self, entry: ModelEntry) -> list[str]:
-        """Ids of a few models of its kind that would fit where it does not, the largest first."""
+        """Ids of a few models with the same capability that would fit, the largest first."""
         others = [
             other
             for other in self.catalog.entries()
@@ -268,7 +271,7 @@ class Models:
         return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
 
     def _compare(self, entries: list[ModelEntry]) -> None:
-        """Tell the owners what a new scan changed."""
+        """Notify the owners of entries that a new scan changed."""
         if self._compared_scan == self.catalog.n_scans:
             return
         self._compared_scan = self.catalog.n_scans

@@ -1,12 +1,11 @@
-"""One model's life: its owner task is the only one that changes its state.
+"""The life of one model. Its owner task is the only code that changes the model's state.
 
     UNLOADED → QUEUED → RESERVED → LOADING → READY → DRAINING → UNLOADING → VERIFYING → UNLOADED
                                                  ╲ FAILED: a load failed, or it crashed too often
 
-`tracker.ALLOWED` has every change that there is.
-
-Callers ask for a lease and wait; the owner wakes up, brings the model up while somebody wants it,
-keeps it while it is used or fresh, and takes it down.
+`state.ALLOWED` lists every permitted change. Callers request a lease and wait. The owner wakes
+up, loads the model while a caller waits for it, keeps it loaded while it is used or recently
+used, and unloads it.
 """
 
 import asyncio
@@ -20,7 +19,6 @@ from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Capability, ModelEntry
-from worker_runtime.engine_process.load_errors import load_failed
 from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
 from worker_runtime.lifecycle.fallback import Fallback
 from worker_runtime.lifecycle.leases import Lease, LoadedModel
@@ -35,6 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class ModelOwner:
+    """One model: callers lease it, memory admission evicts it, and `run` leads its life."""
+
     def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
         self.entry = entry
         self._context = context
@@ -46,19 +46,19 @@ class ModelOwner:
         self._loader = ModelLoader(self, context, self._wait_queue, self._tracker, self._breaker)
         self._loaded: LoadedModel | None = None
         self._unloads: list[asyncio.Future[Freed]] = []
-        # Whatever the owner task may have to act on.
+        # Notified whenever the owner task may have to act.
         self._changes = Changes()
-        # Until when the owner task sleeps while the model is idle.
+        # When the owner task wakes up by itself while the model is idle.
         self._alarm_s: float | None = None
-        self._closing = False
+        self.closing = False
         self._hurry = False
-        # By the unload that goes on.
+        # What the present unload has freed.
         self._freed_now = Freed()
-        # For leases to end before the process is killed; None: as long as they take, for what one
-        # has begun no other ends.
+        # Seconds until a process with leases is killed; None: wait as long as the leases last,
+        # because no client may end what another has begun.
         self._drain_limit_s: float | None = None
 
-    # For callers.
+    # Called by users of the model.
 
     @asynccontextmanager
     async def lease(
@@ -93,7 +93,7 @@ class ModelOwner:
         return msgspec.structs.replace(await freed, n_running=n_running)
 
     def replace(self, entry: ModelEntry) -> None:
-        """The files changed: what is loaded serves its leases to their end, then goes."""
+        """Take the new entry. A loaded model serves its present leases, then it is unloaded."""
         self.entry = entry
         self._breaker.reset()
         if self._tracker.state is ModelState.FAILED:
@@ -103,15 +103,11 @@ class ModelOwner:
             self._changes.notify()
 
     def close(self, *, hurry: bool = False) -> None:
-        """Refuse new leases and end `run` once the model is down; `hurry`: without draining."""
-        self._closing = True
+        """Refuse new leases and end `run` once the model is unloaded; `hurry`: without draining."""
+        self.closing = True
         self._drain_limit_s = self._policy.drain_s
         self._hurry = self._hurry or hurry
         self._changes.notify()
-
-    @property
-    def closing(self) -> bool:
-        return self._closing
 
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
         now_s = self._clock.monotonic()
@@ -126,7 +122,7 @@ class ModelOwner:
             is_default=is_default,
         )
 
-    # For memory admission.
+    # Called by memory admission (the `Tenant` protocol).
 
     @property
     def name(self) -> str:
@@ -158,14 +154,14 @@ class ModelOwner:
         loaded = self._loaded
         if loaded is None or not loaded.accepting or loaded.is_pinned:
             return False
-        # Never more time is spent on loading than on serving.
+        # A model serves at least as long as it took to load.
         turn_s = max(self._policy.turn_s, self._loader.took_s)
         return self._clock.monotonic() - loaded.ready_s >= turn_s
 
     def recycle(self) -> None:
-        """Its process leaks: end it while nobody uses it, the next request starts another."""
+        """End a leaking process while it is idle; the next request starts a new one."""
         if self.can_evict():
-            log.warning("the process of model %s leaks: it is ended while idle", self.entry.id)
+            log.warning("the process of model %s leaks: ending it", self.entry.id)
             self._counters.recycles += 1
             self.evict()
 
@@ -178,49 +174,34 @@ class ModelOwner:
 
     async def run(self) -> None:
         try:
-            while not self._closing:
-                await self._changes.until(lambda: len(self._wait_queue) > 0 or self._closing)
+            while not self.closing:
+                await self._changes.until(lambda: len(self._wait_queue) > 0 or self.closing)
                 if self.wanted():
                     await self._one_life()
         finally:
-            self._closing = True
+            self.closing = True
             self._wait_queue.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = None
         try:
-            fallback = await self._ways(entry)
+            fallback = await self._loader.options(entry)
             while fallback.options and self.wanted():
                 await self._attempt(fallback, entry)
                 await first_of(self._clock.sleep(fallback.pause_s), self.until_unwanted())
         except ServingError as error:
             self._loader.failed(error)
         except Exception:
-            # The owner's outermost loop: a bug in one model's life must not end the others'.
-            log.exception("the life of model %s ended in a bug", entry.id)
+            # The task's outermost loop: a bug in the life of one model must not end the others.
+            log.exception("managing model %s failed because of a bug", entry.id)
             self._loader.failed(BackendFailure(ErrorText("worker_failed_to_manage")))
         finally:
             self._loaded = None
             self._end_life()
 
-    async def _ways(self, entry: ModelEntry) -> Fallback:
-        """The ways to load it, none if nobody waits any more.
-
-        Raises:
-            BackendLoadFailed: its files cannot be read, or not in time.
-        """
-        limit_s = self._policy.load_timeout_s
-        options = await first_of(
-            self._context.ways(entry), self.until_unwanted(), self._clock.sleep(limit_s)
-        )
-        if options is None and self.wanted():
-            raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
-        allowed = await self._context.kernels.allowed(options or ())
-        return Fallback(allowed, self._clock, limit_s)
-
     async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
-        """Load in one of the ways that are left, and live."""
+        """Load one of the options that are left and serve it until it is unloaded."""
         reservation = await self._loader.reserve(fallback)
         if reservation is None:
             fallback.options = ()
@@ -271,8 +252,8 @@ class ModelOwner:
         self._changes.notify()
 
     async def _serve(self, loaded: LoadedModel) -> None:
-        """Return when the model has to go."""
-        while loaded.accepting and loaded.engine.exit is None and not self._closing:
+        """Serve until the model must be unloaded."""
+        while loaded.accepting and loaded.engine.exit is None and not self.closing:
             idle_until_s = loaded.idle_deadline_s
             if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
                 log.info("model %s is idle", loaded.entry.id)
@@ -314,11 +295,11 @@ class ModelOwner:
         await self._changes.until(lambda: self._drain_limit_s is not None)
         await self._clock.sleep(self._drain_limit_s or 0.0)
 
-    # What callers and owner share.
+    # Shared by callers and the owner task.
 
     async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
         loaded = self._loaded
-        if self._closing:
+        if self.closing:
             raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
         if loaded is not None and loaded.accepting and loaded.engine.exit is None:
             loaded.begin_use()
@@ -339,7 +320,7 @@ class ModelOwner:
         self._context.admission.settle()
 
     def wanted(self) -> bool:
-        return len(self._wait_queue) > 0 and not self._closing
+        return len(self._wait_queue) > 0 and not self.closing
 
     async def until_unwanted(self) -> None:
         await self._changes.until(lambda: not self.wanted())

@@ -1,4 +1,4 @@
-"""Loads models before anyone asks for them: the default one, and those that settings name."""
+"""Loads models before the first request: the default model, and those that settings name."""
 
 import logging
 from collections.abc import Iterator
@@ -14,21 +14,23 @@ log = logging.getLogger(__name__)
 
 
 async def load_early(models: Models, settings: RuntimeSettings, *, default: bool) -> None:
-    """One after the other, which takes the least memory; a failure is only logged."""
+    """Load them one after the other, which takes the least memory; failures are only logged."""
     await models.catalog.first_scan()
     for model, keep_alive_s in wanted(models, settings, default=default):
         try:
             await models.load(model, keep_alive_s=keep_alive_s)
         except ServingError as error:
-            # The worker is of use without it: the next request tries again and is told.
+            # The worker is still useful: the next request tries again and receives the error.
             log.warning("preloading %r failed: %s", model or "the default model", error)
 
 
 def wanted(
     models: Models, settings: RuntimeSettings, *, default: bool
 ) -> Iterator[tuple[str, float | None]]:
-    """Ids ("" is the default) and for how long. One setting serves all workers, so each takes
-    the models that it has."""
+    """Yield model ids ("" is the default model) and their keep-alive seconds.
+
+    All workers read the same setting, so each one takes only the models that it has.
+    """
     here = {folded_id(entry.id) for entry in models.catalog.entries()}
     pinned = [model for model in settings.pinned_models if folded_id(model) in here]
     yield from ((model, FOR_EVER_S) for model in pinned)

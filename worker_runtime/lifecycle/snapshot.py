@@ -1,4 +1,4 @@
-"""What status, metrics and tests see of a model: plain values, taken without waking anything."""
+"""A model's state as plain values for status, metrics and tests; reading it wakes nothing."""
 
 import enum
 
@@ -11,6 +11,8 @@ from worker_runtime.memory.probe import ProcessMemory
 
 
 class ModelState(enum.Enum):
+    """The states of a model; `state.ALLOWED` lists the changes between them."""
+
     UNLOADED = "unloaded"
     QUEUED = "queued"
     RESERVED = "reserved"
@@ -23,7 +25,7 @@ class ModelState(enum.Enum):
 
 
 class Counters(msgspec.Struct):
-    """Sums since the worker's start."""
+    """Sums since the worker started."""
 
     loads: int = 0
     load_failures: int = 0
@@ -35,19 +37,21 @@ class Counters(msgspec.Struct):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    # By the place where results of past work are kept; none where nothing is.
+    # By the place of the cache ("memory", "disk"); empty for a model without caches.
     caches: dict[str, CacheCounts] = {}
     busy_seconds_sum: float = 0.0
 
 
 class ModelSnapshot(msgspec.Struct, frozen=True):
+    """One model at one moment."""
+
     entry: ModelEntry
     is_default: bool
     state: ModelState
     counters: Counters
     n_leases: int = 0
     n_waiting: int = 0
-    # Loading only, 0 to 1, and what is being done.
+    # While loading: progress from 0 to 1, and the present stage.
     load_fraction: float = 0.0
     load_stage: str = ""
     # Seconds since the epoch; 0 while unloaded.
@@ -57,20 +61,20 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     # 0 while unloaded.
     pid: int = 0
     memory: ProcessMemory = ProcessMemory()
-    # Leases since the present load began.
+    # Leases since the model was loaded.
     requests_of_load: int = 0
-    # What it was computed to need, by part; None while unloaded.
+    # The memory estimate, part by part; None while unloaded.
     need: Need | None = None
     booked_bytes: int = 0
-    # FAILED or broken on disk: why, and when a load is tried again.
+    # The reason if the state is FAILED or the files are broken, and when a load is tried again.
     failure: str = ""
     retry_after_s: float | None = None
-    # What the last unload gave back, measured; None before the first.
+    # What the last unload freed, as measured; None before the first unload.
     freed_bytes: int | None = None
-    # Stays until it is unloaded by hand.
+    # The model stays loaded until it is unloaded by hand.
     pinned: bool = False
-    # Seconds until it is unloaded for idleness; None while in use, pinned or unloaded.
+    # Seconds until it is unloaded as idle; None while it is in use, pinned or unloaded.
     expires_in_s: float | None = None
-    # What the loaded one gave up to fit into memory, and its id if another model is in its place.
+    # What the loaded model gave up to fit into memory, and its id if another model stands in.
     reductions: tuple[str, ...] = ()
     served_by: str = ""

@@ -1,4 +1,4 @@
-"""Where a model stands: state, progress and sums, as waiters hear it and status shows it."""
+"""Tracks a model's state, load progress and counters, and reports changes to waiting callers."""
 
 import copy
 import logging
@@ -15,15 +15,15 @@ from worker_runtime.memory.probe import ProcessMemory
 LOADING = frozenset({ModelState.RESERVED, ModelState.LOADING})
 
 _ENDS = frozenset({ModelState.UNLOADED, ModelState.FAILED})
-# What may follow each state. Every life ends in one of two states, wherever it was: a load may be
-# given up or fail, a process may die. ARCHITECTURE.md draws this table.
+# The states that may follow each state. Every state but the final two can lead to either of
+# those, because a load may be abandoned or fail and a process may die. ARCHITECTURE.md draws this.
 ALLOWED: dict[ModelState, frozenset[ModelState]] = {
-    # Straight to failed: its files cannot be read.
+    # Directly to FAILED when the files cannot be read.
     ModelState.UNLOADED: frozenset({ModelState.QUEUED, ModelState.FAILED}),
-    # Its files were changed, or it is tried again.
+    # To UNLOADED when the files were changed, to QUEUED when a load is tried again.
     ModelState.FAILED: frozenset({ModelState.UNLOADED, ModelState.QUEUED}),
     ModelState.QUEUED: frozenset({ModelState.RESERVED}) | _ENDS,
-    # Back to the queue: it did not start, and is tried smaller.
+    # Back to QUEUED when the load did not start and a smaller option is tried.
     ModelState.RESERVED: frozenset({ModelState.LOADING, ModelState.QUEUED}) | _ENDS,
     ModelState.LOADING: frozenset({ModelState.READY, ModelState.QUEUED}) | _ENDS,
     ModelState.READY: frozenset({ModelState.DRAINING, ModelState.UNLOADING}) | _ENDS,
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 class StateTracker:
-    """Written by the model's owner only; each change is told to those in `wait_queue`."""
+    """Changed by the model's owner only; every change is reported to those in `wait_queue`."""
 
     def __init__(self, model: str, wait_queue: WaitQueue) -> None:
         self.state = ModelState.UNLOADED
         self.counters = Counters()
         self.last_used_s: float | None = None
-        # What the last unload gave back.
+        # Bytes that the last unload freed.
         self.freed_bytes: int | None = None
         self._model = model
         self._wait_queue = wait_queue
@@ -63,7 +63,7 @@ class StateTracker:
         self.announce()
 
     def announce(self) -> None:
-        """Tell each waiter its place and how the load goes, where that is news."""
+        """Report place and load progress to each waiting caller for whom they changed."""
         loading = self.state in LOADING
         self._wait_queue.notify(
             lambda position: WaitStatus(
@@ -76,7 +76,7 @@ class StateTracker:
         )
 
     def _rest_of_load_s(self) -> float | None:
-        """As past loads went; None before the first."""
+        """Estimated from the mean duration of past loads; None before the first."""
         if not self.counters.loads:
             return None
         typical_s = self.counters.load_seconds_sum / self.counters.loads

@@ -1,4 +1,4 @@
-"""Ends a model's process and measures what that gives back."""
+"""Ends a model's process and measures the memory that this frees."""
 
 import logging
 from collections.abc import Callable
@@ -13,9 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class Freed(msgspec.Struct, frozen=True):
-    # Resident bytes of the process before it ended; 0 if there was none.
+    """The memory that an unload freed, measured in bytes."""
+
+    # Resident bytes of the process before it ended; 0 if there was no process.
     resident_bytes: int = 0
-    # How much more the machine had available after than just before: others change that too.
+    # Growth of the machine's available memory; other programs change that too.
     regained_bytes: int = 0
     # Requests that ran when it was asked for.
     n_running: int = 0
@@ -30,11 +32,11 @@ async def unload_engine(
     at_once: bool,
     enter: Callable[[ModelState], None],
 ) -> Freed:
-    """Stop `engine`; returns what that gave back, measured.
+    """Stop `engine` and return how much memory that freed.
 
     Args:
-        at_once: kill it, do not ask.
-        enter: told the state that the model is in.
+        at_once: kill the process instead of asking it to stop.
+        enter: called with each state that the model enters.
     """
     enter(ModelState.UNLOADING)
     resident, before = engine.resident_bytes(), probe.machine().available_bytes
@@ -44,7 +46,7 @@ async def unload_engine(
     enter(ModelState.VERIFYING)
     regained = probe.machine().available_bytes - before
     log.info(
-        "model %s is unloaded (%s): it held %d MiB, the machine has %+d MiB",
+        "model %s is unloaded (%s): it held %d MiB, available memory changed by %+d MiB",
         model,
         report,
         resident >> 20,

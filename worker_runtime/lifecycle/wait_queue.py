@@ -1,4 +1,4 @@
-"""Those who wait for one model: they are told how it goes, then granted or refused together."""
+"""The callers that wait for one model: they receive its status, then a lease or an error."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from worker_runtime.lifecycle.leases import LoadedModel
 
 
 class WaitStatus(msgspec.Struct, frozen=True):
-    """What a waiting caller is told, at once and whenever it changes."""
+    """What a waiting caller receives at once and after every change."""
 
-    # 1 is next.
+    # Place in the queue; 1 is next.
     position: int
-    # "queue": other models hold the memory; "load": the model is being loaded.
+    # "queue": other models hold the memory. "load": the model is being loaded.
     reason: Literal["queue", "load"]
-    # 0 to 1.
+    # Load progress from 0 to 1.
     load_fraction: float = 0.0
-    # What the load is doing, in the engine's words.
+    # The present stage of the load, as the engine reports it.
     load_stage: str = ""
     estimated_wait_s: float | None = None
 
@@ -32,7 +32,7 @@ class Waiter:
     """One caller that waits for a model to become ready."""
 
     def __init__(self, on_wait: OnWait | None) -> None:
-        # Its `begin_use` has been called for this waiter.
+        # `begin_use` has already been called on the result for this waiter.
         self.granted: asyncio.Future[LoadedModel] = asyncio.get_running_loop().create_future()
         self._on_wait = on_wait
         self._notified: WaitStatus | None = None
@@ -44,10 +44,11 @@ class Waiter:
 
 
 class WaitQueue:
-    """
+    """The callers that wait for one model.
+
     Args:
-        most: how many may wait at once.
-        on_change: called when somebody came or went.
+        most: how many callers may wait at once.
+        on_change: called after a caller joined or left.
     """
 
     def __init__(self, most: int, on_change: Callable[[], None]) -> None:
@@ -61,10 +62,12 @@ class WaitQueue:
     async def wait(
         self, on_wait: OnWait | None, leave: Callable[[LoadedModel], None]
     ) -> LoadedModel:
-        """Wait to be granted. `leave` gives back what was granted to a caller that left meanwhile.
+        """Wait until the model is granted.
 
+        Args:
+            leave: called with the granted model if the caller was cancelled in the meantime.
         Raises:
-            ServingError: what all that wait were refused with.
+            ServingError: the error with which all waiting callers were refused.
             Overloaded: the queue is full.
         """
         if len(self._waiters) >= self._most:
@@ -76,7 +79,7 @@ class WaitQueue:
             return await waiter.granted
         except asyncio.CancelledError:
             granted = waiter.granted
-            # It may have been granted in the same step of the loop.
+            # The grant may have happened in the same step of the event loop.
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 leave(granted.result())
             raise
@@ -93,13 +96,14 @@ class WaitQueue:
                 waiter.granted.set_result(loaded)
 
     def refuse(self, error: Callable[[], ServingError]) -> None:
-        """Each waiter gets an error object of its own, as a raised one collects its traceback."""
+        """Give each waiter an error object of its own, because a raised error collects a
+        traceback."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.granted.done():
                 waiter.granted.set_exception(error())
 
     def notify(self, waiting: Callable[[int], WaitStatus]) -> None:
-        """Tell everybody what `waiting` makes of their position, 1 being next."""
+        """Send each waiter the status that `waiting` builds for its position; 1 is next."""
         for position, waiter in enumerate(self._waiters, start=1):
             waiter.notify(waiting(position))

@@ -1,7 +1,7 @@
-"""This machine, as far as settings are chosen by it: memory, swap, cores, a container's limits.
+"""The machine's memory, swap and cores, and a container's limits, by which settings are chosen.
 
-Read once at the start and from the system itself, with the standard library alone: the supervisor
-reads it too, and stays small.
+They are read once at the start, with the standard library alone, because the supervisor, which
+must stay small, reads them, too.
 """
 
 import importlib.util
@@ -15,24 +15,26 @@ from worker_runtime.machine.cgroup import allowances
 
 GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
-# Linux's mode in which an allocation is refused that swap and a share of RAM do not cover.
+# The Linux mode that refuses allocations beyond swap and a share of RAM (vm.overcommit_memory).
 STRICT = 2
-# What weights in 4 or 8 bits need.
+# The packages that weights in 4 or 8 bits need.
 QUANTIZING = ("bitsandbytes", "accelerate")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """
+    """Memory and cores of this machine.
+
     Args:
-        total_bytes, available_bytes, swap_bytes: of RAM and swap or page file; None: the system
-            does not say. `available_bytes` is what a container's limit leaves, if that is less.
-        limit_bytes: the tightest memory limit of the containers or groups that this runs in.
-        cores: logical ones that this process may use.
-        physical_cores: those among them that share nothing.
-        quota_cores: processor time that a container may take, in cores; None: all.
-        overcommit: Linux's mode.
-        quantizes: what weights in 4 or 8 bits need is installed.
+        total_bytes, available_bytes, swap_bytes: of RAM, and of swap or page file; None if the
+            system does not report it. `available_bytes` respects a container's limit.
+        limit_bytes: the tightest memory limit of the containers or control groups around this
+            process.
+        cores: logical cores that this process may use.
+        physical_cores: how many physical cores these are.
+        quota_cores: processor time that a container may use, in cores; None: no limit.
+        overcommit: the Linux mode of vm.overcommit_memory.
+        quantizes: whether the packages for weights in 4 or 8 bits are installed.
     """
 
     total_bytes: int | None = None
@@ -47,12 +49,12 @@ class Machine:
 
     @property
     def memory_bytes(self) -> int | None:
-        """What there is for all that runs here: RAM, or the container's limit where it is less."""
+        """Memory for everything that runs here: RAM, or the container's limit if that is less."""
         return _least(self.total_bytes, self.limit_bytes)
 
 
 def read_machine() -> Machine:
-    """This machine now."""
+    """Read this machine's figures."""
     total, available, swap = _memory()
     groups = list(allowances())
     usable = cores.usable()
@@ -70,10 +72,10 @@ def read_machine() -> Machine:
 
 
 def from_meminfo(text: str) -> tuple[int | None, int | None, int | None]:
-    """Total, available and swap from what Linux writes in /proc/meminfo, in KiB."""
+    """Total, available and swap bytes from the text of /proc/meminfo, which is in KiB."""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     sizes = {name: int(value.split()[0]) * 1024 for name, value in fields.items()}
-    # Old kernels, and some containers' own /proc, leave out what is believed to be available.
+    # Old kernels and the /proc of some containers have no MemAvailable.
     parts = [sizes.get(name, 0) for name in ("MemFree", "Cached", "Buffers")]
     available = sizes.get("MemAvailable", sum(parts) if any(parts) else None)
     return sizes.get("MemTotal"), available, sizes.get("SwapTotal")
@@ -83,13 +85,13 @@ def _overcommit() -> int | None:
     try:
         return int(OVERCOMMIT.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        # Not Linux, or a container that hides it.
+        # Not Linux, or a container that hides the file.
         return None
 
 
 def _memory() -> tuple[int | None, int | None, int | None]:
     if sys.platform == "win32":
-        # Not at the top: it loads ctypes, which nobody needs elsewhere.
+        # Imported here because it loads ctypes, which other systems do not need.
         from worker_runtime.machine import windows
 
         return windows.memory()

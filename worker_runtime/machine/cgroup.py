@@ -1,8 +1,9 @@
-"""What the control groups above this process leave it of the machine's memory (Linux); standard
-library only, as the supervisor asks, too.
+"""Memory limits of the control groups around this process (Linux). Only the standard library is
+used, because the supervisor reads the limits, too.
 
-Every group from the process's own up to the one that is mounted counts: a service's limit may be
-its slice's, a container's its pod's. Page cache is not counted as used, as the kernel gives it up.
+All groups from the process's own up to the mounted one count: the limit of a service may be set at
+its slice, that of a container at its pod. Page cache does not count as used, because the kernel
+can reclaim it.
 """
 
 from collections.abc import Iterator
@@ -14,24 +15,28 @@ UNLIMITED_BYTES = 1 << 60
 
 
 class Allowance(NamedTuple):
+    """The limit of one control group, and the bytes that it leaves."""
+
     limit_bytes: int
     left_bytes: int
 
 
 class Group(NamedTuple):
+    """One control group and the folder with its files."""
+
     is_v2: bool
     folder: Path
 
 
 class _Mount(NamedTuple):
     is_v2: bool
-    # The group that is seen at `folder`.
+    # The control group whose files are in `folder`.
     top: PurePosixPath
     folder: Path
 
 
 def allowances(root: Path = Path("/")) -> Iterator[Allowance]:
-    """Of each group that has a limit."""
+    """The limits of all groups that have one."""
     for group in groups(root):
         found = (_v2 if group.is_v2 else _v1)(group.folder)
         if found is not None and found.limit_bytes < UNLIMITED_BYTES:
@@ -39,18 +44,18 @@ def allowances(root: Path = Path("/")) -> Iterator[Allowance]:
 
 
 def groups(root: Path = Path("/"), controller: str = "memory") -> Iterator[Group]:
-    """This process's groups for a controller, inner ones first; some may have no files.
+    """This process's groups for a controller, the innermost first; some may have no files.
 
     Args:
-        root: where /proc and what is mounted are looked for.
+        root: the folder that contains /proc and the mounted file systems.
     """
     own = dict(_own_paths(root / "proc/self/cgroup", controller))
     for mount in _mounts(root, controller):
         path = own.get(mount.is_v2)
         if path is None:
             continue
-        # In a container the path may be the host's, or lead out of what the namespace shows: then
-        # the mounted group is the innermost that can be seen.
+        # In a container the path may be the host's, or lead outside the namespace. Then the mounted
+        # group is the innermost one that is visible.
         inner = path.relative_to(mount.top) if path.is_relative_to(mount.top) else PurePosixPath()
         if ".." in inner.parts:
             inner = PurePosixPath()
@@ -66,7 +71,7 @@ def _own_paths(file: Path, controller: str) -> Iterator[tuple[bool, PurePosixPat
 
 
 def _mounts(root: Path, controller: str) -> Iterator[_Mount]:
-    """Lines are "36 35 0:28 /top /folder rw - cgroup2 source options", see proc(5)."""
+    """Parse lines like "36 35 0:28 /top /folder rw - cgroup2 source options", see proc(5)."""
     seen = set()
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
@@ -75,14 +80,14 @@ def _mounts(root: Path, controller: str) -> Iterator[_Mount]:
             kind == "cgroup" and controller in options.split(" ")[-1].split(",")
         ):
             top, folder = before.split(" ")[3:5]
-            # The same may be mounted twice, as in a container that is given the host's.
+            # A hierarchy may be mounted twice, as in a container that also sees the host's.
             if (kind, top) not in seen:
                 seen.add((kind, top))
                 yield _Mount(kind == "cgroup2", PurePosixPath(top), root / folder.lstrip("/"))
 
 
 def _v2(group: Path) -> Allowance | None:
-    # Beyond memory.high a group is slowed down until it is of no use.
+    # Beyond memory.high a group is slowed down so much that it is of no use.
     limits = [_number(group / name) for name in ("memory.max", "memory.high")]
     limit = min((n for n in limits if n is not None), default=None)
     used = _number(group / "memory.current")
@@ -100,7 +105,7 @@ def _v1(group: Path) -> Allowance | None:
         return None
     stat = _stat(group)
     cache = sum(stat.get(n, 0) for n in ("total_inactive_file", "total_active_file"))
-    # The hierarchical limit also tells of groups above those that can be seen.
+    # The hierarchical limit includes groups above the visible ones.
     return _allowance(min(limit, stat.get("hierarchical_memory_limit", limit)), used - cache)
 
 
@@ -123,12 +128,12 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        # Not there, or not ours to read: then it limits nothing that we can see.
+        # The file is missing or not readable; then there is no limit that we can see.
         return []
 
 
 def oom_kills(root: Path = Path("/")) -> int:
-    """How many there were so far; 0 where nobody counts."""
+    """How many processes the OOM killer has ended in the group; 0 if that is not counted."""
     for group in groups(root):
         file = group.folder / ("memory.events" if group.is_v2 else "memory.oom_control")
         try:

@@ -1,4 +1,4 @@
-"""Which cores this process may use, how many are whole ones, and how much time of them it gets."""
+"""The cores that this process may use: logical, physical, and the time it may use them."""
 
 import os
 import sys
@@ -11,16 +11,16 @@ CPUS = Path("/sys/devices/system/cpu")
 
 
 def usable() -> Collection[int]:
-    """Numbers of the logical cores."""
+    """The numbers of the logical cores that this process may use."""
     if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)
 
 
 def physical(logical: Collection[int], cpus: Path = CPUS) -> int:
-    """How many cores the `logical` ones are: two threads of one core count once."""
+    """How many physical cores the `logical` ones belong to."""
     if sys.platform == "win32":
-        # Not at the top: it loads ctypes, which nobody needs elsewhere.
+        # Imported here because it loads ctypes, which other systems do not need.
         from worker_runtime.machine import windows
 
         return min(windows.physical_cores() or len(logical), len(logical))
@@ -29,23 +29,23 @@ def physical(logical: Collection[int], cpus: Path = CPUS) -> int:
             (cpus / f"cpu{core}/topology/thread_siblings_list").read_text() for core in logical
         }
     except OSError:
-        # Not Linux, or a container that hides it.
+        # Not Linux, or a container that hides the files.
         return len(logical)
     return len(siblings)
 
 
 def quota(root: Path = Path("/")) -> float | None:
-    """Processor time that the control groups above this process let it take, in cores; None: all.
+    """Processor time that the control groups around this process permit, in cores; None: no limit.
 
     Args:
-        root: where /proc and what is mounted are looked for.
+        root: the folder that contains /proc and the mounted file systems.
     """
     found = []
     for group in groups(root, "cpu"):
         share, _, period = _text(group.folder / "cpu.max").partition(" ")
         share = share or _text(group.folder / "cpu.cfs_quota_us")
         period = period or _text(group.folder / "cpu.cfs_period_us")
-        # "max" or -1: no limit.
+        # "max" and -1 mean no limit.
         if share.isdigit() and period.isdigit():
             found.append(int(share) / int(period))
     return min(found, default=None)
@@ -55,5 +55,5 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii").strip()
     except OSError:
-        # The group that is mounted has none.
+        # The root group has no such file.
         return ""

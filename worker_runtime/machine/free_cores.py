@@ -1,4 +1,4 @@
-"""How many cores other programs leave to this one, from moment to moment."""
+"""Measures, while a model computes, how many cores other programs leave free."""
 
 import time
 from collections.abc import Callable, Collection
@@ -9,21 +9,21 @@ import psutil
 from worker_runtime.machine import cores
 
 WINDOW_S = 0.5
-# Share of a core that others use before they count as a whole one. A program that would like all
-# of it gets about a half while it has to share; our own gateway and its clients take far less.
+# The share of a core that other programs must use before it counts as taken. A program that wants a
+# whole core gets about half of it while it shares the core; our gateway and clients use far less.
 TAKEN = 0.45
-# Where we computed less than this share of the time, what others used was in our pause: cores that
-# were free then are free, those that were taken may be free again.
+# If we computed for less than this share of the time, other programs may have used cores only
+# during our pause. Then a core that counted as free stays free.
 COMPUTING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Seconds of processor time since some fixed moment.
+    """Seconds of processor time since a fixed moment.
 
     Args:
-        everybody: of all programs on the cores that this process may use.
-        own: of this process.
+        everybody: used by all programs on the cores that this process may use.
+        own: used by this process.
     """
 
     everybody: float
@@ -31,22 +31,23 @@ class Usage:
 
 
 def read_usage(usable: Collection[int]) -> Usage:
-    """What has been used of these cores, without what ran at low priority: that gives way."""
+    """Time used on these cores. Programs of low priority are left out, because they give way."""
     times = psutil.cpu_times(percpu=True)
     everybody = sum(times[core].user + times[core].system for core in usable if core < len(times))
     return Usage(everybody, time.process_time())
 
 
 class FreeCores:
-    """How many threads to compute with beside what else runs here, at most `most`.
+    """Chooses the number of threads to compute with, at most `most`.
 
-    Threads that compute one thing meet several hundred times a token, and each time all wait for
-    the slowest: if one shares its core with another program, for that program's time slice. One
-    thread less is faster then: on two cores of which one is taken, twice to four times.
+    Threads that compute one step synchronise several hundred times per token, and each time all of
+    them wait for the slowest. A thread that shares its core with another program delays all others
+    by that program's time slice. Then one thread less is faster: on two cores of which one is
+    taken, by a factor of two to four.
 
     Args:
         usable: numbers of the logical cores that this process may use.
-        usage: reads the time used so far, of those cores.
+        usage: reads the processor time used so far on those cores.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class FreeCores:
         self._count = most
 
     def __call__(self) -> int:
-        """Cheap: looks at most twice a second."""
+        """The number of threads. It is cheap, because it measures at most twice a second."""
         elapsed = self._clock() - self._since
         if elapsed >= WINDOW_S:
             now = self._usage(self._usable)
@@ -82,6 +83,6 @@ class FreeCores:
 
 
 def free_cores() -> Callable[[], int]:
-    """Of this machine: the physical ones that this process may use, while they are free."""
+    """Choose among the physical cores that this process may use."""
     usable = cores.usable()
     return FreeCores(cores.physical(usable), usable)

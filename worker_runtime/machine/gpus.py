@@ -1,4 +1,4 @@
-"""Which GPUs of NVIDIA there are, without a library: only torch's models run on them."""
+"""Lists NVIDIA GPUs without loading a library; only torch's models use them."""
 
 import shutil
 import subprocess
@@ -10,16 +10,16 @@ ASK_WITHIN_S = 2.0
 
 
 def gpus() -> list[str]:
-    """Names, each with its memory where that is known."""
+    """Names of the GPUs, with their memory where it is known."""
     if shutil.which(NVIDIA_SMI[0]):
         try:
-            said = subprocess.run(
+            done = subprocess.run(
                 NVIDIA_SMI, capture_output=True, text=True, timeout=ASK_WITHIN_S, check=True
             )
         except (OSError, subprocess.SubprocessError):
-            # Its driver is missing or hangs: then nothing here can use the GPU either.
+            # The driver is missing or hangs, so nothing here can use the GPU.
             return []
-        return said.stdout.strip().splitlines()
+        return done.stdout.strip().splitlines()
     if not NVIDIA.is_dir():
         return []
     texts = [path.read_text(encoding="utf-8") for path in sorted(NVIDIA.glob("*/information"))]

@@ -1,8 +1,8 @@
-"""What is known of llama.cpp's kernels on this processor: the self-test's report, and the models
-that broke down with its extra CPU buffers and work without.
+"""Remembers whether llama.cpp's kernels work on this processor: the self-test's report, and models
+that crashed with the extra CPU buffers and work without them.
 
-A small file that all of a user's workers share, by library and processor: after either changed,
-everything is looked at anew.
+All workers of a user share one small file, with an entry per library and processor. After one of
+these has changed, everything is tested again.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct):
-    """Of one library on one processor.
+    """What is known about one library on one processor.
 
     Args:
-        faults: models that broke down with extra buffers and work without, by fingerprint.
+        faults: models that crashed with extra buffers and work without them, by fingerprint.
     """
 
     report: KernelReport | None = None
@@ -45,16 +45,16 @@ class Known(msgspec.Struct):
 
 
 class Kernels(Protocol):
-    """What the owner of a model asks before it loads, and tells afterwards."""
+    """Kernel faults, which the owner of a model asks about before a load and reports afterwards."""
 
     async def allowed(self, options: Sequence[LoadOption]) -> Sequence[LoadOption]:
         """`options`, without extra buffers where those are known to fail."""
 
     def broke_down(self, option: LoadOption, how: str) -> None:
-        """Its process died of a fault while it loaded, or before it answered anybody."""
+        """Report that the option's process died of a fault during its load or its first request."""
 
     def loaded(self, option: LoadOption) -> None:
-        """It was loaded, and has computed."""
+        """Report that the option was loaded and has computed."""
 
 
 class NoKernels:
@@ -64,24 +64,26 @@ class NoKernels:
         return options
 
     def broke_down(self, option: LoadOption, how: str) -> None:
-        """Nothing is known of it."""
+        """Do nothing: there are no kernels to remember."""
 
     def loaded(self, option: LoadOption) -> None:
-        """Nothing is known of it."""
+        """Do nothing: there are no kernels to remember."""
 
 
 class KernelMemory:
-    """
+    """Remembers results in a file, and runs the self-test where there is none.
+
     Args:
-        file: made when there is something to say.
-        environment: of the processes that run the self-test.
+        file: remembers the results; it is created with the first one.
+        environment: returns the environment of the self-test's processes.
     """
 
     def __init__(self, file: Path, environment: Callable[[], Mapping[str, str]]) -> None:
         self._file = file
         self._environment = environment
         self._lock = filelock.FileLock(file.with_suffix(".lock"))
-        # Models that broke down here, with how; kept once they work without.
+        # Models that crashed, with the cause; saved when they have been loaded without extra
+        # buffers.
         self._suspects: dict[str, Fault] = {}
 
     async def allowed(self, options: Sequence[LoadOption]) -> Sequence[LoadOption]:
@@ -109,12 +111,12 @@ class KernelMemory:
         self._change(add)
 
     def report(self, *, again: bool = False) -> KernelReport:
-        """The self-test's, made now if it is not known.
+        """The report of the self-test, which is run now if there is no report yet.
 
         Args:
-            again: forget what is known of this library and processor, and test.
+            again: forget what is known about this library and processor, and run the test.
         Raises:
-            NotTested: it could not be made.
+            NotTested: the test could not be run.
         """
         found = None if again else self.read().report
         if found is not None:
@@ -132,15 +134,15 @@ class KernelMemory:
         return made
 
     def read(self) -> Known:
-        """What is known of this library on this processor."""
+        """What is known about this library on this processor."""
         return self._read_all().get(identity(), Known())
 
     def applied(self, load_options: LoadOptions) -> LoadOptions:
-        """`load_options` with what is known, for those who load nothing."""
+        """`load_options` as they would be allowed now, for callers that load nothing."""
         return lambda entry: self.known(load_options(entry))
 
     def known(self, options: Sequence[LoadOption]) -> Sequence[LoadOption]:
-        """As `allowed`, by what is known so far."""
+        """Like `allowed`, but from what is known already, without running the test."""
         known = self.read()
         if known.report is not None and not known.report.may_use_extra_buffers:
             return [option.without_extra_buffers() for option in options]
@@ -155,7 +157,7 @@ class KernelMemory:
             with self._file.open("rb") as file:
                 return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=dict[str, Known])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            # Not there yet, or not ours: it is written anew.
+            # The file is missing or not in our format; the next result writes a new one.
             return {}
 
     def _change(self, change: Callable[[Known], None]) -> None:
@@ -163,14 +165,15 @@ class KernelMemory:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock.acquire(timeout=LOCK_S, poll_interval=0.01):
                 every = self._read_all()
-                # The latest last: the first go when there are too many.
+                # The newest entry is last, because the oldest are dropped when there are too many.
                 known = every.pop(identity(), Known())
                 change(known)
                 kept = dict([*every.items(), (identity(), known)][-MAX_KNOWN:])
                 fresh = self._file.with_suffix(".new")
                 fresh.write_bytes(msgspec.json.encode(kept))
                 with contextlib.suppress(PermissionError):
-                    # On Windows somebody may be reading it; it is found out again.
+                    # On Windows this fails while another process reads the file; a later result
+                    # saves it.
                     fresh.replace(self._file)
         except (OSError, filelock.Timeout) as failure:
-            log.warning("what is known of llama.cpp's kernels is not kept: %s", failure)
+            log.warning("results about llama.cpp's kernels were not saved: %s", failure)

@@ -1,8 +1,9 @@
-"""Whether llama.cpp's matrix products are right on this processor, as `kernel_selftest.py` finds.
+"""Runs llama.cpp's self-test (`kernel_selftest.py`) and reports whether its matrix products are
+correct on this processor.
 
-The test runs in processes of its own, twice: with weights as they lie in a file, and with those
-that the CPU backend keeps in another order (its extra buffers: AMX, repacked, KleidiAI). Nothing
-of llama.cpp is imported here.
+The test runs twice, each time in a process of its own: with weights in the file's order, and with
+weights that the CPU backend reorders (its extra buffers: AMX, repacked, KleidiAI). This module does
+not import llama.cpp.
 """
 
 import hashlib
@@ -22,16 +23,16 @@ from worker_runtime.machine.processor import read_processor
 MODULE = "worker_runtime.machine.kernel_selftest"
 PROJECT = Path(__file__).parent.parent
 WITHIN_S = 60.0
-# Of a product's size. Activations in 8 bits are off by 0.03 at the most; a wrong kernel by 0.2.
+# Relative error. Activations in 8 bits cause up to 0.03; a wrong kernel causes 0.2 or more.
 TOLERANCE = 0.1
-# No gdb for a backtrace: it takes seconds, and stops the process meanwhile.
+# No gdb for a backtrace, because it stops the process for seconds.
 QUIET = {"GGML_NO_BACKTRACE": "1"}
 
 Kind = Literal["plain", "extra"]
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One product: of which weight type, in which buffer, and how far off it was."""
+    """One product: its weight type, its buffer, and its error."""
 
     type: str
     buffer: str
@@ -39,16 +40,17 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What one process computed, and why that is not good enough; empty: it is."""
+    """What one process computed, and why that is not good enough; empty if it is."""
 
     trials: tuple[Trial, ...] = ()
     failure: str = ""
 
 
 class KernelReport(msgspec.Struct, frozen=True):
-    """
+    """The self-test's result on one processor.
+
     Args:
-        system_info: the instruction sets that the library was compiled for, in its own words.
+        system_info: the instruction sets that the library was compiled for, as it writes them.
     """
 
     processor: str
@@ -59,7 +61,7 @@ class KernelReport(msgspec.Struct, frozen=True):
 
     @property
     def runs_here(self) -> bool:
-        """Whether the library computes at all."""
+        """Whether the library works at all on this processor."""
         return not self.plain.failure
 
     @property
@@ -68,7 +70,7 @@ class KernelReport(msgspec.Struct, frozen=True):
 
     @property
     def summary(self) -> str:
-        """In one line."""
+        """The result in one line."""
         if self.plain.failure:
             return f"llama.cpp does not compute here: {self.plain.failure}"
         if self.extra.failure:
@@ -80,11 +82,11 @@ class KernelReport(msgspec.Struct, frozen=True):
 
 
 class NotTested(Exception):
-    """The test could not be made; the message says why."""
+    """The test could not be run; the message is the reason."""
 
 
 class _Line(msgspec.Struct):
-    """What the test prints."""
+    """One line of the test's output."""
 
     system: str = ""
     begun: tuple[str, str] | None = None
@@ -98,8 +100,8 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def identity() -> str:
-    """Of library and processor; empty where llama-cpp-python is not installed."""
-    # Found, not imported.
+    """Identifies library and processor; empty where llama-cpp-python is not installed."""
+    # The package is only located, not imported.
     spec = importlib.util.find_spec("llama_cpp")
     places = spec.submodule_search_locations if spec is not None else None
     files = [path for place in places or () for path in Path(place, "lib").glob("*")]
@@ -110,16 +112,16 @@ def identity() -> str:
 
 
 def run_selftest(environment: Mapping[str, str], through: Sequence[str] = ()) -> KernelReport:
-    """Run the test: a second or two.
+    """Run the test, which takes one or two seconds.
 
     Args:
-        environment: of the processes that run it.
-        through: a command that runs another one, such as an emulator of another processor.
+        environment: for the processes that run it.
+        through: a command that runs another command, such as an emulator of another processor.
     Raises:
-        NotTested: llama-cpp-python is missing or cannot be imported, or there was no time.
+        NotTested: llama-cpp-python is missing or cannot be imported, or the time was up.
     """
     began_s = time.monotonic()
-    # Where this takes too long, so does everything now: that says nothing of the library.
+    # A timeout here means that the whole machine is slow; it proves nothing about the library.
     plain, system_info = _run("plain", environment, through)
     extra = _run("extra", environment, through)[0] if not plain.failure else Outcome()
     name = read_processor().name

@@ -1,11 +1,11 @@
 """Multiplies one small matrix of every weight type with llama.cpp's own libraries, and compares.
 
-    python -m worker_runtime.machine.kernel_selftest plain  # as the weights lie in a file
-    python -m worker_runtime.machine.kernel_selftest extra  # in the orders the processor likes
+    python -m worker_runtime.machine.kernel_selftest plain   # weights in the file's order
+    python -m worker_runtime.machine.kernel_selftest extra   # weights reordered for the processor
 
-A process of its own: a library that was compiled wrongly, or for another processor, ends it. Each
-product is announced before it is computed, so that whoever reads along knows which one that was;
-`kernel_report.py` reads along.
+It runs in a process of its own, because a library that was compiled wrongly, or for another
+processor, crashes. Each product is announced on stdout before it is computed, so that
+`kernel_report.py`, which reads the output, knows which one crashed.
 """
 
 import ctypes
@@ -21,25 +21,25 @@ from worker_runtime.ggml_native import Ggml, PoolParams
 from worker_runtime.model_files.gguf import BLOCKS
 
 F32 = 0
-# Types in memory only, integers, and double precision: no file has a matrix of them.
+# Types that exist in memory only, integers and double precision: no file has such a matrix.
 NO_WEIGHTS = frozenset({F32, 9, 15, 24, 25, 26, 27, 28})
-# IQ types that need an importance matrix, or seconds, to be made of numbers. Any codes are weights.
+# IQ types: to quantize to them takes an importance matrix, or seconds. Random codes are valid, too.
 IQ1_M = 29
 CODED = frozenset({16, 17, 19, 22, IQ1_M})
 HALF = bytes([0x00, 0x38])  # 0.5 in 16 bits
-# Whole blocks of every type, and whole tiles of every instruction set.
+# A multiple of the blocks of all types and of the tiles of all instruction sets.
 N_IN, N_OUT = 512, 64
-# One vector; and some tiles with a rest.
+# One vector; and several tiles with a remainder.
 COLUMNS = (1, 21)
 N_THREADS = 2
-NOT_FINITE = 1e9  # an error, as numbers that are none are near no other
+NOT_FINITE = 1e9  # the error that stands for infinite or undefined results
 POOL_BYTES = 1 << 20
 NO_WINDOWS = 0x0001 | 0x0002  # SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX
 CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
 class Products:
-    """Products of one weight type after another, in buffers of one type after another."""
+    """Products of all weight types, in buffers of all types."""
 
     def __init__(self, ggml: Ggml) -> None:
         self._call = ggml.functions
@@ -53,12 +53,12 @@ class Products:
         self._signs = [chance.choice((-1.0, 1.0)) for _ in range(max(COLUMNS))]
 
     def types(self) -> Iterator[tuple[int, str]]:
-        """Numbers and names of weight types."""
+        """Type numbers and names of the weight types."""
         for number in sorted(BLOCKS.keys() - NO_WEIGHTS):
             yield number, self._call.ggml_get_type_traits(number).contents.name.decode()
 
     def weights(self, number: int) -> Any:
-        """A matrix of this type."""
+        """A matrix of this weight type."""
         n_bytes = self._call.ggml_row_size(number, N_IN) * N_OUT
         if number in CODED:
             return ctypes.create_string_buffer(_codes(number, n_bytes), n_bytes)
@@ -67,11 +67,11 @@ class Products:
         return packed
 
     def error(self, number: int, packed: Any, buffer: int, n_columns: int) -> float | None:
-        """How far off the product is from one by plain arithmetic, as a share of its size; None:
-        the buffer does not take such a matrix.
+        """The product's error relative to its size, compared with plain arithmetic; None if the
+        buffer does not take such a matrix.
 
-        All columns are compared at once: summed up with random signs, they are the product with the
-        sum of their vectors. Source: Freivalds 1977, Probabilistic machines can use less time.
+        All columns are compared at once: their sum with random signs equals the product with the
+        same sum of their vectors. Source: Freivalds 1977, Probabilistic machines can use less time.
         """
         found = self._product(number, packed, buffer, n_columns)
         if found is None:
@@ -107,7 +107,7 @@ class Products:
         places = ((own, buffer), (others, plain))
         buffers = [call.ggml_backend_alloc_ctx_tensors_from_buft(*place) for place in places]
         result: list[float] | None = None
-        # Asked once the weights are in the buffer, as llama.cpp does.
+        # Checked after the weights are in the buffer, as llama.cpp does.
         if call.ggml_backend_dev_supports_op(self.device, product):
             call.ggml_backend_tensor_set(weights, packed, 0, len(packed))
             call.ggml_backend_tensor_set(vectors, self._numbers, 0, 4 * N_IN * n_columns)
@@ -143,18 +143,18 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _die_quietly() -> None:
-    """No window that waits for somebody to click, no image of the memory on disk."""
+    """Prevent error dialogs, which wait for a click, and core dumps."""
     if sys.platform == "win32":
         ctypes.windll.kernel32.SetErrorMode(NO_WINDOWS)
     else:
-        # Not at the top: Windows has none.
+        # Imported here because Windows has no such module.
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _codes(number: int, n_bytes: int) -> bytes:
-    """Blocks of any codes, each with a scale that is a number of moderate size."""
+    """Blocks of random codes, each with a scale of moderate size."""
     codes = bytearray(random.Random(number).randbytes(n_bytes))
     _, block = BLOCKS[number]
     for at in range(0, n_bytes, block):

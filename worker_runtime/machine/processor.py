@@ -1,4 +1,4 @@
-"""The processor: its name, and the instruction sets that it offers to this system's programs."""
+"""The processor's name and the instruction sets that programs can use on this system."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
-# Numbers of IsProcessorFeaturePresent.
+# Arguments of Windows' IsProcessorFeaturePresent.
 WINDOWS_FEATURES = {"avx": 39, "avx2": 40, "avx512f": 41}
 SYSCTL = "/usr/sbin/sysctl"
 SYSCTL_WITHIN_S = 5.0
@@ -15,22 +15,23 @@ SYSCTL_WITHIN_S = 5.0
 
 @dataclass(frozen=True)
 class Processor:
-    """
+    """The processor's name and instruction sets.
+
     Args:
-        features: as the system names them, sorted.
+        features: names of the instruction sets as the system writes them, sorted.
     """
 
     name: str
     features: tuple[str, ...]
 
     def has(self, *features: str) -> list[str]:
-        """Those of `features` that it offers, in the order asked for."""
+        """Those of `features` that the processor has, in the given order."""
         offered = set(self.features)
         return [feature for feature in features if feature in offered]
 
 
 def read_processor() -> Processor:
-    """This machine's."""
+    """Read this machine's processor."""
     if CPUINFO.is_file():
         return from_cpuinfo(CPUINFO.read_text(encoding="utf-8", errors="replace"))
     if sys.platform == "darwin":
@@ -39,7 +40,7 @@ def read_processor() -> Processor:
 
 
 def from_cpuinfo(text: str) -> Processor:
-    """From what Linux writes in /proc/cpuinfo, of the first core."""
+    """Parse the first core's entry of Linux's /proc/cpuinfo."""
     lines = (line.partition(":") for line in text.split("\n\n", 1)[0].splitlines())
     fields = {name.strip(): value.strip() for name, _, value in lines}
     features = fields.get("flags", fields.get("Features", "")).split()
@@ -47,7 +48,7 @@ def from_cpuinfo(text: str) -> Processor:
 
 
 def from_sysctl(text: str) -> Processor:
-    """From what macOS's `sysctl machdep.cpu.brand_string hw.optional` prints."""
+    """Parse the output of macOS's `sysctl machdep.cpu.brand_string hw.optional`."""
     fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
     name = fields.pop("machdep.cpu.brand_string", platform.machine())
     there = (key.rsplit(".", 1)[-1].lower() for key, value in fields.items() if value == "1")
@@ -57,19 +58,19 @@ def from_sysctl(text: str) -> Processor:
 def _of_sysctl() -> Processor:
     command = [SYSCTL, "machdep.cpu.brand_string", "hw.optional"]
     try:
-        said = subprocess.run(
+        done = subprocess.run(
             command, capture_output=True, text=True, timeout=SYSCTL_WITHIN_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
-        # Not allowed in some sandboxes: the machine's kind is all there is to say then.
+        # Some sandboxes forbid it; then only the machine's kind is known.
         return Processor(platform.machine(), ())
-    return from_sysctl(said.stdout)
+    return from_sysctl(done.stdout)
 
 
 def _windows_features() -> tuple[str, ...]:
     if sys.platform != "win32":
         return ()
-    # Not at the top: elsewhere nobody needs it.
+    # Imported here because other systems do not need it.
     import ctypes
 
     present = ctypes.windll.kernel32.IsProcessorFeaturePresent

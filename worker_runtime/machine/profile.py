@@ -1,11 +1,11 @@
-"""Settings that fit this machine, each with its reason; a variable that is set always wins.
+"""Chooses settings that fit this machine, each with a reason. A variable that is set always wins.
 
-    small    less than 8 GiB    shorter context, fewer at a time, models leave sooner
-    medium   up to 16 GiB       the plain defaults
-    large    more               longer context, models stay longer
+    small    less than 8 GiB    shorter context, fewer requests at once, models unload sooner
+    medium   up to 16 GiB       the fixed defaults
+    large    more               longer context, models stay loaded longer
 
-The sizes of the earlier server's start scripts, with its input limits as contexts. Fixed budgets
-are not chosen: each load is compared with what is free at that moment.
+The sizes are those of the earlier server's start scripts, with its input limits as contexts. No
+memory limit is chosen, because each load is compared with the memory that is free at that moment.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,21 +20,21 @@ Source = Literal["profile", "environment"]
 SIZES: tuple[MachineSize, ...] = ("small", "medium", "large")
 SMALL_BELOW = 8 * GIB
 LARGE_ABOVE = 16 * GIB
-# Available memory below which a transformers model's weights are quantized.
+# With less available memory, the weights of transformers models are quantized.
 FOUR_BITS_BELOW = 4 * GIB
 EIGHT_BITS_BELOW = 8 * GIB
 ANSWER_TOKENS = 512
 INPUT_TOKENS: dict[MachineSize, int] = {"small": 1024, "medium": 2048, "large": 4096}
 IDLE_S: dict[MachineSize, int] = {"small": 1800, "medium": 3600, "large": 7200}
 SLOTS: dict[MachineSize, int] = {"small": 2, "medium": 4, "large": 4}
-# Tokens that a chat model computes at a time, and texts that an encoder does.
+# Tokens that a chat model computes at once, and texts that an encoder does.
 MICRO_BATCH: dict[MachineSize, int] = {"small": 256, "medium": 512, "large": 512}
 BATCH_TEXTS: dict[MachineSize, int] = {"small": 16, "medium": 32, "large": 32}
 
 
 @dataclass(frozen=True)
 class ChosenSetting:
-    """One setting: its variable, its value, why, and whether the profile or somebody set it."""
+    """One setting: its variable, value and reason, and whether the profile or a user set it."""
 
     name: str
     value: str
@@ -43,7 +43,7 @@ class ChosenSetting:
 
 
 def size_of(machine: Machine, given: Mapping[str, str]) -> MachineSize | None:
-    """The machine's profile; None: it is off, or the system does not tell its memory."""
+    """The machine's size; None if the profile is off or the system does not report its memory."""
     wanted = given.get("PROFILE", "").strip().lower()
     if wanted == "off":
         return None
@@ -59,7 +59,7 @@ def size_of(machine: Machine, given: Mapping[str, str]) -> MachineSize | None:
 
 
 def choose(machine: Machine, given: Mapping[str, str]) -> list[ChosenSetting]:
-    """What suits this machine, the plain defaults where these do.
+    """The settings that fit this machine; where the fixed defaults fit, those.
 
     Args:
         given: variables that are set, by their upper-case names.
@@ -91,7 +91,7 @@ def _yielding_to(given: Mapping[str, str], name: str, value: str, reason: str) -
 
 
 def _context(size: MachineSize, given: Mapping[str, str]) -> Iterator[_Wish]:
-    # A limit on the input that somebody set makes the context, too.
+    # If the user set a limit on the input, the context follows from it.
     if "MAX_INPUT_TOKENS" not in given:
         tokens = INPUT_TOKENS[size]
         reason = f"{tokens:,} tokens of input and {ANSWER_TOKENS} of answer for each request"
@@ -122,8 +122,8 @@ def _quantization(machine: Machine, size: MachineSize) -> Iterator[_Wish]:
     if bits == "none" or machine.quantizes:
         yield "MODEL_QUANTIZATION", bits, available
     else:
-        # What cannot be done would make each load fail.
-        reason = f"{bits} is wanted, bitsandbytes is not installed: a Q4_K_M GGUF is the better way"
+        # Without bitsandbytes each load would fail.
+        reason = f"{bits} is wanted, but bitsandbytes is not installed: prefer a Q4_K_M GGUF"
         yield "MODEL_QUANTIZATION", "none", reason
 
 

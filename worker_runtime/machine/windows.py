@@ -1,4 +1,4 @@
-"""Windows' own answers about memory and cores."""
+"""Memory and cores as Windows reports them."""
 
 import ctypes
 from typing import Any
@@ -7,10 +7,10 @@ PROCESSOR_CORE = 0
 
 
 def memory() -> tuple[int | None, int | None, int | None]:
-    """Total and available RAM, and the page file."""
+    """Bytes of total and available RAM, and of the page file."""
 
     class MemoryStatus(ctypes.Structure):
-        """MEMORYSTATUSEX."""
+        """The C struct MEMORYSTATUSEX."""
 
         _fields_ = (
             ("length", ctypes.c_uint32),
@@ -27,18 +27,18 @@ def memory() -> tuple[int | None, int | None, int | None]:
     status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
     if not _kernel32().GlobalMemoryStatusEx(ctypes.byref(status)):
         return None, None, None
-    # What Windows calls the page file's total is the commit limit: RAM and page file together.
+    # Windows reports the commit limit as the page file's total: RAM and page file together.
     swap = max(0, int(status.total_page_file) - int(status.total))
-    # What may still be committed is the harder limit where the page file is small.
+    # With a small page file, the memory that can still be committed is the tighter limit.
     available = min(int(status.available), int(status.available_page_file))
     return int(status.total), available, swap
 
 
 def physical_cores() -> int | None:
-    """Of the machine; None: Windows does not say."""
+    """Physical cores of the machine; None if Windows does not report them."""
 
     class Relation(ctypes.Structure):
-        """SYSTEM_LOGICAL_PROCESSOR_INFORMATION; its union is 16 bytes long."""
+        """The C struct SYSTEM_LOGICAL_PROCESSOR_INFORMATION; its union is 16 bytes long."""
 
         _fields_ = (
             ("mask", ctypes.c_size_t),
@@ -48,7 +48,7 @@ def physical_cores() -> int | None:
 
     ask = _kernel32().GetLogicalProcessorInformation
     length = ctypes.c_uint32(0)
-    # The first call only tells how long the answer is.
+    # The first call only returns the length of the result.
     ask(None, ctypes.byref(length))
     relations = (Relation * (length.value // ctypes.sizeof(Relation)))()
     if not ask(relations, ctypes.byref(length)):

@@ -1,1 +1,1 @@
-"""Memory of this machine and of the engine processes, as the lifecycle and status see it."""
+"""Memory of the machine and of the engine processes: measured, estimated and reserved."""

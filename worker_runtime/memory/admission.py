@@ -1,9 +1,9 @@
-"""Reserves memory for models before they load, and makes room by evicting others.
+"""Admits loads: reserves memory for a model before it loads, and evicts other models for it.
 
-First come, first served: the oldest request for room is served first, so that a big model is not
-starved by small ones. A model nobody uses goes at once, the least recently used first; one that is
-in use finishes what it has begun and then makes way, once its turn is over. Each decision is
-synchronous and sees one consistent state: ours, and through the ledger other workers'.
+Requests for memory are served first come, first served, so that small models cannot starve a big
+one. Idle models are evicted at once, the least recently used first. A model in use may be evicted
+after its minimum time: it finishes the requests that it has begun. Each decision is synchronous
+and sees one consistent state of this worker and, through the ledger, of the other workers.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
 from worker_runtime.policy import LifecyclePolicy
 
-# How often a request that waits looks again: other programs and workers come and go unannounced.
+# How often a waiting request is checked again: other programs and workers change without notice.
 POLL_S = 1.0
 
 
@@ -33,6 +33,8 @@ class _Request(msgspec.Struct):
 
 
 class MemoryAdmission:
+    """Decides for one worker which loads get memory, and which models are evicted for them."""
+
     def __init__(
         self,
         policy: LifecyclePolicy,
@@ -49,7 +51,7 @@ class MemoryAdmission:
         self._held: list[Reservation] = []
         self._requests: list[_Request] = []
         self._reservations = Changes()
-        # Other workers' pages as they were when the ledger was last open.
+        # The other workers' ledger pages as they were when the ledger was last open.
         self._others: tuple[LedgerPage, ...] = ()
 
     @property
@@ -62,7 +64,7 @@ class MemoryAdmission:
 
     @property
     def is_held_back(self) -> bool:
-        """Nothing is loaded now, as programs of this machine wait for memory."""
+        """Whether loads are paused because programs of this machine wait for memory."""
         return not self._gate.may_load
 
     @property
@@ -70,40 +72,42 @@ class MemoryAdmission:
         return sum(reservation.need_bytes for reservation in self._held)
 
     def reserved_by(self, tenant: Tenant) -> int:
-        return sum(b.need_bytes for b in self._held if b.tenant is tenant)
+        return sum(r.need_bytes for r in self._held if r.tenant is tenant)
 
     def holders(self, without: Tenant | None = None) -> list[Holder]:
-        """Who holds memory now, but for one."""
+        """The models that hold memory now, except `without`."""
         return [
-            Holder(b.tenant.name, b.need_bytes, b.tenant.is_pinned)
-            for b in self._held
-            if b.tenant is not without
+            Holder(r.tenant.name, r.need_bytes, r.tenant.is_pinned)
+            for r in self._held
+            if r.tenant is not without
         ]
 
     def could_fit(self, need_bytes: int) -> bool:
-        """Whether there would be room for so much if all that may go were gone."""
+        """Whether `need_bytes` would fit if every model that may be evicted were gone."""
         return self._first_fit([need_bytes], self._budget()) is not None
 
     def holdings(self, machine: MachineMemory) -> Holdings:
-        """
+        """What is reserved on this machine, and the limits.
+
         Args:
-            machine: as it was read lately; on its size hangs what is kept free.
+            machine: a recent reading; the default headroom depends on its total size.
         """
         others = sum(entry.booked_bytes for page in self._others for entry in page.entries)
         headroom = self._headroom_bytes(machine)
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
     async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Reservation:
-        """Wait for room and reserve it; cancelling gives the place in the queue up.
+        """Wait until memory is free and reserve it. Cancelling leaves the queue.
 
         Args:
-            needs: bytes of each load option, the wanted one first. The first that can ever fit
-                is reserved: waiting for others is better than to be loaded smaller.
+            needs: bytes of each load option, the preferred one first. The first option that can
+                ever fit is reserved: to wait for other models is better than to load a smaller
+                option.
         Raises:
-            BackendLoadFailed: none can fit, whatever of ours is given up.
+            BackendLoadFailed: no option can fit, even if every other model is evicted.
         """
         admitted: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
-        # Whoever reserves awaits it; if it has left meanwhile, a refusal is no news.
+        # `reserve` awaits the future. If it was cancelled, nobody needs the error any more.
         admitted.add_done_callback(lambda done: done.exception())
         request = _Request(tenant, needs, admitted)
         self._requests.append(request)
@@ -115,7 +119,7 @@ class MemoryAdmission:
                 self.settle()
             return admitted.result()
         except asyncio.CancelledError:
-            # It may have been admitted in the same step of the loop.
+            # The admission may have happened in the same step of the event loop.
             if request.reservation is not None:
                 self.release(request.reservation)
             raise
@@ -125,8 +129,13 @@ class MemoryAdmission:
                 self.settle()
 
     def begin(self, reservation: Reservation, pid: int) -> None:
-        """Process `pid` begins to take what was reserved for it."""
+        """Record that process `pid` begins to take the reserved memory."""
         reservation.pid = pid
+        self.settle()
+
+    def keep(self, reservation: Reservation, need_bytes: int) -> None:
+        """Of what was reserved for a load no more than `need_bytes` is needed from now on."""
+        reservation.need_bytes = min(reservation.need_bytes, need_bytes)
         self.settle()
 
     def release(self, reservation: Reservation) -> None:
@@ -134,12 +143,14 @@ class MemoryAdmission:
         self.settle()
 
     def settle(self) -> None:
-        """Admit whoever fits, make way for the first who does not; call when a model became idle,
-        or memory may have."""
+        """Admit the requests that fit, and evict models for the first that does not.
+
+        To be called when a model became idle or when free memory may have changed.
+        """
         if not self._requests:
             self._write(0)
             return
-        # Nobody may have looked since the last model went.
+        # The pressure may have changed since it was last read.
         self._gate.note(self._probe.stall())
         with self._ledger.open() as self._others:
             self._refuse_hopeless()
@@ -148,17 +159,17 @@ class MemoryAdmission:
             self._write(self._missing_bytes(self._requests[0]) if self._requests else 0)
 
     async def until_in_use(self) -> None:
-        """Return when a model holds memory, or wants some."""
+        """Return when a model holds memory or requests it."""
         await self._reservations.until(lambda: bool(self._held or self._requests))
 
     def give_back(self) -> None:
-        """Evict idle models for what other workers of the machine lack, and one at a time while
-        the whole machine stands still for want of memory."""
+        """Evict idle models for other workers that lack memory; under full memory pressure, evict
+        one model at a time."""
         with self._ledger.open() as self._others:
             missing_bytes = sum(page.wanted_bytes for page in self._others)
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
-        missing_bytes -= sum(b.need_bytes for b in self._held if b.leaving)
+        missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
         for reservation in self._idle():
             if missing_bytes <= 0:
                 break
@@ -166,7 +177,7 @@ class MemoryAdmission:
             self._evict(reservation)
 
     def _write(self, wanted_bytes: int) -> None:
-        entries = tuple(LedgerEntry(b.tenant.name, b.need_bytes, b.pid) for b in self._held)
+        entries = tuple(LedgerEntry(r.tenant.name, r.need_bytes, r.pid) for r in self._held)
         self._ledger.write(entries, wanted_bytes)
 
     def _refuse_hopeless(self) -> None:
@@ -180,9 +191,9 @@ class MemoryAdmission:
                     request.admitted.set_exception(refused)
 
     def _first_fit(self, needs: Sequence[int], budget: MemoryBudget) -> int | None:
-        """The first of the ways that would fit if all that may go were gone, other workers'
-        models too."""
-        going = [b for b in self._held if not b.tenant.is_pinned]
+        """The index of the first need that would fit if every model that may be evicted, also those
+        of other workers, were gone."""
+        going = [r for r in self._held if not r.tenant.is_pinned]
         if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
             return None
         gone = tuple(map(self._claim, going))
@@ -191,7 +202,7 @@ class MemoryAdmission:
         )
 
     def _admit(self, request: _Request) -> bool:
-        """Book its memory if it is there; else make way for it."""
+        """Reserve the memory if it is free; else evict models for it. Returns whether it fitted."""
         budget = self._budget()
         option = self._first_fit(request.needs, budget)
         assert option is not None, "hopeless requests were refused"
@@ -199,7 +210,7 @@ class MemoryAdmission:
         if not self._gate.may_load:
             return False
         if not self._would_fit(need, budget, []):
-            self._make_way(need, budget)
+            self._evict_for(need, budget)
             return False
         self._requests.remove(request)
         if not request.admitted.done():
@@ -210,15 +221,15 @@ class MemoryAdmission:
         return True
 
     def _missing_bytes(self, request: _Request) -> int:
-        """Bytes of the machine's memory that are missing even when all that leave are gone."""
+        """Bytes of machine memory that are missing even after the present evictions."""
         budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
         option = self._first_fit(request.needs, budget) or 0
-        free = budget.free_bytes(tuple(self._claim(b) for b in self._held if b.leaving))
+        free = budget.free_bytes(tuple(self._claim(r) for r in self._held if r.leaving))
         return 0 if free is None else max(request.needs[option] - free, 0)
 
-    def _make_way(self, need: int, budget: MemoryBudget) -> None:
-        """Evict the least recently used until `need` fits; nobody, if that would not do."""
-        going = [b for b in self._held if b.leaving]
+    def _evict_for(self, need: int, budget: MemoryBudget) -> None:
+        """Evict the least recently used models until `need` fits; none if that is not enough."""
+        going = [r for r in self._held if r.leaving]
         chosen: list[Reservation] = []
         for reservation in (*self._idle(), *self._yielding()):
             if self._would_fit(need, budget, [*going, *chosen]):
@@ -235,16 +246,16 @@ class MemoryAdmission:
         return budget.fits(need, tuple(map(self._claim, gone)))
 
     def _idle(self) -> list[Reservation]:
-        idle = [b for b in self._held if not b.leaving and b.tenant.can_evict()]
-        return sorted(idle, key=lambda b: b.tenant.last_used_s)
+        idle = [r for r in self._held if not r.leaving and r.tenant.can_evict()]
+        return sorted(idle, key=lambda r: r.tenant.last_used_s)
 
     def _yielding(self) -> list[Reservation]:
         busy = [
-            b
-            for b in self._held
-            if not b.leaving and b.tenant.can_yield() and not b.tenant.can_evict()
+            r
+            for r in self._held
+            if not r.leaving and r.tenant.can_yield() and not r.tenant.can_evict()
         ]
-        return sorted(busy, key=lambda b: b.tenant.last_used_s)
+        return sorted(busy, key=lambda r: r.tenant.last_used_s)
 
     def _evict(self, reservation: Reservation) -> None:
         reservation.leaving = True

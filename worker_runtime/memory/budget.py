@@ -1,27 +1,27 @@
-"""How much memory there is for models, at one moment: the arithmetic of every admission.
+"""The arithmetic of admission: how much memory is free for models at one moment.
 
-Two bounds count. The budget is what the worker may book in all. The machine's is what is available
-now, less what was promised and is not yet taken, less the headroom that everybody else keeps.
+There are two bounds. The worker's limit bounds the sum of its reservations. The machine's bound is
+the available memory, minus what is reserved but not yet taken, minus the headroom.
 """
 
 import msgspec
 
 LEAST_HEADROOM_BYTES = 512 << 20
-HEADROOM_SHARE = 10  # one part of so many of the machine's memory
+HEADROOM_SHARE = 10  # the headroom is one tenth of the machine's memory
 
 
 def default_headroom_bytes(total_bytes: int) -> int:
-    """What a machine of that size needs for everything else: 10 %, 512 MiB at the least."""
+    """Memory to leave free for all other programs: 10 % of the machine, at least 512 MiB."""
     return max(LEAST_HEADROOM_BYTES, total_bytes // HEADROOM_SHARE)
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Memory of one model.
+    """The memory of one model.
 
     Args:
-        booked_bytes: what it may take in all.
-        taken_bytes: anonymous memory of its process: gone from what is available, and back once
-            the process ends. Mapped pages count as available, though the model needs them.
+        booked_bytes: the reservation: the most that it should take.
+        taken_bytes: anonymous memory of its process, which is no longer available and becomes
+            available when the process ends. Mapped pages still count as available.
     """
 
     booked_bytes: int
@@ -29,7 +29,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def held_bytes(self) -> int:
-        """What the machine gets back when it goes; a process may take more than was booked."""
+        """What the machine regains when the model goes; a process may exceed its reservation."""
         return max(self.booked_bytes, self.taken_bytes)
 
     @property
@@ -38,13 +38,14 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class MemoryBudget(msgspec.Struct, frozen=True):
-    """
+    """The memory at one moment, from which admissions are computed.
+
     Args:
-        available_bytes: of the machine, or of this process's container; None: not looked at.
-        headroom_bytes: of those, what must remain.
-        limit_bytes: of all bookings of this worker; None: none.
-        claims: of this worker's models.
-        others: of other workers' models on this machine.
+        available_bytes: of the machine or of this process's container; None: do not check it.
+        headroom_bytes: the part of the available memory that must stay free.
+        limit_bytes: the most that this worker may reserve in total; None: no limit.
+        claims: memory of this worker's models.
+        others: memory of other workers' models on this machine.
     """
 
     available_bytes: int | None
@@ -56,13 +57,13 @@ class MemoryBudget(msgspec.Struct, frozen=True):
     def free_bytes(
         self, gone: tuple[Claim, ...] = (), *, without_others: bool = False
     ) -> int | None:
-        """What could be booked if the models of `gone` were not there; None: as much as you like.
+        """What could be reserved if the models in `gone` were unloaded; None: without limit.
 
-        It may be negative.
+        The result may be negative.
 
         Args:
-            gone: of this worker's claims.
-            without_others: as if other workers' models were not there either.
+            gone: some of this worker's claims.
+            without_others: count other workers' models as unloaded too.
         """
         booked = sum(claim.booked_bytes for claim in self.claims)
         given_up = sum(claim.booked_bytes for claim in gone)

@@ -1,4 +1,4 @@
-"""The answer to a load that does not fit, with its arithmetic and suggestions."""
+"""The error for a load that does not fit into memory, with its figures and suggestions."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from worker_runtime.catalog import Capability
 from worker_runtime.memory.budget import MemoryBudget
 
 MAX_HOLDERS = 10
-# Programs may end; a limit does not change by waiting.
+# Waiting helps if other programs end; it does not change a limit.
 RETRY_S = 30.0
 LIMITS: dict[Capability, str] = {
     "chat": "MODEL_MEMORY_LIMIT_GB",
@@ -20,7 +20,7 @@ LIMITS: dict[Capability, str] = {
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """A model that holds memory now."""
+    """A model that holds memory at the moment."""
 
     model: str
     bytes: int
@@ -30,11 +30,12 @@ class Holder(msgspec.Struct, frozen=True):
 def insufficient_memory(
     budget: MemoryBudget, needs: Sequence[int], holders: Sequence[Holder], capability: Capability
 ) -> BackendLoadFailed:
-    """
+    """Build the error for a load that does not fit.
+
     Args:
-        budget: in which not even the smallest of `needs` fits.
-        needs: bytes of each way to load the model, the wanted one first.
-        capability: of the model.
+        budget: the memory in which not even the smallest of `needs` fits.
+        needs: bytes of each load option, the preferred one first.
+        capability: the model's.
     """
     limit, least = budget.limit_bytes, min(needs)
     pins = [holder.model for holder in holders if holder.pinned]
@@ -50,7 +51,7 @@ def insufficient_memory(
         reason = ErrorText("machine_memory", available=available, headroom=headroom)
         suggestions = [ErrorText("close_programs"), ErrorText("memory_check_off")]
         if capability == "chat" and len(needs) == 1:
-            # Where there are smaller ways, a shorter context was among them.
+            # With several load options, a shorter context was among them.
             suggestions.insert(1, ErrorText("lower_input_or_context"))
     return BackendLoadFailed(
         ErrorText(
@@ -65,6 +66,7 @@ def insufficient_memory(
 
 
 def holders_text(holders: Sequence[Holder]) -> ErrorText:
+    """The sentence that lists the loaded models and their memory."""
     if not holders:
         return ErrorText("no_models_loaded")
     held = ", ".join(f"{h.model} ({mib(h.bytes)})" for h in holders[:MAX_HOLDERS])
@@ -72,6 +74,7 @@ def holders_text(holders: Sequence[Holder]) -> ErrorText:
 
 
 def holders_metadata(holders: Sequence[Holder]) -> dict[str, str]:
+    """The same as JSON, for clients that read metadata."""
     return {"holds": msgspec.json.encode(holders[:MAX_HOLDERS]).decode()}
 
 

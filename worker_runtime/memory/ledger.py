@@ -1,8 +1,8 @@
-"""What all workers of one machine have booked, so that two never count on the same free bytes.
+"""The reservations of all workers of one machine, so that two never count on the same free bytes.
 
-Each worker keeps one small file of its own in a folder that they share; a lock file makes looking
-and booking one step. A file counts as long as the process that wrote it lives. A worker that needs
-more than there is writes how much, and the others give idle models back for it.
+Each worker writes one small file into a shared folder. A lock file makes reading and reserving one
+step. A file counts as long as the process that wrote it lives. A worker that lacks memory writes
+how much, and the others evict idle models for it.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ import filelock
 import msgspec
 import psutil
 
-# The lock is held for well under a millisecond; whoever holds it longer is stopped or dying.
+# The lock is held for well under a millisecond; a process that holds it longer is stopped or dying.
 LOCK_S = 0.2
-# Clocks that tell when a process began are this coarse.
+# The precision of the system's process start times.
 START_TOLERANCE_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):
-    """One model of one worker; `pid` is its process's, 0 before there is one."""
+    """The reservation of one model; `pid` is its process, 0 before the process has started."""
 
     model: str
     booked_bytes: int
@@ -36,7 +36,7 @@ class LedgerEntry(msgspec.Struct, frozen=True):
 
 
 class LedgerPage(msgspec.Struct, frozen=True):
-    """What one worker has booked, and how much more it would like to have."""
+    """What one worker has reserved, and how many more bytes it lacks."""
 
     pid: int
     started_s: float
@@ -45,16 +45,18 @@ class LedgerPage(msgspec.Struct, frozen=True):
 
 
 class Ledger(Protocol):
+    """The reservations of all workers of one machine."""
+
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[LedgerPage, ...]]:
-        """The other workers' pages, which stay as they are inside the `with`."""
+        """Return the other workers' pages, which do not change inside the `with` block."""
 
     def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
-        """Replace this worker's page; inside `open`."""
+        """Replace this worker's page. To be called inside `open`."""
 
 
 class NoLedger:
-    """For a worker that shares its machine with no other."""
+    """For a worker that is alone on its machine."""
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[LedgerPage, ...]]:
@@ -65,11 +67,12 @@ class NoLedger:
 
 
 class FolderLedger:
-    """
+    """A ledger of one file per worker in a shared folder.
+
     Args:
-        folder: made if it is missing, for this user alone.
+        folder: the shared folder; it is created if missing, readable by this user only.
     Raises:
-        OSError: the folder cannot be made, or belongs to somebody else.
+        OSError: the folder cannot be created, or belongs to another user.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,8 +88,8 @@ class FolderLedger:
         try:
             self._lock.acquire(timeout=LOCK_S, poll_interval=0.001)
         except OSError as error:
-            # Better a moment without the lock than a worker that hangs with its neighbour, whose
-            # process does not go on, or that fails with a full disk.
+            # Going on without the lock for a moment is better than to hang with another worker
+            # whose process is stopped, or to fail because the disk is full.
             log.warning("the memory ledger could not be locked: %s", error)
         try:
             yield tuple(self._pages())
@@ -102,7 +105,7 @@ class FolderLedger:
             fresh.write_bytes(msgspec.json.encode(page))
             fresh.replace(self._own)
         except OSError as error:
-            # Models are served all the same; the next change tries again.
+            # Models can still be served; the next change writes the page again.
             log.warning("the memory ledger could not be written: %s", error)
         else:
             self._written = page
@@ -115,13 +118,13 @@ class FolderLedger:
             if page is not None and _lives(page):
                 yield page
             else:
-                # Its worker is gone, and so is what it had booked.
+                # The worker has ended, so its reservations do not count.
                 with contextlib.suppress(OSError):
                     path.unlink()
 
 
 def own_folder() -> Path:
-    """This user's, where all processes of the machine find it."""
+    """This user's default folder, the same for all processes of the machine."""
     user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     return Path(tempfile.gettempdir()) / f"y26hkx-{user}"
 

@@ -1,7 +1,7 @@
-"""This worker's memory over time: what it holds, where that goes, and whether the machine suffers.
+"""This worker's memory over time: what it holds, by kind, and how far the machine lacks memory.
 
-Sampled every few seconds while models are loaded, and at most once a second when somebody looks;
-an idle worker is not woken.
+It is sampled every few seconds while models are loaded, and at most once a second when status is
+read. An idle worker is not woken.
 """
 
 import itertools
@@ -19,17 +19,17 @@ from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 SAMPLE_S = 1.0
 KEPT_EVERY_S = 5.0
 TREND_S = 300.0
-# Smaller changes of the mean are noise.
+# Smaller changes of the mean do not count as a trend.
 TREND_SHARE = 0.05
 
 Trend = Literal["stable", "increasing", "decreasing"]
 
 
 class EngineMemory(msgspec.Struct, frozen=True):
-    """Of one engine process, as a snapshot of its model has it.
+    """Memory of one engine process, taken from its model's snapshot.
 
     Args:
-        n_requests: since the model was loaded.
+        n_requests: requests since the model was loaded.
     """
 
     pid: int
@@ -40,16 +40,18 @@ class EngineMemory(msgspec.Struct, frozen=True):
 
 
 class MemoryReading(msgspec.Struct, frozen=True):
+    """The memory of a worker and its engine processes at one moment, in bytes."""
+
     machine: MachineMemory
     worker_bytes: int
     engines_bytes: int
-    # Of all of them.
+    # Of the worker and all its engine processes.
     anonymous_bytes: int
     mapped_bytes: int
     trend: Trend
     leaking_pids: frozenset[int]
     pressure: PressureState
-    # Shares of ten seconds in which some, and all, waited for memory.
+    # Shares of ten seconds in which some programs, or all, waited for memory.
     stalled_some: float
     stalled_full: float
 
@@ -59,18 +61,20 @@ class MemoryReading(msgspec.Struct, frozen=True):
 
 
 class MemoryMonitor:
+    """Samples the memory of a worker and its engine processes."""
+
     def __init__(self, probe: MemoryProbe, clock: Clock) -> None:
         self.gate = PressureGate(clock)
         self._probe = probe
         self._clock = clock
-        # When, and anonymous bytes of worker and engines.
+        # Time of a sample, and anonymous bytes of the worker and its engine processes.
         self._history: deque[tuple[float, int]] = deque(maxlen=int(TREND_S / KEPT_EVERY_S))
         self._floors: dict[int, Floors] = {}
         self._latest: MemoryReading | None = None
         self._sampled_at_s = 0.0
 
     def reading(self, engines: Iterable[EngineMemory]) -> MemoryReading:
-        """Memory now, or as it was less than `SAMPLE_S` ago."""
+        """Memory now, or a reading that is less than `SAMPLE_S` seconds old."""
         now_s = self._clock.monotonic()
         if self._latest is None or now_s - self._sampled_at_s >= SAMPLE_S:
             self._sampled_at_s = now_s
@@ -117,9 +121,9 @@ class MemoryMonitor:
         return "increasing" if after > before else "decreasing"
 
 
-# Requests between two floors: the rounds of equal work.
+# Requests between two measured floors, so that the rounds do equal work.
 ROUND_REQUESTS = 16
-# The first rounds fill caches and allocators' pools.
+# The first rounds fill caches and the allocators' pools, so they do not count.
 WARM_UP_ROUNDS = 2
 GROWING_ROUNDS = 5
 LEAK_SHARE = 0.1
@@ -127,7 +131,7 @@ LEAK_BYTES = 64 << 20
 
 
 class Floors:
-    """Of one process."""
+    """The lowest memory of one process in each round; a steady rise is a leak."""
 
     def __init__(self) -> None:
         self._floors: deque[int] = deque(maxlen=GROWING_ROUNDS)
@@ -135,7 +139,7 @@ class Floors:
         self._n_rounds = 0
 
     def note(self, anonymous_bytes: int, n_requests: int) -> None:
-        """What it holds while idle, after `n_requests` since it was loaded."""
+        """Record what the process holds while idle, after `n_requests` since it was loaded."""
         if n_requests - self._at_request < ROUND_REQUESTS:
             return
         self._at_request = n_requests

@@ -1,4 +1,4 @@
-"""What a model takes in memory, part by part, as it is computed before a load."""
+"""The memory estimate of a model, part by part, computed before it is loaded."""
 
 import msgspec
 
@@ -6,15 +6,17 @@ from worker_runtime.catalog import ModelEntry
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes.
+    """Bytes that a model takes.
 
     Args:
-        weights: as they are in memory.
-        kv: of all cells of the cache.
+        weights: the weights in memory.
+        kv: all cells of the KV cache.
         compute: buffers for one step.
         caches: what the model may keep of past work.
         process: interpreter, libraries, tokenizer.
         loading: mapped while it loads, and given back then; not in the total.
+        converting: what making another form of the model takes beyond all else; booked until the
+            model is loaded.
         correction: what past loads of the same taught, over the sum of the rest; may be negative.
     """
 
@@ -24,28 +26,35 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     caches: int = 0
     process: int = 0
     correction: int = 0
+    converting: int = 0
     loading: int = 0
 
     @property
     def total(self) -> int:
-        """What is to be booked."""
+        """What is to be booked for its load."""
         parts: tuple[int, ...] = msgspec.structs.astuple(self)
         return sum(parts) - self.loading
 
     @property
+    def loaded(self) -> int:
+        """What stays booked once it is loaded."""
+        return self.total - self.converting
+
+    @property
     def peak(self) -> int:
-        """The most at any time: what is only used later is not there yet while it loads."""
+        """The most at any time. Parts that grow with use are not there yet during the load."""
         return self.total + max(self.loading - self.kv - self.compute - self.caches, 0)
 
 
-# Weights as they are plus a fifth for KV cache and compute buffers; transformers keeps more.
+# The weights plus a fifth for KV cache and compute buffers; transformers needs more.
 GROWTH = {"llama.cpp": 1.2, "transformers": 1.5, "sentence-transformers": 1.5}
-# The process itself: interpreter and native libraries.
+# The process without the model: interpreter and native libraries.
 PROCESS_BYTES = {"llama.cpp": 150 << 20, "transformers": 450 << 20, "remote": 60 << 20}
 LARGEST_PROCESS_BYTES = 450 << 20
 
 
 def estimate(entry: ModelEntry) -> Need:
+    """A rough estimate from the weights' size, for models without an estimate of their own."""
     growth = GROWTH.get(entry.backend, max(GROWTH.values()))
     process = PROCESS_BYTES.get(entry.backend, LARGEST_PROCESS_BYTES)
     return Need(weights=int(entry.size_bytes * growth), process=process)

@@ -1,10 +1,10 @@
-"""Recognises a lack of memory in exceptions, in what libraries print, and in exit codes."""
+"""Recognises a lack of memory from exceptions, library messages and exit codes."""
 
 import errno
 import re
 from typing import Literal, get_args
 
-# What ran out: memory, the page file (Windows), the GPU's memory; or the kernel ended the process.
+# What ran out: memory, the page file (Windows) or GPU memory; "killed": the kernel's OOM killer.
 Shortage = Literal["memory", "page_file", "gpu_memory", "killed"]
 SHORTAGES: tuple[Shortage, ...] = get_args(Shortage)
 
@@ -21,7 +21,8 @@ _GPU = re.compile(
     re.IGNORECASE,
 )
 _PAGE_FILE = re.compile(
-    # In any language by its number, as Python, Rust and others write it.
+    # The error number, in the forms that Python, Rust and others write; it is the same in any
+    # language.
     r"(?:error|errno|code)\]?[\s:=#(]{0,3}1455\b|0x800705AF"
     r"|paging file|\bpage ?file\b|pagefile\.sys|分頁檔|页面文件|分页文件|頁面檔案",
     re.IGNORECASE,
@@ -29,7 +30,7 @@ _PAGE_FILE = re.compile(
 _MEMORY = re.compile(
     r"out of memory|out_of_memory|MemoryError|bad_alloc|bad allocation|ENOMEM"
     r"|(?:not enough|insufficient) memory|DefaultCPUAllocator"
-    # Not those after which a library goes on in another way.
+    # Except messages after which the library continues in another way.
     r"|(?:failed|unable) to allocate(?!.*(?:pinned memory|falling back|GPR|register))"
     r"|(?:cannot|can't|could not|couldn't) (?:allocate|reserve)(?!.*(?:descriptor|register))"
     r"|(?:os error|errno) 12\b|MapViewOfFile failed|CreateFileMapping\w? failed"
@@ -39,7 +40,7 @@ _MEMORY = re.compile(
 
 
 def shortage_in_text(text: str) -> Shortage | None:
-    """What a library's text says there is too little of; None if it speaks of something else."""
+    """Which kind of memory a library's message says is lacking; else None."""
     if _GPU.search(text):
         return "gpu_memory"
     if _PAGE_FILE.search(text):
@@ -48,12 +49,12 @@ def shortage_in_text(text: str) -> Shortage | None:
 
 
 def shortage_of(error: BaseException) -> Shortage | None:
-    """What there was too little of when `error` was raised; None: it is of another kind."""
+    """Which kind of memory was lacking when `error` was raised; None if it has another cause."""
     if isinstance(error, OSError):
         number = getattr(error, "winerror", None)
         if number == PAGE_FILE_ERROR:
             return "page_file"
         if number in WINDOWS_MEMORY_ERRORS or (number is None and error.errno == errno.ENOMEM):
             return "memory"
-    said = shortage_in_text(f"{type(error).__name__}: {error}")
-    return said or ("memory" if isinstance(error, MemoryError) else None)
+    found = shortage_in_text(f"{type(error).__name__}: {error}")
+    return found or ("memory" if isinstance(error, MemoryError) else None)

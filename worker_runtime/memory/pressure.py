@@ -1,8 +1,9 @@
-"""Whether programs of this machine wait for memory: Linux's pressure stall information (PSI).
+"""Memory pressure on this machine, from Linux's pressure stall information (PSI).
 
-The kernel tells which share of the last ten seconds some task, or all of them at once, waited for
-memory. Long before anything is killed a machine under pressure is slow, so that no model should be
-loaded; under full pressure idle ones should go. See Documentation/accounting/psi.rst of the kernel.
+The kernel reports in which share of the last ten seconds some tasks, or all of them at once, waited
+for memory. A machine under pressure becomes slow long before any process is killed. So no model is
+loaded under pressure, and under full pressure idle models are evicted.
+Source: Documentation/accounting/psi.rst of the Linux kernel.
 """
 
 import sys
@@ -14,26 +15,27 @@ import msgspec
 from worker_runtime.clock import Clock
 
 SYSTEM_FILE = Path("/proc/pressure/memory")
-# Shares of ten seconds; the lower of two ends what the upper began, lest it flickers.
+# Shares of ten seconds. Pressure begins at the first value and ends below the second, so that it
+# does not flicker.
 SOME_BEGINS, SOME_ENDS = 0.10, 0.05
 FULL_BEGINS, FULL_ENDS = 0.05, 0.01
-# How long full pressure must last before models are given back.
+# How long full pressure must last before models are evicted.
 SUSTAINED_S = 10.0
-# The figures lag behind: what the last model that went gave back shows only after a while.
+# The kernel's figures lag: what the last eviction freed shows only after some seconds.
 GIVE_BACK_EVERY_S = 5.0
 
 PressureState = Literal["none", "some", "full"]
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """Shares of the last ten seconds, 0 to 1; zero where the system does not tell."""
+    """Shares of the last ten seconds, 0 to 1; zero where the system does not report them."""
 
     some: float = 0.0
     full: float = 0.0
 
 
 def read_stall(file: Path = SYSTEM_FILE) -> Stall:
-    """What the machine says now; nothing anywhere but on Linux with PSI."""
+    """The present stall figures; zero except on Linux with PSI."""
     if sys.platform != "linux":
         return Stall()
     try:
@@ -44,14 +46,14 @@ def read_stall(file: Path = SYSTEM_FILE) -> Stall:
 
 
 def _share(line: str) -> tuple[str, float]:
-    """Of "some avg10=1.25 avg60=0.50 avg300=0.10 total=123456"."""
+    """Parse a line such as "some avg10=1.25 avg60=0.50 avg300=0.10 total=123456"."""
     kind, _, rest = line.partition(" avg10=")
     number = rest.partition(" ")[0]
     return kind, float(number) / 100 if number.replace(".", "", 1).isdigit() else 0.0
 
 
 class PressureGate:
-    """What a worker may do under pressure."""
+    """Decides whether models may be loaded, or must be evicted, under the present pressure."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -61,7 +63,7 @@ class PressureGate:
         self.state: PressureState = "none"
 
     def note(self, stall: Stall) -> None:
-        """Take in what the machine says; to be called every few seconds."""
+        """Record the present figures; to be called every few seconds."""
         self.stall = stall
         full = stall.full >= (FULL_ENDS if self.state == "full" else FULL_BEGINS)
         some = stall.some >= (SOME_BEGINS if self.state == "none" else SOME_ENDS)
@@ -81,7 +83,7 @@ class PressureGate:
         return self.state == "none"
 
     def take_turn(self) -> bool:
-        """Whether one model should be given back now; if so, the next is not for a while."""
+        """Whether to evict one model now. True is followed by a pause of some seconds."""
         now_s = self._clock.monotonic()
         if self.state != "full" or now_s - self._last_turn_s < GIVE_BACK_EVERY_S:
             return False

@@ -1,4 +1,4 @@
-"""What one process holds in memory, told apart by whether the system could take it back."""
+"""Measures the memory of processes and of the machine."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from worker_runtime.memory.pressure import Stall, read_stall
 
 
 class ProcessMemory(msgspec.Struct, frozen=True):
-    """Resident bytes: anonymous ones (heap, caches), pages of mapped files, and the most so far."""
+    """Resident bytes: anonymous (heap, caches), mapped files, and the peak of both together."""
 
     anonymous_bytes: int = 0
     mapped_bytes: int = 0
@@ -25,7 +25,7 @@ class ProcessMemory(msgspec.Struct, frozen=True):
 
 
 def process_memory(pid: int) -> ProcessMemory:
-    """Of the process now; all zero if there is none."""
+    """The memory of a process now; all zero if there is no such process."""
     if sys.platform == "linux":
         return _from_status(Path(f"/proc/{pid}/status"))
     try:
@@ -33,7 +33,7 @@ def process_memory(pid: int) -> ProcessMemory:
     except psutil.Error:
         return ProcessMemory()
     resident = int(memory.rss)
-    # Windows tells private bytes, which may be paged out; elsewhere nothing tells them apart.
+    # Windows reports private bytes, which may be paged out; other systems do not separate the two.
     anonymous = min(int(getattr(memory, "private", resident)), resident)
     peak = int(getattr(memory, "peak_wset", resident))
     return ProcessMemory(anonymous, resident - anonymous, peak)
@@ -51,28 +51,32 @@ def _from_status(path: Path) -> ProcessMemory:
 
 
 class MachineMemory(msgspec.Struct, frozen=True):
+    """Bytes of the machine, or of the container if that has less."""
+
     total_bytes: int
     available_bytes: int
 
 
 class MemoryProbe(Protocol):
+    """Measures memory; tests replace it."""
+
     def machine(self) -> MachineMemory: ...
 
     def resident_bytes(self, pid: int) -> int:
-        """Resident size of a process; 0 if there is none."""
+        """Resident size of a process; 0 if there is no such process."""
 
     def process(self, pid: int) -> ProcessMemory:
-        """What a process holds; all zero if there is none."""
+        """The memory of a process; all zero if there is no such process."""
 
     def stall(self) -> Stall:
-        """How much of the last seconds programs waited for memory."""
+        """How much programs waited for memory during the last ten seconds."""
 
 
 class SystemMemoryProbe:
-    """The real one.
+    """Reads the operating system's figures.
 
     Args:
-        root: on Linux, where /proc and /sys are.
+        root: the folder that contains /proc and /sys on Linux.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -100,7 +104,7 @@ class SystemMemoryProbe:
     def stall(self) -> Stall:
         own = (group.folder / "memory.pressure" for group in groups(self._root))
         stalls = [read_stall(file) for file in (self._root / "proc/pressure/memory", *own)]
-        # A container at its own limit stalls while the machine is at ease.
+        # A container at its own limit stalls while the rest of the machine does not.
         return Stall(max(s.some for s in stalls), max(s.full for s in stalls))
 
 

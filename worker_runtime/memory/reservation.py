@@ -1,4 +1,4 @@
-"""Memory held for a model, and what memory admission has to know of the model that holds it."""
+"""A reservation of memory, and what memory admission needs to know about the model it is for."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from worker_runtime.catalog import Capability
 
 
 class Tenant(Protocol):
-    """What memory admission needs to know of a model that holds, or wants, memory."""
+    """A model that holds or requests memory, as memory admission sees it."""
 
     @property
     def name(self) -> str: ...
@@ -21,27 +21,27 @@ class Tenant(Protocol):
 
     @property
     def is_pinned(self) -> bool:
-        """To stay until it is unloaded by hand."""
+        """Whether the model stays loaded until it is unloaded by hand."""
 
     def can_evict(self) -> bool:
-        """Ready, not pinned, and nobody uses it or waits for it."""
+        """Whether it is ready and not pinned, and nobody uses it or waits for it."""
 
     def can_yield(self) -> bool:
-        """Ready, and its turn is over, though it may be in use."""
+        """Whether it is ready and has been loaded for its minimum time; it may be in use."""
 
     def evict(self) -> None:
-        """Begin to unload once its leases end; only after `can_evict` or `can_yield`. The
-        reservation is released when it is done."""
+        """Begin to unload when the leases end; only after `can_evict` or `can_yield` was true. The
+        reservation is released after the unload."""
 
 
 class Reservation:
-    """Memory held for one model, from before its load until its process is gone.
+    """Memory reserved for one model, from before its load until its process has ended.
 
     Args:
-        option: which of the load options was reserved, as an index.
+        option: index of the load option that was reserved.
     """
 
-    # Of the process that takes the memory; 0 before there is one.
+    # The process that takes the memory; 0 before it has started.
     pid = 0
 
     def __init__(self, tenant: Tenant, need_bytes: int, option: int = 0) -> None:
@@ -52,7 +52,7 @@ class Reservation:
 
 
 class Holdings(msgspec.Struct, frozen=True):
-    """What is booked on this machine, and within which bounds; in bytes."""
+    """Bytes reserved on this machine, and the limits that apply."""
 
     booked_bytes: int
     limit_bytes: int | None

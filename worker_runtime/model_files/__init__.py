@@ -1,1 +1,1 @@
-"""What the files of a model say of it, read without its weights."""
+"""Reads what the files of a model state about it, without its weights."""

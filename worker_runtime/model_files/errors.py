@@ -1,5 +1,5 @@
-"""What reading a model file's header can end in."""
+"""The error for a model file that cannot be used."""
 
 
 class InvalidModelFile(ValueError):
-    """The file is not what its name says, or lies about its contents; str() is the reason."""
+    """The file is not what its name says, or its header is wrong; str() is the reason."""

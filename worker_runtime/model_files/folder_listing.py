@@ -1,6 +1,6 @@
-"""What lies in a folder, looked at once: names, kinds, sizes and times; no file is opened.
+"""Lists a folder: names, kinds, sizes and times of its entries. No file is opened.
 
-An entry that cannot be looked at says why and stands beside the others.
+An entry that cannot be read is listed with the reason.
 """
 
 import errno
@@ -16,16 +16,17 @@ from worker_runtime.model_files.foreign_files import kind_of, reason_of
 from worker_runtime.model_files.odd_paths import printable
 
 MAX_ENTRIES = 100_000
-# A time that somebody set may be any number.
+# File times can be set to any number.
 MOST_NS = 1 << 62
 
 log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """
+    """One entry of a folder.
+
     Args:
-        reason: why it is neither a file nor a folder, or cannot be looked at; else empty.
+        reason: why it is neither a file nor a folder, or cannot be read; else empty.
     """
 
     path: Path
@@ -35,7 +36,7 @@ class Entry(msgspec.Struct, frozen=True):
     mtime_ns: int = 0
     reason: str = ""
 
-    # Whether it may be a folder that cannot be looked at.
+    # True if the entry cannot be read, so it may be a folder.
     may_be_folder: bool = False
 
     @property
@@ -44,10 +45,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """
+    """The entries of one folder.
+
     Args:
-        entries: by name, in order.
-        reason: why the folder cannot be listed; empty also where there is none.
+        entries: by name, sorted.
+        reason: why the folder cannot be listed; empty also if there is no such folder.
     """
 
     folder: Path
@@ -59,7 +61,7 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 class Listings:
-    """Each folder's listing, made once: for one look at a tree."""
+    """Lists each folder only once; made anew for each scan of a tree."""
 
     def __init__(self) -> None:
         self._made: dict[Path, Listing] = {}
@@ -71,13 +73,13 @@ class Listings:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Links are followed; what they lead to is what counts."""
+    """List a folder. Links are followed: an entry's kind is that of its target."""
     entries: list[Entry] = []
     try:
         with os.scandir(folder) as found:
             for one in found:
                 if len(entries) == MAX_ENTRIES:
-                    log.warning("%s: only %d entries are looked at", folder, MAX_ENTRIES)
+                    log.warning("%s: only the first %d entries are read", folder, MAX_ENTRIES)
                     break
                 entries.append(look_at(folder / one.name))
     except OSError as error:
@@ -89,7 +91,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def look_at(path: Path) -> Entry:
-    """What is at `path`, were it anything."""
+    """The entry at `path`, whatever it is."""
     try:
         state = os.stat(path)
     except (OSError, ValueError) as error:

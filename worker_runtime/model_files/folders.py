@@ -1,7 +1,7 @@
-"""What a folder under the models folder holds, told from its small files; weights are not read.
+"""Finds out from small files what kind of model a folder holds; weights are not read.
 
-Code that comes with a model is never run: `auto_map` and foreign sentence-transformers modules
-make a model broken, and so do pickled weights.
+Code that comes with a model is never run: a model with `auto_map`, with foreign
+sentence-transformers modules or with pickled weights counts as broken.
 """
 
 import os
@@ -13,72 +13,100 @@ import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import Listing, list_folder
-from worker_runtime.model_files.foreign_files import read_at_most
 from worker_runtime.model_files.gguf_files import MAX_SHARDS
+from worker_runtime.model_files.module_folders import Modules, read_modules, refuse_kind
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.model_files.small_json import read_object
 
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
-MAX_MODULES = 64
 MAX_NAME = 128
+PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
+# What a transformers model is saved as that neither writes nor scores.
+ENCODES = ("Model", "ForMaskedLM", "ForPreTraining")
+# Kinds of them that read text; the others listen, or look at pictures.
+READ_TEXT = frozenset(
+    {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
+     "eurobert", "gemma", "gemma2", "gemma3_text", "ibert", "llama", "longformer", "mistral",
+     "modernbert", "mpnet", "nomic_bert", "qwen2", "qwen3", "roberta", "roformer", "xlm-roberta",
+     "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+# Kinds of models that count a text's tokens from behind the padding's position.
+COUNT_FROM_PADDING = frozenset(
+    {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta",
+     "xlm-roberta-xl", "xmod"}
+)  # fmt: skip
+
+HIDDEN_KEYS = ("hidden_size", "dim", "d_model")
 
 
 class CausalLm(msgspec.Struct, frozen=True):
     """A transformers model that generates text."""
 
     architecture: str
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
 
 
 class SentenceEncoder(msgspec.Struct, frozen=True):
-    """A sentence-transformers model."""
+    """A sentence-transformers model, or the bare encoder of one."""
 
-    # Types of its modules, in order.
+    # Types of its modules, in order; empty: it does not list them.
     modules: tuple[str, ...]
+    # Folders of all but the first.
+    module_folders: tuple[Path, ...]
     # Tokens; 0 if the config does not say.
     context_length: int
     weights: "Weights"
+    # Numbers of one token between its layers; 0 if the config does not say.
+    hidden_size: int
     # Length of its vectors where the model's authors want them shorter than it makes them, which
     # they train it for; 0: they do not say.
     truncate_dim: int
 
 
 class CrossEncoder(msgspec.Struct, frozen=True):
-    """A transformers model that gives a pair of texts one score."""
+    """A transformers model that scores a pair of texts."""
 
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
+    # As in `SentenceEncoder`.
+    hidden_size: int
 
 
 class Weights(msgspec.Struct, frozen=True):
-    """Files of weights, all checked."""
+    """Files of weights, all checked.
+
+    Args:
+        n_numbers: of all tensors; 0 if nobody counted them.
+    """
 
     files: tuple[Path, ...]
     size_bytes: int
     mtime_ns: int
+    n_numbers: int = 0
 
 
 def is_causal_lm_folder(folder: Path) -> bool:
-    """Whether `folder` says of itself that it is a transformers model that generates text."""
+    """Whether the files of `folder` declare a transformers model that generates text."""
     if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
         return False
     try:
         return bool(_architecture(read_object(folder / "config.json"), *GENERATES))
     except (InvalidModelFile, OSError):
-        # It says that it is a model, and is a broken one.
+        # It declares a model, but a broken one.
         return True
 
 
 def read_causal_lm(folder: Path) -> CausalLm:
-    """
+    """Read and check the folder of a text-generating model.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
     config = read_object(folder / "config.json")
@@ -88,15 +116,26 @@ def read_causal_lm(folder: Path) -> CausalLm:
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
+    """Whether the files of `folder` declare a sentence-transformers model."""
     return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
 
 
+def is_bare_encoder_folder(folder: Path) -> bool:
+    """Whether `folder` holds a transformers model that reads, with no list of modules."""
+    if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
+        return False
+    try:
+        return bool(_architecture(read_object(folder / "config.json"), *ENCODES))
+    except (InvalidModelFile, OSError):
+        return False
+
+
 def is_cross_encoder_folder(folder: Path) -> bool:
-    """Whether `folder` says of itself that it scores texts, as older or newer libraries save it."""
+    """Whether the files of `folder` declare a cross-encoder, in an older or the newer layout."""
     try:
         if _is_there(folder / "modules.json"):
-            said = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
-            return said == "CrossEncoder"
+            kind = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
+            return kind == "CrossEncoder"
         config = _read_if_there(folder / "config.json")
     except (InvalidModelFile, OSError):
         return False
@@ -104,77 +143,78 @@ def is_cross_encoder_folder(folder: Path) -> bool:
 
 
 def read_cross_encoder(folder: Path) -> CrossEncoder:
-    """
+    """Read and check the folder of a cross-encoder.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
     if _is_there(folder / "modules.json"):
-        _read_modules(folder / "modules.json")
+        read_modules(folder)
     config = read_object(folder / "config.json")
     _refuse_code(config)
     if not _architecture(config, SCORES):
         raise InvalidModelFile("it is a reranker of a kind that is not run here")
     labels = config.get("id2label")
-    # A config that says nothing of labels has two.
+    # transformers' default is two labels.
     n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
     if n_labels != 1:
         raise InvalidModelFile("it sorts texts into classes; a reranker has one output")
-    return CrossEncoder(_context_length(config), folder_weights(folder))
+    return CrossEncoder(_row_length(config), folder_weights(folder), _hidden_size(config))
 
 
 def read_sentence_encoder(folder: Path) -> SentenceEncoder:
-    """
+    """Read and check the folder of a sentence-transformers model.
+
     Raises:
-        InvalidModelFile: it cannot or must not be loaded, with the reason.
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: a file cannot be read.
     """
-    modules = _read_modules(folder / "modules.json")
-    config = _read_if_there(folder / "config.json")
-    _refuse_code(config)
-    limits = _read_if_there(folder / "sentence_bert_config.json")
     own = _read_if_there(folder / "config_sentence_transformers.json")
-    context_length = _positive(limits.get("max_seq_length")) or _context_length(config)
-    truncate_dim = _positive(own.get("truncate_dim"))
-    return SentenceEncoder(modules, context_length, folder_weights(folder), truncate_dim)
+    refuse_kind(str(own.get("model_type")))
+    is_listed = _is_there(folder / "modules.json")
+    modules = read_modules(folder) if is_listed else Modules((), folder)
+    config = _read_if_there(modules.transformer / "config.json")
+    _refuse_code(config)
+    if _is_there(modules.transformer / "adapter_config.json"):
+        raise InvalidModelFile("it is an adapter (LoRA): merge it into its model")
+    if not is_listed and (kind := _kind(config)) not in READ_TEXT:
+        shown = printable(kind[:64])
+        raise InvalidModelFile(f"nothing is known of how a model of kind {shown} embeds texts")
+    limits = _read_if_there(modules.transformer / "sentence_bert_config.json")
+    return SentenceEncoder(
+        modules=modules.types,
+        module_folders=modules.others,
+        context_length=_row_length(config, limits.get("max_seq_length")),
+        weights=folder_weights(modules.transformer),
+        hidden_size=_hidden_size(config),
+        truncate_dim=_positive(own.get("truncate_dim")),
+    )
 
 
 def folder_weights(folder: Path) -> Weights:
-    """The safetensors files that a loader would take from `folder`, all checked.
+    """The safetensors files that a loader would read from `folder`, all checked.
 
     Raises:
-        InvalidModelFile: there are none, one is broken, or the weights are pickled.
+        InvalidModelFile: there are no weights, a file is broken, or the weights are pickled.
     """
     listing = list_folder(folder)
     if listing.reason:
         raise InvalidModelFile(listing.reason)
     files = tuple(folder / name for name in _weight_names(listing))
     if not files:
-        pickled = any(name.endswith((".bin", ".pt")) for name in listing.entries)
+        pickled = any(name.endswith(PICKLED) for name in listing.entries)
         reason = "its weights are pickled, which can run code: convert them to safetensors"
         raise InvalidModelFile(reason if pickled else "there are no weights")
-    for file in files:
-        check_safetensors(file)
-    return file_weights(files)
+    n_numbers = sum(check_safetensors(file).n_numbers for file in files)
+    return msgspec.structs.replace(file_weights(files), n_numbers=n_numbers)
 
 
 def file_weights(files: tuple[Path, ...]) -> Weights:
+    """Check these safetensors files."""
     stats = [file.stat() for file in files]
     size_bytes = sum(stat.st_size for stat in stats)
     return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A small file that should hold one JSON object.
-
-    Raises:
-        InvalidModelFile: it does not.
-        OSError: it cannot be read.
-    """
-    value = _read_json(path)
-    if not isinstance(value, dict):
-        raise InvalidModelFile(f"{path.name} is not a JSON object")
-    return value
 
 
 def _weight_names(listing: Listing) -> list[str]:
@@ -201,38 +241,36 @@ def _indexed(listing: Listing, index: Path) -> Iterator[str]:
         yield name
 
 
-def _read_modules(path: Path) -> tuple[str, ...]:
-    modules = _read_json(path)
-    if not isinstance(modules, list) or not modules:
-        raise InvalidModelFile("modules.json lists no modules")
-    if len(modules) > MAX_MODULES:
-        raise InvalidModelFile(f"modules.json lists {len(modules)} modules")
-    types = tuple(map(_module_type, modules))
-    for module in types:
-        if not module.startswith("sentence_transformers."):
-            raise InvalidModelFile(f"it needs the module {module[:64]!r}, which is foreign code")
-    return types
-
-
-def _module_type(module: object) -> str:
-    kind = module.get("type") if isinstance(module, dict) else None
-    return kind if isinstance(kind, str) else ""
-
-
 def _refuse_code(config: dict[str, Any]) -> None:
     if "auto_map" in config:
         raise InvalidModelFile("it needs code that comes with it (auto_map), which is never run")
 
 
 def _architecture(config: dict[str, Any], *endings: str) -> str:
-    """The first with one of these endings; empty if none has."""
+    """The first architecture name with one of these endings; empty if there is none."""
     names = config.get("architectures")
     found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return next((name[:MAX_NAME] for name in found if name.endswith(endings)), "")
 
 
+def _kind(config: dict[str, Any]) -> str:
+    return str(config.get("model_type"))
+
+
 def _context_length(config: dict[str, Any]) -> int:
     return next((n for key in CONTEXT_KEYS if (n := _positive(config.get(key)))), 0)
+
+
+def _hidden_size(config: dict[str, Any]) -> int:
+    return next((n for key in HIDDEN_KEYS if (n := _positive(config.get(key)))), 0)
+
+
+def _row_length(config: dict[str, Any], *said: object) -> int:
+    """Tokens of one row of an encoder: of all limits the least; 0 if none is known."""
+    n_positions = _context_length(config)
+    if _kind(config) in COUNT_FROM_PADDING and n_positions:
+        n_positions -= _positive(config.get("pad_token_id", 1)) + 1
+    return min((n for n in (n_positions, *map(_positive, said)) if n > 0), default=0)
 
 
 def _positive(value: object) -> int:
@@ -240,17 +278,9 @@ def _positive(value: object) -> int:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether anything has that name: what is no file says that when it is read."""
+    """Whether the name exists, even if it is not a file; reading it reports that."""
     return os.path.lexists(path)
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
     return read_object(path) if _is_there(path) else {}
-
-
-def _read_json(path: Path) -> Any:
-    content = read_at_most(path, MAX_CONFIG_BYTES)
-    try:
-        return msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidModelFile(f"{path.name} is not valid JSON") from error

@@ -1,7 +1,7 @@
-"""Reading files that somebody else made: regular ones only, so much and no more.
+"""Reads untrusted files: regular files only, and no more bytes than permitted.
 
-Whatever is wrong with one ends in `InvalidModelFile` or an `OSError`, for which `reason_of` has
-words. Nothing here waits for the other end of a pipe.
+Every failure is an `InvalidModelFile` or an `OSError`, which `reason_of` puts into words. Nothing
+here blocks on the other end of a pipe.
 """
 
 import os
@@ -19,8 +19,8 @@ _KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
 }
-# A pipe or device that comes between the look and the opening must not hold the thread up, and a
-# terminal not become the process's own. Windows has neither flag and knows no such files.
+# If a pipe or device replaces the file between check and open, the open must not block, and a
+# terminal must not become the process's own. Windows has neither these flags nor such files.
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -30,13 +30,13 @@ _FLAGS = (
 
 
 def open_regular(path: Path) -> tuple[BinaryIO, int]:
-    """The file at `path`, opened, and its size in bytes.
+    """Open the file at `path`; return it with its size in bytes.
 
     Raises:
         InvalidModelFile: it is a pipe, a device or the like.
-        OSError: it is not there, or may not be read.
+        OSError: it does not exist, or may not be read.
     """
-    # Before it is opened: that alone has effects on some devices.
+    # Checked before the open, which has effects on some devices.
     refuse_special(path.name, os.stat(path).st_mode)
     descriptor = os.open(path, _FLAGS)
     try:
@@ -49,10 +49,10 @@ def open_regular(path: Path) -> tuple[BinaryIO, int]:
 
 
 def read_at_most(path: Path, most_bytes: int) -> bytes:
-    """All of a small file.
+    """Read a small file completely.
 
     Raises:
-        InvalidModelFile: it is larger than that; else as in `open_regular`.
+        InvalidModelFile: it is larger than `most_bytes`; else as in `open_regular`.
     """
     file, _ = open_regular(path)
     with file:
@@ -63,7 +63,7 @@ def read_at_most(path: Path, most_bytes: int) -> bytes:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there, as far as one may see."""
+    """Whether there is a regular file that may be seen."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError):
@@ -71,7 +71,7 @@ def is_file(path: Path) -> bool:
 
 
 def real_path(path: Path) -> str:
-    """Where links lead to; as it is where they lead nowhere, or go while they are followed."""
+    """The target of links; `path` itself if they lead nowhere or vanish meanwhile."""
     try:
         return os.path.realpath(path)
     except OSError:
@@ -79,7 +79,8 @@ def real_path(path: Path) -> str:
 
 
 def refuse_special(name: str, mode: int) -> None:
-    """
+    """Check a file's kind.
+
     Raises:
         InvalidModelFile: `mode` is not that of a regular file.
     """
@@ -88,11 +89,12 @@ def refuse_special(name: str, mode: int) -> None:
 
 
 def kind_of(mode: int) -> str:
+    """The word for a file's kind."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def reason_of(error: OSError) -> str:
-    """Why a file could not be read, fit to be shown: its name, not where it lies."""
+    """Why a file could not be read, for users: it contains the file's name, but not its folder."""
     name = printable(Path(os.fsdecode(error.filename)).name) if error.filename else "a file"
     if isinstance(error, FileNotFoundError):
         return f"{name} is missing: it was deleted, or is a link to nothing"

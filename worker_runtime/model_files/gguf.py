@@ -1,4 +1,4 @@
-"""Sizes of ggml's tensor types and names of GGUF's file types: constants of the format.
+"""Reads and checks the header of a GGUF file, and lists the format's tensor and file types.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's `ggml_type`,
 `llama_ftype`.
@@ -16,7 +16,7 @@ from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.foreign_files import open_regular
 from worker_runtime.model_files.header_bytes import LENGTH, HeaderBytes
 
-# Type number → (values per block, bytes per block); 9 and 15 exist in memory only.
+# Type number → (values per block, bytes per block). Types 9 and 15 exist in memory only.
 BLOCKS: dict[int, tuple[int, int]] = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210),
@@ -43,12 +43,13 @@ MAX_STRING_BYTES = 4 * 1024 * 1024
 MAX_ARRAY_ITEMS = 4 * 1024 * 1024
 MAX_DIMENSIONS = 4
 MAX_VALUES = 1 << 48
-# Of a file, and of all files of one model: real vocabularies take up to 20 MB.
+# For one file, and for all files of one model. Real vocabularies take up to 20 MB.
 MAX_HEADER_BYTES = 128 * 1024 * 1024
-# What is kept of strings and number arrays; longer ones are checked and dropped.
+# Longer strings and number arrays are checked, but not kept.
 KEPT_STRING_BYTES = 4096
 KEPT_ARRAY_ITEMS = 1024
-# Of all fields together, keys too; numbers of arrays count like bytes. Real files keep some 10,000.
+# For all fields together, keys included; items of arrays count as bytes. Real files keep about
+# 10,000.
 MAX_KEPT = 1024 * 1024
 VERSIONS = (2, 3)
 
@@ -56,30 +57,34 @@ _STRING, _ARRAY = 8, 9
 _SCALARS: dict[int, struct.Struct] = {
     number: struct.Struct("<" + code) for number, code in enumerate("BbHhIif?")
 } | {10: struct.Struct("<Q"), 11: struct.Struct("<q"), 12: struct.Struct("<d")}
-# Of a tensor, by the number of its dimensions: those, its type, and where it begins.
+# The end of a tensor's entry, by its number of dimensions: the dimensions, its type and its offset.
 _PLACES = {n: struct.Struct(f"<{n}QIQ") for n in range(1, MAX_DIMENSIONS + 1)}
 
 Scalar = int | float | bool | str
 
 
 class GgufTensor(msgspec.Struct, frozen=True):
+    """One entry of the tensor table."""
+
     name: str
     shape: tuple[int, ...]
-    # A ggml type number.
+    # The number of a ggml type.
     type: int
-    # 0 for a type this version does not know.
+    # 0 for an unknown type.
     size_bytes: int
 
 
 class GgufHeader(msgspec.Struct, frozen=True):
+    """The metadata and the tensor table of a GGUF file."""
+
     version: int
     # Scalars, short strings, and arrays of up to `KEPT_ARRAY_ITEMS` numbers.
     metadata: dict[str, Scalar | list[Any]]
-    # Length of every array, also of those not kept ("tokenizer.ggml.tokens").
+    # Lengths of all arrays, also of those that are not kept ("tokenizer.ggml.tokens").
     array_lengths: dict[str, int]
     tensors: list[GgufTensor]
     has_chat_template: bool
-    # Of the file, up to the end of the tensor table.
+    # The header's length: from the start of the file to the end of the tensor table.
     n_bytes: int = 0
 
     @property
@@ -92,13 +97,13 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
     @property
     def quantization(self) -> str:
-        """Such as "Q4_K_M"; empty if the file does not say."""
+        """A name such as "Q4_K_M"; empty if the file does not state it."""
         number = self.metadata.get("general.file_type")
         return FILE_TYPES.get(number, "") if isinstance(number, int) else ""
 
     @property
     def context_length(self) -> int:
-        """Tokens the model was trained for; 0 if the file does not say."""
+        """Tokens that the model was trained for; 0 if the file does not state it."""
         value = self.metadata.get(f"{self.architecture}.context_length", 0)
         return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
 
@@ -112,12 +117,12 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
 
 def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHeader:
-    """The header of `path`, every claim in it checked against the file's size.
+    """Read the header of `path`; everything it claims is checked against the file's size.
 
     Args:
-        most_bytes: that may be read of it.
+        most_bytes: how much of the file may be read.
     Raises:
-        InvalidModelFile: with the reason, fit to be shown.
+        InvalidModelFile: the header is wrong; str() is the reason, fit for users.
         OSError: the file cannot be read.
     """
     file, size_bytes = open_regular(path)
@@ -126,8 +131,8 @@ def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHead
 
 
 def read_gguf_headers(files: tuple[Path, ...]) -> Iterator[GgufHeader]:
-    """Those of one model's files, one at a time; as large together as one may be. Raises the
-    same."""
+    """Yield the headers of one model's files. Together they may be as large as one header. Raises
+    as `read_gguf_header` does."""
     left, n_tensors = MAX_HEADER_BYTES, 0
     for path in files:
         header = read_gguf_header(path, left)
@@ -197,7 +202,7 @@ class _HeaderReader:
             self._source.skip_texts(n_items, MAX_STRING_BYTES)
             return
         item = self._scalar(kind)
-        # What a vocabulary's tokens are is for the library alone.
+        # Only the library needs a vocabulary's tokens.
         if n_items > KEPT_ARRAY_ITEMS or key.startswith("tokenizer."):
             self._source.skip(n_items * item.size)
             return
@@ -248,7 +253,7 @@ class _HeaderReader:
 
     def _count(self, most: int, what: str) -> int:
         count: int = self._number(_SCALARS[10])
-        # The smallest of any of these takes one byte.
+        # Each of these items takes one byte at least.
         if count > min(most, self._size_bytes):
             raise InvalidModelFile(f"the GGUF file claims {count} {what}")
         return count

@@ -1,4 +1,4 @@
-"""Which GGUF files of a folder make one model, and what that is called; told from their names."""
+"""Groups the GGUF files of a folder into models by their names."""
 
 import re
 from pathlib import Path
@@ -14,15 +14,15 @@ _SHARD = re.compile(r"-([0-9]{5})-of-([0-9]{5})$")
 
 
 def gguf_models(folder: Path) -> list[Path]:
-    """The GGUF models in `folder`, each by its first shard; projectors of vision models left out.
+    """The GGUF models in `folder`, each by its first shard, without projectors of vision models.
 
-    Files with names that end in `-00002-of-00003.gguf` and so on belong to their first one.
+    A file whose name ends in `-00002-of-00003.gguf` belongs to the model of its first shard.
     """
     return [entry.path for entry in gguf_entries(list_folder(folder))]
 
 
 def gguf_entries(listing: Listing) -> list[Entry]:
-    """As `gguf_models`: also those that are no files, or cannot be looked at, and say so."""
+    """As `gguf_models`, with those that are not files or cannot be read, which carry the reason."""
     return [
         entry
         for entry in listing
@@ -38,10 +38,10 @@ def is_gguf(path: Path) -> bool:
 
 
 def gguf_shards(first: Path) -> tuple[Path, ...]:
-    """All files of the model that begins with `first`.
+    """All files of the model whose first file is `first`.
 
     Raises:
-        InvalidModelFile: one is missing.
+        InvalidModelFile: a shard is missing.
     """
     match = _SHARD.search(first.stem)
     if match is None:
@@ -57,7 +57,7 @@ def gguf_shards(first: Path) -> tuple[Path, ...]:
 
 
 def shard_paths(first: Path) -> tuple[Path, ...]:
-    """Where all files of the model that begins with `first` should be."""
+    """The paths where the shards of the model with the first file `first` must be."""
     match = _SHARD.search(first.stem)
     if match is None or int(match[2]) > MAX_SHARDS:
         return (first,)
@@ -69,7 +69,7 @@ def shard_paths(first: Path) -> tuple[Path, ...]:
 
 
 def gguf_id(first: Path) -> str:
-    """The model's id: the file's name without ending and shard number."""
+    """The model's id: the file's name without suffix and shard number."""
     return _SHARD.sub("", first.stem)
 
 

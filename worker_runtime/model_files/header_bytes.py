@@ -1,4 +1,4 @@
-"""The beginning of a file, read from front to back in pieces, and no further than it may be."""
+"""Reads a file from its beginning in pieces, up to a limit."""
 
 import struct
 from typing import BinaryIO
@@ -6,26 +6,27 @@ from typing import BinaryIO
 from worker_runtime.model_files.errors import InvalidModelFile
 
 FIRST_BYTES, MOST_BYTES = 16 * 1024, 1024 * 1024
-# Of a text, in GGUF.
+# The length before a text in GGUF.
 LENGTH = struct.Struct("<Q")
 
 
 class HeaderBytes:
-    """
+    """The bytes of a header, taken one after the other.
+
     Args:
-        size_bytes: of the file.
-        most_bytes: that a header may have.
+        size_bytes: size of the file.
+        most_bytes: how long a header may be.
     """
 
     def __init__(self, file: BinaryIO, size_bytes: int, most_bytes: int) -> None:
         self._file = file
         self._size_bytes = size_bytes
         self._most_bytes = most_bytes
-        # What was read last, where in the file it begins, and how much of it is used up.
+        # The piece that was read last, its offset in the file, and how much of it is used up.
         self._piece = b""
         self._begin = 0
         self._used = 0
-        # Small headers are many: little is read for each.
+        # The first piece is small, because most headers are.
         self._next_bytes = FIRST_BYTES
 
     @property
@@ -33,9 +34,10 @@ class HeaderBytes:
         return self._begin + self._used
 
     def take(self, n_bytes: int) -> bytes:
-        """
+        """Read the next `n_bytes`.
+
         Raises:
-            InvalidModelFile: the file, or what may be read of it, ends before.
+            InvalidModelFile: the file, or the permitted part of it, ends before that.
         """
         if self._used + n_bytes > len(self._piece):
             self._read_on(n_bytes)
@@ -44,7 +46,7 @@ class HeaderBytes:
         return self._piece[begin : self._used]
 
     def skip(self, n_bytes: int) -> None:
-        """Raises as `take` does."""
+        """Skip `n_bytes`. Raises as `take` does."""
         if self._used + n_bytes <= len(self._piece):
             self._used += n_bytes
             return
@@ -54,8 +56,9 @@ class HeaderBytes:
         self._piece, self._used = b"", 0
 
     def skip_texts(self, n_texts: int, most_bytes: int) -> None:
-        """Texts behind their lengths, each of `most_bytes` at the most. Raises as `take` does."""
-        # A vocabulary has 100,000: most of the time that a header takes is spent here.
+        """Skip texts, each after its length and no longer than `most_bytes`. Raises as `take`
+        does."""
+        # A vocabulary has 100,000 texts, so this loop takes most of the time for a header.
         unpack, piece, used = LENGTH.unpack_from, self._piece, self._used
         end = len(piece)
         for _ in range(n_texts):
@@ -77,7 +80,7 @@ class HeaderBytes:
         self._used = used
 
     def _read_on(self, n_bytes: int) -> None:
-        """Have `n_bytes` at hand."""
+        """Read until `n_bytes` are in the piece."""
         self._check(n_bytes)
         rest = self._piece[self._used :]
         fresh = self._file.read(max(n_bytes - len(rest), self._next_bytes))
@@ -85,7 +88,7 @@ class HeaderBytes:
         self._begin, self._used = self.position, 0
         self._piece = rest + fresh
         if len(self._piece) < n_bytes:
-            # It was cut while it was read.
+            # The file was cut while it was read.
             raise _cut()
 
     def _check(self, n_bytes: int) -> None:

@@ -1,5 +1,5 @@
-"""What the headers of models say, read once while the files stay as they are; and whatever cannot
-be read, as a reason beside the model."""
+"""Caches what model headers state while the files do not change; files that cannot be read are
+represented by the reason."""
 
 import threading
 from collections.abc import Callable
@@ -14,10 +14,11 @@ T = TypeVar("T")
 
 
 class HeaderCache(Generic[T]):
-    """
+    """Entries by path and state of the files.
+
     Args:
-        read: what the files at a path say; may raise `InvalidModelFile` or `OSError`.
-        broken: what stands for files that cannot be used, for a reason.
+        read: reads the files at a path; may raise `InvalidModelFile` or `OSError`.
+        broken: builds the entry of files that cannot be used, from the reason.
     """
 
     def __init__(self, read: Callable[[Path], T], broken: Callable[[str], T]) -> None:
@@ -26,17 +27,17 @@ class HeaderCache(Generic[T]):
         self._known: dict[tuple[Path, FileState], T] = {}
         self._used: dict[tuple[Path, FileState], T] = {}
         self._latest: dict[Path, T] = {}
-        # Scans and ladders run in threads of their own.
+        # Scans and loads run in threads of their own.
         self._lock = threading.Lock()
 
     def begin_scan(self) -> None:
-        """Forget what the last scan did not meet: files that went or changed since."""
+        """Forget entries that the last scan did not use: their files were removed or changed."""
         with self._lock:
             self._known, self._used = self._used, {}
-            self._latest = {path: said for (path, _), said in self._known.items()}
+            self._latest = {path: entry for (path, _), entry in self._known.items()}
 
     def latest(self, path: Path) -> T | None:
-        """What they said when somebody last asked."""
+        """The entry from the last call of `of` for this path."""
         return self._latest.get(path)
 
     def of(self, place: Place) -> T:
@@ -52,7 +53,8 @@ class HeaderCache(Generic[T]):
             except InvalidModelFile as error:
                 found = self._broken(str(error))
             except OSError as error:
-                # Not kept: rights change, and files come back, with the same size and time.
+                # Not cached, because permissions change, and files return with the same size and
+                # time.
                 return self._broken(reason_of(error))
         with self._lock:
             self._used[key] = self._latest[place.path] = found

@@ -1,4 +1,4 @@
-"""Where models lie: a GGUF file with its shards, or a folder, each with the state of its files."""
+"""The places of models: a GGUF file with its shards, or a folder, with the state of its files."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,30 +9,31 @@ from worker_runtime.model_files.folder_listing import Entry, Listing, Listings
 from worker_runtime.model_files.gguf_files import gguf_entries, gguf_id, is_gguf, shard_paths
 from worker_runtime.model_files.odd_paths import printable
 
-# What file systems and their programs put beside the files of users.
+# Folders that file systems and their programs create.
 NOT_MODELS = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
 
 FileState = tuple[tuple[str, int, int], ...]
 
 
 class Place(msgspec.Struct, frozen=True):
-    """
+    """The files of one model.
+
     Args:
-        files: that make the model.
-        reason: why they cannot be read, were there any; then the model is broken.
-        is_built_in: it came with Y26HKX, and gives way to a user's model of its name.
+        files: the files that make up the model.
+        reason: why they cannot be read, which makes the model broken; else empty.
+        is_built_in: it came with Y26HKX; a user's model of the same name is preferred.
     """
 
     path: Path
     files: tuple[Entry, ...] = ()
     reason: str = ""
     is_built_in: bool = False
-    # Its id, where that is not its file's or folder's name.
+    # Its id, if that is not the name of its file or folder.
     own_id: str = ""
 
     @property
     def state(self) -> FileState:
-        """Names, sizes and times of the files: it changes when they do."""
+        """Names, sizes and times of the files; it changes when the files change."""
         return tuple((str(file.path), file.size_bytes, file.mtime_ns) for file in self.files)
 
     @property
@@ -41,7 +42,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def wanted_id(self) -> str:
-        """Its id, if no other has it."""
+        """Its id, unless another model has the same."""
         if self.own_id:
             return self.own_id
         is_file = self.is_file or (not self.files and is_gguf(self.path))
@@ -49,7 +50,7 @@ class Place(msgspec.Struct, frozen=True):
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a GGUF file; folders may have such names too."""
+        """Whether it is a GGUF file. Folders may have such names, too."""
         return bool(self.files) and self.files[0].path == self.path
 
 
@@ -59,7 +60,7 @@ def gguf_places(listing: Listing) -> list[Place]:
 
 
 def place_of_file(path: Path, listings: Listings) -> Place | None:
-    """The GGUF model that begins with the file `path`; None: there is none."""
+    """The GGUF model whose first file is `path`; None if there is none."""
     listing = listings.of(path.parent)
     entry = listing.entries.get(path.name)
     if entry is None or not gguf_entries(Listing(listing.folder, {entry.name: entry})):
@@ -68,7 +69,7 @@ def place_of_file(path: Path, listings: Listings) -> Place | None:
 
 
 def unreadable(entry: Entry | Listing) -> Place | None:
-    """A broken model in place of what cannot be looked at, which may have been one; else None."""
+    """A broken model for an entry that cannot be read and may be a model; else None."""
     path = entry.folder if isinstance(entry, Listing) else entry.path
     if not entry.reason or not may_be_model(path.name):
         return None

@@ -1,7 +1,7 @@
-"""Names of files that are no valid Unicode, or not fit to be shown.
+"""Handles file names that are not valid Unicode or not fit to be shown.
 
-File systems take any bytes as names (Windows: any 16-bit units). Python keeps what is no text as
-lone surrogates, which neither msgpack, JSON nor protobuf can carry, and which libraries refuse.
+File systems permit any bytes in names (Windows: any 16-bit units). Python represents invalid text
+by lone surrogates, which msgpack, JSON and protobuf cannot carry and many libraries refuse.
 """
 
 import os
@@ -11,17 +11,17 @@ from pathlib import Path
 # Control and formatting characters (escape sequences, right-to-left marks), line ends, surrogates.
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _SURROGATE_BYTES = range(0xDC80, 0xDD00)
-# In no path: it marks one that is written byte by byte.
+# Marks a path that is written byte by byte, because no path contains this character.
 _MARK = "\0"
 
 
 def printable(text: str) -> str:
-    """`text` in normal form C, fit to be shown: what is not stands as `_xff` or `_u202e`."""
+    """`text` in Unicode normal form C; characters not fit to be shown become `_xff` or `_u202e`."""
     return "".join(map(_shown, unicodedata.normalize("NFC", text)))
 
 
 def path_text(path: str | Path) -> str:
-    """`path`, made absolute, as text that every encoding can carry; `path_of` reads it."""
+    """The absolute path as text that every encoding can carry; `path_of` reads it."""
     text = os.path.abspath(path)
     try:
         text.encode()
@@ -31,16 +31,17 @@ def path_text(path: str | Path) -> str:
 
 
 def path_of(text: str) -> Path:
-    """The path that `path_text` wrote."""
+    """The path of a text that `path_text` wrote."""
     if not text.startswith(_MARK):
         return Path(text)
     return Path(os.fsdecode(text.removeprefix(_MARK).encode("latin-1")))
 
 
 def library_path(text: str) -> Path:
-    """The folder that `path_text` wrote, as libraries take it that know valid text only.
+    """The folder of a `path_text`, for libraries that accept valid text only.
 
-    A folder with an odd name becomes the process's working folder, and is called by that.
+    A folder with an invalid name becomes the process's working directory and is referred to by
+    that.
     """
     path = path_of(text)
     if text.startswith(_MARK) and os.path.isdir(path):

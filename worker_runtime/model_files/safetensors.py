@@ -1,8 +1,8 @@
 """Reads and checks the header of a safetensors file, without the tensors.
 
-Layout: a little-endian uint64 header length, that much JSON, then the tensors' bytes. Every
-offset is checked against the file's size, so that a truncated or lying file never reaches a
-native loader.
+Layout: a little-endian uint64 header length, that much JSON, then the tensors' bytes. Every offset
+is checked against the file's size, so a truncated or wrong file never reaches a native loader.
+Source: https://github.com/huggingface/safetensors#format
 """
 
 import math
@@ -32,15 +32,24 @@ _Shape = Annotated[list[_Count], msgspec.Meta(max_length=MAX_DIMENSIONS)]
 
 
 class Tensor(msgspec.Struct, frozen=True):
+    """One tensor of the header."""
+
     dtype: str
     shape: _Shape
-    # Begin and end, from the end of the header.
+    # First byte and end, counted from the end of the header.
     data_offsets: tuple[_Count, _Count]
 
 
 class SafetensorsHeader(msgspec.Struct, frozen=True):
+    """The checked header of a safetensors file."""
+
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+
+    @property
+    def n_numbers(self) -> int:
+        """Of all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     @property
     def data_bytes(self) -> int:
@@ -48,10 +57,10 @@ class SafetensorsHeader(msgspec.Struct, frozen=True):
 
 
 def check_safetensors(path: Path) -> SafetensorsHeader:
-    """The header of `path`, all offsets checked against the file's size.
+    """Read the header of `path`; all offsets are checked against the file's size.
 
     Raises:
-        InvalidModelFile: with the reason, fit to be shown.
+        InvalidModelFile: the header is wrong; str() is the reason, fit for users.
         OSError: the file cannot be read.
     """
     file, size_bytes = open_regular(path)

@@ -1,7 +1,7 @@
-"""An id for each model of a scan: models of one name must not hide each other.
+"""Gives each model of a scan an id of its own, so that models of one name do not hide each other.
 
-The first keeps its name; a later one in another folder has that folder's before it. What lies side
-by side as a file and as a folder is one model in two formats, of which one is taken.
+The first model keeps its name; a later one in another folder gets that folder's name in front. A
+file and a folder with the same name side by side are one model in two formats: only one is used.
 """
 
 import itertools
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Notes:
-    """What a scan has to say, logged when it is new: scans are repeated."""
+    """Logs what a scan reports, once for each new sentence, because scans are repeated."""
 
     def __init__(self) -> None:
         self._before: set[str] = set()
@@ -33,18 +33,18 @@ class Notes:
 
 
 class UniqueIds:
-    """
+    """The ids and places of one scan's models.
+
     Args:
-        prefers: of one model in two formats, whether the first place is to be taken rather than
-            the second.
-        tell: is told, in a sentence, of each model that is renamed or not taken.
+        prefers: whether the first of two formats of one model is used rather than the second.
+        report: receives a sentence for each model that is renamed or not used.
     """
 
     def __init__(
-        self, prefers: Callable[[Place, Place], bool], tell: Callable[[str], None]
+        self, prefers: Callable[[Place, Place], bool], report: Callable[[str], None]
     ) -> None:
         self._prefers = prefers
-        self._tell = tell
+        self._report = report
         self._places: dict[str, Place] = {}
 
     def items(self) -> Iterator[tuple[str, Place]]:
@@ -54,7 +54,7 @@ class UniqueIds:
         return model_id in self._places
 
     def add(self, place: Place) -> str:
-        """Its id; empty if it is not taken."""
+        """Add a model; returns its id, which is empty if the model is not used."""
         wanted = place.wanted_id
         other = self._places.get(wanted)
         if other is None:
@@ -67,14 +67,14 @@ class UniqueIds:
         ):
             return self._one_of_two(wanted, place, other)
         if place.is_built_in:
-            self._tell(f"the built-in model {wanted} gives way to {_shown(other)}")
+            self._report(f"the built-in model {wanted} is not used: {_shown(other)} has its name")
             return ""
         return self._rename(wanted, place, other)
 
     def _one_of_two(self, wanted: str, place: Place, other: Place) -> str:
         preferred = self._prefers(place, other)
         taken, left = (place, other) if preferred else (other, place)
-        self._tell(f"{_shown(left)} is not taken: {_shown(taken)} is the same model {wanted}")
+        self._report(f"{_shown(left)} is not used: {_shown(taken)} is the same model {wanted}")
         self._places[wanted] = taken
         return wanted if preferred else ""
 
@@ -83,7 +83,7 @@ class UniqueIds:
             known = self._places.get(free)
             if known is None:
                 self._places[free] = place
-                self._tell(f"{_shown(place)} is called {free}: {_shown(other)} is {wanted}")
+                self._report(f"{_shown(place)} gets the id {free}: {wanted} is {_shown(other)}")
                 return free
             if real_path(known.path) == real_path(place.path):
                 return ""

@@ -1,1 +1,1 @@
-"""A worker's gRPC server: calls, the Worker service, metrics, logs, shutdown."""
+"""A worker's gRPC server: RPCs, the Worker service, metrics, logs and shutdown."""

@@ -1,6 +1,6 @@
-"""Open calls: counted for a drain, and each with its way to end.
+"""Counts open calls, and turns the error that ends a call into what its caller receives.
 
-A call is an RPC, or a message of a stream that carries many.
+A call is an RPC, or one message of a stream that carries many calls.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class InflightRpcs:
-    """Counts RPCs that a drain waits for; refuses new ones once it has begun."""
+    """Counts the RPCs that a drain waits for, and refuses new ones after the drain has begun."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
@@ -47,7 +47,7 @@ class InflightRpcs:
 
 
 class Rpc:
-    """One call, on the task that serves it: who it is for, and how it ends."""
+    """One call on the task that serves it: its log line and its errors."""
 
     def __init__(self, method: str, caller_id: str) -> None:
         self.method = method
@@ -55,10 +55,10 @@ class Rpc:
         request_id.set(clean_id(caller_id))
 
     def problem(self, error: BaseException) -> ServingError:
-        """What the caller is told of `error`, which is logged.
+        """The error that the caller receives for `error`, which is logged.
 
         Raises:
-            BaseException: `error` itself, if it is no outcome but the end of the call or process.
+            BaseException: `error` itself, if it is the end of the call or of the process.
         """
         if isinstance(error, ServingError):
             self.log(error.code)
@@ -78,11 +78,11 @@ class Rpc:
 
     @property
     def is_long_lived(self) -> bool:
-        """Whether it lasts as long as its gateway: a drain does not wait for it."""
+        """Whether it lasts as long as its gateway, so that a drain must not wait for it."""
         return self.method.endswith(LONG_LIVED)
 
     def log(self, outcome: str) -> None:
-        # The gateway writes a line for each request; of those that went well one is enough.
+        # The gateway logs each request, so a successful RPC needs no second line.
         is_news = outcome != "OK" and not self.is_long_lived
         took_ms = (time.monotonic() - self._began_s) * 1000
         level = logging.INFO if is_news else logging.DEBUG
@@ -90,7 +90,8 @@ class Rpc:
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether the call itself is cancelled: a stray CancelledError, let through, hangs clients."""
+    """Whether the RPC itself was cancelled. Any other CancelledError must become an error, because
+    a client would hang if it were passed on."""
     task = asyncio.current_task()
     asked = task is not None and task.cancelling() > 0
     return isinstance(error, asyncio.CancelledError) and asked

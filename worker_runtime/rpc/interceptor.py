@@ -1,7 +1,7 @@
-"""What happens around every RPC: token check, request id, errors as rich status, a log line.
+"""Wraps every RPC: checks the token, sets the request id, turns errors into statuses, logs a line.
 
-Servicers only raise `ServingError`; here, and nowhere else, it becomes a gRPC status. Streaming
-servicer methods are async generators. Health checks and reflection pass untouched.
+Servicers only raise `ServingError`; nowhere else does it become a gRPC status. Servicer methods
+that stream are async generators. Health checks and reflection are not wrapped.
 """
 
 import hashlib
@@ -20,22 +20,23 @@ from common.rpc_limits import REQUEST_ID_KEY, TOKEN_KEY
 from common.rpc_status import DETAILS_KEY, to_status
 from worker_runtime.rpc.inflight import InflightRpcs, Rpc
 
-# gRPC refuses more than 8 KiB of trailing metadata, of which the message takes its share twice.
+# gRPC refuses more than 8 KiB of trailing metadata, in which the message stands twice.
 MAX_MESSAGE_CHARS = 1024
 MAX_DETAILS_BYTES = 4096
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """
+    """Wraps the handlers of this package's services.
+
     Args:
-        token: every RPC must carry it; empty: not checked.
+        token: the token that every RPC must carry; empty: not checked.
     """
 
     def __init__(self, token: str, inflight_rpcs: InflightRpcs) -> None:
         self._token_digest = _digest(f"Bearer {token}") if token else None
         self._inflight_rpcs = inflight_rpcs
         self._garbage_counter = GarbageCounter()
-        # By method, as they are called.
+        # Wrapped handlers by method, added as the methods are called.
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -71,7 +72,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 self._both(method, handler.stream_stream), **codec
             )
-        raise TypeError(f"{method}: requests that stream to one answer are not in the contract")
+        raise TypeError(f"{method}: a request stream with one reply is not in the contract")
 
     def _unary(self, method: str, serve: Callable[..., Awaitable[Any]]) -> Any:
         async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -105,7 +106,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return stream
 
     def _both(self, method: str, serve: Callable[..., Awaitable[None]]) -> Any:
-        """Of requests and replies: the servicer writes to the context."""
+        """Wrap a method that streams requests and replies; the servicer writes to the context."""
 
         async def both(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             rpc, metadata = self._rpc(method, context)
@@ -141,7 +142,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
 
 async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError) -> NoReturn:
-    """End the call with `error` as its status."""
+    """End the RPC with `error` as its status."""
     code = grpc.StatusCode[error.grpc_status]
     details, message = _details(error), error.message[:MAX_MESSAGE_CHARS]
     await context.abort(code, message, trailing_metadata=((DETAILS_KEY, details),))
@@ -149,7 +150,7 @@ async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError
 
 
 def _details(error: ServingError) -> bytes:
-    """All of `error`, or as much of it as a reply's trailer carries."""
+    """The serialized `error`, shortened until it fits into a reply's trailing metadata."""
     details = b""
     for version in (error, _in_english(error), _in_short(error)):
         details = to_status(version).SerializeToString()

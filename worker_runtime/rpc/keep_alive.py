@@ -1,10 +1,10 @@
-"""How long a request asks its model to stay loaded."""
+"""How long a request wants its model to stay loaded."""
 
 from typing import Literal, Protocol
 
 
 class KeepAliveRequest(Protocol):
-    """A message of the contract with the optional field `keep_alive_s`."""
+    """A message of the contract that has the optional field `keep_alive_s`."""
 
     @property
     def keep_alive_s(self) -> float: ...
@@ -13,5 +13,5 @@ class KeepAliveRequest(Protocol):
 
 
 def keep_alive_of(request: KeepAliveRequest) -> float | None:
-    """Seconds after the request; negative: until it is unloaded by hand; None: not said."""
+    """Seconds after the request; negative: until unloaded by hand; None: the request has none."""
     return request.keep_alive_s if request.HasField("keep_alive_s") else None

@@ -1,6 +1,6 @@
-"""One log line per event, with the id of the request it belongs to.
+"""Logging: one line per event, with the id of the request that it belongs to.
 
-Prompts, keys and tokens are never logged; ids that come from outside are cleaned first.
+Prompts, keys and tokens are never logged. Ids that clients sent are checked first.
 """
 
 import logging
@@ -8,19 +8,19 @@ import re
 import sys
 from contextvars import ContextVar
 
-# Of the RPC that this task serves.
+# The id of the request that this task serves.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 FORMAT = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
 
 
 def clean_id(sent: str) -> str:
-    """`sent` if it is fit for logs and replies, else "-"."""
+    """`sent` if it may stand in logs and replies, else "-"."""
     return sent if _SANE_ID.fullmatch(sent) else "-"
 
 
 def configure(level: str) -> None:
-    """Write everything of `level` and above to stderr, one line each."""
+    """Write log records of `level` and above to stderr, one line each."""
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(_OneLine(FORMAT))
     output.addFilter(_add_request_id)
@@ -29,7 +29,7 @@ def configure(level: str) -> None:
 
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        # A traceback stays readable, and a value with line breaks cannot forge a line.
+        # Tracebacks stay readable, and a value with line breaks cannot imitate another log line.
         return super().format(record).replace("\r", "\\r").replace("\n", "\n    ")
 
 

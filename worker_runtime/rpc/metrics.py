@@ -1,4 +1,4 @@
-"""The worker's own Prometheus page; off unless a port is set (the gateway shows the same)."""
+"""The worker's own Prometheus page, off by default, as the gateway reports the same figures."""
 
 import asyncio
 import logging
@@ -9,7 +9,7 @@ from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.snapshot import ModelSnapshot
 from worker_runtime.memory.monitor import MemoryReading
 
-# Name, text, and where the figure is.
+# Metric name, help text, and the function that reads the value.
 _Figure = tuple[str, str, Callable[[ModelSnapshot], float]]
 COUNTERS: tuple[_Figure, ...] = (
     ("y26hkx_model_loads", "Loads that succeeded", lambda s: s.counters.loads),
@@ -26,7 +26,7 @@ COUNTERS: tuple[_Figure, ...] = (
 )
 GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_leases", "Requests that use the model", lambda s: s.n_leases),
-    ("y26hkx_model_waiting", "Requests that wait for it", lambda s: s.n_waiting),
+    ("y26hkx_model_waiting", "Requests that wait for the model", lambda s: s.n_waiting),
     ("y26hkx_model_resident_bytes", "Resident memory", lambda s: s.memory.resident_bytes),
     ("y26hkx_model_anonymous_bytes", "Of them anonymous", lambda s: s.memory.anonymous_bytes),
     ("y26hkx_model_mapped_bytes", "Of them of mapped files", lambda s: s.memory.mapped_bytes),
@@ -34,13 +34,13 @@ GAUGES: tuple[_Figure, ...] = (
     ("y26hkx_model_loaded", "1 while loaded", lambda s: 1 if s.pid else 0),
 )
 MEMORY: tuple[tuple[str, str, Callable[[MemoryReading], float]], ...] = (
-    ("y26hkx_total_memory_bytes", "Memory there is", lambda r: r.machine.total_bytes),
-    ("y26hkx_available_memory_bytes", "Memory left", lambda r: r.machine.available_bytes),
+    ("y26hkx_total_memory_bytes", "Total memory", lambda r: r.machine.total_bytes),
+    ("y26hkx_available_memory_bytes", "Available memory", lambda r: r.machine.available_bytes),
     ("y26hkx_memory_pressure_some", "Share of time some waited for it", lambda r: r.stalled_some),
     ("y26hkx_memory_pressure_full", "Share of time all waited for it", lambda r: r.stalled_full),
 )
 
-# A loop that cannot answer in this time is worth an error on the page.
+# If the event loop does not answer within this time, the page reports an error.
 SNAPSHOT_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -48,18 +48,18 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
-    """Serve the page on `port` while this is entered; port 0: do nothing."""
+    """Serve the page on `port` inside the `with` block; port 0: serve nothing."""
     if not port:
         yield
         return
-    # Imported here: a worker without the page does not pay for it.
+    # Imported here, so that a worker without the page does not load the library.
     from prometheus_client import CollectorRegistry, start_http_server
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
     from prometheus_client.registry import Collector
 
     class ModelFigures(Collector):
         def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-            # On the page's thread; the models belong to the event loop.
+            # This runs on the page's thread, but the models belong to the event loop.
             looking = asyncio.run_coroutine_threadsafe(_look(models), loop)
             snapshots, memory = looking.result(SNAPSHOT_S)
             for name, text, figure in COUNTERS:
@@ -72,8 +72,8 @@ def metrics_page(host: str, port: int, models: Models) -> Iterator[None]:
                 for snapshot in snapshots:
                     gauge.add_metric((snapshot.entry.id,), figure(snapshot))
                 yield gauge
-            for name, text, told in MEMORY:
-                yield GaugeMetricFamily(name, text, value=told(memory))
+            for name, text, figure_of in MEMORY:
+                yield GaugeMetricFamily(name, text, value=figure_of(memory))
 
     loop = asyncio.get_running_loop()
     registry = CollectorRegistry(auto_describe=False)

@@ -1,8 +1,8 @@
-"""A worker's gRPC server from bind to drain.
+"""A worker's gRPC server, from bind to drain.
 
-Drain: the first signal turns health to NOT_SERVING and refuses new calls with NotReady (the
-gateway goes elsewhere); running ones get `drain_s`; then the models are unloaded. A second signal
-skips the waiting.
+The first signal starts the drain: health becomes NOT_SERVING and new calls are refused with
+NotReady, so that the gateway uses another worker. Running calls get `drain_s` seconds. Then the
+models are unloaded. A second signal skips the waiting.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ from worker_runtime.settings import RuntimeSettings
 OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Two servers on one port would silently share its calls.
+    # Two servers on one port would silently share its connections.
     ("grpc.so_reuseport", 0),
-    # Gateways ping a silent stream every 10 s; the defaults call that an attack.
+    # Gateways ping a silent stream every 10 s, which gRPC's default limits treat as an attack.
     ("grpc.http2.min_ping_interval_without_data_ms", 4000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -57,9 +57,9 @@ SERVICES: dict[Capability, str] = {
     "embed": "y26hkx.v1.EmbedService",
 }
 WORKER_SERVICE = "y26hkx.v1.WorkerService"
-# For watchers to read the last status before their streams end.
+# Time in which watchers can read the last status before their streams end.
 LAST_STATUS_S = 0.5
-# After the drain engines are stopped; a worker without a parent ends then in any case.
+# Engines are stopped after the drain; a worker without a parent ends after this time anyway.
 FORCE_AFTER_DRAIN_S = 15.0
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ log = logging.getLogger(__name__)
 def local_models(
     settings: RuntimeSettings, catalog: Catalog, load_options: LoadOptions = single_option
 ) -> Models:
-    """`Models` with real processes, time and memory, as `settings` say (enter it before use)."""
+    """Build `Models` with real processes, time and memory. Enter it before use."""
     probe = SystemMemoryProbe()
     launcher = ProcessLauncher(probe, settings.engine_environment)
     kernels = KernelMemory(settings.learnt_dir / KERNELS_FILE, settings.selftest_environment)
@@ -91,8 +91,8 @@ def _ledger(settings: RuntimeSettings) -> Ledger:
     try:
         return FolderLedger(settings.ledger_dir or own_folder())
     except OSError as error:
-        # Alone on its machine, as in a container, a worker needs none.
-        log.warning("other workers of this machine are not seen: %s", error)
+        # A worker that is alone on its machine, as in a container, needs no ledger.
+        log.warning("the reservations of this machine's other workers are not known: %s", error)
         return NoLedger()
 
 
@@ -106,15 +106,15 @@ async def serve(
     on_bound: Callable[[int], None] = lambda port: None,
     inflight_rpcs: InflightRpcs | None = None,
 ) -> None:
-    """Serve `models` until a signal says stop; returns after draining and unloading.
+    """Serve `models` until a stop signal. Returns after draining and unloading.
 
     Args:
-        add_service: adds the capability's servicer.
-        preload: load the default model at once, beside those that settings name.
-        on_bound: called with the port once calls are taken.
-        inflight_rpcs: that the servicer counts calls in which are no RPCs of their own.
+        add_service: adds the servicer of the worker's capability.
+        preload: also load the default model at once, in addition to those that settings name.
+        on_bound: called with the port as soon as calls are accepted.
+        inflight_rpcs: shared with a servicer that counts calls which are not RPCs of their own.
     Raises:
-        RuntimeError: the port is taken.
+        RuntimeError: the port is in use.
     """
     logs.configure(settings.log_level)
     requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
@@ -147,7 +147,7 @@ async def serve(
         finally:
             loading.cancel()
             await asyncio.wait({loading})
-        log.info("draining: up to %.0f s for running calls", settings.drain_s)
+        log.info("draining: running calls get up to %.0f s", settings.drain_s)
         inflight_rpcs.draining.set()
         await health.enter_graceful_shutdown()
         await first_of(
@@ -159,7 +159,7 @@ async def serve(
 
 
 def _listen(server: grpc.aio.Server, address: str, settings: RuntimeSettings) -> int:
-    """The port; off loopback both sides show certificates, where there are any."""
+    """The bound port. Off loopback both sides show certificates, if settings name any."""
     certificates = settings.certificates()
     if certificates is None or is_loopback(settings.host):
         return server.add_insecure_port(address)

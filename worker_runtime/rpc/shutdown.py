@@ -1,4 +1,4 @@
-"""When to stop: signals, on every platform (the end of the parent comes as one, too)."""
+"""Stop requests by signal, on every platform; the end of the parent process arrives as a signal."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 class StopRequests:
-    """`first`: stop gracefully; `second`: stop now."""
+    """`first` is set to stop gracefully, `second` to stop at once."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
@@ -23,10 +23,10 @@ class StopRequests:
 
 @contextmanager
 def stop_on_signals(requests: StopRequests) -> Iterator[None]:
-    """SIGTERM, SIGINT and on Windows SIGBREAK ask to stop, while this is entered."""
+    """Handle SIGTERM, SIGINT and, on Windows, SIGBREAK as stop requests inside the `with` block."""
     loop = asyncio.get_running_loop()
     if sys.platform == "win32":
-        # No loop.add_signal_handler there.
+        # Windows event loops have no add_signal_handler.
         def on_signal(number: int, frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(requests.add)
 

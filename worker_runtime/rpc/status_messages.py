@@ -1,6 +1,6 @@
-"""Snapshots as protobuf messages: the only place where the two meet.
+"""Converts snapshots to protobuf messages; no other module knows both.
 
-A field that both have is named alike in both, and is not written down a third time.
+Fields with the same name on both sides are copied by name and not listed here.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ def state_message(state: ModelState) -> "worker_pb2.ModelState.ValueType":
 
 
 def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
+    """One model's snapshot as a message."""
     fields = _same_named(worker_pb2.Model, snapshot.entry, snapshot) | {
         "capability": CAPABILITIES[snapshot.entry.capability],
         "state": state_message(snapshot.state),
@@ -58,7 +59,7 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
     need = snapshot.need or Need()
     return worker_pb2.ModelMemory(
         **_same_named(worker_pb2.ModelMemory, snapshot, snapshot.memory),
-        # At the most, as `peak_bytes` is.
+        # The estimated peak, to be compared with `peak_bytes`.
         estimated_bytes=need.peak,
         weights_bytes=need.weights,
         kv_bytes=need.kv,
@@ -68,6 +69,7 @@ def _model_memory(snapshot: ModelSnapshot) -> worker_pb2.ModelMemory:
 
 
 def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Memory:
+    """A worker's memory as a message."""
     return worker_pb2.Memory(
         **_same_named(worker_pb2.Memory, reading.machine, reading, holdings),
         worker_resident_bytes=reading.worker_bytes,
@@ -79,7 +81,7 @@ def memory_message(reading: MemoryReading, holdings: Holdings) -> worker_pb2.Mem
 
 
 def _same_named(kind: type[Message], *sources: msgspec.Struct) -> dict[str, Any]:
-    """What of the sources the message has a field for, by its name; None leaves it unset."""
+    """The sources' fields that the message has, by name; None leaves a field unset."""
     known = kind.DESCRIPTOR.fields_by_name
     return {
         name: getattr(source, name)

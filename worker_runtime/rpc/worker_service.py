@@ -1,4 +1,4 @@
-"""The Worker service: which models there are, how they are, load and unload by hand."""
+"""The Worker service: lists models and their states, loads and unloads them by hand."""
 
 import asyncio
 import uuid
@@ -19,16 +19,17 @@ from worker_runtime.rpc.status_messages import CAPABILITIES, memory_message, mod
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 60.0
 DEFAULT_INTERVAL_S = 1.0
-# A status is sent this often even if nothing changed: uptime and memory go on.
+# A status is sent this often even without a change, because uptime and memory go on.
 HEARTBEAT_S = 10.0
-# Changes of memory below this are not news.
+# Smaller changes of memory do not trigger a status.
 MEMORY_STEP_BYTES = 16 << 20
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
-    """
+    """The servicer of `WorkerService`, the same for all workers.
+
     Args:
         draining: set when the worker begins to shut down.
     """
@@ -67,7 +68,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def LoadModel(  # noqa: N802
         self, request: worker_pb2.LoadModelRequest, context: _Context
     ) -> AsyncIterator[worker_pb2.LoadProgress]:
-        # Only the latest matters: a slow reader skips what it was too slow for.
+        # Only the latest progress is kept; a slow reader misses what came before.
         latest: asyncio.Queue[tuple[float, str]] = asyncio.Queue(maxsize=1)
 
         def on_progress(fraction: float, stage: str) -> None:
@@ -129,7 +130,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
 
 def _what_matters(status: worker_pb2.WorkerStatus) -> bytes:
-    """`status` without what changes all the time, for comparing."""
+    """`status` without the fields that change all the time, to compare two of them."""
     calm = worker_pb2.WorkerStatus()
     calm.CopyFrom(status)
     calm.ClearField("uptime_s")

@@ -1,15 +1,16 @@
-"""llama.cpp's context: KV cache and buffers of a model, which can be given back for a while."""
+"""llama.cpp's context: the KV cache and buffers of a model, which can be freed for a while."""
 
 from typing import Any
 
 
 class LlamaContext:
-    """
+    """A context that is created again when it is needed.
+
     Args:
         native: the binding's module of C functions.
         model: not owned.
-        params: its parameters, for each time that it is made.
-        handle: made with them; owned from here on.
+        params: the context's parameters.
+        handle: the context created with them; owned by this object.
     """
 
     def __init__(self, native: Any, model: Any, params: Any, handle: Any) -> None:
@@ -24,9 +25,10 @@ class LlamaContext:
 
     @property
     def handle(self) -> Any:
-        """
+        """The context, created again if it was freed.
+
         Raises:
-            RuntimeError: it was given back, and there is no memory for it now.
+            RuntimeError: there is not enough memory to create it again.
         """
         if self._handle is None:
             made = self._native.llama_init_from_model(self._model, self._params)
@@ -37,18 +39,18 @@ class LlamaContext:
 
     @property
     def memory(self) -> Any:
-        """Its KV cache."""
+        """The context's KV cache."""
         return self._native.llama_get_memory(self.handle)
 
     def compute_with(self, n_threads: int) -> None:
-        """Use so many threads from now on."""
+        """Use this many threads from now on."""
         if n_threads != self._params.n_threads:
             self._native.llama_set_n_threads(self.handle, n_threads, n_threads)
-            # For the next time that it is made, too.
+            # Also for the next time that the context is created.
             self._params.n_threads = self._params.n_threads_batch = n_threads
 
     def free(self) -> None:
-        """Give its memory back; whoever needs it next makes it again, empty."""
+        """Free its memory; the next use creates it again, empty."""
         if self._handle is not None:
             self._native.llama_free(self._handle)
             self._handle = None

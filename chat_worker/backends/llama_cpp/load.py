@@ -1,4 +1,4 @@
-"""Loads a GGUF into a `Backend`, and says in our words why it could not."""
+"""Loads a GGUF file into a `Backend`, and explains failures in terms of this server."""
 
 import ctypes
 import os
@@ -22,13 +22,13 @@ from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
 
 NAME = "llama.cpp"
-# Kept beyond the running ones, for prefixes. All prompts attend over the cells of all of them.
+# Slots besides the running ones, for prefixes. All prompts attend over the cells of all slots.
 N_SPARE_SLOTS = 4
-# From so many on, slots get cells of their own where there are enough: attention looks at those of
-# its sequence only, and there are slots to keep prefixes in.
+# From this count on, slots get cells of their own if there are enough cells: then attention reads
+# only the cells of its sequence, and there are enough slots for prefixes.
 MIN_OWN_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
-# Kernels take four tokens at once, and what is left over one by one: this runs both.
+# Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.
 WARM_UP_TOKENS = 5
 ATTENTION_TILE_TOKENS = 64  # ggml_fa_tile_config::Q; for caches in f16 on processors
 
@@ -140,9 +140,9 @@ def _context(
     params.n_threads = params.n_threads_batch = n_threads
     if spec.kv_type == "q8_0":
         params.type_k = params.type_v = native.GGML_TYPE_Q8_0
-        # llama.cpp reads quantized values in its flash attention only.
+        # llama.cpp supports quantized values only in its flash attention.
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    # In one pool slots share prefixes, and short requests leave room to long ones.
+    # In one pool, slots share prefixes, and short requests leave cells for long ones.
     params.kv_unified = shares
     handle = native.llama_init_from_model(model, params)
     if not handle:
@@ -152,7 +152,7 @@ def _context(
 
 
 def _warm_up(native: Any, context: LlamaContext, spec: LoadSpec) -> None:
-    """Compute once: kernels that fail on this processor do so now, while nobody is answered and
+    """Compute once: kernels that fail on this processor fail now, before any request is served, and
     the model can still be loaded in another way."""
     n_tokens = min(WARM_UP_TOKENS, int(native.llama_n_batch(context.handle)))
     tokens = (ctypes.c_int32 * n_tokens)()

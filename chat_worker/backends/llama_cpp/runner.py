@@ -1,4 +1,4 @@
-"""Fills llama.cpp's batches from a plan, decodes them, and hands out the logits rows."""
+"""Fills llama.cpp's batches from a plan, decodes them, and returns the rows of logits."""
 
 import ctypes
 import math
@@ -22,8 +22,8 @@ from chat_worker.engine.runner import (
 from chat_worker.engine.sampling import LogitsRow
 from worker_runtime.memory.trim import return_freed_memory
 
-# llama.cpp multiplies quantized weights by so many tokens at once; those left over go one by one,
-# which takes longer than to fill them up.
+# llama.cpp multiplies quantized weights by this many tokens at once. The tokens that remain are
+# computed one by one, which takes longer than filling up the last group.
 KERNEL_ROWS = 4
 
 
@@ -32,9 +32,10 @@ class LlamaRunner:
 
     Args:
         native: the binding's module of C functions.
-        model, context: owned from here on; freed by `close`.
-        n_threads: asked before each step.
-        n_tile: tokens from which on a prompt is `apart` from what is shorter; 0: never.
+        model, context: owned by this object; freed by `close`.
+        n_threads: evaluated before each step.
+        n_tile: the length in tokens from which on a prompt is computed `apart` from shorter ones;
+            0: never.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class LlamaRunner:
 
     @property
     def n_last_computed(self) -> int:
-        """Tokens of the last batch, with those that only fill it up for the faster kernel."""
+        """The tokens of the last batch, with those that only fill it up for the faster kernel."""
         return int(self._batch.struct.n_tokens)
 
     def apply(self, op: CacheOp) -> None:
@@ -101,7 +102,7 @@ class LlamaRunner:
         if self._limits.shares_cells:
             self._native.llama_memory_seq_cp(self._context.memory, source, target, 0, length)
             return
-        # Slots with cells of their own are copied whole or not at all.
+        # Slots with cells of their own can only be copied completely.
         self._native.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
         self.apply(TruncateSlot(target, length))
 
@@ -114,7 +115,7 @@ class LlamaRunner:
             batches = apart(items, self._n_tile, n_short, limits)
         if limits.shares_cells:
             return batches
-        # llama.cpp computes those together whose slots follow one another in the batch, too.
+        # llama.cpp also computes slots together that are consecutive in the batch.
         return [sorted(batch, key=lambda item: item.slot) for batch in batches]
 
     def _decode(
@@ -131,7 +132,7 @@ class LlamaRunner:
             yield item, [self._row(index) for index in islice(wanted, item.n_rows)]
 
     def _padded(self, items: list[ScheduledTokens]) -> int:
-        """The length that these items get; 0: each its own."""
+        """The length to which these items are padded; 0: no padding."""
         longest = max(item.size for item in items)
         if len(items) == 1 or not self._n_tile or longest < self._n_tile:
             return 0
@@ -153,15 +154,16 @@ class LlamaRunner:
 def apart(
     items: list[ScheduledTokens], n_tile: int, n_short: int, limits: Limits
 ) -> list[list[ScheduledTokens]]:
-    """The batches to compute the items in; those of `n_tile` tokens and more are not with others.
+    """The batches in which to compute the items; items of `n_tile` tokens or more are separate.
 
-    From so many tokens on, llama.cpp's attention takes the tokens of a batch in tiles, which rounds
-    otherwise, and in one pool of cells all of a tile attend to the cells of each sequence in it.
-    Prompts come out the same whatever else is computed if each has tiles of its own from its first
-    token on: if it is by itself, or with those that are padded to its length, which costs less.
+    From that length on, llama.cpp's attention computes the tokens of a batch in tiles, which rounds
+    differently, and in one pool of cells all tokens of a tile attend to the cells of each sequence
+    in it. The result of a prompt does not depend on other prompts if it has tiles of its own from
+    its first token on: either alone in a batch, or together with prompts that are padded to its
+    length, which costs less.
 
     Args:
-        n_short: most tokens of a batch of shorter ones.
+        n_short: the most tokens of a batch of shorter items.
     """
     long: list[list[ScheduledTokens]] = []
     for item in sorted((i for i in items if i.size >= n_tile), key=lambda i: i.size, reverse=True):
@@ -183,13 +185,13 @@ def apart(
 
 
 def _fits(item: ScheduledTokens, n_each: int, n_items: int, limits: Limits) -> bool:
-    """True if the item can be padded to `n_each` tokens, as one of so many."""
+    """True if the item can be padded to `n_each` tokens as one of `n_items`."""
     is_near = alike(item.size, n_each)
     return is_near and n_items * n_each <= limits.n_together and item.start + n_each <= limits.n_ctx
 
 
 class _NativeBatch:
-    """A `llama_batch` over numpy arrays of ours, so that it is filled by slices."""
+    """A `llama_batch` over our own numpy arrays, so that it is filled by slices."""
 
     def __init__(self, native: Any, capacity: int) -> None:
         self._tokens = np.zeros(capacity, np.int32)
@@ -211,8 +213,8 @@ class _NativeBatch:
         self.struct.logits = pointer(self._wanted, ctypes.c_int8)
 
     def fill(self, items: list[ScheduledTokens], n_each: int) -> list[int]:
-        """Write the items, padded to `n_each` tokens with what may follow them; return the batch
-        indices whose logits are wanted, in order."""
+        """Write the items, padded to `n_each` tokens with tokens that may follow; returns the
+        indices in the batch whose logits are wanted, in order."""
         wanted: list[int] = []
         at = 0
         for item in items:

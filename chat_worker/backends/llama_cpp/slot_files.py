@@ -9,7 +9,7 @@ from chat_worker.backends.llama_cpp.context import LlamaContext
 
 
 class LlamaSlotFiles:
-    """Implements `engine.kept.SlotFiles`."""
+    """Implements `engine.disk_prefix_cache.SlotFiles`."""
 
     def __init__(self, native: Any, context: LlamaContext) -> None:
         self._native = native

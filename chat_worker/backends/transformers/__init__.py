@@ -1,4 +1,4 @@
-"""Safetensors folders through transformers, computed with a KV cache of ours."""
+"""Safetensors folders through transformers, with this project's own KV cache."""
 
 from common.error_texts import ErrorText
 

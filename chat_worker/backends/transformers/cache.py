@@ -1,8 +1,8 @@
 """Keys and values of all slots, and attention over them.
 
-A step's tokens, of whatever sequences, are one packed row: the model's linear layers see them all
-at once, without padding, and only attention looks at each sequence by itself. A slot holds its own
-copy of what it shares with others; its memory grows and shrinks with its tokens.
+The tokens of a step, from all its sequences, form one packed row: the model's linear layers compute
+all of them at once without padding, and only attention handles each sequence by itself. A slot has
+its own copy of what it shares with others; its memory grows and shrinks with its tokens.
 """
 
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ SPARE_TOKENS = 64
 
 @dataclass
 class SlotCache:
-    """Keys and values by layer, (n_kv_heads, capacity, head_dim); the first `length` count."""
+    """Keys and values by layer, (n_kv_heads, capacity, head_dim); the first `length` are valid."""
 
     length: int = 0
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class SlotCache:
         return sum(tensor.nbytes for held in self.layers.values() for tensor in held)
 
     def write(self, layer: int, start: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new tokens' (n_kv_heads, n_tokens, head_dim) from `start` on.
+        """Store new tokens' keys and values (n_kv_heads, n_tokens, head_dim) from `start` on.
 
         Returns:
             The keys and values of all tokens up to the last new one.
@@ -36,7 +36,7 @@ class SlotCache:
         end = start + keys.shape[1]
         held = self.layers.get(layer, (keys[:, :0], values[:, :0]))
         if held[0].shape[1] < end:
-            # In proportion, so that a long answer is not copied again and again.
+            # It grows in proportion, so that a long answer is not copied again and again.
             held = self.layers[layer] = _moved(held, start, end + end // 4 + SPARE_TOKENS)
         held[0][:, start:end] = keys
         held[1][:, start:end] = values
@@ -53,7 +53,7 @@ class SlotCache:
             self.layers.clear()
 
     def copy(self, length: int) -> "SlotCache":
-        """A slot of its own with the first `length` tokens of this one."""
+        """A separate slot with the first `length` tokens of this one."""
         capacity = length + SPARE_TOKENS
         return SlotCache(
             length, {i: _moved(held, length, capacity) for i, held in self.layers.items()}
@@ -61,7 +61,7 @@ class SlotCache:
 
 
 def _moved(held: tuple[Tensor, Tensor], length: int, capacity: int) -> tuple[Tensor, Tensor]:
-    """The first `length` tokens in new memory for `capacity` of them."""
+    """The first `length` tokens, copied to new memory for `capacity` tokens."""
     keys, values = (old.new_empty(old.shape[0], capacity, old.shape[2]) for old in held)
     keys[:, :length] = held[0][:, :length]
     values[:, :length] = held[1][:, :length]
@@ -70,7 +70,7 @@ def _moved(held: tuple[Tensor, Tensor], length: int, capacity: int) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Span:
-    """Tokens `begin` to `end` of the packed row follow the first `start` tokens of `slot`."""
+    """Tokens `begin` to `end` of the packed row; they follow the first `start` tokens of `slot`."""
 
     slot: SlotCache
     start: int
@@ -80,7 +80,7 @@ class Span:
 
 @dataclass(eq=False)
 class Packing:
-    """Whose tokens a packed row holds; opaque to torch.compile, which would look into a list."""
+    """The spans of a packed row; opaque to torch.compile, which would trace a list."""
 
     spans: list[Span]
 
@@ -102,7 +102,7 @@ def attend(
 
     Args:
         query: (1, n_heads, n_tokens, head_dim); `key` and `value` have n_kv_heads.
-        packing: whose tokens they are.
+        packing: the sequences of the tokens.
     Returns:
         (1, n_tokens, n_heads, head_dim)
     """
@@ -120,7 +120,8 @@ def attend(
         else:
             mixed = _prefill(queries, keys, values, scaling, sliding_window)
         parts.append(mixed.transpose(0, 1))
-    # Spans follow one another through the row. One copy of all: a GPU waits for each that is begun.
+    # Spans are consecutive in the row. All are copied at once, because a GPU has a cost per
+    # operation.
     return (torch.cat(parts) if len(parts) > 1 else parts[0])[None], None
 
 
@@ -129,7 +130,7 @@ def _decode(
 ) -> Tensor:
     if window is not None:
         keys, values = keys[:, -window:], values[:, -window:]
-    # The heads that share keys and values become rows of one query: nothing is repeated.
+    # The heads that share keys and values become rows of one query, so that nothing is repeated.
     packed = query.reshape(1, keys.shape[0], -1, query.shape[2])
     mixed = scaled_dot_product_attention(packed, keys[None], values[None], scale=scaling)
     return mixed.reshape(query.shape[0], 1, -1)
@@ -161,7 +162,7 @@ def _capped(
     window: int | None,
     softcap: float,
 ) -> Tensor:
-    """With the bound on scores that Gemma 2 has, which torch's own attention does not know."""
+    """Attention with Gemma 2's bound on scores, which torch's own attention does not have."""
     repeats = queries.shape[0] // keys.shape[0]
     keys, values = (held.repeat_interleave(repeats, 0) for held in (keys, values))
     scale = queries.shape[2] ** -0.5 if scaling is None else scaling
@@ -171,9 +172,9 @@ def _capped(
     return weights.to(values.dtype) @ values
 
 
-@lru_cache(maxsize=8)  # the layers of a step ask for the same few
+@lru_cache(maxsize=8)  # the layers of a step need the same few masks
 def _mask(n_tokens: int, n_keys: int, window: int | None, device: torch.device) -> Tensor:
-    """True where a query, one of the last `n_tokens` positions, may look."""
+    """True where a query, one of the last `n_tokens` positions, may attend to a key."""
     keys = torch.arange(n_keys, device=device)
     queries = keys[n_keys - n_tokens :, None]
     mask = keys <= queries

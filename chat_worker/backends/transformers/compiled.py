@@ -1,4 +1,4 @@
-"""torch.compile for a model: everything but attention, which loops over slots."""
+"""torch.compile for all of a model except attention, which loops over slots."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ def compile_model(model: Any, warm_up: Callable[[], None]) -> None:
     Args:
         warm_up: runs every kind of step, so that no request waits for the compiler.
     Raises:
-        BackendLoadFailed: there is no compiler, or it does not take this model.
+        BackendLoadFailed: there is no compiler, or it does not support this model.
     """
     model.compile(dynamic=True)
     try:

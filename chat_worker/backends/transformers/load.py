@@ -1,7 +1,7 @@
-"""Loads a safetensors folder into a `Backend`, and says in our words why it could not.
+"""Loads a safetensors folder into a `Backend`, and explains failures in terms of this server.
 
 Code that comes with a model is never run, pickled weights are never read, nothing is downloaded.
-What a lack of memory makes torch raise is left to the engine's host, which knows what to suggest.
+Errors from a lack of memory are left to the engine's host, which has suggestions for them.
 """
 
 import importlib.util
@@ -38,21 +38,21 @@ from worker_runtime.model_files.odd_paths import library_path
 
 NAME = "transformers"
 ATTENTION = "y26hkx_slots"
-N_SPARE_SLOTS = 4  # kept beyond the running ones, for prefixes
-N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
+N_SPARE_SLOTS = 4  # besides the running ones, for prefixes
+N_SPARE_ROWS = 60  # logits rows besides the running ones, for scoring prompts
 
 
 def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
-    """Load the folder's model; its KV cache grows with what it holds.
+    """Load the folder's model; its KV cache grows with its tokens.
 
     Raises:
-        BackendLoadFailed: the folder is damaged or needs code of its own, the model is of a kind
-            that cannot be computed here, or a library is missing.
+            BackendLoadFailed: the folder is damaged or needs code of its own, this kind of model
+                is not supported, or a library is missing.
     """
     folder = library_path(spec.path)
     on_progress(0.1, "configuration")
     config = _config(folder)
-    # Small and fast: what is wrong with it should not be learnt after minutes.
+    # Small and fast, so it is done first: its errors should not appear only after minutes.
     tokenizer, template = _text(folder, config)
     threads = n_threads(spec, _weight_bytes(folder))
     torch.set_num_threads(threads())
@@ -155,7 +155,7 @@ def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
 
 
 def _prepare(model: Any, spec: LoadSpec, stored: torch.dtype | None) -> None:
-    """Let the model attend to our slots, and make it fast."""
+    """Make the model's attention use our slots, and make the model fast."""
     if precision.device().type == "cpu" and spec.quantization == "none":
         pack_linears(model, stored)
     AttentionInterface.register(
@@ -165,7 +165,7 @@ def _prepare(model: Any, spec: LoadSpec, stored: torch.dtype | None) -> None:
 
 
 def _compiles(spec: LoadSpec) -> bool:
-    # On a CPU packed weights, which the compiler cannot take, are twice as fast as compiled code.
+    # On a CPU, packed weights are twice as fast as compiled code, and cannot be compiled.
     return spec.compile and precision.device().type != "cpu"
 
 
@@ -183,10 +183,10 @@ def _limits(spec: LoadSpec, config: Any, n_vocab: int) -> Limits:
 
 
 def _trained_tokens(config: Any) -> int:
-    """How many tokens the model was trained for; 0 if it does not say."""
+    """The context length of the model's training in tokens; 0 if it is not stated."""
     trained = getattr(config, "max_position_embeddings", None) or 0
     rope = getattr(config, "rope_parameters", None) or {}
-    # Beyond the first length these rotate what is already in the cache in another way.
+    # Beyond the first length, these rotate what is already in the cache differently.
     if rope.get("rope_type") in ("dynamic", "longrope"):
         original = rope.get("original_max_position_embeddings") or trained
         trained = min(trained, original)

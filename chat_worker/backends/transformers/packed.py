@@ -1,7 +1,7 @@
-"""Linear layers with their weights in the order that the CPU multiplies them in.
+"""Linear layers whose weights are stored in the layout in which the CPU multiplies them.
 
-torch brings weights into that order anew for each product; done once, a decoding step takes about
-half the time. The results are the same.
+torch converts weights to that layout for each product; if it is done once, a decoding step takes
+about half the time. The results are the same.
 """
 
 import torch
@@ -14,7 +14,7 @@ class PackedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.bias = linear.bias
-        # No buffer: it can be neither copied nor saved.
+        # Not a buffer, because it can be neither copied nor saved.
         self._packed = onednn.reordered(linear.weight.detach())
 
     def forward(self, values: Tensor) -> Tensor:
@@ -25,18 +25,18 @@ class PackedLinear(nn.Module):
 def pack_linears(model: nn.Module, stored: torch.dtype | None) -> None:
     """Replace the linear layers of a model on the CPU.
 
-    One at a time: nothing here may hold on to a layer that was replaced, or all weights are there
-    twice.
+    They are replaced one at a time, and nothing may keep a reference to a replaced layer: otherwise
+    all weights would be in memory twice.
 
     Args:
-        stored: what the model's file has; parameters in other numbers were converted from it. None:
-            unknown.
+        stored: the dtype in the model's file; parameters of another dtype were converted from it.
+            None: unknown.
     """
     for parent in [module for module in model.modules() if not _is_packable(module)]:
         for name in [name for name, child in parent.named_children() if _is_packable(child)]:
             setattr(parent, name, PackedLinear(getattr(parent, name)))
     for parameter in model.parameters():
-        # A part of the mapped file would keep all of the file's pages.
+        # A reference to a part of the mapped file would keep all of the file's pages in memory.
         if stored in (None, parameter.dtype):
             parameter.data = parameter.data.clone()
 

@@ -1,4 +1,4 @@
-"""Which number format and device a model is computed with."""
+"""The dtype and the device that a model is computed with."""
 
 import torch
 
@@ -11,10 +11,10 @@ def device() -> torch.device:
 
 
 def dtype(spec: LoadSpec, stored: torch.dtype | None) -> torch.dtype:
-    """What was set, else the checkpoint's own as far as the device is good at it.
+    """The configured dtype, else the checkpoint's own if the device computes it fast.
 
     Args:
-        stored: None if the checkpoint does not say.
+        stored: the checkpoint's dtype; None if it is not stated.
     """
     if spec.torch_dtype != "auto":
         named: torch.dtype = getattr(torch, spec.torch_dtype)
@@ -24,5 +24,5 @@ def dtype(spec: LoadSpec, stored: torch.dtype | None) -> torch.dtype:
     if device().type == "cuda":
         lacks = stored == torch.bfloat16 and not torch.cuda.is_bf16_supported()
         return torch.float16 if lacks else stored
-    # Without such instructions bfloat16 takes three times as long for a prompt as float32 does.
+    # Without such instructions, a prompt takes three times as long in bfloat16 as in float32.
     return torch.bfloat16 if onednn.multiplies_bfloat16() else torch.float32

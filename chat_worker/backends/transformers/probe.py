@@ -1,7 +1,7 @@
-"""Makes sure, at load, that our way of computing a model gives what the model itself gives.
+"""Checks at load time that our way of computing a model gives the model's own result.
 
-Models differ in what they keep of a text. One that keeps more than keys and values, or attends in
-a way that is not known here, would otherwise answer nonsense without any error.
+Models differ in the state that they keep of a text. A model that keeps more than keys and values,
+or uses an unknown kind of attention, would otherwise answer nonsense without any error.
 """
 
 from typing import Any
@@ -19,22 +19,23 @@ from worker_runtime.memory.oom_signs import shortage_of
 
 TOKENS = list(range(1, 17))
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-# Mean difference, as a part of the logits' spread; another order of summation gives a hundredth.
+# Mean difference as a part of the logits' spread; another order of summation causes a hundredth.
 TOLERANCE = 0.1
 
 
 @torch.inference_mode()
 def plain_logits(model: Any) -> Tensor:
-    """What the model says after `TOKENS` when computed the plain way: (n_vocab,) float32."""
+    """The model's logits after `TOKENS`, computed the plain way: (n_vocab,) float32."""
     output = model(input_ids=torch.tensor([TOKENS], device=model.device), use_cache=False)
     logits: Tensor = output.logits[0, -1].float().cpu()
     return logits
 
 
 def check_layers(config: Any) -> None:
-    """
+    """Check that all layers are of a known kind.
+
     Raises:
-        BackendLoadFailed: some layers say of themselves that they are of another kind.
+        BackendLoadFailed: the configuration states that some layers are of an unknown kind.
     """
     unknown = set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS
     if unknown:
@@ -42,13 +43,13 @@ def check_layers(config: Any) -> None:
 
 
 def check_runner(runner: ModelRunner, config: Any, expected: Tensor) -> None:
-    """Compute `TOKENS` in four pieces, beside another sequence, and compare.
+    """Compute `TOKENS` in four pieces, beside another sequence, and compare the result.
 
     Raises:
-        BackendLoadFailed: the result is another.
+        BackendLoadFailed: the result differs.
     """
     ours, other = _sequence(), _sequence()
-    # One token and many, no row, one and many: what torch.compile makes different code for.
+    # One token and many, without a row, with one and with many: torch.compile distinguishes these.
     steps = (
         [ScheduledTokens(ours, 0, 0, 10, 0), ScheduledTokens(other, 1, 0, 5, 0)],
         [ScheduledTokens(ours, 0, 10, 1, 1)],

@@ -1,4 +1,4 @@
-"""Computes a step's items in one forward of a transformers model."""
+"""Computes a step's items in one forward pass of a transformers model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +19,11 @@ from worker_runtime.memory.trim import return_freed_memory
 
 
 class TransformersRunner:
-    """One model, and a slot of keys and values for each sequence that is computed or kept.
+    """One model, and a slot of keys and values for each running or cached sequence.
 
     Args:
         model: a causal language model whose attention is `cache.attend`.
-        n_threads: of torch, asked before each step.
+        n_threads: the number of torch's threads, evaluated before each step.
     """
 
     def __init__(self, model: Any, limits: Limits, n_threads: Callable[[], int]) -> None:
@@ -46,12 +46,12 @@ class TransformersRunner:
     def run(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         n_threads = self._n_threads()
         if torch.get_num_threads() != n_threads:
-            # Of this thread: each has a number of its own.
+            # torch keeps this number for each thread.
             torch.set_num_threads(n_threads)
         try:
             rows = self._forward(items)
         except torch.AcceleratorError:
-            # The GPU computes nothing more for this process: it has to end.
+            # The GPU computes nothing more for this process, so it has to end.
             raise
         except (RuntimeError, IndexError, MemoryError) as error:
             raise RunFailed(f"torch could not compute the batch: {error}") from error
@@ -64,11 +64,11 @@ class TransformersRunner:
 
     @property
     def cache_bytes(self) -> int:
-        """Memory of all slots."""
+        """The memory of all slots."""
         return sum(slot.n_bytes for slot in self._slots)
 
     def shed(self) -> None:
-        # Slots gave theirs back when they were cut.
+        # The slots freed their memory when they were truncated.
         return_freed_memory()
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""A `tokenizer.json` as our `Tokenizer`: exact bytes of tokens, control tokens kept apart.
+"""A `tokenizer.json` as our `Tokenizer`: exact bytes of tokens, control tokens kept separate.
 
-Tokens are spelled in one of two ways: byte-level, each character standing for a byte (GPT-2, Qwen,
-Llama 3), or like SentencePiece, with ▁ for a space and <0xNN> for single bytes (Llama 2, Gemma).
+Tokens are spelled in one of two ways: byte-level, where each character stands for a byte (GPT-2,
+Qwen, Llama 3), or like SentencePiece, with ▁ for a space and <0xNN> for single bytes (Llama 2,
+Gemma).
 """
 
 import re
@@ -34,7 +35,7 @@ class _Decoder(msgspec.Struct):
 
 
 class _Source(msgspec.Struct):
-    """What is read here of a `tokenizer.json`, beside the tokenizer itself."""
+    """The parts of a `tokenizer.json` that this module reads itself."""
 
     added_tokens: list[_AddedToken] = []
     decoder: _Decoder | None = None
@@ -44,9 +45,9 @@ class HuggingFaceTokenizer:
     """Encodes and decodes with a folder's tokenizer.
 
     Args:
-        config: what `tokenizer_config.json` says.
-        end_tokens: ids that the model's configuration names; the tokenizer's own is added.
-        n_vocab: tokens that the model knows; the tokenizer may have fewer.
+        config: the contents of `tokenizer_config.json`.
+        end_tokens: ids from the model's configuration; the tokenizer's own is added.
+        n_vocab: the size of the model's vocabulary; the tokenizer may have fewer tokens.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class HuggingFaceTokenizer:
         own_end = self._id(self.special_texts["eos_token"])
         self.end_tokens = end_tokens | ({own_end} if own_end is not None else frozenset())
         self._pieces: dict[int, bytes] = {}
-        # The library's tokenizer is told before each text how to read it.
+        # The library's tokenizer has a mode for control tokens, which is set before each text.
         self._encoding = threading.Lock()
 
     @cached_property
@@ -117,10 +118,10 @@ class HuggingFaceTokenizer:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON file of a model's folder; empty if there is none.
+    """The object in a JSON file of a model's folder; empty if there is no such file.
 
     Raises:
-        BackendLoadFailed: it is damaged.
+        BackendLoadFailed: the file is damaged.
     """
     if not path.is_file():
         return {}
@@ -131,7 +132,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The model's own template: a file, or part of the tokenizer's configuration."""
+    """The model's own template: a file, or a part of the tokenizer's configuration."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text("utf-8", "replace")
@@ -140,7 +141,7 @@ def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
             return template
         case list(named):
             by_name = {t.get("name"): t.get("template") for t in named if isinstance(t, dict)}
-            # Some models name theirs for what it can do: "tool_use" takes plain chats too.
+            # Some models name their template after its purpose: "tool_use" takes plain chats too.
             return by_name.get("default") or by_name.get("tool_use")
         case _:
             return None
@@ -166,9 +167,10 @@ def _read_tokenizer(folder: Path) -> tuple[Tokenizer, _Source]:
 
 
 def _is_byte_level(decoder: _Decoder | None) -> bool:
-    """
+    """Whether tokens are spelled byte by byte.
+
     Raises:
-        BackendLoadFailed: tokens are spelled in neither of the two ways.
+        BackendLoadFailed: tokens are spelled in neither of the two known ways.
     """
     kinds = {part.type for part in [decoder, *decoder.decoders]} if decoder else set()
     if "ByteLevel" in kinds:
@@ -192,14 +194,14 @@ def _damaged(path: Path) -> BackendLoadFailed:
 
 
 def _text(token: object) -> str:
-    """A token in `tokenizer_config.json`: its text, or an object with that and more."""
+    """The text of a token in `tokenizer_config.json`, which may be an object with that text."""
     if isinstance(token, dict):
         token = token.get("content")
     return token if isinstance(token, str) else ""
 
 
 def _byte_characters() -> dict[str, int]:
-    """GPT-2's spelling of bytes: printable ones as themselves, the rest from U+0100 on."""
+    """GPT-2's spelling of bytes: printable bytes as themselves, the others from U+0100 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     rest = [byte for byte in range(256) if byte not in printable]
     named = {chr(byte): byte for byte in printable}

@@ -1,4 +1,4 @@
-"""What a reply with tool calls is made of, and the tools that it may call."""
+"""The pieces of a reply with tool calls, and the tools that it may call."""
 
 import json
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from chat_worker.text.tool_calls.validation import follows
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text for the reader."""
+    """Text that the client shows."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A whole call of an offered tool.
+    """A complete call of an offered tool.
 
     Args:
         arguments: JSON text of an object that follows the tool's schema.
@@ -32,10 +32,10 @@ Piece = Text | Call
 
 
 class Tools:
-    """The offered tools.
+    """The tools that the client offers.
 
     Args:
-        schemas: JSON schemas of their arguments, by name.
+        schemas: the JSON schema of each tool's arguments, by the tool's name.
     """
 
     def __init__(self, schemas: Mapping[str, dict[str, Any]]) -> None:
@@ -45,21 +45,21 @@ class Tools:
         return name in self.schemas
 
     def may_begin_name(self, text: str) -> bool:
-        """Whether `text` is the beginning of a tool's name, or a name and more."""
+        """Whether `text` begins a tool's name, or begins with one."""
         return any(name.startswith(text) or text.startswith(name) for name in self.schemas)
 
     def properties(self, name: str) -> list[str]:
-        """Names of a tool's arguments, in the schema's order."""
+        """The names of a tool's arguments, in the order of its schema."""
         named = self.schemas[name].get("properties")
         return list(named) if isinstance(named, dict) else []
 
     def call(self, name: str, arguments: Any) -> Call | None:
-        """The call that a model means, with its arguments in the schema's types.
+        """A call, with its arguments converted to the types in the tool's schema.
 
         Args:
-            arguments: as they were read; texts too where a form has nothing else.
+            arguments: as they were parsed; some notations write every value as text.
         Returns:
-            None if there is no such tool or the arguments do not follow its schema.
+            None if there is no such tool, or if the arguments do not follow its schema.
         """
         if name not in self.schemas:
             return None

@@ -1,15 +1,18 @@
-"""Grammars of calls in a model's own notation.
+"""Grammars that hold a model to tool calls in its own notation.
 
-The Lark dialect is llguidance's (its docs/syntax.md): `%json {…}` inlines a JSON schema, `<[7]>` is
-the token 7, and a rule with a suffix is free text up to that suffix.
+They are written in llguidance's variant of Lark (see docs/syntax.md there): `%json {…}` stands for
+JSON that follows a schema, `<[7]>` is the token with id 7, and a rule with a suffix is free text
+that ends with that suffix.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.compile import json_layout
 from chat_worker.constraints.schemas import MAX_STRING_CHARS, arguments_schema, enforceable
 from chat_worker.text.tool_calls.notation import (
     IDS,
@@ -20,20 +23,35 @@ from chat_worker.text.tool_calls.notation import (
 )
 from chat_worker.text.tool_calls.typed_values import kinds_of
 
-# One reply calls no more often than this under a grammar; a small model might never end.
+# Most calls in one reply under a grammar: without a limit, a small model might never end.
 MAX_CALLS = 8
-# Ids and numbers of calls, which differ from call to call.
+# The ids and numbers of calls, which differ from call to call.
 _VARIABLE = re.compile("|".join([*map(re.escape, IDS), r"(?<=[:\"])\d{1,2}(?=[\"<])"]))
 DEFINITIONS = ("$defs", "definitions")
 QUOTES = ("'", '"')
-Literal = Callable[[str], str]
+NOTHING = '""'
+
+
+@dataclass(frozen=True)
+class _Value:
+    """How the value of one argument is written.
+
+    Args:
+        before: text between the argument's key and its value.
+        rules: the value's rule, and those that it uses.
+        after: text that ends the argument, unless the rule includes it.
+    """
+
+    before: str
+    rules: list[str]
+    after: str
 
 
 class CallGrammars:
-    """Grammars for one model.
+    """Makes grammars for one model.
 
     Args:
-        notation: its own.
+        notation: in which this model writes calls.
     """
 
     def __init__(self, notation: Notation, tokenizer: Tokenizer) -> None:
@@ -44,16 +62,17 @@ class CallGrammars:
 
     @property
     def has_raw_texts(self) -> bool:
+        """Whether texts among the arguments are written without JSON's quotes."""
         return isinstance(self._notation.arguments, SeparateArguments)
 
     @property
     def begins(self) -> str:
-        """The text at which calls have begun; empty if no text tells."""
+        """The text that begins calls; empty if the notation has none."""
         return self._notation.opener or self._notation.head
 
     @property
     def begins_anywhere(self) -> bool:
-        """Whether that may stand behind other text."""
+        """Whether calls may follow other text."""
         return bool(self._notation.opener)
 
     def forced(self, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool) -> str:
@@ -61,107 +80,109 @@ class CallGrammars:
 
         Args:
             schemas: JSON schemas of the arguments, by tool name.
-            only: the one tool that may be called; empty: any.
+            only: the only tool that may be called; if it is empty, any tool may be.
         """
         chosen = {name: schemas[name] for name in ([only] if only else schemas)}
         start = self._notation.opener + self._notation.head
-        return "\n".join(["start: calls", *self._calls(start, chosen, parallel=parallel)])
+        return "\n".join(["start: calls", *self._rules(start, chosen, parallel=parallel)])
 
     def begun(self, schemas: Mapping[str, dict[str, Any]], *, parallel: bool) -> str:
-        """A grammar of what follows `begins`."""
+        """A grammar of the text that follows `begins`."""
         start = self._notation.head if self._notation.opener else ""
-        return "\n".join(["start: calls", *self._calls(start, schemas, parallel=parallel)])
+        return "\n".join(["start: calls", *self._rules(start, schemas, parallel=parallel)])
 
     def calls_or_answer(
         self, schemas: Mapping[str, dict[str, Any]], answer: dict[str, Any], *, parallel: bool
     ) -> str:
-        """A grammar of calls or of JSON that follows the schema `answer`: the model chooses."""
+        """A grammar of either calls or JSON that follows the schema `answer`."""
         start = self._notation.opener + self._notation.head
         rules = ["start: calls | answer", f"answer: {_json(answer)}"]
-        return "\n".join([*rules, *self._calls(start, schemas, parallel=parallel)])
+        return "\n".join([*rules, *self._rules(start, schemas, parallel=parallel)])
 
-    def _calls(
+    def _rules(
         self, start: str, schemas: Mapping[str, dict[str, Any]], *, parallel: bool
     ) -> Iterator[str]:
-        """The rule `calls`, and those it needs."""
+        """The rule `calls` and the rules that it uses."""
         notation = self._notation
-        may_repeat = parallel and notation.between
-        more = (
-            f"({self._literal(notation.between)} call){{0,{MAX_CALLS - 1}}}" if may_repeat else ""
-        )
-        parts = (self._literal(start), "call", more, self._literal(notation.tail))
-        yield f"calls: {' '.join(filter(None, parts))}"
+        more = ""
+        if parallel and notation.between:
+            more = f"({self._literal(notation.between)} call){{0,{MAX_CALLS - 1}}}"
+        tail = self._literal(notation.tail)
+        yield f"calls: {_sequence(self._literal(start), 'call', more, tail)}"
         yield f"call: {' | '.join(f'call{i}' for i in range(len(schemas)))}"
         for i, (name, schema) in enumerate(schemas.items()):
             match notation.arguments:
-                case JsonArguments() as form:
-                    head = self._literal(json.dumps(name)[1:-1] + form.after_name)
+                case JsonArguments() as arguments:
+                    head = self._literal(json.dumps(name)[1:-1] + arguments.after_name)
                     yield f"call{i}: {head} arguments{i}"
-                    yield f"arguments{i}: {_json(arguments_schema(schema), form)}"
-                case SeparateArguments() as form:
+                    yield f"arguments{i}: {_json(arguments_schema(schema), arguments)}"
+                case SeparateArguments() as arguments:
                     yield f"call{i}: {self._literal(name)} arguments{i}_0"
-                    yield from self._separate(f"arguments{i}", schema, form)
+                    yield from self._separate_rules(f"arguments{i}", schema, arguments)
 
-    def _separate(
-        self, rule: str, schema: dict[str, Any], form: SeparateArguments
+    def _separate_rules(
+        self, rule: str, schema: dict[str, Any], notation: SeparateArguments
     ) -> Iterator[str]:
-        """Rules for the arguments in the schema's order, those that are not demanded optional.
+        """Rules for arguments in the order of the schema; those not required may be left out.
 
-        The rule `…_N` goes on with argument N where none was written yet, `…_N_more` behind one.
+        The rule `…_N` continues with argument N if no argument was written yet, and `…_N_more` if
+        one was.
         """
-        described = arguments_schema(schema)["properties"]
-        demanded = schema.get("required", [])
-        for at, (name, inner) in enumerate(described.items()):
-            value, lead_end, trail = self._value(f"{rule}_{at}", inner, schema, form)
-            trail = trail.replace(KEY, name)
-            for suffix, lead in (("", form.first), ("_more", form.later)):
-                written = " ".join(
-                    filter(
-                        None, (self._literal(lead + name + lead_end), value, self._literal(trail))
-                    )
-                )
-                rest = [f"{written} {rule}_{at + 1}_more"]
-                if name not in demanded:
-                    rest.append(f"{rule}_{at + 1}{suffix}")
-                yield f"{rule}_{at}{suffix}: {' | '.join(rest)}"
-            yield from self._value_rules(f"{rule}_{at}", inner, schema, form, name)
-        nothing = '""'
-        yield f"{rule}_{len(described)}: {self._literal(form.empty) or nothing}"
-        yield f"{rule}_{len(described)}_more: {nothing}"
+        properties = arguments_schema(schema)["properties"]
+        required = schema.get("required", [])
+        for number, (name, inner) in enumerate(properties.items()):
+            value = self._value(f"{rule}_{number}_value", name, inner, schema, notation)
+            yield from value.rules
+            for suffix, before_key in (("", notation.first), ("_more", notation.later)):
+                key = self._literal(before_key + name + value.before)
+                parts = (key, f"{rule}_{number}_value", self._literal(value.after))
+                options = [f"{_sequence(*parts)} {rule}_{number + 1}_more"]
+                if name not in required:
+                    options.append(f"{rule}_{number + 1}{suffix}")
+                yield f"{rule}_{number}{suffix}: {' | '.join(options)}"
+        yield f"{rule}_{len(properties)}: {self._literal(notation.empty) or NOTHING}"
+        yield f"{rule}_{len(properties)}_more: {NOTHING}"
 
     def _value(
-        self, rule: str, schema: Any, root: dict[str, Any], form: SeparateArguments
-    ) -> tuple[str, str, str]:
-        """The rule of a value, what stands before it, and what behind it."""
-        if not _is_text(schema, root):
-            return f"{rule}_value", form.before_value, form.after_value
-        if _texts(schema) is not None or form.after_text in QUOTES:
-            return f"{rule}_value", form.before_text, form.after_text
-        # The rule of free text takes what ends it.
-        return f"{rule}_value", form.before_text, ""
+        self,
+        rule: str,
+        name: str,
+        schema: Any,
+        root: dict[str, Any],
+        notation: SeparateArguments,
+    ) -> _Value:
+        """How the value of one argument is written, and the rules for it.
 
-    def _value_rules(
-        self, rule: str, schema: Any, root: dict[str, Any], form: SeparateArguments, name: str
-    ) -> Iterator[str]:
+        Args:
+            rule: the name of the value's rule.
+            name: of the argument.
+            root: the schema in which references are resolved.
+        """
+        before, end = notation.before_text, notation.after_text
+        after = end.replace(KEY, name)
         if not _is_text(schema, root):
-            yield f"{rule}_value: {_json(_rooted(schema, root))}"
-        elif (texts := _texts(schema)) is not None:
-            yield f"{rule}_value: {' | '.join(self._literal(text) for text in texts)}"
-        elif form.after_text in QUOTES:
-            one = rf"([^{form.after_text}\\\n]|\\[nt{form.after_text}\\])"
-            yield f"{rule}_value: /{one}{_times(schema)}/"
-        elif self._has_control(form.after_text):
-            yield f"{rule}_value: {rule}_text {self._literal(form.after_text.replace(KEY, name))}"
-            yield f"{rule}_text: {_free_text(schema)}"
+            value_after = notation.after_value.replace(KEY, name)
+            json_rule = f"{rule}: {_json(_with_definitions(schema, root))}"
+            return _Value(notation.before_value, [json_rule], value_after)
+        if (texts := _listed_texts(schema)) is not None:
+            return _Value(before, [f"{rule}: {' | '.join(map(self._literal, texts))}"], after)
+        length = _length(schema)
+        if end in QUOTES:
+            character = rf"([^{end}\\\n]|\\[nt{end}\\])"
+            return _Value(before, [f"{rule}: /{character}{length}/"], after)
+        # A rule of free text includes the text that ends it.
+        free_text = f"/(?s:.{length})/"
+        if self._has_control(end):
+            rules = [f"{rule}: {rule}_text {self._literal(after)}", f"{rule}_text: {free_text}"]
         else:
-            ending = json.dumps(form.after_text.replace(KEY, name), ensure_ascii=False)
-            yield f"{rule}_value[suffix={ending}]: {_free_text(schema)}"
+            rules = [f"{rule}[suffix={json.dumps(after, ensure_ascii=False)}]: {free_text}"]
+        return _Value(before, rules, "")
 
     def _has_control(self, text: str) -> bool:
         return self._control is not None and self._control.search(text) is not None
 
     def _literal(self, text: str) -> str:
-        """`text` as Lark, with control tokens as tokens and ids of calls as any id."""
+        """`text` in Lark: control tokens become tokens, and an id of a call becomes any id."""
         parts: list[str] = []
         at = 0
         for found in _VARIABLE.finditer(text):
@@ -181,6 +202,10 @@ class CallGrammars:
         yield from _quoted(text[at:])
 
 
+def _sequence(*parts: str) -> str:
+    return " ".join(filter(None, parts))
+
+
 def _quoted(text: str) -> Iterator[str]:
     if text:
         yield json.dumps(text, ensure_ascii=False)
@@ -192,42 +217,35 @@ def _variable(text: str) -> str:
     return "/[A-Za-z0-9]{9}/" if len(text) == 9 and text.isalnum() else "/[A-Za-z0-9_]{1,16}/"
 
 
-def _json(schema: Any, form: JsonArguments | None = None) -> str:
-    layout = {
-        "whitespace_flexible": False,
-        "key_separator": form.key_separator if form else ": ",
-        "item_separator": form.item_separator if form else ", ",
-        "coerce_one_of": True,
-    }
+def _json(schema: Any, notation: JsonArguments | None = None) -> str:
+    layout = json_layout()
+    if notation is not None:
+        layout = json_layout(notation.key_separator, notation.item_separator)
     return f"%json {json.dumps(schema | {'x-guidance': layout})}"
 
 
-def _rooted(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
-    """An inner schema with what its references mean."""
+def _with_definitions(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
+    """An inner schema with the definitions of `root`, to which its references lead."""
     definitions: dict[str, Any] = {key: root[key] for key in DEFINITIONS if key in root}
     return enforceable(definitions | (schema if isinstance(schema, dict) else {})).schema
 
 
 def _is_text(schema: Any, root: dict[str, Any]) -> bool:
-    """Whether a value is written as text: so is all that may be one."""
+    """Whether a value is written as text, because its schema allows a string."""
     kinds = kinds_of(schema, root)
     return not kinds or "string" in kinds
 
 
-def _free_text(schema: Any) -> str:
-    return f"/(?s:.{_times(schema)})/"
-
-
-def _times(schema: Any) -> str:
-    """How many characters a text may have, as a regular expression says it."""
+def _length(schema: Any) -> str:
+    """The number of characters that a text may have, as a quantifier of a regular expression."""
     bounds = schema if isinstance(schema, dict) else {}
     least, most = bounds.get("minLength", 0), bounds.get("maxLength", MAX_STRING_CHARS)
     are_numbers = isinstance(least, int) and isinstance(most, int) and 0 <= least <= most
     return f"{{{least},{most}}}" if are_numbers else "*"
 
 
-def _texts(schema: Any) -> list[str] | None:
-    """The texts that a schema lists, if it lists any."""
+def _listed_texts(schema: Any) -> list[str] | None:
+    """The texts that a schema lists with `const` or `enum`; None if it lists none."""
     if not isinstance(schema, dict):
         return None
     listed = [schema["const"]] if "const" in schema else schema.get("enum")

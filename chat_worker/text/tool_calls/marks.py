@@ -1,14 +1,17 @@
-"""The marks between which models write calls."""
+"""The marks with which models begin and end tool calls."""
 
+import re
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Marks:
-    """
+    """One pair of marks.
+
     Args:
-        opener: begins calls; it stands in the calls themselves if `is_part`.
-        closer: ends them; empty: nothing does but the reply's end.
+        opener: begins the calls.
+        closer: ends them; if it is empty, only the end of the reply does.
+        is_part: the opener is a part of the call itself, so parsers need it.
     """
 
     opener: str
@@ -17,7 +20,8 @@ class Marks:
 
 
 ALL = (
-    # Qwen, Hermes, Granite 4, Bielik, MiMo, Reka; with other insides Qwen3-Coder, GLM, Nemotron 3
+    # Qwen, Hermes, Granite 4, Bielik, MiMo, Reka; with another notation inside: Qwen3-Coder, GLM,
+    # Nemotron 3
     Marks("<tool_call>", "</tool_call>"),
     # Apriel, MiniMax M1
     Marks("<tool_calls>", "</tool_calls>"),
@@ -69,17 +73,19 @@ ALL = (
     Marks('<invoke name="', "</invoke>", is_part=True),
 )
 BY_OPENER = {marks.opener: marks for marks in ALL}
-# A mark that begins another one is looked for after it.
+# Longer marks come first, because some marks begin with another one.
 OPENERS = tuple(sorted(BY_OPENER, key=len, reverse=True))
+OPENER = re.compile("|".join(map(re.escape, OPENERS)))
 CLOSERS = tuple(sorted({marks.closer for marks in ALL if marks.closer}, key=len, reverse=True))
-# What may stand between and after calls.
+# What may separate or follow calls.
 SEPARATORS = (*CLOSERS, "```", ",", ";", "]")
-# At the very beginning of a reply calls may also stand bare, or fenced.
+# At the very beginning of a reply, calls may also come without marks or in a code fence.
 BARE = Marks("")
 FENCES = ("```json", "```tool_call", "```python", "```")
-# Marks that may be control tokens, which are not shown otherwise, and say what is what.
+# Marks that a tokenizer may hold as control tokens. Their text is normally hidden, but the parsers
+# need it.
 SHOWN = (
-    *(opener for opener in OPENERS if opener),
+    *OPENERS,
     *CLOSERS,
     *("[ARGS]", "[CALL_ID]", "<|message|>", "<|channel|>", "<|constrain|>", "<|start|>", "<|end|>"),
     *("<｜tool▁sep｜>", "<|tool_call_argument_begin|>", "<|open|>", "<|close|>", "<|sep|>"),

@@ -1,12 +1,13 @@
-"""Values of arguments in the types that a tool's schema wants.
+"""Converts the arguments of a call to the types in the tool's schema.
 
-Some forms of calls have nothing but text, and small models write "3" for 3. What fits no type of
-the schema stays as it is, and is refused where arguments are checked.
+Some notations write every value as text, and small models write "3" for 3. A value that fits no
+type of the schema stays unchanged; the check of the arguments refuses it afterwards.
 """
 
 import json
 from typing import Any
 
+from chat_worker.constraints.references import target_of
 from chat_worker.text.json_repair import repaired
 
 MAX_DEPTH = 32
@@ -14,9 +15,10 @@ WORDS_FOR_NULL = frozenset({"null", "none", "nil"})
 
 
 def typed(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
-    """
+    """`value`, and the values inside it, in the types that `schema` allows.
+
     Args:
-        root: the schema that references start from.
+        root: the schema in which references are resolved.
     """
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return value
@@ -29,7 +31,7 @@ def typed(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
 
 
 def kinds_of(schema: Any, root: dict[str, Any]) -> frozenset[str]:
-    """Names of the JSON types that a value may have; empty if the schema does not say."""
+    """The names of the JSON types that `schema` allows; empty if it does not restrict them."""
     if not isinstance(schema, dict):
         return frozenset()
     return frozenset[str]().union(*(_kinds(each) for each in _meant(schema, root, 0)))
@@ -53,30 +55,21 @@ def _inner(value: Any, schema: dict[str, Any], root: dict[str, Any], depth: int)
 
 
 def _meant(schema: dict[str, Any], root: dict[str, Any], depth: int) -> list[dict[str, Any]]:
-    """The schemas that a value may follow: itself, what it refers to, and its alternatives."""
+    """The schema itself, the schemas to which it refers, and its alternatives."""
     found = [schema]
     parts = [schema["$ref"]] if "$ref" in schema else []
     for key in ("anyOf", "oneOf", "allOf"):
         listed = schema.get(key)
         parts += listed if isinstance(listed, list) else []
     for part in parts:
-        inner = _target(part, root) if isinstance(part, str) else part
+        inner = target_of(part, root) if isinstance(part, str) else part
         if isinstance(inner, dict) and depth < MAX_DEPTH:
             found += _meant(inner, root, depth + len(parts))
     return found
 
 
-def _target(reference: str, root: dict[str, Any]) -> Any:
-    found: Any = root
-    for step in reference.removeprefix("#").split("/"):
-        if step:
-            key = step.replace("~1", "/").replace("~0", "~")
-            found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
 def _kinds(schema: dict[str, Any]) -> frozenset[str]:
-    """Names of JSON types; empty if the schema says none."""
+    """The JSON types that this schema itself names; empty if it names none."""
     kinds = schema.get("type")
     if isinstance(kinds, str):
         return frozenset({kinds})
@@ -121,7 +114,7 @@ def _in_kind(value: Any, kinds: frozenset[str]) -> Any:
 
 
 def _from_text(text: str, kinds: frozenset[str]) -> Any:
-    """What a text means where a schema wants something else, or does not say what."""
+    """The value of a text if the schema allows other types than text, or any type."""
     found = repaired(text.strip()) if text.strip() else text
     if isinstance(found, str):
         return None if "null" in kinds and text.lower() in WORDS_FOR_NULL else text

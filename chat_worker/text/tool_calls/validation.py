@@ -1,4 +1,4 @@
-"""Whether arguments follow a tool's schema."""
+"""Checks whether the arguments of a call follow the tool's schema."""
 
 import functools
 import json
@@ -10,13 +10,13 @@ from jsonschema.validators import Draft202012Validator, extend
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-# A schema is a stranger's: its regular expressions could run for ever.
+# Not checked, because a client's schema may hold regular expressions or sizes that take very long.
 UNCHECKED = ("pattern", "patternProperties", "format", "propertyNames", "uniqueItems")
-MAX_KEPT = 256
+MAX_CACHED = 256
 
 
 def follows(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
-    """True also where the schema itself is none: then nothing can be asked of the arguments."""
+    """Whether the arguments follow `schema`; True also if the schema itself is not valid."""
     validator = _validator(json.dumps(schema))
     try:
         return validator is None or validator.is_valid(arguments)
@@ -24,14 +24,14 @@ def follows(arguments: dict[str, Any], schema: dict[str, Any]) -> bool:
         return True
 
 
-@functools.lru_cache(MAX_KEPT)
+@functools.lru_cache(MAX_CACHED)
 def _validator(schema: str) -> Validator | None:
     parsed = json.loads(schema)
     try:
         _Checks.check_schema(parsed)
     except SchemaError:
         return None
-    # Without a registry of its own it would fetch references from the network.
+    # Without an explicit registry, the validator would fetch references from the network.
     found: Validator = _Checks(parsed, registry=Registry())
     return found
 

@@ -60,9 +60,9 @@ class ChatServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Generate(self, request, context):
-        """Generates n choices. Events: queued* started delta* finished; an error ends the stream
-        with a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation
-        within one decode step.
+        """Generates n choices. Events: queued*, started, delta*, finished. An error ends the stream with
+        a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation within one
+        decode step.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

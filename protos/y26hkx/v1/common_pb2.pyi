@@ -52,7 +52,7 @@ Global___Usage: _TypeAlias = Usage  # noqa: Y015
 
 @_typing.final
 class ServedModel(_message.Message):
-    """Which model answered, so that a client can see what was served."""
+    """The model that answered, which may not be the one that was requested."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,10 +67,10 @@ class ServedModel(_message.Message):
     fingerprint: _builtins.str
     """Changes when weights, backend or version change: "fp_<16 hex digits>"."""
     precision: _builtins.str
-    """Of an embedding model's arithmetic: "f32", "bf16", "bf16, int8 weights"; empty: that of its file."""
+    """Arithmetic of an embedding model: "f32", "bf16", "bf16, int8 weights"; empty: as in its file."""
     cosine: _builtins.float
-    """The smallest cosine of its vectors to those of torch in float32, measured on a few texts; unset
-    where it computes as the file says, or where that was not measured.
+    """The smallest cosine between its vectors and those of torch in float32, measured on a few texts;
+    unset if it computes as in its file, or if that was not measured.
     """
     def __init__(
         self,
@@ -93,7 +93,9 @@ Global___ServedModel: _TypeAlias = ServedModel  # noqa: Y015
 
 @_typing.final
 class ErrorText(_message.Message):
-    """A message by its id in the catalogue (protos/error_texts), so that its reader can have it in any language."""
+    """A message of the catalogue (common/error_texts) by its id, so that it can be shown in any
+    language.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,11 +124,11 @@ class ErrorText(_message.Message):
     FIELDS_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Empty: these are somebody else's words, which are shown as they are."""
+    """Empty: `words` is a text from elsewhere, which is shown as it is."""
     words: _builtins.str
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___ErrorText]:
-        """What the message's template names."""
+        """Values of the fields in the message's template."""
 
     def __init__(
         self,
@@ -145,7 +147,7 @@ Global___ErrorText: _TypeAlias = ErrorText  # noqa: Y015
 
 @_typing.final
 class ErrorTexts(_message.Message):
-    """A detail of google.rpc.Status: what Status.message and Help say in English."""
+    """A detail of google.rpc.Status: the texts that Status.message and Help have in English."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -71,8 +71,8 @@ class EmbedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EmbedMany(self, request_iterator, context):
-        """Many small Embed calls over one stream, where one costs a sixth of what an RPC costs. They are
-        answered as they are ready, in any order. An empty message says that the worker takes calls.
+        """Many small Embed calls on one stream, where a call costs a sixth of an RPC. Replies are sent as
+        they are ready, in any order. An empty message reports that the worker accepts calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +85,7 @@ class EmbedServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Score(self, request, context):
-        """Likeness of pairs of texts, in their order.
+        """Similarity of pairs of texts, in their order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

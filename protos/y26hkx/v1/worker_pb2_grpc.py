@@ -71,29 +71,29 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchStatus(self, request, context):
-        """Sends the worker's status at once, then whenever it changes, at most every interval.
-        Watching never wakes or refreshes a model.
+        """Sends the worker's status at once and after every change, but not more often than the interval.
+        To watch neither wakes a model nor resets its idle time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads a model and streams progress until it is ready or has failed.
+        """Loads a model and streams the progress until the model is ready or the load has failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Waits for the model's requests to end (up to the drain limit), then ends its process.
+        """Waits until the model's requests have ended (up to the drain limit), then ends its process.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RescanModels(self, request, context):
-        """Looks at the models folder again.
+        """Scans the models folder again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

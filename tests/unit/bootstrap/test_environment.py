@@ -14,6 +14,12 @@ from bootstrap.settings import ROOT, Settings, SetupError, program
 AUTO = Settings({}, "auto")
 
 
+def test_a_new_package_of_ours_is_installed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Stamp.wanted(AUTO, RUNTIME)
+    monkeypatch.setattr("bootstrap.environment._own_packages", lambda: b"['new*']")
+    assert not there.covers(Stamp.wanted(AUTO, RUNTIME))
+
+
 def test_an_environment_covers_what_it_was_made_for_and_less() -> None:
     development, runtime = Stamp.wanted(AUTO, DEVELOPMENT), Stamp.wanted(AUTO, RUNTIME)
     assert development.covers(runtime)

@@ -39,7 +39,7 @@ def main() -> int:
                 answers=partial(http_status, "127.0.0.1", port, "/health/live", 1),
                 drain_s=30,
                 essential=name == "front",
-                is_told=name == "front",
+                gets_conditions=name == "front",
             )
         )
     output = Output(stdout_unbuffered())

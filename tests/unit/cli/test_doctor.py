@@ -93,9 +93,9 @@ def test_no_model_library_is_imported() -> None:
 def test_names_that_are_nearly_ours_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MODEL_PATHS=x\nSOMEBODY_ELSES=1\nCHAT_MEMORY=4g\n")
     said = {risk.message: risk for risk in examine(StackSettings.read(FREE)).risks}
-    near = said["MODEL_PATHS is read by nobody here"]
+    near = said["MODEL_PATHS is no setting of this server"]
     assert (near.severity, near.way_out) == ("warning", "did you mean MODEL_PATH?")
-    assert said["SOMEBODY_ELSES in .env is read by nobody here"].severity == "info"
+    assert said["SOMEBODY_ELSES in .env is no setting of this server"].severity == "info"
     assert not any("CHAT_MEMORY" in message for message in said)
 
 
@@ -117,7 +117,7 @@ def test_values_that_services_refuse_are_failures(monkeypatch: pytest.MonkeyPatc
     refused = [risk.message for risk in report.risks if risk.id == "invalid_setting"]
     assert [message.partition(":")[0] for message in refused] == ["LLAMA_CTX", "EMBEDDING_BACKEND"]
     assert not report.ok
-    assert "this will not work as it is" in as_text(report)
+    assert "the server will not work until the failures are fixed" in as_text(report)
 
 
 def test_a_port_that_another_program_has_is_a_failure() -> None:

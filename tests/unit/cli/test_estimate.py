@@ -33,7 +33,7 @@ def parts(found: dict[str, object]) -> dict[str, int]:
 def test_the_table_names_every_part_and_their_sum(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", str(GUIDE), "--ctx", "1024"]) == 0
     out = capsys.readouterr().out
-    for words in ("weights", "KV cache", "process", "needed", "available now", "fits"):
+    for words in ("weights", "KV cache", "process", "total", "available now", "fits"):
         assert words in out
 
 

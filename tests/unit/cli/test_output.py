@@ -54,7 +54,7 @@ def test_a_reader_that_stopped_holds_up_nobody_and_learns_how_many_lines_it_miss
     first, missed, *rest = reader.taken.splitlines()
     # One is in the writer's hands, ten wait, the others are dropped.
     assert first == b"000000000"
-    assert missed == b"... 989 lines were not written: nobody read them"
+    assert missed == b"... 989 lines were dropped: nothing read them"
     assert rest == [b"%09d" % number for number in range(1, 11)]
 
 
@@ -65,7 +65,7 @@ def test_a_terminal_that_is_gone_costs_the_lines_and_nothing_else() -> None:
     output.write(b"lost\n")
     output.write(b"seen\n")
     output.close(WITHIN_S)
-    assert reader.taken == b"... 1 lines were not written: nobody read them\nseen\n"
+    assert reader.taken == b"... 1 lines were dropped: nothing read them\nseen\n"
 
 
 def test_a_reader_that_takes_nothing_now_is_tried_again() -> None:

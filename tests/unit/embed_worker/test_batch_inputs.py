@@ -30,7 +30,7 @@ def test_rows_end_to_end_can_be_taken_apart_and_put_together_again() -> None:
 @pytest.mark.parametrize(
     "inputs",
     [
-        PaddedInputs(pad_id=PAD, pads_left=False, pools_prompt=False),
+        PaddedInputs(pad_id=PAD, pools_prompt=False),
         UnpaddedInputs(pad_id=PAD, first_position=0, pools_prompt=False),
     ],
 )
@@ -39,11 +39,11 @@ def test_a_prompt_is_left_out_of_what_is_pooled(inputs: BatchInputs) -> None:
     assert (mask - pooled).tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
 
 
-def test_padding_may_be_on_the_left() -> None:
-    inputs = PaddedInputs(pad_id=PAD, pads_left=True, pools_prompt=True)
+def test_padding_follows_the_texts() -> None:
+    inputs = PaddedInputs(pad_id=PAD, pools_prompt=True)
     ids, mask, _ = inputs.arrays(rows(2, 4))
-    assert ids.tolist() == [[PAD, PAD, 1, 2], [1, 2, 3, 4]]
-    assert mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 1]]
+    assert ids.tolist() == [[1, 2, PAD, PAD], [1, 2, 3, 4]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
 
 
 def test_what_is_kept_of_a_length_is_not_what_another_batch_gets() -> None:

@@ -252,3 +252,102 @@ def test_the_worker_imports_no_model_library(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_models_of_an_organisation_and_of_hugging_faces_cache_are_found(tmp_path: Path) -> None:
+    write_model(tmp_path / "org" / "cloned")
+    write_model(tmp_path / "embedding" / "other" / "within")
+    cached = tmp_path / "models--a--b--c"
+    for commit in ("0" * 40, "1" * 40):
+        write_model(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("1" * 40)
+    found = by_id(scan(tmp_path, builtin_models=False))
+    assert set(found) == {"org/cloned", "other/within", "a/b--c"}
+    assert found["a/b--c"].path.name == "1" * 40
+    assert not any(entry.broken for entry in found.values())
+
+
+def test_a_cache_without_a_branch_has_the_snapshot_that_is_there(tmp_path: Path) -> None:
+    write_model(tmp_path / "models--a--b" / "snapshots" / ("2" * 40))
+    (tmp_path / "models--a--empty").mkdir()
+    assert set(by_id(scan(tmp_path, builtin_models=False))) == {"a/b"}
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"architectures": ["BertModel"], "model_type": "bert"}, ""),
+        ({"architectures": ["XLMRobertaForMaskedLM"], "model_type": "xlm-roberta"}, ""),
+        ({"architectures": ["CLIPModel"], "model_type": "clip"}, "kind clip"),
+    ],
+)
+def test_a_folder_without_a_list_of_modules_is_a_model_if_it_reads_text(
+    tmp_path: Path, config: dict[str, object], reason: str
+) -> None:
+    write_model(tmp_path / "bare")
+    (tmp_path / "bare" / "modules.json").unlink()
+    (tmp_path / "bare" / "config.json").write_text(json.dumps(config))
+    entry = by_id(scan(tmp_path))["bare"]
+    assert reason in entry.broken
+    assert bool(reason) == bool(entry.broken)
+
+
+def test_the_transformer_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    write_model(folder / "0_Transformer")
+    (folder / "0_Transformer" / "modules.json").unlink()
+    module = {"idx": 0, "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    entry = by_id(scan(tmp_path))["old"]
+    assert (entry.broken, entry.context_length) == ("", 128)
+    weights = folder / "0_Transformer" / "model.safetensors"
+    assert entry.size_bytes == weights.stat().st_size
+    weights.rename(folder / "0_Transformer" / "pytorch_model.bin")
+    assert "pickled" in by_id(scan(tmp_path))["old"].broken
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "a\\b", "..", "a\0b"])
+def test_modules_lie_within_the_models_folder(tmp_path: Path, name: str) -> None:
+    write_model(tmp_path / "one")
+    module = {"idx": 0, "path": name, "type": "sentence_transformers.models.Transformer"}
+    (tmp_path / "one" / "modules.json").write_text(json.dumps([module]))
+    assert "modules.json names" in by_id(scan(tmp_path))["one"].broken
+
+
+@pytest.mark.parametrize(
+    ("module", "model_type", "reason"),
+    [
+        ("sentence_transformers.sparse_encoder.modules.SpladePooling", "", "sparse encoder"),
+        ("sentence_transformers.models.Transformer", "SparseEncoder", "sparse encoder"),
+        ("sentence_transformers.models.Transformer", "MultiVectorEncoder", "ColBERT"),
+        ("sentence_transformers.models.StaticEmbedding", "", "StaticEmbedding"),
+    ],
+)
+def test_kinds_of_models_that_are_not_run_are_refused_by_name(
+    tmp_path: Path, module: str, model_type: str, reason: str
+) -> None:
+    write_model(tmp_path / "one", module=module)
+    own = {"model_type": model_type or "SentenceTransformer"}
+    (tmp_path / "one" / "config_sentence_transformers.json").write_text(json.dumps(own))
+    assert reason in by_id(scan(tmp_path))["one"].broken
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "weights.pt", "module.pkl"])
+def test_pickles_are_found_in_whatever_folder_a_module_lies(tmp_path: Path, name: str) -> None:
+    write_model(tmp_path / "one")
+    kinds = {"": "Transformer", "head": "Dense"}
+    modules = [
+        {"path": path, "type": f"sentence_transformers.models.{kind}"}
+        for path, kind in kinds.items()
+    ]
+    (tmp_path / "one" / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "one" / "head").mkdir()
+    (tmp_path / "one" / "head" / name).write_bytes(b"pickle")
+    assert "pickled" in by_id(scan(tmp_path))["one"].broken
+
+
+def test_an_adapter_is_refused_in_words(tmp_path: Path) -> None:
+    write_model(tmp_path / "one")
+    (tmp_path / "one" / "adapter_config.json").write_text("{}")
+    assert "adapter" in by_id(scan(tmp_path))["one"].broken

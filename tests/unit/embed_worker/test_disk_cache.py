@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_made_costs_nothing_but_the_cache(
     cache.put(A, VECTOR)
     assert vectors(cache, A) == {}
     cache.close()
-    assert "left alone" in caplog.text
+    assert "not used for a while" in caplog.text
 
 
 def test_a_full_disk_costs_nothing_but_the_new_vectors(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidReque
 from embed_worker import pipe_messages as m
 from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import OPENVINO, TORCH
+from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -302,14 +303,16 @@ async def test_a_kill_in_the_middle_of_a_batch_ends_every_call_with_an_error() -
     await engine.wait()
 
 
-async def test_a_model_that_cannot_be_converted_runs_on_torch_where_that_is_allowed(
+async def test_a_model_that_cannot_be_converted_says_so_and_runs_on_torch_where_that_is_allowed(
     tmp_path: Path,
 ) -> None:
     nowhere = tmp_path / "a file"
     nowhere.write_bytes(b"")
-    engine = await loaded(built_in(backend="auto", device="cpu", converted_dir=nowhere))
+    *_, on_torch = load_options(built_in(backend="auto", device="cpu", converted_dir=nowhere))
+    engine = await loaded(on_torch.entry)
     answer = await embed(engine, m.Embed(inputs=["still works"]))
     assert answer.dimension == 384
+    assert on_torch.entry.fingerprint == built_in(backend=TORCH).fingerprint
     await engine.stop(5)
     engine = await started(entry := built_in(backend=OPENVINO, converted_dir=nowhere))
     with pytest.raises(BackendLoadFailed, match="cannot be written") as failed:

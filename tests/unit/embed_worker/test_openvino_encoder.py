@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,17 @@ from numpy.typing import NDArray
 from transformers import BertConfig
 
 from embed_worker.discovery import built_in_folder
+from embed_worker.encoders import conversion_cache
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.conversion_cache import (
     GRAPH,
     RECORD,
+    TOKENIZER,
+    WEIGHTS,
     NotConvertible,
     Record,
+    known,
     read_record,
     write_record,
 )
@@ -212,6 +217,65 @@ def test_a_model_that_cannot_be_converted_stays_on_torch_and_that_is_remembered(
     assert record is not None
     assert "weighted mean" in record.refusal
     assert os.listdir(kept) == [RECORD]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, GRAPH, TOKENIZER])
+def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
+    built_in: Path,
+    converted_dir: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    on_openvino(built_in, converted_dir)
+    (whole,) = converted_dir.glob(f"{built_in.name}-*")
+    kept = tmp_path / whole.name
+    shutil.copytree(whole, kept)
+    assert known(built_in, tmp_path) is not None
+    with (kept / name).open("r+b") as file:
+        file.truncate(100)
+    assert known(built_in, tmp_path) is None
+
+    def convert_again(model: Path, folder: Path, on_progress: object) -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+
+    monkeypatch.setattr(conversion_cache, "_convert", convert_again)
+    assert on_openvino(built_in, tmp_path).runner.dimension == 384
+    assert f"{name} is not as it was written" in caplog.text
+
+
+def test_a_converter_that_was_killed_is_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cache = variant(tmp_path), tmp_path / "cache"
+    dying = "import os, signal; os.kill(os.getpid(), getattr(signal, 'SIGKILL', signal.SIGTERM))"
+    started: list[object] = []
+    popen = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        started.append(command)
+        return popen([sys.executable, "-c", dying], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    for _ in range(2):
+        with pytest.raises(NotConvertible, match="ended with code"):
+            on_openvino(folder, cache)
+    assert len(started) == 1
+    record = known(folder, cache)
+    assert record is not None
+    assert str(cache) in record.refusal, "it says what to delete"
+
+
+def test_a_conversion_is_known_until_a_file_of_the_model_changes(tmp_path: Path) -> None:
+    folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
+    assert known(folder, cache) is None
+    with pytest.raises(NotConvertible):
+        on_openvino(folder, cache)
+    assert known(folder, cache) is not None
+    os.utime(folder / "config.json", ns=(1, 1))
+    assert known(folder, cache) is None
 
 
 def test_a_model_that_suffers_from_less_precision_runs_in_float32(

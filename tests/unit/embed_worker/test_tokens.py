@@ -131,6 +131,39 @@ def test_a_use_has_the_prompt_that_the_models_authors_made_for_it(
     assert prompts.made_for(use) == prompt
 
 
+def test_an_empty_prompt_is_one_and_documents_never_get_that_of_queries() -> None:
+    prompts = Prompts({"query": "q: ", "document": ""}, "query")
+    assert (prompts.text("document"), prompts.document(), prompts.text("")) == ("", "", "q: ")
+    assert Prompts({"query": "q: "}, "query").document() == ""
+    assert Prompts({"document": ""}, "document").text("") == ""
+
+
+def test_an_empty_prompt_of_a_use_gives_way_to_another_of_it() -> None:
+    prompts = Prompts({"query": "", "document": "", "search_query": "s: "})
+    assert (prompts.query(), prompts.document()) == ("s: ", "")
+
+
+@pytest.mark.parametrize("own", ["Clustering", "clustering", "CLUSTERING"])
+def test_names_of_prompts_are_found_however_they_are_written(own: str) -> None:
+    prompts = Prompts({own: "c: ", "Retrieval-query": "q: ", "retrieval.passage": "p: "})
+    assert (prompts.made_for("clustering"), prompts.text("clustering")) == ("c: ", "c: ")
+    assert (prompts.query(), prompts.document()) == ("q: ", "p: ")
+
+
+def test_a_special_token_in_the_models_prompt_is_one_and_in_a_text_is_none() -> None:
+    own = tokenizer()
+    mark = len(WORDS)
+    own.add_special_tokens(["[Q]"])
+    made = Tokenization(own, max_tokens=20, n_embedded=mark + 1)
+    plain, odd, long = made.rows(["a b", "[Q] a", "a " * 20_000], prompt="[Q] query: ").rows
+    assert list(plain.ids) == [CLS, mark, QUERY, A, B, SEP]
+    assert list(odd.ids) == [CLS, mark, QUERY, 0, A, SEP], "typed, it is an unknown word"
+    assert list(long.ids) == [CLS, mark, QUERY, *[A] * 16, SEP]
+    assert {row.n_prompt for row in (plain, odd, long)} == {3}
+    (ids,) = made.rows([[A]], prompt="[Q] query: ").rows
+    assert list(ids.ids) == [CLS, mark, QUERY, A, SEP]
+
+
 def test_no_more_of_a_text_is_kept_than_was_asked_for() -> None:
     found = tokens().rows(["a b c d e", "a"], prompt="query: ", max_text_tokens=1)
     assert [list(row.ids) for row in found.rows] == [[CLS, QUERY, A, SEP]] * 2

@@ -13,8 +13,12 @@ from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.devices import computing
 from embed_worker.encoders.loaded import LoadedEncoder
+from embed_worker.encoders.prompts import Prompts
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
+from embed_worker.headers import read
+from tests.tiny_models import write_embedder
+from tests.unit.embed_worker.small_models import make_decoder
 
 TEXTS = ["a short one", "what is the capital of France? " * 5, "模型 café", "prompted " * 300]
 
@@ -64,6 +68,58 @@ def test_prompts_and_pooling_are_those_of_the_models_configuration(
     vectors = np.frombuffer(loaded.runner.encode(rows), dtype="<f4").reshape(len(TEXTS), -1)
     expected = reference.encode(TEXTS, prompt_name=prompt_name or None)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_empty_prompts_of_the_configuration_are_the_models_and_those_of_the_library_are_not(
+    tmp_path: Path,
+) -> None:
+    config = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": None}
+    write_embedder(tmp_path / "said", **config)
+    write_embedder(tmp_path / "silent")
+    said, silent = (
+        torch_encoder.load(
+            tmp_path / name, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
+        ).prompts
+        for name in ("said", "silent")
+    )
+    assert said == Prompts({"query": "query: ", "document": ""})
+    assert said.text("document") == ""
+    assert silent == Prompts({})
+
+
+def test_a_model_in_a_folder_of_its_own_and_a_bare_one_are_the_same(tmp_path: Path) -> None:
+    whole, old, bare = tmp_path / "whole", tmp_path / "old", tmp_path / "bare"
+    write_embedder(whole)
+    for folder in (old, bare):
+        shutil.copytree(whole, folder)
+    (old / "0_Transformer").mkdir()
+    for file in [path for path in old.iterdir() if path.is_file() and path.name != "modules.json"]:
+        file.rename(old / "0_Transformer" / file.name)
+    modules = json.loads((old / "modules.json").read_bytes())
+    modules[0]["path"] = "0_Transformer"
+    write(old / "modules.json", modules)
+    (bare / "modules.json").unlink()
+    shutil.rmtree(bare / "1_Pooling")
+    found = []
+    for folder in (whole, old, bare):
+        model = torch_encoder.load(
+            folder, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
+        )
+        assert not read(folder).broken
+        rows = model.tokens.rows(["the capital of france", "a"]).rows
+        found.append(np.frombuffer(model.runner.encode(rows), "<f4"))
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=1e-6)
+
+
+def test_the_last_token_of_a_bare_decoder_is_its_vector(built_in: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "decoder"
+    make_decoder(folder, built_in)
+    before = torch_encoder.load_model(folder, "cpu").encode(["a text", "another one, longer"])
+    (folder / "modules.json").unlink()
+    shutil.rmtree(folder / "1_Pooling")
+    bare = torch_encoder.load_model(folder, "cpu")
+    found = bare.encode(["a text", "another one, longer"], normalize_embeddings=True)
+    np.testing.assert_allclose(found, before, atol=1e-5)
 
 
 def test_texts_with_prompts_of_different_lengths_can_share_a_batch(loaded: LoadedEncoder) -> None:

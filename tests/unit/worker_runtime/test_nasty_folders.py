@@ -218,7 +218,7 @@ def test_renamed_models_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level("INFO"):
         for _ in range(3):
             scan()
-    told = [line for line in caplog.messages if "is called" in line]
+    told = [line for line in caplog.messages if "gets the id" in line]
     assert len(told) == 1
     assert f"{tmp_path.name}/same" in told[0]
 

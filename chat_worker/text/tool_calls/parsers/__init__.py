@@ -1,1 +1,1 @@
-"""One reader for each way in which calls are written, behind one Protocol (`parser.py`)."""
+"""One parser for each family of notations, behind one Protocol (`parser.py`)."""

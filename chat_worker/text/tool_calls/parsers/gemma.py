@@ -5,14 +5,14 @@ import re
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.parsers.parser import End, Found
+from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd
 
 HEAD = re.compile(r"\s*(?:<\|tool_call>)?\s*call:(?P<name>[\w.:-]{1,256})(?=\{)")
 QUOTE = '<|"|>'
 TAIL = re.compile(r"\s*<tool_call\|>")
 
 
-def read_gemma(text: str, tools: Tools, end: End | None) -> Found | None:
+def parse_gemma(text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
     calls: list[Call] = []
     at = 0
     while begun := HEAD.match(text, at):
@@ -29,11 +29,11 @@ def read_gemma(text: str, tools: Tools, end: End | None) -> Found | None:
         calls.append(call)
         tail = TAIL.match(text, closer)
         at = tail.end() if tail else closer
-    return Found(calls, at) if calls else None
+    return ParsedCalls(calls, at) if calls else None
 
 
 def _as_json(text: str) -> str:
-    """With texts in JSON's quotes; keys stay bare."""
+    """The arguments with texts in JSON's quotes; keys stay without quotes."""
     parts = text.split(QUOTE)
     return "".join(
         json.dumps(part, ensure_ascii=False) if index % 2 else part

@@ -1,7 +1,7 @@
-"""`{"name": …, "arguments": {…}}`, alone, in a list, or several behind each other.
+"""`{"name": …, "arguments": {…}}`: one object, a list of them, or several in a row.
 
-Qwen 2.5 and 3, Hermes, Llama 3, Granite, Command-R, Nemotron, Apertus, Apriel, MiniMax M1,
-GigaChat, older Mistral models, and all that were never taught another form.
+Used by Qwen 2.5 and 3, Hermes, Llama 3, Granite, Command-R, Nemotron, Apertus, Apriel, MiniMax M1,
+GigaChat, older Mistral models, and all models that were not trained on another notation.
 """
 
 import json
@@ -9,16 +9,16 @@ from typing import Any
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.parsers.parser import End, Found, skip_space
+from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd, skip_space
 
 NAME_KEYS = ("name", "tool_name", "function", "tool")
 ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params")
-# What a reply may lack at its end: a model that forgets a brace forgets the outermost.
-FORGOTTEN_ENDS = ("", "}", "]", "}]")
+# Brackets that may be missing at the end of a reply: models forget the outermost ones.
+FORGOTTEN_ENDS = ("}", "]", "}]")
 _decoder = json.JSONDecoder(strict=False)
 
 
-def read_json_objects(text: str, tools: Tools, end: End | None) -> Found | None:
+def parse_json_objects(text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
     calls: list[Call] = []
     at = behind_all = skip_space(text, 0)
     while at < len(text) and text[at] in "{[":
@@ -30,13 +30,13 @@ def read_json_objects(text: str, tools: Tools, end: End | None) -> Found | None:
         if not found or None in found:
             return None
         calls += [call for call in found if call is not None]
-        # Too many braces are as frequent as too few.
+        # Models write too many brackets as often as too few.
         behind_all = skip_space(text, behind, "}]")
         at = skip_space(text, behind_all, ";,")
-    return Found(calls, behind_all) if calls else None
+    return ParsedCalls(calls, behind_all) if calls else None
 
 
-def _value(text: str, at: int, end: End | None) -> tuple[Any, int] | None:
+def _value(text: str, at: int, end: ReplyEnd | None) -> tuple[Any, int] | None:
     try:
         return _decoder.raw_decode(text, at)
     except (ValueError, RecursionError):
@@ -48,7 +48,7 @@ def _value(text: str, at: int, end: End | None) -> tuple[Any, int] | None:
             return read_json(text[: end.limit], at, may_be_cut=False)
         except NotJson:
             return None
-    for ending in FORGOTTEN_ENDS[1:]:
+    for ending in FORGOTTEN_ENDS:
         try:
             value, _ = _decoder.raw_decode(text.rstrip() + ending, at)
         except (ValueError, RecursionError):
@@ -58,7 +58,7 @@ def _value(text: str, at: int, end: End | None) -> tuple[Any, int] | None:
 
 
 def _whole_items(text: str, at: int) -> tuple[list[Any], int] | None:
-    """The first items of a list that was cut off."""
+    """The complete items at the beginning of a list that was cut off."""
     items: list[Any] = []
     end = at + 1
     while True:
@@ -76,7 +76,7 @@ def _call(value: Any, tools: Tools) -> Call | None:
     for key in NAME_KEYS:
         named = value.get(key)
         if isinstance(named, dict):
-            # OpenAI's own form, as it stands in histories.
+            # The form of a call in messages of OpenAI's API.
             return _call(named, tools)
         if isinstance(named, str) and named in tools:
             arguments = next((value[key] for key in ARGUMENT_KEYS if key in value), None)

@@ -1,7 +1,7 @@
-"""A tool's name, then its arguments in JSON.
+"""A tool's name, followed by its arguments in JSON.
 
-Newer Mistral models (`name[ARGS]{…}`), DeepSeek V3 and R1, Kimi K2, gpt-oss, Functionary, Solar,
-and `<function=name>{…}</function>`.
+Used by newer Mistral models (`name[ARGS]{…}`), DeepSeek V3 and R1, Kimi K2, gpt-oss, Functionary,
+Solar, and models that write `<function=name>{…}</function>`.
 """
 
 import json
@@ -9,10 +9,10 @@ import re
 
 from chat_worker.text.json_repair import NotJson, read_json
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.parsers.parser import End, Found
+from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd
 
 _NAME = r"(?P<name>[\w.:/-]{1,256}?)"
-# What stands before the arguments, by the models that write it.
+# The name with what surrounds it, one pattern for each group of models.
 HEADS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -34,16 +34,16 @@ TAIL = re.compile(
 _decoder = json.JSONDecoder(strict=False)
 
 
-def read_named_json(text: str, tools: Tools, end: End | None) -> Found | None:
+def parse_named_json(text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
     calls: list[Call] = []
     at = 0
     while (read := _one(text, at, tools, end)) is not None:
         call, at = read
         calls.append(call)
-    return Found(calls, at) if calls else None
+    return ParsedCalls(calls, at) if calls else None
 
 
-def _one(text: str, at: int, tools: Tools, end: End | None) -> tuple[Call, int] | None:
+def _one(text: str, at: int, tools: Tools, end: ReplyEnd | None) -> tuple[Call, int] | None:
     for head in HEADS:
         begun = head.match(text, at)
         if begun is None or begun["name"] not in tools or begun.end() >= len(text):

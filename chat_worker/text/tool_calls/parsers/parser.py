@@ -1,4 +1,4 @@
-"""What every reader of calls does."""
+"""The interface of all parsers of tool calls."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,37 +7,37 @@ from chat_worker.text.tool_calls.calls import Call, Tools
 
 
 @dataclass(frozen=True)
-class Found:
-    """Calls, and where they end in the text that was read."""
+class ParsedCalls:
+    """Calls, and the position in the text at which they end."""
 
     calls: list[Call]
     end: int
 
 
 @dataclass(frozen=True)
-class End:
-    """The reply has ended, so what is badly written may be mended.
+class ReplyEnd:
+    """The reply has ended, so the parser may repair calls that are not valid.
 
     Args:
-        limit: where the mark stands that ends the calls; None: there is none.
+        limit: the position of the mark that ends the calls; None if there is no such mark.
     """
 
     limit: int | None = None
 
 
-class Reader(Protocol):
-    def __call__(self, text: str, tools: Tools, end: End | None) -> Found | None:
-        """The calls at the beginning of `text`, all of them whole and of offered tools.
+class Parser(Protocol):
+    def __call__(self, text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
+        """Parse the calls at the beginning of `text`; all are complete and of offered tools.
 
         Args:
-            end: None while more text may come: then what is found must not depend on it.
+            end: None while more text may arrive; the result must not depend on that text.
         Returns:
-            None if there is no call, or not yet a whole one.
+            None if there is no call, or no complete one yet.
         """
 
 
 def skip_space(text: str, at: int, more: str = "") -> int:
-    """The next place at or behind `at` with neither white space nor one of `more`."""
+    """The first position from `at` on that is neither white space nor one of `more`."""
     while at < len(text) and (text[at].isspace() or text[at] in more):
         at += 1
     return at

@@ -1,6 +1,6 @@
 """Calls in Python's notation, in a list: `[get_weather(city="Paris", days=2), now()]`.
 
-LFM2, and the small models of Llama 3.2 and 4.
+Used by LFM2 and by the small models of Llama 3.2 and 4.
 """
 
 import ast
@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.parsers.parser import End, Found, skip_space
+from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd, skip_space
 
 MAX_CHARS = 256 * 1024
 MAX_BRACKETS = 64
@@ -16,7 +16,7 @@ QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
-def read_pythonic(text: str, tools: Tools, end: End | None) -> Found | None:
+def parse_pythonic(text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
     names = _Names(tools)
     at = skip_space(text, 0)
     behind = _end_of_brackets(text, at)
@@ -30,11 +30,11 @@ def read_pythonic(text: str, tools: Tools, end: End | None) -> Found | None:
         _call(node, tools, names) for node in (tree.elts if isinstance(tree, ast.List) else [tree])
     ]
     whole = [call for call in calls if call is not None]
-    return Found(whole, behind) if whole and len(whole) == len(calls) else None
+    return ParsedCalls(whole, behind) if whole and len(whole) == len(calls) else None
 
 
 class _Names:
-    """Names of tools as names of Python, which they need not be."""
+    """Replaces the names of tools, which may not be valid names in Python, by valid ones."""
 
     def __init__(self, tools: Tools) -> None:
         self._names = list(tools.schemas)
@@ -42,7 +42,7 @@ class _Names:
         self._pattern = re.compile(rf"({QUOTED})|(?<![\w.-])({known})(?=\()", re.S)
 
     def replaced(self, text: str) -> str:
-        """`text` with stand-ins for names, and texts on one line."""
+        """`text` with `_0`, `_1` … for the tools' names, and with line breaks in texts escaped."""
 
         def replacement(found: re.Match[str]) -> str:
             if found[1] is not None:
@@ -53,9 +53,8 @@ class _Names:
         return self._pattern.sub(replacement, text)
 
     def meant(self, node: ast.expr) -> str | None:
-        """The tool that is called; None if it is none of them."""
-        stands_in = isinstance(node, ast.Name) and node.id[:1] == "_" and node.id[1:].isdecimal()
-        if not stands_in or not isinstance(node, ast.Name):
+        """The name of the tool that is called; None if it is not one of the tools."""
+        if not isinstance(node, ast.Name) or not re.fullmatch(r"_[0-9]+", node.id):
             return None
         number = int(node.id[1:])
         return self._names[number] if number < len(self._names) else None
@@ -77,10 +76,10 @@ def _call(node: ast.expr, tools: Tools, names: _Names) -> Call | None:
 
 
 def _literal(node: ast.expr) -> Any:
-    """The value of a literal, in Python's or JSON's words.
+    """The value of a literal; `true`, `false` and `null` are allowed too.
 
     Raises:
-        ValueError: it is no literal.
+        ValueError: the expression is not a literal.
     """
     match node:
         case ast.Name(id=("true" | "false" | "null") as word):
@@ -95,7 +94,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def _end_of_brackets(text: str, at: int) -> int | None:
-    """Behind the bracket that ends the expression at `at`; None if it does not end."""
+    """The position after the bracket that ends the expression at `at`; None if none does."""
     closing: list[str] = []
     quote = ""
     skip = False

@@ -1,8 +1,8 @@
-"""Calls in tags, each argument between tags of its own, without quotes.
+"""Calls in tags; each argument is between tags of its own, without quotes.
 
-Qwen3-Coder, Seed-OSS, Nemotron 3, StepFun (`<function=…><parameter=…>`), MiniMax M2 and M3,
+Used by Qwen3-Coder, Seed-OSS, Nemotron 3, StepFun (`<function=…><parameter=…>`), MiniMax M2 and M3,
 DeepSeek V3.2 (`<invoke name=…>`), MiniCPM 5 (`<function name=…><param name=…>`), GLM 4.5 to 4.7 and
-their kin (`name<arg_key>…`), Kimi K3.
+related models (`name<arg_key>…`), and Kimi K3.
 """
 
 import re
@@ -10,17 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_worker.text.tool_calls.calls import Call, Tools
-from chat_worker.text.tool_calls.parsers.parser import End, Found
+from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd
 
 
 @dataclass(frozen=True)
 class Tags:
-    """
+    """The tags of one notation.
+
     Args:
-        call: begins a call; names it in the group `name`.
-        key: begins an argument; names it in the group `key`.
-        value_end: ends an argument, where a model does not forget it.
-        call_end: ends a call, where a model does not forget it.
+        call: begins a call; its group `name` is the tool's name.
+        key: begins an argument; its group `key` is the argument's name.
+        value_end: ends an argument, unless the model forgets it.
+        call_end: ends a call, unless the model forgets it.
     """
 
     call: re.Pattern[str]
@@ -33,10 +34,10 @@ def _tags(call: str, key: str, value_end: str, call_end: str) -> Tags:
     return Tags(*(re.compile(pattern) for pattern in (call, key, value_end, call_end)))
 
 
-# Marks of a family of models that stand in their tags' names.
+# Prefixes and suffixes that some families of models add to the names of tags.
 _PREFIX = r"(?:｜DSML｜|atem:|minimax:|ns:)?"
 _SUFFIX = r"(?::\w+)?"
-# What MiniMax M3 and Kimi K3 write around each tag.
+# MiniMax M3 and Kimi K3 write this before each tag.
 _MM = r"(?:\]<\]minimax\[>\[)?"
 KINDS = (
     _tags(
@@ -71,7 +72,7 @@ KINDS = (
         r"<\|close\|>argument<\|sep\|>\s*$",
         r"<\|close\|>call<\|sep\|>",
     ),
-    # Arguments in tags of their own names, which MiniMax M3 writes.
+    # MiniMax M3 names the tag after the argument.
     _tags(
         rf'\s*{_MM}<invoke name="(?P<name>[^"\n]{{1,256}})">',
         rf"\s*{_MM}<(?P<key>[\w.-]{{1,256}})>",
@@ -79,17 +80,17 @@ KINDS = (
         rf"{_MM}</invoke>",
     ),
 )
-# Lists of MiniMax M3, and texts of MiniCPM 5.
+# MiniMax M3 writes lists with item tags, and MiniCPM 5 writes texts as CDATA.
 ITEM = re.compile(rf"{_MM}<item>(.*?){_MM}</item>", re.S)
 ITEMS = re.compile(rf"\s*(?:{_MM}<item>.*?{_MM}</item>\s*)+", re.S)
 CDATA = re.compile(r"\s*<!\[CDATA\[(.*)\]\]>\s*", re.S)
 
 
-def read_tagged_parameters(text: str, tools: Tools, end: End | None) -> Found | None:
+def parse_tagged_parameters(text: str, tools: Tools, end: ReplyEnd | None) -> ParsedCalls | None:
     return next((found for tags in KINDS if (found := _read(text, tools, end, tags))), None)
 
 
-def _read(text: str, tools: Tools, end: End | None, tags: Tags) -> Found | None:
+def _read(text: str, tools: Tools, end: ReplyEnd | None, tags: Tags) -> ParsedCalls | None:
     calls: list[Call] = []
     at = 0
     while begun := tags.call.match(text, at):
@@ -103,26 +104,27 @@ def _read(text: str, tools: Tools, end: End | None, tags: Tags) -> Found | None:
         inside = text[begun.end() : inner_end]
         arguments = _arguments(inside, tools.properties(name), tags)
         if not arguments and inside.strip():
-            # Another kind of tags, or none.
+            # The text holds other tags, or none.
             return None
         call = tools.call(name, arguments)
         if call is None:
             return None
         calls.append(call)
         at = behind
-    return Found(calls, at) if calls else None
+    return ParsedCalls(calls, at) if calls else None
 
 
-def _span(text: str, at: int, end: End | None, tags: Tags) -> tuple[int, int] | None:
-    """Where a call's arguments end, and where the call does."""
+def _span(text: str, at: int, end: ReplyEnd | None, tags: Tags) -> tuple[int, int] | None:
+    """The positions at which the arguments end and at which the call ends."""
     for mark in tags.call_end.finditer(text, at):
         inside = text[at : mark.start()]
-        # A value may hold the mark too: then no value ends before it.
+        # A value may contain this tag; then no tag that ends a value precedes it.
         if not inside.strip() or tags.value_end.search(inside):
             return mark.start(), mark.end()
     if end is None:
         return None
-    # Its end was forgotten: it ends where the next one begins, or all calls do.
+    # The model forgot the end of the call: it ends where the next call begins, or where all calls
+    # end.
     limit = len(text) if end.limit is None else end.limit
     following = next((m.start() for m in tags.call.finditer(text, at, limit)), limit)
     last = next((m for m in tags.call_end.finditer(text, at, following)), None)
@@ -132,7 +134,7 @@ def _span(text: str, at: int, end: End | None, tags: Tags) -> tuple[int, int] | 
 
 
 def _arguments(text: str, known: list[str], tags: Tags) -> dict[str, Any]:
-    """Values by key; a value ends where the next known key begins."""
+    """The values by their keys; a value ends where the next known key begins."""
     keys = [m for m in tags.key.finditer(text) if not known or m["key"].strip() in known]
     found = {}
     ends = [following.start() for following in keys[1:]] + [len(text)]
@@ -142,7 +144,7 @@ def _arguments(text: str, known: list[str], tags: Tags) -> dict[str, Any]:
 
 
 def _unframed(value: str) -> str | list[str]:
-    """Without what some models write around each value."""
+    """The value without the item tags, CDATA or line breaks that some models add."""
     if items := ITEMS.fullmatch(value):
         return ITEM.findall(items[0])
     if cdata := CDATA.fullmatch(value):

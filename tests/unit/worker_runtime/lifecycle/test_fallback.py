@@ -179,6 +179,26 @@ async def test_what_cannot_be_loaded_from_one_file_may_be_from_another() -> None
         assert (await waiting)[0] == "small"
 
 
+async def test_what_cannot_be_loaded_by_one_library_may_be_by_another() -> None:
+    other = LoadOption(msgspec.structs.replace(WANTED, backend="another"), Need(weights=200))
+    async with world([LoadOption(WANTED, Need(weights=100)), other]) as made:
+        waiting = await made.begin()
+        await made.fail(BackendLoadFailed("an unknown layer"))
+        assert made.launcher.latest.entry.backend == "another"
+        made.launcher.latest.finish_load()
+        await waiting
+
+
+async def test_what_a_conversion_takes_is_booked_until_the_model_is_loaded() -> None:
+    async with world([LoadOption(WANTED, Need(weights=100, converting=900))]) as made:
+        waiting = await made.begin()
+        (before,) = made.models.snapshot()
+        made.launcher.latest.finish_load()
+        await waiting
+        (after,) = made.models.snapshot()
+        assert (before.booked_bytes, after.booked_bytes) == (1000, 100)
+
+
 async def test_native_code_that_breaks_down_is_tried_once_more_without_extra_buffers() -> None:
     async with world([CAREFUL, SHORTER]) as made:
         waiting = await made.begin()

@@ -1,0 +1,47 @@
+"""A model that has to be converted for OpenVINO where there is not the memory for it."""
+
+from pathlib import Path
+
+import httpx
+
+from embed_worker.discovery import EmbedModelScan
+from embed_worker.library import TORCH
+from embed_worker.settings import EmbedSettings
+from tests.running_stack import MINILM, RunningStack, wait_until
+
+# Enough for the built-in model on torch, and too little for its conversion.
+LIMIT_GB = "0.8"
+
+
+def stack(tmp_path: Path, **settings: str) -> RunningStack:
+    folders = {"MODELS_DIR": str(tmp_path / "none"), "CONVERTED_MODELS_DIR": str(tmp_path / "made")}
+    limits = {"EMBEDDING_MEMORY_LIMIT_GB": LIMIT_GB, "EMBEDDING_DEVICE": "cpu"}
+    return RunningStack(tmp_path / "stack.log", **folders, **limits, **settings)
+
+
+def test_torch_computes_and_the_reply_says_so(tmp_path: Path) -> None:
+    with stack(tmp_path) as running:
+        reply = running.http.post("/v1/embeddings", json={"model": MINILM, "input": "a"})
+        assert reply.status_code == httpx.codes.OK, reply.text
+        wait_until(
+            ("its conversion is not done" in str(running.models()[MINILM]) for _ in iter(int, 1)),
+            10,
+            "the list says why",
+        )
+    on_torch = EmbedSettings(_env_file=None, models_dir=tmp_path / "none", backend=TORCH)
+    (entry,) = EmbedModelScan(on_torch)().entries
+    assert reply.json()["system_fingerprint"] == entry.fingerprint
+    assert reply.headers["x-model-fingerprint"] == entry.fingerprint
+    assert reply.headers["x-model-precision"].startswith("f32")
+    assert not list((tmp_path / "made").glob("*")), "nothing was converted"
+
+
+def test_where_torch_may_not_the_load_is_refused_with_the_arithmetic(tmp_path: Path) -> None:
+    with stack(tmp_path, EMBEDDING_BACKEND="openvino") as running:
+        worker = running.one("embed_worker")
+        reply = running.http.post("/v1/embeddings", json={"model": MINILM, "input": "a"})
+        assert reply.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        error = reply.json()["error"]
+        assert (error["cause"], error["reason"]) == ("memory", "over_limit")
+        assert int(error["needed_bytes"]) > int(error["limit_bytes"])
+        assert running.one("embed_worker").pid == worker.pid
