@@ -22,6 +22,7 @@ from gateway.middleware.edges import (
     HeadMiddleware,
     RequestIdMiddleware,
 )
+from gateway.middleware.hosts import HostMiddleware
 from gateway.middleware.limits import LimitsMiddleware
 from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
@@ -117,6 +118,8 @@ def create_app(
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
+    if not settings.has_keys:
+        app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])

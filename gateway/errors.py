@@ -48,7 +48,18 @@ _ANTHROPIC_TYPES = {
 
 def status_and_type(error: ServingError) -> tuple[int, str]:
     """The HTTP status, and OpenAI's `type` of the error."""
-    return next(_STATUS_AND_TYPE[t] for t in type(error).__mro__ if t in _STATUS_AND_TYPE)
+    return _status_and_type(type(error))
+
+
+def status_on(path: str, kind: type[ServingError]) -> int:
+    """The status of an error of that kind on `path`."""
+    if issubclass(kind, errors.Overloaded) and is_anthropic(path):
+        return 529
+    return _status_and_type(kind)[0]
+
+
+def _status_and_type(kind: type[ServingError]) -> tuple[int, str]:
+    return next(_STATUS_AND_TYPE[t] for t in kind.__mro__ if t in _STATUS_AND_TYPE)
 
 
 def envelope(error: ServingError, request_id: str, language: Language = ENGLISH) -> dict[str, Any]:
@@ -74,7 +85,11 @@ def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:
 
 def speaks_anthropic(scope: Scope) -> bool:
     """Whether the path belongs to Anthropic's API, with error bodies and statuses of its own."""
-    return f"{scope['path']}/".startswith("/v1/messages/")
+    return is_anthropic(scope["path"])
+
+
+def is_anthropic(path: str) -> bool:
+    return f"{path}/".startswith("/v1/messages/")
 
 
 def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -121,9 +136,7 @@ def _language_headers(scope: Scope) -> dict[str, str]:
 
 
 def _status(error: ServingError, scope: Scope) -> int:
-    if isinstance(error, errors.Overloaded) and speaks_anthropic(scope):
-        return 529
-    return status_and_type(error)[0]
+    return status_on(scope["path"], type(error))
 
 
 def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """The gateway's settings; the only place of this package that reads the environment."""
 
+import re
 from pathlib import Path
 from typing import Self
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from common.loopback import is_loopback
+from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.settings import SUGGESTION, SharedSettings
 from common.sizes import MIB
@@ -18,6 +19,7 @@ MAX_PORT = 65535
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
 NO_RATE = "none"
+IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
 class GatewaySettings(SharedSettings):
@@ -217,6 +219,14 @@ class GatewaySettings(SharedSettings):
             "pages of this machine and of installed programs always may."
         ),
     )
+    allowed_hosts: str = Field(
+        default="",
+        validation_alias="ALLOWED_HOSTS",
+        description=(
+            "Comma-separated names and addresses, without port, under which clients may call "
+            "without API keys, * for any. Those of this machine (localhost) always may."
+        ),
+    )
     detailed_metrics: bool = Field(
         default=True,
         validation_alias="ENABLE_DETAILED_METRICS",
@@ -239,6 +249,14 @@ class GatewaySettings(SharedSettings):
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
         return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in split_list(value):
+            if not IS_HOST.fullmatch(host) and not is_address(host.strip("[]")):
+                raise ValueError(f"{host} is no name or address; no scheme, no port, or * for any")
+        return value
 
     @field_validator("error_language")
     @classmethod

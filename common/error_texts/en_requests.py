@@ -13,6 +13,7 @@ MESSAGES = {
     "too_many_at_once": "more than {most} requests at once",
     "rate_exceeded": "the limit is {limit}",
     "origin_refused": "pages of this origin may not call this server",
+    "host_refused": "this server may not be asked under the name {host}",
     "not_http": "this is not a valid HTTP request",
     "too_many_connections": "too many connections",
     "head_too_slow": "the request's head did not arrive in time",

@@ -3,6 +3,8 @@
 MESSAGES = {
     "send_key": "send it as Authorization: Bearer <key>, or as x-api-key: <key>",
     "list_origin": "list it in CORS_ORIGINS",
+    "list_host": "list it in ALLOWED_HOSTS",
+    "set_keys": "set API_KEYS, and send a key",
     "wait_for_worker": "wait a moment: a worker is starting or restarting",
     "use_chat_endpoint": "ask a chat endpoint, such as /v1/chat/completions",
     "use_embedding_model": "use an embedding model",

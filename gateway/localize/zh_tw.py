@@ -37,6 +37,7 @@ MESSAGES = {
     "too_many_at_once": "同時進行的請求超過 {most} 個",
     "rate_exceeded": "請求過於頻繁，上限為 {limit}",
     "origin_refused": "不允許這個來源的網頁呼叫本伺服器",
+    "host_refused": "不允許以 {host} 這個名稱存取本伺服器",
     "not_http": "這不是有效的 HTTP 請求",
     "too_many_connections": "連線數過多",
     "head_too_slow": "請求的標頭未在時限內送達",
@@ -318,6 +319,8 @@ MESSAGES = {
     # What the user can do.
     "send_key": "以 Authorization: Bearer <key> 或 x-api-key: <key> 送出金鑰",
     "list_origin": "將該來源加入 CORS_ORIGINS",
+    "list_host": "將該名稱加入 ALLOWED_HOSTS",
+    "set_keys": "設定 API_KEYS，並送出金鑰",
     "wait_for_worker": "請稍候：工作行程正在啟動或重新啟動",
     "use_chat_endpoint": "改用聊天端點，例如 /v1/chat/completions",
     "use_embedding_model": "改用嵌入模型",

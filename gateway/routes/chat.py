@@ -22,7 +22,7 @@ NAMES = {
 } | {"strict": "tools.function.strict"}
 
 
-@router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest))
+@router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest, streams=True))
 @router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events."""

@@ -27,7 +27,7 @@ router = APIRouter()
 PROMPTS_AT_ONCE = 8
 
 
-@router.post("/v1/completions", openapi_extra=takes(CompletionRequest))
+@router.post("/v1/completions", openapi_extra=takes(CompletionRequest, streams=True))
 @router.post("/completions", include_in_schema=False)
 async def completions(request: Request) -> Response:
     """Continue one or more bare prompts, whole or as server-sent events."""

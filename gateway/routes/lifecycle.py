@@ -46,7 +46,7 @@ FACTS = (
 router = APIRouter()
 
 
-@router.post("/v1/models/load", openapi_extra=takes(LoadRequest))
+@router.post("/v1/models/load", openapi_extra=takes(LoadRequest, streams=True))
 async def load_model(request: Request) -> Response:
     """Load a model on every worker that has it. The response comes when it is ready or has failed;
     with `stream` the progress comes as server-sent events."""
@@ -62,18 +62,22 @@ async def load_model(request: Request) -> Response:
 
 @router.post("/v1/models/unload", openapi_extra=takes(UnloadRequest))
 async def unload_model(request: Request) -> Response:
-    """Unload a model on every worker, after its running requests, and report the freed memory."""
+    """Unload a model on every worker, after its running requests or, with `force`, by ending them.
+    Report how many those were, and the freed memory."""
     body = await parse(request, UnloadRequest)
     workers = _holders(services_of(request), body.model)
-    message = worker_pb2.UnloadModelRequest(model=body.model)
+    message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
     freed = await cancel_on_disconnect(request, _all(calls))
     await _refresh_models(request, workers)
+    n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
         "state": "unloaded",
         "freed_bytes": sum(one.freed_bytes for one in freed),
         "regained_bytes": sum(one.regained_bytes for one in freed),
+        "waited_for": 0 if body.force else n_running,
+        "ended": n_running if body.force else 0,
     }
     return json_response(reply)
 

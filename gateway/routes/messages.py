@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-@router.post("/v1/messages", openapi_extra=takes(MessagesRequest))
+@router.post("/v1/messages", openapi_extra=takes(MessagesRequest, streams=True))
 async def messages(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events."""
     services = services_of(request)

@@ -31,7 +31,7 @@ NAMES = {
 }
 
 
-@router.post("/v1/responses", openapi_extra=takes(ResponsesRequest))
+@router.post("/v1/responses", openapi_extra=takes(ResponsesRequest, streams=True))
 @router.post("/responses", include_in_schema=False)
 async def responses(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events; nothing is stored."""

@@ -227,7 +227,7 @@ async def test_a_client_that_leaves_stops_the_generation(
 ) -> None:
     worker.generate = script
     content = json.dumps(BODY | {"stream": stream}).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     async with gateway.raw() as (_, writer):
         writer.write(head.encode() + content)
         call = await worker.next_call()
