@@ -46,13 +46,11 @@ MESSAGES = {
     "suffix_unsupported": "suffix is not supported",
     "best_of_differs": "best_of must equal n",
     "schema_too_large": "the schema is larger than {most_kib} KiB",
-    "one_format_only": "only one of response_format, regex and grammar can be used",
+    "one_format_only": (
+        "only one format can be used: a response_format, a schema, a regex, a grammar or a choice"
+    ),
     "container_unsupported": "container is not supported: no code runs",
     "mcp_unsupported": "mcp_servers is not supported: nothing is called from here",
-    "prefill_unsupported": (
-        "messages must not end with an assistant's: a prefill cannot be continued here, because "
-        "the model's own template ends each message"
-    ),
     "tool_choice_needs_name": "tool_choice of type tool, and no other, needs a name",
     "tool_results_unpaired": (
         "each tool_use needs its tool_result in the next message, and the reverse"
@@ -74,6 +72,7 @@ MESSAGES = {
     "one_text_only": "exactly one of prompt, content, text and messages must be given",
     "json_schema_incomplete": "a json_schema needs name and schema",
     "json_schema_needed": "type json_schema, and no other, needs json_schema",
+    "format_value_needed": "type regex or grammar, and no other, needs its text as value",
     "schema_misplaced": "schema beside type is for type json_object only",
     "nested_deeper": "nested deeper than {most} levels",
     "too_many_entries": "has {n} entries; at most {most} are taken",

@@ -64,12 +64,11 @@ MESSAGES = {
     "suffix_unsupported": "不支援 suffix",
     "best_of_differs": "best_of 必須等於 n",
     "schema_too_large": "結構描述超過 {most_kib} KiB",
-    "one_format_only": "response_format、regex 與 grammar 只能使用其中之一",
+    "one_format_only": (
+        "只能使用一種格式：response_format、結構描述（schema）、regex、grammar 或選項其中之一"
+    ),
     "container_unsupported": "不支援 container：這裡不執行程式碼",
     "mcp_unsupported": "不支援 mcp_servers：這裡不會呼叫任何伺服器",
-    "prefill_unsupported": (
-        "messages 不能以 assistant 的訊息結尾：模型的範本會結束每則訊息，因此無法接續預填內容"
-    ),
     "tool_choice_needs_name": "類型為 tool 的 tool_choice 需要 name，其他類型則不可有",
     "tool_results_unpaired": "每個 tool_use 都必須在下一則訊息有對應的 tool_result，反之亦然",
     "tool_type_unsupported": "不支援類型為 {kind!r} 的工具：只支援用戶端自己的工具",
@@ -87,6 +86,7 @@ MESSAGES = {
     "one_text_only": "必須且只能提供 prompt、content、text 與 messages 其中之一",
     "json_schema_incomplete": "json_schema 需要 name 與 schema",
     "json_schema_needed": "類型為 json_schema 時需要 json_schema，其他類型則不可有",
+    "format_value_needed": "類型 regex 與 grammar（且只有它們）需要以 value 提供其文字",
     "schema_misplaced": "與 type 並列的 schema 只適用於類型 json_object",
     "nested_deeper": "巢狀超過 {most} 層",
     "too_many_entries": "有 {n} 個項目；最多可接受 {most} 個",
@@ -331,7 +331,6 @@ MESSAGES = {
     "send_all_input": "在 input 中送出完整對話",
     "send_text": "以文字送出內容",
     "offer_their_tools": "將其工具列在 tools 中，並自行呼叫",
-    "ask_for_beginning": "在使用者訊息中要求所需的開頭",
     "offer_tool_with_schema": "提供具有 input_schema 的工具，並自行執行",
     "send_less": "減少送出的內容",
     "let_oldest_go": '允許捨棄最舊的項目：truncation 設為 "auto"',

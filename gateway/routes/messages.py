@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway.errors import json_response
 from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.routes.generation import CountedGeneration
+from gateway.routes.generation import CountedGeneration, header_of_names
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
@@ -49,6 +49,6 @@ async def count_tokens(request: Request) -> Response:
     """How many input tokens a conversation would have; nothing is generated."""
     body = await parse(request, CountTokensRequest)
     n_tokens = await count_input_tokens(request, template_request(body))
-    ignored = ", ".join(sorted(without_effect(body)))
+    ignored = header_of_names(without_effect(body))
     headers = {"x-ignored-parameters": ignored} if ignored else None
     return json_response({"input_tokens": n_tokens}, headers=headers)

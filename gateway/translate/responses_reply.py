@@ -17,6 +17,7 @@ from gateway.schemas.responses import (
     TextFormat,
     TextOptions,
 )
+from gateway.schemas.responses_tools import AnyTool, FunctionTool
 from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import (
     COMPLETED,
@@ -25,6 +26,7 @@ from gateway.translate.responses_items import (
     Output,
     ResponseEvent,
 )
+from gateway.translate.responses_tools import by_model_name, known_tools
 from gateway.translate.sampling import ChatDefaults
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -47,7 +49,7 @@ class ResponseBuilder:
         self._fixed = {"id": f"resp_{key}", "object": "response", "created_at": int(time.time())}
         self._fixed |= _echo(body, defaults)
         self._may_trim = body.truncation != "disabled"
-        self._output = Output(key)
+        self._output = Output(key, by_model_name(known_tools(body)))
         self._n_events = 0
         self._state: dict[str, Any] = {
             "status": IN_PROGRESS,
@@ -153,12 +155,18 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
             "verbosity": text.verbosity or "medium",
         },
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-        "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in body.tools or []],
+        "tools": [_echo_tool(tool) for tool in body.tools or []],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": defaults.top_p if body.top_p is None else body.top_p,
         "truncation": body.truncation or "auto",
         "user": body.user,
     }
+
+
+def _echo_tool(tool: AnyTool) -> dict[str, Any]:
+    if isinstance(tool, FunctionTool):
+        return tool.model_dump() | {"strict": bool(tool.strict)}
+    return tool.model_dump(exclude_none=True)
 
 
 def _usage(counts: common_pb2.Usage) -> dict[str, Any]:
