@@ -3,6 +3,7 @@
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -23,6 +24,7 @@ from gateway.middleware.edges import (
     RequestIdMiddleware,
 )
 from gateway.middleware.limits import LimitsMiddleware
+from gateway.middleware.paths import ELSEWHERE, MeantPathMiddleware
 from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
@@ -68,6 +70,8 @@ BODIES = (
 )
 
 
+NOT_FOUND = 404
+MAX_PATH = 200
 # By status: the error's code, and what is said.
 _HTTP_ERRORS = {
     404: ("not_found", "http_not_found"),
@@ -120,6 +124,8 @@ def create_app(
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
+    app.add_middleware(MeantPathMiddleware)
+    app.state.paths = sorted({route.path for route in described if "{" not in route.path})
     return app
 
 
@@ -143,4 +149,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code, id = _HTTP_ERRORS.get(error.status_code, ("http_error", "http_error"))
     said = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
     headers = dict(error.headers or {})
-    return plain_error_response(error.status_code, code, said, request.scope, headers)
+    nearest = _nearest(request) if error.status_code == NOT_FOUND else None
+    suggestions = () if nearest is None else (ErrorText("use_instead", instead=nearest),)
+    return plain_error_response(error.status_code, code, said, request.scope, headers, suggestions)
+
+
+def _nearest(request: Request) -> str | None:
+    """The path that was most likely meant: the end of the one that was asked for, or like it."""
+    asked, known = request.scope["path"][:MAX_PATH], request.app.state.paths
+    if asked in ELSEWHERE:
+        return ELSEWHERE[asked]
+    ends = [path for path in known if asked.endswith(path)]
+    return max(ends, key=len) if ends else next(iter(get_close_matches(asked, known, n=1)), None)

@@ -1,6 +1,7 @@
 """Errors as HTTP: the one place that knows statuses and the shape of the envelope."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -97,16 +98,23 @@ def error_response(error: ServingError, scope: Scope) -> Response:
 
 
 def plain_error_response(
-    status: int, code: str, said: ErrorText, scope: Scope, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    said: ErrorText,
+    scope: Scope,
+    headers: dict[str, str] | None = None,
+    suggestions: Sequence[ErrorText] = (),
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same shape."""
-    body = {
+    body: dict[str, Any] = {
         "message": language_of(scope).text(said),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
         "request_id": context_of(scope).request_id,
     }
+    if suggestions:
+        body["suggestions"] = [language_of(scope).text(text) for text in suggestions]
     more = (headers or {}) | _language_headers(scope)
     return json_response(_in_form({"error": body}, status, scope), status, more)
 

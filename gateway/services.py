@@ -4,6 +4,7 @@ from starlette.requests import Request
 
 from gateway.metrics import Metrics
 from gateway.middleware.rate_limit import RateLimit
+from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.settings import GatewaySettings
@@ -18,6 +19,7 @@ class Services:
         self.settings = settings
         self.pool = pool
         self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
+        self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
         self.drain = Drain()
         self.supervision = Supervision()
         rate = settings.rate

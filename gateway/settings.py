@@ -1,7 +1,7 @@
 """The gateway's settings; the only place of this package that reads the environment."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -48,6 +48,19 @@ class GatewaySettings(SharedSettings):
         default="qwen2-y26hkx-guide",
         validation_alias="MAIN_MODEL_ID",
         description="Id listed as the main model while no chat worker can be reached.",
+    )
+    model_aliases: str = Field(
+        default="",
+        validation_alias="MODEL_ALIASES",
+        description='Comma-separated "alias=model": names that mean a model under another id.',
+    )
+    unknown_models: Literal["refuse", "default"] = Field(
+        default="refuse",
+        validation_alias="UNKNOWN_MODELS",
+        description=(
+            "Requests that name a model nobody knows: refuse, or default: the default model "
+            "answers, and the reply says which."
+        ),
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
@@ -250,6 +263,25 @@ class GatewaySettings(SharedSettings):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
                     raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_pairs(cls, value: str) -> str:
+        for pair in split_list(value):
+            alias, _, model = pair.partition("=")
+            if not alias.strip() or not model.strip():
+                raise ValueError(f"{pair} is not alias=model")
+        return value
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Ids of models by other names for them."""
+        pairs = (pair.partition("=") for pair in split_list(self.model_aliases))
+        return {alias.strip(): model.strip() for alias, _, model in pairs}
+
+    @property
+    def falls_back(self) -> bool:
+        return self.unknown_models == "default"
 
     @property
     def rate(self) -> str:

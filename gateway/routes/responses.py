@@ -11,9 +11,9 @@ from starlette.responses import Response
 from common.errors import InvalidRequest
 from gateway.errors import json_response
 from gateway.generation_stream import GenerationStream, Translate
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.generation import CountedGeneration
+from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
@@ -36,7 +36,7 @@ NAMES = {
 async def responses(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events; nothing is stored."""
     services = services_of(request)
-    body = await parse(request, ResponsesRequest)
+    body = await parse_for_model(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
@@ -58,7 +58,7 @@ async def responses(request: Request) -> Response:
 @router.post("/v1/responses/input_tokens", openapi_extra=takes(ResponsesRequest))
 async def input_tokens(request: Request) -> Response:
     """How many input tokens a request would have; nothing is generated."""
-    body = await parse(request, ResponsesRequest)
+    body = await parse_for_model(request, ResponsesRequest)
     n_tokens = await count_input_tokens(request, template_request(body))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
