@@ -39,6 +39,7 @@ from gateway.routes import (
     models,
     rerank,
     responses,
+    stored_responses,
     tokenize,
 )
 from gateway.routes.request_route import request_routes
@@ -49,6 +50,7 @@ from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
+from gateway.schemas.stored_responses import ConversationRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
@@ -56,6 +58,7 @@ from gateway.settings import GatewaySettings, split_list
 BODIES = (
     ChatRequest,
     ResponsesRequest,
+    ConversationRequest,
     MessagesRequest,
     CountTokensRequest,
     CompletionRequest,
@@ -96,6 +99,7 @@ def create_app(
             yield
         if services.rate_limit is not None:
             await services.rate_limit.close()
+        services.responses.close()
 
     app = LayeredApp(
         title="Y26HKX",
@@ -108,7 +112,7 @@ def create_app(
     # The first are found soonest.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # Included routers would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))

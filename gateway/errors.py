@@ -27,6 +27,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.PermissionDenied: (403, "permission_error"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
+    errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
     errors.BackendLoadFailed: (503, "resource"),
     errors.NotReady: (503, "server_error"),

@@ -62,6 +62,20 @@ class GatewaySettings(SharedSettings):
             "answers, and the reply says which."
         ),
     )
+    responses_store_path: Path | None = Field(
+        default=None,
+        validation_alias="RESPONSES_STORE_PATH",
+        description=(
+            "Folder that keeps responses of /v1/responses for 30 days, for gateways of one machine "
+            "together; unset: in memory, for an hour."
+        ),
+    )
+    responses_store_bytes: int = Field(
+        default=32 * MIB,
+        gt=0,
+        validation_alias="RESPONSES_STORE_BYTES",
+        description="Bytes of all kept responses; of whoever has most, the oldest go first.",
+    )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="API_KEYS",

@@ -33,9 +33,14 @@ MESSAGES = {
     "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
     "exactly_one_of": "exactly one of {names} is needed",
     "only_function_tools": "only tools of type 'function' are supported: this server runs no tools",
-    "stateless_responses": (
-        "{name} is not supported: this server is stateless and keeps no responses"
+    "not_in_background": (
+        "{name} is not supported: no prompts are kept here, and no answer is made in the background"
     ),
+    "response_not_kept": "no response {id!r} is kept here",
+    "conversation_not_kept": "no conversation {id!r} is kept here",
+    "item_not_kept": "no item {id!r} is kept here",
+    "previous_or_conversation": "only one of previous_response_id and conversation can be used",
+    "nothing_to_cancel": "only a response in the background can be cancelled",
     "needs_stream": "stream_options needs stream: true",
     "tool_choice_needs_tools": "tool_choice needs tools",
     "content_unsupported": (
@@ -57,9 +62,6 @@ MESSAGES = {
     ),
     "tool_type_unsupported": "tools of type {kind!r} are not supported: only the client's own are",
     "role_cannot_hold": "a message of role {role} cannot hold {kind!r}",
-    "item_reference_unsupported": (
-        "item_reference is not supported: this server is stateless and keeps no items"
-    ),
     "call_output_without_call": "no function_call with this call_id comes before its output",
     "messages_empty": "messages must not be empty",
     "out_of_range": "{name} must be between {low} and {high}",

@@ -1,6 +1,7 @@
 """What this server cannot do now, and why a model could not be loaded."""
 
 MESSAGES = {
+    "responses_store_failed": "the stored responses cannot be read or written",
     # Of this server's own state.
     "server_stopping": "the server is shutting down",
     "gateway_failed": "the gateway failed; the log has the request's id",

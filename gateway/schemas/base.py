@@ -64,7 +64,9 @@ def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
     """
 
     def kind(value: Any) -> str:
-        named = value.get("type") if isinstance(value, dict) else None
+        # Of what is read, and of what is written.
+        is_read = isinstance(value, dict)
+        named = value.get("type") if is_read else getattr(value, "type", None)
         return f"{named if named in known else other}_{what}"
 
     return Discriminator(kind)

@@ -8,7 +8,6 @@ from common.error_texts import ErrorText
 from common.errors import UnsupportedParameter
 from gateway.schemas.base import (
     MAX_NAME,
-    MAX_TEXT,
     FreeJson,
     HistoryModel,
     at_most,
@@ -17,7 +16,7 @@ from gateway.schemas.base import (
     within,
 )
 from gateway.schemas.chat import Text, as_required
-from gateway.schemas.responses_items import HostedItem, Item
+from gateway.schemas.responses_items import HostedItem, Item, ItemId
 from gateway.schemas.responses_tools import (
     AllowedTools,
     AnyTool,
@@ -63,8 +62,13 @@ class ReasoningOptions(HistoryModel):
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
+class Conversation(HistoryModel):
+    id: ItemId
+
+
 class ResponsesRequest(SamplingFields):
-    echoed = frozenset({"metadata"})
+    # `store` has its effect.
+    echoed = frozenset({"metadata", "store"})
 
     input: Text | Annotated[list[Item], Field(min_length=1, fail_fast=True)]
     instructions: Text | None = None
@@ -81,9 +85,10 @@ class ResponsesRequest(SamplingFields):
     metadata: Metadata | None = None
     # Accepted, of no effect here: what Codex says of itself.
     client_metadata: FreeJson | None = None
-    # Known, and refused: they need what a server without memory does not have.
-    previous_response_id: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
-    conversation: Text | FreeJson | None = None
+    # What it goes on from.
+    previous_response_id: ItemId | None = None
+    conversation: ItemId | Conversation | None = None
+    # Known, and refused.
     prompt: FreeJson | None = None
     background: bool | None = None
 
@@ -96,22 +101,22 @@ class ResponsesRequest(SamplingFields):
         return value
 
     @model_validator(mode="after")
-    def _needs_no_memory(self) -> Self:
-        for name in NEED_MEMORY:
+    def _asks_for_nothing_hosted(self) -> Self:
+        for name in ("prompt", "background"):
             if getattr(self, name):
-                raise UnsupportedParameter(
-                    ErrorText("stateless_responses", name=name),
-                    param=name,
-                    suggestions=(ErrorText("send_all_input"),),
-                )
+                raise UnsupportedParameter(ErrorText("not_in_background", name=name), param=name)
         return self
+
+    @property
+    def conversation_id(self) -> str:
+        """Empty: none."""
+        found = self.conversation
+        return found.id if isinstance(found, Conversation) else found or ""
 
     @property
     def wants_logprobs(self) -> bool:
         return LOGPROBS in (self.include or ())
 
-
-NEED_MEMORY = ("previous_response_id", "conversation", "prompt", "background")
 
 # Parameters of chat completions, and where they are here.
 MOVED = {

@@ -62,6 +62,10 @@ class ResponseBuilder:
     def response(self) -> dict[str, Any]:
         return self._fixed | self._state | {"output": self._output.shape()}
 
+    @property
+    def is_whole(self) -> bool:
+        return self._state["status"] in (COMPLETED, INCOMPLETE)
+
     def take(self, event: chat_pb2.GenerateEvent) -> Iterable[bytes]:
         """For a plain reply, which nobody sees before its end."""
         for _ in self._events(event):
@@ -143,12 +147,13 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
         "max_tool_calls": body.max_tool_calls,
         "metadata": body.metadata or {},
         "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": None,
+        "previous_response_id": body.previous_response_id,
+        "conversation": {"id": body.conversation_id} if body.conversation_id else None,
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": reasoning.model_dump(include={"effort", "summary"}),
         "safety_identifier": body.safety_identifier,
         "service_tier": "default",
-        "store": False,
+        "store": body.store is not False,
         "temperature": defaults.temperature if body.temperature is None else body.temperature,
         "text": {
             "format": shape.model_dump(by_alias=True, exclude_none=True),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from common.error_texts import ErrorText
-from common.errors import InvalidRequest, UnsupportedParameter
+from common.errors import InvalidRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.responses_items import (
     CallOutput,
@@ -149,13 +149,8 @@ def _message(item: Item, where: str) -> Iterator[chat_pb2.Message]:
         case McpCall():
             yield _call(item.id, model_name(item.name, item.server_label), item.arguments)
             yield _result(item.id, item.output or _json(item.error))
-        case ItemReference():
-            raise UnsupportedParameter(
-                ErrorText("item_reference_unsupported"),
-                param=where,
-                suggestions=(ErrorText("send_item"),),
-            )
-        case Reasoning() | HostedItem():
+        case Reasoning() | HostedItem() | ItemReference():
+            # References were replaced by their items before.
             return
 
 

@@ -168,7 +168,6 @@ async def test_what_changes_nothing_is_named(gateway: RunningGateway) -> None:
         PATH,
         json={
             "input": "hi",
-            "store": True,
             "metadata": {"a": "b"},
             "text": {"verbosity": "low"},
             "reasoning": {"summary": "auto"},
@@ -176,9 +175,8 @@ async def test_what_changes_nothing_is_named(gateway: RunningGateway) -> None:
             "user": "me",
         },
     )
-    names = "include, reasoning.summary, store, text.verbosity, user"
+    names = "include, reasoning.summary, text.verbosity, user"
     assert reply.headers["x-ignored-parameters"] == names
-    assert reply.json()["store"] is False
 
 
 def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -263,18 +261,6 @@ async def test_a_wrong_field_is_named(
     assert reply.json()["error"]["param"] == param, reply.text
     assert len(reply.content) < 4096
     assert worker.calls == []
-
-
-@pytest.mark.parametrize(
-    "fields", [{"previous_response_id": "resp_1"}, {"input": [{"id": "msg_1"}]}], ids=str
-)
-async def test_what_needs_memory_is_refused_with_a_way_forward(
-    gateway: RunningGateway, fields: dict[str, Any]
-) -> None:
-    error = (await gateway.http.post(PATH, json={"input": "hi"} | fields)).json()["error"]
-    assert error["code"] == "unsupported_parameter"
-    assert "stateless" in error["message"]
-    assert error["suggestions"]
 
 
 async def test_the_workers_complaints_name_this_apis_fields(
