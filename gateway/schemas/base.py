@@ -22,7 +22,9 @@ MAX_JSON_DEPTH = 32
 
 MAX_FIELDS = 128
 
-# Bytes of a body bound what a long session sends; these are far above it.
+# Far above what a long session sends, whose bytes the body's limit bounds. 55,000 messages of
+# nothing, which are within that, would hold the event loop for a second.
+MAX_ENTRIES = 16_384
 MAX_TEXT = 2 * 1024 * 1024
 MAX_NAME = 512
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, Tag, model_validator
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from gateway.schemas.base import (
+    MAX_ENTRIES,
     MAX_NAME,
     MAX_TEXT,
     ApiModel,
@@ -52,7 +53,7 @@ Part = Annotated[
     | Annotated[OtherPart, Tag("other_part")],
     one_of_kinds("part", "text", "refusal"),
 ]
-Content = Text | Annotated[list[Part], Field(fail_fast=True)]
+Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 def _as_json(value: Any) -> Any:
@@ -78,7 +79,9 @@ class Message(HistoryModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = (
+        None
+    )
     tool_call_id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None  # vLLM's name for it
@@ -120,7 +123,7 @@ class NamedTool(ApiModel):
 
 class ToolNames(ApiModel):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Field(min_length=1, fail_fast=True)]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class AllowedTools(ApiModel):
@@ -155,11 +158,11 @@ MOVED = {
 
 
 class ChatRequest(FormatFields):
-    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, within("top_logprobs")] | None = None
-    tools: Annotated[list[Tool], Field(fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None

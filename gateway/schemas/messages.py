@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.base import (
+    MAX_ENTRIES,
     MAX_NAME,
     ApiModel,
     CallName,
@@ -87,7 +88,9 @@ ResultPart = Annotated[
 class ToolResultBlock(Cacheable):
     type: Literal["tool_result"]
     tool_use_id: ToolUseId
-    content: Text | Annotated[list[ResultPart], Field(fail_fast=True)] | None = None
+    content: (
+        Text | Annotated[list[ResultPart], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
     is_error: bool | None = None
     toolset_name: Any = None
 
@@ -119,7 +122,7 @@ Block = Annotated[
 
 class Turn(HistoryModel):
     role: Literal["user", "assistant", "system"]
-    content: Text | Annotated[list[Block], Field(fail_fast=True)]
+    content: Text | Annotated[list[Block], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class ClientTool(Cacheable):
@@ -179,9 +182,11 @@ class CountTokensRequest(ApiModel):
 
     cache_control: FreeJson | None = None
     model: ModelId
-    messages: Annotated[list[Turn], Field(min_length=1, fail_fast=True)]
-    system: Text | Annotated[list[TextBlock], Field(fail_fast=True)] | None = None
-    tools: Annotated[list[AnyTool], Field(fail_fast=True)] | None = None
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
+    system: (
+        Text | Annotated[list[TextBlock], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from common.error_texts import ErrorText
 from common.errors import UnsupportedParameter
 from gateway.schemas.base import (
+    MAX_ENTRIES,
     MAX_NAME,
     FreeJson,
     HistoryModel,
@@ -70,12 +71,12 @@ class ResponsesRequest(SamplingFields):
     # `store` has its effect.
     echoed = frozenset({"metadata", "store"})
 
-    input: Text | Annotated[list[Item], Field(min_length=1, fail_fast=True)]
+    input: Text | Annotated[list[Item], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
     instructions: Text | None = None
     max_output_tokens: TokenLimit | None = None
     include: Annotated[list[Label], Field(max_length=16)] | None = None
     top_logprobs: Annotated[int, within("top_logprobs")] | None = None
-    tools: Annotated[list[AnyTool], Field(fail_fast=True)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: Annotated[int, within("answer.max_tokens")] | None = None

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
 from gateway.schemas.base import (
+    MAX_ENTRIES,
     MAX_NAME,
     MAX_TEXT,
     ApiModel,
@@ -44,7 +45,7 @@ Part = Annotated[
     | Annotated[OtherPart, Tag("other_part")],
     one_of_kinds("part", "input_text", "output_text", "text", "refusal"),
 ]
-Content = Text | Annotated[list[Part], Field(fail_fast=True)]
+Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class ItemModel(HistoryModel):
@@ -100,7 +101,7 @@ class CallOutput(ItemModel):
     ]
     # OpenAI's own local_shell_call_output has its call's id in `id`.
     call_id: CallId | None = None
-    output: Content | Annotated[list[FreeJson], Field(fail_fast=True)]
+    output: Content | Annotated[list[FreeJson], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
     @property
     def answers(self) -> str:
@@ -126,8 +127,12 @@ class ReasoningText(HistoryModel):
 
 class Reasoning(ItemModel):
     type: Literal["reasoning"]
-    summary: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
-    content: Annotated[list[ReasoningText], Field(fail_fast=True)] | None = None
+    summary: (
+        Annotated[list[ReasoningText], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
+    content: (
+        Annotated[list[ReasoningText], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
     # Of another server's making; only that server can read it.
     encrypted_content: Text | None = None
 

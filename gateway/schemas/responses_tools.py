@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, Tag
 
 from gateway.schemas.base import (
+    MAX_ENTRIES,
     MAX_TEXT,
     CallName,
     FreeJson,
@@ -63,7 +64,7 @@ class Namespace(HistoryModel):
     type: Literal["namespace"]
     name: ToolName
     description: Description | None = None
-    tools: Annotated[list[CallableTool], Field(fail_fast=True)]
+    tools: Annotated[list[CallableTool], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class HostedTool(HistoryModel):
@@ -95,7 +96,9 @@ class AllowedTools(HistoryModel):
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool | HostedTool], Field(min_length=1, fail_fast=True)]
+    tools: Annotated[
+        list[NamedTool | HostedTool], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)
+    ]
 
     @property
     def named(self) -> Sequence[NamedTool]:

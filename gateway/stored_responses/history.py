@@ -1,12 +1,12 @@
 """What a request of the Responses API goes on from, and what is kept of its answer."""
 
-import json
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter
 
 from common.error_texts import ErrorText
@@ -40,12 +40,15 @@ class StoredResponses:
         """Puts what was said before in front of the body's own input.
 
         Returns:
-            The input of its own, to be kept; what it refers to is in it.
+            The input of its own, to be kept if it is; what it refers to is in it.
         Raises:
             InvalidRequest: a response, a conversation or an item is not kept here.
         """
         if body.previous_response_id and body.conversation:
             raise InvalidRequest(ErrorText("previous_or_conversation"), param="conversation")
+        goes_on = bool(body.conversation_id or body.previous_response_id) or _refers(body.input)
+        if body.store is False and not goes_on:
+            return []
         own = await self._resolved(owner, body.input)
         before: Items = []
         if body.conversation_id:
@@ -55,7 +58,7 @@ class StoredResponses:
             if not body.previous_response_id.startswith(RESPONSE):
                 raise _not_kept(body.previous_response_id, "previous_response_id")
             before = await self._before(owner, body.previous_response_id, "previous_response_id")
-        if before or _refers(body.input):
+        if goes_on:
             body.input = _items.validate_python([*before, *own])
         return own
 
@@ -74,8 +77,8 @@ class StoredResponses:
             head = await self._store.get(owner, conversation) if conversation else None
             if head is not None:
                 previous = head.previous
-            text = json.dumps(reply).encode()
-            record = Record(reply["id"], previous, json.dumps(own).encode(), text)
+            text = orjson.dumps(reply)
+            record = Record(reply["id"], previous, orjson.dumps(own), text)
             await self._store.put(owner, record)
             if head is not None:
                 await self._store.put(owner, replace(head, previous=record.id))
@@ -86,7 +89,7 @@ class StoredResponses:
         """Raises:
         ResponseNotFound: it is not kept, or somebody else's.
         """
-        found: dict[str, Any] = json.loads((await self._response(owner, id)).response)
+        found: dict[str, Any] = orjson.loads((await self._response(owner, id)).response)
         return found
 
     async def input_items(self, owner: str, id: str) -> Items:
@@ -111,18 +114,18 @@ class StoredResponses:
         id, first = f"{CONVERSATION}{key}", ""
         if items:
             first = f"{ITEMS}{key}"
-            own = json.dumps(await self._resolved(owner, items)).encode()
+            own = orjson.dumps(await self._resolved(owner, items))
             await self._store.put(owner, Record(first, "", own, b""))
         record = Record(id, first, b"[]", _about(id, metadata))
         await self._store.put(owner, record)
-        found: dict[str, Any] = json.loads(record.response)
+        found: dict[str, Any] = orjson.loads(record.response)
         return found
 
     async def conversation(self, owner: str, id: str) -> dict[str, Any]:
         """Raises:
         ResponseNotFound: it is not kept, or somebody else's.
         """
-        found: dict[str, Any] = json.loads((await self._conversation(owner, id)).response)
+        found: dict[str, Any] = orjson.loads((await self._conversation(owner, id)).response)
         return found
 
     async def conversation_items(self, owner: str, id: str) -> Items:
@@ -166,7 +169,7 @@ class StoredResponses:
             record = await self._store.get(owner, id)
             if record is None:
                 raise _not_kept(id, param)
-            turns.append([*json.loads(record.input), *_output(record)])
+            turns.append([*orjson.loads(record.input), *_output(record)])
             id = record.previous
         return [item for turn in reversed(turns) for item in turn]
 
@@ -210,18 +213,18 @@ def _not_kept(id: str, param: str) -> PreviousNotFound:
 
 def _about(id: str, metadata: dict[str, str]) -> bytes:
     about = {"id": id, "object": "conversation", "created_at": int(time.time())}
-    return json.dumps(about | {"metadata": metadata}).encode()
+    return orjson.dumps(about | {"metadata": metadata})
 
 
 def _output(record: Record) -> Items:
     if not record.id.startswith(RESPONSE):
         return []
-    found: Items = json.loads(record.response)["output"]
+    found: Items = orjson.loads(record.response)["output"]
     return found
 
 
 def _with_ids(record: Record) -> Items:
-    return _numbered(json.loads(record.input), record.id)
+    return _numbered(orjson.loads(record.input), record.id)
 
 
 def _numbered(items: Items, id: str) -> Items:

@@ -149,3 +149,21 @@ async def test_each_streamed_chunk_holds_one_call(
     assert {"content": "So: ", "reasoning_content": "Hm"} in spoken
     called = [found["tool_calls"] for found in deltas if "tool_calls" in found]
     assert [[call["index"] for call in calls] for calls in called] == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (CHAT, {"messages": [HELLO] * 16_385}, "messages"),
+        (CHAT, {"messages": [HELLO | {"content": [{"type": "text", "text": ""}] * 16_385}]}, None),
+        (MESSAGES, {"model": "", "max_tokens": 2, "messages": [HELLO] * 16_385}, "messages"),
+        (RESPONSES, {"input": [HELLO] * 16_385}, "input"),
+    ],
+    ids=["messages", "parts", "turns", "items"],
+)
+async def test_more_than_any_session_has_is_refused_before_it_holds_others_up(
+    gateway: RunningGateway, path: str, body: dict[str, Any], param: str | None
+) -> None:
+    reply = await gateway.http.post(path, json=body)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"] == (param or "messages[0].content")
