@@ -278,6 +278,13 @@ class GatewaySettings(SharedSettings):
                     raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
 
+    @field_validator("responses_store_path")
+    @classmethod
+    def _is_a_folder_to_be(cls, value: Path | None) -> Path | None:
+        if value is not None and value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is not a folder")
+        return value
+
     @field_validator("model_aliases")
     @classmethod
     def _are_pairs(cls, value: str) -> str:

@@ -26,9 +26,7 @@ MESSAGES = {
     "unknown_parameter": "unknown parameter: {name}",
     "body_not_json": "the body is not valid JSON: {detail}",
     "needs_logprobs": "top_logprobs needs logprobs: true",
-    "thread_unsupported": (
-        "thread is not supported: this server is stateless and keeps no conversations"
-    ),
+    "thread_unsupported": "thread is not supported: conversations of this API are not kept",
     "budget_needed": "thinking of type enabled, and no other, needs budget_tokens",
     "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
     "exactly_one_of": "exactly one of {names} is needed",

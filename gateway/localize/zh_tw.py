@@ -52,7 +52,7 @@ MESSAGES = {
     "unknown_parameter": "不支援的參數：{name}",
     "body_not_json": "請求內容不是有效的 JSON：{detail}",
     "needs_logprobs": "top_logprobs 需要 logprobs: true",
-    "thread_unsupported": "不支援 thread：本伺服器無狀態，不保存對話",
+    "thread_unsupported": "不支援 thread：不保存這個 API 的對話",
     "budget_needed": "類型為 enabled 的 thinking 需要 budget_tokens，其他類型則不可有",
     "budget_too_large": "thinking.budget_tokens 必須小於 max_tokens",
     "exactly_one_of": "必須且只能提供 {names} 其中之一",

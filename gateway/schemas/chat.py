@@ -79,9 +79,7 @@ class Message(HistoryModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = (
-        None
-    )
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_ENTRIES)] | None = None
     tool_call_id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None  # vLLM's name for it

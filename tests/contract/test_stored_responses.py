@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
+from gateway.settings import GatewaySettings
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, THINK_SPEAK_CALL, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway
@@ -179,6 +181,12 @@ async def test_in_a_folder_responses_outlive_the_gateway(
     async with running_gateway([worker], responses_store_path=folder) as gateway:
         await ask(gateway, "two", previous_response_id=first["id"])
     assert said(worker) == [("user", "one"), ("assistant", "0 1 "), ("user", "two")]
+
+
+def test_a_file_in_the_folders_place_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValidationError, match="is not a folder"):
+        GatewaySettings(_env_file=None, responses_store_path=tmp_path / "file")
 
 
 async def test_a_store_that_fails_takes_no_answer_away(
