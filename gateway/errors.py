@@ -1,6 +1,7 @@
 """Errors as HTTP: the one place that knows their statuses and the format of the envelope."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.PermissionDenied: (403, "permission_error"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
+    errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
     errors.BackendLoadFailed: (503, "resource"),
     errors.NotReady: (503, "server_error"),
@@ -113,16 +115,23 @@ def error_response(error: ServingError, scope: Scope) -> Response:
 
 
 def plain_error_response(
-    status: int, code: str, text: ErrorText, scope: Scope, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    text: ErrorText,
+    scope: Scope,
+    headers: dict[str, str] | None = None,
+    suggestions: Sequence[ErrorText] = (),
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same format."""
-    body = {
+    body: dict[str, Any] = {
         "message": language_of(scope).text(text),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
         "request_id": context_of(scope).request_id,
     }
+    if suggestions:
+        body["suggestions"] = [language_of(scope).text(text) for text in suggestions]
     more = (headers or {}) | _language_headers(scope)
     return json_response(_in_form({"error": body}, status, scope), status, more)
 

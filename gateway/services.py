@@ -4,9 +4,13 @@ from starlette.requests import Request
 
 from gateway.metrics import Metrics
 from gateway.middleware.rate_limit import RateLimit
+from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.settings import GatewaySettings
+from gateway.stored_responses.history import StoredResponses
+from gateway.stored_responses.sqlite_store import SqliteStore
+from gateway.stored_responses.store import MemoryStore, ResponseStore
 from gateway.translate.sampling import ChatDefaults
 from gateway.transport.drain import Drain
 from gateway.transport.sse import StreamLimits
@@ -18,6 +22,8 @@ class Services:
         self.settings = settings
         self.pool = pool
         self.metrics = Metrics(pool, detailed=settings.detailed_metrics)
+        self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.responses = StoredResponses(_store(settings))
         self.drain = Drain()
         self.supervision = Supervision()
         rate = settings.rate
@@ -34,6 +40,12 @@ class Services:
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+
+def _store(settings: GatewaySettings) -> ResponseStore:
+    if settings.responses_store_path is None:
+        return MemoryStore(settings.responses_store_bytes)
+    return SqliteStore(settings.responses_store_path, settings.responses_store_bytes)
 
 
 def services_of(request: Request) -> Services:

@@ -16,7 +16,6 @@ MESSAGES = {
     "send_all_input": "send the whole conversation in input",
     "send_text": "send the content as text",
     "offer_their_tools": "offer their tools in tools, and call them yourself",
-    "ask_for_beginning": "ask for the wanted beginning in the user's message",
     "offer_tool_with_schema": "offer a tool with an input_schema, and run it yourself",
     "send_less": "send less",
     "let_oldest_go": 'let the oldest items go: truncation "auto"',

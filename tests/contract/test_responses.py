@@ -109,7 +109,7 @@ async def test_thoughts_words_and_calls_become_items_in_order(
     assert {item["status"] for item in document["output"]} == {"completed"}
     assert len({item["id"] for item in document["output"]}) == 4
     assert document["usage"]["input_tokens_details"]["cached_tokens"] == 2
-    assert (document["store"], document["background"]) == (False, False)
+    assert (document["store"], document["background"]) == (True, False)
 
 
 async def test_plain_and_streamed_replies_are_the_same(
