@@ -16,6 +16,7 @@ from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
 from cli.supervisor import Supervisor
 from common.parent_watch import exit_with_parent
+from common.secret_variables import without_secrets
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.gpus import gpus
 from worker_runtime.machine.profile import ChosenSetting, choose
@@ -28,6 +29,12 @@ LOOK_FAST_FOR_S = 20.0
 LAST_LINES_WITHIN_S = 1.0
 INTERRUPTED = 130
 OK = 200
+# The secrets that a service needs; it is given no others.
+SECRETS = {
+    "gateway": frozenset({"API_KEYS", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
+    "chat_worker": frozenset({"REMOTE_API_KEYS", "WORKER_TOKEN"}),
+    "embed_worker": frozenset({"WORKER_TOKEN"}),
+}
 
 
 def serve(options: Mapping[str, str]) -> int:
@@ -113,7 +120,7 @@ def stages(
     gateway = ServiceSpec(
         name="gateway",
         command=[sys.executable, "-m", "gateway"],
-        env={**settings.inherited, **shared, **own},
+        env={**without_secrets(settings.inherited, SECRETS["gateway"]), **shared, **own},
         answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
         drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
         essential=True,
@@ -166,7 +173,7 @@ def _worker(
     return ServiceSpec(
         name=name,
         command=[sys.executable, "-m", module],
-        env={**settings.inherited, **shared},
+        env={**without_secrets(settings.inherited, SECRETS[module]), **shared},
         answers=lambda: grpc_health("127.0.0.1", port, ANSWER_WITHIN_S),
         drain_s=_seconds(settings, "DRAIN_SECONDS", 25) + GRACE_S,
     )

@@ -24,7 +24,7 @@ class StackSettings:
     """The settings of the stack, as all its services will read them.
 
     Args:
-        inherited: the environment for the services.
+        inherited: the environment for the services, except for secrets that they do not need.
         values: environment over .env, by upper-case name, with deprecated variables translated;
             for look-ups, not for the services.
         deprecated: a sentence about each deprecated variable among them.

@@ -4,11 +4,13 @@
     ├── InvalidRequest              INVALID_ARGUMENT     the request can never work as sent
     │   ├── ContextLengthExceeded   INVALID_ARGUMENT     too many tokens for the model
     │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
-    │   └── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
+    │   ├── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
+    │   └── PreviousNotFound        INVALID_ARGUMENT     nothing is kept of what it goes on from
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
     ├── PermissionDenied            PERMISSION_DENIED    not from there
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
     ├── ModelNotFound               NOT_FOUND            no such model
+    ├── ResponseNotFound            NOT_FOUND            no such response or conversation is kept
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
     ├── BackendLoadFailed           FAILED_PRECONDITION  the model could not be loaded
     ├── NotReady                    UNAVAILABLE          starting, draining, or no worker
@@ -77,6 +79,10 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class PreviousNotFound(InvalidRequest):
+    code = "previous_response_not_found"
+
+
 class AuthenticationFailed(ServingError):
     code = "invalid_api_key"
     grpc_status = "UNAUTHENTICATED"
@@ -94,6 +100,11 @@ class RateLimited(ServingError):
 
 class ModelNotFound(ServingError):
     code = "model_not_found"
+    grpc_status = "NOT_FOUND"
+
+
+class ResponseNotFound(ServingError):
+    code = "response_not_found"
     grpc_status = "NOT_FOUND"
 
 

@@ -4,6 +4,15 @@ it."""
 import ipaddress
 
 
+def is_address(host: str) -> bool:
+    """Whether `host` is an IP address, not a name; IPv6 without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, is loopback; of names only localhost is."""
     if host.lower() == "localhost":

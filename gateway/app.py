@@ -3,6 +3,7 @@
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -23,7 +24,9 @@ from gateway.middleware.edges import (
     HeadMiddleware,
     RequestIdMiddleware,
 )
+from gateway.middleware.hosts import HostMiddleware
 from gateway.middleware.limits import LimitsMiddleware
+from gateway.middleware.paths import ELSEWHERE, MeantPathMiddleware
 from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
@@ -38,6 +41,7 @@ from gateway.routes import (
     models,
     rerank,
     responses,
+    stored_responses,
     tokenize,
 )
 from gateway.routes.request_route import request_routes
@@ -48,6 +52,7 @@ from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
+from gateway.schemas.stored_responses import ConversationRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings, split_list
@@ -55,6 +60,7 @@ from gateway.settings import GatewaySettings, split_list
 BODIES = (
     ChatRequest,
     ResponsesRequest,
+    ConversationRequest,
     MessagesRequest,
     CountTokensRequest,
     CompletionRequest,
@@ -69,6 +75,8 @@ BODIES = (
 )
 
 
+NOT_FOUND = 404
+MAX_PATH = 200
 # By status: the code of the error, and the id of its message.
 _HTTP_ERRORS = {
     404: ("not_found", "http_not_found"),
@@ -93,6 +101,7 @@ def create_app(
             yield
         if services.rate_limit is not None:
             await services.rate_limit.close()
+        services.responses.close()
 
     app = LayeredApp(
         title="Y26HKX",
@@ -105,7 +114,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
@@ -119,9 +128,13 @@ def create_app(
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
+    if not settings.has_keys:
+        app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
+    app.add_middleware(MeantPathMiddleware)
+    app.state.paths = sorted({route.path for route in described if "{" not in route.path})
     return app
 
 
@@ -145,4 +158,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code, id = _HTTP_ERRORS.get(error.status_code, ("http_error", "http_error"))
     text = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
     headers = dict(error.headers or {})
-    return plain_error_response(error.status_code, code, text, request.scope, headers)
+    nearest = _nearest(request) if error.status_code == NOT_FOUND else None
+    suggestions = () if nearest is None else (ErrorText("use_instead", instead=nearest),)
+    return plain_error_response(error.status_code, code, text, request.scope, headers, suggestions)
+
+
+def _nearest(request: Request) -> str | None:
+    """The path that was most likely meant: the end of the one that was asked for, or like it."""
+    asked, known = request.scope["path"][:MAX_PATH], request.app.state.paths
+    if asked in ELSEWHERE:
+        return ELSEWHERE[asked]
+    ends = [path for path in known if asked.endswith(path)]
+    return max(ends, key=len) if ends else next(iter(get_close_matches(asked, known, n=1)), None)

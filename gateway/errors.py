@@ -1,6 +1,7 @@
 """Errors as HTTP: the one place that knows their statuses and the format of the envelope."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +27,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.PermissionDenied: (403, "permission_error"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
+    errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
     errors.BackendLoadFailed: (503, "resource"),
     errors.NotReady: (503, "server_error"),
@@ -48,7 +50,18 @@ _ANTHROPIC_TYPES = {
 
 def status_and_type(error: ServingError) -> tuple[int, str]:
     """The HTTP status, and OpenAI's `type` of the error."""
-    return next(_STATUS_AND_TYPE[t] for t in type(error).__mro__ if t in _STATUS_AND_TYPE)
+    return _status_and_type(type(error))
+
+
+def status_on(path: str, kind: type[ServingError]) -> int:
+    """The status of an error of that kind on `path`."""
+    if issubclass(kind, errors.Overloaded) and is_anthropic(path):
+        return 529
+    return _status_and_type(kind)[0]
+
+
+def _status_and_type(kind: type[ServingError]) -> tuple[int, str]:
+    return next(_STATUS_AND_TYPE[t] for t in kind.__mro__ if t in _STATUS_AND_TYPE)
 
 
 def envelope(error: ServingError, request_id: str, language: Language = ENGLISH) -> dict[str, Any]:
@@ -74,7 +87,11 @@ def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:
 
 def speaks_anthropic(scope: Scope) -> bool:
     """Whether the path belongs to Anthropic's API, with error bodies and statuses of its own."""
-    return f"{scope['path']}/".startswith("/v1/messages/")
+    return is_anthropic(scope["path"])
+
+
+def is_anthropic(path: str) -> bool:
+    return f"{path}/".startswith("/v1/messages/")
 
 
 def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -98,16 +115,23 @@ def error_response(error: ServingError, scope: Scope) -> Response:
 
 
 def plain_error_response(
-    status: int, code: str, text: ErrorText, scope: Scope, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    text: ErrorText,
+    scope: Scope,
+    headers: dict[str, str] | None = None,
+    suggestions: Sequence[ErrorText] = (),
 ) -> Response:
     """An error of HTTP itself (404 of a path, 405), in the same format."""
-    body = {
+    body: dict[str, Any] = {
         "message": language_of(scope).text(text),
         "type": "invalid_request_error",
         "param": None,
         "code": code,
         "request_id": context_of(scope).request_id,
     }
+    if suggestions:
+        body["suggestions"] = [language_of(scope).text(text) for text in suggestions]
     more = (headers or {}) | _language_headers(scope)
     return json_response(_in_form({"error": body}, status, scope), status, more)
 
@@ -121,9 +145,7 @@ def _language_headers(scope: Scope) -> dict[str, str]:
 
 
 def _status(error: ServingError, scope: Scope) -> int:
-    if isinstance(error, errors.Overloaded) and speaks_anthropic(scope):
-        return 529
-    return status_and_type(error)[0]
+    return status_on(scope["path"], type(error))
 
 
 def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The OpenAPI document: the routes parse bodies themselves, so their schemas are added here."""
+"""The OpenAPI document: the routes parse bodies and answer by themselves, so the schemas of both
+are added here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,14 +10,23 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from gateway.openapi_answers import STREAM, error_answers, error_schemas
+
 COMPONENT = "#/components/schemas/{model}"
 
 
-def takes(schema: type[BaseModel]) -> dict[str, Any]:
-    """The `openapi_extra` of a route whose body is `schema`."""
+def takes(schema: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
+    """The `openapi_extra` of a route whose body is `schema`.
+
+    Args:
+        streams: it responds with server-sent events if the body asks for them.
+    """
     reference = {"$ref": COMPONENT.format(model=schema.__name__)}
     content = {"application/json": {"schema": reference}}
-    return {"requestBody": {"required": True, "content": content}}
+    described: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
+    if streams:
+        described["responses"] = {"200": {"content": STREAM}}
+    return described
 
 
 def describe(
@@ -29,5 +39,13 @@ def describe(
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     # In one call, because models of different APIs may share a name.
     _, found = models_json_schema([(body, "validation") for body in bodies], ref_template=COMPONENT)
-    schemas |= found["$defs"]
+    # Of FastAPI's own validation, which no route here goes through.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas |= found["$defs"] | error_schemas()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            answers.pop("422", None)
+            answers |= error_answers(path, method, operation)
     return document

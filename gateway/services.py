@@ -5,9 +5,13 @@ from starlette.requests import Request
 from gateway.metrics import Metrics
 from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
+from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.settings import GatewaySettings
+from gateway.stored_responses.history import StoredResponses
+from gateway.stored_responses.sqlite_store import SqliteStore
+from gateway.stored_responses.store import MemoryStore, ResponseStore
 from gateway.translate.sampling import ChatDefaults
 from gateway.transport.drain import Drain
 from gateway.transport.sse import StreamLimits
@@ -22,6 +26,8 @@ class Services:
             settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
         )
         self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
+        self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.responses = StoredResponses(_store(settings))
         self.drain = Drain()
         self.supervision = Supervision()
         rate = settings.rate
@@ -39,6 +45,12 @@ class Services:
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+
+def _store(settings: GatewaySettings) -> ResponseStore:
+    if settings.responses_store_path is None:
+        return MemoryStore(settings.responses_store_bytes)
+    return SqliteStore(settings.responses_store_path, settings.responses_store_bytes)
 
 
 def services_of(request: Request) -> Services:

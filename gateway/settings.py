@@ -1,12 +1,13 @@
 """The gateway's settings; the only place of this package that reads the environment."""
 
+import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from common.loopback import is_loopback
+from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.settings import SUGGESTION, SharedSettings
 from common.sizes import MIB
@@ -18,6 +19,7 @@ MAX_PORT = 65535
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
 NO_RATE = "none"
+IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
 class GatewaySettings(SharedSettings):
@@ -50,6 +52,33 @@ class GatewaySettings(SharedSettings):
         default="qwen2-y26hkx-guide",
         validation_alias="MAIN_MODEL_ID",
         description="Id that is listed as the main model while no chat worker can be reached.",
+    )
+    model_aliases: str = Field(
+        default="",
+        validation_alias="MODEL_ALIASES",
+        description='Comma-separated "alias=model": names that mean a model under another id.',
+    )
+    unknown_models: Literal["refuse", "default"] = Field(
+        default="refuse",
+        validation_alias="UNKNOWN_MODELS",
+        description=(
+            "Requests that name a model nobody knows: refuse, or default: the default model "
+            "answers, and the reply says which."
+        ),
+    )
+    responses_store_path: Path | None = Field(
+        default=None,
+        validation_alias="RESPONSES_STORE_PATH",
+        description=(
+            "Folder that keeps responses of /v1/responses for 30 days, for gateways of one machine "
+            "together; unset: in memory, for an hour."
+        ),
+    )
+    responses_store_bytes: int = Field(
+        default=32 * MIB,
+        gt=0,
+        validation_alias="RESPONSES_STORE_BYTES",
+        description="Bytes of all kept responses; of whoever has most, the oldest go first.",
     )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
@@ -227,6 +256,14 @@ class GatewaySettings(SharedSettings):
             "pages of this machine and of installed programs always may."
         ),
     )
+    allowed_hosts: str = Field(
+        default="",
+        validation_alias="ALLOWED_HOSTS",
+        description=(
+            "Comma-separated names and addresses, without port, under which clients may call "
+            "without API keys, * for any. Those of this machine (localhost) always may."
+        ),
+    )
     detailed_metrics: bool = Field(
         default=True,
         validation_alias="ENABLE_DETAILED_METRICS",
@@ -249,6 +286,14 @@ class GatewaySettings(SharedSettings):
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
         return self
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in split_list(value):
+            if not IS_HOST.fullmatch(host) and not is_address(host.strip("[]")):
+                raise ValueError(f"{host} is no name or address; no scheme, no port, or * for any")
+        return value
 
     @field_validator("error_language")
     @classmethod
@@ -298,6 +343,32 @@ class GatewaySettings(SharedSettings):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
                     raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
+
+    @field_validator("responses_store_path")
+    @classmethod
+    def _is_a_folder_to_be(cls, value: Path | None) -> Path | None:
+        if value is not None and value.exists() and not value.is_dir():
+            raise ValueError(f"{value} is not a folder")
+        return value
+
+    @field_validator("model_aliases")
+    @classmethod
+    def _are_pairs(cls, value: str) -> str:
+        for pair in split_list(value):
+            alias, _, model = pair.partition("=")
+            if not alias.strip() or not model.strip():
+                raise ValueError(f"{pair} is not alias=model")
+        return value
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Ids of models by other names for them."""
+        pairs = (pair.partition("=") for pair in split_list(self.model_aliases))
+        return {alias.strip(): model.strip() for alias, _, model in pairs}
+
+    @property
+    def falls_back(self) -> bool:
+        return self.unknown_models == "default"
 
     @property
     def largest_body_bytes(self) -> int:

@@ -25,7 +25,7 @@ class LifecyclePolicy(msgspec.Struct, frozen=True):
     # Seconds that a load waits for memory that other models hold.
     queue_wait_s: float = 30.0
     load_timeout_s: float = 600.0
-    # Seconds that an unload waits for leases to end before it kills the process.
+    # Seconds that a worker that stops waits for leases to end before it kills the process.
     drain_s: float = 25.0
     # Seconds that a process may take to exit after it was asked to.
     stop_grace_s: float = 5.0

@@ -3,7 +3,6 @@ environment. Each worker subclasses `RuntimeSettings` and adds its port and its 
 """
 
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic_settings import (
 )
 
 from common.loopback import is_loopback
+from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, SharedSettings
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
@@ -37,10 +37,6 @@ CALLS_NOBODY = {
     "DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
 }
-# Never passed to engine processes, which run templates and native code on untrusted model files.
-SECRET = re.compile(
-    r"(TOKEN|SECRET|PASSWORD|API_?KEYS?|RATE_LIMIT_STORAGE)(_FILE)?$", re.IGNORECASE
-)
 
 
 def cache_folder() -> Path:
@@ -220,7 +216,7 @@ class RuntimeSettings(SharedSettings):
         default=25.0,
         ge=0,
         validation_alias="DRAIN_SECONDS",
-        description="Seconds that running requests may take to end at a shutdown or unload.",
+        description="Seconds that running requests may take to end at a shutdown.",
     )
 
     @classmethod
@@ -296,6 +292,6 @@ def engine_environment(extra: Mapping[str, str]) -> dict[str, str]:
     It makes them use huge pages where the system has them; the user's own GLIBC_TUNABLES win.
     """
     inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    kept = {name: value for name, value in inherited.items() if not SECRET.search(name)}
+    kept = without_secrets(inherited)
     tunables = ":".join(filter(None, (HUGE_PAGES, kept.get("GLIBC_TUNABLES"))))
     return kept | {"GLIBC_TUNABLES": tunables} | dict(extra)

@@ -129,7 +129,8 @@ def _within_limits(render: Callable[[], str], check: Check | None) -> str:
                 check()
         in_time = outcome[:1]
     finally:
-        if thread.is_alive():
+        if not outcome:
+            # A thread that has its outcome is about to end: interrupting it would hit its teardown.
             _interrupt(thread)
     if not in_time:
         raise InvalidRequest(ErrorText("template_too_slow"), param="messages")

@@ -17,6 +17,7 @@ MESSAGES = {
     "too_many_at_once": "more than {most} requests at once",
     "rate_exceeded": "the limit is {limit}",
     "origin_refused": "pages of this origin may not call this server",
+    "host_refused": "this server may not be asked under the name {host}",
     "not_http": "this is not a valid HTTP request",
     "too_many_connections": "too many connections",
     "head_too_slow": "the request's head did not arrive in time",
@@ -30,16 +31,19 @@ MESSAGES = {
     "unknown_parameter": "unknown parameter: {name}",
     "body_not_json": "the body is not valid JSON: {detail}",
     "needs_logprobs": "top_logprobs needs logprobs: true",
-    "thread_unsupported": (
-        "thread is not supported: this server is stateless and keeps no conversations"
-    ),
+    "thread_unsupported": "thread is not supported: conversations of this API are not kept",
     "budget_needed": "thinking of type enabled, and no other, needs budget_tokens",
     "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
     "exactly_one_of": "exactly one of {names} is needed",
     "only_function_tools": "only tools of type 'function' are supported: this server runs no tools",
-    "stateless_responses": (
-        "{name} is not supported: this server is stateless and keeps no responses"
+    "not_in_background": (
+        "{name} is not supported: no prompts are kept here, and no answer is made in the background"
     ),
+    "response_not_kept": "no response {id!r} is kept here",
+    "conversation_not_kept": "no conversation {id!r} is kept here",
+    "item_not_kept": "no item {id!r} is kept here",
+    "previous_or_conversation": "only one of previous_response_id and conversation can be used",
+    "nothing_to_cancel": "only a response in the background can be cancelled",
     "needs_stream": "stream_options needs stream: true",
     "tool_choice_needs_tools": "tool_choice needs tools",
     "content_unsupported": (
@@ -50,22 +54,17 @@ MESSAGES = {
     "suffix_unsupported": "suffix is not supported",
     "best_of_differs": "best_of must equal n",
     "schema_too_large": "the schema is larger than {most_kib} KiB",
-    "one_format_only": "only one of response_format, regex and grammar can be used",
+    "one_format_only": (
+        "only one format can be used: a response_format, a schema, a regex, a grammar or a choice"
+    ),
     "container_unsupported": "container is not supported: no code runs",
     "mcp_unsupported": "mcp_servers is not supported: nothing is called from here",
-    "prefill_unsupported": (
-        "messages must not end with an assistant's: a prefill cannot be continued here, because "
-        "the model's own template ends each message"
-    ),
     "tool_choice_needs_name": "tool_choice of type tool, and no other, needs a name",
     "tool_results_unpaired": (
         "each tool_use needs its tool_result in the next message, and the reverse"
     ),
     "tool_type_unsupported": "tools of type {kind!r} are not supported: only the client's own are",
     "role_cannot_hold": "a message of role {role} cannot hold {kind!r}",
-    "item_reference_unsupported": (
-        "item_reference is not supported: this server is stateless and keeps no items"
-    ),
     "call_output_without_call": "no function_call with this call_id comes before its output",
     "messages_empty": "messages must not be empty",
     "out_of_range": "{name} must be between {low} and {high}",
@@ -78,6 +77,7 @@ MESSAGES = {
     "one_text_only": "exactly one of prompt, content, text and messages must be given",
     "json_schema_incomplete": "a json_schema needs name and schema",
     "json_schema_needed": "type json_schema, and no other, needs json_schema",
+    "format_value_needed": "type regex or grammar, and no other, needs its text as value",
     "schema_misplaced": "schema beside type is for type json_object only",
     "nested_deeper": "nested deeper than {most} levels",
     "too_many_entries": "has {n} entries; at most {most} are taken",

@@ -3,6 +3,8 @@
 MESSAGES = {
     "send_key": "send it as Authorization: Bearer <key>, or as x-api-key: <key>",
     "list_origin": "list it in CORS_ORIGINS",
+    "list_host": "list it in ALLOWED_HOSTS",
+    "set_keys": "set API_KEYS, and send a key",
     "wait_for_worker": "wait a moment: a worker is starting or restarting",
     "use_chat_endpoint": "ask a chat endpoint, such as /v1/chat/completions",
     "use_embedding_model": "use an embedding model",
@@ -14,7 +16,6 @@ MESSAGES = {
     "send_all_input": "send the whole conversation in input",
     "send_text": "send the content as text",
     "offer_their_tools": "offer their tools in tools, and call them yourself",
-    "ask_for_beginning": "ask for the wanted beginning in the user's message",
     "offer_tool_with_schema": "offer a tool with an input_schema, and run it yourself",
     "send_less": "send less",
     "let_oldest_go": 'let the oldest items go: truncation "auto"',

@@ -1,5 +1,6 @@
 """Parses the body of a request: JSON, then one of the schemas, or a 400 that names the field."""
 
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import orjson
@@ -53,14 +54,24 @@ def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) ->
     path, error = candidates[0]
     param = spell(path)
     if error["type"] == "extra_forbidden":
-        known = ", ".join(sorted(schema.model_fields)) if len(path) == 1 else ""
         return UnsupportedParameter(
             ErrorText("unknown_parameter", name=param),
             param=param,
-            suggestions=(ErrorText("known_parameters", names=known),) if known else (),
+            suggestions=_known_instead(param, schema) if len(path) == 1 else (),
         )
     text = ErrorText("field_wrong", field=param or "body", fault=_fault(error))
     return InvalidRequest(text, param=param or None)
+
+
+def _known_instead(name: str, schema: type[BaseModel]) -> tuple[ErrorText, ...]:
+    """The parameter that was most likely meant, if one is near, and all that there are."""
+    foreign: frozenset[str] = getattr(schema, "foreign", frozenset())
+    known = sorted(schema.model_fields.keys() - foreign)
+    nearest = get_close_matches(name, known, n=1)
+    return (
+        *(ErrorText("use_instead", instead=near) for near in nearest),
+        ErrorText("known_parameters", names=", ".join(known)),
+    )
 
 
 def _fault(error: ErrorDetails) -> str:

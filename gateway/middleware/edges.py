@@ -4,10 +4,18 @@ import asyncio
 import logging
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.error_texts import ErrorText
-from common.errors import BackendFailure, InvalidRequest, NotReady, RequestTooLarge, ServingError
+from common.errors import (
+    BackendFailure,
+    Cancelled,
+    InvalidRequest,
+    NotReady,
+    RequestTooLarge,
+    ServingError,
+)
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
 from gateway.middleware.request_context import (
@@ -60,19 +68,25 @@ class RequestIdMiddleware:
             if self._drain.refusing and scope["path"].startswith(API_PATHS):
                 raise NotReady(ErrorText("server_stopping"), retry_after_s=5)
             await self._app(scope, receive, send_with_id)
-        except ServingError as error:
-            if begun:
-                raise
-            context.note_error(error)
-            await error_response(error, scope)(scope, receive, send_with_id)
-        except Exception:
+        except Exception as error:
             # The outermost frame of a request: no client ever gets a traceback or a silent close.
-            log.exception("request %s failed", context.request_id)
-            if begun:
+            told = _told(error, context)
+            if not begun:
+                context.note_error(told)
+                await error_response(told, scope)(scope, receive, send_with_id)
+            elif not isinstance(error, ClientDisconnect):
                 raise
-            unexpected = BackendFailure(ErrorText("gateway_failed"))
-            context.note_error(unexpected)
-            await error_response(unexpected, scope)(scope, receive, send_with_id)
+
+
+def _told(error: Exception, context: RequestContext) -> ServingError:
+    """What the client is told of `error`, which is logged if it is a bug."""
+    if isinstance(error, ServingError):
+        return error
+    if isinstance(error, ClientDisconnect):
+        # In the middle of its body.
+        return Cancelled(ErrorText("client_left"))
+    log.exception("request %s failed", context.request_id, exc_info=error)
+    return BackendFailure(ErrorText("gateway_failed"))
 
 
 class HeadMiddleware:

@@ -14,6 +14,10 @@ SCOPE_KEY = "y26hkx"
 API_PATHS = (
     "/v1/",
     "/v2/",
+    "/chat/completions",
+    "/completions",
+    "/responses",
+    "/models",
     "/embeddings",
     "/rerank",
     "/score",

@@ -5,9 +5,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.generation import CountedGeneration, new_id
+from gateway.routes.named_model import parse_for_model
 from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
 from gateway.translate.chat_reply import ChatChunks, collect
@@ -22,12 +22,12 @@ NAMES = {
 } | {"strict": "tools.function.strict"}
 
 
-@router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest))
+@router.post("/v1/chat/completions", openapi_extra=takes(ChatRequest, streams=True))
 @router.post("/chat/completions", include_in_schema=False)
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events."""
     services = services_of(request)
-    body = await parse(request, ChatRequest)
+    body = await parse_for_model(request, ChatRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from gateway.errors import json_response
 from gateway.generation_stream import GenerationStream
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.generation import CountedGeneration, new_id
+from gateway.routes.named_model import parse_for_model
 from gateway.schemas.completions import CompletionRequest
 from gateway.services import services_of
 from gateway.translate.completions import Completion, generate_requests
@@ -27,12 +27,12 @@ router = APIRouter()
 PROMPTS_AT_ONCE = 8
 
 
-@router.post("/v1/completions", openapi_extra=takes(CompletionRequest))
+@router.post("/v1/completions", openapi_extra=takes(CompletionRequest, streams=True))
 @router.post("/completions", include_in_schema=False)
 async def completions(request: Request) -> Response:
     """Continue one or more bare prompts, whole or as server-sent events."""
     services = services_of(request)
-    body = await parse(request, CompletionRequest)
+    body = await parse_for_model(request, CompletionRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits)
     messages = generate_requests(body, services.chat_defaults, call.context.cache_salt)

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from common.error_texts import ErrorText
 from common.errors import NotReady
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.calls import rescan
 from gateway.routes.embedder import ask, headers
+from gateway.routes.named_model import parse_for_model
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import PART_BYTES, embed_request, reply_parts
@@ -28,7 +28,7 @@ async def embeddings(request: Request) -> Response:
     """Compute vectors of texts."""
     services = services_of(request)
     services.metrics.embeddings_requests.inc()
-    body = await parse(request, EmbeddingRequest)
+    body = await parse_for_model(request, EmbeddingRequest)
     message = embed_request(body)
     # The message has it, in a fourth of the memory where it is token ids.
     body.input = ""

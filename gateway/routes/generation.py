@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from starlette.requests import Request
 
+from gateway.errors import shorten
 from gateway.generation_stream import GenerationStream
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
@@ -19,6 +20,8 @@ from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
+# Clients take 8 KiB of a header line.
+MAX_NAMES = 64
 
 
 class CountedGeneration:
@@ -57,8 +60,8 @@ class CountedGeneration:
         started = self.generation.started
         found = []
         unused = (self._names.get(name, name) for name in started.ignored)
-        if ignored := sorted({*self._ignored, *unused}):
-            found.append((b"x-ignored-parameters", ", ".join(ignored).encode("latin-1", "replace")))
+        if ignored := header_of_names({*self._ignored, *unused}):
+            found.append((b"x-ignored-parameters", ignored.encode("ascii")))
         if started.trimmed_tokens:
             found.append((b"x-trimmed-tokens", b"%d" % started.trimmed_tokens))
             found.append((b"x-trimmed-messages", b"%d" % started.trimmed_messages))
@@ -74,6 +77,12 @@ class CountedGeneration:
         if event.HasField("finished"):
             self._services.metrics.count_tokens(event.finished.usage)
             self._services.metrics.count_chat(time.perf_counter() - self._began_s)
+
+
+def header_of_names(names: Iterable[str]) -> str:
+    """Names of parameters, which clients may have made up, as a header can hold them."""
+    found = sorted({NOT_HEADER_TEXT.sub("?", shorten(name)) for name in names})
+    return ", ".join(found[:MAX_NAMES])
 
 
 def new_id(prefix: str) -> str:

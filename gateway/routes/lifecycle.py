@@ -24,6 +24,7 @@ from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.loading import load_everywhere
 from gateway.routes.models import described, state_name
+from gateway.routes.named_model import is_listed
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.services import Services, services_of
 from gateway.translate.progress import SILENCE
@@ -46,12 +47,13 @@ FACTS = (
 router = APIRouter()
 
 
-@router.post("/v1/models/load", openapi_extra=takes(LoadRequest))
+@router.post("/v1/models/load", openapi_extra=takes(LoadRequest, streams=True))
 async def load_model(request: Request) -> Response:
     """Load a model on every worker that has it. The response comes when it is ready or has failed;
     with `stream` the progress comes as server-sent events."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
+    body.model = _meant(services, body.model)
     workers = _holders(services, body.model)
     events = _load(request, workers, body)
     if not body.stream:
@@ -62,20 +64,31 @@ async def load_model(request: Request) -> Response:
 
 @router.post("/v1/models/unload", openapi_extra=takes(UnloadRequest))
 async def unload_model(request: Request) -> Response:
-    """Unload a model on every worker, after its running requests, and report the freed memory."""
+    """Unload a model on every worker, after its running requests or, with `force`, by ending them.
+    Report how many those were, and the freed memory."""
     body = await parse(request, UnloadRequest)
-    workers = _holders(services_of(request), body.model)
-    message = worker_pb2.UnloadModelRequest(model=body.model)
+    services = services_of(request)
+    body.model = _meant(services, body.model)
+    workers = _holders(services, body.model)
+    message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
     freed = await cancel_on_disconnect(request, _all(calls))
     await _refresh_models(request, workers)
+    n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
         "state": "unloaded",
         "freed_bytes": sum(one.freed_bytes for one in freed),
         "regained_bytes": sum(one.regained_bytes for one in freed),
+        "waited_for": 0 if body.force else n_running,
+        "ended": n_running if body.force else 0,
     }
     return json_response(reply)
+
+
+def _meant(services: Services, model: str) -> str:
+    """The model's id; a name that nobody knows is never another model's."""
+    return services.model_names.known(model, lambda each: is_listed(services, each)) or model
 
 
 def _holders(services: Services, model: str) -> list[Endpoint]:

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.routes.generation import CountedGeneration
+from gateway.routes.generation import CountedGeneration, header_of_names
+from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect
 from gateway.services import services_of
@@ -27,11 +27,11 @@ NAMES = {
 }
 
 
-@router.post("/v1/messages", openapi_extra=takes(MessagesRequest))
+@router.post("/v1/messages", openapi_extra=takes(MessagesRequest, streams=True))
 async def messages(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events."""
     services = services_of(request)
-    body = await parse(request, MessagesRequest)
+    body = await parse_for_model(request, MessagesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
@@ -47,8 +47,8 @@ async def messages(request: Request) -> Response:
 @router.post("/v1/messages/count_tokens", openapi_extra=takes(CountTokensRequest))
 async def count_tokens(request: Request) -> Response:
     """Count the input tokens of a conversation; nothing is generated."""
-    body = await parse(request, CountTokensRequest)
+    body = await parse_for_model(request, CountTokensRequest)
     n_tokens = await count_input_tokens(request, template_request(body))
-    ignored = ", ".join(sorted(without_effect(body)))
+    ignored = header_of_names(without_effect(body))
     headers = {"x-ignored-parameters": ignored} if ignored else None
     return json_response({"input_tokens": n_tokens}, headers=headers)

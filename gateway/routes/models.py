@@ -1,6 +1,7 @@
 """`GET /v1/models` and `GET /v1/models/{id}`: the models and their state; loads nothing."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter
@@ -15,20 +16,31 @@ from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 
 router = APIRouter()
+# The end of the year 9999, after which no date is written.
+LATEST_S = 253_402_300_799
+NO_ENDS = {"first_id": None, "last_id": None}
 
 
 @router.get("/v1/models")
+@router.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Response:
     """All models of all workers; an id that a chat and an embedding model share is listed twice."""
-    return json_response({"object": "list", "data": _all_models(services_of(request))})
+    found = _all_models(services_of(request))
+    ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else NO_ENDS
+    # The fields of OpenAI's list, and of Anthropic's.
+    return json_response({"object": "list", "data": found, "has_more": False} | ends)
 
 
 @router.get("/v1/models/{model_id:path}")
+@router.get("/models/{model_id:path}", include_in_schema=False)
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
-    found = models_of(services_of(request))
-    # An id is accepted in any case and Unicode normal form, as in requests.
-    known = {folded_id(listed): listed for listed in found}.get(folded_id(model_id))
+    services = services_of(request)
+    found = models_of(services)
+    # An id is accepted in any case and Unicode normal form, or under another name, as in requests.
+    listed = {folded_id(each): each for each in found}
+    meant = services.model_names.known(model_id, lambda each: folded_id(each) in listed)
+    known = None if meant is None else listed.get(folded_id(meant))
     if known is None:
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(model_id)),
@@ -106,4 +118,13 @@ def state_name(state: worker_pb2.ModelState.ValueType) -> str:
 
 
 def _base(model_id: str, created_s: int) -> dict[str, Any]:
-    return {"id": model_id, "object": "model", "created": created_s, "owned_by": "y26hkx"}
+    created = datetime.fromtimestamp(min(max(created_s, 0), LATEST_S), UTC)
+    return {
+        "id": model_id,
+        "object": "model",
+        "created": created_s,
+        "owned_by": "y26hkx",
+        "type": "model",
+        "display_name": model_id,
+        "created_at": created.isoformat().replace("+00:00", "Z"),
+    }

@@ -5,10 +5,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.embedder import ask, headers
 from gateway.routes.generation import new_id
+from gateway.routes.named_model import parse_for_model
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.translate.rerank import (
     documents_of,
@@ -30,7 +30,7 @@ router = APIRouter()
 @router.post("/v1/rerank", openapi_extra=takes(RerankRequest))
 async def rerank(request: Request) -> Response:
     """Rank documents by their relevance to a query."""
-    body = await parse(request, RerankRequest)
+    body = await parse_for_model(request, RerankRequest)
     documents = documents_of(body)
     message = rerank_request(body, documents)
     response = await ask(
@@ -47,7 +47,7 @@ async def rerank(request: Request) -> Response:
 @router.post("/v1/score", openapi_extra=takes(ScoreRequest))
 async def score(request: Request) -> Response:
     """Score the relevance of texts to others, pair by pair."""
-    body = await parse(request, ScoreRequest)
+    body = await parse_for_model(request, ScoreRequest)
     message = score_request(body)
     response = await ask(
         request,

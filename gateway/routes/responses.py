@@ -1,8 +1,9 @@
-"""`POST /v1/responses`: OpenAI's newer API, without its memory."""
+"""`POST /v1/responses`: OpenAI's newer API."""
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -11,9 +12,10 @@ from starlette.responses import Response
 from common.errors import InvalidRequest
 from gateway.errors import json_response
 from gateway.generation_stream import GenerationStream, Translate
-from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
 from gateway.routes.generation import CountedGeneration
+from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.responses import ResponsesRequest, without_effect
 from gateway.services import services_of
@@ -31,21 +33,30 @@ NAMES = {
 }
 
 
-@router.post("/v1/responses", openapi_extra=takes(ResponsesRequest))
+@router.post("/v1/responses", openapi_extra=takes(ResponsesRequest, streams=True))
 @router.post("/responses", include_in_schema=False)
 async def responses(request: Request) -> Response:
-    """Answer a conversation, whole or as server-sent events; nothing is stored."""
+    """Answer a conversation, whole or as server-sent events, and keep the answer unless `store` is
+    false."""
     services = services_of(request)
-    body = await parse(request, ResponsesRequest)
+    body = await parse_for_model(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
+    owner = call.context.client
+    own_input = await services.responses.with_history(owner, body)
     message = generate_request(body, services.chat_defaults, call.context.cache_salt)
     reply = ResponseBuilder(secrets.token_hex(24), body, services.chat_defaults)
+
+    async def keep() -> dict[str, Any]:
+        whole = reply.response()
+        await services.responses.keep(owner, body, own_input, whole)
+        return whole
+
     if not body.stream:
         await cancel_on_disconnect(request, _exhaust(_events(call.generation, message, reply.take)))
-        return json_response(reply.response(), headers=call.header_dict())
+        return json_response(await keep(), headers=call.header_dict())
     return EventStream(
-        _events(call.generation, message, reply.stream),
+        _kept(_events(call.generation, message, reply.stream), reply, keep),
         services.sse_limits,
         call.generation.waiting,
         call.headers,
@@ -58,7 +69,8 @@ async def responses(request: Request) -> Response:
 @router.post("/v1/responses/input_tokens", openapi_extra=takes(ResponsesRequest))
 async def input_tokens(request: Request) -> Response:
     """How many input tokens a request would have; nothing is generated."""
-    body = await parse(request, ResponsesRequest)
+    body = await parse_for_model(request, ResponsesRequest)
+    await services_of(request).responses.with_history(context_of(request.scope).client, body)
     n_tokens = await count_input_tokens(request, template_request(body))
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
@@ -74,6 +86,21 @@ async def _events(
     except InvalidRequest as error:
         error.param = param_name(error.param)
         raise
+
+
+async def _kept(
+    events: AsyncGenerator[bytes, None],
+    reply: ResponseBuilder,
+    keep: Callable[[], Awaitable[object]],
+) -> AsyncGenerator[bytes, None]:
+    """The events; the response is kept before the client sees that it is whole."""
+    async with aclosing(events):
+        is_kept = False
+        async for event in events:
+            if reply.is_whole and not is_kept:
+                await keep()
+                is_kept = True
+            yield event
 
 
 async def _exhaust(source: AsyncGenerator[bytes, None]) -> None:

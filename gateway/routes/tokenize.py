@@ -11,11 +11,11 @@ from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from common.model_ids import same_model_id
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.workers import Workers
 from gateway.routes.embedder import check_chats, embed_tokens, embeds
+from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import answer_from
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import services_of
@@ -35,7 +35,7 @@ router = APIRouter()
 @router.post("/tokenize", openapi_extra=takes(TokenizeRequest))
 async def tokenize(request: Request) -> Response:
     """Token ids of a text, or of a conversation in the model's template."""
-    body = await parse(request, TokenizeRequest)
+    body = await parse_for_model(request, TokenizeRequest)
     services = services_of(request)
     if embeds(services, body.model or ""):
         return await _tokenize_for_embedding(request, body)
@@ -52,7 +52,7 @@ async def tokenize(request: Request) -> Response:
 @router.post("/detokenize", openapi_extra=takes(DetokenizeRequest))
 async def detokenize(request: Request) -> Response:
     """The text of token ids."""
-    body = await parse(request, DetokenizeRequest)
+    body = await parse_for_model(request, DetokenizeRequest)
     asked = chat_pb2.DetokenizeRequest(
         model=body.model or "", tokens=body.tokens, keep_alive_s=body.keep_alive
     )
@@ -64,7 +64,7 @@ async def detokenize(request: Request) -> Response:
 @router.post("/apply-template", openapi_extra=takes(TemplateRequest))
 async def apply_template(request: Request) -> Response:
     """Render a conversation with the model's template."""
-    asked = template_request(await parse(request, TemplateRequest))
+    asked = template_request(await parse_for_model(request, TemplateRequest))
     found = await _ask(request, asked.model, lambda e, o: e.chat.ApplyTemplate(asked, **o))
     return json_response({"prompt": found.prompt, "n_tokens": found.n_tokens})
 

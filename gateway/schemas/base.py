@@ -1,6 +1,6 @@
 """What all request bodies are made of: strict models, and types that several fields have."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -22,6 +22,12 @@ MAX_JSON_DEPTH = 32
 
 MAX_FIELDS = 128
 
+# Far above what a long session sends, whose bytes the body's limit bounds. 55,000 messages of
+# nothing, which are within that, would hold the event loop for a second.
+MAX_ENTRIES = 16_384
+MAX_TEXT = 2 * 1024 * 1024
+MAX_NAME = 512
+
 
 def _shallow(value: Any) -> Any:
     if depth_of(value, MAX_JSON_DEPTH) > MAX_JSON_DEPTH:
@@ -30,6 +36,9 @@ def _shallow(value: Any) -> Any:
 
 
 FreeJson = Annotated[dict[str, Any], AfterValidator(_shallow)]
+
+CallName = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+ToolName = Annotated[CallName, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 ModelId = Annotated[str, Field(max_length=256)]
 
@@ -57,7 +66,9 @@ def one_of_kinds(what: str, *known: str, other: str = "other") -> Discriminator:
     """
 
     def kind(value: Any) -> str:
-        named = value.get("type") if isinstance(value, dict) else None
+        # Of what is read, and of what is written.
+        is_read = isinstance(value, dict)
+        named = value.get("type") if is_read else getattr(value, "type", None)
         return f"{named if named in known else other}_{what}"
 
     return Discriminator(kind)
@@ -75,6 +86,8 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
     # Fields that the reply repeats: that is their effect.
     echoed: ClassVar[frozenset[str]] = frozenset()
+    # Names of other servers' fields that are taken; they are no suggestion for a wrong name.
+    foreign: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -88,6 +101,29 @@ class ApiModel(BaseModel):
             return value
         # null asks for nothing, also under a name that nobody knows: SDKs send back whole objects.
         return {k: v for k, v in value.items() if v is not None or k in cls.model_fields}
+
+
+class HistoryModel(ApiModel):
+    """A part of a conversation, or of what is offered in it.
+
+    Clients send back replies of this server and of others as they got them, with fields that mean
+    nothing here: those are ignored, and named.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Any]
+
+
+def unknown_inside(value: Any) -> Iterator[str]:
+    """Names of fields that history anywhere in `value` has and nobody here knows."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from unknown_inside(inner)
+    elif isinstance(value, ApiModel):
+        if isinstance(value, HistoryModel):
+            yield from (name for name, sent in value.__pydantic_extra__.items() if sent)
+        for name in value.model_fields_set:
+            yield from unknown_inside(getattr(value, name))
 
 
 def refuse_moved(value: Any, moved: Mapping[str, str]) -> None:

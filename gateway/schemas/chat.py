@@ -1,28 +1,39 @@
 """`POST /v1/chat/completions`."""
 
+import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, Tag, model_validator
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
-from gateway.schemas.base import ApiModel, FreeJson, at_most, one_of_kinds, refuse_moved, within
+from gateway.schemas.base import (
+    MAX_ENTRIES,
+    MAX_NAME,
+    MAX_TEXT,
+    ApiModel,
+    CallName,
+    FreeJson,
+    HistoryModel,
+    ToolName,
+    at_most,
+    one_of_kinds,
+    refuse_moved,
+    unknown_inside,
+    within,
+)
 from gateway.schemas.formats import FormatFields
+from gateway.schemas.sampling import TokenLimit
 
-MAX_TEXT = 2 * 1024 * 1024
-Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 
 
-class TextPart(ApiModel):
+class TextPart(HistoryModel):
     type: Literal["text"]
     text: Text
-    # Accepted, of no effect here: what is the same is found in the cache unasked.
-    cache_control: FreeJson | None = None
-    prompt_cache_breakpoint: FreeJson | None = None
 
 
-class RefusalPart(ApiModel):
+class RefusalPart(HistoryModel):
     """Of an assistant's earlier message."""
 
     type: Literal["refusal"]
@@ -42,38 +53,37 @@ Part = Annotated[
     | Annotated[OtherPart, Tag("other_part")],
     one_of_kinds("part", "text", "refusal"),
 ]
-Content = Text | Annotated[list[Part], Field(max_length=64, fail_fast=True)]
+Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
-class FunctionCall(ApiModel):
-    name: Name
-    arguments: Annotated[str, Field(max_length=262_144)]
-    # What SDKs made of the arguments; nothing to say.
-    parsed_arguments: Any = None
+def _as_json(value: Any) -> Any:
+    """Arguments that are an object, as Ollama's clients keep them, as JSON text."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
 
 
-class ToolCall(ApiModel):
-    id: Annotated[str, Field(max_length=128)] = ""
-    type: Literal["function"] = "function"
+class FunctionCall(HistoryModel):
+    name: CallName
+    arguments: Annotated[Text, BeforeValidator(_as_json)] = ""
+
+
+class ToolCall(HistoryModel):
+    id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    type: Literal["function"] | None = None
     function: FunctionCall
-    index: Annotated[int, Field(ge=0, le=1024)] | None = None
+    index: int | None = None
 
 
-class Message(ApiModel):
+class Message(HistoryModel):
     # Evaluation harnesses say so of each message.
     type: Literal["text", "message"] | None = None
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
-    name: Annotated[str, Field(max_length=128)] | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=64)] | None = None
-    tool_call_id: Annotated[str, Field(max_length=128)] | None = None
+    name: Annotated[str, Field(max_length=MAX_NAME)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_ENTRIES)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     reasoning_content: Text | None = None
     reasoning: Text | None = None  # vLLM's name for it
     refusal: Text | None = None
-    # What SDKs send back from an earlier reply; nothing to say.
-    annotations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
-    audio: FreeJson | None = None
-    parsed: Any = None
     # How calls were written before there were tools; their results have the role "function".
     function_call: FunctionCall | None = None
 
@@ -88,20 +98,20 @@ class Message(ApiModel):
         return self
 
 
-class Function(ApiModel):
-    name: Name
-    description: Annotated[str, Field(max_length=16_384)] | None = None
+class Function(HistoryModel):
+    name: ToolName
+    description: Text | None = None
     parameters: FreeJson | None = None
     strict: bool | None = None
 
 
-class Tool(ApiModel):
+class Tool(HistoryModel):
     type: Literal["function"]
     function: Function
 
 
 class NamedFunction(ApiModel):
-    name: Name
+    name: CallName
 
 
 class NamedTool(ApiModel):
@@ -111,7 +121,7 @@ class NamedTool(ApiModel):
 
 class ToolNames(ApiModel):
     mode: Literal["auto", "required"]
-    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=128)]
+    tools: Annotated[list[NamedTool], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class AllowedTools(ApiModel):
@@ -123,11 +133,17 @@ class AllowedTools(ApiModel):
         return {tool.function.name for tool in self.allowed_tools.tools}
 
 
+def as_required(value: Any) -> Any:
+    """Anthropic's and Mistral's word for a call that must come."""
+    return "required" if value == "any" else value
+
+
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("word_choice")]
     | Annotated[NamedTool, Tag("function_choice")]
     | Annotated[AllowedTools, Tag("allowed_tools_choice")],
     one_of_kinds("choice", "function", "allowed_tools", other="word"),
+    BeforeValidator(as_required),
 ]
 
 
@@ -135,33 +151,26 @@ ToolChoice = Annotated[
 MOVED = {
     "functions": "tools",
     "function_call": "tool_choice",
-    "think": "chat_template_kwargs.enable_thinking",
-    "options": "its fields beside messages",
-    "format": "response_format",
-    "guided_json": "response_format of type json_schema",
-    "guided_choice": "regex",
-    "guided_regex": "regex",
-    "guided_grammar": "grammar",
-    "structured_outputs": "response_format, regex or grammar",
-    "json_schema": "response_format of type json_schema",
-    "n_predict": "max_tokens",
-    "num_predict": "max_tokens",
-    "repeat_penalty": "repetition_penalty",
     "n_probs": "logprobs and top_logprobs",
 }
 
 
 class ChatRequest(FormatFields):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
-    max_completion_tokens: Annotated[int, within("answer.max_tokens")] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
+    max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, within("top_logprobs")] | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None
+    # An assistant's message at the end is continued unless these say otherwise.
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=4)] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
+    # Ollama's switch: whether the model thinks, or how much.
+    think: bool | Annotated[str, Field(max_length=16)] | None = None
     verbosity: Annotated[str, Field(max_length=16)] | None = None
     prediction: FreeJson | None = None
 
@@ -180,11 +189,7 @@ class ChatRequest(FormatFields):
 
 def without_effect(body: ChatRequest) -> set[str]:
     """Names of fields of this API alone that the client set and that change nothing."""
-    contents = (m.content for m in body.messages if isinstance(m.content, list))
-    parts = [part for content in contents for part in content if isinstance(part, TextPart)]
-    found = {
-        n for n in ("cache_control", "prompt_cache_breakpoint") if any(getattr(p, n) for p in parts)
-    }
+    found = {*unknown_inside(body.messages), *unknown_inside(body.tools)}
     if body.max_tokens is not None and body.max_completion_tokens is not None:
         found.add("max_tokens")
     return found

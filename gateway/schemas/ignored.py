@@ -1,10 +1,13 @@
 """Which fields of a request change nothing: told in the header x-ignored-parameters."""
 
 from gateway.schemas.base import ApiModel
-from gateway.schemas.sampling import StreamOptions
+from gateway.schemas.sampling import HINTS, OPTIONS, SAME_AS, StreamOptions
 
-NO_EFFECT = frozenset(
+NO_EFFECT = HINTS | frozenset(
     {
+        "client_metadata",
+        "guided_decoding_backend",
+        "guided_whitespace_pattern",
         "user",
         "store",
         "metadata",
@@ -32,4 +35,7 @@ def ignored_fields(body: ApiModel) -> list[str]:
     if options is not None:
         told = (name for name in NO_EFFECT_ON_STREAMS if getattr(options, name))
         found += (f"stream_options.{name}" for name in told)
+    for name in sent.get("options") or ():
+        if SAME_AS.get(name, name) not in OPTIONS:
+            found.append(f"options.{name}")
     return sorted(found)

@@ -8,10 +8,14 @@ from gateway.schemas.base import ApiModel
 from gateway.schemas.keep_alive import KeepAlive
 
 
-class UnloadRequest(ApiModel):
+class _ModelRequest(ApiModel):
     model: Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class LoadRequest(UnloadRequest):
+class UnloadRequest(_ModelRequest):
+    force: bool | None = None
+
+
+class LoadRequest(_ModelRequest):
     keep_alive: KeepAlive | None = None
     stream: bool | None = None

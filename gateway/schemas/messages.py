@@ -6,13 +6,23 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, UnsupportedParameter
-from gateway.schemas.base import ApiModel, FreeJson, ModelId, one_of_kinds, within
+from gateway.schemas.base import (
+    MAX_ENTRIES,
+    MAX_NAME,
+    ApiModel,
+    CallName,
+    FreeJson,
+    HistoryModel,
+    ModelId,
+    ToolName,
+    one_of_kinds,
+    within,
+)
 from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
 from gateway.schemas.sampling import StopString
 
-ToolName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.-]+$")]
-ToolUseId = Annotated[str, Field(min_length=1, max_length=128)]
+ToolUseId = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 Word = Annotated[str, Field(max_length=64)]
 
 # Accepted wherever they stand, of no effect here; named in the header x-ignored-parameters.
@@ -41,7 +51,7 @@ NO_EFFECT = frozenset(
 )
 
 
-class Cacheable(ApiModel):
+class Cacheable(HistoryModel):
     """Where a client may ask for its prefix to be cached, as happens here unasked."""
 
     cache_control: FreeJson | None = None
@@ -50,7 +60,7 @@ class Cacheable(ApiModel):
 class TextBlock(Cacheable):
     type: Literal["text"]
     text: Text
-    citations: Annotated[list[FreeJson], Field(max_length=64)] | None = None
+    citations: Any = None
 
 
 class OtherBlock(ApiModel):
@@ -63,10 +73,10 @@ class OtherBlock(ApiModel):
 class ToolUseBlock(Cacheable):
     type: Literal["tool_use"]
     id: ToolUseId
-    name: ToolName
+    name: CallName
     input: FreeJson
-    caller: FreeJson | None = None
-    toolset_name: Word | None = None
+    caller: Any = None
+    toolset_name: Any = None
 
 
 ResultPart = Annotated[
@@ -78,18 +88,21 @@ ResultPart = Annotated[
 class ToolResultBlock(Cacheable):
     type: Literal["tool_result"]
     tool_use_id: ToolUseId
-    content: Text | Annotated[list[ResultPart], Field(max_length=64, fail_fast=True)] | None = None
+    content: (
+        Text | Annotated[list[ResultPart], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
     is_error: bool | None = None
-    toolset_name: Word | None = None
+    toolset_name: Any = None
 
 
-class ThinkingBlock(ApiModel):
+class ThinkingBlock(HistoryModel):
     type: Literal["thinking"]
     thinking: Text
-    signature: Text
+    # Its maker's proof; none is asked for here.
+    signature: Text | None = None
 
 
-class RedactedThinkingBlock(ApiModel):
+class RedactedThinkingBlock(HistoryModel):
     """Only who made it can read it."""
 
     type: Literal["redacted_thinking"]
@@ -107,16 +120,16 @@ Block = Annotated[
 ]
 
 
-class Turn(ApiModel):
+class Turn(HistoryModel):
     role: Literal["user", "assistant", "system"]
-    content: Text | Annotated[list[Block], Field(max_length=64, fail_fast=True)]
+    content: Text | Annotated[list[Block], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
 
 class ClientTool(Cacheable):
     type: Literal["custom"] | None = None
     name: ToolName
-    description: Annotated[str, Field(max_length=16_384)] | None = None
-    input_schema: FreeJson
+    description: Text | None = None
+    input_schema: FreeJson | None = None
     strict: bool | None = None
     allowed_callers: Annotated[list[Word], Field(max_length=16)] | None = None
     defer_loading: bool | None = None
@@ -164,13 +177,16 @@ class OutputConfig(ApiModel):
     format: OutputFormat | None = None
 
 
-class CountTokensRequest(Cacheable):
+class CountTokensRequest(ApiModel):
     """What becomes the prompt."""
 
+    cache_control: FreeJson | None = None
     model: ModelId
-    messages: Annotated[list[Turn], Field(min_length=1, max_length=512, fail_fast=True)]
-    system: Text | Annotated[list[TextBlock], Field(max_length=64, fail_fast=True)] | None = None
-    tools: Annotated[list[AnyTool], Field(max_length=128, fail_fast=True)] | None = None
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
+    system: (
+        Text | Annotated[list[TextBlock], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
+    ) = None
+    tools: Annotated[list[AnyTool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
@@ -231,7 +247,7 @@ class MessagesRequest(CountTokensRequest):
 
 def without_effect(model: ApiModel) -> set[str]:
     """Names of fields anywhere in `model` that the client set and that change nothing."""
-    found: set[str] = set()
+    found = set(model.__pydantic_extra__ if isinstance(model, HistoryModel) else ())
     for name in model.model_fields_set:
         value = getattr(model, name)
         if name in NO_EFFECT and value:

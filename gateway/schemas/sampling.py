@@ -1,18 +1,45 @@
 """How tokens are chosen: fields that chat and completions share."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
-from gateway.schemas.base import ApiModel, FreeJson, ModelId, at_most, within
+from gateway.schemas.base import MAX_FIELDS, ApiModel, FreeJson, ModelId, at_most, within
 from gateway.schemas.keep_alive import KeepAlive
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+# -1, as llama.cpp's clients say it: as many as fit.
+NO_LIMIT = -1
+
+
+def _limit(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    return value if type(value) is int and value == NO_LIMIT else handler(value)
+
+
+OrNoLimit = WrapValidator(_limit)
+TokenLimit = Annotated[int, within("answer.max_tokens"), OrNoLimit]
+
+
+def _without_empty(value: Any) -> Any:
+    """Forms send an empty field where nobody typed one: no answer ends at nothing."""
+    if value == "":
+        return None
+    return [each for each in value if each != ""] if isinstance(value, list) else value
+
+
+Stops = Annotated[
+    StopString | Annotated[list[StopString], Field(max_length=16)] | None,
+    BeforeValidator(_without_empty),
+]
 
 Bias = Annotated[float, within("logit_bias")]
 
@@ -25,7 +52,112 @@ class StreamOptions(ApiModel):
     continuous_usage_stats: bool | None = None
 
 
-class SamplingFields(ApiModel):
+# What other servers call fields of ours.
+SAME_AS = {
+    "repeat_penalty": "repetition_penalty",
+    "random_seed": "seed",
+    "n_predict": "max_tokens",
+    "num_predict": "max_tokens",
+}
+# Hints for other engines: how they hold a model, and samplers that are not here.
+HINTS = frozenset(
+    {
+        "cache_prompt",
+        "f16_kv",
+        "id_slot",
+        "low_vram",
+        "main_gpu",
+        "mirostat",
+        "mirostat_eta",
+        "mirostat_tau",
+        "n_keep",
+        "num_batch",
+        "num_ctx",
+        "num_gpu",
+        "num_keep",
+        "num_thread",
+        "penalize_newline",
+        "repeat_last_n",
+        "samplers",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "tfs_z",
+        "timings_per_token",
+        "typical_p",
+        "use_mlock",
+        "use_mmap",
+    }
+)
+
+
+# What counts in Ollama's `options`, under any of its names.
+OPTIONS = frozenset(
+    {
+        "frequency_penalty",
+        "max_tokens",
+        "min_p",
+        "presence_penalty",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "temperature",
+        "top_k",
+        "top_p",
+    }
+)
+
+
+def in_our_names(value: dict[str, Any]) -> dict[str, Any]:
+    """A body with what other names say under ours, where it does not say it under ours too."""
+    found = dict(value)
+    for theirs, ours in SAME_AS.items():
+        if found.get(ours) is None and value.get(theirs) is not None:
+            found[ours] = value[theirs]
+    options = value.get("options")
+    for name, sent in options.items() if isinstance(options, dict) else ():
+        meant = SAME_AS.get(name, name)
+        if meant in OPTIONS and found.get(meant) is None:
+            found[meant] = sent
+    return found
+
+
+class OtherNames(ApiModel):
+    """Fields as Ollama's, llama.cpp's and Mistral's clients send them to any server."""
+
+    foreign: ClassVar[frozenset[str]] = HINTS | SAME_AS.keys() | {"options"}
+
+    options: FreeJson | None = None
+    repeat_penalty: float | None = None
+    random_seed: int | None = None
+    n_predict: int | None = None
+    num_predict: int | None = None
+    cache_prompt: Any = None
+    f16_kv: Any = None
+    id_slot: Any = None
+    low_vram: Any = None
+    main_gpu: Any = None
+    mirostat: Any = None
+    mirostat_eta: Any = None
+    mirostat_tau: Any = None
+    n_keep: Any = None
+    num_batch: Any = None
+    num_ctx: Any = None
+    num_gpu: Any = None
+    num_keep: Any = None
+    num_thread: Any = None
+    penalize_newline: Any = None
+    repeat_last_n: Any = None
+    samplers: Any = None
+    skip_special_tokens: Any = None
+    spaces_between_special_tokens: Any = None
+    tfs_z: Any = None
+    timings_per_token: Any = None
+    typical_p: Any = None
+    use_mlock: Any = None
+    use_mmap: Any = None
+
+
+class SamplingFields(OtherNames):
     """How tokens are chosen. Unset fields take the server's defaults."""
 
     temperature: Annotated[float, within("temperature")] | None = None
@@ -37,8 +169,8 @@ class SamplingFields(ApiModel):
     presence_penalty: Annotated[float, within("presence_penalty")] | None = None
     seed: Annotated[int, within("openai.seed")] | None = None
     logit_bias: Annotated[dict[TokenKey, Bias], at_most(300)] | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
-    max_tokens: Annotated[int, within("answer.max_tokens")] | None = None
+    stop: Stops = None
+    max_tokens: TokenLimit | None = None
     n: Annotated[int, within("n")] | None = None
     ignore_eos: bool | None = None
     stream: bool | None = None
@@ -54,6 +186,12 @@ class SamplingFields(ApiModel):
     prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
     prompt_cache_options: FreeJson | None = None
     prompt_cache_retention: Annotated[str, Field(max_length=64)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_ours(cls, value: Any) -> Any:
+        is_few = isinstance(value, dict) and len(value) <= MAX_FIELDS
+        return in_our_names(value) if is_few else value
 
     @model_validator(mode="after")
     def _streams_what_has_stream_options(self) -> Self:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from common.error_texts import ErrorText
-from gateway.schemas.base import ApiModel, ModelId, TokenId, at_most
+from gateway.schemas.base import MAX_ENTRIES, ApiModel, ModelId, TokenId, at_most
 from gateway.schemas.chat import Message, Tool
 from gateway.schemas.keep_alive import KeepAlive
 
@@ -17,9 +17,9 @@ TEXT_FIELDS = ("prompt", "content", "text")
 class TemplateRequest(ApiModel):
     """A conversation to be written down by the model's own template."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=512, fail_fast=True)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
     model: ModelId | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
     # Whether it ends where the assistant's answer begins; it does unless said.
     add_generation_prompt: bool | None = None
@@ -33,12 +33,12 @@ class TokenizeRequest(ApiModel):
     prompt: Text | None = None
     content: Text | None = None
     text: Text | None = None
-    messages: Annotated[list[Message], Field(max_length=512, fail_fast=True)] | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    messages: Annotated[list[Message], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
     add_generation_prompt: bool | None = None
     keep_alive: KeepAlive | None = None
-    # Texts of control tokens are those tokens, as a template writes them; else plain text.
+    # Texts of control tokens are those tokens, as a template writes them; if false, plain text.
     parse_special: bool | None = None
     # The tokens that begin every prompt of the model (BOS).
     add_special_tokens: bool | None = None

@@ -99,7 +99,7 @@ class ChatChunks:
     def of(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
         match event.WhichOneof("event"):
             case "delta":
-                yield self._delta(event.delta)
+                yield from self._delta(event.delta)
             case "started":
                 yield from self._started(event.started)
             case "finished":
@@ -116,20 +116,16 @@ class ChatChunks:
         for number in range(self._n):
             yield self._chunk(number, {"role": "assistant", "content": ""})
 
-    def _delta(self, delta: chat_pb2.Delta) -> bytes:
+    def _delta(self, delta: chat_pb2.Delta) -> Iterator[bytes]:
         if not (self._logprobs or delta.reasoning or delta.tool_calls):
             text = orjson.dumps(delta.text)
-            return self._prefix + _TEXT_HEAD % delta.choice + text + _TEXT_TAIL
-        body: dict[str, Any] = {}
-        if delta.text or not (delta.reasoning or delta.tool_calls):
-            body["content"] = delta.text
-        if delta.reasoning:
-            body["reasoning_content"] = delta.reasoning
-        if delta.tool_calls:
-            body["tool_calls"] = [_call_piece(piece) for piece in delta.tool_calls]
+            yield self._prefix + _TEXT_HEAD % delta.choice + text + _TEXT_TAIL
+            return
         found = [logprob(item) for item in delta.logprobs]
         logprobs = {"content": found, "refusal": None} if self._logprobs else None
-        return self._chunk(delta.choice, body, logprobs=logprobs)
+        for body in _bodies(delta):
+            yield self._chunk(delta.choice, body, logprobs=logprobs)
+            logprobs = None
 
     def _finished(self, finished: chat_pb2.Finished) -> Iterator[bytes]:
         for end in finished.choices:
@@ -152,6 +148,20 @@ class ChatChunks:
             "finish_reason": finish_reason,
         }
         return self._prefix + b"," + orjson.dumps({"choices": [choice]})[1:]
+
+
+def _bodies(delta: chat_pb2.Delta) -> Iterator[dict[str, Any]]:
+    """What a delta says, in as many chunks as clients understand: of several calls in one, some
+    read only the first."""
+    said: dict[str, Any] = {}
+    if delta.text or not (delta.reasoning or delta.tool_calls):
+        said["content"] = delta.text
+    if delta.reasoning:
+        said["reasoning_content"] = delta.reasoning
+    if said:
+        yield said
+    for piece in delta.tool_calls:
+        yield {"tool_calls": [_call_piece(piece)]}
 
 
 def _call_piece(piece: chat_pb2.ToolCallDelta) -> dict[str, Any]:

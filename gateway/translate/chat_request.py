@@ -14,7 +14,13 @@ from gateway.schemas.chat import (
 )
 from gateway.translate.formats import constraint
 from gateway.translate.request_parts import as_tool, not_text, tool_choice
-from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.sampling import (
+    ChatDefaults,
+    effort_kwargs,
+    sampling,
+    stop_strings,
+    token_limit,
+)
 from protos.y26hkx.v1 import chat_pb2
 
 
@@ -29,7 +35,7 @@ def generate_request(
         model=body.model or "",
         conversation=_conversation(body),
         sampling=sampling(body, defaults),
-        max_tokens=body.max_completion_tokens or body.max_tokens or defaults.max_tokens,
+        max_tokens=token_limit(body.max_completion_tokens or body.max_tokens, defaults),
         stop=stop_strings(body),
         n=body.n or 1,
         ignore_eos=bool(body.ignore_eos),
@@ -50,9 +56,22 @@ def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
         tool_choice=_tool_choice(body),
         parallel_tool_calls=body.parallel_tool_calls,
     )
-    conversation.template_kwargs.update(effort_kwargs(body.reasoning_effort))
+    conversation.template_kwargs.update(_thinking(body))
+    if _begins_anew(body):
+        conversation.template_kwargs["add_generation_prompt"] = True
     conversation.template_kwargs.update(body.chat_template_kwargs or {})
     return conversation
+
+
+def _thinking(body: ChatRequest) -> dict[str, str | bool]:
+    if isinstance(body.think, bool):
+        return {"enable_thinking": body.think} | effort_kwargs(body.reasoning_effort)
+    return effort_kwargs(body.reasoning_effort or body.think)
+
+
+def _begins_anew(body: ChatRequest) -> bool:
+    """Whether the answer is a message of its own even after an assistant's."""
+    return body.add_generation_prompt is True or body.continue_final_message is False
 
 
 def _offered(body: ChatRequest) -> list[Tool]:
@@ -74,7 +93,7 @@ def message_of(message: Message, at: int) -> chat_pb2.Message:
         name=message.name or "",
         tool_calls=[
             chat_pb2.ToolCall(
-                id=call.id, name=call.function.name, arguments=call.function.arguments
+                id=call.id or "", name=call.function.name, arguments=call.function.arguments
             )
             for call in calls
         ],
@@ -117,6 +136,8 @@ def _tool_choice(body: ChatRequest) -> chat_pb2.ToolChoice | None:
         if not choice.names <= names:
             raise InvalidRequest(ErrorText("tool_choice_allows_unknown"), param="tool_choice")
         choice = choice.allowed_tools.mode
+    if choice == "auto" and not names:
+        return None
     if choice != "none" and not names:
         raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
     return tool_choice(choice)

@@ -13,7 +13,7 @@ from common.errors import UnsupportedParameter
 from gateway.schemas.completions import CompletionRequest
 from gateway.translate.formats import constraint
 from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
-from gateway.translate.sampling import ChatDefaults, sampling, stop_strings
+from gateway.translate.sampling import ChatDefaults, sampling, stop_strings, token_limit
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 
@@ -45,13 +45,13 @@ def _request(
     request = chat_pb2.GenerateRequest(
         model=body.model or "",
         sampling=sampling(body, defaults),
-        max_tokens=defaults.max_tokens if body.max_tokens is None else body.max_tokens,
+        max_tokens=token_limit(body.max_tokens, defaults),
         stop=stop_strings(body),
         n=body.n or 1,
         top_logprobs=body.logprobs,
         ignore_eos=bool(body.ignore_eos),
         echo=bool(body.echo),
-        parse_special=bool(body.parse_special),
+        parse_special=body.parse_special is not False,
         constraint=constraint(body),
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,

@@ -127,8 +127,8 @@ def _check_readable(block: Block, place: str) -> None:
 
 
 def _check_order(turns: list[RoleBlocks]) -> None:
-    """Results answer the calls of the turn before, all of them, and the model has the last word."""
-    for (_, before), (_, after) in pairwise([("", []), *turns]):
+    """Results answer the calls of the turn before, all of them, and none is left unanswered."""
+    for (_, before), (_, after) in pairwise([("", []), *turns, ("", [])]):
         asked = {block.id for block in before if isinstance(block, ToolUseBlock)}
         answered = {block.tool_use_id for block in after if isinstance(block, ToolResultBlock)}
         if asked != answered:
@@ -136,12 +136,6 @@ def _check_order(turns: list[RoleBlocks]) -> None:
                 ErrorText("tool_results_unpaired"),
                 param="messages",
             )
-    if turns[-1][0] == "assistant":
-        raise InvalidRequest(
-            ErrorText("prefill_unsupported"),
-            param="messages",
-            suggestions=(ErrorText("ask_for_beginning"),),
-        )
 
 
 def _messages(role: str, blocks: list[Block]) -> Iterator[chat_pb2.Message]:

@@ -1,10 +1,12 @@
 """The output items of a response while they grow; every change of one is an event."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.schemas.responses_tools import CustomTool
 from gateway.translate.chat_reply import logprob
+from gateway.translate.responses_tools import OfferedTool, as_input
 from protos.y26hkx.v1 import chat_pb2
 
 # A name and its fields.
@@ -19,11 +21,13 @@ class Output:
 
     Args:
         key: makes the items' ids unique.
+        tools: what may be called, by the names that the model knows.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, tools: Mapping[str, OfferedTool]) -> None:
         self._key = key
-        self._items: list[_TextItem | _FunctionCallItem] = []
+        self._tools = tools
+        self._items: list[_Item] = []
         # Of tokens whose text is still held back.
         self._logprobs: Logprobs = []
 
@@ -63,13 +67,16 @@ class Output:
 
     def _call(self, piece: chat_pb2.ToolCallDelta) -> Iterator[ResponseEvent]:
         last = self._items[-1] if self._items else None
-        if not (isinstance(last, _FunctionCallItem) and last.number == piece.index):
-            last = _FunctionCallItem(piece, self._key, len(self._items))
+        if not (isinstance(last, _CallItem) and last.number == piece.index):
+            tool = self._tools.get(piece.name)
+            is_custom = tool is not None and isinstance(tool.tool, CustomTool)
+            kind = _CustomCallItem if is_custom else _FunctionCallItem
+            last = kind(piece, tool, self._key, len(self._items))
             yield from self._begin(last)
         if piece.arguments:
-            yield last.grow(piece.arguments)
+            yield from last.grow(piece.arguments)
 
-    def _begin(self, item: "_TextItem | _FunctionCallItem") -> Iterator[ResponseEvent]:
+    def _begin(self, item: "_Item") -> Iterator[ResponseEvent]:
         yield from self._close(COMPLETED)
         place = {"output_index": len(self._items)}
         self._items.append(item)
@@ -136,26 +143,65 @@ class _TextItem:
         return {"logprobs": logprobs} if self.kind.has_logprobs else {}
 
 
-class _FunctionCallItem:
-    def __init__(self, first: chat_pb2.ToolCallDelta, key: str, index: int) -> None:
+class _CallItem:
+    """A call of a tool, under the client's own name of it."""
+
+    prefix: str
+    type: str
+
+    def __init__(
+        self, first: chat_pb2.ToolCallDelta, tool: OfferedTool | None, key: str, index: int
+    ) -> None:
         self.number = first.index
         self.status = IN_PROGRESS
-        self._id = f"fc_{key}{index:04x}"
+        self._id = f"{self.prefix}_{key}{index:04x}"
         self._place = {"item_id": self._id, "output_index": index}
-        self._function = {"type": "function_call", "call_id": first.id, "name": first.name}
+        self._name = first.name if tool is None else tool.tool.name
+        self._call = {"type": self.type, "call_id": first.id, "name": self._name}
+        if tool is not None and tool.namespace is not None:
+            self._call["namespace"] = tool.namespace
         self._arguments: list[str] = []
 
     def begin(self) -> Iterator[ResponseEvent]:
         yield from ()
 
-    def grow(self, arguments: str) -> ResponseEvent:
+    @property
+    def _so_far(self) -> str:
+        return "".join(self._arguments)
+
+
+class _FunctionCallItem(_CallItem):
+    prefix, type = "fc", "function_call"
+
+    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
         self._arguments.append(arguments)
-        return "response.function_call_arguments.delta", self._place | {"delta": arguments}
+        yield "response.function_call_arguments.delta", self._place | {"delta": arguments}
 
     def end(self) -> Iterator[ResponseEvent]:
-        fields = {"name": self._function["name"], "arguments": "".join(self._arguments)}
+        fields = {"name": self._name, "arguments": self._so_far}
         yield "response.function_call_arguments.done", self._place | fields
 
     def shape(self) -> dict[str, Any]:
-        arguments = "".join(self._arguments)
-        return {"id": self._id, "status": self.status, "arguments": arguments} | self._function
+        return {"id": self._id, "status": self.status, "arguments": self._so_far} | self._call
+
+
+class _CustomCallItem(_CallItem):
+    """Its text is known once the arguments that hold it are whole."""
+
+    prefix, type = "ctc", "custom_tool_call"
+
+    def grow(self, arguments: str) -> Iterator[ResponseEvent]:
+        self._arguments.append(arguments)
+        yield from ()
+
+    def end(self) -> Iterator[ResponseEvent]:
+        text = as_input(self._so_far)
+        yield "response.custom_tool_call_input.delta", self._place | {"delta": text}
+        yield "response.custom_tool_call_input.done", self._place | {"input": text}
+
+    def shape(self) -> dict[str, Any]:
+        text = "" if self.status == IN_PROGRESS else as_input(self._so_far)
+        return {"id": self._id, "status": self.status, "input": text} | self._call
+
+
+_Item = _TextItem | _FunctionCallItem | _CustomCallItem

@@ -17,6 +17,7 @@ from gateway.schemas.responses import (
     TextFormat,
     TextOptions,
 )
+from gateway.schemas.responses_tools import AnyTool, FunctionTool
 from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import (
     COMPLETED,
@@ -25,6 +26,7 @@ from gateway.translate.responses_items import (
     Output,
     ResponseEvent,
 )
+from gateway.translate.responses_tools import by_model_name, known_tools
 from gateway.translate.sampling import ChatDefaults
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
@@ -47,7 +49,7 @@ class ResponseBuilder:
         self._fixed = {"id": f"resp_{key}", "object": "response", "created_at": int(time.time())}
         self._fixed |= _echo(body, defaults)
         self._may_trim = body.truncation != "disabled"
-        self._output = Output(key)
+        self._output = Output(key, by_model_name(known_tools(body)))
         self._n_events = 0
         self._state: dict[str, Any] = {
             "status": IN_PROGRESS,
@@ -59,6 +61,10 @@ class ResponseBuilder:
 
     def response(self) -> dict[str, Any]:
         return self._fixed | self._state | {"output": self._output.shape()}
+
+    @property
+    def is_whole(self) -> bool:
+        return self._state["status"] in (COMPLETED, INCOMPLETE)
 
     def take(self, event: chat_pb2.GenerateEvent) -> Iterable[bytes]:
         """For a plain reply, which nobody sees before its end."""
@@ -141,24 +147,31 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
         "max_tool_calls": body.max_tool_calls,
         "metadata": body.metadata or {},
         "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": None,
+        "previous_response_id": body.previous_response_id,
+        "conversation": {"id": body.conversation_id} if body.conversation_id else None,
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": reasoning.model_dump(include={"effort", "summary"}),
         "safety_identifier": body.safety_identifier,
         "service_tier": "default",
-        "store": False,
+        "store": body.store is not False,
         "temperature": defaults.temperature if body.temperature is None else body.temperature,
         "text": {
             "format": shape.model_dump(by_alias=True, exclude_none=True),
             "verbosity": text.verbosity or "medium",
         },
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
-        "tools": [tool.model_dump() | {"strict": bool(tool.strict)} for tool in body.tools or []],
+        "tools": [_echo_tool(tool) for tool in body.tools or []],
         "top_logprobs": body.top_logprobs or 0,
         "top_p": defaults.top_p if body.top_p is None else body.top_p,
         "truncation": body.truncation or "auto",
         "user": body.user,
     }
+
+
+def _echo_tool(tool: AnyTool) -> dict[str, Any]:
+    if isinstance(tool, FunctionTool):
+        return tool.model_dump() | {"strict": bool(tool.strict)}
+    return tool.model_dump(exclude_none=True)
 
 
 def _usage(counts: common_pb2.Usage) -> dict[str, Any]:

@@ -1,27 +1,43 @@
 """A request of the Responses API as `GenerateRequest`: its items become messages."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from common.error_texts import ErrorText
-from common.errors import InvalidRequest, UnsupportedParameter
-from gateway.schemas.responses import (
-    AllowedTools,
+from common.errors import InvalidRequest
+from gateway.schemas.responses import ResponsesRequest
+from gateway.schemas.responses_items import (
+    CallOutput,
     Content,
+    CustomToolCall,
     FunctionCall,
-    FunctionCallOutput,
-    FunctionTool,
+    HostedItem,
     Item,
     ItemReference,
+    LocalShellCall,
+    McpCall,
     Message,
-    NamedTool,
     OtherPart,
     Reasoning,
     RefusalPart,
-    ResponsesRequest,
+    TextPart,
 )
 from gateway.translate.formats import schema_constraint
-from gateway.translate.request_parts import as_tool, not_text, tool_choice
-from gateway.translate.sampling import ChatDefaults, effort_kwargs, sampling, stop_strings
+from gateway.translate.request_parts import not_text
+from gateway.translate.responses_tools import (
+    as_arguments,
+    choice_of_tool,
+    model_name,
+    offered_tools,
+)
+from gateway.translate.sampling import (
+    ChatDefaults,
+    effort_kwargs,
+    sampling,
+    stop_strings,
+    token_limit,
+)
 from protos.y26hkx.v1 import chat_pb2
 
 # What clients of this API call the contract's fields.
@@ -39,7 +55,7 @@ def generate_request(
         model=body.model or "",
         conversation=_conversation(body),
         sampling=sampling(body, defaults),
-        max_tokens=body.max_output_tokens or defaults.max_tokens,
+        max_tokens=token_limit(body.max_output_tokens or body.max_tokens, defaults),
         stop=stop_strings(body),
         n=1,
         ignore_eos=bool(body.ignore_eos),
@@ -74,8 +90,8 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
         messages += _messages(body.input)
     conversation = chat_pb2.Conversation(
         messages=messages,
-        tools=[as_tool(t.name, t.description, t.parameters, t.strict) for t in _offered(body)],
-        tool_choice=_tool_choice(body),
+        tools=[tool.as_function() for tool in offered_tools(body)],
+        tool_choice=choice_of_tool(body),
         parallel_tool_calls=body.parallel_tool_calls,
     )
     effort = body.reasoning.effort if body.reasoning else None
@@ -92,23 +108,24 @@ def _messages(items: Sequence[Item]) -> list[chat_pb2.Message]:
         if isinstance(item, Reasoning):
             thoughts += [piece.text for piece in item.content or item.summary or ()]
             continue
-        said = _message(item, f"input[{at}]")
-        if said.role == "assistant":
-            said.reasoning = "".join(thoughts)
-        thoughts.clear()
-        if said.tool_calls and not said.reasoning and messages and messages[-1].role == said.role:
-            messages[-1].tool_calls.extend(said.tool_calls)
-        else:
-            messages.append(said)
+        for said in _message(item, f"input[{at}]"):
+            if said.role == "assistant":
+                said.reasoning = "".join(thoughts)
+            thoughts.clear()
+            last = messages[-1] if messages else None
+            if said.tool_calls and not said.reasoning and last and last.role == said.role:
+                last.tool_calls.extend(said.tool_calls)
+            else:
+                messages.append(said)
     return messages
 
 
 def _check_calls(items: Sequence[Item]) -> None:
     called = set()
     for at, item in enumerate(items):
-        if isinstance(item, FunctionCall):
+        if isinstance(item, FunctionCall | CustomToolCall | LocalShellCall):
             called.add(item.call_id)
-        elif isinstance(item, FunctionCallOutput) and item.call_id not in called:
+        elif isinstance(item, CallOutput) and item.answers not in called:
             raise InvalidRequest(
                 ErrorText("call_output_without_call"),
                 param=f"input[{at}].call_id",
@@ -116,24 +133,48 @@ def _check_calls(items: Sequence[Item]) -> None:
             )
 
 
-def _message(
-    item: Message | FunctionCall | FunctionCallOutput | ItemReference, where: str
-) -> chat_pb2.Message:
+def _message(item: Item, where: str) -> Iterator[chat_pb2.Message]:
     match item:
         case Message():
-            return chat_pb2.Message(role=item.role, content=_text(item.content, where))
+            yield chat_pb2.Message(role=item.role, content=_text(item.content, where))
         case FunctionCall():
-            call = chat_pb2.ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-            return chat_pb2.Message(role="assistant", tool_calls=[call])
-        case FunctionCallOutput():
-            text = _text(item.output, where, "output")
-            return chat_pb2.Message(role="tool", content=text, tool_call_id=item.call_id)
-        case ItemReference():
-            raise UnsupportedParameter(
-                ErrorText("item_reference_unsupported"),
-                param=where,
-                suggestions=(ErrorText("send_item"),),
-            )
+            yield _call(item.call_id, model_name(item.name, item.namespace), item.arguments)
+        case CustomToolCall():
+            name = model_name(item.name, item.namespace)
+            yield _call(item.call_id, name, as_arguments(item.input))
+        case LocalShellCall():
+            yield _call(item.call_id, item.type.removesuffix("_call"), _json(item.action))
+        case CallOutput():
+            yield _result(item.answers, _output(item, where))
+        case McpCall():
+            yield _call(item.id, model_name(item.name, item.server_label), item.arguments)
+            yield _result(item.id, item.output or _json(item.error))
+        case Reasoning() | HostedItem() | ItemReference():
+            # References were replaced by their items before.
+            return
+
+
+def _call(call_id: str, name: str, arguments: str) -> chat_pb2.Message:
+    call = chat_pb2.ToolCall(id=call_id, name=name, arguments=arguments)
+    return chat_pb2.Message(role="assistant", tool_calls=[call])
+
+
+def _result(call_id: str, text: str) -> chat_pb2.Message:
+    return chat_pb2.Message(role="tool", content=text, tool_call_id=call_id)
+
+
+def _output(item: CallOutput, where: str) -> str:
+    """A shell's output is a list of objects, which a model reads as JSON."""
+    if isinstance(item.output, str):
+        return item.output
+    parts = [part for part in item.output if isinstance(part, TextPart | RefusalPart | OtherPart)]
+    if len(parts) < len(item.output):
+        return _json(item.output)
+    return _text(parts, where, "output")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _text(content: Content, where: str, field: str = "content") -> str:
@@ -145,30 +186,6 @@ def _text(content: Content, where: str, field: str = "content") -> str:
             raise not_text(part.type, f"{where}.{field}[{number}].type")
         pieces.append(part.refusal if isinstance(part, RefusalPart) else part.text)
     return "".join(pieces)
-
-
-def _offered(body: ResponsesRequest) -> list[FunctionTool]:
-    choice = body.tool_choice
-    return [
-        tool
-        for tool in body.tools or []
-        if not isinstance(choice, AllowedTools) or tool.name in choice.names
-    ]
-
-
-def _tool_choice(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
-    choice = body.tool_choice
-    if choice is None or (choice == "auto" and not body.tools):
-        return None
-    if choice == "required" and not body.tools:
-        raise InvalidRequest(ErrorText("tool_choice_needs_tools"), param="tool_choice")
-    if isinstance(choice, str):
-        return tool_choice(choice)
-    if not choice.names <= {tool.name for tool in body.tools or []}:
-        raise InvalidRequest(ErrorText("tool_choice_unknown"), param="tool_choice")
-    if isinstance(choice, NamedTool):
-        return chat_pb2.ToolChoice(mode=chat_pb2.ToolChoice.MODE_NAMED, name=choice.name)
-    return tool_choice(choice.mode)
 
 
 def _constraint(body: ResponsesRequest) -> chat_pb2.Constraint | None:

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from gateway.schemas.sampling import SamplingFields
+from gateway.schemas.sampling import NO_LIMIT, SamplingFields
 from protos.y26hkx.v1 import chat_pb2
 
 NO_THINKING = ("none", "minimal")
+ANY_SEED = -1
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,17 @@ def sampling(body: SamplingFields, defaults: ChatDefaults) -> chat_pb2.Sampling:
         repetition_penalty=body.repetition_penalty,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        # Negative seeds are seeds too.
-        seed=None if body.seed is None else body.seed % 2**64,
+        # Negative seeds are seeds too, but for the one that says any.
+        seed=None if body.seed in (None, ANY_SEED) else body.seed % 2**64,
         logit_bias=bias,
     )
+
+
+def token_limit(asked: int | None, defaults: ChatDefaults) -> int | None:
+    """How many tokens an answer may have; None: as many as the context leaves."""
+    if asked == NO_LIMIT:
+        return None
+    return defaults.max_tokens if asked is None else asked
 
 
 def stop_strings(body: SamplingFields) -> list[str]:

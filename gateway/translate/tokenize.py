@@ -41,7 +41,7 @@ def tokenize_request(body: TokenizeRequest) -> chat_pb2.TokenizeTextRequest:
         model=body.model or "",
         text=body.plain_text,
         add_special=add_special,
-        parse_special=bool(body.parse_special),
+        parse_special=body.parse_special is not False,
         keep_alive_s=body.keep_alive,
     )
 

@@ -14,6 +14,7 @@ from gateway.app import create_app
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.transport.server import GatewayServer
+from tests.contract.documented import require_documented
 from tests.contract.scripted_worker import ScriptedWorker
 
 SOON_S = 10.0
@@ -23,7 +24,7 @@ SOON_S = 10.0
 class RunningGateway:
     """
     Args:
-        http: a client of it.
+        http: a client of it, which takes no reply that the API's description lacks.
         server: its uvicorn server, signals not installed.
     """
 
@@ -72,7 +73,10 @@ async def running_gateway(
             lambda: all(endpoint.status.models for pool in pools for endpoint in pool.endpoints)
         )
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False
+            base_url=f"http://127.0.0.1:{port}",
+            timeout=30,
+            trust_env=False,
+            event_hooks={"response": [require_documented]},
         ) as http:
             yield RunningGateway(port, http, server, services)
     finally:

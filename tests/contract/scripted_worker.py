@@ -362,7 +362,7 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
         self, request: worker_pb2.UnloadModelRequest, context: Any
     ) -> worker_pb2.UnloadModelResponse:
         self._worker.record(request, context)
-        return worker_pb2.UnloadModelResponse(freed_bytes=100, regained_bytes=-5)
+        return worker_pb2.UnloadModelResponse(freed_bytes=100, regained_bytes=-5, n_running=2)
 
     async def RescanModels(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.RescanModelsRequest, context: Any

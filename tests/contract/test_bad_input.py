@@ -63,8 +63,6 @@ async def test_what_is_no_json_object_is_a_400(
         ({"messages": [{"role": "user"}]}, "messages[0]"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
         ({"messages": [HELLO, {"content": "x"}]}, "messages[1].role"),
-        ({"messages": [HELLO | {"mood": 1}]}, "messages[0].mood"),
-        ({"messages": [HELLO] * 513}, "messages"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
             "messages[0].content[0].text",
@@ -83,7 +81,7 @@ async def test_what_is_no_json_object_is_a_400(
         ({"messages": [HELLO], "max_tokens": True}, "max_tokens"),
         ({"messages": [HELLO], "max_tokens": 1.0}, "max_tokens"),
         ({"messages": [HELLO], "max_tokens": 0}, "max_tokens"),
-        ({"messages": [HELLO], "max_tokens": -1}, "max_tokens"),
+        ({"messages": [HELLO], "max_tokens": -2}, "max_tokens"),
         ({"messages": [HELLO], "max_tokens": 10**19}, "max_tokens"),
         ({"messages": [HELLO], "seed": 2**70}, "seed"),
         ({"messages": [HELLO], "n": 9}, "n"),

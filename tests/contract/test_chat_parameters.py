@@ -47,6 +47,43 @@ HONOURED: list[dict[str, Any]] = [
     {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": 1}}}},
     {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}},
     {"tools": [*TOOLS, OTHER_TOOL], "tool_choice": ALLOWED},
+    {"tools": TOOLS, "tool_choice": "any"},
+    {"max_tokens": -1},
+    {"think": False},
+    {"think": "low"},
+    {"options": {"temperature": 0.1}},
+    {"options": {"num_predict": 7}},
+    {"n_predict": 4},
+    {"repeat_penalty": 1.1},
+    {"random_seed": 4},
+    {"format": "json"},
+    {"format": {"const": 1}},
+    {"json_schema": {"const": 1}},
+    {"guided_json": {"const": 1}},
+    {"guided_json": '{"const": 1}'},
+    {"guided_regex": "a"},
+    {"guided_grammar": 'start: "a"'},
+    {"guided_choice": ["a", "b"]},
+    {"structured_outputs": {"choice": ["a"]}},
+    {"structured_outputs": {"json": {"const": 1}}},
+    {"structured_outputs": {"json_object": True}},
+    {"response_format": {"type": "json", "value": {"const": 1}}},
+    {"response_format": {"type": "json_object", "value": {"const": 1}}},
+    {"response_format": {"type": "json_schema", "value": {"name": "x", "schema": {"const": 1}}}},
+    {"response_format": {"type": "regex", "value": "a"}},
+    {"response_format": {"type": "grammar", "grammar": 'start: "a"'}},
+    {"add_generation_prompt": True},
+    {"continue_final_message": False},
+]
+# Forms of nothing, as clients send it.
+NOTHING: list[dict[str, Any]] = [
+    {"seed": -1},
+    {"stop": ""},
+    {"stop": [""]},
+    {"tool_choice": "auto"},
+    {"tools": [], "tool_choice": "auto"},
+    {"format": ""},
+    {"continue_final_message": True},
 ]
 WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"metadata": {"a": "b"}},
@@ -60,6 +97,12 @@ WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"store": True},
     {"user": "u"},
     {"verbosity": "low"},
+    {"cache_prompt": True},
+    {"guided_decoding_backend": "outlines"},
+    {"mirostat": 1},
+    {"num_ctx": 4096},
+    {"skip_special_tokens": True},
+    {"typical_p": 0.9},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"audio": {"voice": "a", "format": "wav"}}, ""),
@@ -67,25 +110,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"web_search_options": {}}, ""),
     ({"functions": []}, "tools"),
     ({"function_call": "auto"}, "tool_choice"),
-    ({"think": True}, "enable_thinking"),
-    ({"options": {"num_ctx": 5}}, "beside messages"),
-    ({"format": "json"}, "response_format"),
-    ({"structured_outputs": {"choice": ["a"]}}, "regex"),
+    ({"temprature": 1}, "use temperature"),
+    ({"max_token": 1}, "use max_tokens"),
+    ({"format": "yaml"}, ""),
+    ({"guided_choice": []}, ""),
+    ({"json_schema": {}, "guided_regex": "a"}, "one format"),
     ({"response_format": {"type": "text", "json_schema": {"name": "x"}}}, "json_schema"),
     ({"response_format": {"type": "text", "schema": {}}}, "json_object"),
     ({"stream_options": {"include_usage": True}}, "stream"),
-    ({"tool_choice": "auto"}, "tools"),
+    ({"tool_choice": "any"}, "tools"),
     ({"tool_choice": ALLOWED}, "tools"),
     ({"tool_choice": {}}, ""),
     ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, ""),
-    ({"guided_json": {}}, "response_format"),
-    ({"guided_regex": "a"}, "regex"),
-    ({"json_schema": {}}, "response_format"),
-    ({"n_predict": 4}, "max_tokens"),
-    ({"repeat_penalty": 1.1}, "repetition_penalty"),
-    ({"cache_prompt": True}, ""),
-    ({"mirostat": 1}, ""),
-    ({"typical_p": 0.9}, ""),
     ({"min_tokens": 2}, ""),
     ({"stop_token_ids": [1]}, ""),
     ({"best_of": 2}, ""),
@@ -116,6 +152,44 @@ async def test_what_changes_nothing_is_named(
 ) -> None:
     reply = await ask(gateway, fields)
     assert reply.headers["x-ignored-parameters"] == ", ".join(fields)
+
+
+@pytest.mark.parametrize("fields", NOTHING, ids=repr)
+async def test_what_asks_for_nothing_is_as_if_it_were_not_there(
+    gateway: RunningGateway, worker: ScriptedWorker, fields: dict[str, Any]
+) -> None:
+    for asked in ({}, fields):
+        reply = await ask(gateway, asked)
+        assert reply.status_code == 200, reply.text
+    plain, same = (call.request for call in worker.calls)
+    assert same == plain
+
+
+async def test_of_ollamas_options_what_has_an_effect_is_honoured_and_the_rest_named(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    options = {"num_predict": 7, "repeat_penalty": 1.5, "seed": 3, "num_ctx": 64, "min_p": 0.5}
+    reply = await ask(gateway, {"options": options, "min_p": 0.25})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["x-ignored-parameters"] == "options.num_ctx"
+    request = worker.calls[-1].request
+    assert (request.max_tokens, request.sampling.seed) == (7, 3)
+    # What stands beside the messages wins.
+    assert (request.sampling.repetition_penalty, request.sampling.min_p) == (1.5, 0.25)
+
+
+async def test_a_choice_is_a_regular_expression_of_its_texts(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    await ask(gateway, {"guided_choice": ["a.b", "(c|d)", "\\"]})
+    assert worker.calls[-1].request.constraint.regex == r"(?:a\.b|\(c\|d\)|\\)"
+
+
+async def test_tokens_without_limit_are_left_to_the_worker(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    await ask(gateway, {"max_tokens": -1})
+    assert not worker.calls[-1].request.HasField("max_tokens")
 
 
 async def test_the_older_name_of_a_limit_gives_way_to_the_newer_and_is_named(
@@ -165,7 +239,6 @@ async def test_messages_as_harnesses_and_sdks_write_them_are_taken(
 @pytest.mark.parametrize(
     ("part", "param"),
     [
-        ({"type": "text", "text": "x", "foo": 1}, "messages[0].content[0].foo"),
         ({"type": "text", "text": 5}, "messages[0].content[0].text"),
         ({"type": "refusal"}, "messages[0].content[0].refusal"),
         ({"type": "image_url", "image_url": {"url": "x"}}, "messages[0].content[0].type"),
@@ -216,7 +289,7 @@ async def test_what_is_not_offered_is_refused_by_name_with_what_is_there_instead
     reply = await ask(gateway, fields)
     assert reply.status_code == 400
     error = reply.json()["error"]
-    assert error["param"].startswith(*fields)
+    assert error["param"] in fields or error["param"].startswith(*fields)
     assert instead in reply.text
 
 

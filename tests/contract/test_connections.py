@@ -9,7 +9,7 @@ import pytest
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
 from tests.contract.scripted_worker import ScriptedWorker
 
-GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def answer(gateway: RunningGateway, request: bytes, within_s: float = 10) -> bytes:
@@ -55,7 +55,7 @@ async def test_what_is_not_http_is_a_400_in_shape(
 
 
 async def test_both_lengths_are_refused_and_the_connection_ends(gateway: RunningGateway) -> None:
-    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n"
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
     smuggled = b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /health/live HTTP/1.1\r\n\r\n"
     reply = await answer(gateway, head + smuggled)
     assert status_and_error(reply)[0] == 400
@@ -109,7 +109,9 @@ async def test_a_body_that_trickles_is_a_408(worker: ScriptedWorker) -> None:
         running_gateway([worker], body_timeout_s=0.5) as gateway,
         gateway.raw() as (reader, writer),
     ):
-        writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n")
+        writer.write(
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
+        )
 
         async def trickle() -> None:
             for _ in range(5000):
@@ -167,7 +169,7 @@ async def test_a_head_without_a_body_does_not_wait(gateway: RunningGateway) -> N
 
 
 async def test_who_asks_before_sending_a_body_is_answered_first(gateway: RunningGateway) -> None:
-    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
     async with gateway.raw() as (reader, writer), asyncio.timeout(10):
         writer.write(head + b"Content-Length: 4\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")

@@ -177,7 +177,7 @@ async def test_an_idle_gateway_with_a_stuck_reader_leaves_in_time(worker: Script
     async with gateway_process(worker, **env) as (process, http):
         _, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port, limit=64)
         content = json.dumps(BODY).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         writer.write(head.encode() + content)
         await worker.next_call()
         ask_to_stop(process)

@@ -103,7 +103,7 @@ async def test_wrong_fields_paths_and_models_are_told_with_their_names(
     wrong = await gateway.http.post(CHAT, json=BODY | {"wrong": 1}, headers=TAIWAN)
     error = wrong.json()["error"]
     assert error["message"] == "不支援的參數：wrong"
-    assert error["suggestions"][0].startswith("可用的參數：chat_template_kwargs, ")
+    assert error["suggestions"][0].startswith("可用的參數：add_generation_prompt, ")
     typed = await gateway.http.post(CHAT, json=BODY | {"max_tokens": "3"}, headers=TAIWAN)
     assert typed.json()["error"]["message"] == "max_tokens：必須是整數"
     missing = await gateway.http.get("/v1/models/nope", headers=TAIWAN)

@@ -149,14 +149,22 @@ async def test_the_progress_of_several_workers_is_that_of_the_last() -> None:
     assert fractions[-1] == 1
 
 
-async def test_an_unload_tells_what_it_gave_back(gateway: RunningGateway) -> None:
-    reply = await gateway.http.post(UNLOAD, json={"model": CHAT_ID})
+@pytest.mark.parametrize("force", [None, False, True])
+async def test_an_unload_tells_what_it_gave_back_and_whom_it_waited_for(
+    gateway: RunningGateway, worker: ScriptedWorker, force: bool | None
+) -> None:
+    body = {"model": CHAT_ID} | ({} if force is None else {"force": force})
+    reply = await gateway.http.post(UNLOAD, json=body)
+    # It is asked as a chat and as an embedding worker.
     assert reply.json() == {
         "model": CHAT_ID,
         "state": "unloaded",
         "freed_bytes": 200,
         "regained_bytes": -10,
+        "waited_for": 0 if force else 4,
+        "ended": 4 if force else 0,
     }
+    assert {call.request.force for call in worker.calls} == {bool(force)}
 
 
 @pytest.mark.parametrize("path", [LOAD, UNLOAD])

@@ -149,19 +149,16 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
         ({"max_tokens": 10**19}, "max_tokens"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
-        ({"messages": [HELLO] * 513}, "messages"),
         ({"messages": [{"role": "wizard", "content": "hi"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
-        ({"messages": [HELLO, {"role": "assistant", "content": "Well,"}]}, "messages"),
+        (holding(CALL, role="assistant"), "messages"),
         (holding({"type": "text", "text": 5}), "messages[0].content[0].text"),
-        (holding({"type": "text", "text": "a", "mood": 1}), "messages[0].content[0].mood"),
         (holding({"type": 5}), "messages[0].content[0].type"),
         (holding({"text": "a"}), "messages[0].content[0].type"),
         (holding(IMAGE), "messages[0].content[0].type"),
         (holding({"type": "document", "source": {}}), "messages[0].content[0].type"),
         (holding(RESULT | {"content": [IMAGE]}), "messages[0].content[0].content[0].type"),
-        (holding(*[{"type": "text", "text": "a"}] * 65), "messages[0].content"),
         (holding(CALL), "messages[0].content[0].type"),
         (holding(RESULT, role="assistant"), "messages[0].content[0].type"),
         (holding(RESULT), "messages"),
@@ -175,11 +172,8 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
         ({"stop_sequences": ["a" * 257]}, "stop_sequences[0]"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"stream": "yes"}, "stream"),
-        ({"tools": [WEATHER] * 129}, "tools"),
-        ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": [WEATHER | {"name": "a b"}]}, "tools[0].name"),
         ({"tools": [SEARCH]}, "tools[0].type"),
-        ({"tools": [{"type": "custom"} | WEATHER | {"n": 1}]}, "tools[0].n"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice.type"),
         ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
@@ -227,7 +221,7 @@ async def test_a_client_that_leaves_stops_the_generation(
 ) -> None:
     worker.generate = script
     content = json.dumps(BODY | {"stream": stream}).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     async with gateway.raw() as (_, writer):
         writer.write(head.encode() + content)
         call = await worker.next_call()

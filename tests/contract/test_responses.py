@@ -109,7 +109,7 @@ async def test_thoughts_words_and_calls_become_items_in_order(
     assert {item["status"] for item in document["output"]} == {"completed"}
     assert len({item["id"] for item in document["output"]}) == 4
     assert document["usage"]["input_tokens_details"]["cached_tokens"] == 2
-    assert (document["store"], document["background"]) == (False, False)
+    assert (document["store"], document["background"]) == (True, False)
 
 
 async def test_plain_and_streamed_replies_are_the_same(
@@ -372,7 +372,7 @@ async def test_a_client_that_leaves_stops_the_generation(
 
     worker.generate = goes_on
     content = json.dumps({"input": "hi", "stream": stream}).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
     async with gateway.raw() as (_, writer):
         writer.write(head.encode() + content)
         call = await worker.next_call()

@@ -168,7 +168,6 @@ async def test_what_changes_nothing_is_named(gateway: RunningGateway) -> None:
         PATH,
         json={
             "input": "hi",
-            "store": True,
             "metadata": {"a": "b"},
             "text": {"verbosity": "low"},
             "reasoning": {"summary": "auto"},
@@ -176,9 +175,8 @@ async def test_what_changes_nothing_is_named(gateway: RunningGateway) -> None:
             "user": "me",
         },
     )
-    names = "include, reasoning.summary, store, text.verbosity, user"
+    names = "include, reasoning.summary, text.verbosity, user"
     assert reply.headers["x-ignored-parameters"] == names
-    assert reply.json()["store"] is False
 
 
 def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -194,12 +192,10 @@ def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         ({"input": ["hi"]}, "input[0]"),
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "wizard", "content": "x"}]}, "input[0].role"),
-        ({"input": [{"role": "user", "content": "x", "mood": 1}]}, "input[0].mood"),
-        ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0]"),
+        ({"input": [{"type": "wish", "id": "x"}]}, "input[0]"),
         ({"input": [{"type": 5}]}, "input[0]"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
         ({"input": [{"id": "msg_1"}]}, "input[0]"),
-        ({"input": [{"role": "user", "content": "x"}] * 1025}, "input"),
         ({"input": said({"type": "input_text", "text": 5})}, "input[0].content[0].text"),
         (
             {"input": said({"type": "input_image", "image_url": "http://x", "detail": "auto"})},
@@ -220,10 +216,9 @@ def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         ({"temperature": 9}, "temperature"),
         ({"top_logprobs": 21}, "top_logprobs"),
         ({"include": "message.output_text.logprobs"}, "include"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "magic"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [WEATHER | {"name": "no spaces"}]}, "tools[0].name"),
-        ({"tools": [TIME] * 129}, "tools"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
         ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice"),
@@ -266,18 +261,6 @@ async def test_a_wrong_field_is_named(
     assert reply.json()["error"]["param"] == param, reply.text
     assert len(reply.content) < 4096
     assert worker.calls == []
-
-
-@pytest.mark.parametrize(
-    "fields", [{"previous_response_id": "resp_1"}, {"input": [{"id": "msg_1"}]}], ids=str
-)
-async def test_what_needs_memory_is_refused_with_a_way_forward(
-    gateway: RunningGateway, fields: dict[str, Any]
-) -> None:
-    error = (await gateway.http.post(PATH, json={"input": "hi"} | fields)).json()["error"]
-    assert error["code"] == "unsupported_parameter"
-    assert "stateless" in error["message"]
-    assert error["suggestions"]
 
 
 async def test_the_workers_complaints_name_this_apis_fields(

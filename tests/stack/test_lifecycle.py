@@ -83,6 +83,32 @@ def test_an_answer_longer_than_the_idle_time_is_not_cut(restless: RunningStack) 
     assert '"finish_reason":"length"' in lines[-2]
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_an_unload_waits_for_what_runs_unless_it_is_forced(
+    patient: RunningStack, force: bool
+) -> None:
+    asked = {"messages": HI, "stream": True, "max_tokens": 1500, "ignore_eos": True}
+    unload = {"model": GUIDE, "force": force}
+    with (
+        ThreadPoolExecutor(1) as pool,
+        patient.http.stream("POST", "/v1/chat/completions", json=asked) as reply,
+    ):
+        events = (line for line in reply.iter_lines() if line.startswith("data: "))
+        assert '"role"' in next(events)
+        unloading = pool.submit(patient.http.post, "/v1/models/unload", json=unload)
+        lines = list(events)
+    told = unloading.result(30).json()
+    assert told["state"] == "unloaded"
+    if force:
+        assert (told["waited_for"], told["ended"]) == (0, 1)
+        assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "worker_lost"
+    else:
+        assert (told["waited_for"], told["ended"]) == (1, 0)
+        assert lines[-1] == "data: [DONE]"
+        assert '"finish_reason":"length"' in lines[-2]
+    assert ask(patient).status_code == httpx.codes.OK
+
+
 def test_models_are_loaded_and_unloaded_on_request(restless: RunningStack) -> None:
     loaded = restless.http.post("/v1/models/load", json={"model": GUIDE, "keep_alive": "5m"})
     now = loaded.json()

@@ -170,16 +170,18 @@ class Models:
 
         await self._owner(model).load(keep_alive_s, report_progress)
 
-    async def unload(self, model: str) -> Freed:
-        """End the process of `model` when its leases end or the drain limit passes.
+    async def unload(self, model: str, *, force: bool = False) -> Freed:
+        """End the process of `model` when its leases end.
 
+        Args:
+            force: end it at once; those who hold leases see it die.
         Returns:
             How much memory that freed; zeros if the model was not loaded.
         Raises:
             ModelNotFound: there is no such model.
         """
         owner = self._owners.get(self.catalog.resolve(model).id)
-        return Freed() if owner is None else await owner.unload()
+        return Freed() if owner is None else await owner.unload(force=force)
 
     async def rescan(self) -> list[ModelSnapshot]:
         """Scan the disk now. Models whose files changed or were removed are unloaded once idle."""

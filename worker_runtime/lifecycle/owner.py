@@ -13,6 +13,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, ServingError
 from worker_runtime.aio import Changes, first_of
@@ -52,8 +54,9 @@ class ModelOwner:
         self._hurry = False
         # What the present unload has freed.
         self._freed_now = Freed()
-        # Seconds until a process with leases is killed; None: wait as long as the leases last.
-        self._drain_limit_s: float | None = context.policy.drain_s
+        # Seconds until a process with leases is killed; None: wait as long as the leases last,
+        # because no client may end what another has begun.
+        self._drain_limit_s: float | None = None
 
     # Called by users of the model.
 
@@ -72,16 +75,22 @@ class ModelOwner:
         self._breaker.allow_retry()
         self._release(await self._acquire(on_wait), keep_alive_s)
 
-    async def unload(self) -> Freed:
+    async def unload(self, *, force: bool) -> Freed:
         if self._tracker.state in (ModelState.UNLOADED, ModelState.FAILED):
             return Freed()
         freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
         self._unloads.append(freed)
-        self._drain_limit_s = self._policy.drain_s
+        n_running = 0
         if self._loaded is not None:
             self._loaded.accepting = False
+            n_running = self._loaded.n_leases
+        if n_running:
+            what = "ends" if force else "waits for"
+            log.info("the unload of model %s %s %d requests", self.name, what, n_running)
+        if force:
+            self._drain_limit_s = 0.0
         self._changes.notify()
-        return await freed
+        return msgspec.structs.replace(await freed, n_running=n_running)
 
     def replace(self, entry: ModelEntry) -> None:
         """Take the new entry. A loaded model serves its present leases, then it is unloaded."""
@@ -159,8 +168,6 @@ class ModelOwner:
     def evict(self) -> None:
         assert self._loaded is not None
         self._loaded.accepting = False
-        # Running requests may finish, because no user asked for the unload.
-        self._drain_limit_s = None
         self._changes.notify()
 
     # The owner task.
@@ -177,7 +184,7 @@ class ModelOwner:
 
     async def _one_life(self) -> None:
         entry, self._freed_now = self.entry, Freed()
-        self._drain_limit_s = self._policy.drain_s
+        self._drain_limit_s = None
         try:
             fallback = await self._loader.options(entry)
             while fallback.options and self.wanted():
@@ -286,7 +293,7 @@ class ModelOwner:
 
     async def _drain_limit(self) -> None:
         await self._changes.until(lambda: self._drain_limit_s is not None)
-        await self._clock.sleep(self._policy.drain_s)
+        await self._clock.sleep(self._drain_limit_s or 0.0)
 
     # Shared by callers and the owner task.
 

@@ -19,6 +19,8 @@ class Freed(msgspec.Struct, frozen=True):
     resident_bytes: int = 0
     # Growth of the machine's available memory; other programs change that too.
     regained_bytes: int = 0
+    # Requests that ran when it was asked for.
+    n_running: int = 0
 
 
 async def unload_engine(

@@ -100,9 +100,11 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
     async def UnloadModel(  # noqa: N802
         self, request: worker_pb2.UnloadModelRequest, context: _Context
     ) -> worker_pb2.UnloadModelResponse:
-        freed = await self._models.unload(request.model)
+        freed = await self._models.unload(request.model, force=request.force)
         return worker_pb2.UnloadModelResponse(
-            freed_bytes=freed.resident_bytes, regained_bytes=freed.regained_bytes
+            freed_bytes=freed.resident_bytes,
+            regained_bytes=freed.regained_bytes,
+            n_running=freed.n_running,
         )
 
     async def RescanModels(  # noqa: N802

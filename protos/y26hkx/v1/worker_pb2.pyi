@@ -563,15 +563,19 @@ class UnloadModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    force: _builtins.bool
+    """Ends the requests that run, instead of waiting for them."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -583,19 +587,23 @@ class UnloadModelResponse(_message.Message):
 
     FREED_BYTES_FIELD_NUMBER: _builtins.int
     REGAINED_BYTES_FIELD_NUMBER: _builtins.int
+    N_RUNNING_FIELD_NUMBER: _builtins.int
     freed_bytes: _builtins.int
     """Measured: resident bytes of the process before it ended."""
     regained_bytes: _builtins.int
     """Measured: how much the machine's available memory grew by the unload."""
+    n_running: _builtins.int
+    """Requests that ran when it was asked for."""
     def __init__(
         self,
         *,
         freed_bytes: _builtins.int = ...,
         regained_bytes: _builtins.int = ...,
+        n_running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "regained_bytes", b"regained_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "n_running", b"n_running", "regained_bytes", b"regained_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,6 +25,7 @@ def test_every_body_is_described_and_every_reference_resolves() -> None:
 def test_what_two_apis_call_alike_is_described_twice() -> None:
     client = TestClient(create_app(GatewaySettings(_env_file=None)))
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
-    ours, theirs = (schemas[f"gateway__schemas__{api}__Message"] for api in ("chat", "responses"))
+    apis = ("chat", "responses_items")
+    ours, theirs = (schemas[f"gateway__schemas__{api}__Message"] for api in apis)
     assert "tool_calls" in ours["properties"]
     assert "tool_calls" not in theirs["properties"]

@@ -48,17 +48,62 @@ async def test_unload_of_an_unloaded_model_frees_nothing() -> None:
         assert (await made.models.unload("a")).resident_bytes == 0
 
 
-async def test_draining_ends_at_its_deadline_with_a_kill() -> None:
+async def test_an_unload_never_ends_what_others_have_begun() -> None:
+    async with world(drain_s=25.0) as made:
+        async with made.held(), made.held():
+            unloading = asyncio.create_task(made.models.unload("a"))
+            await settle()
+            await made.clock.tick(3600)
+            assert made.launcher.alive
+            assert not unloading.done()
+        freed = await unloading
+        assert (freed.resident_bytes, freed.n_running) == (RESIDENT_BYTES, 2)
+
+
+@pytest.mark.parametrize("somebody_waits", [False, True])
+async def test_a_forced_unload_ends_what_runs(somebody_waits: bool) -> None:
     async with world(drain_s=25.0) as made:
         async with made.held():
+            if somebody_waits:
+                waiting = asyncio.create_task(made.models.unload("a"))
+                await settle()
+            freed = await made.models.unload("a", force=True)
+            assert (freed.resident_bytes, freed.n_running) == (RESIDENT_BYTES, 1)
+            assert not made.launcher.alive
+            if somebody_waits:
+                assert (await waiting).n_running == 1
+        assert made.model().n_leases == 0
+
+
+async def test_a_forced_unload_is_of_that_process_only() -> None:
+    async with world(drain_s=25.0) as made:
+        await made.use()
+        await made.models.unload("a", force=True)
+        async with made.held():
             unloading = asyncio.create_task(made.models.unload("a"))
+            await settle()
+            await made.clock.tick(3600)
+            assert made.launcher.alive
+        await unloading
+
+
+@pytest.mark.parametrize("an_unload_waits", [False, True])
+async def test_a_worker_that_stops_waits_no_longer_than_its_drain_limit(
+    an_unload_waits: bool,
+) -> None:
+    async with world(drain_s=25.0) as made:
+        async with made.held():
+            unloading = asyncio.create_task(made.models.unload("a")) if an_unload_waits else None
+            await settle()
+            closing = asyncio.create_task(made.models.close())
             await settle()
             await made.clock.tick(24)
             assert made.launcher.alive
             await made.clock.tick(1)
-            assert (await unloading).resident_bytes == RESIDENT_BYTES
+            await closing
             assert not made.launcher.alive
-        assert made.model().n_leases == 0
+        if unloading is not None:
+            assert (await unloading).resident_bytes == RESIDENT_BYTES
 
 
 async def test_a_model_that_changed_on_disk_is_loaded_anew_once_its_leases_end() -> None:

@@ -293,13 +293,13 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     # People.
 
-    @rule(model=models_)
-    def unload(self, model: str) -> None:
+    @rule(model=models_, force=st.sampled_from([False, False, True]))
+    def unload(self, model: str, force: bool) -> None:
         worker = self.worker_of(model)
         if model not in worker.entries:
             return
         worker.going.add(model)
-        work = worker.models.unload(model)
+        work = worker.models.unload(model, force=force)
         self.do(lambda: worker.unloads.append(self.loop.create_task(work)))
 
     @rule(model=models_, keep_alive_s=keep_alives)

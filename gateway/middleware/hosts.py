@@ -1,0 +1,60 @@
+"""Under which names this server may be asked where no key is asked for.
+
+A page of any site can let its own name point to this machine (DNS rebinding). The browser then
+takes the answers for those of that site and shows them to the page, but it still sends the name:
+so a name that nobody gave this server is refused.
+"""
+
+import functools
+import re
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.error_texts import ErrorText
+from common.errors import PermissionDenied
+from common.loopback import is_loopback
+from gateway.errors import error_response, shorten
+from gateway.middleware.request_context import context_of, header
+from gateway.settings import GatewaySettings, split_list
+
+# By which containers know the machine that they run on; nobody can register them.
+OF_THIS_MACHINE = frozenset({"host.docker.internal", "host.containers.internal"})
+_HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::\d{0,5})?")
+
+
+class HostMiddleware:
+    """For servers without keys."""
+
+    def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
+        self._app = app
+        listed = (name.strip("[]").lower() for name in split_list(settings.allowed_hosts))
+        self._listed = OF_THIS_MACHINE.union(listed)
+        self._is_open = "*" in self._listed
+        # A client sends the same one with each request.
+        self._allows = functools.lru_cache(64)(self._is_ours)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = header(scope, b"host") if scope["type"] == "http" else None
+        # HTTP/1.1 demands one: without it asks an old load balancer, no browser.
+        if host is None or self._is_open or self._allows(host, _reached_at(scope)):
+            await self._app(scope, receive, send)
+            return
+        error = PermissionDenied(
+            ErrorText("host_refused", host=shorten(host)),
+            suggestions=(ErrorText("list_host"), ErrorText("set_keys")),
+        )
+        context_of(scope).note_error(error)
+        await error_response(error, scope)(scope, receive, send)
+
+    def _is_ours(self, host: str, reached_at: str) -> bool:
+        found = _HOST.fullmatch(host.strip())
+        if found is None:
+            return False
+        name = (found["address"] or found["name"]).lower().removesuffix(".")
+        listed = name in self._listed or name == reached_at
+        return listed or name.endswith(".localhost") or is_loopback(name)
+
+
+def _reached_at(scope: Scope) -> str:
+    """The address that the client connected to, as the server says it, not the client."""
+    return str((scope.get("server") or ("",))[0])

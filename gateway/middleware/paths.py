@@ -1,0 +1,48 @@
+"""Paths that a base URL with a slash or a version too many makes: answered as they were meant."""
+
+import re
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.middleware.request_context import API_PATHS
+
+VERSION = "/v1"
+_SLASHES = re.compile(r"//+")
+
+# What other servers have, and where it is here.
+ELSEWHERE = {
+    "/api/chat": "/v1/chat/completions",
+    "/api/generate": "/v1/completions",
+    "/api/tags": "/v1/models",
+    "/api/show": "/v1/models",
+    "/api/ps": "/v1/models",
+    "/api/embed": "/v1/embeddings",
+    "/api/embeddings": "/v1/embeddings",
+    "/completion": "/v1/completions",
+    "/embed": "/v1/embeddings",
+    "/v1": "/v1/models",
+}
+
+
+class MeantPathMiddleware:
+    """The outermost layer, so that keys, limits and logs see one path only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"]
+            meant = meant_path(path)
+            # Probes are open to all, and no other path opens like them.
+            if meant != path and meant.startswith(API_PATHS):
+                scope = dict(scope, path=meant)
+        await self._app(scope, receive, send)
+
+
+def meant_path(path: str) -> str:
+    """`//v1/v1/models/` as `/v1/models`."""
+    found = _SLASHES.sub("/", path) if "//" in path else path
+    while found.startswith(f"{VERSION}{VERSION}/"):
+        found = found.removeprefix(VERSION)
+    return found.rstrip("/") or "/" if found.endswith("/") else found

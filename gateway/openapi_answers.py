@@ -1,0 +1,96 @@
+"""What each route may answer, for the API's description: every status, in which form and why.
+
+An error's status is that of `gateway/errors.py`; which errors a route can meet follows from what it
+does.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from common import errors
+from common.errors import ServingError, error_types
+from gateway.errors import is_anthropic, status_on
+from gateway.middleware.request_context import API_PATHS
+
+ERROR, ANTHROPIC_ERROR = "Error", "AnthropicError"
+STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+
+# Of the layers around all routes: heads, keys, hosts and pages, and bugs.
+_OF_ALL = {
+    errors.InvalidRequest,
+    errors.RequestTooLarge,
+    errors.AuthenticationFailed,
+    errors.PermissionDenied,
+    errors.BackendFailure,
+}
+_OF_THE_API = {errors.RateLimited, errors.NotReady}
+_OF_WORKERS = set(error_types()) - {errors.ModelNotFound}
+# Of connections, before any route is known: too many of them, or a request that does not arrive.
+_OF_CONNECTIONS = ((503, errors.Overloaded.code), (408, "request_timeout"))
+
+_TEXT = {"type": "string"}
+_FIELDS: dict[str, Any] = {
+    "type": _TEXT | {"description": "The kind of error, as the API names it."},
+    "message": _TEXT | {"description": "For people, in the language that Content-Language says."},
+    "param": {"type": ["string", "null"], "description": "The field at fault."},
+    "code": {"type": ["string", "null"], "description": "For programs, in no language."},
+    "suggestions": {"type": "array", "items": _TEXT, "description": "What may help."},
+}
+
+
+def error_schemas() -> dict[str, Any]:
+    """The bodies of errors, by the names that the answers use."""
+    ours = _FIELDS | {"request_id": _TEXT}
+    return {
+        ERROR: _object({"error": _object(ours, [*_FIELDS][:4])}, ["error"]),
+        ANTHROPIC_ERROR: _object(
+            {
+                "type": {"const": "error"},
+                "error": _object(_FIELDS, ["type", "message"]),
+                "request_id": _TEXT,
+            },
+            ["type", "error", "request_id"],
+        ),
+    }
+
+
+def error_answers(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """The answers of an operation that are errors, by status."""
+    codes: dict[int, set[str]] = {}
+    for status, code in _found(path, method, operation):
+        codes.setdefault(status, set()).add(code)
+    name = ANTHROPIC_ERROR if is_anthropic(path) else ERROR
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {
+        str(status): {
+            "description": ", ".join(sorted(found)),
+            "headers": _headers(status),
+            "content": content,
+        }
+        for status, found in sorted(codes.items())
+    }
+
+
+def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    kinds: set[type[ServingError]] = set(_OF_ALL)
+    if path.startswith(API_PATHS):
+        kinds |= _OF_THE_API
+    if method == "post":
+        kinds |= _OF_WORKERS
+    if "requestBody" in operation or "parameters" in operation:
+        kinds.add(errors.ModelNotFound)
+    yield from ((status_on(path, kind), kind.code) for kind in kinds)
+    yield from _OF_CONNECTIONS
+
+
+def _headers(status: int) -> dict[str, Any]:
+    names = ["x-request-id"]
+    if status in (429, 503, 529):
+        names.append("retry-after")
+    if status == 401:
+        names.append("www-authenticate")
+    return {name: {"schema": _TEXT} for name in names}
+
+
+def _object(properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}

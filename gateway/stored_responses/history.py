@@ -1,0 +1,235 @@
+"""What a request of the Responses API goes on from, and what is kept of its answer."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter
+
+from common.error_texts import ErrorText
+from common.errors import BackendFailure, InvalidRequest, PreviousNotFound, ResponseNotFound
+from gateway.errors import shorten
+from gateway.schemas.responses import ResponsesRequest
+from gateway.schemas.responses_items import Item, ItemReference
+from gateway.stored_responses.store import Record, ResponseStore
+
+RESPONSE, CONVERSATION, ITEMS = "resp_", "conv_", "convitems_"
+# Hexadecimal digits that a response's id shares with its items'.
+KEY_CHARS = 48
+# Numbers of input items begin here: output items have those below.
+FIRST_INPUT = 0x8000
+MAX_LINKS = 10_000
+Items = list[dict[str, Any]]
+
+_items: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
+
+
+class StoredResponses:
+    """The responses of all owners; nobody reaches another's."""
+
+    def __init__(self, store: ResponseStore) -> None:
+        self._store = store
+
+    def close(self) -> None:
+        self._store.close()
+
+    async def with_history(self, owner: str, body: ResponsesRequest) -> Items:
+        """Puts what was said before in front of the body's own input.
+
+        Returns:
+            The input of its own, to be kept if it is; what it refers to is in it.
+        Raises:
+            InvalidRequest: a response, a conversation or an item is not kept here.
+        """
+        if body.previous_response_id and body.conversation:
+            raise InvalidRequest(ErrorText("previous_or_conversation"), param="conversation")
+        goes_on = bool(body.conversation_id or body.previous_response_id) or _refers(body.input)
+        if body.store is False and not goes_on:
+            return []
+        own = await self._resolved(owner, body.input)
+        before: Items = []
+        if body.conversation_id:
+            head = await self._head(owner, body.conversation_id)
+            before = await self._before(owner, head.previous, "conversation")
+        elif body.previous_response_id:
+            if not body.previous_response_id.startswith(RESPONSE):
+                raise _not_kept(body.previous_response_id, "previous_response_id")
+            before = await self._before(owner, body.previous_response_id, "previous_response_id")
+        if goes_on:
+            body.input = _items.validate_python([*before, *own])
+        return own
+
+    async def keep(
+        self, owner: str, body: ResponsesRequest, own: Items, reply: dict[str, Any]
+    ) -> None:
+        """Keep a response that is whole, unless the client wants none kept.
+
+        `reply["store"]` says whether it is: a disk that fails takes no answer away.
+        """
+        if body.store is False:
+            return
+        conversation = body.conversation_id
+        previous = body.previous_response_id or ""
+        try:
+            head = await self._store.get(owner, conversation) if conversation else None
+            if head is not None:
+                previous = head.previous
+            text = orjson.dumps(reply)
+            record = Record(reply["id"], previous, orjson.dumps(own), text)
+            await self._store.put(owner, record)
+            if head is not None:
+                await self._store.put(owner, replace(head, previous=record.id))
+        except BackendFailure:
+            reply["store"] = False
+
+    async def response(self, owner: str, id: str) -> dict[str, Any]:
+        """Raises:
+        ResponseNotFound: it is not kept, or somebody else's.
+        """
+        found: dict[str, Any] = orjson.loads((await self._response(owner, id)).response)
+        return found
+
+    async def input_items(self, owner: str, id: str) -> Items:
+        """Its own input, each item with an id, the first one first.
+
+        Raises:
+            ResponseNotFound: it is not kept, or somebody else's.
+        """
+        return _with_ids(await self._response(owner, id))
+
+    async def delete_response(self, owner: str, id: str) -> None:
+        """Raises:
+        ResponseNotFound: it is not kept, or somebody else's.
+        """
+        if not id.startswith(RESPONSE) or not await self._store.delete(owner, id):
+            raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
+
+    async def begin_conversation(
+        self, owner: str, items: Sequence[Item], metadata: dict[str, str]
+    ) -> dict[str, Any]:
+        key = secrets.token_hex(KEY_CHARS // 2)
+        id, first = f"{CONVERSATION}{key}", ""
+        if items:
+            first = f"{ITEMS}{key}"
+            own = orjson.dumps(await self._resolved(owner, items))
+            await self._store.put(owner, Record(first, "", own, b""))
+        record = Record(id, first, b"[]", _about(id, metadata))
+        await self._store.put(owner, record)
+        found: dict[str, Any] = orjson.loads(record.response)
+        return found
+
+    async def conversation(self, owner: str, id: str) -> dict[str, Any]:
+        """Raises:
+        ResponseNotFound: it is not kept, or somebody else's.
+        """
+        found: dict[str, Any] = orjson.loads((await self._conversation(owner, id)).response)
+        return found
+
+    async def conversation_items(self, owner: str, id: str) -> Items:
+        """What was said in it, the first item first.
+
+        Raises:
+            ResponseNotFound: it is not kept, or somebody else's.
+        """
+        record = await self._conversation(owner, id)
+        return _numbered(await self._before(owner, record.previous, "conversation"), record.id)
+
+    async def delete_conversation(self, owner: str, id: str) -> None:
+        """Raises:
+        ResponseNotFound: it is not kept, or somebody else's.
+        """
+        if not id.startswith(CONVERSATION) or not await self._store.delete(owner, id):
+            raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
+
+    async def _response(self, owner: str, id: str) -> Record:
+        record = await self._store.get(owner, id) if id.startswith(RESPONSE) else None
+        if record is None:
+            raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
+        return record
+
+    async def _conversation(self, owner: str, id: str) -> Record:
+        record = await self._store.get(owner, id) if id.startswith(CONVERSATION) else None
+        if record is None:
+            raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
+        return record
+
+    async def _head(self, owner: str, id: str) -> Record:
+        try:
+            return await self._conversation(owner, id)
+        except ResponseNotFound as error:
+            raise PreviousNotFound(error.message, param="conversation") from None
+
+    async def _before(self, owner: str, id: str, param: str) -> Items:
+        """Everything said up to and with the record `id`."""
+        turns: list[Items] = []
+        while id and len(turns) < MAX_LINKS:
+            record = await self._store.get(owner, id)
+            if record is None:
+                raise _not_kept(id, param)
+            turns.append([*orjson.loads(record.input), *_output(record)])
+            id = record.previous
+        return [item for turn in reversed(turns) for item in turn]
+
+    async def _resolved(self, owner: str, items: str | Sequence[Item]) -> Items:
+        """The items as JSON, references replaced by what they refer to."""
+        if isinstance(items, str):
+            return [{"type": "message", "role": "user", "content": items}]
+        own: Items = []
+        for at, item in enumerate(items):
+            if isinstance(item, ItemReference):
+                own.append(await self._referred(owner, item.id, f"input[{at}]"))
+            else:
+                own.append(item.model_dump(exclude_none=True))
+        return own
+
+    async def _referred(self, owner: str, id: str, where: str) -> dict[str, Any]:
+        key = id.rpartition("_")[2][:KEY_CHARS]
+        record = await self._store.get(owner, f"{RESPONSE}{key}")
+        items = [] if record is None else [*_output(record), *_with_ids(record)]
+        found = next((item for item in items if item.get("id") == id), None)
+        if found is None:
+            raise PreviousNotFound(
+                ErrorText("item_not_kept", id=shorten(id)),
+                param=where,
+                suggestions=(ErrorText("send_item"),),
+            )
+        return found
+
+
+def _refers(items: str | Sequence[Item]) -> bool:
+    return any(isinstance(item, ItemReference) for item in items)
+
+
+def _not_kept(id: str, param: str) -> PreviousNotFound:
+    return PreviousNotFound(
+        ErrorText("response_not_kept", id=shorten(id)),
+        param=param,
+        suggestions=(ErrorText("send_all_input"),),
+    )
+
+
+def _about(id: str, metadata: dict[str, str]) -> bytes:
+    about = {"id": id, "object": "conversation", "created_at": int(time.time())}
+    return orjson.dumps(about | {"metadata": metadata})
+
+
+def _output(record: Record) -> Items:
+    if not record.id.startswith(RESPONSE):
+        return []
+    found: Items = orjson.loads(record.response)["output"]
+    return found
+
+
+def _with_ids(record: Record) -> Items:
+    return _numbered(orjson.loads(record.input), record.id)
+
+
+def _numbered(items: Items, id: str) -> Items:
+    """Each with the id that it came with, or one that is made of the record's."""
+    key = id.partition("_")[2]
+    return [
+        {"id": f"item_{key}{FIRST_INPUT + number:04x}"} | item for number, item in enumerate(items)
+    ]

@@ -1,0 +1,92 @@
+"""The API's description names every answer; that no reply lacks there is asked of each test's
+(`documented.py`)."""
+
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from common import errors
+from common.errors import error_types
+from gateway.errors import status_on
+from tests.contract.documented import answers, document, require_documented
+from tests.contract.failures import CHAT, EMBED, raising
+from tests.contract.running_gateway import RunningGateway, running_gateway
+from tests.contract.scripted_worker import ScriptedWorker
+
+STREAMS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}
+ALL = {"400", "401", "403", "408", "413", "500", "503"}
+
+
+def operations() -> list[tuple[str, str]]:
+    paths = document()["paths"].items()
+    return [(method.upper(), path) for path, found in paths for method in found]
+
+
+def statuses(method: str, path: str) -> set[str]:
+    return set(answers(method, path) or ())
+
+
+def test_a_route_that_asks_a_model_may_answer_with_every_error_there_is() -> None:
+    every = {str(status_on(CHAT, kind)) for kind in error_types()}
+    assert statuses("POST", CHAT) == {"200", "408"} | every
+    assert statuses("POST", EMBED) == statuses("POST", CHAT)
+    assert statuses("POST", "/v1/messages") == {"529"} | statuses("POST", CHAT)
+
+
+def test_other_routes_may_answer_what_the_layers_around_them_do() -> None:
+    assert statuses("GET", "/health") == {"200"} | ALL
+    assert statuses("GET", "/v1/models") == {"200", "429"} | ALL
+    assert statuses("GET", "/v1/models/x") == {"200", "404", "429"} | ALL
+    assert not [path for method, path in operations() if "422" in statuses(method, path)]
+
+
+def test_streams_and_texts_are_described_as_what_they_are() -> None:
+    typed = {path: set(answers(method, path)["200"]["content"]) for method, path in operations()}  # type: ignore[index]
+    streams = {path for path, types in typed.items() if "text/event-stream" in types}
+    assert streams == STREAMS | {"/v1/models/load"}
+    assert typed["/metrics"] == {"text/plain"}
+
+
+@pytest.mark.parametrize("kind", [*error_types()])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_every_error_has_the_form_that_is_described(
+    gateway: RunningGateway, worker: ScriptedWorker, kind: type[errors.ServingError], path: str
+) -> None:
+    error = kind("no", param="model", suggestions=("do it",), metadata={"backend": "b"})
+    worker.generate = raising(error)
+    body = {"model": "x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    _has_described_form(await gateway.http.post(path, json=body))
+
+
+async def test_refusals_before_any_route_have_the_form_that_is_described(
+    worker: ScriptedWorker,
+) -> None:
+    async with running_gateway([worker], api_keys="k") as gateway:
+        for method, path in operations():
+            for headers in ({}, {"x-api-key": "k", "content-encoding": "br"}):
+                reply = await gateway.http.request(method, path, headers=headers)
+                if reply.status_code != 200:
+                    assert reply.status_code in (400, 401)
+                    _has_described_form(reply)
+
+
+async def test_a_reply_that_is_not_described_fails_its_test() -> None:
+    for status, content in ((418, "application/json"), (200, "text/html")):
+        request = httpx.Request("GET", "http://localhost/v1/models")
+        reply = httpx.Response(status, headers={"content-type": content}, request=request)
+        with pytest.raises(AssertionError, match="is not described"):
+            await require_documented(reply)
+
+
+def _has_described_form(reply: httpx.Response) -> None:
+    described = answers(reply.request.method, reply.request.url.path)
+    assert described is not None
+    answer = described[str(reply.status_code)]
+    schema: dict[str, Any] = answer["content"]["application/json"]["schema"]
+    whole = {**schema, "components": document()["components"]}
+    jsonschema.Draft202012Validator(whole).validate(reply.json())
+    said = reply.json()["error"]
+    assert said.get("code") is None or said["code"] in answer["description"]
+    assert set(answer["headers"]) <= set(reply.headers) | {"retry-after"}
