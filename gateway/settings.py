@@ -1,4 +1,5 @@
-"""The gateway's settings; the only place of this package that reads the environment."""
+"""The gateway's settings. With the limits in `limit_settings`, the only reader of the environment
+in this package."""
 
 import re
 from pathlib import Path
@@ -9,8 +10,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
-from common.settings import SUGGESTION, SharedSettings
+from common.settings import SUGGESTION
 from common.sizes import MIB
+from gateway.limit_settings import LimitSettings
 from gateway.localize import languages
 from gateway.middleware.rate_limit import shared_storage
 
@@ -22,7 +24,7 @@ NO_RATE = "none"
 IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
-class GatewaySettings(SharedSettings):
+class GatewaySettings(LimitSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="GATEWAY_HOST",
@@ -117,116 +119,12 @@ class GatewaySettings(SharedSettings):
             "loopback, 8 elsewhere."
         ),
     )
-    max_body_bytes: int = Field(
-        default=2 * MIB,
-        gt=0,
-        validation_alias="MAX_BODY_BYTES",
-        description="Largest body of a request.",
-    )
-    max_embedding_body_bytes: int = Field(
-        default=8 * MIB,
-        gt=0,
-        validation_alias="MAX_EMBEDDING_BODY_BYTES",
-        description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
-    )
-    max_body_bytes_in_flight: int | None = Field(
-        default=None,
-        gt=0,
-        validation_alias="MAX_BODY_BYTES_IN_FLIGHT",
-        description=(
-            "Bytes of all bodies together whose requests are not over; more are refused with 429. "
-            "Each takes up to six times as much memory. Unset: what half of the available memory "
-            "takes, 128 MiB at most."
-        ),
-    )
-    max_connections: int = Field(
-        default=1024,
-        gt=0,
-        validation_alias="MAX_CONNECTIONS",
-        description="Largest number of open connections.",
-    )
-    max_connections_per_address: int = Field(
-        default=64,
-        gt=0,
-        validation_alias="MAX_CONNECTIONS_PER_ADDRESS",
-        description=(
-            "Largest number of open connections of one address; loopback has no such limit."
-        ),
-    )
-    header_timeout_s: float = Field(
-        default=15.0,
-        gt=0,
-        validation_alias="HEADER_TIMEOUT_SECONDS",
-        description="Seconds within which the headers of a request must arrive.",
-    )
-    body_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        validation_alias="BODY_TIMEOUT_SECONDS",
-        description="Seconds within which the body of a request must arrive.",
-    )
-    write_stall_s: float = Field(
-        default=30.0,
-        gt=0,
-        validation_alias="WRITE_STALL_SECONDS",
-        description=(
-            "Seconds that a client may take to read waiting data before its connection is closed."
-        ),
-    )
-    request_timeout_s: float = Field(
-        default=120.0,
-        gt=0,
-        validation_alias="REQUEST_TIMEOUT_SECONDS",
-        description=(
-            "Seconds that a request without streaming may take, and a stream until its first token."
-        ),
-    )
-    stream_timeout_s: float = Field(
-        default=600.0,
-        gt=0,
-        validation_alias="STREAM_TIMEOUT_SECONDS",
-        description="Seconds that a whole stream may take.",
-    )
-    next_token_timeout_s: float = Field(
-        default=30.0,
-        gt=0,
-        validation_alias="NEXT_TOKEN_TIMEOUT_SECONDS",
-        description="Seconds that a worker may be silent between two tokens.",
-    )
-    sse_comment_interval_s: float = Field(
-        default=10.0,
-        gt=0,
-        validation_alias="SSE_COMMENT_INTERVAL_SECONDS",
-        description="Seconds of silence after which a comment is sent on a stream.",
-    )
-    sse_progress_after_s: float = Field(
-        default=2.0,
-        ge=0,
-        validation_alias="SSE_PROGRESS_AFTER_SECONDS",
-        description=(
-            "Seconds after which a waiting stream gets the progress of its load or queue as "
-            "comments. A failure after that is an event in the stream, before that an HTTP "
-            "status."
-        ),
-    )
     error_language: str = Field(
         default="auto",
         validation_alias="ERROR_LANGUAGE",
         description=(
             "Language of error messages: en, zh-TW, or auto: by the client's Accept-Language."
         ),
-    )
-    drain_accept_s: float = Field(
-        default=5.0,
-        ge=0,
-        validation_alias="GATEWAY_DRAIN_ACCEPT_S",
-        description="Seconds after the first stop signal in which new requests are still accepted.",
-    )
-    drain_s: float = Field(
-        default=30.0,
-        ge=0,
-        validation_alias="GATEWAY_DRAIN_S",
-        description="Seconds that running requests may take to end after that.",
     )
     default_temperature: float = Field(
         default=DEFAULT_TEMPERATURE,
@@ -326,16 +224,6 @@ class GatewaySettings(SharedSettings):
         return value
 
     @model_validator(mode="after")
-    def _largest_body_passes(self) -> Self:
-        given = self.max_body_bytes_in_flight
-        if given is not None and given < self.largest_body_bytes:
-            raise ValueError(
-                f"MAX_BODY_BYTES_IN_FLIGHT={given} is less than one body may have: "
-                f"{self.largest_body_bytes} bytes by MAX_BODY_BYTES and MAX_EMBEDDING_BODY_BYTES"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _no_open_way_to_workers(self) -> Self:
         targets = {"CHAT_WORKERS": self.chat_workers, "EMBED_WORKERS": self.embed_workers}
         for name, value in targets.items():
@@ -369,10 +257,6 @@ class GatewaySettings(SharedSettings):
     @property
     def falls_back(self) -> bool:
         return self.unknown_models == "default"
-
-    @property
-    def largest_body_bytes(self) -> int:
-        return max(self.max_body_bytes, self.max_embedding_body_bytes)
 
     @property
     def rate(self) -> str:
