@@ -177,12 +177,12 @@ class ModelOwner:
             while not self.closing:
                 await self._changes.until(lambda: len(self._wait_queue) > 0 or self.closing)
                 if self.wanted():
-                    await self._one_life()
+                    await self._load_and_serve()
         finally:
             self.closing = True
             self._wait_queue.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
 
-    async def _one_life(self) -> None:
+    async def _load_and_serve(self) -> None:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = None
         try:
@@ -198,7 +198,7 @@ class ModelOwner:
             self._loader.failed(BackendFailure(ErrorText("worker_failed_to_manage")))
         finally:
             self._loaded = None
-            self._end_life()
+            self._enter_end_state()
 
     async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
         """Load one of the options that are left and serve it until it is unloaded."""
@@ -209,11 +209,11 @@ class ModelOwner:
         try:
             loaded = await self._loader.bring_up(fallback, reservation)
             if loaded is not None:
-                await self._live(loaded, entry)
+                await self._serve_until_unloaded(loaded, entry)
         finally:
             self._context.admission.release(reservation)
 
-    def _end_life(self) -> None:
+    def _enter_end_state(self) -> None:
         failed = bool(self._breaker.cause)
         self._tracker.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
         if self._breaker.retry_after_s(self._clock.monotonic()) is not None:
@@ -223,7 +223,7 @@ class ModelOwner:
                 freed.set_result(self._freed_now)
         self._unloads.clear()
 
-    async def _live(self, loaded: LoadedModel, entry: ModelEntry) -> None:
+    async def _serve_until_unloaded(self, loaded: LoadedModel, entry: ModelEntry) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))
