@@ -159,7 +159,7 @@ class HostedItem(ApiModel):
 
 
 class ItemReference(ApiModel):
-    """A reference to an item of a stored response, which takes its place."""
+    """A reference to an item of a stored response; the item replaces it."""
 
     type: Literal["item_reference"] | None = None
     id: ItemId

@@ -40,7 +40,8 @@ class StoredResponses:
         """Put the history that the request continues in front of its own input.
 
         Returns:
-            The request's own input for `keep`, with references replaced by their items.
+            The request's own input for `keep`, with references replaced by their items; empty if
+            nothing is continued and nothing is to be stored.
         Raises:
             InvalidRequest: a response, a conversation or an item is not stored here.
         """

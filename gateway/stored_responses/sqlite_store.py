@@ -52,7 +52,7 @@ class SqliteStore:
         self._connection = _open(folder / FILE)
 
     async def put(self, owner: str, record: Record) -> None:
-        """Store a record, and drop records that are too old or too many.
+        """Store a record, and drop records that are too old or exceed the limit.
 
         Raises:
             BackendFailure: the file cannot be written.
