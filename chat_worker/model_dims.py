@@ -25,8 +25,8 @@ from worker_runtime.model_files.small_json import read_object
 # IQ4_NL, MXFP4.
 REPACKED_TYPES = frozenset({2, 10, 12, 20, 39})
 REPACKED_ROWS = 8
-# The largest value allowed in a header, and for the cache of a token or the state of a sequence:
-# real models have a thousandth of it. Times the longest context, the product still fits 64 bits.
+# The largest value allowed in a header, and the largest for the cache of a token or the state of a
+# sequence; real models have a thousandth of it. Its product with the longest context fits 64 bits.
 MOST = 1 << 24
 MOST_CACHED_VALUES = 1 << 30
 
@@ -66,7 +66,7 @@ class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def model_dims(path: Path) -> ModelDims:
-    """The dimensions of the model at `path`.
+    """Return the dimensions of the model at `path`.
 
     Raises:
         InvalidModelFile: a header is not valid.
@@ -79,7 +79,7 @@ def model_dims(path: Path) -> ModelDims:
 
 
 def shape_of_headers(headers: Iterable[GgufHeader]) -> tuple[GgufHeader, ModelDims]:
-    """The first header of a GGUF model, and the dimensions of all its files together.
+    """Return the first header of a GGUF model, and the dimensions of all its files together.
 
     Only one header is in memory at a time.
 
@@ -143,7 +143,7 @@ def _of_files(state: FileState) -> ModelDims:
 
 
 def _kv_values(header: GgufHeader, number: Callable[..., int], hidden: int) -> int:
-    """The size of the keys and values of one token, as `llama_kv_cache` counts them."""
+    """Return the size of the keys and values of one token, as `llama_kv_cache` counts them."""
     n_heads = number("attention.head_count", 1)
     name = "attention.head_count_kv"
     heads = header.metadata.get(f"{header.architecture}.{name}", n_heads)
@@ -159,9 +159,9 @@ def _kv_values(header: GgufHeader, number: Callable[..., int], hidden: int) -> i
 
 
 def _layer_state(number: Callable[..., int]) -> int:
-    """The size of a layer's state, as `llama_memory_recurrent` counts it.
+    """Return the size of a layer's state, as `llama_memory_recurrent` counts it.
 
-    It is the last inputs of the convolution and the recurrent state.
+    The state consists of the last inputs of the convolution and the recurrent state.
     """
     inner, state = number("ssm.inner_size"), number("ssm.state_size")
     inputs = inner + 2 * number("ssm.group_count") * state
@@ -204,7 +204,11 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 
 def _most(name: str, value: object, default: int) -> int:
-    """A value that the header may state for each layer; then the largest."""
+    """Return a value of a header, or the largest if the header states one for each layer.
+
+    Raises:
+        InvalidModelFile: the value is larger than `MOST`.
+    """
     numbers = value if isinstance(value, list) else [value]
     known = [n for n in numbers if isinstance(n, int) and n >= 0]
     most = max(known, default=default)

@@ -1,7 +1,7 @@
-"""Secrets by file, as containers are given them: `WORKER_TOKEN_FILE` names a file with the value of
-`WORKER_TOKEN`, and so for every setting that is secret.
+"""Reads secrets from files, as containers get them: `WORKER_TOKEN_FILE` names a file with the value
+of `WORKER_TOKEN`, and other secret settings have such a variable too.
 
-A setting is secret if its type is SecretStr, or has one inside.
+A setting is secret if its type is SecretStr or contains it.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ SUFFIX = "_FILE"
 
 
 def secret_settings(settings: type[BaseSettings]) -> dict[str, tuple[str, FieldInfo]]:
-    """Names and fields of the secrets that a file can hold, by their variables.
+    """Return the name and the field of each secret that a file can hold, by its variable.
 
-    API_KEYS is none: API_KEYS_FILE is a setting of its own, for digests.
+    API_KEYS is not among them, because API_KEYS_FILE is a setting of its own, for digests.
     """
     fields = settings.model_fields
     variables = {str(field.validation_alias) for field in fields.values()}
@@ -32,10 +32,10 @@ def secret_settings(settings: type[BaseSettings]) -> dict[str, tuple[str, FieldI
 
 
 class SecretFileSource(PydanticBaseSettingsSource):
-    """What the files say that variables in `given` name.
+    """A source of settings: the values in the files that variables in `given` name.
 
     Args:
-        given: variables by their upper-case names.
+        given: the values of variables, by their upper-case names.
     """
 
     def __init__(self, settings_cls: type[BaseSettings], given: Mapping[str, str]) -> None:
@@ -43,9 +43,10 @@ class SecretFileSource(PydanticBaseSettingsSource):
         self._given = given
 
     def __call__(self) -> dict[str, Any]:
-        """
+        """Return the values of the secrets, by the names of their settings.
+
         Raises:
-            ValidationError: a file cannot be read or means nothing, or the variable is set too.
+            ValidationError: a file cannot be read or is not valid, or the variable is set too.
         """
         values: dict[str, Any] = {}
         mistakes: dict[str, str] = {}
@@ -59,7 +60,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
                 except OSError as error:
                     mistakes[variable + SUFFIX] = f"{path} cannot be read: {error.strerror}"
                 except ValueError:
-                    # The reason may quote the secret.
+                    # The text of the error is left out, because it may quote the secret.
                     mistakes[variable + SUFFIX] = f"{path} does not hold what {variable} can be"
         if mistakes:
             raise ValidationError.from_exception_data(

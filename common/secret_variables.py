@@ -1,14 +1,14 @@
-"""Which environment variables are secrets: a process is given those that it needs, no others.
+"""Knows which environment variables are secrets, so that a process gets only those that it needs.
 
-What runs native code, or anything of a model's files, must have nothing to tell. Standard library
-only: all share it.
+A process that runs native code, or uses the files of a model, must have no secret to reveal. The
+module uses only the standard library, because all programs share it.
 """
 
 import re
 from collections.abc import Mapping, Set
 
 _SECRET = re.compile(
-    # An address, which may hold a password, is named. Files with secrets are secrets, too.
+    # RATE_LIMIT_STORAGE is an address that may hold a password. Names of secret files count, too.
     r"(TOKEN|SECRET|PASSWORD|API_?KEYS?|RATE_LIMIT_STORAGE)(_FILE)?$",
     re.IGNORECASE,
 )
@@ -17,7 +17,7 @@ _SECRET = re.compile(
 def without_secrets(
     environment: Mapping[str, str], needed: Set[str] = frozenset()
 ) -> dict[str, str]:
-    """`environment` without its secrets but those `needed`, by their upper-case names."""
+    """Return `environment` without its secrets, except those whose upper-case name is `needed`."""
     return {
         name: value
         for name, value in environment.items()

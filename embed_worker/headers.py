@@ -1,4 +1,4 @@
-"""What the catalogue needs to know of an embedding model before it is loaded, from its files."""
+"""Reads from its files what the catalogue must know of an embedding model before it is loaded."""
 
 import os
 from collections.abc import Iterator
@@ -31,11 +31,12 @@ class Said(msgspec.Struct, frozen=True):
 
     Args:
         context_length: in tokens; 0 if the files do not state it.
-        size_bytes: of the weights.
-        n_numbers: in the weights of folders.
-        hidden_size: numbers of one token between layers, of folders; 0 if they do not say.
-        truncate_dim: length that the model's authors want its vectors to have; 0: as they come.
-        broken: why it cannot be loaded; else empty.
+        size_bytes: the size of the weights.
+        n_numbers: the count of numbers in the weights of a folder; 0 for a GGUF file.
+        hidden_size: the count of numbers per token between layers of a folder's model; 0 if the
+            files do not state it.
+        truncate_dim: the length to which the model's authors want vectors cut; 0 if they want none.
+        broken: why the model cannot be loaded; empty if it can.
     """
 
     context_length: int = 0
@@ -80,7 +81,11 @@ def _of_folder(folder: Path) -> Said:
 
 
 def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
-    """Of all but the transformer's; also in folders that nobody names."""
+    """Yield the weight files of all modules but the transformer, even in folders not listed.
+
+    Raises:
+        InvalidModelFile: a module has pickled weights.
+    """
     named = {entry.path for entry in list_folder(folder) if entry.is_folder and "_" in entry.name}
     transformers = {file.parent for file in found.weights.files}
     for module in sorted({*named, *found.module_folders} - transformers):

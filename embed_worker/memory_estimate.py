@@ -24,33 +24,36 @@ PROCESS_BYTES = {
     TORCH: 420 * MIB,
     CROSS_ENCODER: 420 * MIB,
 }
-# Activations of one micro-batch: they grow little with the model, because batches are small.
+# The activations of one micro-batch grow little with the model, because batches are small.
 # llama.cpp reserves memory for attention over a whole batch.
 BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
 
 
-# Of activations for the longest text, for each token and each of its hidden numbers: measured on
-# BERT of base width with 8,192 tokens. OpenVINO's are smaller in bfloat16.
+# The bytes of activations for each token of the longest text and each of its hidden numbers,
+# measured on BERT of base width with 8,192 tokens. OpenVINO needs less in bfloat16.
 LONG_BYTES = {OPENVINO: 64, TORCH: 100, CROSS_ENCODER: 100}
 LONG_BFLOAT16_BYTES = 38
-# Few texts are longer, and a model that takes them would often not fit for their sake.
+# No more tokens are reserved for: few texts are longer, and the memory for them would often keep a
+# model from being loaded.
 MOST_BOOKED_TOKENS = 8192
-# Of `OPENVINO_PRECISION`: those that compute in bfloat16, the first where the CPU has it.
+# The values of `OPENVINO_PRECISION` that compute in bfloat16; "auto" does so if the CPU has it.
 HALVED = ("auto", "bf16")
-# Of the process that converts: its libraries, and copies of the weights in float32. Measured on
-# all-MiniLM-L6-v2 and on BERT base.
+# The memory of the process that converts: its libraries, and copies of the weights in float32,
+# measured on all-MiniLM-L6-v2 and on BERT base.
 CONVERTER_BYTES = 600 * MIB
 CONVERTER_COPIES = 3
 FLOAT_BYTES = 4
 
 
 def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
-    """An embedding model is loaded in one way, as what it could give up is not worth having; one
-    for OpenVINO also on torch, where it cannot be converted or there is not the memory to do so.
+    """Return the load options of an embedding model.
+
+    There is only one, because giving something up would save little memory. A model for OpenVINO
+    may also have one on torch, in case it cannot be converted or the memory for that is missing.
 
     Raises:
-        InvalidModelFile: its files changed since they were listed, and cannot be loaded.
-        OSError: a file cannot be read, or is gone.
+        InvalidModelFile: its files have changed since they were listed, and cannot be loaded.
+        OSError: a file cannot be read or no longer exists.
     """
     said = headers.read(entry.path)
     spec = spec_decoder.decode(entry.load_spec)
@@ -67,7 +70,7 @@ def _openvino_or_torch(
     need = memory_need(spec, said)
     why = f"its conversion is not done, which takes {mib(_conversion_bytes(said))}"
     if record is None:
-        # There are no weights of ours yet while it goes on.
+        # During the conversion the model's own weights are not loaded yet.
         beyond = max(_conversion_bytes(said) - need.weights, 0)
         yield LoadOption(entry, replace(need, converting=beyond))
     elif record.refusal and spec.may_fall_back:
@@ -95,8 +98,8 @@ def memory_need(spec: LoadSpec, said: headers.Said) -> Need:
     )
     if spec.backend != OPENVINO:
         return replace(plain, weights=said.size_bytes)
-    # OpenVINO keeps them in the numbers that it computes with, and maps the converted file for it,
-    # which is in float32 whatever the model's was.
+    # OpenVINO stores weights in the precision of its computation. It makes them from the converted
+    # file, which it maps, and which is in float32 whatever the type in the model's files.
     size_bytes = said.n_numbers * FLOAT_BYTES
     share = {"int8": 0.25, **dict.fromkeys(HALVED, 0.5)}.get(spec.precision, 1.0)
     return replace(plain, weights=int(size_bytes * share), loading=size_bytes)

@@ -1,4 +1,4 @@
-"""Which model a request means that names it as other servers, hubs and files do."""
+"""Finds the model of a request that names it the way other servers, hubs or files do."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,10 +8,11 @@ LATEST, GGUF = ":latest", ".gguf"
 
 
 class ModelNames:
-    """
+    """The names under which clients may ask for models.
+
     Args:
-        aliases: what clients may call a model, and its id.
-        falls_back: whether a name that nobody knows means the default model.
+        aliases: ids of models, by the other names that clients may use for them.
+        falls_back: whether an unknown name refers to the default model.
     """
 
     def __init__(self, aliases: Mapping[str, str], *, falls_back: bool) -> None:
@@ -19,15 +20,18 @@ class ModelNames:
         self._falls_back = falls_back
 
     def meant(self, name: str, is_known: Callable[[str], bool]) -> str:
-        """The id of the model that `name` means; "": the default one. As it is if nobody knows it:
-        its file may have come a moment ago, and else the worker says what there is."""
+        """Return the id of the model that `name` refers to; empty for the default model.
+
+        An unknown name is returned unchanged, unless it refers to the default model: its file may
+        be new, and otherwise the worker's error lists the models that there are.
+        """
         found = self.known(name, is_known)
         if found is not None:
             return found
         return "" if self._falls_back else name
 
     def known(self, name: str, is_known: Callable[[str], bool]) -> str | None:
-        """As `meant`, of names that somebody knows."""
+        """Return the id of the model that `name` refers to, or None if the name is unknown."""
         if is_known(name):
             return name
         for spelling in spellings(name):
@@ -39,7 +43,7 @@ class ModelNames:
 
 
 def spellings(name: str) -> Iterator[str]:
-    """`name`, and what is left of it without Ollama's tag, a file's ending, a hub's owner."""
+    """Yield `name`, then `name` without Ollama's tag, the file's ending and the hub's owner."""
     yield name
     bare = _without(_without(name, LATEST), GGUF)
     last = bare.rpartition("/")[2]

@@ -1,7 +1,7 @@
-"""What each route may answer, for the API's description: every status, in which form and why.
+"""Describes the errors that each route may answer with: each status, its form and its causes.
 
-An error's status is that of `gateway/errors.py`; which errors a route can meet follows from what it
-does.
+An error has the status that `gateway/errors.py` gives it. Which errors a route can meet follows
+from its path, its method and its input.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from gateway.middleware.request_context import API_PATHS
 ERROR, ANTHROPIC_ERROR = "Error", "AnthropicError"
 STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
-# Of the layers around all routes: heads, keys, hosts and pages, and bugs.
+# Errors that any route can meet: wrong headers, keys, hosts or web pages, and bugs.
 _OF_ALL = {
     errors.InvalidRequest,
     errors.RequestTooLarge,
@@ -25,7 +25,7 @@ _OF_ALL = {
 }
 _OF_THE_API = {errors.RateLimited, errors.NotReady}
 _OF_WORKERS = set(error_types()) - {errors.ModelNotFound}
-# Of connections, before any route is known: too many of them, or a request that does not arrive.
+# Errors before a route is known: too many connections, or a request that does not arrive.
 _OF_CONNECTIONS = ((503, errors.Overloaded.code), (408, "request_timeout"))
 
 _TEXT = {"type": "string"}
@@ -39,7 +39,7 @@ _FIELDS: dict[str, Any] = {
 
 
 def error_schemas() -> dict[str, Any]:
-    """The bodies of errors, by the names that the answers use."""
+    """Return the schemas of error bodies, by the names that the answers refer to."""
     ours = _FIELDS | {"request_id": _TEXT}
     return {
         ERROR: _object({"error": _object(ours, [*_FIELDS][:4])}, ["error"]),
@@ -55,7 +55,7 @@ def error_schemas() -> dict[str, Any]:
 
 
 def error_answers(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
-    """The answers of an operation that are errors, by status."""
+    """Return the error answers of an operation, by status."""
     codes: dict[int, set[str]] = {}
     for status, code in _found(path, method, operation):
         codes.setdefault(status, set()).add(code)

@@ -1,4 +1,4 @@
-"""Constrains calls that the model may begin: text is free, a call must follow a grammar.
+"""Constrains calls that the model may begin: its text is free, but a call must follow a grammar.
 
 The calls of small models are thus complete and valid by construction, while their texts stay free.
 """
@@ -74,7 +74,7 @@ class CallsOnceBegun:
         """Begin the grammar.
 
         Args:
-            behind: what the latest token has already written after the beginning.
+            behind: the text that the latest token has already written after the beginning.
         """
         held = self._start()
         try:
@@ -83,7 +83,7 @@ class CallsOnceBegun:
             ):
                 held.accept(token)
         except ConstraintFailed:
-            # The text continues as no call does, so it stays text.
+            # No call continues in this way, so it stays text.
             self._written = b"" if self._anywhere else None
             return
         self._held = held

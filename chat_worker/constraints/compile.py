@@ -14,7 +14,7 @@ from common.errors import InvalidRequest
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
 
-# By llguidance's own figures: about 20 ms to build a lexer, and 15 ms and 3 ms for a mask.
+# By llguidance's own figures, these allow about 20 ms for a lexer, and 15 ms and 3 ms for a mask.
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,
     step_lexer_fuel=200_000,
@@ -33,7 +33,7 @@ PARAMS = {
 
 
 def grammar_of(constraint: ConstraintSpec, param: str) -> str:
-    """The grammar, in the form that `LLMatcher` takes.
+    """Return the grammar of a constraint, in the form that `LLMatcher` takes.
 
     Args:
         param: the request's field that an error names.
@@ -52,7 +52,7 @@ def grammar_of(constraint: ConstraintSpec, param: str) -> str:
 
 
 def _lark(text: str) -> str:
-    """A grammar in llguidance's variant of Lark, converted if it is written in llama.cpp's GBNF.
+    """Return a grammar in llguidance's variant of Lark, converted from llama.cpp's GBNF if needed.
 
     Raises:
         InvalidRequest: the text is not valid GBNF.
@@ -67,7 +67,7 @@ def _lark(text: str) -> str:
 
 
 def answer_schema(constraint: ConstraintSpec) -> dict[str, Any]:
-    """The schema that an answer in JSON must follow.
+    """Return the schema that an answer in JSON must follow.
 
     Raises:
         InvalidRequest: the client's schema is not a JSON object.
@@ -76,7 +76,7 @@ def answer_schema(constraint: ConstraintSpec) -> dict[str, Any]:
 
 
 def ignored_keywords(constraint: ConstraintSpec) -> tuple[str, ...]:
-    """Keywords of the client's schema that are not enforced.
+    """Return the keywords of the client's schema that are not enforced.
 
     Raises:
         InvalidRequest: the client's schema is not a JSON object.
@@ -97,12 +97,12 @@ def _answer(constraint: ConstraintSpec) -> Enforceable:
 
 
 def json_grammar(schema: dict[str, Any]) -> str:
-    """The grammar of JSON that follows `schema`."""
+    """Return the grammar of JSON that follows `schema`."""
     return LLMatcher.grammar_from_json_schema(schema, overrides=json_layout())
 
 
 def json_layout(key_separator: str = ": ", item_separator: str = ", ") -> "JsonCompileOptions":
-    """llguidance's options for the white space of JSON: by default, as `json.dumps` writes it.
+    """Return llguidance's options for JSON's white space, by default that of `json.dumps`.
 
     Models were trained on this layout. Flexible white space would let an unsure model write line
     breaks until its tokens are used up.
@@ -116,7 +116,7 @@ def json_layout(key_separator: str = ": ", item_separator: str = ", ") -> "JsonC
 
 
 def parsed(text: str, param: str) -> dict[str, Any]:
-    """A client's schema.
+    """Parse a client's schema.
 
     Raises:
         InvalidRequest: `text` is not a JSON object.

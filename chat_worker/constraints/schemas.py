@@ -51,14 +51,14 @@ class Enforceable:
 
 
 def enforceable(schema: Schema) -> Enforceable:
-    """The schema that a grammar enforces, so that the model's JSON follows `schema`."""
+    """Return the schema that a grammar enforces, so that the model's JSON follows `schema`."""
     reader = _Reader(schema)
     held = reader.held(schema)
     return Enforceable(held, tuple(sorted(reader.ignored)))
 
 
 def arguments_schema(parameters: Schema) -> Schema:
-    """The schema that a grammar enforces for a tool's arguments, which are always an object."""
+    """Return the schema to enforce for a tool's arguments, which are always an object."""
     return enforceable(parameters | {"type": "object"}).schema
 
 
@@ -75,7 +75,7 @@ class _Reader:
         self.ignored: set[str] = set()
 
     def held(self, schema: Any, outer: frozenset[str] = frozenset()) -> Any:
-        """The schema to enforce.
+        """Return the schema to enforce.
 
         Args:
             outer: properties that schemas beside this one allow in the same object.
@@ -154,7 +154,7 @@ class _Reader:
         found["additionalProperties"] = False
 
     def _names(self, schema: Any, followed: set[str]) -> frozenset[str]:
-        """The properties that a schema describes, including those in its combined parts.
+        """Return the properties that a schema describes, including those in its combined parts.
 
         Args:
             followed: references that were followed already.
@@ -173,15 +173,17 @@ class _Reader:
         return frozenset[str]().union(*(self._names(each, followed) for each in inner))
 
     def _are_exclusive(self, branches: Any) -> bool:
-        """Whether clearly no value follows two of the branches, because of their types or because
-        of a constant that each requires."""
+        """Return whether no value can follow two branches.
+
+        This is certain only if their types differ, or the constants of a property both require.
+        """
         if not isinstance(branches, list):
             return False
         marks = [self._mark(branch) for branch in branches]
         return all(_differ(one, other) for i, one in enumerate(marks) for other in marks[i + 1 :])
 
     def _mark(self, branch: Any) -> Mapping[str, frozenset[str]]:
-        """What sets a branch apart from others: its types and constants of required properties."""
+        """Return what sets a branch apart: its types, and the constants of required properties."""
         if isinstance(branch, dict) and "$ref" in branch:
             branch = target_of(branch["$ref"], self._root)
         if not isinstance(branch, dict):
@@ -200,7 +202,7 @@ def _differ(one: Mapping[str, frozenset[str]], other: Mapping[str, frozenset[str
 
 
 def _kinds(schema: Schema) -> frozenset[str]:
-    """The types of the values that follow a schema, or the values themselves if it lists them."""
+    """Return the types of the values that follow a schema, or the values if it lists them."""
     if constants := _constants(schema):
         return constants
     kinds = schema.get("type")
@@ -208,7 +210,7 @@ def _kinds(schema: Schema) -> frozenset[str]:
         kinds = [kinds]
     if not isinstance(kinds, list):
         return frozenset({"object"}) if isinstance(schema.get("properties"), dict) else frozenset()
-    # An integer is a number too.
+    # An integer is a number, too.
     return frozenset("number" if kind == "integer" else str(kind) for kind in kinds)
 
 

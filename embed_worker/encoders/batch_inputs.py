@@ -13,8 +13,8 @@ from embed_worker.encoders.conversion_cache import Record
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 # Kernels are cached for each shape, so fewer shapes need less memory. Up to `FEW_TOKENS`, where
-# each token has a measurable cost, lengths are multiples of the first number, above it of the
-# second.
+# each token has a measurable cost, lengths are multiples of the first number; longer ones are
+# multiples of the second.
 FEW_TOKENS = 64
 LENGTH_MULTIPLES = (4, 16)
 
@@ -23,7 +23,7 @@ Array = NDArray[np.int32]
 
 class BatchInputs(Protocol):
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """The model's inputs, in their order."""
+        """Return the model's inputs, in their order."""
 
 
 def batch_inputs(record: Record) -> BatchInputs:
@@ -33,22 +33,22 @@ def batch_inputs(record: Record) -> BatchInputs:
 
 
 def any_row(n_tokens: int) -> Row:
-    """A row for tracing and testing, whose content does not matter."""
+    """Return a row for tracing and testing, whose content does not matter."""
     return Row(array(TOKEN_TYPE, [1]) * n_tokens)
 
 
 class PaddedInputs(msgspec.Struct, frozen=True):
-    """Rectangles as wide as the longest row, which padding follows.
+    """Rectangles as wide as the longest row, with padding after each row.
 
-    Also where a model's tokenizer puts it before: a row of attention that sees nothing but padding
-    has no result, and pooling takes the last token wherever it stands.
+    Padding comes last even if the model's tokenizer puts it first: a row of attention that sees
+    only padding would have no result, and pooling finds the last token wherever it is.
     """
 
     pad_id: int
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """The ids, the mask of real tokens, and the mask of pooled tokens."""
+        """Return the ids, the mask of real tokens, and the mask of pooled tokens."""
         width = _rounded(max(len(row.ids) for row in rows))
         ids = np.full((len(rows), width), self.pad_id, dtype=np.int32)
         mask = np.zeros_like(ids)
@@ -71,7 +71,7 @@ class UnpaddedInputs(msgspec.Struct, frozen=True):
     pools_prompt: bool
 
     def arrays(self, rows: Sequence[Row]) -> list[Array]:
-        """The model's inputs, in their order.
+        """Return the model's inputs, in their order.
 
         Returns:
             The ids of all tokens, with a few padding tokens at the end, and the arrays of `_apart`.
@@ -90,16 +90,16 @@ class UnpaddedInputs(msgspec.Struct, frozen=True):
 def _apart(
     lengths: tuple[int, ...], left_out: tuple[int, ...] | None, first_position: int
 ) -> list[Array]:
-    """The arrays that separate the rows for attention.
+    """Return the arrays that separate the rows for attention.
 
     Args:
-        left_out: the leading tokens of each row that are not pooled; None: all are pooled.
+        left_out: how many leading tokens of each row are not pooled; None if all are pooled.
     Returns:
-        positions: of all tokens within their rows, starting at `first_position`.
-        tokens: for each place in a rectangle of (rows, longest row), the index of its token; any
-            index if the row is shorter.
+        positions: the positions of all tokens in their rows, starting at `first_position`.
+        tokens: for each place in a rectangle of (rows, longest row), the index of its token; an
+            arbitrary index where the row has ended.
         places: for each token, its place in that rectangle, read row by row.
-        mask, pooled: of that rectangle: the real tokens, and the pooled tokens.
+        mask, pooled: which places of that rectangle hold real tokens, and pooled tokens.
     """
     n_tokens, width = sum(lengths), _rounded(max(lengths))
     columns = np.arange(width, dtype=np.int32)

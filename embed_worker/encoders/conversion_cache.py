@@ -1,8 +1,9 @@
-"""Models converted for OpenVINO, cached in a folder of the user; each is converted once.
+"""Caches models that are converted for OpenVINO in a folder of the user; each is converted once.
 
-A conversion needs torch and hundreds of megabytes, so it runs in a process of its own, which is
-gone when the encoder starts. What is kept is named by a hash of everything that it depends on;
-where reading all files would take too long, it is found by their folder and their times.
+A conversion needs torch and hundreds of megabytes, so it runs in a process of its own, which has
+ended when the encoder starts. A converted model is named by a hash of everything that it depends
+on. Where reading all files would take too long, it is found by the model's folder and the times of
+the files.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from worker_runtime.model_files.odd_paths import path_text
 
 log = logging.getLogger(__name__)
 
-# Raise it when the conversion changes: everything is converted anew.
+# Raise this number when the conversion changes, so that every model is converted again.
 VERSION = 3
 RECORD = "encoder.json"
 GRAPH = "model.xml"
@@ -31,11 +32,12 @@ WEIGHTS = "model.bin"
 TOKENIZER = "tokenizer.json"
 LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
 SOURCES = ("*.safetensors", "*.json", "[0-9]*_*/*.safetensors", "[0-9]*_*/*.json")
-# What an uncaught exception ends a converter with; after other codes nobody knows what it did.
+# The exit code after an uncaught exception. After any other code it is unknown what happened.
 FAILED = 1
 UNFINISHED = ".new-"
 KEY_LENGTH = 16
-# Progress of a load that waits for another worker's conversion, and seconds between its reports.
+# The progress of a load that waits for another worker's conversion, and the seconds between
+# reports of it.
 WAITING = 0.1
 TELL_S = 1.0
 # The graph and its weights exist twice while they are written.
@@ -49,21 +51,21 @@ class NotConvertible(Exception):
 class Record(msgspec.Struct, kw_only=True):
     """What is stored about a converted model besides its graph, weights and tokenizer."""
 
-    source: str  # its folder, for clearing away what an older version of it left
-    state: str = ""  # of the files there, as `source_state` tells it
-    checks: dict[str, str] = {}  # of what was written, by file name
-    refusal: str = ""  # why it stays on torch; all else is then empty
+    source: str  # the model's folder, by which files of its older versions are found and removed
+    state: str = ""  # the state of the files there, see `source_state`
+    checks: dict[str, str] = {}  # checks of the written files, by name, see `checks_of`
+    refusal: str = ""  # why the model stays on torch; the fields below are then unset
     dimension: int = 0
     max_tokens: int = 0
     n_embedded: int = 0
     pad_id: int = 0
     pools_prompt: bool = True
-    # Its texts are unpadded, one after the other, with positions that start at `first_position`.
+    # Whether texts follow each other without padding, with positions from `first_position` on.
     unpadded: bool = False
     first_position: int = 0
     prompts: dict[str, str] = {}
     default_prompt_name: str = ""
-    # The smallest cosine to vectors of torch in float32, by the precision of the computation.
+    # The smallest cosine to torch's vectors in float32, by the precision of the computation.
     cosines: dict[str, float] = {}
     # The padded tokens of the fastest batch, by precision and configured threads.
     batch_tokens: dict[str, int] = {}
@@ -72,7 +74,7 @@ class Record(msgspec.Struct, kw_only=True):
 def converted(
     model: Path, cache: Path, on_progress: Callable[[float, str], None]
 ) -> tuple[Path, Record]:
-    """The folder with the converted form of `model`, and its record.
+    """Return the folder with the converted form of `model`, and its record.
 
     Raises:
         NotConvertible: the model, or this machine, does not allow a conversion.
@@ -93,20 +95,23 @@ def converted(
         raise NotConvertible(record.refusal)
     if (record.source, record.state) != (found := _found_at(model)):
         record.source, record.state = found
-        # Then its conversion is booked again next time, where it cannot be written.
+        # If this cannot be written, the next load reserves memory for a conversion again.
         with contextlib.suppress(OSError):
             write_record(folder, record)
     return folder, record
 
 
 def unfinished_prefix(folder: Path) -> str:
-    """How the names of folders begin in which the conversion to `folder` is being written."""
+    """Return the beginning of the names of folders with unfinished conversions to `folder`."""
     return f"{UNFINISHED}{_key_in(folder)}-"
 
 
 def known(model: Path, cache: Path) -> Record | None:
-    """What is known of the conversion of `model`, from the times of its files; None: it would be
-    converted when it is loaded."""
+    """Return the record of `model`'s conversion, found by the times of the model's files.
+
+    Returns:
+        None if the model would be converted when it is loaded.
+    """
     found = _found_at(model)
     for path in cache.glob(f"*/{RECORD}"):
         record = read_record(path.parent)
@@ -116,18 +121,18 @@ def known(model: Path, cache: Path) -> Record | None:
 
 
 def refused(model: Path, reason: str) -> Record:
-    """For remembering that `model` stays on torch."""
+    """Return a record which states that `model` stays on torch."""
     source, state = _found_at(model)
     return Record(source=source, state=state, refusal=reason)
 
 
 def checks_of(folder: Path) -> dict[str, str]:
-    """By which damage to a converted model's files is seen later."""
+    """Return checks of a converted model's files, which later show whether one is damaged."""
     return {name: _check(folder / name) for name in (GRAPH, WEIGHTS, TOKENIZER)}
 
 
 def source_state(model: Path) -> str:
-    """Changes when a file of `model` or a library does; files are not read."""
+    """Return a hash that changes with the files of `model` or a library; no file is read."""
     digest = hashlib.sha256(_versions().encode())
     for path in _sources(model):
         stat = path.stat()
@@ -137,7 +142,7 @@ def source_state(model: Path) -> str:
 
 
 def read_record(folder: Path) -> Record | None:
-    """The record in `folder`; None if there is no complete conversion."""
+    """Return the record in `folder`; None if there is no complete conversion."""
     try:
         return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
     except (OSError, msgspec.MsgspecError):
@@ -165,7 +170,7 @@ def _versions() -> str:
 
 
 def _key_in(folder: Path) -> str:
-    """The end of the folder's name, so that names of ours are no longer than the model's."""
+    """Return the key at the end of the folder's name, which keeps our own names short."""
     return folder.name[-KEY_LENGTH:]
 
 
@@ -205,7 +210,7 @@ def _found_at(model: Path) -> tuple[str, str]:
 
 
 def _damage(folder: Path, record: Record) -> str:
-    """What is wrong with a converted model's files; empty: nothing that can be seen."""
+    """Return what is wrong with a converted model's files; empty if no damage is found."""
     for name, expected in record.checks.items():
         try:
             if _check(folder / name) != expected:
@@ -216,7 +221,7 @@ def _damage(folder: Path, record: Record) -> str:
 
 
 def _check(file: Path) -> str:
-    """Weights by their size alone: to read them takes seconds."""
+    """Return a hash of a file, but only the size of weights, as reading them takes seconds."""
     if file.name == WEIGHTS:
         return f"{file.stat().st_size} bytes"
     with file.open("rb") as content:
@@ -243,7 +248,7 @@ def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None
     log.info("converting %s for OpenVINO, once", model.name)
     process = subprocess.Popen(
         [sys.executable, "-m", "embed_worker.encoders.convert", str(model), str(folder)],
-        # Kept open: the converter ends when it closes, so it does not outlive this process.
+        # The converter ends when its stdin closes, so it does not outlive this process.
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -252,7 +257,7 @@ def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None
         for line in process.stdout:
             fraction, _, stage = line.decode("utf-8", "replace").strip().partition(" ")
             on_progress(float(fraction), stage)
-        # Wait before its stdin is closed.
+        # Leaving the block closes its stdin, so wait for its end before that.
         process.wait()
     if process.returncode:
         reason = f"its conversion ended with code {process.returncode}, see the log"
@@ -262,6 +267,6 @@ def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None
 
 
 def _remember_death(model: Path, folder: Path, reason: str) -> None:
-    """A converter that was killed, mostly for want of memory, would be again at each load."""
+    """Record a converter's death, mostly for lack of memory, so that no load starts it again."""
     folder.mkdir(parents=True, exist_ok=True)
     write_record(folder, refused(model, f"{reason}; to try again, delete {path_text(folder)}"))

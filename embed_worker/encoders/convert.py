@@ -58,9 +58,10 @@ CONVERSION_ERRORS = (
     AttributeError,
     BatchFailed,
 )
-# In float32. Our own unpadded form must be nearly exact; the tracer's form only good enough.
+# The least cosines in float32: our own unpadded form must be nearly exact, and the padded form,
+# which the tracer makes of the model as it is, only good enough.
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
-# The age after which what a killed converter left is removed.
+# The age after which the files of a killed converter are removed.
 STALE_S = 3600
 OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
@@ -79,20 +80,20 @@ PROBES = (
     SENTENCE_ZH * 5,
     SENTENCE * 60,
 )
-# So many of them as one batch: attention over the longest takes memory for each.
+# So many probes form one batch. It is small, as attention to the longest takes memory for each.
 TOGETHER = 4
-# What is traced with: two rows that differ in length.
+# The rows to trace the model with: two that differ in length.
 EXAMPLE = [any_row(7), any_row(3)]
 
 
 def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """Write graph and tokenizer of `source` to `folder`; returns their record.
+    """Write the graph and the tokenizer of `source` to `folder`, and return their record.
 
     Raises:
         NotConvertible: the model must run on torch.
     """
     on_progress(0.2, "reading weights")
-    # In float32 whatever the file has, so that the reference is as exact as possible.
+    # In float32 whatever the type in the files, so that the reference is as exact as possible.
     model = load_model(source, "cpu", dtype=torch.float32)
     reference = loaded(model)
     assert isinstance(reference.runner, TorchEncoder)
@@ -122,7 +123,7 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
             on_progress(0.4, "converting")
             graph = _traced(traced(model, takes_types=reference.runner.takes_types), record)
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
-            # It holds all weights, and is read again from its file.
+            # The graph holds all weights; from here on it is read from its file.
             del graph
             record.checks = checks_of(folder)
             on_progress(0.7, "comparing with torch")
@@ -167,7 +168,7 @@ def _traced(traced: torch.nn.Module, record: Record) -> Any:
 def _cosines(
     folder: Path, record: Record, rows: list[Row], expected: NDArray[np.float32]
 ) -> dict[str, float]:
-    """The smallest cosine to torch's vectors, by the precision of the computation."""
+    """Return the smallest cosine to torch's vectors, by the precision of the computation."""
     inputs = batch_inputs(record)
     cosines = {}
     for precision in PRECISIONS:
@@ -179,7 +180,7 @@ def _cosines(
 
 
 def _least_cosine(runner: OpenVinoEncoder, rows: list[Row], expected: NDArray[np.float32]) -> float:
-    """Over all rows, each alone and several together."""
+    """Return the smallest cosine over all rows, each computed alone and in a batch."""
     together = np.concatenate(
         [
             np.frombuffer(runner.encode(rows[start : start + TOGETHER]), "<f4")
@@ -210,7 +211,7 @@ def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
 
 
 def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """The record of the conversion or of its refusal; a lack of memory is not recorded."""
+    """Return the record of the conversion or of its refusal; a lack of memory is not recorded."""
     try:
         return convert(source, folder, on_progress)
     except NotConvertible as refusal:

@@ -1,7 +1,7 @@
-"""Token ids of texts behind a model's own prompt, whose special tokens are tokens.
+"""Encodes texts behind a model's own prompt.
 
-Prompt and text are encoded together, as their tokens may join. A user's text has no say in which
-tokens are special.
+Prompt and text are encoded together, because a token may span both. The spelling of a special token
+becomes that token only in the prompt; in a user's text it stays plain text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,12 @@ from embed_worker.encoders.long_texts import Encode, Enough, is_long, token_ids
 
 
 class PromptedTexts:
-    """
+    """Encodes prompts and the texts behind them for one model.
+
     Args:
-        encode: takes special tokens in a text for plain text.
-        encode_special: takes them for what they are.
-        special_ids: of those tokens.
+        encode: reads the spelling of a special token as plain text.
+        encode_special: reads it as that token.
+        special_ids: the ids of the special tokens.
     """
 
     def __init__(self, encode: Encode, encode_special: Encode, special_ids: frozenset[int]) -> None:
@@ -23,20 +24,20 @@ class PromptedTexts:
         self._special_ids = special_ids
 
     def ids(self, prompt: str) -> list[int]:
-        """The prompt's own."""
+        """Return the token ids of the prompt."""
         return self._encode_special([prompt])[0] if prompt else []
 
     def before(
         self, prompt: str, texts: Sequence[str], enough: Enough | None = None
     ) -> list[list[int]]:
-        """Those of each text with the prompt before it, as `token_ids` gives them."""
+        """Return the token ids of each text behind the prompt, as `token_ids` returns them."""
         own = self.ids(prompt)
         if self._special_in(own):
             return list(self._behind_special(prompt, own, texts, enough))
         encoded = token_ids(self._encode, [prompt + text for text in texts], enough)
         if not own or enough is None or not enough.from_end:
             return encoded
-        # Of the long ones the prompt was not read.
+        # Long texts were encoded from their ends, without the prompt.
         return [
             own + ids if is_long(prompt + text) else ids
             for text, ids in zip(texts, encoded, strict=True)
@@ -51,7 +52,7 @@ class PromptedTexts:
         for text in texts:
             ids = [] if is_long(prompt + text) else next(together)
             if self._special_in(ids) != special:
-                # The text has some of its own, or is long.
+                # The text spells special tokens itself, or it is long.
                 ids = own + token_ids(self._encode, [text], enough)[0]
             yield ids
 

@@ -7,7 +7,7 @@ import msgspec
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-# Names under which models keep the prompt for a use of their vectors, as `_folded` writes them.
+# The names that models give to the prompts for each use of their vectors, in `_folded`'s spelling.
 NAMES = {
     "query": ("query", "search_query", "retrieval_query"),
     "document": (
@@ -21,22 +21,23 @@ NAMES = {
     "classification": ("classification",),
     "clustering": ("clustering", "separation"),
 }
-# Of a search.
+# The two sides of a search.
 OTHER_SIDE = {"query": "document", "document": "query"}
 
 
 class Prompts(msgspec.Struct, frozen=True):
-    """
+    """The prompts of one model.
+
     Args:
-        by_name: an empty one says that nothing goes before the inputs.
-        default_name: used when a request names none; empty: no prompt.
+        by_name: the prompts by name; an empty prompt puts nothing before the inputs.
+        default_name: the prompt for requests that name none; empty if they get no prompt.
     """
 
     by_name: dict[str, str]
     default_name: str = ""
 
     def text(self, name: str) -> str:
-        """The prompt called `name`, in capitals or not; the default one for "".
+        """Return the prompt called `name` in any spelling; the default one if `name` is empty.
 
         Raises:
             InvalidRequest: the model has no such prompt.
@@ -58,10 +59,10 @@ class Prompts(msgspec.Struct, frozen=True):
         )
 
     def made_for(self, use: str) -> str | None:
-        """The prompt that the model's authors made for a use in `NAMES`; None if they did not.
+        """Return the prompt that the model's authors made for a use in `NAMES`; None without one.
 
-        An empty one gives way to another: newer sentence-transformers add empty ones called
-        "query" and "document" to all that they save.
+        An empty prompt counts only if there is no other, because newer versions of
+        sentence-transformers add empty prompts "query" and "document" to every model they save.
         """
         names = NAMES.get(use, ())
         found = {folded: text for own, text in self.by_name.items() if (folded := _folded(own))}
@@ -69,9 +70,9 @@ class Prompts(msgspec.Struct, frozen=True):
         return next((text for text in made if text), "" if made else None)
 
     def text_for(self, use: str) -> str:
-        """The prompt for a use in `NAMES`: its own, or the default one.
+        """Return the prompt for a use in `NAMES`, which is its own or else the default one.
 
-        That of queries is not for documents, nor the other way about.
+        A default prompt for queries is not used for documents, nor one for documents for queries.
         """
         made = self.made_for(use)
         if made is not None:
@@ -80,14 +81,14 @@ class Prompts(msgspec.Struct, frozen=True):
         return "" if _folded(self.default_name) in other else self.text("")
 
     def query(self) -> str:
-        """The prompt for a search query."""
+        """Return the prompt for a search query."""
         return self.text_for("query")
 
     def document(self) -> str:
-        """The prompt for a text that is searched."""
+        """Return the prompt for a text that is searched."""
         return self.text_for("document")
 
 
 def _folded(name: str) -> str:
-    """Models write "Clustering", "Retrieval-query" and "retrieval.passage"."""
+    """Return a name in one spelling: models write "Retrieval-query" and "retrieval.passage"."""
     return re.sub(r"[^a-z0-9]+", "_", name.casefold())

@@ -1,7 +1,7 @@
 """Converts texts and token ids to the rows that the model receives.
 
-User text never becomes a special token: "[SEP]" typed by a user is five plain characters. In a
-model's own prompts it is the token.
+User text never becomes a special token: "[SEP]" typed by a user is five plain characters. In the
+prompts of a model, it is the token.
 """
 
 from array import array
@@ -32,7 +32,7 @@ class Tokenization:
 
     Args:
         tokenizer: the model's own; its truncation and padding are turned off.
-        max_tokens: of one row, special tokens included.
+        max_tokens: the most tokens of one row, special tokens included.
         n_embedded: the number of rows in the model's embedding table.
     Raises:
         BackendLoadFailed: the tokenizer does not put its special tokens around the text.
@@ -66,14 +66,15 @@ class Tokenization:
         max_text_tokens: int | None = None,
         may_be_empty: bool = False,
     ) -> Tokenized:
-        """Rows for `inputs`, each beginning with `prompt`.
+        """Return rows for `inputs`, each beginning with `prompt`.
 
         Args:
-            inputs: texts, or token ids: with the model's special tokens around them, as `ids` gives
-                them, or without.
-            max_tokens: of each row, special tokens counted; None: as many as the model takes.
-            max_text_tokens: keep this many of each input at most.
-            may_be_empty: an empty text is the model's special tokens and the prompt.
+            inputs: texts or token ids; ids may have the model's special tokens around them, as
+                `ids` returns them, or not.
+            max_tokens: the most tokens of a row, special tokens included; None if the model's own
+                limit applies.
+            max_text_tokens: the most tokens that are kept of each input; None if all are.
+            may_be_empty: an empty text is allowed; its row has only special tokens and the prompt.
         Raises:
             InvalidRequest: an input is empty or has ids that the model does not know, or
                 `max_tokens` is more than the model takes or less than its special tokens need.
@@ -111,14 +112,14 @@ class Tokenization:
         return Tokenized(rows, truncated)
 
     def ids(self, texts: Sequence[str], *, add_special: bool = True) -> list[list[int]]:
-        """Token ids of `texts` as the model sees them, uncut, or without what it puts around."""
+        """Return the token ids of the whole texts, with the special tokens if `add_special`."""
         contents = self._prompts.before("", texts)
         if not add_special:
             return contents
         return [[*self._before, *content, *self._after] for content in contents]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Each of `ids` in the spelling of the vocabulary."""
+        """Return each token of `ids` in the spelling of the vocabulary."""
         return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def _contents(
@@ -128,7 +129,7 @@ class Tokenization:
         prompt_ids: list[int],
         enough: Enough,
     ) -> list[list[int]]:
-        """Token ids without special tokens; a text that occurs twice is tokenized once."""
+        """Return token ids without the special tokens around them; equal texts are encoded once."""
         texts = list(dict.fromkeys(text for text in inputs if isinstance(text, str)))
         by_text = dict(zip(texts, self._prompts.before(prompt, texts, enough), strict=True))
         return [
@@ -139,18 +140,18 @@ class Tokenization:
         ]
 
     def _bare(self, ids: list[int]) -> list[int]:
-        """`ids` without the special tokens around them, which text alone never produces."""
+        """Return `ids` without the special tokens around them, which text alone never produces."""
         n_before, end = len(self._before), len(ids) - len(self._after)
         framed = n_before <= end and ids[:n_before] == self._before and ids[end:] == self._after
         return ids[n_before:end] if framed else ids
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without those that the model puts around it."""
+        """Return the token ids of each text, without the special tokens around it."""
         encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
 
     def _encode_special(self, texts: list[str]) -> list[list[int]]:
-        """The same of texts that are the model's own: special tokens in them are tokens."""
+        """Encode the model's own texts, in which the spelling of a special token is the token."""
         self._tokenizer.encode_special_tokens = False
         try:
             return self._encode(texts)
@@ -179,7 +180,7 @@ class Tokenization:
         return len(self._before) + len(self._after)
 
     def _room(self, max_tokens: int | None) -> int:
-        """The tokens of a row that remain besides the special tokens."""
+        """Return how many tokens of a row remain besides the special tokens."""
         most = self.max_tokens if max_tokens is None else max_tokens
         if not self._n_around < most <= self.max_tokens:
             raise InvalidRequest(
@@ -204,7 +205,11 @@ class Tokenization:
 
 
 def special_tokens(bare: list[int], whole: list[int]) -> tuple[list[int], list[int]]:
-    """The tokens before and after `bare` in `whole`, the same text with special tokens."""
+    """Return the special tokens before and after `bare` in `whole`, the same text with them.
+
+    Raises:
+        BackendLoadFailed: `bare` is empty or not in `whole`.
+    """
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]

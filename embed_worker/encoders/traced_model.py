@@ -31,7 +31,7 @@ class TracedModel(torch.nn.Module):
         self.takes_types = takes_types
 
     def embeddings(self, ids: torch.Tensor, **features: Any) -> torch.Tensor:
-        """The transformer's embedding of each token."""
+        """Return the transformer's embedding of each token."""
         if self.takes_types:
             features["token_type_ids"] = torch.zeros_like(ids)
         told = {"input_ids": ids, "modality": "text", **features}
@@ -39,7 +39,7 @@ class TracedModel(torch.nn.Module):
         return embeddings
 
     def vectors(self, embeddings: torch.Tensor, pooled: torch.Tensor) -> torch.Tensor:
-        """One vector for each row; the pooling's mask may exclude the prompt."""
+        """Return one vector for each row; the mask of the pooling may exclude the prompt."""
         features = {"token_embeddings": embeddings, "attention_mask": pooled}
         for step in self.steps[1:]:
             features = step(features)
@@ -117,7 +117,7 @@ class _AttentionWithinTexts:
         sliding_window: int | None = None,
         **others: Any,
     ) -> tuple[torch.Tensor, None]:
-        """Attention within each text.
+        """Compute the attention within each text.
 
         Args:
             query, key, value: of shape (1, heads, tokens, head dimension).
@@ -136,7 +136,7 @@ class _AttentionWithinTexts:
         mask = self.mask
         columns = torch.arange(self.tokens.shape[1])
         if getattr(module, "is_causal", False):
-            # Padding follows what a text has, so that the rest of it sees something too.
+            # Padding follows the text, so places of padding see the text and have a result, too.
             mask = mask & (columns[:, None] >= columns)
         if sliding_window is not None:
             mask = mask & ((columns[:, None] - columns).abs() < sliding_window)
@@ -152,5 +152,5 @@ class _AttentionWithinTexts:
         return attended.transpose(1, 2).flatten(0, 1)[self.places][None], None
 
     def _padded(self, states: torch.Tensor) -> torch.Tensor:
-        """From (1, heads, tokens, head dimension) to (rows, heads, longest row, head dimension)."""
+        """Pad (1, heads, tokens, head dimension) to (rows, heads, longest row, head dimension)."""
         return states.transpose(1, 2).flatten(0, 1)[self.tokens].transpose(1, 2)

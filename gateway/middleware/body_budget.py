@@ -1,8 +1,8 @@
-"""How many bytes of bodies may be in flight together: a body that is within its own limit may still
-be one too many for the memory that there is.
+"""Limits the bytes of all request bodies that are in flight together: even a body within its own
+limit may be too much for the memory that is left.
 
-A request's bytes are booked as they arrive, and given back when it is over, however it ends: what
-the body became (a message, its form on the wire) is kept until then, should it be sent again.
+A request's bytes are booked as they arrive and released when the request ends, in whatever way.
+The message made from the body, and its wire form, are kept until then, as they may be sent again.
 """
 
 import psutil
@@ -14,20 +14,22 @@ from common.errors import Overloaded
 from common.sizes import MIB
 from gateway.middleware.request_context import header
 
-# Bytes that one byte of a body takes until its request is over. Measured with embeddings of 7.5 MB:
-# 3.0 (token ids) to 4.3 (texts with emoji) for message and wire form, 1 for gRPC's copy.
+# The bytes of memory that one byte of a body takes until its request ends. With embedding requests
+# of 7.5 MB, 3.0 (token ids) to 4.3 (emoji) were measured for message and wire form, and 1 for
+# gRPC's copy.
 GROWTH = 6
-# Of what is available at the start. As much again is left for the one body that is being parsed:
-# its JSON is up to 13 times as large, 24 times where it is nonsense.
+# The available memory at the start is divided by this. The other half is left for the one body that
+# is being parsed: parsed JSON is up to 13 times as large, or 24 times if it is nonsense.
 SHARE = 2
 MOST_BYTES = 128 * MIB
 RETRY_S = 1.0
 
 
 class BodyBudget:
-    """
+    """Counts the bytes of the bodies in flight.
+
     Args:
-        limit_bytes: of all bodies together.
+        limit_bytes: the limit for all bodies together.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -35,9 +37,10 @@ class BodyBudget:
         self.in_flight_bytes = 0
 
     def check(self, n_bytes: int) -> None:
-        """
+        """Check that `n_bytes` more are within the limit.
+
         Raises:
-            Overloaded: so many more are too many.
+            Overloaded: they are not.
         """
         if self.in_flight_bytes + n_bytes > self._limit_bytes:
             raise Overloaded(
@@ -54,7 +57,7 @@ class BodyBudgetMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # Only looked at: a client that announces a body and does not send it takes nothing.
+        # The announced size is not booked: a body that is never sent takes no memory.
         declared = header(scope, b"content-length") or ""
         self._budget.check(int(declared[:20]) if declared.isdecimal() else 0)
         booked = 0
@@ -75,10 +78,10 @@ class BodyBudgetMiddleware:
 
 
 def fitting_bytes(least: int) -> int:
-    """What fits the memory that is available now, of the machine or this container.
+    """Return the limit that fits the memory available now to the machine or this container.
 
     Args:
-        least: the largest body, which must pass when it is alone.
+        least: the size of the largest body, which must be accepted when it is alone.
     """
     left = [group.left_bytes for group in allowances()]
     available = min([int(psutil.virtual_memory().available), *left])

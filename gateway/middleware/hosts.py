@@ -1,8 +1,8 @@
-"""Under which names this server may be asked where no key is asked for.
+"""Limits the host names under which clients may reach a server that asks for no key.
 
-A page of any site can let its own name point to this machine (DNS rebinding). The browser then
-takes the answers for those of that site and shows them to the page, but it still sends the name:
-so a name that nobody gave this server is refused.
+Any site can let its own name point to this machine (DNS rebinding). A browser then treats the
+answers as those of that site and shows them to the site's page. But it still sends the site's name
+as the host, so the server refuses every name that nobody gave it.
 """
 
 import functools
@@ -17,25 +17,25 @@ from gateway.errors import error_response, shorten
 from gateway.middleware.request_context import context_of, header
 from gateway.settings import GatewaySettings, split_list
 
-# By which containers know the machine that they run on; nobody can register them.
+# The names of the machine inside its containers; nobody can register them as domains.
 OF_THIS_MACHINE = frozenset({"host.docker.internal", "host.containers.internal"})
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::\d{0,5})?")
 
 
 class HostMiddleware:
-    """For servers without keys."""
+    """Refuses requests with a foreign host name, on servers without keys."""
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:
         self._app = app
         listed = (name.strip("[]").lower() for name in split_list(settings.allowed_hosts))
         self._listed = OF_THIS_MACHINE.union(listed)
         self._is_open = "*" in self._listed
-        # A client sends the same one with each request.
+        # A client sends the same host with each request.
         self._allows = functools.lru_cache(64)(self._is_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         host = header(scope, b"host") if scope["type"] == "http" else None
-        # HTTP/1.1 demands one: without it asks an old load balancer, no browser.
+        # A request without the header comes from an old load balancer: browsers always send it.
         if host is None or self._is_open or self._allows(host, _reached_at(scope)):
             await self._app(scope, receive, send)
             return
@@ -56,5 +56,5 @@ class HostMiddleware:
 
 
 def _reached_at(scope: Scope) -> str:
-    """The address that the client connected to, as the server says it, not the client."""
+    """Return the address that the client connected to, as the server itself states it."""
     return str((scope.get("server") or ("",))[0])

@@ -1,4 +1,4 @@
-"""Paths that a base URL with a slash or a version too many makes: answered as they were meant."""
+"""Corrects paths that have a slash or a version too many because of the client's base URL."""
 
 import re
 
@@ -9,7 +9,7 @@ from gateway.middleware.request_context import API_PATHS
 VERSION = "/v1"
 _SLASHES = re.compile(r"//+")
 
-# What other servers have, and where it is here.
+# Paths of other servers, and the paths here that do the same.
 ELSEWHERE = {
     "/api/chat": "/v1/chat/completions",
     "/api/generate": "/v1/completions",
@@ -25,7 +25,7 @@ ELSEWHERE = {
 
 
 class MeantPathMiddleware:
-    """The outermost layer, so that keys, limits and logs see one path only."""
+    """Corrects paths in the outermost layer, so that keys, limits and logs see one path only."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,14 +34,14 @@ class MeantPathMiddleware:
         if scope["type"] == "http":
             path = scope["path"]
             meant = meant_path(path)
-            # Probes are open to all, and no other path opens like them.
+            # No path is corrected to a probe, because probes are open to all.
             if meant != path and meant.startswith(API_PATHS):
                 scope = dict(scope, path=meant)
         await self._app(scope, receive, send)
 
 
 def meant_path(path: str) -> str:
-    """`//v1/v1/models/` as `/v1/models`."""
+    """Return the path that `path` stands for: `/v1/models` for `//v1/v1/models/`."""
     found = _SLASHES.sub("/", path) if "//" in path else path
     while found.startswith(f"{VERSION}{VERSION}/"):
         found = found.removeprefix(VERSION)

@@ -1,4 +1,4 @@
-"""A request's body, with the model that it means under that model's own id."""
+"""Parses a request's body and replaces the name of its model by the model's id."""
 
 from typing import TypeVar
 
@@ -12,8 +12,10 @@ T = TypeVar("T", bound=ApiModel)
 
 
 async def parse_for_model(request: Request, schema: type[T]) -> T:
-    """Raises:
-    InvalidRequest: as `parse`.
+    """Return the parsed body, with the id of the model that its `model` refers to.
+
+    Raises:
+        InvalidRequest: the body is not valid, see `parse`.
     """
     body = await parse(request, schema)
     name = getattr(body, "model", None)
@@ -26,6 +28,6 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
 
 
 def is_listed(services: Services, model: str) -> bool:
-    """Whether a worker that serves has it."""
+    """Return whether a serving worker lists the model."""
     serving = (*services.pool.chat.serving, *services.pool.embed.serving)
     return any(endpoint.lists(model) for endpoint in serving)

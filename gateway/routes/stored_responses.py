@@ -1,4 +1,4 @@
-"""`/v1/responses/{id}` and `/v1/conversations`: what is kept, of whoever asks alone."""
+"""`/v1/responses/{id}` and `/v1/conversations`: what is stored for the client that asks."""
 
 from typing import Any
 
@@ -23,14 +23,14 @@ router = APIRouter()
 
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
-    """A response as it was answered."""
+    """Return a stored response."""
     stored, owner = _stored(request)
     return json_response(await stored.response(owner, response_id))
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
-    """Forget a response; what went on from it can go on no more."""
+    """Delete a response; responses that continue it can no longer be continued."""
     stored, owner = _stored(request)
     await stored.delete_response(owner, response_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
@@ -38,14 +38,14 @@ async def delete_response(request: Request, response_id: str) -> Response:
 
 @router.get("/v1/responses/{response_id}/input_items")
 async def input_items(request: Request, response_id: str) -> Response:
-    """The input of its own that a response answered."""
+    """Return the items that a response answers, without those of earlier turns."""
     stored, owner = _stored(request)
     return json_response(_page(request, await stored.input_items(owner, response_id)))
 
 
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
-    """Refused: a response that is kept is whole, as none is made in the background."""
+    """Refuse to cancel a stored response: it is complete, as none is made in the background."""
     stored, owner = _stored(request)
     await stored.response(owner, response_id)
     raise InvalidRequest(ErrorText("nothing_to_cancel"))
@@ -53,7 +53,7 @@ async def cancel(request: Request, response_id: str) -> Response:
 
 @router.post("/v1/conversations", openapi_extra=takes(ConversationRequest))
 async def begin_conversation(request: Request) -> Response:
-    """A conversation that responses are added to."""
+    """Begin a conversation, to which responses are added."""
     body = await parse(request, ConversationRequest)
     stored, owner = _stored(request)
     begun = await stored.begin_conversation(owner, body.items or [], body.metadata or {})
@@ -62,14 +62,14 @@ async def begin_conversation(request: Request) -> Response:
 
 @router.get("/v1/conversations/{conversation_id}")
 async def get_conversation(request: Request, conversation_id: str) -> Response:
-    """When it began, and its metadata."""
+    """Return when a conversation began, and its metadata."""
     stored, owner = _stored(request)
     return json_response(await stored.conversation(owner, conversation_id))
 
 
 @router.delete("/v1/conversations/{conversation_id}")
 async def delete_conversation(request: Request, conversation_id: str) -> Response:
-    """Forget a conversation; its responses stay."""
+    """Delete a conversation; its responses stay stored."""
     stored, owner = _stored(request)
     await stored.delete_conversation(owner, conversation_id)
     gone = {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
@@ -78,7 +78,7 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
 
 @router.get("/v1/conversations/{conversation_id}/items")
 async def conversation_items(request: Request, conversation_id: str) -> Response:
-    """What was said in it."""
+    """Return the items of a conversation."""
     stored, owner = _stored(request)
     return json_response(_page(request, await stored.conversation_items(owner, conversation_id)))
 
@@ -88,10 +88,10 @@ def _stored(request: Request) -> tuple[StoredResponses, str]:
 
 
 def _page(request: Request, items: Items) -> dict[str, Any]:
-    """Some of the items, as `order` (the last first, unless it is asc), `after` and `limit` say.
+    """Return the page that `order`, `after` and `limit` ask for; by default the last item is first.
 
     Raises:
-        InvalidRequest: `limit` is no number of items.
+        InvalidRequest: `limit` is not an allowed number of items.
     """
     asked = request.query_params.get("limit", str(USUAL_ITEMS))
     limit = int(asked) if asked.isascii() and asked.isdecimal() and len(asked) < 4 else 0

@@ -1,6 +1,6 @@
-"""What an answer can be held to: JSON of a schema, a regular expression, a grammar, a choice.
+"""What an answer can be held to: a JSON schema, a regular expression, a grammar or a choice.
 
-The same wish has a name of its own in each server's API; all of them are taken.
+Each server's API has its own name for the same format; all these names are accepted.
 """
 
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -13,7 +13,7 @@ from gateway.schemas.sampling import OtherNames, SamplingFields
 
 Pattern = Annotated[str, Field(min_length=1, max_length=32_768)]
 Choices = Annotated[list[Pattern], Field(min_length=1, max_length=1024)]
-# As an object, or as its JSON text.
+# A schema is sent as an object or as its JSON text.
 Schema = FreeJson | Pattern
 
 
@@ -27,11 +27,11 @@ class JsonSchema(HistoryModel):
 class ResponseFormat(ApiModel):
     type: Literal["text", "json_object", "json_schema", "json", "regex", "grammar"]
     json_schema: JsonSchema | None = None
-    # How llama.cpp's clients give a json_object a schema.
+    # llama.cpp's clients send the schema of a json_object here.
     schema_: Annotated[FreeJson | None, Field(alias="schema")] = None
-    # Hugging Face's: the schema, or the regular expression.
+    # Hugging Face's clients send the schema or the regular expression here.
     value: FreeJson | Pattern | None = None
-    # Fireworks' beside type grammar.
+    # Fireworks' clients send the grammar here.
     grammar: Pattern | None = None
 
     @model_validator(mode="after")
@@ -48,23 +48,23 @@ class ResponseFormat(ApiModel):
 
     @property
     def pattern(self) -> str | None:
-        """The regular expression or the grammar, whichever its type says."""
+        """The regular expression or the grammar, depending on the type."""
         return self.value if isinstance(self.value, str) else self.grammar
 
     @property
     def schema_wanted(self) -> dict[str, Any] | None:
-        """None: any object."""
+        """The schema that is asked for; None if any object will do."""
         if self.json_schema is not None:
             return self.json_schema.schema_ or {}
         if not isinstance(self.value, dict):
             return self.schema_
-        # Of type json_schema, Hugging Face's value may have OpenAI's form.
+        # If the type is json_schema, Hugging Face's value may have OpenAI's form.
         inner = self.value.get("schema")
         return inner if self.type == "json_schema" and isinstance(inner, dict) else self.value
 
 
 class StructuredOutputs(HistoryModel):
-    """vLLM's."""
+    """The formats in vLLM's own field, `structured_outputs`."""
 
     json_: Annotated[Schema | None, Field(alias="json")] = None
     regex: Pattern | None = None
@@ -74,7 +74,7 @@ class StructuredOutputs(HistoryModel):
 
 
 class OtherFormats(OtherNames):
-    """vLLM's, llama.cpp's and Ollama's names."""
+    """The formats under the names that vLLM, llama.cpp and Ollama have for them."""
 
     json_schema: Schema | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -88,7 +88,7 @@ class OtherFormats(OtherNames):
 
 
 class FormatFields(SamplingFields, OtherFormats):
-    """At most one of them has an effect."""
+    """The formats under all their names; a request may use only one."""
 
     foreign: ClassVar[frozenset[str]] = OtherNames.foreign | OtherFormats.model_fields.keys()
 

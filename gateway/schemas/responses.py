@@ -68,7 +68,7 @@ class Conversation(HistoryModel):
 
 
 class ResponsesRequest(SamplingFields):
-    # `store` has its effect.
+    # These fields come back in the reply; `store` also decides whether it is stored.
     echoed = frozenset({"metadata", "store"})
 
     input: Text | Annotated[list[Item], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
@@ -84,12 +84,12 @@ class ResponsesRequest(SamplingFields):
     reasoning: ReasoningOptions | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: Metadata | None = None
-    # Accepted, of no effect here: what Codex says of itself.
+    # What Codex says of itself is accepted, but has no effect here.
     client_metadata: FreeJson | None = None
-    # What it goes on from.
+    # The response or the conversation that this request continues.
     previous_response_id: ItemId | None = None
     conversation: ItemId | Conversation | None = None
-    # Known, and refused.
+    # These fields are known, but a request that uses them is refused.
     prompt: FreeJson | None = None
     background: bool | None = None
 
@@ -110,7 +110,7 @@ class ResponsesRequest(SamplingFields):
 
     @property
     def conversation_id(self) -> str:
-        """Empty: none."""
+        """The id of the conversation; empty if there is none."""
         found = self.conversation
         return found.id if isinstance(found, Conversation) else found or ""
 
@@ -119,7 +119,7 @@ class ResponsesRequest(SamplingFields):
         return LOGPROBS in (self.include or ())
 
 
-# Parameters of chat completions, and where they are here.
+# Parameters of chat completions, and their places in this API.
 MOVED = {
     "messages": "input",
     "max_tokens": "max_output_tokens",
@@ -133,7 +133,7 @@ MOVED = {
 
 
 def without_effect(body: ResponsesRequest) -> set[str]:
-    """Names of fields of this API alone that the client set and that change nothing."""
+    """Return the names of fields of only this API that the client set and that have no effect."""
     text, reasoning = body.text or TextOptions(), body.reasoning or ReasoningOptions()
     nested = {
         "text.verbosity": text.verbosity,
@@ -151,7 +151,11 @@ def without_effect(body: ResponsesRequest) -> set[str]:
 
 
 def _refuse_unknown_tools(value: dict[str, Any]) -> None:
-    """Kinds of tools that are neither offered to the model nor known to be another server's."""
+    """Refuse tools that can neither be offered to the model nor are known to be hosted ones.
+
+    Raises:
+        UnsupportedParameter: there is such a tool.
+    """
     tools = value.get("tools")
     for at, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None

@@ -31,7 +31,7 @@ class RefusalPart(HistoryModel):
 
 
 class OtherPart(ApiModel):
-    """Images, audio, files: refused by their type until a model here can see or hear."""
+    """An image, audio or a file, which is refused, because no model here can see or hear."""
 
     model_config = ConfigDict(extra="ignore")
     type: Annotated[str, Field(max_length=64)]
@@ -51,7 +51,7 @@ Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=T
 class ItemModel(HistoryModel):
     """An item as it may come back from an earlier reply."""
 
-    # Known, and of no meaning in a history.
+    # These fields are known, but mean nothing to a model.
     id: ItemId | None = None
     status: Annotated[str, Field(max_length=64)] | None = None
 
@@ -64,9 +64,10 @@ class Message(ItemModel):
 
 
 class FunctionCall(ItemModel):
-    """
+    """A call of a function.
+
     Args:
-        namespace: of the tool's; None: it is in none.
+        namespace: the namespace of the function; None if it is in none.
     """
 
     type: Literal["function_call"]
@@ -99,7 +100,7 @@ class CallOutput(ItemModel):
         "local_shell_call_output",
         "shell_call_output",
     ]
-    # OpenAI's own local_shell_call_output has its call's id in `id`.
+    # OpenAI's local_shell_call_output has the id of its call in `id`.
     call_id: CallId | None = None
     output: Content | Annotated[list[FreeJson], Field(max_length=MAX_ENTRIES, fail_fast=True)]
 
@@ -133,12 +134,12 @@ class Reasoning(ItemModel):
     content: (
         Annotated[list[ReasoningText], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None
     ) = None
-    # Of another server's making; only that server can read it.
+    # Another server has encrypted this, and only that server can read it.
     encrypted_content: Text | None = None
 
 
 class HostedItem(ApiModel):
-    """What OpenAI's own tools did; it says nothing to a model here and is left out by name."""
+    """What OpenAI's own tools did. It is left out, as it means nothing here, and is reported."""
 
     model_config = ConfigDict(extra="ignore")
     type: Literal[
@@ -158,14 +159,14 @@ class HostedItem(ApiModel):
 
 
 class ItemReference(ApiModel):
-    """Known; nothing is stored that it could point at."""
+    """A reference to an item of a stored response; the item replaces it."""
 
     type: Literal["item_reference"] | None = None
     id: ItemId
 
 
 def _kind(value: Any) -> str:
-    """An item's type; a message needs none."""
+    """Return the tag of an item's type; an item without a type is a message or a reference."""
     if not isinstance(value, dict):
         return "message"
     kind = value.get("type")

@@ -1,4 +1,4 @@
-"""The tools of the Responses API: functions, alone or in namespaces, custom tools, hosted ones."""
+"""The tools of the Responses API: functions and custom tools, namespaces of them, hosted tools."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from gateway.schemas.base import (
 )
 
 Description = Annotated[str, Field(max_length=MAX_TEXT)]
-# Tools that OpenAI's servers run themselves, or know by heart; dated names begin like these.
+# Beginnings of the names of tools that OpenAI's servers run or define; a date may follow them.
 HOSTED = (
     "web_search",
     "file_search",
@@ -46,7 +46,7 @@ class CustomFormat(HistoryModel):
 
 
 class CustomTool(HistoryModel):
-    """A tool whose argument is a text, perhaps one of a grammar."""
+    """A tool whose argument is a text, which may have to follow a grammar."""
 
     type: Literal["custom"]
     name: ToolName
@@ -81,9 +81,10 @@ AnyTool = Annotated[
 
 
 class NamedTool(HistoryModel):
-    """
+    """The choice of one tool.
+
     Args:
-        name: as in its namespace, or as the model knows it.
+        name: the tool's name in its namespace, or the name that the model knows.
     """
 
     type: Literal["function", "custom"]
@@ -92,7 +93,7 @@ class NamedTool(HistoryModel):
 
 
 class AllowedTools(HistoryModel):
-    """Those of them that are hosted are not there anyway."""
+    """The tools that may be called; hosted ones have no effect, as none is offered here."""
 
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
@@ -110,5 +111,5 @@ def is_hosted(kind: Any) -> bool:
 
 
 def hosted(tools: Sequence[Any]) -> set[str]:
-    """Kinds of the tools that are not offered to a model here."""
+    """Return the kinds of the hosted tools, which are not offered to a model here."""
     return {f"tools.{tool.type}" for tool in tools if isinstance(tool, HostedTool)}

@@ -1,4 +1,4 @@
-"""How tokens are chosen: fields that chat and completions share."""
+"""The fields that say how tokens are chosen, which chat and completions share."""
 
 from typing import Annotated, Any, ClassVar, Self
 
@@ -17,7 +17,7 @@ from gateway.schemas.keep_alive import KeepAlive
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
-# -1, as llama.cpp's clients say it: as many as fit.
+# llama.cpp's clients send -1 for as many tokens as fit.
 NO_LIMIT = -1
 
 
@@ -30,7 +30,7 @@ TokenLimit = Annotated[int, within("answer.max_tokens"), OrNoLimit]
 
 
 def _without_empty(value: Any) -> Any:
-    """Forms send an empty field where nobody typed one: no answer ends at nothing."""
+    """Drop empty stop strings: forms send them for empty fields, and they can stop nothing."""
     if value == "":
         return None
     return [each for each in value if each != ""] if isinstance(value, list) else value
@@ -52,14 +52,14 @@ class StreamOptions(ApiModel):
     continuous_usage_stats: bool | None = None
 
 
-# What other servers call fields of ours.
+# Names that other servers have for fields of ours.
 SAME_AS = {
     "repeat_penalty": "repetition_penalty",
     "random_seed": "seed",
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
 }
-# Hints for other engines: how they hold a model, and samplers that are not here.
+# Fields for other engines: how to load a model, and samplers that do not exist here.
 HINTS = frozenset(
     {
         "cache_prompt",
@@ -90,7 +90,7 @@ HINTS = frozenset(
 )
 
 
-# What counts in Ollama's `options`, under any of its names.
+# The fields in Ollama's `options` that have an effect, under any of their names.
 OPTIONS = frozenset(
     {
         "frequency_penalty",
@@ -108,7 +108,7 @@ OPTIONS = frozenset(
 
 
 def in_our_names(value: dict[str, Any]) -> dict[str, Any]:
-    """A body with what other names say under ours, where it does not say it under ours too."""
+    """Return a body with the values of other names under ours, unless ours are set too."""
     found = dict(value)
     for theirs, ours in SAME_AS.items():
         if found.get(ours) is None and value.get(theirs) is not None:
@@ -122,7 +122,7 @@ def in_our_names(value: dict[str, Any]) -> dict[str, Any]:
 
 
 class OtherNames(ApiModel):
-    """Fields as Ollama's, llama.cpp's and Mistral's clients send them to any server."""
+    """Fields that clients of Ollama, llama.cpp and Mistral send to any server."""
 
     foreign: ClassVar[frozenset[str]] = HINTS | SAME_AS.keys() | {"options"}
 
@@ -158,7 +158,7 @@ class OtherNames(ApiModel):
 
 
 class SamplingFields(OtherNames):
-    """How tokens are chosen. Unset fields take the server's defaults."""
+    """The fields that say how tokens are chosen; unset ones take the server's defaults."""
 
     temperature: Annotated[float, within("temperature")] | None = None
     top_p: Annotated[float, within("top_p")] | None = None
@@ -177,7 +177,7 @@ class SamplingFields(OtherNames):
     stream_options: StreamOptions | None = None
     model: ModelId | None = None
     keep_alive: KeepAlive | None = None
-    # Accepted, of no effect here; named in the response header x-ignored-parameters.
+    # These have no effect here; the response header x-ignored-parameters names those that are set.
     user: Annotated[str, Field(max_length=512)] | None = None
     store: bool | None = None
     metadata: FreeJson | None = None

@@ -1,4 +1,4 @@
-"""`POST /v1/conversations`."""
+"""The body of `POST /v1/conversations`."""
 
 from typing import Annotated
 

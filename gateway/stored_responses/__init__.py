@@ -1,1 +1,1 @@
-"""Responses that clients may go on from: what was asked, what was answered, what came before."""
+"""Stores responses with their input and their predecessors, so that clients can continue them."""

@@ -1,4 +1,4 @@
-"""What a request of the Responses API goes on from, and what is kept of its answer."""
+"""Finds the history that a Responses API request continues, and stores its response."""
 
 import secrets
 import time
@@ -17,9 +17,9 @@ from gateway.schemas.responses_items import Item, ItemReference
 from gateway.stored_responses.store import Record, ResponseStore
 
 RESPONSE, CONVERSATION, ITEMS = "resp_", "conv_", "convitems_"
-# Hexadecimal digits that a response's id shares with its items'.
+# The number of hexadecimal digits that a response's id shares with the ids of its items.
 KEY_CHARS = 48
-# Numbers of input items begin here: output items have those below.
+# Input items are numbered from here on; output items have the numbers below.
 FIRST_INPUT = 0x8000
 MAX_LINKS = 10_000
 Items = list[dict[str, Any]]
@@ -28,7 +28,7 @@ _items: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
 
 class StoredResponses:
-    """The responses of all owners; nobody reaches another's."""
+    """The stored responses of all owners; each owner reaches only their own."""
 
     def __init__(self, store: ResponseStore) -> None:
         self._store = store
@@ -37,12 +37,13 @@ class StoredResponses:
         self._store.close()
 
     async def with_history(self, owner: str, body: ResponsesRequest) -> Items:
-        """Puts what was said before in front of the body's own input.
+        """Put the history that the request continues in front of its own input.
 
         Returns:
-            The input of its own, to be kept if it is; what it refers to is in it.
+            The request's own input for `keep`, with references replaced by their items; empty if
+            nothing is continued and nothing is to be stored.
         Raises:
-            InvalidRequest: a response, a conversation or an item is not kept here.
+            InvalidRequest: a response, a conversation or an item is not stored here.
         """
         if body.previous_response_id and body.conversation:
             raise InvalidRequest(ErrorText("previous_or_conversation"), param="conversation")
@@ -65,9 +66,9 @@ class StoredResponses:
     async def keep(
         self, owner: str, body: ResponsesRequest, own: Items, reply: dict[str, Any]
     ) -> None:
-        """Keep a response that is whole, unless the client wants none kept.
+        """Store a complete response, unless the client does not want it stored.
 
-        `reply["store"]` says whether it is: a disk that fails takes no answer away.
+        If the store fails, the client still gets its reply, and `reply["store"]` becomes False.
         """
         if body.store is False:
             return
@@ -86,23 +87,27 @@ class StoredResponses:
             reply["store"] = False
 
     async def response(self, owner: str, id: str) -> dict[str, Any]:
-        """Raises:
-        ResponseNotFound: it is not kept, or somebody else's.
+        """Return a stored response.
+
+        Raises:
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         found: dict[str, Any] = orjson.loads((await self._response(owner, id)).response)
         return found
 
     async def input_items(self, owner: str, id: str) -> Items:
-        """Its own input, each item with an id, the first one first.
+        """Return the response's own input, each item with an id, in order.
 
         Raises:
-            ResponseNotFound: it is not kept, or somebody else's.
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         return _with_ids(await self._response(owner, id))
 
     async def delete_response(self, owner: str, id: str) -> None:
-        """Raises:
-        ResponseNotFound: it is not kept, or somebody else's.
+        """Delete a stored response.
+
+        Raises:
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         if not id.startswith(RESPONSE) or not await self._store.delete(owner, id):
             raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
@@ -122,24 +127,28 @@ class StoredResponses:
         return found
 
     async def conversation(self, owner: str, id: str) -> dict[str, Any]:
-        """Raises:
-        ResponseNotFound: it is not kept, or somebody else's.
+        """Return a conversation's description, without its items.
+
+        Raises:
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         found: dict[str, Any] = orjson.loads((await self._conversation(owner, id)).response)
         return found
 
     async def conversation_items(self, owner: str, id: str) -> Items:
-        """What was said in it, the first item first.
+        """Return the items of a conversation, in order.
 
         Raises:
-            ResponseNotFound: it is not kept, or somebody else's.
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         record = await self._conversation(owner, id)
         return _numbered(await self._before(owner, record.previous, "conversation"), record.id)
 
     async def delete_conversation(self, owner: str, id: str) -> None:
-        """Raises:
-        ResponseNotFound: it is not kept, or somebody else's.
+        """Delete a conversation; its responses stay stored.
+
+        Raises:
+            ResponseNotFound: it is not stored, or belongs to another owner.
         """
         if not id.startswith(CONVERSATION) or not await self._store.delete(owner, id):
             raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
@@ -163,7 +172,7 @@ class StoredResponses:
             raise PreviousNotFound(error.message, param="conversation") from None
 
     async def _before(self, owner: str, id: str, param: str) -> Items:
-        """Everything said up to and with the record `id`."""
+        """Return the items of all turns up to the record `id`, including its own."""
         turns: list[Items] = []
         while id and len(turns) < MAX_LINKS:
             record = await self._store.get(owner, id)
@@ -174,7 +183,7 @@ class StoredResponses:
         return [item for turn in reversed(turns) for item in turn]
 
     async def _resolved(self, owner: str, items: str | Sequence[Item]) -> Items:
-        """The items as JSON, references replaced by what they refer to."""
+        """Return the items as JSON, with references replaced by the items that they refer to."""
         if isinstance(items, str):
             return [{"type": "message", "role": "user", "content": items}]
         own: Items = []
@@ -228,7 +237,7 @@ def _with_ids(record: Record) -> Items:
 
 
 def _numbered(items: Items, id: str) -> Items:
-    """Each with the id that it came with, or one that is made of the record's."""
+    """Return the items with ids: their own, or else ids derived from the record's id."""
     key = id.partition("_")[2]
     return [
         {"id": f"item_{key}{FIRST_INPUT + number:04x}"} | item for number, item in enumerate(items)

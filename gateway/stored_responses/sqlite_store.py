@@ -1,4 +1,4 @@
-"""Records in a SQLite file: they outlive a restart, and gateways of one machine share them."""
+"""Stores records in a SQLite file, which outlives restarts and which gateways can share."""
 
 import asyncio
 import logging
@@ -33,11 +33,12 @@ log = logging.getLogger(__name__)
 
 
 class SqliteStore:
-    """
+    """A `ResponseStore` in a file.
+
     Args:
-        folder: made, for this user alone, if it is not there.
-        max_bytes: of all records.
-        clock: seconds since the epoch.
+        folder: is created if it does not exist, with access for this user only.
+        max_bytes: the limit for all records together.
+        clock: returns the seconds since the epoch.
     """
 
     def __init__(
@@ -45,26 +46,32 @@ class SqliteStore:
     ) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
-        # One connection, used by one thread of asyncio's pool at a time.
+        # All threads of asyncio's pool share one connection, which one of them uses at a time.
         self._turn = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = _open(folder / FILE)
 
     async def put(self, owner: str, record: Record) -> None:
-        """Raises:
-        BackendFailure: the file cannot be written.
+        """Store a record, and drop records that are too old or exceed the limit.
+
+        Raises:
+            BackendFailure: the file cannot be written.
         """
         await self._in_turn(lambda db: self._put(db, owner, record))
 
     async def get(self, owner: str, id: str) -> Record | None:
-        """Raises:
-        BackendFailure: the file cannot be read.
+        """Return a record and note its use; None if it is not stored.
+
+        Raises:
+            BackendFailure: the file cannot be read or written.
         """
         return await self._in_turn(lambda db: self._get(db, owner, id))
 
     async def delete(self, owner: str, id: str) -> bool:
-        """Raises:
-        BackendFailure: the file cannot be written.
+        """Delete a record, and return whether it was stored.
+
+        Raises:
+            BackendFailure: the file cannot be written.
         """
         text = "DELETE FROM records WHERE owner = ? AND id = ?"
         return await self._in_turn(lambda db: db.execute(text, (owner, id)).rowcount > 0)
@@ -115,11 +122,11 @@ def _sum(db: sqlite3.Connection) -> int:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """The database; what is no database is put aside."""
+    """Open the database; a file that is not a valid database is renamed first."""
     try:
         return _connected(path)
     except sqlite3.OperationalError:
-        # Locked, full, or not to be read: another file would not be better.
+        # The file is locked or unreadable, or the disk is full: a new file would not help.
         raise
     except sqlite3.DatabaseError as error:
         aside = path.with_name(path.name + DAMAGED)
@@ -129,7 +136,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    # SQLite gives its other files the rights of this one.
+    # SQLite gives the files beside the database the same permissions as the database.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     db = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
     try:

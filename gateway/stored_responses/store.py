@@ -1,4 +1,4 @@
-"""What is kept of a response, and where: in memory unless a folder is set."""
+"""Defines what is stored of a response, and stores it in memory if no folder is configured."""
 
 import time
 from collections import OrderedDict
@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-# What a record takes beside its texts.
+# The memory that a record takes besides its texts.
 OVERHEAD_BYTES = 512
 MEMORY_AGE_S = 3600.0
 
 
 @dataclass(frozen=True)
 class Record:
-    """A response, or a conversation: then it is what its latest response is.
+    """A response, or a conversation, whose `previous` is its latest response.
 
     Args:
-        id: of the response or of the conversation.
-        previous: id of the record that it goes on from; empty: none.
-        input: its own items, as JSON; not those of the records before it.
-        response: as the client got it, as JSON.
+        id: the id of the response or of the conversation.
+        previous: the id of the record that this one continues; empty if there is none.
+        input: its own items as JSON, without those of earlier records.
+        response: the JSON that the client got.
     """
 
     id: str
@@ -34,10 +34,10 @@ class Record:
 
 
 class ResponseStore(Protocol):
-    """Keeps records by who they belong to; nobody sees another's.
+    """Stores the records of each owner; each owner sees only their own.
 
-    The least recently used go first: of whoever has most, when there are too many bytes, and all
-    that are too old.
+    Records that were not used for too long are dropped. When all records together are too large,
+    the owner with the most bytes loses the least recently used ones.
     """
 
     async def put(self, owner: str, record: Record) -> None: ...
@@ -45,23 +45,24 @@ class ResponseStore(Protocol):
     async def get(self, owner: str, id: str) -> Record | None: ...
 
     async def delete(self, owner: str, id: str) -> bool:
-        """Whether it was there."""
+        """Delete a record, and return whether it was stored."""
 
     def close(self) -> None: ...
 
 
 class MemoryStore:
-    """
+    """A `ResponseStore` in the memory of this process.
+
     Args:
-        max_bytes: of all records.
-        clock: seconds that only grow.
+        max_bytes: the limit for all records together.
+        clock: returns seconds that never decrease.
     """
 
     def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
         self._n_bytes = 0
-        # Of each owner, the least recently used first, with the time of that.
+        # Each owner's records with the time of their last use, the least recently used first.
         self._records: dict[str, OrderedDict[str, tuple[Record, float]]] = {}
         self._bytes_of: dict[str, int] = {}
 

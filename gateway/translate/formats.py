@@ -1,4 +1,4 @@
-"""What an answer is held to, as the contract has it."""
+"""Translates the format that an answer is held to into a constraint of the gRPC contract."""
 
 import json
 import re
@@ -11,18 +11,19 @@ from gateway.schemas.formats import FormatFields, ResponseFormat, StructuredOutp
 from protos.y26hkx.v1 import chat_pb2
 
 MAX_SCHEMA_BYTES = 32 * 1024
-# What a client calls it, and what it asks for.
+# The client's name of a format, and the constraint that it asks for.
 Asked = tuple[str, chat_pb2.Constraint]
 _META = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
 
 def schema_constraint(schema: dict[str, Any] | str, param: str) -> chat_pb2.Constraint:
-    """
+    """Return the constraint for JSON that follows a schema.
+
     Args:
-        schema: as an object, or as its JSON text.
-        param: what the client calls it.
+        schema: the schema as an object or as its JSON text.
+        param: the client's name of the field with the schema.
     Raises:
-        InvalidRequest: it is too large.
+        InvalidRequest: the schema is too large.
     """
     text = schema if isinstance(schema, str) else json.dumps(schema)
     if len(text) > MAX_SCHEMA_BYTES:
@@ -33,9 +34,10 @@ def schema_constraint(schema: dict[str, Any] | str, param: str) -> chat_pb2.Cons
 
 
 def constraint(body: FormatFields) -> chat_pb2.Constraint | None:
-    """
+    """Return the constraint that the request asks for; None if it asks for none.
+
     Raises:
-        InvalidRequest: two formats are asked for, or a schema is too large.
+        InvalidRequest: the request asks for two formats, or a schema is too large.
     """
     asked = [*_in_our_fields(body), *_in_other_fields(body)]
     if len(asked) > 1:
@@ -91,9 +93,10 @@ def _of_structured_outputs(asked: StructuredOutputs) -> Iterator[Asked]:
 
 
 def _of_schema(schema: dict[str, Any] | str | None, param: str) -> chat_pb2.Constraint:
-    """
+    """Return the constraint for a schema.
+
     Args:
-        schema: None: any object.
+        schema: None if any object will do.
     """
     if schema is None:
         return chat_pb2.Constraint(json_object=True)

@@ -1,4 +1,4 @@
-"""The output items of a response while they grow; every change of one is an event."""
+"""Builds the output items of a response; every change of an item is an event."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from gateway.translate.chat_reply import logprob
 from gateway.translate.responses_tools import OfferedTool, as_input
 from protos.y26hkx.v1 import chat_pb2
 
-# A name and its fields.
+# An event's name and its fields.
 ResponseEvent = tuple[str, dict[str, Any]]
 Logprobs = list[dict[str, Any]]
 
@@ -17,18 +17,18 @@ IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
 
 
 class Output:
-    """What a model thinks, says and calls, in this order or mixed; only the last item grows.
+    """The items of thoughts, texts and calls, in the order they come; only the last one grows.
 
     Args:
-        key: makes the items' ids unique.
-        tools: what may be called, by the names that the model knows.
+        key: is part of the ids of all items, and makes them unique.
+        tools: the tools that may be called, by the names that the model knows.
     """
 
     def __init__(self, key: str, tools: Mapping[str, OfferedTool]) -> None:
         self._key = key
         self._tools = tools
         self._items: list[_Item] = []
-        # Of tokens whose text is still held back.
+        # The logprobs of tokens whose text is still held back.
         self._logprobs: Logprobs = []
 
     def add(self, delta: chat_pb2.Delta) -> Iterator[ResponseEvent]:
@@ -43,9 +43,10 @@ class Output:
             self._logprobs = []
 
     def end(self, status: str) -> Iterator[ResponseEvent]:
-        """
+        """End the last item; an output without items gets an empty message.
+
         Args:
-            status: of the last item.
+            status: the status of the last item.
         """
         if not self._items:
             yield from self._begin(_TextItem(_ANSWER, self._key, 0))
@@ -144,7 +145,7 @@ class _TextItem:
 
 
 class _CallItem:
-    """A call of a tool, under the client's own name of it."""
+    """A call of a tool, under the name that the client gave the tool."""
 
     prefix: str
     type: str
@@ -186,7 +187,7 @@ class _FunctionCallItem(_CallItem):
 
 
 class _CustomCallItem(_CallItem):
-    """Its text is known once the arguments that hold it are whole."""
+    """A call of a custom tool; its text is known when the arguments are complete."""
 
     prefix, type = "ctc", "custom_tool_call"
 

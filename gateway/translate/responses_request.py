@@ -1,4 +1,4 @@
-"""A request of the Responses API as `GenerateRequest`: its items become messages."""
+"""Translates a request of the Responses API to a `GenerateRequest`; items become messages."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -40,16 +40,18 @@ from gateway.translate.sampling import (
 )
 from protos.y26hkx.v1 import chat_pb2
 
-# What clients of this API call the contract's fields.
+# The names that this API has for fields of the gRPC contract.
 NAMES = {"messages": "input", "response_format": "text.format", "max_tokens": "max_output_tokens"}
 
 
 def generate_request(
     body: ResponsesRequest, defaults: ChatDefaults, cache_salt: str
 ) -> chat_pb2.GenerateRequest:
-    """Raises:
-    InvalidRequest: fields that contradict each other.
-    UnsupportedParameter: a known field with a value that is not offered.
+    """Return the request to the worker.
+
+    Raises:
+        InvalidRequest: fields contradict each other.
+        UnsupportedParameter: a known field has a value that is not supported.
     """
     request = chat_pb2.GenerateRequest(
         model=body.model or "",
@@ -69,14 +71,14 @@ def generate_request(
 
 
 def template_request(body: ResponsesRequest) -> chat_pb2.ApplyTemplateRequest:
-    """Raises the same as `generate_request`."""
+    """Return the request for the rendered prompt; it raises the same as `generate_request`."""
     return chat_pb2.ApplyTemplateRequest(
         model=body.model or "", conversation=_conversation(body), keep_alive_s=body.keep_alive
     )
 
 
 def param_name(param: str | None) -> str | None:
-    """A field that the worker complains of, as this API calls it."""
+    """Return this API's name of a field that an error of the worker names."""
     return None if param is None else NAMES.get(param.split("[")[0].split(".")[0], param)
 
 
@@ -100,7 +102,7 @@ def _conversation(body: ResponsesRequest) -> chat_pb2.Conversation:
 
 
 def _messages(items: Sequence[Item]) -> list[chat_pb2.Message]:
-    """What a model thought, said and called in one turn are several items and one message."""
+    """Return the messages of the items; a turn's thoughts, text and calls become one message."""
     _check_calls(items)
     messages: list[chat_pb2.Message] = []
     thoughts: list[str] = []
@@ -150,7 +152,7 @@ def _message(item: Item, where: str) -> Iterator[chat_pb2.Message]:
             yield _call(item.id, model_name(item.name, item.server_label), item.arguments)
             yield _result(item.id, item.output or _json(item.error))
         case Reasoning() | HostedItem() | ItemReference():
-            # References were replaced by their items before.
+            # `with_history` has replaced references by their items; hosted items are left out.
             return
 
 
@@ -164,7 +166,7 @@ def _result(call_id: str, text: str) -> chat_pb2.Message:
 
 
 def _output(item: CallOutput, where: str) -> str:
-    """A shell's output is a list of objects, which a model reads as JSON."""
+    """Return the text of a call's output; a shell's list of objects becomes JSON."""
     if isinstance(item.output, str):
         return item.output
     parts = [part for part in item.output if isinstance(part, TextPart | RefusalPart | OtherPart)]

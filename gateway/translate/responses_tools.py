@@ -1,7 +1,7 @@
-"""The tools of a Responses API request as functions that any model can call, and back again.
+"""Translates the tools of a Responses API request to functions that any model can call, and back.
 
-A function in a namespace gets a name that says both. A custom tool becomes a function with one
-text, `input`. What the model calls is given back under the names that the client knows.
+A function in a namespace gets a name that contains both names. A custom tool becomes a function
+with one text, `input`. The client gets the model's calls under the names that it knows.
 """
 
 import json
@@ -26,18 +26,19 @@ from protos.y26hkx.v1 import chat_pb2
 
 BETWEEN = "__"
 INPUT = "input"
-# A grammar of one regular expression, and what of one no schema's pattern can have.
+# A grammar of one regular expression, and the syntax that a schema's pattern does not allow.
 _ONE_REGEX = re.compile(r"\s*start\s*:\s*/((?:[^/\\\n]|\\.)+)/\s*")
 _NOT_REGULAR = re.compile(r"\(\?[=!<P]|\\[1-9bB]")
 
 
 @dataclass(frozen=True)
 class OfferedTool:
-    """
+    """A tool that a model can call.
+
     Args:
-        name: as the model knows it.
-        tool: as the client offers it.
-        namespace: the one it is in; None: none.
+        name: the name that the model knows.
+        tool: the tool as the client describes it.
+        namespace: the namespace of the tool; None if it is in none.
     """
 
     name: str
@@ -63,19 +64,19 @@ class OfferedTool:
 
 
 def model_name(name: str, namespace: str | None) -> str:
-    """What a model knows a tool as."""
+    """Return the name by which a model knows a tool."""
     if namespace is None:
         return name
     return f"{namespace}{name}" if namespace.endswith(BETWEEN) else f"{namespace}{BETWEEN}{name}"
 
 
 def known_tools(body: ResponsesRequest) -> list[OfferedTool]:
-    """All that a model here can be offered: no hosted ones."""
+    """Return all tools that can be offered to a model here, which excludes hosted ones."""
     return list(_flat(body))
 
 
 def offered_tools(body: ResponsesRequest) -> list[OfferedTool]:
-    """Those that it is offered."""
+    """Return the tools that the model is offered, which `tool_choice` may restrict."""
     choice, tools = body.tool_choice, known_tools(body)
     if not isinstance(choice, AllowedTools):
         return tools
@@ -83,8 +84,10 @@ def offered_tools(body: ResponsesRequest) -> list[OfferedTool]:
 
 
 def choice_of_tool(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
-    """Raises:
-    InvalidRequest: it needs a tool that is not there.
+    """Return the tool choice of the request; None if it leaves the choice to the default.
+
+    Raises:
+        InvalidRequest: the choice needs a tool that the request does not have.
     """
     choice, tools = body.tool_choice, known_tools(body)
     if choice is None or (choice == "auto" and not tools):
@@ -104,12 +107,12 @@ def choice_of_tool(body: ResponsesRequest) -> chat_pb2.ToolChoice | None:
 
 
 def as_arguments(text: str) -> str:
-    """What a custom tool was called with, as a function's arguments."""
+    """Return the text of a custom tool's call as the arguments of a function."""
     return json.dumps({INPUT: text}, ensure_ascii=False)
 
 
 def as_input(arguments: str) -> str:
-    """The reverse; what was cut at `max_output_tokens` stays as it is."""
+    """Return the text in a function's arguments; arguments that were cut off stay as they are."""
     try:
         decoded: Any = json.loads(arguments)
     except ValueError:
@@ -135,8 +138,11 @@ def _told(form: CustomFormat | None) -> str:
 
 
 def _held(form: CustomFormat | None) -> dict[str, str]:
-    """A pattern for the text where its grammar is one regular expression. Other grammars are only
-    told: a text within JSON has its line ends escaped, which no Lark grammar says of itself."""
+    """Return a pattern for the text, if its grammar is one regular expression.
+
+    Other grammars are only described to the model: line ends are escaped within JSON, which a Lark
+    grammar does not allow for.
+    """
     regex = None
     if form is not None and form.definition and form.syntax == "regex":
         regex = form.definition

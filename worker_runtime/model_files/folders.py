@@ -23,9 +23,9 @@ MAX_NAME = 128
 PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
-# What a transformers model is saved as that neither writes nor scores.
+# The endings of architectures that neither generate text nor score it.
 ENCODES = ("Model", "ForMaskedLM", "ForPreTraining")
-# Kinds of them that read text; the others listen, or look at pictures.
+# The kinds of such models that read text; other kinds take audio or images.
 READ_TEXT = frozenset(
     {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
      "eurobert", "gemma", "gemma2", "gemma3_text", "ibert", "llama", "longformer", "mistral",
@@ -33,7 +33,7 @@ READ_TEXT = frozenset(
      "xlm-roberta-xl", "xmod"}
 )  # fmt: skip
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
-# Kinds of models that count a text's tokens from behind the padding's position.
+# Kinds of models whose positions begin after the padding's position.
 COUNT_FROM_PADDING = frozenset(
     {"camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "xlm-roberta",
      "xlm-roberta-xl", "xmod"}
@@ -54,17 +54,17 @@ class CausalLm(msgspec.Struct, frozen=True):
 class SentenceEncoder(msgspec.Struct, frozen=True):
     """A sentence-transformers model, or the bare encoder of one."""
 
-    # Types of its modules, in order; empty: it does not list them.
+    # The types of its modules, in order; empty if it does not list them.
     modules: tuple[str, ...]
-    # Folders of all but the first.
+    # The folders of all modules but the first.
     module_folders: tuple[Path, ...]
-    # Tokens; 0 if the config does not say.
+    # In tokens; 0 if the config does not state it.
     context_length: int
     weights: "Weights"
-    # Numbers of one token between its layers; 0 if the config does not say.
+    # The count of numbers per token between its layers; 0 if the config does not state it.
     hidden_size: int
-    # Length of its vectors where the model's authors want them shorter than it makes them, which
-    # they train it for; 0: they do not say.
+    # The length to which the model's authors want its vectors cut, which it was trained for; 0 if
+    # they do not state one.
     truncate_dim: int
 
 
@@ -82,7 +82,7 @@ class Weights(msgspec.Struct, frozen=True):
     """Files of weights, all checked.
 
     Args:
-        n_numbers: of all tensors; 0 if nobody counted them.
+        n_numbers: the count of numbers in all tensors; 0 if they were not counted.
     """
 
     files: tuple[Path, ...]
@@ -92,13 +92,13 @@ class Weights(msgspec.Struct, frozen=True):
 
 
 def is_causal_lm_folder(folder: Path) -> bool:
-    """Whether the files of `folder` declare a transformers model that generates text."""
+    """Return whether the files of `folder` declare a transformers model that generates text."""
     if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
         return False
     try:
         return bool(_architecture(read_object(folder / "config.json"), *GENERATES))
     except (InvalidModelFile, OSError):
-        # It declares a model, but a broken one.
+        # The folder declares a model, although a broken one.
         return True
 
 
@@ -116,12 +116,12 @@ def read_causal_lm(folder: Path) -> CausalLm:
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:
-    """Whether the files of `folder` declare a sentence-transformers model."""
+    """Return whether the files of `folder` declare a sentence-transformers model."""
     return _is_there(folder / "modules.json") and not is_cross_encoder_folder(folder)
 
 
 def is_bare_encoder_folder(folder: Path) -> bool:
-    """Whether `folder` holds a transformers model that reads, with no list of modules."""
+    """Return whether `folder` declares a transformers encoder without a list of modules."""
     if _is_there(folder / "modules.json") or not _is_there(folder / "config.json"):
         return False
     try:
@@ -131,7 +131,7 @@ def is_bare_encoder_folder(folder: Path) -> bool:
 
 
 def is_cross_encoder_folder(folder: Path) -> bool:
-    """Whether the files of `folder` declare a cross-encoder, in an older or the newer layout."""
+    """Return whether the files of `folder` declare a cross-encoder, in the old or new layout."""
     try:
         if _is_there(folder / "modules.json"):
             kind = _read_if_there(folder / "config_sentence_transformers.json").get("model_type")
@@ -193,7 +193,7 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
 
 
 def folder_weights(folder: Path) -> Weights:
-    """The safetensors files that a loader would read from `folder`, all checked.
+    """Return the safetensors files that a loader would read from `folder`, all checked.
 
     Raises:
         InvalidModelFile: there are no weights, a file is broken, or the weights are pickled.
@@ -211,7 +211,7 @@ def folder_weights(folder: Path) -> Weights:
 
 
 def file_weights(files: tuple[Path, ...]) -> Weights:
-    """Check these safetensors files."""
+    """Return the sizes and times of these files, whose headers are not read."""
     stats = [file.stat() for file in files]
     size_bytes = sum(stat.st_size for stat in stats)
     return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
@@ -247,7 +247,7 @@ def _refuse_code(config: dict[str, Any]) -> None:
 
 
 def _architecture(config: dict[str, Any], *endings: str) -> str:
-    """The first architecture name with one of these endings; empty if there is none."""
+    """Return the first architecture name with one of these endings; empty if there is none."""
     names = config.get("architectures")
     found = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return next((name[:MAX_NAME] for name in found if name.endswith(endings)), "")
@@ -266,7 +266,7 @@ def _hidden_size(config: dict[str, Any]) -> int:
 
 
 def _row_length(config: dict[str, Any], *said: object) -> int:
-    """Tokens of one row of an encoder: of all limits the least; 0 if none is known."""
+    """Return the most tokens of one row, by the smallest limit; 0 if no limit is known."""
     n_positions = _context_length(config)
     if _kind(config) in COUNT_FROM_PADDING and n_positions:
         n_positions -= _positive(config.get("pad_token_id", 1)) + 1
@@ -278,7 +278,7 @@ def _positive(value: object) -> int:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether the name exists, even if it is not a file; reading it reports that."""
+    """Return whether the name exists, even if not as a file; reading it then reports that."""
     return os.path.lexists(path)
 
 

@@ -1,4 +1,4 @@
-"""The modules of a sentence-transformers model: which they are, and in which folders they lie."""
+"""Reads which modules a sentence-transformers model has, and in which folders they are."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.small_json import read_json
 
 MAX_MODULES = 64
-# By the last part of a module's type, or of the model's.
+# Why a model is refused, by the last part of a module's type or of the model's.
 NOT_RUN = {
     "SparseEncoder": "it is a sparse encoder, and vectors here are dense",
     "MultiVectorEncoder": "it makes a vector of each token (ColBERT), which is not done here",
@@ -20,11 +20,12 @@ NOT_RUN = {
 
 
 class Modules(msgspec.Struct, frozen=True):
-    """
+    """The modules of a model.
+
     Args:
-        types: in order.
-        transformer: folder of the first, with its config and weights.
-        others: folders of all others.
+        types: the types of the modules, in order.
+        transformer: the folder of the first module, with its config and weights.
+        others: the folders of all other modules.
     """
 
     types: tuple[str, ...]
@@ -33,7 +34,8 @@ class Modules(msgspec.Struct, frozen=True):
 
 
 def read_modules(folder: Path) -> Modules:
-    """
+    """Read and check the list of modules in `folder`.
+
     Raises:
         InvalidModelFile: the model cannot or must not be loaded, with the reason.
         OSError: the list cannot be read.
@@ -53,9 +55,10 @@ def read_modules(folder: Path) -> Modules:
 
 
 def refuse_kind(kind: str) -> None:
-    """
+    """Refuse a type of model or module that is not run here.
+
     Raises:
-        InvalidModelFile: models or modules of this type are not run here.
+        InvalidModelFile: it is such a type.
     """
     if reason := NOT_RUN.get(kind.rpartition(".")[2]):
         raise InvalidModelFile(reason)

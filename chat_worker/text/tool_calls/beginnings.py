@@ -1,4 +1,4 @@
-"""Whether text whose end has not arrived yet may still become a tool call."""
+"""Decides whether text whose end has not arrived yet may still become a tool call."""
 
 import re
 
@@ -14,12 +14,12 @@ _CALL_KEYS = frozenset({*NAME_KEYS, *ARGUMENT_KEYS, "id", "type", "tool_call_id"
 
 
 def is_unfinished(text: str, words: tuple[str, ...]) -> bool:
-    """Whether `text` is the beginning of one of `words`, but not yet all of it."""
+    """Return whether `text` is the beginning of one of `words`, but not yet all of it."""
     return any(len(text) < len(word) and word.startswith(text) for word in words)
 
 
 def unfinished_opener_chars(text: str) -> int:
-    """Length of the longest end of `text` that may be the beginning of an opening mark."""
+    """Return the length of the longest end of `text` that may begin an opening mark."""
     longest = len(OPENERS[0]) - 1
     for begin in _FIRST_OF_OPENER.finditer(text, max(len(text) - longest, 0)):
         if any(opener.startswith(text[begin.start() :]) for opener in OPENERS):
@@ -28,7 +28,7 @@ def unfinished_opener_chars(text: str) -> int:
 
 
 def may_be_calls(marks: Marks, text: str, tools: Tools) -> bool:
-    """Whether `text`, which follows the opening mark of `marks`, may still become calls."""
+    """Return whether `text`, which follows the opening mark, may still become calls."""
     begun = text.lstrip()
     if not begun or marks.is_part:
         return True
@@ -48,7 +48,7 @@ def may_be_calls(marks: Marks, text: str, tools: Tools) -> bool:
 
 
 def _may_be_json_calls(text: str, tools: Tools) -> bool:
-    """Whether a JSON list or object may still become calls, judged by its first key."""
+    """Return whether a JSON list or object may still become calls, judged by its first key."""
     if text.lstrip("[ \n\t\r") == "":
         return True
     begun = _FIRST_KEY.match(text)

@@ -25,7 +25,7 @@ from chat_worker.text.tool_calls.marks import (
 from chat_worker.text.tool_calls.parse import parse_calls
 from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd, skip_space
 
-# Held text is parsed again only after it has grown by this share: so parsing takes linear time.
+# Held text is parsed again only after growing by this share, so that parsing takes linear time.
 REPARSE_SHARE = 1 / 8
 # After so many characters it is certain whether the text can become calls.
 DECIDED_CHARS = 1024
@@ -53,7 +53,7 @@ class ToolCallFilter:
         self._forced = forced
         self._out: list[Piece] = []
         self._stage = _Stage.START
-        # Text that is not decided yet: in stage CALLS, what follows the mark.
+        # The text that is not decided yet; in stage CALLS, it is the text after the mark.
         self._held = ""
         self._marks = BARE
         self._n_parsed = self._n_seen = 0
@@ -69,13 +69,13 @@ class ToolCallFilter:
         self.is_complete = False
 
     def push(self, text: str) -> list[Piece]:
-        """The text and the calls that `text` completes."""
+        """Return the text and the calls that `text` completes."""
         self._held += text
         self._advance(is_end=False)
         return self._taken()
 
     def flush(self) -> list[Piece]:
-        """The rest, as the reply has ended: held text that is not a call is returned as text."""
+        """Return the rest of a reply that has ended; held text that is not a call stays text."""
         self._advance(is_end=True)
         return self._taken()
 
@@ -96,7 +96,7 @@ class ToolCallFilter:
     # Each of these steps returns whether another step may decide more of the held text.
 
     def _at_start(self, *, is_end: bool) -> bool:
-        """Skip white space and a code fence: calls without marks may follow here only."""
+        """Skip white space and a code fence; only here may calls without marks follow."""
         begun = self._held.lstrip()
         fence = next((fence for fence in FENCES if begun.startswith(fence)), "")
         inside = begun[len(fence) :].lstrip()
@@ -168,7 +168,7 @@ class ToolCallFilter:
         self._n_seen = len(self._held)
 
     def _is_due(self) -> bool:
-        """Whether parsing the held text now is likely to find complete calls."""
+        """Return whether parsing the held text now is likely to find complete calls."""
         may_be_complete = self._is_closed or not self._parallel
         has_grown = len(self._held) - self._n_parsed >= self._n_parsed * REPARSE_SHARE
         return may_be_complete and has_grown
@@ -198,7 +198,7 @@ class ToolCallFilter:
         self._is_closed = False
 
     def _give_up(self) -> None:
-        """The mark did not begin a call: it is text, and another mark may follow it."""
+        """Pass the mark on as text, as it did not begin a call; another mark may follow it."""
         self._stage = _Stage.TEXT
         begun = self._marks.opener
         if self._marks.is_part:

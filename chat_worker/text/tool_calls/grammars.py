@@ -23,7 +23,7 @@ from chat_worker.text.tool_calls.notation import (
 )
 from chat_worker.text.tool_calls.typed_values import kinds_of
 
-# Most calls in one reply under a grammar: without a limit, a small model might never end.
+# The most calls in one reply under a grammar; without a limit, a small model might never end.
 MAX_CALLS = 8
 # The ids and numbers of calls, which differ from call to call.
 _VARIABLE = re.compile("|".join([*map(re.escape, IDS), r"(?<=[:\"])\d{1,2}(?=[\"<])"]))
@@ -51,7 +51,7 @@ class CallGrammars:
     """Makes grammars for one model.
 
     Args:
-        notation: in which this model writes calls.
+        notation: the notation in which the model writes calls.
     """
 
     def __init__(self, notation: Notation, tokenizer: Tokenizer) -> None:
@@ -76,7 +76,7 @@ class CallGrammars:
         return bool(self._notation.opener)
 
     def forced(self, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool) -> str:
-        """A grammar of one call, or of up to `MAX_CALLS` if `parallel`.
+        """Return a grammar of one call, or of up to `MAX_CALLS` if `parallel`.
 
         Args:
             schemas: JSON schemas of the arguments, by tool name.
@@ -87,14 +87,14 @@ class CallGrammars:
         return "\n".join(["start: calls", *self._rules(start, chosen, parallel=parallel)])
 
     def begun(self, schemas: Mapping[str, dict[str, Any]], *, parallel: bool) -> str:
-        """A grammar of the text that follows `begins`."""
+        """Return a grammar of the text that follows `begins`."""
         start = self._notation.head if self._notation.opener else ""
         return "\n".join(["start: calls", *self._rules(start, schemas, parallel=parallel)])
 
     def calls_or_answer(
         self, schemas: Mapping[str, dict[str, Any]], answer: dict[str, Any], *, parallel: bool
     ) -> str:
-        """A grammar of either calls or JSON that follows the schema `answer`."""
+        """Return a grammar of either calls or JSON that follows the schema `answer`."""
         start = self._notation.opener + self._notation.head
         rules = ["start: calls | answer", f"answer: {_json(answer)}"]
         return "\n".join([*rules, *self._rules(start, schemas, parallel=parallel)])
@@ -102,7 +102,7 @@ class CallGrammars:
     def _rules(
         self, start: str, schemas: Mapping[str, dict[str, Any]], *, parallel: bool
     ) -> Iterator[str]:
-        """The rule `calls` and the rules that it uses."""
+        """Yield the rule `calls` and the rules that it uses."""
         notation = self._notation
         more = ""
         if parallel and notation.between:
@@ -123,7 +123,7 @@ class CallGrammars:
     def _separate_rules(
         self, rule: str, schema: dict[str, Any], notation: SeparateArguments
     ) -> Iterator[str]:
-        """Rules for arguments in the order of the schema; those not required may be left out.
+        """Yield rules for arguments in the order of the schema; optional ones may be left out.
 
         The rule `…_N` continues with argument N if no argument was written yet, and `…_N_more` if
         one was.
@@ -151,11 +151,11 @@ class CallGrammars:
         root: dict[str, Any],
         notation: SeparateArguments,
     ) -> _Value:
-        """How the value of one argument is written, and the rules for it.
+        """Return how the value of one argument is written, and the rules for it.
 
         Args:
             rule: the name of the value's rule.
-            name: of the argument.
+            name: the name of the argument.
             root: the schema in which references are resolved.
         """
         before, end = notation.before_text, notation.after_text
@@ -182,7 +182,7 @@ class CallGrammars:
         return self._control is not None and self._control.search(text) is not None
 
     def _literal(self, text: str) -> str:
-        """`text` in Lark: control tokens become tokens, and an id of a call becomes any id."""
+        """Return `text` in Lark, with tokens for control tokens and any id for the id of a call."""
         parts: list[str] = []
         at = 0
         for found in _VARIABLE.finditer(text):
@@ -225,19 +225,19 @@ def _json(schema: Any, notation: JsonArguments | None = None) -> str:
 
 
 def _with_definitions(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
-    """An inner schema with the definitions of `root`, to which its references lead."""
+    """Return an inner schema with the definitions of `root`, to which its references lead."""
     definitions: dict[str, Any] = {key: root[key] for key in DEFINITIONS if key in root}
     return enforceable(definitions | (schema if isinstance(schema, dict) else {})).schema
 
 
 def _is_text(schema: Any, root: dict[str, Any]) -> bool:
-    """Whether a value is written as text, because its schema allows a string."""
+    """Return whether a value is written as text, because its schema allows a string."""
     kinds = kinds_of(schema, root)
     return not kinds or "string" in kinds
 
 
 def _length(schema: Any) -> str:
-    """The number of characters that a text may have, as a quantifier of a regular expression."""
+    """Return a regular expression's quantifier for the number of characters of a text."""
     bounds = schema if isinstance(schema, dict) else {}
     least, most = bounds.get("minLength", 0), bounds.get("maxLength", MAX_STRING_CHARS)
     are_numbers = isinstance(least, int) and isinstance(most, int) and 0 <= least <= most
@@ -245,7 +245,7 @@ def _length(schema: Any) -> str:
 
 
 def _listed_texts(schema: Any) -> list[str] | None:
-    """The texts that a schema lists with `const` or `enum`; None if it lists none."""
+    """Return the texts that a schema lists with `const` or `enum`; None if it lists none."""
     if not isinstance(schema, dict):
         return None
     listed = [schema["const"]] if "const" in schema else schema.get("enum")

@@ -92,7 +92,7 @@ PLAIN = Notation("", '[{"name": "', JsonArguments('", "arguments": '), '}, {"nam
 
 
 def notation_of(one: str, two: str) -> Notation:
-    """The notation of the replies `one` and `two`; `PLAIN` if it cannot be derived from them.
+    """Return the notation of the replies `one` and `two`; `PLAIN` if it cannot be derived.
 
     Args:
         one, two: replies with one call and with two calls, see `template_traits.Traits.written`.
@@ -114,7 +114,7 @@ def notation_of(one: str, two: str) -> Notation:
 
 
 def _opening(text: str, name: int) -> tuple[Marks, int]:
-    """The first mark before the tool's name at `name`, and the position at which parsing begins."""
+    """Return the first mark before the tool's name at `name`, and where parsing begins."""
     found = [(text.find(opener, 0, name), -len(opener), opener) for opener in OPENERS]
     found = [each for each in found if each[0] >= 0]
     if not found:
@@ -125,7 +125,7 @@ def _opening(text: str, name: int) -> tuple[Marks, int]:
 
 
 def _end_of_calls(text: str, begin: int, marks: Marks) -> int | None:
-    """The position after the calls that begin at `begin` and the mark that closes them.
+    """Return the position after the calls that begin at `begin` and the mark that closes them.
 
     Returns:
         None if no parser understands the calls.
@@ -144,7 +144,7 @@ def _end_of_calls(text: str, begin: int, marks: Marks) -> int | None:
 
 
 def _json_arguments(rest: str) -> tuple[JsonArguments, str] | None:
-    """The notation of arguments in one JSON object, and the text after them.
+    """Return the notation of arguments in one JSON object, and the text after them.
 
     Args:
         rest: what follows the tool's name.
@@ -165,7 +165,7 @@ def _json_arguments(rest: str) -> tuple[JsonArguments, str] | None:
 
 
 def _separate_arguments(rest: str) -> tuple[SeparateArguments, str] | None:
-    """The notation of arguments that follow each other, and the text after them.
+    """Return the notation of arguments that follow each other, and the text after them.
 
     Args:
         rest: what follows the tool's name.
@@ -177,7 +177,7 @@ def _separate_arguments(rest: str) -> tuple[SeparateArguments, str] | None:
     # A closing tag may repeat the argument's name.
     after_more = parts["text_to_number_key"].replace(probe.MORE_KEY, KEY)
     after_number = parts["after_number"].replace(probe.NUMBER_KEY, KEY)
-    # What follows a text and a number alike ends an argument.
+    # The text that follows both a text and a number ends an argument.
     after_text = after_value = _common_beginning(after_more, after_number)
     if not after_text and after_more[:1] in ("'", '"', "<"):
         # Texts are in quotes and numbers are not; the quote before a text also ends it.
@@ -196,7 +196,7 @@ def _separate_arguments(rest: str) -> tuple[SeparateArguments, str] | None:
 
 
 def _between(two: str, arguments: JsonArguments | SeparateArguments) -> str:
-    """The text between the arguments of a call and the name of the next tool.
+    """Return the text between the arguments of a call and the name of the next tool.
 
     Args:
         two: a reply with two calls, each of which ends with a number.
@@ -214,7 +214,7 @@ def _between(two: str, arguments: JsonArguments | SeparateArguments) -> str:
 
 
 def _common_beginning(one: str, other: str) -> str:
-    """The text that both begin with, without an unfinished tag at its end."""
+    """Return the text that both begin with, without an unfinished tag at its end."""
     pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
     found = "".join(character for character, _ in pairs)
     return found[: found.rindex("<")] if found.rfind("<") > found.rfind(">") else found
