@@ -3,15 +3,17 @@
 One session loads model libraries into pytest's own process, the others serve gRPC in it. No process
 of ours ever has both; a test process that had both sometimes crashed in native code. Unit and
 contract tests run at the same time as the model libraries' session. Tests of whole services, which
-measure time and memory, run alone.
+measure time and memory, run alone. The last lines printed are about all three.
 """
 
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bootstrap.progress import say
+from bootstrap.session_totals import report_argument, totals
 from bootstrap.settings import ROOT
 
 WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
@@ -46,11 +48,22 @@ def _in_sessions(
     if any(_is_path(argument) for argument in arguments):
         return _run(command, env)
     others = [f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES + OF_WHOLE_SERVICES]
-    failed = _at_once([*command, *others], [*command, *WITH_MODEL_LIBRARIES], env)
-    if fast:
-        return failed
-    say("· tests of whole services …")
-    return _run([*command, *OF_WHOLE_SERVICES], env) or failed
+    sessions = {"others": others, "models": WITH_MODEL_LIBRARIES}
+    if not fast:
+        sessions["services"] = OF_WHOLE_SERVICES
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        others_run, models_run, *services_run = (
+            [*command, report_argument(Path(folder), name), *chosen]
+            for name, chosen in sessions.items()
+        )
+        failed = _at_once(others_run, models_run, env)
+        for services in services_run:
+            say("· tests of whole services …")
+            failed = _run(services, env) or failed
+        if any(Path(folder).iterdir()):
+            say(totals(Path(folder), len(sessions), began_s))
+    return failed
 
 
 def _at_once(shown: Sequence[str], beside: Sequence[str], env: Mapping[str, str]) -> int:

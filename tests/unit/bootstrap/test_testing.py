@@ -42,9 +42,29 @@ def run(project: Path, *arguments: str) -> int:
 def test_every_test_runs_in_one_session(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(project) == 0
     said = capfd.readouterr()
-    counts = [line.split()[0] for line in (said.out + said.err).splitlines() if " passed" in line]
+    counts = [line.split()[0] for line in said.out.splitlines() if " passed" in line]
+    counts += [line.split()[0] for line in said.err.splitlines()[:-1] if " passed" in line]
     assert sorted(map(int, counts)) == [1, len(testing.WITH_MODEL_LIBRARIES), 3]
     assert sum(map(int, counts)) == len(FOLDERS)
+
+
+def test_the_last_lines_are_about_all_sessions(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (project / "tests" / "contract" / "test_more.py").write_text(FAILS)
+    assert run(project) != 0
+    *_, failure, last = capfd.readouterr().err.splitlines()
+    assert failure == "FAILED tests.contract.test_more::test_it"
+    assert f"= 1 failed, {len(FOLDERS)} passed in " in last
+
+
+def test_a_session_that_dies_is_in_the_last_line(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dies = "import os\n\n\ndef test_it() -> None:\n    os._exit(3)\n"
+    (project / "tests" / "models" / "test_more.py").write_text(dies)
+    assert run(project) != 0
+    assert " passed, 1 session(s) died in " in capfd.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("folder", ["tests/contract", "tests/stack", "tests/models"])
