@@ -7,15 +7,14 @@ from pydantic import ConfigDict, Discriminator, Field, Tag
 from gateway.schemas.base import (
     MAX_ENTRIES,
     MAX_NAME,
-    MAX_TEXT,
     ApiModel,
     CallName,
     FreeJson,
     HistoryModel,
     one_of_kinds,
 )
+from gateway.schemas.chat import OtherPart, RefusalPart, Text
 
-Text = Annotated[str, Field(max_length=MAX_TEXT)]
 ItemId = Annotated[str, Field(max_length=MAX_NAME)]
 CallId = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 
@@ -23,18 +22,6 @@ CallId = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 class TextPart(HistoryModel):
     type: Literal["input_text", "output_text", "text"]
     text: Text
-
-
-class RefusalPart(HistoryModel):
-    type: Literal["refusal"]
-    refusal: Text
-
-
-class OtherPart(ApiModel):
-    """An image, audio or a file, which is refused, because no model here can see or hear."""
-
-    model_config = ConfigDict(extra="ignore")
-    type: Annotated[str, Field(max_length=64)]
 
 
 Part = Annotated[

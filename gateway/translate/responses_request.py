@@ -6,6 +6,7 @@ from typing import Any
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
+from gateway.schemas.chat import OtherPart, RefusalPart
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.responses_items import (
     CallOutput,
@@ -18,9 +19,7 @@ from gateway.schemas.responses_items import (
     LocalShellCall,
     McpCall,
     Message,
-    OtherPart,
     Reasoning,
-    RefusalPart,
     TextPart,
 )
 from gateway.translate.formats import schema_constraint
