@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 WIDTH = 80
 
 
-def report_argument(folder: Path, session: str) -> str:
-    """The argument with which pytest writes the results of `session` into `folder`."""
-    return f"--junitxml={folder / session}.xml"
+def report_arguments(folder: Path, session: str) -> list[str]:
+    """The arguments with which pytest writes the results of `session` into `folder`."""
+    # The format that can hold the properties that tests record.
+    return ["-ojunit_family=xunit1", f"--junitxml={folder / session}.xml"]
 
 
 def totals(folder: Path, n_sessions: int, began_s: float) -> str:

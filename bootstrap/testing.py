@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bootstrap.progress import say
-from bootstrap.session_totals import report_argument, totals
+from bootstrap.session_totals import report_arguments, totals
 from bootstrap.settings import ROOT
 
 WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
@@ -54,7 +54,7 @@ def _in_sessions(
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         others_run, models_run, *services_run = (
-            [*command, report_argument(Path(folder), name), *chosen]
+            [*command, *report_arguments(Path(folder), name), *chosen]
             for name, chosen in sessions.items()
         )
         failed = _at_once(others_run, models_run, env)

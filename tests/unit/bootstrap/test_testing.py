@@ -10,7 +10,7 @@ import pytest
 from bootstrap import testing
 from tests.running_stack import KEPT_VARIABLES
 
-PASSES = "def test_it() -> None:\n    pass\n"
+PASSES = "def test_it(record_property: object) -> None:\n    pass\n"
 FAILS = "def test_it() -> None:\n    raise AssertionError\n"
 SLOW = "import pytest\n\n\n@pytest.mark.slow\n" + FAILS
 FOLDERS = (
