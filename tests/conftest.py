@@ -19,17 +19,19 @@ TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
 SLOW_FOLDERS = ("clients", "faults", "models", "stack")
 SLOW_MODULES = (
+    "contract/test_departures.py",
     "contract/test_draining.py",
-    "unit/chat_worker/test_need.py",
+    "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_transformers_engine.py",
     "unit/cli/test_supervisor.py",
     "unit/deploy/test_entry_commands.py",
     "unit/embed_worker/test_architectures.py",
     "unit/embed_worker/test_encoder_process.py",
-    "unit/embed_worker/test_need.py",
+    "unit/embed_worker/test_memory_estimate.py",
     "unit/embed_worker/test_openvino_encoder.py",
-    "unit/protos/test_garbage.py",
-    "unit/worker_runtime/test_lifecycle_machine.py",
+    "unit/common/test_gc_tuning.py",
+    "unit/worker_runtime/engine_process/test_client.py",
+    "unit/worker_runtime/lifecycle/test_state_machine.py",
 )
 
 

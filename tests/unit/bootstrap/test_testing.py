@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from bootstrap import testing
+from tests.conftest import SLOW_MODULES, TESTS
 from tests.running_stack import KEPT_VARIABLES
 
 PASSES = "def test_it(record_property: object) -> None:\n    pass\n"
@@ -84,3 +85,8 @@ def test_paths_are_run_in_one_session(project: Path) -> None:
     (project / "tests" / "faults" / "test_more.py").write_text(FAILS)
     assert run(project, "tests/contract") == 0
     assert run(project, "tests/contract", "tests/faults") != 0
+
+
+def test_the_slow_modules_exist() -> None:
+    missing = [name for name in SLOW_MODULES if not (TESTS / name).is_file()]
+    assert missing == []
