@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from chat_worker.plugins.models import installed_backends
+from common.settings import split_list
 from worker_runtime.settings import RuntimeSettings
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
@@ -258,7 +259,7 @@ class ChatSettings(RuntimeSettings):
 
     @property
     def fallback_names(self) -> list[str]:
-        return [name.strip() for name in self.fallback_models.split(",") if name.strip()]
+        return split_list(self.fallback_models)
 
     @field_validator("torch_dtype", mode="before")
     @classmethod
@@ -276,7 +277,7 @@ class ChatSettings(RuntimeSettings):
     def _factors(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        parts = [part.partition(":") for part in value.split(",") if part.strip()]
+        parts = [part.partition(":") for part in split_list(value)]
         return {name.strip().lower(): factor.strip() for name, _, factor in parts}
 
     @property

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from common.setting_mistakes import mistaken
 
 SUFFIX = "_FILE"
 
@@ -63,17 +64,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
                     # The text of the error is left out, because it may quote the secret.
                     mistakes[variable + SUFFIX] = f"{path} does not hold what {variable} can be"
         if mistakes:
-            raise ValidationError.from_exception_data(
-                self.settings_cls.__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("secret_file", "{error}", {"error": why}),
-                        loc=(variable,),
-                        input=self._given[variable],
-                    )
-                    for variable, why in mistakes.items()
-                ],
-            )
+            raise mistaken(self.settings_cls, "secret_file", self._given, mistakes)
         return values
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[None, str, bool]:

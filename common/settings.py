@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -23,6 +22,7 @@ from pydantic_settings import (
 
 from common.deprecated_settings import translate
 from common.secret_files import SecretFileSource
+from common.setting_mistakes import mistaken
 
 SUGGESTION = (
     "set WORKER_TLS_CA, WORKER_TLS_CERT and WORKER_TLS_KEY, or WORKER_TRUSTED_NETWORK=1 if nobody "
@@ -55,16 +55,8 @@ class DeprecatedSource(PydanticBaseSettingsSource):
         """
         translation = translate(self._given)
         if translation.mistakes:
-            raise ValidationError.from_exception_data(
-                self.settings_cls.__name__,
-                [
-                    InitErrorDetails(
-                        type=PydanticCustomError("deprecated_setting", "{error}", {"error": why}),
-                        loc=(name,),
-                        input=self._given[name],
-                    )
-                    for name, why in translation.mistakes.items()
-                ],
+            raise mistaken(
+                self.settings_cls, "deprecated_setting", self._given, translation.mistakes
             )
         known = [field.validation_alias for field in self.settings_cls.model_fields.values()]
         return {name: value for name, value in translation.values.items() if name in known}
@@ -207,3 +199,8 @@ def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
         for note in translate(found).notes:
             sys.stderr.write(f"{service}: {note}\n")
     return read
+
+
+def split_list(value: str) -> list[str]:
+    """Return the non-empty parts of a comma-separated setting."""
+    return [part.strip() for part in value.split(",") if part.strip()]

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from common.settings import split_list
 from common.sizes import MIB
 from embed_worker.pipe_messages import LoadSpec
 from worker_runtime.settings import RuntimeSettings, cache_folder
@@ -195,7 +196,7 @@ class EmbedSettings(RuntimeSettings):
             truncate_dim: the length of vectors in the model's own configuration; 0: not stated.
         """
         keeps_vectors = self.cache_enabled and self.cache_dir
-        listed = [name.strip() for name in self.matryoshka_models.split(",")]
+        listed = split_list(self.matryoshka_models)
         return LoadSpec(
             backend=backend,
             may_fall_back=self.backend != backend,

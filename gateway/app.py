@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from common.error_texts import ErrorText
 from common.errors import ServingError
+from common.settings import split_list
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
@@ -55,7 +56,7 @@ from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
-from gateway.settings import GatewaySettings, split_list
+from gateway.settings import GatewaySettings
 
 BODIES = (
     ChatRequest,

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
-from common.settings import SUGGESTION
+from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
 from gateway.limit_settings import LimitSettings
 from gateway.localize import languages
@@ -280,8 +280,3 @@ class GatewaySettings(LimitSettings):
 def host_of(target: str) -> str:
     """The name or address in "host:port"."""
     return target.rpartition(":")[0].strip("[]")
-
-
-def split_list(value: str) -> list[str]:
-    """The non-empty parts of a comma-separated setting."""
-    return [part.strip() for part in value.split(",") if part.strip()]

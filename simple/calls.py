@@ -29,7 +29,7 @@ class LocalStub:
         def call(request: Any, *, metadata: Any = (), timeout: float | None = None) -> Any:
             if isasyncgenfunction(method):
                 return LocalCall(method(request, None), timeout)
-            return _unary(method(request, None), timeout)
+            return _guarded(method(request, None), timeout)
 
         return call
 
@@ -90,10 +90,6 @@ class LocalCall:
                 await self._ready.put(event)
         finally:
             await self._events.aclose()
-
-
-async def _unary(work: Any, timeout_s: float | None) -> Any:
-    return await _guarded(work, timeout_s)
 
 
 async def _guarded(work: Any, timeout_s: float | None) -> Any:

@@ -18,7 +18,7 @@ from pydantic_settings import (
 
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
-from common.settings import SUGGESTION, SharedSettings
+from common.settings import SUGGESTION, SharedSettings, split_list
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
@@ -243,7 +243,7 @@ class RuntimeSettings(SharedSettings):
     @classmethod
     def _ids(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+            return tuple(split_list(value))
         return value
 
     @model_validator(mode="after")

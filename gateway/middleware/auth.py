@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.error_texts import ErrorText
 from common.errors import AuthenticationFailed, InvalidRequest
+from common.settings import split_list
 from gateway.errors import error_response
 from gateway.middleware.request_context import context_of, header
-from gateway.settings import GatewaySettings, split_list
+from gateway.settings import GatewaySettings
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
 _DIGEST = re.compile(r"[0-9a-f]{64}")

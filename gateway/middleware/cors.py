@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.error_texts import ErrorText
 from common.errors import PermissionDenied
+from common.settings import split_list
 from gateway.errors import error_response
 from gateway.middleware.request_context import context_of, header
-from gateway.settings import GatewaySettings, split_list
+from gateway.settings import GatewaySettings
 
 # Pages of this machine, and of installed programs (app://, tauri://, chrome-extension://); not
 # "null", which any page can make itself.

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.error_texts import ErrorText
 from common.errors import PermissionDenied
 from common.loopback import is_loopback
+from common.settings import split_list
 from gateway.errors import error_response, shorten
 from gateway.middleware.request_context import context_of, header
-from gateway.settings import GatewaySettings, split_list
+from gateway.settings import GatewaySettings
 
 # The names of the machine inside its containers; nobody can register them as domains.
 OF_THIS_MACHINE = frozenset({"host.docker.internal", "host.containers.internal"})
