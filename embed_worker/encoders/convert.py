@@ -6,11 +6,6 @@ run on torch, and the record states the reason. Progress is written to stdout, a
 stage per line.
 """
 
-import os
-import shutil
-import sys
-import tempfile
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -23,21 +18,15 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from common.parent_watch import exit_with_parent
 from embed_worker.encoders.batch_inputs import any_row, batch_inputs
 from embed_worker.encoders.conversion_cache import (
+    CONVERSIONS,
     GRAPH,
-    RECORD,
     TOKENIZER,
-    UNFINISHED,
     NotConvertible,
     Record,
     checks_of,
-    read_record,
-    refused,
     source_state,
-    unfinished_prefix,
-    write_record,
 )
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
 from embed_worker.encoders.positions import first_position
@@ -45,7 +34,7 @@ from embed_worker.encoders.torch import TorchEncoder, load_model, loaded
 from embed_worker.encoders.traced_model import PaddedModel, UnpaddedModel
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from worker_runtime.memory.oom_signs import shortage_of
+from worker_runtime.conversion.converter import is_shortage, run
 from worker_runtime.model_files.odd_paths import path_text
 
 # Modules whose result depends only on token ids and mask.
@@ -61,8 +50,6 @@ CONVERSION_ERRORS = (
 # The least cosines in float32: our own unpadded form must be nearly exact, and the padded form,
 # which the tracer makes of the model as it is, only good enough.
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
-# The age after which the files of a killed converter are removed.
-STALE_S = 3600
 OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
@@ -129,7 +116,7 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
             on_progress(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
-            if traced is PaddedModel or _shortage_of(error):
+            if traced is PaddedModel or is_shortage(error):
                 raise
             traceback.print_exc()
         else:
@@ -199,57 +186,8 @@ def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np
     )
 
 
-def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
-    """Convert into a temporary folder, which becomes `folder` when it is complete."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix(folder)) as place:
-        fresh = Path(place) / folder.name
-        fresh.mkdir()
-        write_record(fresh, _record(source, fresh, on_progress))
-        _clear_away(folder.parent, source)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
-
-
-def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """Return the record of the conversion or of its refusal; a lack of memory is not recorded."""
-    try:
-        return convert(source, folder, on_progress)
-    except NotConvertible as refusal:
-        return refused(source, str(refusal))
-    except CONVERSION_ERRORS as error:
-        if _shortage_of(error):
-            raise
-        traceback.print_exc()
-        reason = f"its conversion raised {type(error).__name__}"
-        return refused(source, reason)
-
-
-def _shortage_of(error: Exception) -> bool:
-    return shortage_of(error.__cause__ or error) is not None
-
-
-def _clear_away(cache: Path, source: Path) -> None:
-    """Remove the files of older versions of the model and of killed converters."""
-    for path in cache.glob(f"*/{RECORD}"):
-        record = read_record(path.parent)
-        if record is None or record.source == path_text(source.resolve()):
-            shutil.rmtree(path.parent, ignore_errors=True)
-    for path in cache.glob(f"{UNFINISHED}*"):
-        if time.time() - path.stat().st_mtime > STALE_S:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def main() -> None:
-    exit_with_parent(force_after_s=1)
-    source, folder = sys.argv[1:3]
-    # Libraries print to stdout; that output goes to stderr instead.
-    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def on_progress(fraction: float, stage: str) -> None:
-        print(fraction, stage, file=progress, flush=True)
-
-    _store(Path(source), Path(folder), on_progress)
+    run(CONVERSIONS, convert, CONVERSION_ERRORS)
 
 
 if __name__ == "__main__":

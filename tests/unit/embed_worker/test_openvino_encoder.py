@@ -36,6 +36,7 @@ from embed_worker.encoders.conversion_cache import (
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import Row
 from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
+from worker_runtime.conversion import cache as conversion
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
@@ -239,11 +240,12 @@ def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
         file.truncate(100)
     assert known(built_in, tmp_path) is None
 
-    def convert_again(model: Path, folder: Path, on_progress: object) -> None:
+    def convert_again(module: str, model: Path, folder: Path, on_progress: object) -> int:
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
+        return 0
 
-    monkeypatch.setattr(conversion_cache, "_convert", convert_again)
+    monkeypatch.setattr(conversion, "run_converter", convert_again)
     assert on_openvino(built_in, tmp_path).runner.dimension == 384
     assert f"{name} is not as it was written" in caplog.text
 
@@ -261,17 +263,18 @@ def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_wa
     n_conversions = 0
     told = threading.Event()
 
-    def convert(model: Path, folder: Path, on_progress: object) -> None:
+    def convert(module: str, model: Path, folder: Path, on_progress: object) -> int:
         nonlocal n_conversions
         n_conversions += 1
         assert told.wait(30), "nobody waits"
         shutil.copytree(whole, folder)
+        return 0
 
     def on_progress(fraction: float, stage: str) -> None:
         if "another worker" in stage:
             told.set()
 
-    monkeypatch.setattr(conversion_cache, "_convert", convert)
+    monkeypatch.setattr(conversion, "run_converter", convert)
     with ThreadPoolExecutor(3) as workers:
         found = [
             workers.submit(conversion_cache.converted, built_in, tmp_path, on_progress)
