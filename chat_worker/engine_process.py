@@ -160,6 +160,11 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             from chat_worker.backends.transformers.load import load as load_folder
 
             return load_folder(spec, outbox.progress)
+        case "openvino":
+            outbox.progress(0.0, "importing libraries")
+            from chat_worker.backends.openvino.load import load as load_converted
+
+            return load_converted(spec, outbox.progress)
         case _:
             raise BackendLoadFailed(
                 ErrorText("backend_unavailable", backend=spec.backend),

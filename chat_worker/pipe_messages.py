@@ -46,6 +46,9 @@ class LoadSpec(Struct, kw_only=True):
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     quantization: Literal["none", "4bit", "8bit"] = "none"
     compile: bool = False
+    # For the openvino backend; the folder is that of converted models.
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    converted_dir: str = ""
 
 
 class Facts(Struct, kw_only=True):

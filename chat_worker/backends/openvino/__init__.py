@@ -1,0 +1,1 @@
+"""Chat models on OpenVINO's paged attention, with this project's own block tables."""
