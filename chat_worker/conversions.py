@@ -3,15 +3,18 @@
 The worker reads this too, so it imports neither OpenVINO nor numpy.
 """
 
+import importlib.util
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from chat_worker.pipe_messages import LoadSpec
 from worker_runtime.conversion import cache
 from worker_runtime.conversion.cache import Conversions
-from worker_runtime.machine.processor import Processor
+from worker_runtime.machine.processor import Processor, read_processor
 from worker_runtime.model_files.folders import is_openvino_folder
+from worker_runtime.model_files.odd_paths import path_of
 from worker_runtime.model_files.small_json import read_object
 
 Precision = Literal["auto", "f32", "bf16", "int8"]
@@ -63,18 +66,31 @@ def is_exact(folder: Path) -> bool:
     return EXACT in (folder.parent.name, folder.parent.parent.name)
 
 
-def refusal(path: Path, processor: Processor) -> str:
-    """Why the folder at `path` does not run on OpenVINO on this processor; empty if it may.
+def unusable(spec: LoadSpec, processor: Processor | None = None) -> str:
+    """Why the folder of `spec` does not run on OpenVINO here; empty if it may.
 
     Raises:
         InvalidModelFile: its configuration is not valid.
         OSError: it cannot be read.
     """
-    if _is_x86(processor) and not processor.has("avx2"):
+    if importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed"
+    processor = processor or read_processor()
+    # Not on other architectures, nor where the system does not tell what the processor has.
+    if processor.has("sse2", "avx") and not processor.has("avx2"):
         return "the processor has no AVX2"
+    path = path_of(spec.path)
     if is_openvino_folder(path):
         return ""
-    return refusal_of(read_object(path / "config.json"))
+    if reason := refusal_of(read_object(path / "config.json")):
+        return reason
+    record = known_conversion(spec)
+    return record.refusal if record is not None else ""
+
+
+def known_conversion(spec: LoadSpec) -> Record | None:
+    """The record of the model's conversion; None if it would be converted when it is loaded."""
+    return CONVERSIONS.known(path_of(spec.path), folder_for(spec.converted_dir, spec.precision))
 
 
 def refusal_of(config: Mapping[str, Any]) -> str:
@@ -112,7 +128,3 @@ def _has_window(config: Mapping[str, Any]) -> bool:
         return False
     window, longest = config.get("sliding_window"), config.get("max_position_embeddings")
     return isinstance(window, int) and not (isinstance(longest, int) and window >= longest)
-
-
-def _is_x86(processor: Processor) -> bool:
-    return any(feature in processor.features for feature in ("sse2", "avx", "fpu"))

@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from chat_worker.conversions import Precision
 from chat_worker.plugins.models import installed_backends
 from common.settings import split_list
-from worker_runtime.settings import RuntimeSettings
+from worker_runtime.settings import RuntimeSettings, cache_folder
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
 DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
@@ -21,6 +22,7 @@ BACKEND_NAMES = {
     "llama.cpp": "llama.cpp",
     "llamacpp": "llama.cpp",
     "llama": "llama.cpp",
+    "openvino": "openvino",
 }
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "": "auto"}
 Quantization = Literal["none", "4bit", "8bit"]
@@ -51,6 +53,7 @@ class ChatSettings(RuntimeSettings):
         validation_alias="MODEL_BACKEND",
         description=(
             "transformers or llama.cpp, for a folder that has both formats; empty: llama.cpp. "
+            "openvino: also converts safetensors folders for OpenVINO once, and runs them there. "
             "Also the name of an installed third-party backend, which then runs the main model."
         ),
     )
@@ -154,6 +157,20 @@ class ChatSettings(RuntimeSettings):
             "become faster. On a CPU the weights are packed for faster multiplication instead."
         ),
     )
+    precision: Precision = Field(
+        default="auto",
+        validation_alias="OPENVINO_PRECISION",
+        description=(
+            "Computation of a chat model on OpenVINO: auto (bf16 if the CPU has matrix units for "
+            "it, else int8), int8 (inputs of products are rounded to 8 bits, as llama.cpp does), "
+            "bf16, or f32 (nothing is rounded: exact, and several times larger)."
+        ),
+    )
+    converted_dir: Path = Field(
+        default_factory=lambda: cache_folder() / "converted",
+        validation_alias="CONVERTED_MODELS_DIR",
+        description="Folder for models converted for OpenVINO; unset: in the user's cache folder.",
+    )
     memory_factors: Annotated[dict[Quantization, PositiveFloat], NoDecode] = Field(
         default={},
         validation_alias="TRANSFORMERS_MEMORY_FACTORS",
@@ -248,7 +265,7 @@ class ChatSettings(RuntimeSettings):
             return BACKEND_NAMES[name.lower()]
         installed = installed_backends()
         if name not in installed:
-            known = ", ".join(["transformers", "llama.cpp", *installed])
+            known = ", ".join(["transformers", "llama.cpp", "openvino", *installed])
             raise ValueError(f"MODEL_BACKEND is {value!r}; known are {known}")
         return name
 

@@ -35,3 +35,9 @@ def n_blocks(n_cells: int, n_slots: int) -> int:
     that it was forked from: there it has copies of tokens that the other slot holds too.
     """
     return -(-n_cells // BLOCK_TOKENS) + 2 * n_slots
+
+
+def step_tokens(spec: LoadSpec) -> int:
+    """The tokens of one step of a backend that computes them all at once: more would need larger
+    buffers, and cost as much for each."""
+    return min(spec.n_batch, spec.n_ubatch)

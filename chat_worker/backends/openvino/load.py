@@ -12,7 +12,7 @@ import numpy as np
 from chat_worker.backend import Backend
 from chat_worker.backends.openvino.compiled import compile_model, forget_pages, read_model
 from chat_worker.backends.openvino.runner import OpenVinoRunner
-from chat_worker.backends.sizes import context_tokens, n_cells, n_paged_slots
+from chat_worker.backends.sizes import context_tokens, n_cells, n_paged_slots, step_tokens
 from chat_worker.backends.threads import n_threads
 from chat_worker.backends.transformers.tokenizer import (
     HuggingFaceTokenizer,
@@ -97,7 +97,7 @@ def _limits(spec: LoadSpec, n_trained: int, compiled: Any) -> Limits:
         n_slots=n_paged_slots(spec.n_parallel),
         n_cells=n_cells(spec, n_ctx),
         n_ctx=n_ctx,
-        n_batch=spec.n_batch,
+        n_batch=step_tokens(spec),
         n_rows=spec.n_parallel + N_SPARE_ROWS,
         n_vocab=vocabulary.get_length(),
     )
