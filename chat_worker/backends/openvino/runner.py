@@ -21,6 +21,10 @@ from chat_worker.engine.runner import (
 from chat_worker.engine.sampling import LogitsRow
 from worker_runtime.memory.trim import return_freed_memory
 
+# For each number of tokens in a step, OpenVINO prepares its operators anew and keeps what it made,
+# so that there should be few such numbers: beyond this one, its multiples.
+TOKEN_MULTIPLE = 8
+
 
 class OpenVinoRunner:
     """One compiled model, and the blocks of all slots.
@@ -36,6 +40,8 @@ class OpenVinoRunner:
         self._limits = limits
         self._inputs = {name for port in compiled.inputs for name in port.get_names()}
         self._n_blocks = n_blocks(limits.n_cells, limits.n_slots)
+        # One block more than there are in the tables, for tokens that only fill a step up.
+        self._spare_block = self._n_blocks
         self._tables = BlockTables(limits.n_slots, self._n_blocks)
         self._cache: KvCache | None = None
         self._request: Any = None
@@ -74,7 +80,7 @@ class OpenVinoRunner:
 
     def _reserve(self, items: list[ScheduledTokens]) -> None:
         if self._cache is None:
-            self._cache = KvCache(self._compiled, self._n_blocks)
+            self._cache = KvCache(self._compiled, self._n_blocks + 1)
             self._request = self._compiled.create_infer_request()
             self._cache.give_to(self._request)
         for item in items:
@@ -92,20 +98,33 @@ class OpenVinoRunner:
         return list(logits.reshape(-1, self._limits.n_vocab)[: len(wanted)])
 
     def _feed(self, items: list[ScheduledTokens]) -> dict[str, NDArray[Any]]:
-        """The inputs of paged attention: the tokens of all items end to end, and their blocks."""
-        starts = np.array([item.start for item in items], np.int32)
-        sizes = np.array([item.size for item in items], np.int32)
+        """The inputs of paged attention: the tokens of all items end to end, and their blocks.
+
+        What fills the step up is one more sequence.
+        """
+        starts, sizes = [item.start for item in items], [item.size for item in items]
         blocks = [self._tables.blocks(item.slot) for item in items]
-        positions = [np.arange(item.start, item.start + item.size) for item in items]
+        tokens = [token for item in items for token in item.tokens]
+        if n_more := _n_more(len(tokens)):
+            starts, sizes = [*starts, 0], [*sizes, n_more]
+            blocks = [*blocks, [self._spare_block]]
+            tokens += [0] * n_more
+        ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+        positions = [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
         return {
-            "input_ids": np.array([t for item in items for t in item.tokens], np.int64),
+            "input_ids": np.array(tokens, np.int64),
             "position_ids": np.concatenate(positions).astype(np.int64),
-            "past_lens": starts,
+            "past_lens": np.array(starts, np.int32),
             "subsequence_begins": _begins(sizes),
             "block_indices": np.array([block for own in blocks for block in own], np.int32),
             "block_indices_begins": _begins([len(own) for own in blocks]),
-            "max_context_len": np.array((starts + sizes).max(), np.int32),
+            "max_context_len": np.array(max(ends), np.int32),
         }
+
+
+def _n_more(n_tokens: int) -> int:
+    """The tokens that fill a step up."""
+    return -n_tokens % TOKEN_MULTIPLE if n_tokens > TOKEN_MULTIPLE else 0
 
 
 def _wanted(items: list[ScheduledTokens]) -> NDArray[np.int64]:
@@ -118,5 +137,5 @@ def _wanted(items: list[ScheduledTokens]) -> NDArray[np.int64]:
     return np.array(wanted, np.int64)
 
 
-def _begins(sizes: Any) -> NDArray[np.int32]:
+def _begins(sizes: list[int]) -> NDArray[np.int32]:
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
