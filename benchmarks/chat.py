@@ -102,12 +102,12 @@ async def load(
 
 
 def llama_server(
-    binary: str, model: Path, threads: int, slots: int
+    binary: str, model: Path, threads: int, slots: int, n_ctx: int = 1024
 ) -> contextlib.AbstractContextManager[int]:
     port = free_port()
     arguments = [binary, "-m", str(model), "-np", str(slots)]
     arguments += ["-t", str(threads)] if threads else []
-    arguments += ["-c", str(1024 * slots), "--port", str(port), "--host", "127.0.0.1"]
+    arguments += ["-c", str(n_ctx * slots), "--port", str(port), "--host", "127.0.0.1"]
     return peer(arguments, port)
 
 
