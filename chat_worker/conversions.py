@@ -4,7 +4,6 @@ The worker reads this too, so it imports neither OpenVINO nor numpy.
 """
 
 import importlib.util
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +37,8 @@ class Record(cache.Record, kw_only=True):
             spread.
     """
 
-    difference: float = math.nan
+    # JSON has no number for one that is not known.
+    difference: float | None = None
 
 
 CONVERSIONS = Conversions(

@@ -38,7 +38,8 @@ def _frequencies(parameters: Mapping[str, Any], head: int) -> Floats:
             plain = plain / parameters["factor"]
         case "llama3":
             plain = _stretched(plain, parameters)
-    return plain.astype(np.float32)
+    frequencies: Floats = plain.astype(np.float32)
+    return frequencies
 
 
 def _stretched(plain: Any, parameters: Mapping[str, Any]) -> Any:

@@ -71,8 +71,8 @@ def make(folder: Path, tokenizer_from: Path, kind: str, **changed: Any) -> Path:
 
 
 def on_openvino(folder: Path, converted: Path, **changed: Any) -> Backend:
-    plain = {"backend": "openvino", "path": str(folder), "n_ctx": 256, "precision": "f32"}
-    spec = LoadSpec(**(plain | {"converted_dir": str(converted)} | changed))
+    plain: dict[str, Any] = {"backend": "openvino", "path": str(folder), "precision": "f32"}
+    spec = LoadSpec(**(plain | {"n_ctx": 256, "converted_dir": str(converted)} | changed))
     return load(spec, lambda fraction, stage: None)
 
 
