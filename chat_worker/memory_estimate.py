@@ -27,7 +27,7 @@ LLAMA_PROCESS_BYTES = 66 * MIB
 TORCH_PROCESS_BYTES = 420 * MIB
 OPENVINO_PROCESS_BYTES = 120 * MIB
 # The code that OpenVINO generates for numbers of tokens, of which it keeps many.
-OPENVINO_KERNEL_BYTES = 90 * MIB
+OPENVINO_KERNEL_BYTES = 48 * MIB
 # The process that converts: its libraries, and for each weight its value in float32.
 CONVERTER_BYTES = 600 * MIB
 CONVERTER_VALUE_BYTES = 5
