@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
+from chat_worker.conversions import unusable
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.sequence import Sequence
@@ -161,6 +162,7 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
 
             return load_folder(spec, outbox.progress)
         case "openvino":
+            _check_openvino(spec)
             outbox.progress(0.0, "importing libraries")
             from chat_worker.backends.openvino.load import load as load_converted
 
@@ -171,6 +173,16 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
                 suggestions=(ErrorText("use_gguf"),),
                 metadata={"backend": spec.backend},
             )
+
+
+def _check_openvino(spec: m.LoadSpec) -> None:
+    """Raises BackendLoadFailed if the library is missing or cannot run on this processor."""
+    if reason := unusable(spec):
+        raise BackendLoadFailed(
+            ErrorText("openvino_refuses", detail=reason),
+            suggestions=(ErrorText("install", command="pip install 'y26hkx[openvino]'"),),
+            metadata={"backend": spec.backend},
+        )
 
 
 def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:

@@ -12,7 +12,7 @@ RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
 # Other machines run this image: no instructions that only the building one has.
 ARG CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama remote
+    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama openvino remote
 
 FROM python:3.12-slim
 # llama.cpp computes with OpenMP.
@@ -28,15 +28,16 @@ COPY cli cli
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
 COPY models/guide models/guide
-# What is kept is on a volume, which takes its owner from here.
-RUN mkdir kept && chown 10001:10001 kept
+# Models converted for OpenVINO, and what else is kept: on volumes, which take their owner from here.
+RUN mkdir converted kept && chown 10001:10001 converted kept
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     WORKER_HOST=0.0.0.0 \
     CHAT_WORKER_PORT=50051 \
-    MODELS_DIR=/app/models
+    MODELS_DIR=/app/models \
+    CONVERTED_MODELS_DIR=/app/converted
 USER 10001
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
