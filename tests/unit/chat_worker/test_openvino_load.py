@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +254,11 @@ def test_a_damaged_graph_is_an_error_with_a_way_forward(tiny_folder: Path, tmp_p
     with pytest.raises(BackendLoadFailed, match="does not run on OpenVINO") as raised:
         on_openvino(tmp_path, tmp_path)
     assert raised.value.suggestions
+
+
+@pytest.mark.parametrize("module", ["load", "convert"])
+def test_openvino_s_telemetry_is_never_imported(module: str, tmp_path: Path) -> None:
+    (tmp_path / "openvino_telemetry.py").write_text("raise SystemExit('telemetry is imported')")
+    command = [sys.executable, "-c", f"import chat_worker.backends.openvino.{module}"]
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, timeout=120)  # noqa: TID251 -- a test passes its own environment on
