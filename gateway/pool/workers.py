@@ -40,6 +40,8 @@ class Workers:
         self.n_waiting = 0
         # Set when a worker begins to serve.
         self._one_serves = asyncio.Event()
+        # Whether the names stand for any address: those of a service with no containers do not.
+        self.has_addresses = True
         self._endpoints: dict[str, RemoteEndpoint] = {}
 
     async def watch(self) -> None:
@@ -48,6 +50,7 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 found = await resolve_all(self.targets)
+                self.has_addresses = bool(found)
                 for address in found.keys() - self._endpoints.keys():
                     endpoint = self._connect(address, found[address])
                     self._endpoints[address] = endpoint
