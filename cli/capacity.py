@@ -17,12 +17,8 @@ from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.machine import Machine
 from worker_runtime.machine.kernel_memory import FILE as KERNELS
 from worker_runtime.machine.kernel_memory import KernelMemory
-from worker_runtime.memory.budget import (
-    MemoryBudget,
-    container_headroom_bytes,
-    default_headroom_bytes,
-)
-from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.memory.budget import MemoryBudget
+from worker_runtime.memory.budget_now import budget_now
 from worker_runtime.settings import RuntimeSettings
 
 Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
@@ -58,8 +54,8 @@ def capacities(
     chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
     chats, embeds = chat_load_options(chat_scan, chat_settings), embed_load_options(embed_settings)
     return [
-        *_capacities(chat_scan(), chats, budget_of(chat_settings.policy(), machine)),
-        *_capacities(embed_scan(), embeds, budget_of(embed_settings.policy(), machine)),
+        *_capacities(chat_scan(), chats, budget_now(chat_settings.policy(), machine)),
+        *_capacities(embed_scan(), embeds, budget_now(embed_settings.policy(), machine)),
     ]
 
 
@@ -76,17 +72,6 @@ def embed_load_options(settings: EmbedSettings) -> LoadOptions:
 def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOptions:
     kernels = KernelMemory(settings.learnt_dir / KERNELS, settings.selftest_environment)
     return kernels.applied(Calibration(settings.learnt_dir / FILE).corrected(load_options))
-
-
-def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
-    """The memory for models now, if none was loaded."""
-    headroom = policy.min_remain_bytes
-    if headroom is None:
-        limit, total = machine.limit_bytes, machine.total_bytes
-        in_container = limit is not None and (total is None or limit < total)
-        keep = container_headroom_bytes if in_container else default_headroom_bytes
-        headroom = keep(machine.memory_bytes or 0)
-    return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
 
 
 def _capacities(
