@@ -1,5 +1,6 @@
 """Lists the files of a repository on the Hugging Face hub, through its own library."""
 
+from typing import cast
 from urllib.parse import quote
 
 from common.error_texts import ErrorText
@@ -21,11 +22,12 @@ def list_hugging_face(source: Source, settings: DownloadSettings, web: Web) -> L
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
-        HTTPError,  # type: ignore[attr-defined]  # of the httpx that it uses
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
 
+    # The errors of the HTTP library that it uses, which depends on its version.
+    network_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     base = settings.hugging_face
     token = settings.hugging_face_token.get_secret_value() or get_token()
     hub = HfApi(endpoint=base, token=token or False)
@@ -47,7 +49,7 @@ def list_hugging_face(source: Source, settings: DownloadSettings, web: Web) -> L
             ErrorText("hub_switched_off"),
             suggestions=(ErrorText("set_setting", setting="HF_HUB_OFFLINE=0"),),
         ) from error
-    except HTTPError as error:
+    except network_error as error:
         raise unreachable(base) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # Its library takes the JSON of a reply for valid.
@@ -62,6 +64,7 @@ def list_hugging_face(source: Source, settings: DownloadSettings, web: Web) -> L
             git_sha1="" if one.lfs else (one.blob_id or ""),
         )
         for one in (found.siblings or [])[:MAX_FILES]
+        if isinstance(one.rfilename, str) and isinstance(one.size or 0, int)
     )
     headers = {"authorization": f"Bearer {token}"} if token else {}
     return Listing(source.repository, tuple(files), headers)

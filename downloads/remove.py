@@ -50,7 +50,7 @@ def remove(model: str, settings: DownloadSettings) -> Removed:
     for entry in found:
         for path in _files(entry.path, root):
             freed_bytes += _size(path)
-            removed.append(str(path.relative_to(root)))
+            removed.append(path.relative_to(root.resolve()).as_posix())
             _delete(path)
         _tidy(entry.path.parent, root)
         forget_default(root, entry.id)
@@ -68,23 +68,21 @@ def _files(path: Path, root: Path) -> list[Path]:
     Raises:
         InvalidRequest: it is not within the models folder.
     """
-    path = root / path.relative_to(root) if path.is_relative_to(root) else path
-    inside = path.parent.resolve().is_relative_to(root.resolve())
-    if not inside or path.resolve() == root.resolve():
+    root = root.resolve()
+    path = path.parent.resolve() / path.name
+    if not path.is_relative_to(root) or path == root:
         raise InvalidRequest(
             ErrorText("delete_outside", model=path.name),
             param="model",
             suggestions=(ErrorText("delete_by_hand"),),
         )
-    path = path.parent.resolve() / path.name
     for folder in path.parents:
         # In the hub's cache a snapshot holds links to blobs beside it.
-        if folder.name.startswith(PREFIX) and folder.is_relative_to(root.resolve()):
-            return [root / folder.relative_to(root.resolve())]
-    relative = path.relative_to(root.resolve())
+        if folder.name.startswith(PREFIX) and folder.is_relative_to(root):
+            return [folder]
     if path.is_dir():
-        return [root / relative]
-    return [shard for shard in shard_paths(root / relative) if os.path.lexists(shard)]
+        return [path]
+    return [shard for shard in shard_paths(path) if os.path.lexists(shard)]
 
 
 def _size(path: Path) -> int:

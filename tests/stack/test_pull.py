@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def test_a_download_is_cancelled_by_its_client_and_by_others(
 ) -> None:
     stall = Fault("/cdn/", "stall", 2 << 20)
 
-    def stalled(name: str) -> Iterator[str]:
+    def stalled(name: str) -> Generator[str, None, None]:
         """Download; the hub stalls once the plan is made."""
         body = {"model": name, "stream": True}
         with stack.http.stream("POST", "/v1/models/pull", json=body) as reply:
