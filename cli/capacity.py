@@ -11,7 +11,7 @@ from chat_worker.settings import ChatSettings
 from embed_worker import discovery as embed
 from embed_worker import memory_estimate as embed_need
 from embed_worker.settings import EmbedSettings
-from worker_runtime.catalog import Scan
+from worker_runtime.catalog import ModelEntry, Scan
 from worker_runtime.lifecycle.calibration import FILE, Calibration
 from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.machine import Machine
@@ -19,6 +19,8 @@ from worker_runtime.machine.kernel_memory import FILE as KERNELS
 from worker_runtime.machine.kernel_memory import KernelMemory
 from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.budget_now import budget_now
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.gguf_files import is_gguf
 from worker_runtime.settings import RuntimeSettings
 
 Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
@@ -39,6 +41,9 @@ class ModelCapacity:
     backend: str
     is_default: bool
     size_bytes: int
+    # Such as Q4_K_M; empty if the files do not state it.
+    quantization: str
+    context_length: int
     need_bytes: int
     least_bytes: int
     room_bytes: int | None
@@ -87,6 +92,8 @@ def _capacities(
             backend=entry.backend,
             is_default=entry.id == scan.default_id,
             size_bytes=entry.size_bytes,
+            quantization=_quantization(entry),
+            context_length=entry.context_length,
             need_bytes=needs[0],
             least_bytes=min(needs),
             room_bytes=budget.free_bytes(),
@@ -94,6 +101,12 @@ def _capacities(
             reductions=list(taken.reductions) if taken else [],
             broken=entry.broken,
         )
+
+
+def _quantization(entry: ModelEntry) -> str:
+    if entry.broken or not is_gguf(entry.path) or entry.path.is_dir():
+        return ""
+    return read_gguf_header(entry.path).quantization
 
 
 def _verdict(taken: LoadOption | None) -> Verdict:
