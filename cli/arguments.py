@@ -26,16 +26,27 @@ class _Commands(Protocol):
 
 def add_commands(commands: _Commands) -> None:
     """Add the parsers of these commands."""
-    run = _command(commands, "run", "chat with a model: download it if needed, start a server if none runs")
-    _add_chat(run, model_help="an id (y26hkx ls), or a name to download such as hf.co/org/repo:Q4_K_M")
+    run = _command(
+        commands, "run", "chat with a model: download it if needed, start a server if none runs"
+    )
+    _add_chat(
+        run, model_help="an id (y26hkx ls), or a name to download such as hf.co/org/repo:Q4_K_M"
+    )
     chat = _command(commands, "chat", "chat with a model of the running server")
     _add_chat(chat, model_help="an id (y26hkx ls); without it the default model", nargs="?")
-    _add_pull(_command(commands, "pull", "download a model, after showing what fits", asks_server=False))
+    _add_pull(
+        _command(commands, "pull", "download a model, after showing what fits", asks_server=False)
+    )
     remove = _command(commands, "rm", "delete a model from the models folder", asks_server=False)
     remove.add_argument("model", help="its id (y26hkx ls)")
     remove.add_argument("--force", action="store_true", help="end the requests that use it")
     remove.add_argument("--server", help=argparse.SUPPRESS)
-    _command(commands, "ls", "the models here: size, quantization, context, whether they fit", asks_server=False)
+    _command(
+        commands,
+        "ls",
+        "the models here: size, quantization, context, whether they fit",
+        asks_server=False,
+    )
     show = _command(commands, "show", "all that is known of a model", asks_server=False)
     show.add_argument("model")
     _command(commands, "ps", "the loaded models: memory, context, requests, when they are unloaded")

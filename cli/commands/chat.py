@@ -137,7 +137,9 @@ def _file(name: str) -> str:
 def _report(chosen: argparse.Namespace, spoken: Spoken) -> None:
     """Print what there is to say about an answer."""
     if chosen.json:
-        facts: dict[str, Any] = {name: getattr(spoken, name) for name in spoken.__dataclass_fields__}
+        facts: dict[str, Any] = {
+            name: getattr(spoken, name) for name in spoken.__dataclass_fields__
+        }
         write_json(facts)
         return
     write("")

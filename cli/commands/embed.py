@@ -53,9 +53,7 @@ def _texts(name: str) -> list[str]:
     return texts
 
 
-def _write(
-    chosen: argparse.Namespace, texts: list[str], file: BinaryIO, *, as_npy: bool
-) -> int:
+def _write(chosen: argparse.Namespace, texts: list[str], file: BinaryIO, *, as_npy: bool) -> int:
     """Write the vectors of all texts; returns their length."""
     server, dimension = Server(chosen.server), 0
     with Progress() as progress:

@@ -21,16 +21,12 @@ from downloads.settings import DownloadSettings
 def pull(chosen: argparse.Namespace) -> int:
     """Download a model; on a terminal after asking."""
     if chosen.json:
-        download(
-            chosen.name, _settings(), _print_event, force=chosen.force, plan_only=chosen.plan
-        )
+        download(chosen.name, _settings(), _print_event, force=chosen.force, plan_only=chosen.plan)
         return 0
     return 0 if fetch(chosen.name, yes=chosen.yes, force=chosen.force, plan=chosen.plan) else 1
 
 
-def fetch(
-    name: str, *, yes: bool = False, force: bool = False, plan: bool = False
-) -> Done | None:
+def fetch(name: str, *, yes: bool = False, force: bool = False, plan: bool = False) -> Done | None:
     """Download a model with a table of what fits, a question and progress; None: it is not there.
 
     Raises:

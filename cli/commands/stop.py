@@ -1,15 +1,14 @@
 """`y26hkx stop`: ends the server that runs here, after its running requests."""
 
 import argparse
-import sys
 
 import psutil
 
 from cli.commands.failure import CommandError
 from cli.commands.printing import write, write_json
 from cli.commands.server import Server
-from cli.settings import StackSettings
 from cli.running import read_record
+from cli.settings import StackSettings
 
 WITHIN_S = 90.0
 
