@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from cli.liveness import grpc_health, http_status
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
+from cli.running import recorded
 from cli.service import WRONG_SETTINGS, ServiceSpec
 from cli.settings import SettingsError, StackSettings
 from cli.summary import summary
@@ -57,7 +58,8 @@ def serve(options: Mapping[str, str]) -> int:
         return WRONG_SETTINGS
     output = Output(stdout_unbuffered())
     try:
-        return asyncio.run(_serve(settings, port, began, output))
+        with recorded(settings.own_folder, port):
+            return asyncio.run(_serve(settings, port, began, output))
     except KeyboardInterrupt:
         # Ctrl-C came before the supervisor handles signals, when no service runs yet.
         return INTERRUPTED

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.cache_folder import cache_folder_of
 from common.deprecated_settings import translate
 from common.loopback import is_loopback
 
@@ -88,6 +89,12 @@ class StackSettings:
             return None
         authority, certificate, key = files
         return authority, certificate, key
+
+    @property
+    def own_folder(self) -> Path:
+        """The folder for what commands and servers of this user tell each other."""
+        named = self.values.get("MEMORY_LEARNT_DIR")
+        return Path(named) if named else cache_folder_of(self.inherited)
 
     @property
     def models_dir(self) -> Path:

@@ -43,6 +43,8 @@ def fit(**changes: object) -> ModelCapacity:
         "backend": "remote",
         "is_default": True,
         "size_bytes": GIB,
+        "quantization": "",
+        "context_length": 0,
         "need_bytes": 3 * GIB,
         "least_bytes": 2 * GIB,
         "room_bytes": 20 * GIB,
