@@ -102,13 +102,22 @@ class StackSettings:
 
 
 def dotenv() -> dict[str, str]:
-    """The variables of the .env file in this folder."""
+    """The variables of the .env file in this folder.
+
+    Raises:
+        SettingsError: it is no text in UTF-8.
+    """
     if not Path(".env").is_file():
         return {}
     # The same parser that pydantic-settings uses in the services.
     from dotenv import dotenv_values
 
-    return {name: value or "" for name, value in dotenv_values(".env").items()}
+    try:
+        return {name: value or "" for name, value in dotenv_values(".env").items()}
+    except UnicodeDecodeError:
+        raise SettingsError(
+            ".env is no UTF-8 text, perhaps UTF-16 as PowerShell writes it; save it as UTF-8"
+        ) from None
 
 
 def is_on(value: str) -> bool:
