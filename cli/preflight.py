@@ -25,8 +25,8 @@ from worker_runtime.model_files.folder_listing import Listings
 from worker_runtime.model_files.model_places import gguf_places, may_be_model
 
 MOST_LINES = 12
-# A server that starts with these is not the one that its settings describe. Values that are not
-# valid are refused by the services themselves; other failures are of one model, and the rest serves.
+# A server that starts with these is not the one that its settings describe. The services themselves
+# refuse values that are not valid; other failures are of one model, and the rest serves.
 REFUSED = frozenset(
     {"unknown_name", "main_model_missing", "no_models_folder", "unreadable_models_folder"}
 )
