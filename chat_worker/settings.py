@@ -216,13 +216,23 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_KV_TYPE",
         description="Data type of the KV cache: f16, or q8_0, which takes half the memory.",
     )
+    kept_memory_mb: int = Field(
+        default=256,
+        ge=0,
+        validation_alias="KV_CACHE_MEMORY_MB",
+        description=(
+            "Memory in MB in which a model keeps the KV cache of conversations that lost their "
+            "slot. It is reserved as far as memory is free, and given back when other models "
+            "need it; 0: none."
+        ),
+    )
     kept_folder: Path | None = Field(
         default=None,
         validation_alias="KV_CACHE_DIR",
         description=(
-            "Folder that stores the KV cache of conversations while their model is unloaded "
-            "(GGUF files only); empty: the next turn computes the whole conversation again. The "
-            "files contain the text of conversations as tokens."
+            "Folder that stores the KV cache of conversations that do not fit into memory, and of "
+            "all while their model is unloaded; empty: the next turn computes the whole "
+            "conversation again. The files contain the text of conversations as tokens."
         ),
     )
     kept_mb: int = Field(
