@@ -15,7 +15,6 @@ from chat_worker.discovery import ChatModelScan
 from chat_worker.memory_estimate import memory_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
-from common.sizes import MIB
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption, single_option
@@ -56,7 +55,9 @@ class ChatLoadOptions:
 
     def _with_prefixes(self, option: LoadOption) -> LoadOption:
         """The option with the memory that it may use for its prefix cache."""
-        spare = self._settings.kept_memory_mb * MIB if option.entry.backend == "llama.cpp" else 0
+        if option.entry.backend != "llama.cpp":
+            return option
+        spare = self._settings.kept_memory_bytes
         return replace(option, need=replace(option.need, spare=spare))
 
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:

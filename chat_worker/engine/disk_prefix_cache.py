@@ -134,10 +134,11 @@ class DiskPrefixCache:
         path = self._own / f"{name}{SUFFIX}"
         part = path.with_suffix(PART)
         try:
-            if not self._make_room(prefix.state.nbytes):
+            head = prefix_file.head_of(prefix)
+            if not self._make_room(len(head) + prefix.state.nbytes):
                 return
             try:
-                prefix_file.write(part, prefix)
+                prefix_file.write(part, head, prefix.state)
                 part.replace(path)
             finally:
                 part.unlink(missing_ok=True)

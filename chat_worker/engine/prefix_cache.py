@@ -52,9 +52,9 @@ class PrefixCache:
         self._saving, self._restoring, self._reading = (Pace(unknown_s=0.0) for _ in range(3))
 
     @property
-    def n_bytes(self) -> int:
-        """The memory of the prefixes in memory."""
-        return self._memory.n_bytes
+    def held(self) -> list[HeldPrefix]:
+        """What is in memory, the most recently used first."""
+        return self._memory.held
 
     def limit(self, max_bytes: int) -> None:
         """Hold no more than `max_bytes` in memory from now on."""

@@ -33,20 +33,24 @@ class _Head(Struct):
     n_bytes: int
 
 
-def write(path: Path, prefix: HeldPrefix) -> None:
+def head_of(prefix: HeldPrefix) -> bytes:
+    """What the file begins with, before the state."""
+    digest = _begin_digest(prefix)
+    digest.update(prefix.state)
+    head = _Head(prefix.salt, prefix.tokens, digest.digest(), prefix.state.nbytes)
+    encoded = msgspec.msgpack.encode(head)
+    return MAGIC + len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded
+
+
+def write(path: Path, head: bytes, state: memoryview) -> None:
     """Write a new file that only its owner may read.
 
     Raises:
         OSError: that failed; the file may be there in part.
     """
-    state = prefix.state
-    digest = _begin_digest(prefix)
-    digest.update(state)
-    head = _Head(prefix.salt, prefix.tokens, digest.digest(), state.nbytes)
-    encoded = msgspec.msgpack.encode(head)
     path.touch(mode=0o600)
     with path.open("wb") as file:
-        file.write(MAGIC + len(encoded).to_bytes(LENGTH_BYTES, "little") + encoded)
+        file.write(head)
         file.write(state)
 
 

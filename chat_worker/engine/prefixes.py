@@ -66,9 +66,9 @@ def outdated(prefixes: Iterable[P], tokens: list[int], salt: str, *, whole: bool
     """The prefixes that `tokens` make redundant, such as the same conversation a turn earlier."""
     if whole:
         return []
-    return [
-        prefix
-        for prefix in prefixes
-        if prefix.salt == salt
-        and len(prefix.tokens) - common_prefix(prefix.tokens, tokens) <= MAX_LOST_TOKENS
-    ]
+
+    def is_outdated(prefix: P) -> bool:
+        n_common = common_prefix(prefix.tokens, tokens)
+        return len(prefix.tokens) - n_common <= min(MAX_LOST_TOKENS, n_common)
+
+    return [prefix for prefix in prefixes if prefix.salt == salt and is_outdated(prefix)]

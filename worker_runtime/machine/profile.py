@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from common.sizes import MIB
 from worker_runtime.machine import GIB, Machine
 
 MachineSize = Literal["small", "medium", "large"]
@@ -28,8 +27,6 @@ ANSWER_TOKENS = 512
 INPUT_TOKENS: dict[MachineSize, int] = {"small": 1024, "medium": 2048, "large": 4096}
 IDLE_S: dict[MachineSize, int] = {"small": 1800, "medium": 3600, "large": 7200}
 SLOTS: dict[MachineSize, int] = {"small": 2, "medium": 4, "large": 4}
-# The share of the memory in which a chat model may keep past conversations, as far as it is free.
-CONVERSATIONS_SHARE = 1 / 16
 # Tokens that a chat model computes at once, and texts that an encoder does.
 MICRO_BATCH: dict[MachineSize, int] = {"small": 256, "medium": 512, "large": 512}
 BATCH_TEXTS: dict[MachineSize, int] = {"small": 16, "medium": 32, "large": 32}
@@ -75,7 +72,6 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[ChosenSetting]:
         for name, value, reason in (
             *_context(size, given),
             *_at_a_time(size),
-            *_conversations(machine),
             *_threads(machine),
             *_quantization(machine, size),
             *_idle(size),
@@ -107,13 +103,6 @@ def _at_a_time(size: MachineSize) -> Iterator[_Wish]:
     yield "MAX_CONCURRENT_REQUESTS", str(slots), f"room in the KV cache for {slots} contexts"
     yield "LLAMA_UBATCH", str(tokens), f"buffers for {tokens} tokens of a prompt at a time"
     yield "MAX_BATCH_SIZE", str(texts), f"buffers for {texts} texts to embed at a time"
-
-
-def _conversations(machine: Machine) -> Iterator[_Wish]:
-    if machine.memory_bytes is not None:
-        mb = int(machine.memory_bytes * CONVERSATIONS_SHARE) // MIB
-        reason = f"a sixteenth of {machine.memory_bytes / GIB:.0f} GiB, as far as it is free"
-        yield "KV_CACHE_MEMORY_MB", str(mb), reason
 
 
 def _threads(machine: Machine) -> Iterator[_Wish]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import mmap
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,7 @@ class LlamaSlotStates:
 
     def save(self, slot: int, n_tokens: int) -> memoryview | None:
         size = self.size(slot, n_tokens)
-        # Pages of its own, which the system has back as soon as the state is dropped.
-        state = memoryview(mmap.mmap(-1, size))
+        state = memoryview(_pages(size))
         n_written = self._native.llama_state_seq_get_data_ext(
             self._context.handle, _pointer(state), size, slot, WHOLE
         )
@@ -35,6 +35,13 @@ class LlamaSlotStates:
             self._context.handle, _pointer(state), state.nbytes, slot, WHOLE
         )
         return bool(n_read)
+
+
+def _pages(n_bytes: int) -> mmap.mmap:
+    """Memory that the system has back as soon as it is dropped, which malloc does not promise."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, n_bytes)
+    return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _pointer(state: memoryview) -> Any:
