@@ -186,7 +186,10 @@ class MemoryAdmission:
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
         missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
-        missing_bytes -= self._take_back(missing_bytes)
+        returned_bytes = self._take_back(missing_bytes)
+        if returned_bytes:
+            missing_bytes -= returned_bytes
+            self.settle()
         for reservation in self._idle():
             if missing_bytes <= 0:
                 break
@@ -211,9 +214,10 @@ class MemoryAdmission:
         """The index of the first need that would fit if every model that may be evicted, also those
         of other workers, were gone."""
         going = [r for r in self._held if not r.tenant.is_pinned]
-        if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
+        staying = [r for r in self._held if r.tenant.is_pinned]
+        if self._policy.max_loaded and len(staying) >= self._policy.max_loaded:
             return None
-        gone = tuple(map(self._claim, going))
+        gone = (*map(self._claim, going), *(Claim(r.spare_bytes) for r in staying))
         return next(
             (i for i, n in enumerate(needs) if budget.fits(n, gone, without_others=True)), None
         )
