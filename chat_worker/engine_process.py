@@ -175,7 +175,7 @@ def _prefix_cache(spec: m.LoadSpec, backend: Backend) -> PrefixCache:
     whole, disk = not backend.runner.limits.can_truncate, None
     if spec.kept_folder and backend.states is not None:
         # The fingerprint includes the library's version.
-        identity = f"{spec.fingerprint} {spec.kv_type}"
+        identity = f"{spec.fingerprint} {spec.kv_type} {spec.torch_dtype} {spec.quantization}"
         disk = DiskPrefixCache(Path(spec.kept_folder), identity, spec.kept_bytes, whole=whole)
     return PrefixCache(backend.states, disk, whole=whole)
 

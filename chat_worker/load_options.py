@@ -55,8 +55,6 @@ class ChatLoadOptions:
 
     def _with_prefixes(self, option: LoadOption) -> LoadOption:
         """The option with the memory that it may use for its prefix cache."""
-        if option.entry.backend != "llama.cpp":
-            return option
         spare = self._settings.kept_memory_bytes
         return replace(option, need=replace(option.need, spare=spare))
 

@@ -226,7 +226,7 @@ class ChatSettings(RuntimeSettings):
         validation_alias="KV_CACHE_MEMORY_MB",
         description=(
             "Memory in MB in which a model keeps the KV cache of conversations that lost their "
-            "slot (GGUF files only). It is reserved as far as memory is free, and given back when "
+            "slot. It is reserved as far as memory is free, and given back when "
             "other models need it; unset: a sixteenth of the machine's memory; 0: none."
         ),
     )
