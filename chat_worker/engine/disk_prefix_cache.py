@@ -52,17 +52,19 @@ class DiskPrefixCache:
         self._max_bytes = max_bytes
         self._whole = whole
         self._known: list[StoredPrefix] = []
+        self._complaint = ""
         self._writing = threading.Thread()
         self._written: queue.SimpleQueue[StoredPrefix] = queue.SimpleQueue()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._own.mkdir(mode=0o700, exist_ok=True)
+            self._own.chmod(0o700)
             for part in self._own.glob(f"*{PART}"):
                 part.unlink(missing_ok=True)
             for path in self._own.glob(f"*{SUFFIX}"):
                 self._learn(path)
         except OSError as error:
-            _complain(error)
+            self._complain(error)
 
     def longest(self, tokens: list[int], salt: str) -> tuple[StoredPrefix | None, int]:
         """The file that saves most of the computation of `tokens`, and how many tokens it saves."""
@@ -84,7 +86,7 @@ class DiskPrefixCache:
         except InvalidPrefixFile:
             self._reject(stored.path)
         except OSError as error:
-            _complain(error)
+            self._complain(error)
         self.forget(stored)
         return False
 
@@ -132,7 +134,7 @@ class DiskPrefixCache:
         """On either thread: touches nothing but files."""
         name = _hash(prefix.salt.encode(), array("q", prefix.tokens).tobytes())
         path = self._own / f"{name}{SUFFIX}"
-        part = path.with_suffix(PART)
+        part = path.with_suffix(f".{os.getpid()}{PART}")
         try:
             head = prefix_file.head_of(prefix)
             if not self._make_room(len(head) + prefix.state.nbytes):
@@ -143,7 +145,7 @@ class DiskPrefixCache:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            _complain(error)
+            self._complain(error)
         else:
             self._written.put(StoredPrefix(path, prefix.salt, prefix.tokens))
 
@@ -164,7 +166,7 @@ class DiskPrefixCache:
         except InvalidPrefixFile:
             self._reject(path)
         except OSError as error:
-            _complain(error)
+            self._complain(error)
         else:
             self._known.append(StoredPrefix(path, salt, tokens))
 
@@ -189,13 +191,16 @@ class DiskPrefixCache:
             n_held -= size
         return n_bytes <= self._max_bytes
 
+    def _complain(self, error: OSError) -> None:
+        """Say what is wrong with the folder; once, because each request may find it again."""
+        what = error.strerror or str(error)
+        if what != self._complaint:
+            self._complaint = what
+            _say(f"cannot use its folder: {what}")
+
 
 def _hash(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
-
-
-def _complain(error: OSError) -> None:
-    _say(f"cannot use its folder: {error.strerror or error}")
 
 
 def _say(what: str) -> None:

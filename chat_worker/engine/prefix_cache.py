@@ -48,8 +48,10 @@ class PrefixCache:
         self._disk = disk
         self._clock = clock
         self._memory = PrefixMemory(whole=whole)
-        self._computing = Pace(unknown_s=math.inf)  # by tokens; the others by bytes
-        self._saving, self._restoring, self._reading = (Pace(unknown_s=0.0) for _ in range(3))
+        # By tokens.
+        self._computing, self._reading = Pace(unknown_s=math.inf), Pace(unknown_s=0.0)
+        # By bytes.
+        self._saving, self._restoring = Pace(unknown_s=0.0), Pace(unknown_s=0.0)
 
     @property
     def held(self) -> list[HeldPrefix]:
@@ -108,6 +110,8 @@ class PrefixCache:
         self._memory.touch(prefix)
         is_good = states.restore(prefix.state, slot)
         self._restoring.learn(prefix.state.nbytes, self._clock() - began_s)
+        if not is_good:
+            self._memory.drop(prefix)
         return is_good
 
     def put_away(self, slots: Iterable[KeepSlot], may_go_on: Callable[[], bool]) -> None:

@@ -34,6 +34,11 @@ class PrefixMemory:
             self._held.remove(prefix)
             self._held.append(prefix)
 
+    def drop(self, prefix: HeldPrefix) -> None:
+        """It is of no use."""
+        if prefix in self._held:
+            self._held.remove(prefix)
+
     def refresh(self, tokens: list[int], salt: str) -> bool:
         """True if `tokens` need not be added, because a prefix begins with them; it is touched."""
         prefix = covering(self._held, tokens, salt, whole=self._whole)

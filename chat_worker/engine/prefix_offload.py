@@ -15,7 +15,7 @@ from chat_worker.engine.runner import (
 from chat_worker.engine.sampling import LogitsRow
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
-from chat_worker.engine.slots import Taken
+from chat_worker.engine.slots import MAX_LOST_TOKENS, Taken
 
 
 class KeepingRunner:
@@ -70,14 +70,14 @@ class PrefixOffload:
         if found is None:
             return None
         # For a moment the slot holds the whole prefix.
-        n_most = max(len(found.prefix.tokens), len(tokens) + self._scheduler.n_outstanding)
-        if not slots.can_hold(n_most):
+        n_prefix = len(found.prefix.tokens)
+        if not slots.can_restore(n_prefix, len(tokens), self._scheduler.n_outstanding):
             return None
         taken = slots.take(tokens, salt, reuse=False)
-        room = slots.make_room(len(found.prefix.tokens))
-        self._apply([*self._scheduler.pending_ops(), *taken.ops, *room])
+        self._apply([*self._scheduler.pending_ops(), *taken.ops, *slots.make_room(n_prefix)])
         n_usable = found.n_usable if self._cache.restore(found, taken.slot) else 0
-        self._runner.apply(TruncateSlot(taken.slot, n_usable))
+        if n_usable < n_prefix:
+            self._runner.apply(TruncateSlot(taken.slot, n_usable))
         slots.extend(taken.slot, tokens[:n_usable])
         return Taken(taken.slot, n_usable, [])
 
@@ -85,7 +85,8 @@ class PrefixOffload:
         """Write the idle slots and the cache's memory to disk, as far as there is time for."""
         self._apply(self._scheduler.pending_ops())
         idle = self._scheduler.slots.idle()
-        self._cache.put_away((KeepSlot(s.id, list(s.tokens), s.salt) for s in idle), may_go_on)
+        lost = (s for s in idle if len(s.tokens) > MAX_LOST_TOKENS)
+        self._cache.put_away((KeepSlot(s.id, list(s.tokens), s.salt) for s in lost), may_go_on)
 
     def shed(self, may_go_on: Callable[[], bool]) -> None:
         """Free the memory of all slots and of the cache while nothing runs."""

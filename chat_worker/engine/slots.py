@@ -50,7 +50,7 @@ class Slots:
         self._free_cells = list(range(limits.n_cells - 1, -1, -1))
         self._can_truncate = limits.can_truncate
         self._shares_cells = limits.shares_cells
-        self._most_tokens = limits.n_cells if limits.shares_cells else limits.n_ctx
+        self._n_ctx = limits.n_ctx
         self._clock = 0
 
     @property
@@ -99,9 +99,12 @@ class Slots:
         kept = [slot for slot in self._slots if slot.tokens and not slot.busy]
         return sorted(kept, key=lambda slot: -slot.last_used)
 
-    def can_hold(self, n_tokens: int) -> bool:
-        """True if `n_tokens` fit into an idle slot without sharing cells with another."""
-        return n_tokens <= self._most_tokens and self.can_extend(n_tokens)
+    def can_restore(self, n_prefix: int, n_tokens: int, headroom: int) -> bool:
+        """True if a sequence of `n_tokens`, which can be taken, may begin with a prefix of
+        `n_prefix` tokens from elsewhere, although it shares no cells then."""
+        if not self._shares_cells:
+            return n_prefix <= self._n_ctx
+        return max(n_prefix, n_tokens + headroom) <= self.n_available_cells()
 
     def can_extend(self, n_tokens: int) -> bool:
         return n_tokens <= self.n_free_cells or n_tokens <= self.n_available_cells()

@@ -5,8 +5,7 @@ one. Idle models are evicted at once, the least recently used first. A model in 
 after its minimum time: it finishes the requests that it has begun. Each decision is synchronous
 and sees one consistent state of this worker and, through the ledger, of the other workers.
 
-Models may get spare memory for their caches beyond what they need. It is taken back before any
-model is evicted.
+Spare memory (`spare.py`) is taken back before any model is evicted.
 """
 
 import asyncio
@@ -22,14 +21,13 @@ from worker_runtime.memory.ledger import Ledger, LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import PressureGate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
+from worker_runtime.memory.spare import grant_again, spare_of, take_back
 from worker_runtime.policy import LifecyclePolicy
 
 # How often a waiting request is checked again: other programs and workers change without notice.
 POLL_S = 1.0
 # How long a process may take to free memory that was taken back, before models are evicted instead.
 RETURN_S = 3.0
-# The share of free memory that models get for their caches; the rest is for other models.
-SPARE_SHARE = 0.5
 
 
 class _Request(msgspec.Struct):
@@ -181,12 +179,12 @@ class MemoryAdmission:
         with self._ledger.open() as self._others:
             missing_bytes = sum(page.wanted_bytes for page in self._others)
             if not missing_bytes and not self._requests and self._gate.may_load:
-                self._grant_again()
+                grant_again(self._held, self._budget().free_bytes())
                 self._write(0)
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
         missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
-        returned_bytes = self._take_back(missing_bytes)
+        returned_bytes = take_back(self._held, missing_bytes)
         if returned_bytes:
             missing_bytes -= returned_bytes
             self.settle()
@@ -239,7 +237,8 @@ class MemoryAdmission:
         self._requests.remove(request)
         if not request.admitted.done():
             wanted = request.spares[option]
-            spare = self._spare(budget, need, wanted)
+            free = budget.free_bytes()
+            spare = spare_of(None if free is None else free - need, wanted)
             request.reservation = Reservation(
                 request.tenant, need + spare, option, spare_bytes=spare, wanted_spare_bytes=wanted
             )
@@ -248,40 +247,13 @@ class MemoryAdmission:
             request.admitted.set_result(request.reservation)
         return True
 
-    def _spare(self, budget: MemoryBudget, need: int, wanted: int) -> int:
-        """How much of the `wanted` spare memory is free beside `need`."""
-        free = budget.free_bytes()
-        return wanted if free is None else max(min(wanted, int((free - need) * SPARE_SHARE)), 0)
-
-    def _take_back(self, missing_bytes: int) -> int:
-        """Take spare memory from models, the least recently used first, until as many bytes are
-        free. Returns how many bytes."""
-        n_bytes = 0
-        for reservation in sorted(self._held, key=lambda r: r.tenant.last_used_s):
-            if n_bytes >= missing_bytes:
-                break
-            if not reservation.leaving and reservation.spare_bytes:
-                n_bytes += reservation.spare_bytes
-                reservation.change_spare(0)
-        return n_bytes
-
     def _take_back_for(self, need: int, budget: MemoryBudget) -> bool:
         """Take as much spare memory as `need` lacks; whether there was any."""
         free = budget.free_bytes(tuple(self._claim(r) for r in self._held if r.leaving))
-        if free is None or not self._take_back(need - free):
+        if free is None or not take_back(self._held, need - free):
             return False
         self._returned_at_s = self._clock.monotonic() + RETURN_S
         return True
-
-    def _grant_again(self) -> None:
-        """Give spare memory to a model that has less than it may have, if all of it is free."""
-        for reservation in self._held:
-            wanted = reservation.wanted_spare_bytes
-            more = wanted - reservation.spare_bytes
-            if reservation.pid and not reservation.leaving and more > 0:
-                if self._spare(self._budget(), 0, more) == more:
-                    reservation.change_spare(wanted)
-                return
 
     def _missing_bytes(self, request: _Request) -> int:
         """Bytes of machine memory that are missing even after the present evictions."""

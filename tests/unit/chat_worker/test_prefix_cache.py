@@ -66,6 +66,18 @@ def test_twelve_conversations_that_take_turns_in_four_slots_are_computed_once(
     assert driver.runner.n_computed - before == 12 * (4 + N_NEW - 1)
 
 
+def test_a_conversation_that_comes_back_while_others_run_is_not_computed_again() -> None:
+    driver = Driver(OWN_CELLS, max_bytes=MIB)
+    prompts = [conversation(number) for number in range(12)]
+    for prompt in prompts:
+        ask(driver, prompt)
+    driver.runner.n_computed = 0
+    again = [sequence([*prompt, *continuation(prompt, N_NEW), 5], N_NEW) for prompt in prompts]
+    driver.run(*again)
+    assert [one.n_cached for one in again] == [len(prompt) + N_NEW - 1 for prompt in prompts]
+    assert driver.runner.n_computed == 12 * (2 + N_NEW - 1)
+
+
 def test_a_system_prompt_that_no_slot_holds_any_more_is_not_computed_again() -> None:
     driver = Driver(OWN_CELLS, max_bytes=MIB)
     system = conversation(0, 100)
