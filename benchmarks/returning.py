@@ -29,6 +29,7 @@ from tests.running_stack import RunningStack, free_port
 
 N_SLOTS = 4
 N_CTX = 8192
+N_TOKENS = 4
 # Of what was computed of an agent's prompt, as much is to be found again: all but the template's
 # last tokens, which the answer replaces.
 FOUND = 0.98
@@ -57,7 +58,7 @@ class Agent:
             ]
         body = {
             "messages": self.messages,
-            "max_tokens": 8,
+            "max_tokens": N_TOKENS,
             "temperature": 0,
             "ignore_eos": True,
             "stream": True,
@@ -65,7 +66,7 @@ class Agent:
         }
         async with Connection("127.0.0.1", port) as connection:
             stream = await connection.stream("/v1/chat/completions", msgspec.json.encode(body))
-        if stream.n_tokens != 8:
+        if stream.n_tokens != N_TOKENS:
             raise RuntimeError(f"a short answer: {stream.status}, {stream.n_tokens} tokens")
         self.first = self.first or stream
         self.latest = stream
