@@ -68,7 +68,8 @@ def test_twelve_conversations_that_take_turns_in_four_slots_are_computed_once(
 
 def test_a_conversation_that_comes_back_while_others_run_is_not_computed_again() -> None:
     driver = Driver(OWN_CELLS, max_bytes=MIB)
-    prompts = [conversation(number) for number in range(12)]
+    # They fill their slots nearly.
+    prompts = [conversation(number, 230) for number in range(12)]
     for prompt in prompts:
         ask(driver, prompt)
     driver.runner.n_computed = 0
