@@ -28,10 +28,12 @@ from chat_worker.text.default_templates import CHATML, default_template
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from chat_worker.watched_runner import WatchedRunner
+from chat_worker.watched_runner import THREAD, WatchedRunner
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, InvalidRequest
 from worker_runtime.engine_process.host import Outbox, host_engine
+from worker_runtime.engine_process.model_steps import LEAST_LIMIT_S
+from worker_runtime.engine_process.watchdog import Watchdog
 
 EXIT_ENGINE_DIED = 70
 CLOSE_TIMEOUT_S = 5.0
@@ -87,7 +89,7 @@ class _Model:
             outbox, backend.tokenizer, chat_format.marks, time.monotonic, self._end_sequences
         )
         runner = WatchedRunner(backend.runner, outbox.watchdog)
-        prefixes = _prefix_cache(spec, backend)
+        prefixes = _prefix_cache(spec, backend, outbox.watchdog)
         self.loop = EngineLoop(runner, self._output_processor.write, self._die, prefixes=prefixes)
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._output_processor.start()
@@ -171,12 +173,18 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             )
 
 
-def _prefix_cache(spec: m.LoadSpec, backend: Backend) -> PrefixCache:
+def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> PrefixCache:
     whole, disk = not backend.runner.limits.can_truncate, None
     if spec.kept_folder and backend.states is not None:
         # The fingerprint includes the library's version.
         identity = f"{spec.fingerprint} {spec.kv_type} {spec.torch_dtype} {spec.quantization}"
-        disk = DiskPrefixCache(Path(spec.kept_folder), identity, spec.kept_bytes, whole=whole)
+        disk = DiskPrefixCache(
+            Path(spec.kept_folder),
+            identity,
+            spec.kept_bytes,
+            whole=whole,
+            watch=lambda: watchdog.step(THREAD, LEAST_LIMIT_S),
+        )
     return PrefixCache(backend.states, disk, whole=whole)
 
 

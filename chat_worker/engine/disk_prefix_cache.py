@@ -12,7 +12,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,23 @@ class DiskPrefixCache:
             and the settings.
         max_bytes: limit for all files together.
         whole: the backend cannot use a part of a prefix.
+        watch: entered while the engine's thread waits for the disk, which may hang.
     """
 
-    def __init__(self, folder: Path, identity: str, max_bytes: int, *, whole: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        max_bytes: int,
+        *,
+        whole: bool,
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._folder = folder
         self._own = folder / _hash(identity.encode())
         self._max_bytes = max_bytes
         self._whole = whole
+        self._watch = watch
         self._known: list[StoredPrefix] = []
         self._complaint = ""
         self._writing = threading.Thread()
@@ -78,7 +88,7 @@ class DiskPrefixCache:
             False if the file cannot be used; it is deleted.
         """
         try:
-            with prefix_file.opened(stored.path, stored) as state:
+            with self._watch(), prefix_file.opened(stored.path, stored) as state:
                 os.utime(stored.path)
                 if fill(state):
                     return True
@@ -112,7 +122,8 @@ class DiskPrefixCache:
 
     def write(self, prefix: HeldPrefix) -> None:
         """Write a prefix that no file has."""
-        self._write(prefix)
+        with self._watch():
+            self._write(prefix)
         self._collect()
 
     def write_behind(self, prefix: HeldPrefix) -> None:
