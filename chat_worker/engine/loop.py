@@ -140,8 +140,8 @@ class EngineLoop:
         for op in self._scheduler.pending_ops():
             self._runner.apply(op)
         if self._is_to_shed:
-            self._is_to_shed = False
-            self._offload.shed(self._inbox.empty)
+            # What arrives goes first; only new sequences cancel it.
+            self._is_to_shed = not self._offload.shed(self._inbox.empty)
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _reap(self) -> None:

@@ -114,24 +114,34 @@ class PrefixCache:
             self._memory.drop(prefix)
         return is_good
 
-    def put_away(self, slots: Iterable[KeepSlot], may_go_on: Callable[[], bool]) -> None:
-        """Write the slots and what is in memory to disk, the most recently used first, and free the
-        memory.
+    def put_away(self, slots: Iterable[KeepSlot], may_go_on: Callable[[], bool]) -> bool:
+        """Write the slots and what is in memory to disk, the most recently used first.
 
         Args:
-            may_go_on: asked before each write; what is left then is lost.
+            may_go_on: asked before each write.
+        Returns:
+            False if that came to an end before all was written.
         """
-        if self._disk is not None:
-            self._disk.finish(may_go_on)
-            for op in slots:
-                salt = _key(op.salt)
-                if may_go_on() and not self._disk.refresh(op.tokens, salt):
-                    prefix = self._saved(op.slot, op.tokens, salt)
-                    if prefix is not None:
-                        self._disk.write(prefix)
-            for prefix in self._memory.held:
-                if may_go_on() and not self._disk.refresh(prefix.tokens, prefix.salt):
+        if self._disk is None:
+            return True
+        self._disk.finish(may_go_on)
+        for op in slots:
+            if not may_go_on():
+                return False
+            salt = _key(op.salt)
+            if not self._disk.refresh(op.tokens, salt):
+                prefix = self._saved(op.slot, op.tokens, salt)
+                if prefix is not None:
                     self._disk.write(prefix)
+        for prefix in self._memory.held:
+            if not may_go_on():
+                return False
+            if not self._disk.refresh(prefix.tokens, prefix.salt):
+                self._disk.write(prefix)
+        return True
+
+    def clear(self) -> None:
+        """Free the memory."""
         self._memory.clear()
 
     def _candidates(

@@ -81,19 +81,25 @@ class PrefixOffload:
         slots.extend(taken.slot, tokens[:n_usable])
         return Taken(taken.slot, n_usable, [])
 
-    def put_away(self, may_go_on: Callable[[], bool]) -> None:
-        """Write the idle slots and the cache's memory to disk, as far as there is time for."""
+    def put_away(self, may_go_on: Callable[[], bool]) -> bool:
+        """Write the idle slots and the cache's memory to disk; False if there was no time for all
+        of them."""
         self._apply(self._scheduler.pending_ops())
         idle = self._scheduler.slots.idle()
         lost = (s for s in idle if len(s.tokens) > MAX_LOST_TOKENS)
-        self._cache.put_away((KeepSlot(s.id, list(s.tokens), s.salt) for s in lost), may_go_on)
+        ops = (KeepSlot(s.id, list(s.tokens), s.salt) for s in lost)
+        return self._cache.put_away(ops, may_go_on)
 
-    def shed(self, may_go_on: Callable[[], bool]) -> None:
-        """Free the memory of all slots and of the cache while nothing runs."""
-        self.put_away(may_go_on)
+    def shed(self, may_go_on: Callable[[], bool]) -> bool:
+        """Free the memory of all slots and of the cache while nothing runs. Returns False, and
+        frees nothing, if there was no time to write all of it to disk."""
+        if not self.put_away(may_go_on):
+            return False
+        self._cache.clear()
         for slot in self._scheduler.slots.idle():
             self._apply(self._scheduler.slots.drop(slot.id))
         self._runner.shed()
+        return True
 
     def _apply(self, ops: Iterable[CacheOp]) -> None:
         for op in ops:

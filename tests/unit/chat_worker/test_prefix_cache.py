@@ -337,11 +337,26 @@ def test_what_there_is_no_time_for_is_lost_and_what_was_used_last_is_written(
     for number in range(8):
         ask(driver, conversation(number))
     turns = iter([True] * 7 + [False] * 20)
-    driver.offload.put_away(lambda: next(turns))
+    assert not driver.offload.put_away(lambda: next(turns))
     again = Driver(OWN_CELLS, disk=on_disk(tmp_path))
     found = [bool(ask(again, conversation(number)).n_cached) for number in range(8)]
     assert found == [number > 0 for number in range(8)]
-    assert n_bytes(driver.prefixes) == 0
+
+
+def test_caches_are_freed_once_all_is_on_disk_and_not_while_something_else_is_to_do(
+    tmp_path: Path,
+) -> None:
+    driver = Driver(OWN_CELLS, max_bytes=MIB, disk=on_disk(tmp_path))
+    for number in range(8):
+        ask(driver, conversation(number))
+    turns = iter([True] * 3 + [False] * 20)
+    assert not driver.offload.shed(lambda: next(turns))
+    assert len(driver.prefixes.held) == 4
+    assert driver.runner.n_sheds == 0
+    assert driver.offload.shed(lambda: True)
+    assert (driver.prefixes.held, driver.runner.n_sheds) == ([], 1)
+    for number in range(8):
+        assert ask(driver, [*conversation(number), 3]).n_cached == 120
 
 
 def test_salts_are_not_in_the_files(tmp_path: Path) -> None:
