@@ -54,10 +54,10 @@ def longest(
 
 
 def covering(prefixes: Iterable[P], tokens: list[int], salt: str, *, whole: bool) -> P | None:
-    """A prefix that makes keeping `tokens` redundant, because it begins with them."""
+    """A prefix that makes keeping `tokens` redundant."""
     for prefix in prefixes:
-        is_whole = not whole or len(prefix.tokens) == len(tokens)
-        if prefix.salt == salt and is_whole and prefix.tokens[: len(tokens)] == tokens:
+        is_useful = prefix.tokens == tokens if whole else _is_redundant(tokens, prefix.tokens)
+        if prefix.salt == salt and is_useful:
             return prefix
     return None
 
@@ -66,9 +66,12 @@ def outdated(prefixes: Iterable[P], tokens: list[int], salt: str, *, whole: bool
     """The prefixes that `tokens` make redundant, such as the same conversation a turn earlier."""
     if whole:
         return []
+    return [p for p in prefixes if p.salt == salt and _is_redundant(p.tokens, tokens)]
 
-    def is_outdated(prefix: P) -> bool:
-        n_common = common_prefix(prefix.tokens, tokens)
-        return len(prefix.tokens) - n_common <= min(MAX_LOST_TOKENS, n_common)
 
-    return [prefix for prefix in prefixes if prefix.salt == salt and is_outdated(prefix)]
+def _is_redundant(tokens: list[int], other: list[int]) -> bool:
+    """True if the longer `other` begins with `tokens`, or with nearly all of them."""
+    if len(tokens) > len(other):
+        return False
+    n_common = common_prefix(tokens, other)
+    return len(tokens) - n_common <= min(MAX_LOST_TOKENS, n_common)

@@ -359,6 +359,18 @@ def test_caches_are_freed_once_all_is_on_disk_and_not_while_something_else_is_to
         assert ask(driver, [*conversation(number), 3]).n_cached == 120
 
 
+def test_a_turn_that_a_slot_holds_is_not_replaced_by_the_one_before_it(tmp_path: Path) -> None:
+    driver = Driver(OWN_CELLS, max_bytes=MIB, disk=on_disk(tmp_path))
+    # The client sends another answer than the one that was computed.
+    turn = [*conversation(0), 60, 61, 62]
+    for number in range(6):
+        ask(driver, conversation(number))
+    assert (ask(driver, turn).n_cached or 0) >= 120
+    driver.offload.put_away(lambda: True)
+    again = Driver(OWN_CELLS, disk=on_disk(tmp_path))
+    assert ask(again, turn).n_cached == len(turn) - 1
+
+
 def test_salts_are_not_in_the_files(tmp_path: Path) -> None:
     driver = Driver(OWN_CELLS, disk=on_disk(tmp_path))
     ask(driver, conversation(0), "key of a person")
