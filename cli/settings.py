@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.cache_folder import cache_folder_of
 from common.deprecated_settings import translate
+from common.folders import cache_folder_of, models_folder_of
 from common.loopback import is_loopback
 
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
@@ -98,7 +98,8 @@ class StackSettings:
 
     @property
     def models_dir(self) -> Path:
-        return Path(self.values.get("MODELS_DIR", "models")).resolve()
+        named = self.values.get("MODELS_DIR")
+        return (Path(named) if named else models_folder_of(self.values)).resolve()
 
 
 def dotenv() -> dict[str, str]:
