@@ -198,6 +198,7 @@ class ChatModelScan:
             load_spec=protocol.raw(msgspec.structs.replace(spec, fingerprint=print_)),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
 
     def _context(self, trained: int) -> int:

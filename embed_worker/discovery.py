@@ -123,6 +123,7 @@ class EmbedModelScan:
             load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
 
     def _backend_of(self, place: Place) -> str:

@@ -27,6 +27,19 @@ MAX_ECHO = 64
 log = logging.getLogger(__name__)
 
 
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a model's files state about it; empty or 0 where that is unknown. The fields are those
+    of the contract's `ModelFacts`."""
+
+    format: str = ""
+    family: str = ""
+    n_parameters: int = 0
+    quantization: str = ""
+    embedding_length: int = 0
+    trained_context: int = 0
+    abilities: tuple[str, ...] = ()
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
     """One model on disk."""
 
@@ -49,6 +62,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     engine_module: str
     # Why the model cannot be loaded, such as a bad header. It is listed, but never loaded.
     broken: str = ""
+    facts: ModelFacts = ModelFacts()
 
 
 class Scan(msgspec.Struct, frozen=True):

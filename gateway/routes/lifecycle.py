@@ -1,28 +1,21 @@
 """`POST /v1/models/load` and `POST /v1/models/unload`: loading and unloading on request."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import grpc
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from common.error_texts import ErrorText
-from common.errors import ModelNotFound, NotReady
 from common.model_ids import same_model_id
-from common.rpc_limits import REQUEST_ID_KEY
-from gateway.errors import json_response, shorten
+from gateway.errors import json_response
 from gateway.middleware.body import parse
-from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
-from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
-from gateway.pool.loading import load_everywhere
+from gateway.routes.model_calls import holders, load, refresh_models, unload
 from gateway.routes.models import described, state_name
 from gateway.routes.named_model import is_listed
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
@@ -54,7 +47,7 @@ async def load_model(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, LoadRequest)
     body.model = _meant(services, body.model)
-    workers = _holders(services, body.model)
+    workers = holders(services, body.model)
     events = _load(request, workers, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
@@ -69,11 +62,10 @@ async def unload_model(request: Request) -> Response:
     body = await parse(request, UnloadRequest)
     services = services_of(request)
     body.model = _meant(services, body.model)
-    workers = _holders(services, body.model)
-    message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
-    calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
-    freed = await cancel_on_disconnect(request, _all(calls))
-    await _refresh_models(request, workers)
+    workers = holders(services, body.model)
+    call = unload(request, workers, body.model, force=bool(body.force))
+    freed = await cancel_on_disconnect(request, call)
+    await refresh_models(request, workers)
     n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
@@ -91,24 +83,13 @@ def _meant(services: Services, model: str) -> str:
     return services.model_names.known(model, lambda each: is_listed(services, each)) or model
 
 
-def _holders(services: Services, model: str) -> list[Endpoint]:
-    serving = [*services.pool.chat.serving, *services.pool.embed.serving]
-    if not serving:
-        raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
-    found = [endpoint for endpoint in serving if endpoint.lists(model)]
-    if not found:
-        raise ModelNotFound(ErrorText("model_not_found", model=shorten(model)), param="model")
-    return found
-
-
 async def _load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""
-    message = worker_pb2.LoadModelRequest(model=body.model, keep_alive_s=body.keep_alive)
     began_s = time.perf_counter()
     model = _own_id(workers[0], body.model)
-    progresses = load_everywhere(workers, message, lambda worker: _options(request, worker))
+    progresses = load(request, workers, body.model, body.keep_alive)
     async with aclosing(progresses):
         async for progress in progresses:
             if progress.state != worker_pb2.MODEL_STATE_READY:
@@ -119,19 +100,11 @@ async def _load(
                     "stage": progress.stage,
                 }
     seconds = round(time.perf_counter() - began_s, 3)
-    await _refresh_models(request, workers)
+    await refresh_models(request, workers)
     now = described(next(found for found in workers[0].models() if found.id == model))
     facts = {name: now[name] for name in FACTS if name in now}
     end = {"model": model, "state": "ready", "n_workers": len(workers), "seconds": seconds}
     yield end | facts
-
-
-async def _refresh_models(request: Request, workers: list[Endpoint]) -> None:
-    """Update the status of the models, so that the next `GET /v1/models` shows the change."""
-    asked = worker_pb2.ListModelsRequest()
-    known = await _all([w.worker.ListModels(asked, **_options(request, w)) for w in workers])
-    for worker, reply in zip(workers, known, strict=True):
-        worker.hear_models(reply.models)
 
 
 async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
@@ -140,20 +113,6 @@ async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
         async for event in events:
             last = event
     return last
-
-
-async def _all(calls: list[Any]) -> list[Any]:
-    """The replies to all calls; the first failure is raised."""
-    try:
-        return await asyncio.gather(*calls)
-    except grpc.aio.AioRpcError as error:
-        raise serving_error(error) from None
-
-
-def _options(request: Request, worker: Endpoint) -> dict[str, Any]:
-    own_id = (REQUEST_ID_KEY, context_of(request.scope).request_id)
-    timeout_s = services_of(request).settings.stream_timeout_s
-    return {"metadata": (*worker.metadata, own_id), "timeout": timeout_s}
 
 
 def _own_id(worker: Endpoint, model: str) -> str:

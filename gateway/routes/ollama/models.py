@@ -1,0 +1,60 @@
+"""`/api/tags`, `/api/ps`, `/api/show`, `/api/version`: the models and the server; loads nothing."""
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from common.packages import version_of
+from gateway.errors import json_response
+from gateway.middleware.body import parse
+from gateway.openapi import takes
+from gateway.routes.ollama.named import model_of, models_by_id, named
+from gateway.schemas.ollama.models import ShowRequest
+from gateway.services import services_of
+from gateway.translate.ollama.models import LOADED, listed, running, shown
+
+router = APIRouter()
+# The version of Ollama's API that is followed: clients ask whether the server is new enough.
+API_VERSION = "0.12.11"
+
+
+# `/` of the port for Ollama's clients leads here, see `middleware/compat_port.py`.
+@router.get("/api", include_in_schema=False)
+async def is_running(request: Request) -> Response:
+    """What people and scripts look for to see that the server is there."""
+    return PlainTextResponse("Ollama is running")
+
+
+@router.get("/api/version")
+async def version(request: Request) -> Response:
+    """The version of Ollama's API that is followed, and that of this server."""
+    return json_response({"version": API_VERSION, "y26hkx": version_of("y26hkx", "unknown")})
+
+
+@router.get("/api/tags")
+async def tags(request: Request) -> Response:
+    """All models, and those that clients made of them."""
+    services = services_of(request)
+    found = models_by_id(services)
+    made = [
+        listed(model_of(services, custom.model), custom)
+        for custom in services.custom_models.all()
+        if custom.model in found
+    ]
+    return json_response({"models": [*map(listed, found.values()), *made]})
+
+
+@router.get("/api/ps")
+async def ps(request: Request) -> Response:
+    """The models that are loaded."""
+    known = models_by_id(services_of(request)).values()
+    return json_response({"models": [running(m) for m in known if m.state in LOADED]})
+
+
+@router.post("/api/show", openapi_extra=takes(ShowRequest))
+async def show(request: Request) -> Response:
+    """What is known of one model."""
+    services = services_of(request)
+    body = await parse(request, ShowRequest)
+    found = named(services, body.meant)
+    return json_response(shown(model_of(services, found.id), found.custom))
