@@ -29,6 +29,7 @@ SLOW_MODULES = (
     "unit/embed_worker/test_encoder_process.py",
     "unit/embed_worker/test_memory_estimate.py",
     "unit/embed_worker/test_openvino_encoder.py",
+    "unit/embed_worker/test_prepared.py",
     "unit/common/test_gc_tuning.py",
     "unit/worker_runtime/engine_process/test_client.py",
     "unit/worker_runtime/lifecycle/test_state_machine.py",

@@ -4,10 +4,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.ollama.generation import answer, ignored_context, load_or_unload
-from gateway.routes.ollama.named import named
+from gateway.routes.ollama.named import parse_named
 from gateway.schemas.ollama.chat import OllamaChatRequest, without_effect
 from gateway.services import services_of
 from gateway.translate.ollama.reply import Reply
@@ -20,9 +19,7 @@ router = APIRouter()
 async def chat(request: Request) -> Response:
     """Answer a conversation, as JSON lines unless the client wants one object."""
     services = services_of(request)
-    body = await parse(request, OllamaChatRequest)
-    found = named(services, body.model)
-    body.model = found.id
+    body, found = await parse_named(request, OllamaChatRequest)
     reply = Reply(found.name, "chat", may_truncate=body.truncate is not False)
     if not body.messages:
         return await load_or_unload(request, body, found, reply)

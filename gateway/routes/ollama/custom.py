@@ -18,7 +18,7 @@ from gateway.middleware.body import invalid, parse
 from gateway.openapi import takes
 from gateway.routes.named_model import is_listed
 from gateway.routes.ollama.named import named
-from gateway.schemas.ollama.models import CopyRequest, CreateRequest, NamedModel
+from gateway.schemas.ollama.models import CopyRequest, CreateRequest, DeleteRequest
 from gateway.schemas.ollama.options import Options
 from gateway.services import Services, services_of
 from gateway.translate.ollama.modelfile import fields_of
@@ -33,12 +33,12 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, CreateRequest)
     if body.modelfile:
-        fields = fields_of(body.modelfile) | {"model": body.meant, "stream": body.stream}
+        fields = fields_of(body.modelfile) | {"model": body.sent_name, "stream": body.stream}
         try:
             body = CreateRequest.model_validate(fields)
         except ValidationError as error:
             raise invalid(error, fields, CreateRequest) from None
-    _check_name(services, body.meant, "model")
+    _check_name(services, body.sent_name, "model")
     services.custom_models.put(_made(services, body))
     if body.stream is False:
         return json_response({"status": "success"})
@@ -62,14 +62,14 @@ async def copy(request: Request) -> Response:
     return Response()
 
 
-@router.delete("/api/delete", openapi_extra=takes(NamedModel))
+@router.delete("/api/delete", openapi_extra=takes(DeleteRequest))
 async def delete(request: Request) -> Response:
     """Forget a name that a client made."""
     services = services_of(request)
-    body = await parse(request, NamedModel)
-    if services.custom_models.remove(body.meant):
+    body = await parse(request, DeleteRequest)
+    if services.custom_models.remove(body.sent_name):
         return Response()
-    found = named(services, body.meant)
+    found = named(services, body.sent_name)
     raise UnsupportedParameter(
         ErrorText("files_not_deleted", model=shorten(found.id)),
         param="model",
@@ -104,7 +104,7 @@ def _made(services: Services, body: CreateRequest) -> CustomModel:
         inherited
         | {name: value for name, value in made.items() if value}
         | {
-            "name": without_tag(body.meant),
+            "name": without_tag(body.sent_name),
             "model": base.id,
             "created_s": time.time(),
             "options": given.over(base.custom.options) if base.custom else given,

@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.embedder import ask, headers
 from gateway.routes.ollama.generation import load_only
-from gateway.routes.ollama.named import Named, named
+from gateway.routes.ollama.named import Named, parse_named
 from gateway.schemas.base import HistoryModel, unknown_inside
 from gateway.schemas.ollama.models import EmbedRequest, OldEmbedRequest
 from gateway.services import services_of
@@ -34,8 +33,7 @@ ROWS_AT_ONCE = 64
 async def embed(request: Request) -> Response:
     """Compute vectors of length 1 of texts."""
     began_s = time.perf_counter()
-    body = await parse(request, EmbedRequest)
-    found = named(services_of(request), body.model)
+    body, found = await parse_named(request, EmbedRequest)
     if not body.inputs:
         await cancel_on_disconnect(request, load_only(request, found, body.keep_alive))
         return json_response({"model": found.name, "embeddings": []})
@@ -62,8 +60,7 @@ async def embed(request: Request) -> Response:
 @router.post("/api/embeddings", openapi_extra=takes(OldEmbedRequest))
 async def old_embeddings(request: Request) -> Response:
     """Compute the vector of one text, as the model makes it."""
-    body = await parse(request, OldEmbedRequest)
-    found = named(services_of(request), body.model)
+    body, found = await parse_named(request, OldEmbedRequest)
     if not body.prompt:
         await cancel_on_disconnect(request, load_only(request, found, body.keep_alive))
         return json_response({"embedding": []})

@@ -4,10 +4,9 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.middleware.body import parse
 from gateway.openapi import takes
 from gateway.routes.ollama.generation import answer, ignored_context, load_or_unload
-from gateway.routes.ollama.named import named
+from gateway.routes.ollama.named import parse_named
 from gateway.schemas.ollama.generate import GenerateRequest, without_effect
 from gateway.services import services_of
 from gateway.translate.ollama.reply import Reply
@@ -20,9 +19,7 @@ router = APIRouter()
 async def generate(request: Request) -> Response:
     """Answer a prompt, continue it (`raw`), or fill in what is missing before `suffix`."""
     services = services_of(request)
-    body = await parse(request, GenerateRequest)
-    found = named(services, body.model)
-    body.model = found.id
+    body, found = await parse_named(request, GenerateRequest)
     turns = None if body.raw or body.suffix else conversation_of(body, found.custom)
     may_truncate = body.truncate is not False
     reply = Reply(found.name, "generate", conversation=turns, may_truncate=may_truncate)

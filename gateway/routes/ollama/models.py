@@ -6,9 +6,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from common.packages import version_of
 from gateway.errors import json_response
-from gateway.middleware.body import parse
 from gateway.openapi import takes
-from gateway.routes.ollama.named import model_of, models_by_id, named
+from gateway.routes.ollama.named import model_of, models_by_id, parse_named
 from gateway.schemas.ollama.models import ShowRequest
 from gateway.services import services_of
 from gateway.translate.ollama.models import LOADED, listed, running, shown
@@ -55,6 +54,5 @@ async def ps(request: Request) -> Response:
 async def show(request: Request) -> Response:
     """What is known of one model."""
     services = services_of(request)
-    body = await parse(request, ShowRequest)
-    found = named(services, body.meant)
+    _, found = await parse_named(request, ShowRequest)
     return json_response(shown(model_of(services, found.id), found.custom))

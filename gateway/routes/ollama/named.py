@@ -1,14 +1,18 @@
 """Which model a request of Ollama's API is about, and what the workers say of it."""
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+from starlette.requests import Request
 
 from common.error_texts import ErrorText
 from common.errors import ModelNotFound, NotReady
 from common.model_ids import same_model_id
 from gateway.custom_models import CustomModel
 from gateway.errors import shorten
-from gateway.routes.named_model import is_listed
-from gateway.services import Services
+from gateway.routes.named_model import is_listed, parse_for_model
+from gateway.schemas.ollama.chat import ModelRequest
+from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 
 MAX_SUGGESTED = 10
@@ -28,25 +32,38 @@ class Named:
     custom: CustomModel | None = None
 
 
-def named(services: Services, name: str) -> Named:
-    """
+R = TypeVar("R", bound=ModelRequest)
+
+
+async def parse_named(request: Request, schema: type[R]) -> tuple[R, Named]:
+    """The parsed body, and the model that it is about.
+
     Raises:
+        InvalidRequest: the body is not valid.
         NotReady: no worker serves.
         ModelNotFound: no worker has such a model, and no client made it.
     """
+    body = await parse_for_model(request, schema)
+    return body, _checked(services_of(request), body.sent_name, body.model_id)
+
+
+def named(services: Services, name: str) -> Named:
+    """The model that `name` refers to; raises as `parse_named` does."""
+    meant = services.model_names.meant(name, lambda each: is_listed(services, each))
+    return _checked(services, name, meant)
+
+
+def _checked(services: Services, name: str, model_id: str) -> Named:
     if not (services.pool.chat.serving or services.pool.embed.serving):
         raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
+    if not is_listed(services, model_id):
+        raise ModelNotFound(
+            ErrorText("model_not_found", model=shorten(name)),
+            param="model",
+            suggestions=tuple(models_by_id(services))[:MAX_SUGGESTED],
+        )
     custom = None if is_listed(services, name) else services.custom_models.find(name)
-    found = services.model_names.known(name, lambda each: is_listed(services, each))
-    if found is not None and is_listed(services, found):
-        return Named(name, found, custom)
-    if services.settings.falls_back:
-        return Named(name, "")
-    raise ModelNotFound(
-        ErrorText("model_not_found", model=shorten(name)),
-        param="model",
-        suggestions=tuple(models_by_id(services))[:MAX_SUGGESTED],
-    )
+    return Named(name, model_id, custom)
 
 
 def models_by_id(services: Services) -> dict[str, worker_pb2.Model]:

@@ -5,8 +5,8 @@ from gateway.schemas.ollama.generate import GenerateRequest
 from gateway.schemas.ollama.models import (
     CopyRequest,
     CreateRequest,
+    DeleteRequest,
     EmbedRequest,
-    NamedModel,
     OldEmbedRequest,
     ShowRequest,
 )
@@ -19,5 +19,5 @@ OLLAMA_BODIES = (
     ShowRequest,
     CopyRequest,
     CreateRequest,
-    NamedModel,
+    DeleteRequest,
 )

@@ -1,10 +1,12 @@
 """`POST /api/chat`."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
+from common.error_texts import ErrorText
+from common.errors import InvalidRequest
 from gateway.schemas.base import (
     MAX_ENTRIES,
     MAX_NAME,
@@ -20,7 +22,6 @@ from gateway.schemas.chat import Text
 from gateway.schemas.keep_alive import KeepAlive
 from gateway.schemas.ollama.options import Options
 
-Name = Annotated[ModelId, Field(min_length=1)]
 Images = Annotated[list[Any], Field(max_length=64)]
 Level = Literal["low", "medium", "high", "max"]
 
@@ -71,11 +72,36 @@ class Tool(HistoryModel):
     function: Function
 
 
-class GenerationFields(HistoryModel):
-    """What chat and generate have in common. Fields that nobody knows are ignored, and named, as
-    Ollama's clients expect of a server that is older than they are."""
+class ModelRequest(HistoryModel):
+    """A request about one model, which older clients call `name`. Fields that nobody knows are
+    ignored, and named, as Ollama's clients expect of a server that is older than they are."""
 
-    model: Name
+    model: ModelId | None = None
+    name: ModelId | None = None
+    # Replies repeat the name, whatever `model` becomes.
+    _sent_name: str = PrivateAttr("")
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        self.model = self._sent_name = self.model or self.name or ""
+        if not self.model:
+            raise InvalidRequest(ErrorText("model_name_needed"), param="model")
+        return self
+
+    @property
+    def sent_name(self) -> str:
+        """The model's name as the client wrote it."""
+        return self._sent_name
+
+    @property
+    def model_id(self) -> str:
+        """The id of the model, once the name is resolved."""
+        return self.model or ""
+
+
+class GenerationFields(ModelRequest):
+    """What chat and generate have in common."""
+
     stream: bool | None = None
     format: Literal["json", ""] | FreeJson | None = None
     keep_alive: KeepAlive | None = None

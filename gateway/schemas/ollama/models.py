@@ -5,13 +5,14 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from common.error_texts import ErrorText
-from common.errors import InvalidRequest, UnsupportedParameter
+from common.errors import UnsupportedParameter
 from gateway.schemas.base import MAX_NAME, FreeJson, HistoryModel, ModelId
 from gateway.schemas.embeddings import MAX_INPUTS, MAX_TEXT
 from gateway.schemas.keep_alive import KeepAlive
-from gateway.schemas.ollama.chat import Message, Name
+from gateway.schemas.ollama.chat import Message, ModelRequest
 from gateway.schemas.ollama.options import Options
 
+Name = Annotated[ModelId, Field(min_length=1)]
 Input = Annotated[str, Field(max_length=MAX_TEXT)]
 MAX_MODELFILE = 256 * 1024
 MAX_SYSTEM = 64 * 1024
@@ -19,29 +20,11 @@ MAX_LICENSE = 64 * 1024
 MAX_EXAMPLES = 64
 
 
-class NamedModel(HistoryModel):
-    """A request about one model, which older clients call `name`."""
-
-    model: ModelId | None = None
-    name: ModelId | None = None
-
-    @model_validator(mode="after")
-    def _names_one(self) -> Self:
-        if not (self.model or self.name):
-            raise InvalidRequest(ErrorText("model_name_needed"), param="model")
-        return self
-
-    @property
-    def meant(self) -> str:
-        return self.model or self.name or ""
-
-
-class ShowRequest(NamedModel):
+class ShowRequest(ModelRequest):
     verbose: bool | None = None
 
 
-class EmbedRequest(HistoryModel):
-    model: Name
+class EmbedRequest(ModelRequest):
     input: Input | Annotated[list[Input], Field(max_length=MAX_INPUTS, fail_fast=True)] | None = (
         None
     )
@@ -57,10 +40,9 @@ class EmbedRequest(HistoryModel):
         return self.input or []
 
 
-class OldEmbedRequest(HistoryModel):
+class OldEmbedRequest(ModelRequest):
     """`POST /api/embeddings`, which takes one text."""
 
-    model: Name
     prompt: Input | None = None
     keep_alive: KeepAlive | None = None
     options: Options | None = None
@@ -71,7 +53,11 @@ class CopyRequest(HistoryModel):
     destination: Name
 
 
-class CreateRequest(NamedModel):
+class DeleteRequest(ModelRequest):
+    pass
+
+
+class CreateRequest(ModelRequest):
     """In the form of today, with a field for each instruction, or with a whole Modelfile."""
 
     stream: bool | None = None
@@ -105,5 +91,5 @@ class CreateRequest(NamedModel):
         return self
 
 
-class PullRequest(NamedModel):
+class PullRequest(ModelRequest):
     stream: bool | None = None

@@ -110,7 +110,7 @@ def _request(
     body: GenerationFields, options: Options, defaults: ChatDefaults
 ) -> chat_pb2.GenerateRequest:
     request = chat_pb2.GenerateRequest(
-        model=body.model,
+        model=body.model_id,
         sampling=_sampling(options, defaults),
         max_tokens=_token_limit(options),
         stop=options.stops,
