@@ -25,6 +25,7 @@ from gateway.translate.ollama.modelfile import fields_of
 from gateway.transport.ndjson import json_lines
 
 router = APIRouter()
+DONE = {"status": "success"}
 
 
 @router.post("/api/create", openapi_extra=takes(CreateRequest, streams="lines"))
@@ -41,7 +42,7 @@ async def create(request: Request) -> Response:
     _check_name(services, body.sent_name, "model")
     services.custom_models.put(_made(services, body))
     if body.stream is False:
-        return json_response({"status": "success"})
+        return json_response(DONE)
     statuses = _statuses("using the model", "writing the name", "success")
     return json_lines(statuses, services.sse_limits)
 
@@ -59,7 +60,7 @@ async def copy(request: Request) -> Response:
     else:
         made = CustomModel(name=name, model=found.id, created_s=created_s)
     services.custom_models.put(made)
-    return Response()
+    return json_response(DONE)
 
 
 @router.delete("/api/delete", openapi_extra=takes(DeleteRequest))
@@ -68,7 +69,7 @@ async def delete(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, DeleteRequest)
     if services.custom_models.remove(body.sent_name):
-        return Response()
+        return json_response(DONE)
     found = named(services, body.sent_name)
     raise UnsupportedParameter(
         ErrorText("files_not_deleted", model=shorten(found.id)),

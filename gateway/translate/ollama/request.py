@@ -92,12 +92,12 @@ def _turns(context: list[int]) -> list[Turn]:
         found = orjson.loads(bytes(context)) if context else []
         turns = [(role, content) for role, content in found][:MAX_TURNS]
     except (ValueError, TypeError):
-        turns = [("", "")]
+        found, turns = None, []
     known = all(
         role in ("system", "user", "assistant") and isinstance(content, str)
         for role, content in turns
     )
-    if not known:
+    if not isinstance(found, list) or not known:
         raise InvalidRequest(
             ErrorText("context_foreign"),
             param="context",
