@@ -49,6 +49,8 @@ def serve(options: Mapping[str, str]) -> int:
         settings = StackSettings.read(options)
         port = settings.port or free_ports(1, settings.host)[0]
         require_free(settings.host, port)
+        if settings.ollama_port:
+            require_free(settings.host, settings.ollama_port)
     except (SettingsError, OSError) as error:
         # stderr may be closed already; the exit status reports the error all the same.
         with contextlib.suppress(OSError):
