@@ -43,6 +43,7 @@ from gateway.routes import (
     metrics,
     models,
     ollama,
+    pulls,
     rerank,
     responses,
     stored_responses,
@@ -56,6 +57,7 @@ from gateway.schemas.infill import InfillRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.ollama import OLLAMA_BODIES
+from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
@@ -80,6 +82,8 @@ BODIES = (
     UnloadRequest,
     InfillRequest,
     *OLLAMA_BODIES,
+    PullRequest,
+    CancelPullRequest,
 )
 
 
@@ -122,7 +126,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, infill, tokenize]
-    modules += [stored_responses, models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     described += ollama.routes(with_embeddings=with_embeddings)
     # `include_router` would match every path twice, and much more slowly.

@@ -26,6 +26,8 @@ SLOW_MODULES = (
     "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_transformers_engine.py",
     "unit/cli/test_supervisor.py",
+    "unit/downloads/test_killed.py",
+    "unit/downloads/test_pull.py",
     "unit/deploy/test_entry_commands.py",
     "unit/embed_worker/test_architectures.py",
     "unit/embed_worker/test_encoder_process.py",

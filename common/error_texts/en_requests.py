@@ -71,7 +71,6 @@ MESSAGES = {
     "custom_models_unwritable": "the file of custom models cannot be written",
     "instruction_unsupported": "a Modelfile's instruction {name} is not supported",
     "modelfile_text_open": "a text in three quotes does not end",
-    "files_not_deleted": "the files of {model!r} are not deleted by requests",
     "input_would_be_cut": ("the input is {n_tokens} tokens too long, and truncate is false"),
     "best_of_differs": "best_of must equal n",
     "schema_too_large": "the schema is larger than {most_kib} KiB",

@@ -93,5 +93,4 @@ MESSAGES = {
     "delete_custom_model": "delete one: DELETE /api/delete",
     "mend_custom_models": "mend the file of CUSTOM_MODELS_FILE, or move it away",
     "set_custom_models_file": "name a file that may be written as CUSTOM_MODELS_FILE",
-    "remove_file_by_hand": "remove its file or folder from the models folder",
 }

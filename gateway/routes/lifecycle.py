@@ -1,21 +1,28 @@
 """`POST /v1/models/load` and `POST /v1/models/unload`: loading and unloading on request."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.error_texts import ErrorText
+from common.errors import ModelNotFound, NotReady
 from common.model_ids import same_model_id
-from gateway.errors import json_response
+from common.rpc_limits import REQUEST_ID_KEY
+from gateway.errors import json_response, shorten
 from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
+from gateway.pool.call_errors import serving_error
 from gateway.pool.endpoint import Endpoint
-from gateway.routes.model_calls import holders, load, refresh_models, unload
+from gateway.pool.loading import load_everywhere
 from gateway.routes.models import described, state_name
 from gateway.routes.named_model import is_listed
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
@@ -46,9 +53,11 @@ async def load_model(request: Request) -> Response:
     with `stream` the progress comes as server-sent events."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
-    body.model = _meant(services, body.model)
+    if not is_listed(services, body.model):
+        await services.new_models.look()
+    body.model = meant(services, body.model)
     workers = holders(services, body.model)
-    events = _load(request, workers, body)
+    events = load(request, workers, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
     source = (orjson.dumps(event) async for event in events)
@@ -61,11 +70,9 @@ async def unload_model(request: Request) -> Response:
     Report how many those were, and the freed memory."""
     body = await parse(request, UnloadRequest)
     services = services_of(request)
-    body.model = _meant(services, body.model)
+    body.model = meant(services, body.model)
     workers = holders(services, body.model)
-    call = unload(request, workers, body.model, force=bool(body.force))
-    freed = await cancel_on_disconnect(request, call)
-    await refresh_models(request, workers)
+    freed = await unload_everywhere(request, workers, body.model, force=bool(body.force))
     n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
@@ -78,18 +85,46 @@ async def unload_model(request: Request) -> Response:
     return json_response(reply)
 
 
-def _meant(services: Services, model: str) -> str:
+async def unload_everywhere(
+    request: Request, workers: list[Endpoint], model: str, *, force: bool
+) -> list[worker_pb2.UnloadModelResponse]:
+    """Unload a model on these workers; returns what each freed."""
+    message = worker_pb2.UnloadModelRequest(model=model, force=force)
+    calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
+    freed = await cancel_on_disconnect(request, _all(calls))
+    await refresh_models(request, workers)
+    return freed
+
+
+def meant(services: Services, model: str) -> str:
     """The model's id; a name that nobody knows is never another model's."""
     return services.model_names.known(model, lambda each: is_listed(services, each)) or model
 
 
-async def _load(
+def holders(services: Services, model: str) -> list[Endpoint]:
+    """The workers that list the model.
+
+    Raises:
+        NotReady: no worker serves.
+        ModelNotFound: none lists it.
+    """
+    serving = [*services.pool.chat.serving, *services.pool.embed.serving]
+    if not serving:
+        raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
+    found = [endpoint for endpoint in serving if endpoint.lists(model)]
+    if not found:
+        raise ModelNotFound(ErrorText("model_not_found", model=shorten(model)), param="model")
+    return found
+
+
+async def load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""
+    message = worker_pb2.LoadModelRequest(model=body.model, keep_alive_s=body.keep_alive)
     began_s = time.perf_counter()
     model = _own_id(workers[0], body.model)
-    progresses = load(request, workers, body.model, body.keep_alive)
+    progresses = load_everywhere(workers, message, lambda worker: _options(request, worker))
     async with aclosing(progresses):
         async for progress in progresses:
             if progress.state != worker_pb2.MODEL_STATE_READY:
@@ -107,12 +142,34 @@ async def _load(
     yield end | facts
 
 
+async def refresh_models(request: Request, workers: list[Endpoint]) -> None:
+    """Update the status of the models, so that the next `GET /v1/models` shows the change."""
+    asked = worker_pb2.ListModelsRequest()
+    known = await _all([w.worker.ListModels(asked, **_options(request, w)) for w in workers])
+    for worker, reply in zip(workers, known, strict=True):
+        worker.hear_models(reply.models)
+
+
 async def _last(events: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
     last: dict[str, Any] = {}
     async with aclosing(events):
         async for event in events:
             last = event
     return last
+
+
+async def _all(calls: list[Any]) -> list[Any]:
+    """The replies to all calls; the first failure is raised."""
+    try:
+        return await asyncio.gather(*calls)
+    except grpc.aio.AioRpcError as error:
+        raise serving_error(error) from None
+
+
+def _options(request: Request, worker: Endpoint) -> dict[str, Any]:
+    own_id = (REQUEST_ID_KEY, context_of(request.scope).request_id)
+    timeout_s = services_of(request).settings.stream_timeout_s
+    return {"metadata": (*worker.metadata, own_id), "timeout": timeout_s}
 
 
 def _own_id(worker: Endpoint, model: str) -> str:

@@ -1,4 +1,4 @@
-"""`/api/create`, `/api/copy`, `/api/delete`: names for models with a system prompt and options."""
+"""`/api/create` and `/api/copy`: names for models with a system prompt and options."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -18,7 +18,7 @@ from gateway.middleware.body import invalid, parse
 from gateway.openapi import takes
 from gateway.routes.named_model import is_listed
 from gateway.routes.ollama.named import named
-from gateway.schemas.ollama.models import CopyRequest, CreateRequest, DeleteRequest
+from gateway.schemas.ollama.models import CopyRequest, CreateRequest
 from gateway.schemas.ollama.options import Options
 from gateway.services import Services, services_of
 from gateway.translate.ollama.modelfile import fields_of
@@ -61,21 +61,6 @@ async def copy(request: Request) -> Response:
         made = CustomModel(name=name, model=found.id, created_s=created_s)
     services.custom_models.put(made)
     return json_response(DONE)
-
-
-@router.delete("/api/delete", openapi_extra=takes(DeleteRequest))
-async def delete(request: Request) -> Response:
-    """Forget a name that a client made."""
-    services = services_of(request)
-    body = await parse(request, DeleteRequest)
-    if services.custom_models.remove(body.sent_name):
-        return json_response(DONE)
-    found = named(services, body.sent_name)
-    raise UnsupportedParameter(
-        ErrorText("files_not_deleted", model=shorten(found.id)),
-        param="model",
-        suggestions=(ErrorText("remove_file_by_hand"),),
-    )
 
 
 async def _statuses(*words: str) -> AsyncGenerator[bytes, None]:

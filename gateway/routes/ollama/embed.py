@@ -19,7 +19,6 @@ from gateway.schemas.base import HistoryModel, unknown_inside
 from gateway.schemas.ollama.models import EmbedRequest, OldEmbedRequest
 from gateway.services import services_of
 from gateway.translate.embeddings import rows, truncation
-from gateway.transport.disconnect import cancel_on_disconnect
 from protos.y26hkx.v1 import embed_pb2
 
 router = APIRouter()
@@ -35,7 +34,7 @@ async def embed(request: Request) -> Response:
     began_s = time.perf_counter()
     body, found = await parse_named(request, EmbedRequest)
     if not body.inputs:
-        await cancel_on_disconnect(request, load_only(request, found, body.keep_alive))
+        await load_only(request, found, body.keep_alive)
         return json_response({"model": found.name, "embeddings": []})
     message = embed_pb2.EmbedRequest(
         model=found.id,
@@ -62,7 +61,7 @@ async def old_embeddings(request: Request) -> Response:
     """Compute the vector of one text, as the model makes it."""
     body, found = await parse_named(request, OldEmbedRequest)
     if not body.prompt:
-        await cancel_on_disconnect(request, load_only(request, found, body.keep_alive))
+        await load_only(request, found, body.keep_alive)
         return json_response({"embedding": []})
     message = embed_pb2.EmbedRequest(
         model=found.id,

@@ -1,15 +1,19 @@
 """What `/api/chat` and `/api/generate` have in common: answers, loads and unloads."""
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import MappingProxyType
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from common.error_texts import ErrorText
+from common.errors import ModelNotFound
 from gateway.errors import json_response
 from gateway.routes.generation import CountedGeneration
-from gateway.routes.model_calls import holders, load, refresh_models, unload
+from gateway.routes.lifecycle import holders, load, unload_everywhere
 from gateway.routes.ollama.named import Named, model_of
+from gateway.schemas.lifecycle import LoadRequest
 from gateway.schemas.ollama.chat import GenerationFields
 from gateway.schemas.ollama.options import Options
 from gateway.services import Services, services_of
@@ -55,21 +59,32 @@ async def load_or_unload(
 ) -> Response:
     """What a request without a prompt asks for: the model in memory, or with `keep_alive` 0 out of
     it."""
-    leaves = body.keep_alive == 0
-    change = _unload(request, named) if leaves else load_only(request, named, body.keep_alive)
-    await cancel_on_disconnect(request, change)
-    return json_response(reply.empty("unload" if leaves else "load"))
+    if body.keep_alive == 0:
+        model = _own_id(request, named)
+        workers = holders(services_of(request), model)
+        await unload_everywhere(request, workers, model, force=False)
+        return json_response(reply.empty("unload"))
+    await load_only(request, named, body.keep_alive)
+    return json_response(reply.empty("load"))
 
 
 async def load_only(request: Request, named: Named, keep_alive_s: float | None) -> None:
-    workers = holders(services_of(request), named.id)
-    async with aclosing(load(request, workers, named.id, keep_alive_s)) as progresses:
-        async for _ in progresses:
+    """Return when the model is loaded, on every worker that has it."""
+    model = _own_id(request, named)
+    workers = holders(services_of(request), model)
+    asked = LoadRequest(model=model, keep_alive=keep_alive_s)
+    await cancel_on_disconnect(request, _all_of(load(request, workers, asked)))
+
+
+async def _all_of(events: AsyncGenerator[object, None]) -> None:
+    async with aclosing(events):
+        async for _ in events:
             pass
-    await refresh_models(request, workers)
 
 
-async def _unload(request: Request, named: Named) -> None:
-    workers = holders(services_of(request), named.id)
-    await unload(request, workers, named.id, force=False)
-    await refresh_models(request, workers)
+def _own_id(request: Request, named: Named) -> str:
+    """The id of the model, the default one's included."""
+    found = named.id or services_of(request).pool.chat.known_id("")
+    if not found:
+        raise ModelNotFound(ErrorText("no_model_yet"), param="model")
+    return found

@@ -8,6 +8,7 @@ from gateway.schemas.ollama.models import (
     DeleteRequest,
     EmbedRequest,
     OldEmbedRequest,
+    OllamaPullRequest,
     ShowRequest,
 )
 
@@ -20,4 +21,5 @@ OLLAMA_BODIES = (
     CopyRequest,
     CreateRequest,
     DeleteRequest,
+    OllamaPullRequest,
 )

@@ -91,5 +91,5 @@ class CreateRequest(ModelRequest):
         return self
 
 
-class PullRequest(ModelRequest):
+class OllamaPullRequest(ModelRequest):
     stream: bool | None = None
