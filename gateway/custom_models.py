@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Example(BaseModel):
     """A message that stands before those of each conversation."""
 
-    role: str
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
 
 

@@ -9,7 +9,7 @@ import httpx
 import ollama
 import pytest
 
-from protos.y26hkx.v1 import worker_pb2
+from protos.y26hkx.v1 import chat_pb2, worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
 from tests.running_stack import free_port
@@ -119,13 +119,27 @@ async def test_a_name_with_a_system_prompt_and_options_is_made_used_copied_and_d
     assert set(await names(client)) == {f"{CHAT_ID}:latest", f"{EMBED_ID}:latest"}
 
 
-async def test_a_made_name_means_its_model_in_the_other_apis_too(
+async def test_a_made_name_means_the_same_in_openais_api(
     client: ollama.AsyncClient, gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    await client.copy(CHAT_ID, "gpt")
-    body = {"model": "gpt", "messages": [HELLO], "max_tokens": 2}
-    assert (await gateway.http.post("/v1/chat/completions", json=body)).status_code == 200
-    assert worker.calls[-1].request.model == CHAT_ID
+    options = {"temperature": 0.5, "seed": 7, "num_predict": 3, "stop": ["END"]}
+    await client.create("gpt", from_=CHAT_ID, system="Be brief.", parameters=options)
+
+    async def sent(**fields: Any) -> chat_pb2.GenerateRequest:
+        body = {"model": "gpt", "messages": [HELLO]} | fields
+        reply = await gateway.http.post("/v1/chat/completions", json=body)
+        assert reply.status_code == 200, reply.text
+        found: chat_pb2.GenerateRequest = worker.calls[-1].request
+        return found
+
+    plain = await sent()
+    assert (plain.model, plain.sampling.temperature, plain.sampling.seed) == (CHAT_ID, 0.5, 7)
+    assert (plain.max_tokens, list(plain.stop)) == (3, ["END"])
+    assert [m.content for m in plain.conversation.messages] == ["Be brief.", "hi"]
+    own = [{"role": "system", "content": "Be long."}, HELLO]
+    changed = await sent(messages=own, temperature=0, max_completion_tokens=2)
+    assert (changed.sampling.temperature, changed.max_tokens) == (0, 2)
+    assert [m.content for m in changed.conversation.messages] == ["Be long.", "hi"]
 
 
 async def test_one_made_from_a_made_one_inherits(client: ollama.AsyncClient) -> None:
@@ -238,7 +252,7 @@ async def test_an_unknown_model_is_a_404_that_names_the_known_ones(
 ) -> None:
     reply = await gateway.http.post(path, json=body)
     assert (reply.status_code, reply.json()["code"]) == (404, "model_not_found")
-    assert set(reply.json()["suggestions"]) == {CHAT_ID, EMBED_ID}
+    assert EMBED_ID in reply.json()["suggestions"]
 
 
 async def test_the_second_port_says_that_ollama_is_running_and_is_like_the_first(

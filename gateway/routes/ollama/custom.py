@@ -22,6 +22,7 @@ from gateway.schemas.ollama.models import CopyRequest, CreateRequest
 from gateway.schemas.ollama.options import Options
 from gateway.services import Services, services_of
 from gateway.translate.ollama.modelfile import fields_of
+from gateway.translate.request_parts import not_text
 from gateway.transport.ndjson import json_lines
 
 router = APIRouter()
@@ -78,6 +79,9 @@ def _made(services: Services, body: CreateRequest) -> CustomModel:
     if not body.from_:
         raise InvalidRequest(ErrorText("from_needed"), param="from")
     base = named(services, _without_folders(body.from_))
+    for at, message in enumerate(body.messages or []):
+        if message.images:
+            raise not_text("image", f"messages[{at}].images")
     given = body.parameters or Options()
     texts = body.license or []
     made: dict[str, Any] = {

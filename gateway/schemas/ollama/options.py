@@ -9,8 +9,6 @@ from common.errors import UnsupportedParameter
 from gateway.schemas.base import ApiModel, within
 from gateway.schemas.sampling import Stops
 
-# Ollama's values for as many tokens as the context leaves.
-NO_LIMIT = (-2, -1, 0)
 MOST_TOKENS = 2**31 - 1
 
 # How a model is loaded or computed, which this server decides itself, and samplers' details.
@@ -61,6 +59,7 @@ class Options(ApiModel):
     presence_penalty: Annotated[float, within("presence_penalty")] | None = None
     seed: Annotated[int, within("openai.seed"), Whole] | None = None
     stop: Stops = None
+    # -2, -1 and 0: as many as the context leaves.
     num_predict: Annotated[int, Field(ge=-2, le=MOST_TOKENS), Whole] | None = None
     # The context that the client counts on; a model has what it was loaded with.
     num_ctx: Annotated[int, Field(ge=1, le=MOST_TOKENS), Whole] | None = None

@@ -11,7 +11,7 @@ from common.sampling_ranges import MAX_TOKENS
 from gateway.custom_models import CustomModel
 from gateway.schemas.ollama.chat import GenerationFields, Message, OllamaChatRequest, Tool
 from gateway.schemas.ollama.generate import GenerateRequest
-from gateway.schemas.ollama.options import NO_LIMIT, Options
+from gateway.schemas.ollama.options import Options
 from gateway.translate.formats import schema_constraint
 from gateway.translate.request_parts import as_tool, not_text
 from gateway.translate.sampling import ANY_SEED, ChatDefaults
@@ -140,7 +140,7 @@ def _sampling(options: Options, defaults: ChatDefaults) -> chat_pb2.Sampling:
 def _token_limit(options: Options) -> int | None:
     """As many tokens as the context leaves (None) where Ollama's clients ask for no other limit."""
     asked = options.num_predict
-    return None if asked is None or asked in NO_LIMIT or asked > MAX_TOKENS else asked
+    return asked if asked is not None and 0 < asked <= MAX_TOKENS else None
 
 
 def _constraint(body: GenerationFields) -> chat_pb2.Constraint | None:
