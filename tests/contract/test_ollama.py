@@ -209,7 +209,8 @@ async def test_tools_over_two_turns(client: ollama.AsyncClient, worker: Scripted
 async def test_results_without_names_answer_the_calls_in_their_order(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
-    asked = [{"function": {"name": name, "arguments": {}}} for name in ("a", "b")]
+    nothing: dict[str, Any] = {}
+    asked = [{"function": {"name": name, "arguments": nothing}} for name in ("a", "b")]
     messages = [
         HELLO,
         {"role": "assistant", "tool_calls": asked},

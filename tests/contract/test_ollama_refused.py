@@ -151,7 +151,7 @@ LEAVES = (
     | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.sampled_from([CHAT_ID, EMBED_ID, "user", "tool", "-1", "5m", "json", 'FROM x\nSYSTEM """'])
-    | st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+    | st.text(st.characters(codec="utf-8"), max_size=8)
 )
 VALUES = st.recursive(
     LEAVES,

@@ -1,16 +1,21 @@
 """`/api/tags`, `/api/ps`, `/api/show`, `/api/version`: the models and the server; loads nothing."""
 
+import contextlib
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from common.errors import ServingError
 from common.packages import version_of
 from gateway.errors import json_response
 from gateway.openapi import takes
+from gateway.routes.lifecycle import refresh_models
 from gateway.routes.ollama.named import model_of, models_by_id, parse_named
 from gateway.schemas.ollama.models import ShowRequest
 from gateway.services import services_of
 from gateway.translate.ollama.models import LOADED, listed, running, shown
+from gateway.transport.disconnect import cancel_on_disconnect
 
 router = APIRouter()
 # The version of Ollama's API that is followed: clients ask whether the server is new enough.
@@ -46,7 +51,12 @@ async def tags(request: Request) -> Response:
 @router.get("/api/ps")
 async def ps(request: Request) -> Response:
     """The models that are loaded."""
-    known = models_by_id(services_of(request)).values()
+    services = services_of(request)
+    serving = [*services.pool.chat.serving, *services.pool.embed.serving]
+    # Clients ask right after a request, before the workers tell of it by themselves.
+    with contextlib.suppress(ServingError):
+        await cancel_on_disconnect(request, refresh_models(request, serving))
+    known = models_by_id(services).values()
     return json_response({"models": [running(m) for m in known if m.state in LOADED]})
 
 
