@@ -1,6 +1,10 @@
 """Ollama's API about models: lists, details, names that clients make, and the second port."""
 
+import asyncio
 import json
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -286,3 +290,22 @@ async def test_the_second_port_refuses_foreign_hosts_too(worker: ScriptedWorker)
             reply = await http.get(path, headers={"host": "evil.example"})
             assert reply.status_code == 403
             assert isinstance(reply.json()["error"], str)
+
+
+async def test_a_gateway_whose_second_port_is_taken_ends_and_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        own = {"GATEWAY_PORT": str(free_port()), "OLLAMA_COMPAT_PORT": str(port)}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway"),
+            env={**os.environ, **own},  # noqa: TID251 - the test is the outermost caller
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        async with asyncio.timeout(30):
+            said, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"the second port cannot be opened" in said
+    assert b"Traceback" not in said

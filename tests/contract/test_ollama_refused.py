@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common import errors
 from common.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2
-from tests.contract.running_gateway import RunningGateway, running_gateway
+from tests.contract.running_gateway import RunningGateway, running_gateway, until
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, delta, started
 
 CHAT, GENERATE, EMBED = "/api/chat", "/api/generate", "/api/embed"
@@ -129,6 +129,46 @@ async def test_a_stream_that_breaks_ends_with_a_line_that_says_so(
     *_, last = reply.text.splitlines()
     assert '"error":"it died"' in last
     assert '"done":true' not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": [HELLO]}),
+        (CHAT, {"messages": []}),
+        (GENERATE, {"prompt": "x", "stream": False}),
+        (EMBED, {"input": "x"}),
+        ("/api/show", {}),
+        ("/api/create", {"from": CHAT_ID}),
+        ("/api/copy", {"source": CHAT_ID, "destination": "x"}),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+async def test_without_a_worker_it_is_a_503(
+    gateway: RunningGateway, worker: ScriptedWorker, path: str, body: dict[str, Any]
+) -> None:
+    await worker.stop()
+    await until(lambda: not gateway.services.pool.chat.serving)
+    await until(lambda: not gateway.services.pool.embed.serving)
+    reply = await gateway.http.post(path, json={"model": "x:latest"} | body)
+    check_shape(reply, 503)
+
+
+@pytest.mark.parametrize("path", [CHAT, GENERATE])
+async def test_an_unknown_name_means_the_default_model_where_that_is_set(
+    worker: ScriptedWorker, path: str
+) -> None:
+    async with running_gateway([worker], unknown_models="default") as gateway:
+        body = {
+            "model": "gpt-4o",
+            "messages": [HELLO],
+            "prompt": "x",
+            "options": {"num_predict": 1},
+        }
+        assert (await gateway.http.post(path, json=body)).status_code == 200
+        assert worker.calls[-1].request.model == ""
+        loads = await gateway.http.post(path, json={"model": "gpt-4o"})
+        assert loads.json()["done_reason"] == "load"
 
 
 async def test_an_unknown_path_and_a_wrong_method_have_the_same_form(

@@ -10,7 +10,7 @@ from common.errors import ServingError
 from common.packages import version_of
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.routes.lifecycle import refresh_models
+from gateway.routes.lifecycle import holders, refresh_models
 from gateway.routes.ollama.named import model_of, models_by_id, parse_named
 from gateway.schemas.ollama.models import ShowRequest
 from gateway.services import services_of
@@ -65,4 +65,5 @@ async def show(request: Request) -> Response:
     """What is known of one model."""
     services = services_of(request)
     _, found = await parse_named(request, ShowRequest)
+    holders(services, found.id)
     return json_response(shown(model_of(services, found.id), found.custom))

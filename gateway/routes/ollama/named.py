@@ -6,9 +6,9 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from common.error_texts import ErrorText
-from common.errors import ModelNotFound, NotReady
+from common.errors import ModelNotFound
 from common.model_ids import same_model_id
-from gateway.custom_models import CustomModel
+from gateway.custom_models import CustomModel, without_tag
 from gateway.errors import shorten
 from gateway.routes.named_model import is_listed, parse_for_model
 from gateway.schemas.ollama.chat import ModelRequest
@@ -36,15 +36,16 @@ R = TypeVar("R", bound=ModelRequest)
 
 
 async def parse_named(request: Request, schema: type[R]) -> tuple[R, Named]:
-    """The parsed body, and the model that it is about.
+    """The parsed body, with the id of its model, and what is known of that by name.
 
     Raises:
         InvalidRequest: the body is not valid.
-        NotReady: no worker serves.
         ModelNotFound: no worker has such a model, and no client made it.
     """
     body = await parse_for_model(request, schema)
-    return body, _checked(services_of(request), body.sent_name, body.model_id)
+    found = _checked(services_of(request), body.sent_name, body.model_id)
+    body.model = found.id
+    return body, found
 
 
 def named(services: Services, name: str) -> Named:
@@ -54,15 +55,16 @@ def named(services: Services, name: str) -> Named:
 
 
 def _checked(services: Services, name: str, model_id: str) -> Named:
+    custom = None if is_listed(services, name) else services.custom_models.find(name)
     if not (services.pool.chat.serving or services.pool.embed.serving):
-        raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
+        # A call waits for a worker; ids have no such tag.
+        return Named(name, without_tag(model_id), custom)
     if not is_listed(services, model_id):
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(name)),
             param="model",
             suggestions=tuple(models_by_id(services))[:MAX_SUGGESTED],
         )
-    custom = None if is_listed(services, name) else services.custom_models.find(name)
     return Named(name, model_id, custom)
 
 
