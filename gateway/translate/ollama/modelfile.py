@@ -13,7 +13,6 @@ from common.errors import InvalidRequest, UnsupportedParameter
 MARK = '"""'
 # Options whose values are texts; the other ones are numbers or yes and no.
 TEXTS = frozenset({"stop"})
-REFUSED = {"ADAPTER": "put_file_into_models"}
 MAX_INSTRUCTIONS = 1024
 
 
@@ -65,7 +64,7 @@ def _instructions(modelfile: str) -> Iterator[tuple[str, str]]:
 def _value(begun: str, lines: Iterator[str]) -> str:
     """The value that begins so, which may go on over the next lines."""
     if MARK not in begun:
-        return _unquoted(begun) if not begun.startswith(("stop ", "user ", "assistant ")) else begun
+        return _unquoted(begun)
     head, _, text = begun.partition(MARK)
     pieces = [text]
     while MARK not in pieces[-1]:
