@@ -169,6 +169,8 @@ async def test_an_unknown_name_means_the_default_model_where_that_is_set(
         assert worker.calls[-1].request.model == ""
         loads = await gateway.http.post(path, json={"model": "gpt-4o"})
         assert loads.json()["done_reason"] == "load"
+        copied = {"source": "gpt-4o", "destination": "x"}
+        check_shape(await gateway.http.post("/api/copy", json=copied), 404)
 
 
 async def test_an_unknown_path_and_a_wrong_method_have_the_same_form(

@@ -16,7 +16,6 @@ from gateway.custom_models import CustomModel, Example, without_tag
 from gateway.errors import json_response, shorten
 from gateway.middleware.body import invalid, parse
 from gateway.openapi import takes
-from gateway.routes.lifecycle import holders
 from gateway.routes.named_model import is_listed
 from gateway.routes.ollama.named import named
 from gateway.schemas.ollama.models import CopyRequest, CreateRequest
@@ -55,7 +54,6 @@ async def copy(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, CopyRequest)
     found = named(services, body.source)
-    holders(services, found.id)
     _check_name(services, body.destination, "destination")
     name, created_s = without_tag(body.destination), time.time()
     if found.custom is not None:
@@ -81,7 +79,6 @@ def _made(services: Services, body: CreateRequest) -> CustomModel:
     if not body.from_:
         raise InvalidRequest(ErrorText("from_needed"), param="from")
     base = named(services, _without_folders(body.from_))
-    holders(services, base.id)
     for at, message in enumerate(body.messages or []):
         if message.images:
             raise not_text("image", f"messages[{at}].images")

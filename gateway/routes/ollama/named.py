@@ -10,6 +10,7 @@ from common.errors import ModelNotFound
 from common.model_ids import same_model_id
 from gateway.custom_models import CustomModel, without_tag
 from gateway.errors import shorten
+from gateway.routes.lifecycle import holders
 from gateway.routes.named_model import is_listed, parse_for_model
 from gateway.schemas.ollama.chat import ModelRequest
 from gateway.services import Services, services_of
@@ -49,9 +50,16 @@ async def parse_named(request: Request, schema: type[R]) -> tuple[R, Named]:
 
 
 def named(services: Services, name: str) -> Named:
-    """The model that `name` refers to; raises as `parse_named` does."""
-    meant = services.model_names.meant(name, lambda each: is_listed(services, each))
-    return _checked(services, name, meant)
+    """The model that `name` refers to; a name that nobody knows is never another model's.
+
+    Raises:
+        NotReady: no worker serves.
+        ModelNotFound: no worker has such a model, and no client made it.
+    """
+    known = services.model_names.known(name, lambda each: is_listed(services, each))
+    found = _checked(services, name, known or name)
+    holders(services, found.id)
+    return found
 
 
 def _checked(services: Services, name: str, model_id: str) -> Named:
