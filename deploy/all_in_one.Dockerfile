@@ -37,6 +37,7 @@ COPY gateway gateway
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
 COPY embed_worker embed_worker
+COPY downloads downloads
 COPY models/guide models/guide
 # Bytecode, because the server may not write here; what it keeps is in /app/kept, a volume if wanted.
 RUN python -m compileall -q . && mkdir kept && chown 10001:10001 kept

@@ -8,6 +8,9 @@ from typing import Any
 from cli.commands.failure import CommandError
 from cli.commands.server import Events, Server
 
+# An answer that came at once says nothing about speed.
+LEAST_S = 0.05
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -18,6 +21,7 @@ class Spoken:
         trimmed_tokens: how much of the conversation did not fit.
         reduced: what the model gave up to fit into memory.
         was_stopped: Ctrl-C ended it.
+        problem: why it broke off; empty: it did not.
     """
 
     text: str
@@ -29,6 +33,7 @@ class Spoken:
     trimmed_tokens: int
     reduced: str
     was_stopped: bool
+    problem: str
 
 
 class Conversation:
@@ -72,11 +77,10 @@ class Conversation:
                 answer.take(events)
         except KeyboardInterrupt:
             answer.was_stopped = True
-        except CommandError:
+        except CommandError as error:
             if not answer.pieces:
                 raise
-            on_piece(" …")
-            answer.was_stopped = True
+            answer.problem = str(error)
         spoken = answer.spoken()
         if spoken.text:
             self._messages = [*asked, {"role": "assistant", "content": spoken.text}]
@@ -89,6 +93,7 @@ class _Answer:
         self._on_piece = on_piece
         self.pieces: list[str] = []
         self.was_stopped = False
+        self.problem = ""
         self._usage: dict[str, Any] = {}
         self._headers: dict[str, str] = {}
         self._began_s = time.perf_counter()
@@ -108,15 +113,23 @@ class _Answer:
 
     def spoken(self) -> Spoken:
         n_tokens = int(self._usage.get("completion_tokens", 0))
-        elapsed_s = self._last_s - self._first_s
+        text = "".join(self.pieces)
         return Spoken(
-            text="".join(self.pieces),
+            text=text,
             model=self._model,
             prompt_tokens=int(self._usage.get("prompt_tokens", 0)),
             completion_tokens=n_tokens,
             first_token_s=round(max(self._first_s - self._began_s, 0), 3),
-            tokens_per_s=round((n_tokens - 1) / elapsed_s, 1) if elapsed_s and n_tokens else 0.0,
+            tokens_per_s=self._speed(n_tokens, text),
             trimmed_tokens=int(self._headers.get("x-trimmed-tokens", 0)),
             reduced=self._headers.get("x-y26hkx-reduced", ""),
             was_stopped=self.was_stopped,
+            problem=self.problem,
         )
+
+    def _speed(self, n_tokens: int, text: str) -> float:
+        """Tokens per second after the first piece, whose tokens took a time that is not known."""
+        elapsed_s = self._last_s - self._first_s
+        if elapsed_s < LEAST_S:
+            return 0.0
+        return round(n_tokens * (1 - len(self.pieces[0]) / len(text)) / elapsed_s, 1)
