@@ -182,7 +182,8 @@ T = TypeVar("T", ChatOllama, OllamaEmbeddings)
 @contextmanager
 def closing(client: T) -> Iterator[T]:
     yield client
-    client._client.close()  # noqa: SLF001 - LangChain has no public way
+    inner: Any = client._client  # noqa: SLF001 - LangChain has no public way
+    inner.close()
 
 
 class City(BaseModel):
