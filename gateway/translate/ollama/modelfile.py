@@ -7,6 +7,8 @@ over several lines in three quotes.
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, UnsupportedParameter
 
@@ -82,11 +84,20 @@ def _unquoted(text: str) -> str:
 
 def _add_parameter(parameters: dict[str, Any], value: str) -> None:
     name, _, written = value.partition(" ")
-    text = _unquoted(written.strip())
+    text = _decoded(written.strip())
     if name in TEXTS:
         parameters.setdefault(name, []).append(text)
     else:
         parameters[name] = _number(text)
+
+
+def _decoded(text: str) -> str:
+    """A value without its quotes, and with what its escapes stand for."""
+    try:
+        found = orjson.loads(text) if text.startswith('"') else text
+    except orjson.JSONDecodeError:
+        return _unquoted(text)
+    return str(found)
 
 
 def _number(text: str) -> Any:

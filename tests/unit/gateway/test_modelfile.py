@@ -22,6 +22,9 @@ from gateway.translate.ollama.modelfile import fields_of
             {"parameters": {"top_k": 4, "top_p": 0.5, "use_mmap": False, "seed": 7}},
         ),
         ('PARAMETER stop "<|a|>"\nPARAMETER stop 5', {"parameters": {"stop": ["<|a|>", "5"]}}),
+        (r'PARAMETER stop "\n\""', {"parameters": {"stop": ['\n"']}}),
+        (r'PARAMETER stop "\q"', {"parameters": {"stop": [r"\q"]}}),
+        (r'FROM "C:\new\a.gguf"', {"from": r"C:\new\a.gguf"}),
         (
             'MESSAGE user Who?\nMESSAGE assistant """Me.\nOr not."""',
             {
