@@ -470,6 +470,7 @@ MESSAGES = {
     "too_many_pulls": "已有 {n} 個模型正在下載",
     "pull_not_running": "{name!r} 並未在下載",
     "pull_ended": "下載結束但沒有結果；原因請見記錄",
+    "delete_built_in": "{model} 是內建模型，不會刪除",
     "delete_outside": "{model} 不在模型資料夾中",
     "delete_failed": "無法刪除 {model}：{reason}",
     "model_in_use": "{model} 正被 {n} 個請求使用",
