@@ -72,7 +72,7 @@ def test_models_elsewhere_are_never_deleted(
     elsewhere.write_bytes(gguf())
     monkeypatch.setenv("MODEL_PATH", str(elsewhere))
     for model in ("elsewhere", GUIDE_ID):
-        with pytest.raises(InvalidRequest, match="not in the models folder|built in"):
+        with pytest.raises(InvalidRequest, match=r"not in the models folder|built in"):
             remove(model, settings)
     with pytest.raises(ModelNotFound):
         remove("../elsewhere", settings)
