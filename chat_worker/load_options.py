@@ -44,9 +44,9 @@ class ChatLoadOptions:
             return single_option(entry)
         if entry.backend == "openvino":
             return self._openvino_or_transformers(entry)
-        return self._reduced(entry)
+        return [self._with_prefixes(option) for option in self._options(entry)]
 
-    def _reduced(self, entry: ModelEntry) -> Sequence[LoadOption]:
+    def _options(self, entry: ModelEntry) -> Sequence[LoadOption]:
         wanted, *smaller = self._specs(entry)
         if not self._settings.load_ladder:
             return (_option(entry, wanted, wanted),)
@@ -64,18 +64,23 @@ class ChatLoadOptions:
         reason = unusable(spec)
         if is_openvino_folder(entry.path):
             # No other library reads it, so the load reports what is wrong.
-            return self._reduced(entry)
+            return self._options(entry)
         other = self._scan.on_transformers(entry)
         instead = [
             replace(option, reductions=(served_instead(reason), *option.reductions))
-            for option in self._reduced(other)
+            for option in self._options(other)
         ]
-        return instead if reason else [*self._reduced(entry), *instead]
+        return instead if reason else [*self._options(entry), *instead]
+
+    def _with_prefixes(self, option: LoadOption) -> LoadOption:
+        """The option with the memory that it may use for its prefix cache."""
+        spare = self._settings.kept_memory_bytes
+        return replace(option, need=replace(option.need, spare=spare))
 
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
         """The configured spec, then specs that each give up one thing more."""
         wanted = spec_decoder.decode(entry.load_spec)
-        specs = [wanted, *_smaller(wanted, entry.context_length)]
+        specs = [wanted, *smaller_specs(wanted, entry.context_length)]
         if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
             specs.append(replace(specs[-1], kv_type="q8_0"))
         return specs
@@ -127,7 +132,7 @@ def served_instead(reason: str) -> str:
     return f"on transformers, not OpenVINO: {reason or 'it could not be loaded there'}"
 
 
-def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
+def smaller_specs(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
     """`spec` with one reduction, then with one more; the weights' precision stays."""
     if spec.backend in ("llama.cpp", "openvino"):
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):

@@ -22,21 +22,19 @@ from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import conversion_cache
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.conversion_cache import (
+from embed_worker.encoders.conversion_cache import NotConvertible, known
+from embed_worker.encoders.conversion_files import (
     GRAPH,
     RECORD,
     TOKENIZER,
     WEIGHTS,
-    NotConvertible,
     Record,
-    known,
     read_record,
     write_record,
 )
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import Row
 from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
-from worker_runtime.conversion import cache as conversion
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
@@ -240,12 +238,11 @@ def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
         file.truncate(100)
     assert known(built_in, tmp_path) is None
 
-    def convert_again(module: str, model: Path, folder: Path, on_progress: object) -> int:
+    def convert_again(model: Path, folder: Path, on_progress: object) -> None:
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
-        return 0
 
-    monkeypatch.setattr(conversion, "run_converter", convert_again)
+    monkeypatch.setattr(conversion_cache, "_make", convert_again)
     assert on_openvino(built_in, tmp_path).runner.dimension == 384
     assert f"{name} is not as it was written" in caplog.text
 
@@ -263,18 +260,17 @@ def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_wa
     n_conversions = 0
     told = threading.Event()
 
-    def convert(module: str, model: Path, folder: Path, on_progress: object) -> int:
+    def convert(model: Path, folder: Path, on_progress: object) -> None:
         nonlocal n_conversions
         n_conversions += 1
         assert told.wait(30), "nobody waits"
         shutil.copytree(whole, folder)
-        return 0
 
     def on_progress(fraction: float, stage: str) -> None:
         if "another worker" in stage:
             told.set()
 
-    monkeypatch.setattr(conversion, "run_converter", convert)
+    monkeypatch.setattr(conversion_cache, "_make", convert)
     with ThreadPoolExecutor(3) as workers:
         found = [
             workers.submit(conversion_cache.converted, built_in, tmp_path, on_progress)
