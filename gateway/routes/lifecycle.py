@@ -54,7 +54,7 @@ async def load_model(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, LoadRequest)
     if not is_listed(services, body.model):
-        await services.new_models.look()
+        await services.new_models.look(body.model)
     body.model = meant(services, body.model)
     workers = holders(services, body.model)
     events = _load(request, workers, body)

@@ -39,7 +39,7 @@ async def one_model(request: Request, model_id: str) -> Response:
     found = models_of(services)
     if (known := _known(services, found, model_id)) is None:
         # Its file may be new.
-        await services.new_models.look()
+        await services.new_models.look(model_id)
         found = models_of(services)
         known = _known(services, found, model_id)
     if known is None:

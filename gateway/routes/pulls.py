@@ -70,7 +70,7 @@ async def delete_model(request: Request, model_id: str) -> Response:
     services = services_of(request)
     force = _is_forced(request)
     services.pulls.require_on()
-    await services.new_models.look()
+    await services.new_models.look(model_id)
     model = meant(services, model_id)
     workers = holders(services, model)
     await refresh_models(request, workers)
