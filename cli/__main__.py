@@ -19,7 +19,13 @@ above are the most used settings and win over both. .env.example lists all of th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    chosen = _parser().parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["key"]:
+        # It has options of its own, and knows them by what the supervisor does not import.
+        from cli.keys import keys
+
+        return keys(given[1:])
+    chosen = _parser().parse_args(given)
     if chosen.command == "version":
         sys.stdout.write(f"y26hkx {_version()} (Python {sys.version.split()[0]})\n")
         return 0
@@ -91,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         "--again", action="store_true", help="discard the stored result, and test"
     )
     _add_estimate(commands)
+    commands.add_parser("key", help="add, list, rotate and revoke API keys, and print their use")
     for name, (_, what) in SERVICES.items():
         service = commands.add_parser(name, help=what)
         if name == "simple":

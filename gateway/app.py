@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from common.error_texts import ErrorText
 from common.errors import ServingError
@@ -16,7 +17,7 @@ from common.settings import split_list
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
-from gateway.middleware.auth import AuthMiddleware, Keys
+from gateway.middleware.auth import AuthMiddleware
 from gateway.middleware.body_budget import BodyBudgetMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
 from gateway.middleware.edges import (
@@ -36,6 +37,7 @@ from gateway.routes import (
     completions,
     embeddings,
     health,
+    keys,
     lifecycle,
     messages,
     metrics,
@@ -49,6 +51,7 @@ from gateway.routes.request_route import request_routes
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.keys import KeyRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
@@ -73,6 +76,7 @@ BODIES = (
     ScoreRequest,
     LoadRequest,
     UnloadRequest,
+    KeyRequest,
 )
 
 
@@ -98,7 +102,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with services.pool.watching():
+        async with services.pool.watching(), services.budgets.sums.kept():
             yield
         if services.rate_limit is not None:
             await services.rate_limit.close()
@@ -115,7 +119,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, keys, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
@@ -127,11 +131,13 @@ def create_app(
     app.add_middleware(BodyBudgetMiddleware, budget=services.body_budget)
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
-    app.add_middleware(AuthMiddleware, keys=Keys(settings))
+    app.add_middleware(AuthMiddleware, keys=services.keys)
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
+    if proxies := split_list(settings.trusted_proxies):
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
     app.add_middleware(MeantPathMiddleware)

@@ -2,6 +2,10 @@
 
 from starlette.requests import Request
 
+from gateway.keys.budgets import Budgets
+from gateway.keys.kept_usage import ledger_of
+from gateway.keys.store import Keys
+from gateway.keys.sums import Sums
 from gateway.metrics import Metrics
 from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
@@ -22,6 +26,8 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
+        self.keys = Keys(settings)
+        self.budgets = Budgets(Sums(ledger_of(settings)))
         self.body_budget = BodyBudget(
             settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
         )

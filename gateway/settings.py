@@ -2,6 +2,7 @@
 in this package."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
@@ -91,7 +92,24 @@ class GatewaySettings(LimitSettings):
         default=None,
         validation_alias="API_KEYS_FILE",
         description=(
-            "File with SHA-256 hex digests of keys, one per line; it is read again when it changes."
+            "File of keys: JSON Lines with rights and limits, which y26hkx key add writes, or "
+            "SHA-256 hex digests, one per line. It is read again when it changes."
+        ),
+    )
+    usage_file: Path | None = Field(
+        default=None,
+        validation_alias="USAGE_FILE",
+        description=(
+            "SQLite file that keeps what keys have used; unset: beside API_KEYS_FILE, or in Redis "
+            "where RATE_LIMIT_STORAGE names one."
+        ),
+    )
+    trusted_proxies: str = Field(
+        default="",
+        validation_alias="TRUSTED_PROXIES",
+        description=(
+            "Comma-separated addresses and networks, such as 10.0.0.0/8, of proxies whose "
+            "X-Forwarded-For says where a client is."
         ),
     )
     rate_limit: str | None = Field(
@@ -191,6 +209,13 @@ class GatewaySettings(LimitSettings):
         for host in split_list(value):
             if not IS_HOST.fullmatch(host) and not is_address(host.strip("[]")):
                 raise ValueError(f"{host} is no name or address; no scheme, no port, or * for any")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for network in split_list(value):
+            ip_network(network)
         return value
 
     @field_validator("error_language")

@@ -3,7 +3,37 @@
 MESSAGES = {
     # HTTP, keys and limits.
     "header_repeated": "more than one header {name}",
-    "key_needed": "a valid API key is needed",
+    "key_needed": "You didn't provide an API key, and this server needs one",
+    "key_wrong": "Incorrect API key provided",
+    "key_expired": "This API key has expired",
+    "endpoint_forbidden": (
+        "You have insufficient permissions for this operation. Missing scopes: {scope}"
+    ),
+    "model_forbidden": "This API key does not have access to model {model!r}",
+    "model_unnamed": "This API key may use some models only: the request has to name one of them",
+    "requests_limited": (
+        "Rate limit reached on requests per min (RPM): Limit {limit}, Used {used}, Requested 1. "
+        "Please try again in {wait}."
+    ),
+    "tokens_limited": (
+        "Rate limit reached for {model!r} on tokens per min (TPM): Limit {limit}, Used {used}, "
+        "Requested {requested}. Please try again in {wait}."
+    ),
+    "tokens_too_many": (
+        "Request too large for {model!r} on tokens per min (TPM): Limit {limit}, Requested "
+        "{requested}. The input or output tokens must be reduced in order to run successfully."
+    ),
+    "quota_of_day": (
+        "You exceeded your current quota: {limit} tokens a day (UTC), of which {used} are used"
+    ),
+    "quota_of_month": (
+        "You exceeded your current quota: {limit} tokens a month (UTC), of which {used} are used"
+    ),
+    "key_not_known": "there is no key {id!r}",
+    "keys_not_kept": "this server has no file for keys",
+    "keys_not_written": "the file of keys cannot be written",
+    "usage_not_read": "what was used cannot be read now",
+    "date_wrong": "{name} is not a date such as 2026-11-29",
     "bodies_in_flight": (
         "the requests in progress fill the room for bodies, {limit_bytes} bytes "
         "(MAX_BODY_BYTES_IN_FLIGHT)"

@@ -18,6 +18,7 @@ from common.errors import (
 )
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
+from gateway.middleware.limit_headers import limit_headers
 from gateway.middleware.request_context import (
     API_PATHS,
     SCOPE_KEY,
@@ -62,6 +63,8 @@ class RequestIdMiddleware:
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message["headers"], *id_headers(scope), *context.headers]
+                if context.limits:
+                    message["headers"] += limit_headers(context.limits)
             await send(message)
 
         try:

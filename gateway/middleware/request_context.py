@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import ServingError
+from gateway.keys.endpoints import Kind
+from gateway.keys.record import KeyRecord
+from gateway.middleware.limit_headers import LimitState
 from gateway.transport.drain import Drain
 
 SCOPE_KEY = "y26hkx"
@@ -37,6 +40,9 @@ class RequestContext:
     on_error: called for each error that is sent to the client.
     client: "key:<digest prefix>" or "address:<ip>", by which limits are counted.
     cache_salt: separates the prefix caches of keys; empty without keys.
+    key: of the client; None where no key is needed.
+    kind: of work, by whose limits it is counted; None: it computes nothing.
+    limits: those of the client after this request, for the headers of the response.
     error_language: tag of a language, or "auto": as the request accepts.
     headers: added to any response.
     error_code: of the latest error that was sent to the client; empty: none.
@@ -47,6 +53,9 @@ class RequestContext:
     on_error: Callable[[ServingError], None]
     client: str = ""
     cache_salt: str = ""
+    key: KeyRecord | None = None
+    kind: Kind | None = None
+    limits: list[LimitState] = field(default_factory=list)
     error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     error_code: str = ""

@@ -3,19 +3,21 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 
 from starlette.requests import Request
 
 from gateway.errors import shorten
-from gateway.generation_stream import GenerationStream
+from gateway.generation_stream import GenerationStream, OnEvent
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
 from gateway.routes.embedder import check_chats
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services
+from gateway.translate.token_estimate import tokens_at_most
 from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
@@ -51,7 +53,7 @@ class CountedGeneration:
         self._ignored = {*ignored_fields(body), *ignored}
         self.context = context_of(request.scope)
         self.generation = GenerationStream(
-            services.pool.chat, self.context.request_id, limits, self._count
+            services.pool.chat, self.context.request_id, limits, self._counted
         )
         services.metrics.chat_requests.inc()
 
@@ -73,10 +75,31 @@ class CountedGeneration:
     def header_dict(self) -> dict[str, str]:
         return {k.decode("latin-1"): v.decode("latin-1") for k, v in self.headers()}
 
-    def _count(self, event: chat_pb2.GenerateEvent) -> None:
-        if event.HasField("finished"):
-            self._services.metrics.count_tokens(event.finished.usage)
-            self._services.metrics.count_chat(time.perf_counter() - self._began_s)
+    @asynccontextmanager
+    async def _counted(self, request: chat_pb2.GenerateRequest) -> AsyncIterator[OnEvent]:
+        """One call, within the limits of the client's key."""
+        n_tokens = tokens_at_most(request, self._services.chat_defaults.max_tokens)
+        budgets, key = self._services.budgets, self.context.key
+        lease, states = await budgets.reserve(key, "chat", request.model, n_tokens)
+        self.context.limits += states
+
+        def see(event: chat_pb2.GenerateEvent) -> None:
+            match event.WhichOneof("event"):
+                case "started":
+                    lease.model = event.started.model.id
+                    lease.prompt_tokens = event.started.prompt_tokens
+                case "delta":
+                    lease.completion_tokens += event.delta.n_tokens
+                case "finished":
+                    usage = event.finished.usage
+                    lease.completion_tokens = usage.completion_tokens
+                    self._services.metrics.count_tokens(usage)
+                    self._services.metrics.count_chat(time.perf_counter() - self._began_s)
+
+        try:
+            yield see
+        finally:
+            lease.close()
 
 
 def header_of_names(names: Iterable[str]) -> str:

@@ -89,4 +89,4 @@ def _has_described_form(reply: httpx.Response) -> None:
     jsonschema.Draft202012Validator(whole).validate(reply.json())
     said = reply.json()["error"]
     assert said.get("code") is None or said["code"] in answer["description"]
-    assert set(answer["headers"]) <= set(reply.headers) | {"retry-after"}
+    assert set(answer["headers"]) <= set(reply.headers) | {"retry-after", "retry-after-ms"}

@@ -25,6 +25,8 @@ STATUS = {
     "invalid_api_key": 500,
     "permission_denied": 403,
     "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "key_not_found": 404,
     "previous_response_not_found": 400,
     "model_not_found": 404,
     "response_not_found": 404,
