@@ -77,6 +77,11 @@ class SharedSettings(BaseSettings):
         validation_alias="LOG_LEVEL",
         description="DEBUG, INFO, WARNING or ERROR.",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        validation_alias="LOG_FORMAT",
+        description="text, or json: each line is a JSON object.",
+    )
     tls_ca: Path | None = Field(
         default=None,
         validation_alias="WORKER_TLS_CA",

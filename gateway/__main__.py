@@ -5,6 +5,7 @@ import logging
 from functools import partial
 
 from common.gc_tuning import freeze_startup_objects
+from common.json_log import JsonLines
 from common.parent_watch import exit_with_parent
 from common.settings import read_or_exit
 from gateway.app import create_app
@@ -26,9 +27,10 @@ async def run(settings: GatewaySettings) -> None:
 
 def main() -> None:
     settings = read_or_exit(GatewaySettings, "gateway")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    output = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    output.setFormatter(JsonLines() if settings.log_format == "json" else text)
+    logging.basicConfig(level=settings.log_level, handlers=[output])
     # Our log lines do not contain these, and they make up a third of the cost of a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     asyncio.run(run(settings))

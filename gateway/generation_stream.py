@@ -30,8 +30,8 @@ class GenerationStream:
         self._limits = limits
         self._around = around
         self._current: GenerationCall | None = None
-        # The id of the requested model.
-        self._model = ""
+        # The id of the requested model; empty: no worker has it.
+        self.model = ""
         self.started = chat_pb2.Started()
 
     async def events(
@@ -53,12 +53,12 @@ class GenerationStream:
         generation = self._current
         if generation is None or generation.started is not None:
             return SILENCE
-        return progress_text(generation.queued, self._model)
+        return progress_text(generation.queued, self.model)
 
     async def _all(
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
-        self._model = self._workers.known_id(request.model)
+        self.model = self._workers.known_id(request.model)
         async with (
             self._around(request) as on_event,
             started(

@@ -19,6 +19,7 @@ class LimitsMiddleware:
         self._app = app
         self._rate = services.rate_limit
         self._budgets = services.budgets
+        self._keys = services.metrics.measures.keys
         self._most_at_once = services.settings.most_at_once
         self._in_flight: Counter[str] = Counter()
 
@@ -31,8 +32,10 @@ class LimitsMiddleware:
             await self._count(context)
         except RateLimited as error:
             context.note_error(error)
+            self._keys[context.key_label].refused[error.code] += 1
             await error_response(error, scope)(scope, receive, send)
             return
+        self._keys[context.key_label].requests += 1
         self._in_flight[context.client] += 1
         try:
             await self._app(scope, receive, send)

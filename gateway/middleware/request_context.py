@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ class RequestContext:
     limits: those of the client after this request, for the headers of the response.
     error_language: tag of a language, or "auto": as the request accepts.
     headers: added to any response.
+    arrived_s: when the request arrived, by `time.perf_counter`.
     error_code: of the latest error that was sent to the client; empty: none.
     """
 
@@ -59,6 +61,12 @@ class RequestContext:
     error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     error_code: str = ""
+    arrived_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def key_label(self) -> str:
+        """The client's key in metrics; empty where no key is needed."""
+        return "" if self.key is None else self.key.alias or self.key.id
 
     def note_error(self, error: ServingError) -> None:
         """Record an error that is sent to the client."""

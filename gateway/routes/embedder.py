@@ -1,5 +1,6 @@
 """What routes that call an embedding worker have in common."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -41,12 +42,19 @@ async def ask(
         context.key, "embeddings", message.model, tokens_of_inputs(message)
     )
     context.limits += states
+    measures = services.metrics.measures
+    began_s = time.perf_counter()
+    measures.overhead.observe(began_s - context.arrived_s)
     try:
         response = await _answer(request, message.model, send, names or {})
         lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
     finally:
         lease.close()
-    services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens))
+    services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=lease.prompt_tokens))
+    model = measures.models[lease.model]
+    model.embedding.observe(time.perf_counter() - began_s)
+    model.embedding_tokens.observe(lease.prompt_tokens)
+    measures.keys[context.key_label].prompt_tokens += lease.prompt_tokens
     return response
 
 

@@ -11,8 +11,11 @@ from starlette.requests import Request
 
 from gateway.errors import shorten
 from gateway.generation_stream import GenerationStream, OnEvent
+from gateway.measures.by_label import OTHER
+from gateway.measures.generation import Generation
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
+from gateway.routes.counted_call import CountedCall
 from gateway.routes.embedder import check_chats
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
@@ -82,23 +85,15 @@ class CountedGeneration:
         budgets, key = self._services.budgets, self.context.key
         lease, states = await budgets.reserve(key, "chat", request.model, n_tokens)
         self.context.limits += states
-
-        def see(event: chat_pb2.GenerateEvent) -> None:
-            match event.WhichOneof("event"):
-                case "started":
-                    lease.model = event.started.model.id
-                    lease.prompt_tokens = event.started.prompt_tokens
-                case "delta":
-                    lease.completion_tokens += event.delta.n_tokens
-                case "finished":
-                    usage = event.finished.usage
-                    lease.completion_tokens = usage.completion_tokens
-                    self._services.metrics.count_tokens(usage)
-                    self._services.metrics.count_chat(time.perf_counter() - self._began_s)
-
+        metrics = self._services.metrics
+        key_measures = metrics.measures.keys[self.context.key_label]
+        model = self.generation.model or OTHER
+        times = Generation(metrics.measures, model, key_measures, self.context.arrived_s)
+        call = CountedCall(lease, times, metrics, self._began_s)
         try:
-            yield see
+            yield call.see
         finally:
+            times.end()
             lease.close()
 
 

@@ -116,7 +116,7 @@ async def serve(
     Raises:
         RuntimeError: the port is in use.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
