@@ -13,6 +13,8 @@ from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.settings import GatewaySettings
+from gateway.sharing.capacity import capacity_of
+from gateway.sharing.fair_queue import FairQueue
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
@@ -35,6 +37,7 @@ class Services:
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
         self.responses = StoredResponses(_store(settings))
         self.drain = Drain()
+        self.turns = FairQueue(self._capacity)
         self.supervision = Supervision()
         rate = settings.rate
         storage = settings.rate_limit_storage.get_secret_value()
@@ -51,6 +54,12 @@ class Services:
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+    def _capacity(self, model: str) -> int | None:
+        # Without keys all clients are programs of one person.
+        if not self.keys.required:
+            return None
+        return capacity_of(self.pool.chat, self.settings.worker_slots, model)
 
 
 def _store(settings: GatewaySettings) -> ResponseStore:

@@ -46,6 +46,15 @@ class GatewaySettings(LimitSettings):
         validation_alias="EMBED_WORKERS",
         description="Comma-separated host:port of embedding workers.",
     )
+    worker_slots: int = Field(
+        default=4,
+        ge=1,
+        validation_alias="MAX_CONCURRENT_REQUESTS",
+        description=(
+            "Number of sequences that each chat worker decodes together: with API keys, others "
+            "wait in the gateway for their fair share."
+        ),
+    )
     worker_token: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="WORKER_TOKEN",

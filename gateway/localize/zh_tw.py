@@ -288,6 +288,7 @@ MESSAGES = {
     "worker_failed_logged": "工作行程發生錯誤；原因在其日誌中",
     "too_many_wait_for_load": "等待此模型載入的請求過多",
     "call_failed_logged": "工作行程發生錯誤；詳情在其日誌中",
+    "turn_too_late": "其他請求先被處理，未能及時輪到此請求",
     "no_first_token": "{limit_s} 秒內沒有產生第一個 token",
     "process_died": "模型的行程已終止 ({how})，請重新送出請求",
     "process_stopped": "模型的行程已被停止 ({how})，請重新送出請求",

@@ -36,7 +36,7 @@ _HISTOGRAMS: tuple[tuple[str, str, OfModel, tuple[str, ...]], ...] = (
         ("inter_token_latency_seconds", "time_per_output_token_seconds"),
     ),
     (
-        "request_queue_seconds", "In the worker's queue",
+        "request_queue_seconds", "In the queues of gateway and worker",
         lambda m: m.queue, ("request_queue_time_seconds",),
     ),
     (

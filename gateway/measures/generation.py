@@ -14,7 +14,18 @@ class Generation:
         arrived_s: when the request arrived, by `time.perf_counter`.
     """
 
-    __slots__ = ("_arrived_s", "_key", "_latest_s", "_measures", "_model", "_waits")
+    __slots__ = (
+        *(
+            "_arrived_s",
+            "_key",
+            "_latest_s",
+            "_measures",
+            "_model",
+            "_ready_s",
+            "_waited_s",
+            "_waits",
+        ),
+    )
 
     def __init__(self, measures: Measures, model: str, key: KeyMeasures, arrived_s: float) -> None:
         self._measures = measures
@@ -25,7 +36,13 @@ class Generation:
         self._waits = True
         self._model = measures.models[model]
         self._model.n_waiting += 1
-        measures.overhead.observe(time.perf_counter() - arrived_s)
+        self._ready_s = time.perf_counter()
+        self._waited_s = 0.0
+        measures.overhead.observe(self._ready_s - arrived_s)
+
+    def dispatch(self) -> None:
+        """Its turn has come: a worker is called."""
+        self._waited_s = time.perf_counter() - self._ready_s
 
     def start(self, model: str, n_cached: int) -> None:
         """The worker has begun.
@@ -61,7 +78,7 @@ class Generation:
         model, key = self._model, self._key
         model.whole.observe(time.perf_counter() - self._arrived_s)
         queue_s, prefill_s, decode_s = times_s
-        model.queue.observe(queue_s)
+        model.queue.observe(self._waited_s + queue_s)
         model.prefill.observe(prefill_s)
         model.decode.observe(decode_s)
         model.prompt_tokens.observe(n_prompt)
