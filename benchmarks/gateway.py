@@ -146,6 +146,8 @@ def with_all_features(env: dict[str, str]) -> Iterator[Full]:
         path, port = Path(folder) / "keys", free_port()
         key = add_key(path, Rights(chat=most, embeddings=most, concurrent_requests=10_000)).text
         own = {"GATEWAY_PORT": str(port), "API_KEYS_FILE": str(path), "LOG_FORMAT": "json"}
+        # The null worker takes as many as come.
+        own["MAX_CONCURRENT_REQUESTS"] = "64"
         process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env | own)
         try:
             pin(process.pid, 0)

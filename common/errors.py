@@ -11,6 +11,7 @@
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
     │   └── QuotaExceeded           RESOURCE_EXHAUSTED   its key has used up its day or month
     ├── ModelNotFound               NOT_FOUND            no such model
+    ├── BatchNotFound               NOT_FOUND            no such file or batch
     ├── KeyNotFound                 NOT_FOUND            no such key
     ├── ResponseNotFound            NOT_FOUND            no such response or conversation is kept
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
@@ -111,6 +112,11 @@ class ModelNotFound(ServingError):
 
 class KeyNotFound(ServingError):
     code = "key_not_found"
+    grpc_status = "NOT_FOUND"
+
+
+class BatchNotFound(ServingError):
+    code = "batch_not_found"
     grpc_status = "NOT_FOUND"
 
 

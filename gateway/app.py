@@ -33,6 +33,7 @@ from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.routes import (
+    batches,
     chat,
     completions,
     embeddings,
@@ -48,6 +49,7 @@ from gateway.routes import (
     tokenize,
 )
 from gateway.routes.request_route import request_routes
+from gateway.schemas.batches import BatchRequest
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
@@ -77,6 +79,7 @@ BODIES = (
     LoadRequest,
     UnloadRequest,
     KeyRequest,
+    BatchRequest,
 )
 
 
@@ -102,7 +105,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with services.pool.watching(), services.budgets.sums.kept():
+        async with (
+            services.pool.watching(),
+            services.budgets.sums.kept(),
+            services.batches.running(app.inside, services.batch_context),
+        ):
             yield
         if services.rate_limit is not None:
             await services.rate_limit.close()
@@ -119,7 +126,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, keys, health, metrics]
+    modules += [stored_responses, models, lifecycle, batches, keys, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))

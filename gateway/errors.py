@@ -28,6 +28,7 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.QuotaExceeded: (429, "insufficient_quota"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
+    errors.BatchNotFound: (404, "not_found_error"),
     errors.KeyNotFound: (404, "not_found_error"),
     errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),

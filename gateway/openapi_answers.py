@@ -78,7 +78,7 @@ def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[
     if method == "post":
         kinds |= _OF_WORKERS
     if "requestBody" in operation or "parameters" in operation:
-        kinds |= {errors.ModelNotFound, errors.KeyNotFound}
+        kinds |= {errors.ModelNotFound, errors.KeyNotFound, errors.BatchNotFound}
     yield from ((status_on(path, kind), kind.code) for kind in kinds)
     yield from _OF_CONNECTIONS
 

@@ -2,13 +2,17 @@
 
 from starlette.requests import Request
 
+from gateway.batches.batches import Batches
+from gateway.batches.records import Batch
 from gateway.keys.budgets import Budgets
+from gateway.keys.endpoints import may_call, need_of
 from gateway.keys.kept_usage import ledger_of
 from gateway.keys.store import Keys
 from gateway.keys.sums import Sums
 from gateway.metrics import Metrics
 from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
+from gateway.middleware.request_context import RequestContext
 from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
@@ -37,6 +41,9 @@ class Services:
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
         self.responses = StoredResponses(_store(settings))
         self.drain = Drain()
+        self.batches = Batches(
+            settings.batches_path, settings.batches_bytes, settings.max_body_bytes
+        )
         self.turns = FairQueue(self._capacity)
         self.supervision = Supervision()
         rate = settings.rate
@@ -54,6 +61,19 @@ class Services:
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+    def batch_context(self, batch: Batch, request_id: str) -> RequestContext | None:
+        """The context of a request of a batch; None if its client may not make it any more."""
+        need = need_of("POST", batch.endpoint)
+        context = RequestContext(request_id, self.drain, self.metrics.count_error)
+        context.kind, context.background = need.kind, True
+        if not self.keys.required:
+            return context
+        key = self.keys.of_client(batch.owner)
+        if key is None or not (key.admin or may_call(key.endpoints, need.group)):
+            return None
+        context.key, context.client, context.cache_salt = key, key.client, key.cache_salt
+        return context
 
     def _capacity(self, model: str) -> int | None:
         # Without keys all clients are programs of one person.

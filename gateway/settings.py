@@ -92,6 +92,20 @@ class GatewaySettings(LimitSettings):
         validation_alias="RESPONSES_STORE_BYTES",
         description="Bytes of all kept responses; of whoever has most, the oldest go first.",
     )
+    batches_path: Path | None = Field(
+        default=None,
+        validation_alias="BATCHES_PATH",
+        description=(
+            "Folder for the files of /v1/files and /v1/batches, of this gateway alone; unset: none "
+            "are taken."
+        ),
+    )
+    batches_bytes: int = Field(
+        default=1024 * MIB,
+        gt=0,
+        validation_alias="BATCHES_BYTES",
+        description="Bytes of all files in it together.",
+    )
     api_keys: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="API_KEYS",

@@ -33,6 +33,16 @@ MESSAGES = {
     "keys_not_kept": "this server has no file for keys",
     "keys_not_written": "the file of keys cannot be written",
     "usage_not_read": "what was used cannot be read now",
+    "file_not_known": "there is no file {id!r}",
+    "batch_not_known": "there is no batch {id!r}",
+    "batch_store_full": "the files of batches have at most {limit_bytes} bytes together",
+    "batch_objects_full": "at most {most} files and as many batches are kept",
+    "batches_off": "this server keeps no files and runs no batches",
+    "file_missing": "the form has no file",
+    "purpose_unsupported": "files are kept for the purpose 'batch' only",
+    "file_in_use": "a batch that is not over needs this file",
+    "batch_is_over": "the batch is over: {status}",
+    "form_wrong": "the body is not a form with a file: {detail}",
     "date_wrong": "{name} is not a date such as 2026-11-29",
     "bodies_in_flight": (
         "the requests in progress fill the room for bodies, {limit_bytes} bytes "

@@ -55,6 +55,16 @@ class Keys:
             raise AuthenticationFailed(ErrorText("key_expired"))
         return found
 
+    def of_client(self, client: str) -> KeyRecord | None:
+        """The record of the valid key that is known by this name ("key:…")."""
+        file = self.file()
+        plain = (*self._fixed.values(), *file.plain.values())
+        found = file.records.get(client.removeprefix("key:")) or next(
+            (record for record in plain if record.client == client), None
+        )
+        is_over = found is not None and (found.expires_at or self._clock() + 1) <= self._clock()
+        return None if is_over else found
+
     def file(self) -> KeyFile:
         """The key file as it is now; as it was if it cannot be read."""
         if self.path is None:

@@ -16,6 +16,7 @@ CODES = {
     "rate_limit_exceeded": "請求過於頻繁，請稍後再試：{text}",
     "insufficient_quota": "已超過配額：{text}",
     "model_not_found": "找不到指定的模型：{text}",
+    "batch_not_found": "找不到指定的檔案或批次：{text}",
     "key_not_found": "找不到指定的金鑰：{text}",
     "response_not_found": "找不到指定的回應或對話：{text}",
     "previous_response_not_found": "找不到要接續的內容：{text}",
@@ -54,6 +55,16 @@ MESSAGES = {
     "keys_not_kept": "此伺服器沒有設定金鑰檔",
     "keys_not_written": "無法寫入金鑰檔",
     "usage_not_read": "目前無法讀取用量",
+    "file_not_known": "沒有檔案 {id!r}",
+    "batch_not_known": "沒有批次 {id!r}",
+    "batch_store_full": "批次檔案總計最多 {limit_bytes} 位元組",
+    "batch_objects_full": "最多保留 {most} 個檔案與同樣數量的批次",
+    "batches_off": "此伺服器不保存檔案，也不執行批次",
+    "file_missing": "表單中沒有檔案",
+    "purpose_unsupported": "只保存用途為 'batch' 的檔案",
+    "file_in_use": "尚未結束的批次需要此檔案",
+    "batch_is_over": "批次已結束：{status}",
+    "form_wrong": "請求內容不是含有檔案的表單：{detail}",
     "date_wrong": "{name} 不是日期，例如 2026-11-29",
     "bodies_in_flight": (
         "處理中的請求已用滿請求內容的空間 {limit_bytes} 位元組 (MAX_BODY_BYTES_IN_FLIGHT)"
@@ -356,6 +367,7 @@ MESSAGES = {
     # What the user can do.
     "send_key": "以 Authorization: Bearer <key> 或 x-api-key: <key> 送出金鑰",
     "ask_admin": "請向管理者索取具有此權限的金鑰",
+    "delete_files": "請刪除不再需要的檔案",
     "list_origin": "將該來源加入 CORS_ORIGINS",
     "list_host": "將該名稱加入 ALLOWED_HOSTS",
     "set_keys": "設定 API_KEYS，並送出金鑰",

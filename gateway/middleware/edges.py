@@ -18,6 +18,7 @@ from common.errors import (
 )
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
+from gateway.middleware.body_budget import FILES
 from gateway.middleware.limit_headers import limit_headers
 from gateway.middleware.request_context import (
     API_PATHS,
@@ -132,6 +133,8 @@ class BoundsMiddleware:
         limit = self._settings.max_body_bytes
         if scope["path"].rstrip("/").endswith(LARGE_BODIES):
             limit = self._settings.max_embedding_body_bytes
+        elif scope["path"] == FILES:
+            limit = self._settings.max_file_bytes
         try:
             _check_head(scope, limit)
         except InvalidRequest as error:

@@ -58,7 +58,6 @@ class CountedGeneration:
         self._services = services
         stream = bool(getattr(body, "stream", False))
         self._limits = patient(limits, request.scope, stream=stream)
-        self._background = getattr(body, "service_tier", None) in BACKGROUND_TIERS
         self._turn: Turn | None = None
         self._began_s = time.perf_counter()
         self._names = names
@@ -66,6 +65,8 @@ class CountedGeneration:
         if services.keys.required:
             self._ignored.discard("service_tier")
         self.context = context_of(request.scope)
+        if getattr(body, "service_tier", None) in BACKGROUND_TIERS:
+            self.context.background = True
         self.generation = GenerationStream(
             services.pool.chat, self.context.request_id, self._limits, self._counted
         )
@@ -127,7 +128,7 @@ class CountedGeneration:
             n_tokens,
             max(1, n_choices),
             0 if key is None else key.priority,
-            self._background,
+            self.context.background,
             self._limits.first_s,
         )
 

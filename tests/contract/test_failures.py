@@ -27,6 +27,7 @@ STATUS = {
     "rate_limit_exceeded": 429,
     "insufficient_quota": 429,
     "key_not_found": 404,
+    "batch_not_found": 404,
     "previous_response_not_found": 400,
     "model_not_found": 404,
     "response_not_found": 404,
