@@ -105,6 +105,11 @@ class SharedSettings(BaseSettings):
             "gateways use, such as a container network of their own."
         ),
     )
+    profile_choices: str = Field(
+        default="",
+        validation_alias="PROFILE_CHOICES",
+        description="Names of the variables whose values a supervisor chose for this machine.",
+    )
     exit_with_parent: bool = Field(
         default=False,
         validation_alias="EXIT_WITH_PARENT",

@@ -7,14 +7,18 @@ from functools import partial
 from common.gc_tuning import freeze_startup_objects
 from common.json_log import JsonLines
 from common.parent_watch import exit_with_parent
+from common.setting_origins import changed_line
 from common.settings import read_or_exit
 from gateway.app import create_app
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.transport.server import GatewayServer
 
+log = logging.getLogger("gateway")
+
 
 async def run(settings: GatewaySettings) -> None:
+    log.info("settings: %s", changed_line(settings))
     app = create_app(settings)
     services: Services = app.state.services
     server = GatewayServer(app, settings, services.drain)

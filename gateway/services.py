@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 
+from common.setting_origins import shown_settings
 from gateway.batches.batches import Batches
 from gateway.batches.records import Batch
 from gateway.keys.budgets import Budgets
@@ -40,6 +41,7 @@ class Services:
         self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
         self.responses = StoredResponses(_store(settings))
+        self.shown_settings = shown_settings(settings)
         self.drain = Drain()
         self.batches = Batches(
             settings.batches_path, settings.batches_bytes, settings.max_body_bytes
