@@ -55,6 +55,16 @@ class GatewaySettings(LimitSettings):
             "wait in the gateway for their fair share."
         ),
     )
+    worker_wait_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=300,
+        validation_alias="WORKER_WAIT_S",
+        description=(
+            "Seconds that a request waits while no worker serves, as when one is restarted. "
+            "0: it is refused at once."
+        ),
+    )
     worker_token: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="WORKER_TOKEN",
