@@ -7,19 +7,26 @@ Days and months begin in UTC.
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
 from common.error_texts import ErrorText
 from common.errors import QuotaExceeded, RateLimited
 from gateway.keys import periods
 from gateway.keys.endpoints import Kind
 from gateway.keys.ledger import SumKey, UsageKey, Used
+from gateway.keys.meters import Meter, Meters
 from gateway.keys.record import KeyRecord
 from gateway.keys.sums import Sums
 from gateway.middleware.limit_headers import LimitState
 
-MINUTE = 60
+MOST_METERS = 10_000
+# Of the limits, in the headers of replies.
+_NAMES = {
+    periods.REQUESTS_PER_MINUTE: "requests",
+    periods.TOKENS_PER_MINUTE: "tokens",
+    periods.TOKENS_PER_DAY: "tokens-day",
+    periods.TOKENS_PER_MONTH: "tokens-month",
+}
 
 
 class Lease:
@@ -50,20 +57,6 @@ class Lease:
             self._sums.add_usage(self._usage._replace(model=self.model), used)
 
 
-class _Limit(NamedTuple):
-    """One limit of a key now. `wait_s(n)`: how long until `n` more fit."""
-
-    key: SumKey
-    most: int
-    used: float
-    window_s: float
-    wait_s: Callable[[int], float]
-
-    @property
-    def left(self) -> int:
-        return max(0, math.floor(self.most - self.used))
-
-
 class Budgets:
     """
     Args:
@@ -73,6 +66,7 @@ class Budgets:
     def __init__(self, sums: Sums, clock: Callable[[], float] = time.time) -> None:
         self.sums = sums
         self._clock = clock
+        self._meters: dict[tuple[str, Kind], Meters] = {}
 
     async def count_request(self, record: KeyRecord, kind: Kind) -> LimitState | None:
         """Count a request against the key's limit; None if it has none.
@@ -80,23 +74,20 @@ class Budgets:
         Raises:
             RateLimited: it is over the limit, and not counted.
         """
-        most = getattr(record, kind).requests_per_minute
-        if most is None:
-            return None
         now_s = self._clock()
-        await self.sums.know(_minutes(record, kind, periods.REQUESTS_PER_MINUTE, now_s))
-        limit = self._minute(record, kind, periods.REQUESTS_PER_MINUTE, most, now_s)
-        if limit.left < 1:
-            raise RateLimited(
-                ErrorText(
-                    "requests_limited", limit=most, used=math.ceil(limit.used),
-                    wait=_seconds(limit.wait_s(1)),
-                ),
-                retry_after_s=limit.wait_s(1),
-            )  # fmt: skip
-        self.sums.add(limit.key, 1)
-        left = limit.left - 1
-        return LimitState("requests", "requests", most, MINUTE, left, limit.wait_s(most))
+        meters = await self._of(record, kind, now_s)
+        meter = meters.requests
+        if meter is None:
+            return None
+        used = meter.used(self.sums, now_s)
+        if used + 1 > meter.most:
+            wait_s = meter.wait_s(self.sums, now_s, 1)
+            text = ErrorText(
+                "requests_limited", limit=meter.most, used=math.ceil(used), wait=_seconds(wait_s)
+            )
+            raise RateLimited(text, retry_after_s=wait_s)
+        self.sums.add(meter.key, 1)
+        return self._state(meter, "requests", used + 1, now_s)
 
     async def reserve(
         self, record: KeyRecord | None, kind: Kind, model: str, n_tokens: int
@@ -113,112 +104,59 @@ class Budgets:
         if record is None:
             return Lease(self.sums, [], n_tokens, None), []
         now_s = self._clock()
-        await self._know(record, kind, now_s)
-        limits = list(self._token_limits(record, kind, now_s))
-        for limit in limits:
-            _check(limit, n_tokens, model)
-        for limit in limits:
-            self.sums.add(limit.key, n_tokens)
+        meters = (await self._of(record, kind, now_s)).tokens
+        used = [meter.used(self.sums, now_s) for meter in meters]
+        for meter, so_far in zip(meters, used, strict=True):
+            if so_far + n_tokens > meter.most:
+                raise self._refusal(meter, so_far, n_tokens, model, now_s)
+        for meter in meters:
+            self.sums.add(meter.key, n_tokens)
         usage = UsageKey(periods.day_of(now_s), record.client, kind, "")
-        lease = Lease(self.sums, [limit.key for limit in limits], n_tokens, usage)
-        return lease, [_state(limit, n_tokens) for limit in limits]
+        lease = Lease(self.sums, [meter.key for meter in meters], n_tokens, usage)
+        return lease, [
+            self._state(meter, "tokens", so_far + n_tokens, now_s)
+            for meter, so_far in zip(meters, used, strict=True)
+        ]
 
-    async def _know(self, record: KeyRecord, kind: Kind, now_s: float) -> None:
-        given = getattr(record, kind)
-        keys: list[SumKey] = []
-        if given.tokens_per_minute is not None:
-            keys += _minutes(record, kind, periods.TOKENS_PER_MINUTE, now_s)
-        if given.tokens_per_day is not None:
-            keys.append(_day(record, kind, now_s))
-        if given.tokens_per_month is not None:
-            keys.append(_month(record, kind, now_s))
-        if keys:
-            await self.sums.know(keys)
+    async def _of(self, record: KeyRecord, kind: Kind, now_s: float) -> Meters:
+        """The meters of the key, with what other gateways, or earlier ones, have counted."""
+        place = record.client, kind
+        meters = self._meters.get(place)
+        if meters is None or meters.record is not record:
+            if len(self._meters) >= MOST_METERS:
+                self._meters.clear()
+            meters = self._meters[place] = Meters(record, kind)
+        if meters.at(now_s).keys:
+            await self.sums.know(meters.keys)
+        return meters
 
-    def _token_limits(self, record: KeyRecord, kind: Kind, now_s: float) -> Iterator[_Limit]:
-        given = getattr(record, kind)
-        if (most := given.tokens_per_minute) is not None:
-            yield self._minute(record, kind, periods.TOKENS_PER_MINUTE, most, now_s)
-        if (most := given.tokens_per_day) is not None:
-            left_s = periods.left_of_day_s(now_s)
-            key = _day(record, kind, now_s)
-            yield _Limit(key, most, self.sums.get(key), periods.DAY_S, lambda _: left_s)
-        if (most := given.tokens_per_month) is not None:
-            rest_s = periods.left_of_month_s(now_s)
-            key = _month(record, kind, now_s)
-            yield _Limit(key, most, self.sums.get(key), 30 * periods.DAY_S, lambda _: rest_s)
+    def _state(self, meter: Meter, unit: str, used: float, now_s: float) -> LimitState:
+        name = _NAMES[meter.key.measure]
+        left = max(0, math.floor(meter.most - used))
+        wait_s = meter.wait_s(self.sums, now_s, meter.most)
+        return LimitState(name, unit, meter.most, meter.window_s, left, wait_s)
 
-    def _minute(
-        self, record: KeyRecord, kind: Kind, measure: str, most: int, now_s: float
-    ) -> _Limit:
-        before, now = (self.sums.get(key) for key in _minutes(record, kind, measure, now_s))
-        passed_s = now_s % periods.MINUTE_S
-        used = now + before * (1 - passed_s / periods.MINUTE_S)
-        key = SumKey(record.client, kind, measure, periods.minute_of(now_s))
-        return _Limit(
-            key, most, used, MINUTE, lambda n: _until_fits_s(most - n, before, now, passed_s)
-        )
-
-
-def _until_fits_s(room: int, before: int, now: int, passed_s: float) -> float:
-    """Seconds until the estimate of the last minute is at most `room`, or nothing."""
-    minute_s, room = periods.MINUTE_S, max(room, 0)
-    if now <= room:
-        # Enough of the minute before has to go.
-        part = 1 - (room - now) / before if before else 0.0
-        return max(0.0, part * minute_s - passed_s)
-    part = 1 - room / now
-    return minute_s - passed_s + part * minute_s
-
-
-def _check(limit: _Limit, n_tokens: int, model: str) -> None:
-    is_minute = limit.key.measure == periods.TOKENS_PER_MINUTE
-    if n_tokens > limit.most and is_minute:
-        raise RateLimited(
-            ErrorText("tokens_too_many", model=model, limit=limit.most, requested=n_tokens)
-        )
-    if limit.used + n_tokens <= limit.most:
-        return
-    wait_s = limit.wait_s(n_tokens)
-    if not is_minute:
-        used = math.ceil(limit.used)
-        if limit.key.measure == periods.TOKENS_PER_DAY:
-            text = ErrorText("quota_of_day", limit=limit.most, used=used)
-        else:
-            text = ErrorText("quota_of_month", limit=limit.most, used=used)
-        raise QuotaExceeded(text, retry_after_s=wait_s)
-    raise RateLimited(
-        ErrorText(
-            "tokens_limited", model=model, limit=limit.most, used=math.ceil(limit.used),
-            requested=n_tokens, wait=_seconds(wait_s),
-        ),
-        retry_after_s=wait_s,
-    )  # fmt: skip
-
-
-def _state(limit: _Limit, n_tokens: int) -> LimitState:
-    name = limit.key.measure.replace("_per_", "-").removesuffix("-minute")
-    left = max(0, limit.left - n_tokens)
-    return LimitState(
-        name, "tokens", limit.most, int(limit.window_s), left, limit.wait_s(limit.most)
-    )
-
-
-def _minutes(record: KeyRecord, kind: Kind, measure: str, now_s: float) -> tuple[SumKey, SumKey]:
-    """The sums of the minute before, and of this one."""
-    minute = periods.minute_of(now_s)
-    return (
-        SumKey(record.client, kind, measure, minute - 1),
-        SumKey(record.client, kind, measure, minute),
-    )
-
-
-def _day(record: KeyRecord, kind: Kind, now_s: float) -> SumKey:
-    return SumKey(record.client, kind, periods.TOKENS_PER_DAY, periods.day_of(now_s))
-
-
-def _month(record: KeyRecord, kind: Kind, now_s: float) -> SumKey:
-    return SumKey(record.client, kind, periods.TOKENS_PER_MONTH, periods.month_of(now_s))
+    def _refusal(
+        self, meter: Meter, used: float, n_tokens: int, model: str, now_s: float
+    ) -> RateLimited:
+        wait_s, most = meter.wait_s(self.sums, now_s, n_tokens), meter.most
+        so_far = math.ceil(used)
+        match meter.key.measure:
+            case periods.TOKENS_PER_DAY:
+                text = ErrorText("quota_of_day", limit=most, used=so_far)
+                return QuotaExceeded(text, retry_after_s=wait_s)
+            case periods.TOKENS_PER_MONTH:
+                text = ErrorText("quota_of_month", limit=most, used=so_far)
+                return QuotaExceeded(text, retry_after_s=wait_s)
+        if n_tokens > most:
+            return RateLimited(
+                ErrorText("tokens_too_many", model=model, limit=most, requested=n_tokens)
+            )
+        text = ErrorText(
+            "tokens_limited", model=model, limit=most, used=so_far, requested=n_tokens,
+            wait=_seconds(wait_s),
+        )  # fmt: skip
+        return RateLimited(text, retry_after_s=wait_s)
 
 
 def _seconds(wait_s: float) -> str:

@@ -5,6 +5,7 @@ Source: draft-ietf-httpapi-ratelimit-headers-10, "RateLimit header fields for HT
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
@@ -33,15 +34,32 @@ class LimitState(NamedTuple):
 def limit_headers(states: Sequence[LimitState]) -> Headers:
     """The headers for all limits of a client."""
     headers: Headers = []
-    for unit in ("requests", "tokens"):
-        of_unit = [state for state in states if state.unit == unit]
-        if of_unit:
-            state = min(of_unit, key=lambda one: one.left)
-            headers += [
-                (f"x-ratelimit-limit-{unit}".encode(), b"%d" % state.quota),
-                (f"x-ratelimit-remaining-{unit}".encode(), b"%d" % state.left),
-                (f"x-ratelimit-reset-{unit}".encode(), b"%ds" % math.ceil(state.reset_s)),
-            ]
-    policies = ", ".join(f'"{s.name}";q={s.quota};w={s.window_s}' for s in states)
-    now = ", ".join(f'"{s.name}";r={s.left};t={math.ceil(s.reset_s)}' for s in states)
-    return [*headers, (b"ratelimit-policy", policies.encode()), (b"ratelimit", now.encode())]
+    nearest: dict[str, LimitState] = {}
+    for state in states:
+        known = nearest.get(state.unit)
+        if known is None or state.left < known.left:
+            nearest[state.unit] = state
+    for unit, state in nearest.items():
+        limit, left, reset = _NAMES[unit]
+        headers += [
+            (limit, b"%d" % state.quota),
+            (left, b"%d" % state.left),
+            (reset, b"%ds" % math.ceil(state.reset_s)),
+        ]
+    now = [f'"{s.name}";r={s.left};t={math.ceil(s.reset_s)}' for s in states]
+    policies = _policies(tuple((s.name, s.quota, s.window_s) for s in states))
+    return [*headers, (b"ratelimit-policy", policies), (b"ratelimit", ", ".join(now).encode())]
+
+
+_NAMES = {
+    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
+
+
+@lru_cache(1024)
+def _policies(limits: tuple[tuple[str, int, int], ...]) -> bytes:
+    """They are the same for all requests of a key."""
+    return ", ".join(
+        f'"{name}";q={quota};w={window_s}' for name, quota, window_s in limits
+    ).encode()

@@ -58,13 +58,14 @@ class Turn:
     def __init__(self, ask: Ask, number: int, now_s: float) -> None:
         self.ask = ask
         self.n_used = ask.n_tokens
-        self.granted = asyncio.get_running_loop().create_future()
+        # Set as soon as it has to wait.
+        self.granted: asyncio.Future[None] | None = None
         self.number = number
-        self.asked_s = now_s
+        self.asked_s = self.served_s = now_s
 
     @property
     def waits(self) -> bool:
-        return not self.granted.done()
+        return self.granted is not None and not self.granted.done()
 
 
 @dataclass
@@ -130,15 +131,10 @@ class FairQueue:
         lane = self._lanes.setdefault(ask.model, _Lane())
         turn = self._enter(lane, ask)
         try:
-            if turn.waits:
+            if turn.granted is not None:
                 on_wait(turn)
-                await self._wait(turn)
-            began_s = asyncio.get_running_loop().time()
-            try:
-                yield turn
-            finally:
-                held_s = asyncio.get_running_loop().time() - began_s
-                lane.hold_s += SMOOTHING * (held_s - lane.hold_s) if lane.hold_s else held_s
+                await self._wait(turn, turn.granted)
+            yield turn
         finally:
             self._leave(lane, turn)
 
@@ -164,18 +160,22 @@ class FairQueue:
         turn = Turn(ask, next(self._numbers), asyncio.get_running_loop().time())
         lane.waiting[turn.number] = turn
         self._serve(lane, ask.model)
+        if turn.number in lane.waiting:
+            turn.granted = asyncio.get_running_loop().create_future()
         return turn
 
-    async def _wait(self, turn: Turn) -> None:
+    async def _wait(self, turn: Turn, granted: asyncio.Future[None]) -> None:
         try:
             async with asyncio.timeout(turn.ask.within_s):
-                await turn.granted
+                await granted
         except TimeoutError:
             raise DeadlineExceeded(ErrorText("turn_too_late")) from None
 
     def _leave(self, lane: _Lane, turn: Turn) -> None:
         ask = turn.ask
         if lane.waiting.pop(turn.number, None) is None:
+            held_s = asyncio.get_running_loop().time() - turn.served_s
+            lane.hold_s += SMOOTHING * (held_s - lane.hold_s) if lane.hold_s else held_s
             lane.n_running -= ask.n_choices
             lane.charge(ask, turn.n_used - ask.n_tokens)
             lane.n_served[ask.client] -= 1
@@ -191,7 +191,10 @@ class FairQueue:
         now_s = asyncio.get_running_loop().time()
         capacity = self._capacity(model)
         while lane.waiting:
-            turn = min(lane.waiting.values(), key=lambda one: lane.order(one, now_s))
+            if len(lane.waiting) == 1:
+                (turn,) = lane.waiting.values()
+            else:
+                turn = min(lane.waiting.values(), key=lambda one: lane.order(one, now_s))
             fits = capacity is None or lane.n_running + turn.ask.n_choices <= capacity
             if not fits and lane.n_running:
                 return
@@ -199,5 +202,6 @@ class FairQueue:
             lane.n_running += turn.ask.n_choices
             lane.charge(turn.ask, turn.ask.n_tokens)
             lane.n_served[turn.ask.client] += 1
-            if not turn.granted.done():
+            turn.served_s = now_s
+            if turn.granted is not None and not turn.granted.done():
                 turn.granted.set_result(None)
