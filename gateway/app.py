@@ -17,6 +17,7 @@ from common.settings import split_list
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
+from gateway.middleware.audit import AuditMiddleware
 from gateway.middleware.auth import AuthMiddleware
 from gateway.middleware.body_budget import BodyBudgetMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
@@ -139,6 +140,8 @@ def create_app(
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=services.keys)
+    if settings.audit_log is not None:
+        app.add_middleware(AuditMiddleware, path=settings.audit_log, needs_key=settings.has_keys)
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)

@@ -137,6 +137,14 @@ class GatewaySettings(LimitSettings):
             "where RATE_LIMIT_STORAGE names one."
         ),
     )
+    audit_log: Path | None = Field(
+        default=None,
+        validation_alias="AUDIT_LOG",
+        description=(
+            "File to which each action of an admin (load, unload, keys) appends a line of JSON; "
+            "unset: none."
+        ),
+    )
     trusted_proxies: str = Field(
         default="",
         validation_alias="TRUSTED_PROXIES",

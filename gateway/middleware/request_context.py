@@ -46,6 +46,7 @@ class RequestContext:
     limits: those of the client after this request, for the headers of the response.
     error_language: tag of a language, or "auto": as the request accepts.
     headers: added to any response.
+    acted_on: what an action for admins is about, for the audit log.
     background: whether it may wait for all others.
     arrived_s: when the request arrived, by `time.perf_counter`.
     error_code: of the latest error that was sent to the client; empty: none.
@@ -62,6 +63,7 @@ class RequestContext:
     error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     background: bool = False
+    acted_on: dict[str, str] = field(default_factory=dict)
     error_code: str = ""
     arrived_s: float = field(default_factory=time.perf_counter)
 

@@ -45,7 +45,9 @@ async def add_key(request: Request) -> Response:
     """Add a key. Its text is in this reply and nowhere else."""
     body = await parse(request, KeyRequest)
     rights = body.changed(Rights())
-    return json_response(_shown(await _edit(request, lambda path: keys.add_key(path, rights))))
+    made = await _edit(request, lambda path: keys.add_key(path, rights))
+    context_of(request.scope).acted_on["key_id"] = made.record.id
+    return json_response(_shown(made))
 
 
 @router.get("/v1/admin/keys/{key_id}")
@@ -131,6 +133,8 @@ def _unknown(key_id: str) -> KeyNotFound:
 async def _edit(request: Request, change: Callable[[Path], T]) -> T:
     """The result of `change` on the key file."""
     path = _path(services_of(request))
+    if key_id := request.path_params.get("key_id"):
+        context_of(request.scope).acted_on["key_id"] = key_id
     try:
         return await asyncio.to_thread(change, path)
     except keys.UnknownKey as error:

@@ -54,6 +54,7 @@ async def load_model(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, LoadRequest)
     body.model = _meant(services, body.model)
+    context_of(request.scope).acted_on["model"] = body.model
     workers = _holders(services, body.model)
     events = _load(request, workers, body)
     if not body.stream:
@@ -69,6 +70,7 @@ async def unload_model(request: Request) -> Response:
     body = await parse(request, UnloadRequest)
     services = services_of(request)
     body.model = _meant(services, body.model)
+    context_of(request.scope).acted_on["model"] = body.model
     workers = _holders(services, body.model)
     message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
     calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]

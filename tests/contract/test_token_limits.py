@@ -26,7 +26,7 @@ from tests.contract.scripted_worker import (
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 BODY = {"messages": MESSAGES, "max_tokens": 10}
-N_DEPARTURES = 200
+N_DEPARTURES = 60
 
 
 class Limited:
