@@ -1,31 +1,27 @@
-"""The gateway's settings. With the limits in `limit_settings`, the only reader of the environment
-in this package."""
+"""The gateway's settings. With `key_settings` and `limit_settings` the only reader of the
+environment in this package."""
 
 import re
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
 
-from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
-from gateway.limit_settings import LimitSettings
+from gateway.key_settings import NO_RATE, KeySettings
 from gateway.localize import languages
-from gateway.middleware.rate_limit import shared_storage
 
 MAX_PORT = 65535
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
-NO_RATE = "none"
 IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
-class GatewaySettings(LimitSettings):
+class GatewaySettings(KeySettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="GATEWAY_HOST",
@@ -116,68 +112,6 @@ class GatewaySettings(LimitSettings):
         validation_alias="BATCHES_BYTES",
         description="Bytes of all files in it together.",
     )
-    api_keys: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias="API_KEYS",
-        description="Comma-separated API keys. Without keys and key file, clients need no key.",
-    )
-    api_keys_file: Path | None = Field(
-        default=None,
-        validation_alias="API_KEYS_FILE",
-        description=(
-            "File of keys: JSON Lines with rights and limits, which y26hkx key add writes, or "
-            "SHA-256 hex digests, one per line. It is read again when it changes."
-        ),
-    )
-    usage_file: Path | None = Field(
-        default=None,
-        validation_alias="USAGE_FILE",
-        description=(
-            "SQLite file that keeps what keys have used; unset: beside API_KEYS_FILE, or in Redis "
-            "where RATE_LIMIT_STORAGE names one."
-        ),
-    )
-    audit_log: Path | None = Field(
-        default=None,
-        validation_alias="AUDIT_LOG",
-        description=(
-            "File to which each action of an admin (load, unload, keys) appends a line of JSON; "
-            "unset: none."
-        ),
-    )
-    trusted_proxies: str = Field(
-        default="",
-        validation_alias="TRUSTED_PROXIES",
-        description=(
-            "Comma-separated addresses and networks, such as 10.0.0.0/8, of proxies whose "
-            "X-Forwarded-For says where a client is."
-        ),
-    )
-    rate_limit: str | None = Field(
-        default=None,
-        validation_alias="RATE_LIMIT",
-        description=(
-            'Requests per key or address and time window, such as "60/minute", or "none". Unset: '
-            "none on loopback, 600/minute elsewhere."
-        ),
-    )
-    rate_limit_storage: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias="RATE_LIMIT_STORAGE",
-        description=(
-            'Storage of counters that several gateways share, such as "redis://host:6379", perhaps '
-            "with a password; empty: each counts alone."
-        ),
-    )
-    max_in_flight_per_key: int | None = Field(
-        default=None,
-        ge=0,
-        validation_alias="MAX_IN_FLIGHT_PER_KEY",
-        description=(
-            "Number of requests that one key may have in flight; 0: no limit. Unset: none on "
-            "loopback, 8 elsewhere."
-        ),
-    )
     error_language: str = Field(
         default="auto",
         validation_alias="ERROR_LANGUAGE",
@@ -252,32 +186,11 @@ class GatewaySettings(LimitSettings):
                 raise ValueError(f"{host} is no name or address; no scheme, no port, or * for any")
         return value
 
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        for network in split_list(value):
-            ip_network(network)
-        return value
-
     @field_validator("error_language")
     @classmethod
     def _is_spoken(cls, value: str) -> str:
         if value not in ("auto", *languages()):
             raise ValueError(f"must be one of auto, {', '.join(languages())}")
-        return value
-
-    @field_validator("rate_limit")
-    @classmethod
-    def _is_a_rate(cls, value: str | None) -> str | None:
-        if value and value.lower() != NO_RATE:
-            parse(value)
-        return value
-
-    @field_validator("rate_limit_storage")
-    @classmethod
-    def _can_be_shared(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            shared_storage(value.get_secret_value())
         return value
 
     @field_validator("chat_workers", "embed_workers")
@@ -337,10 +250,6 @@ class GatewaySettings(LimitSettings):
         if self.max_in_flight_per_key is not None:
             return self.max_in_flight_per_key
         return 0 if is_loopback(self.host) else OPEN_IN_FLIGHT
-
-    @property
-    def has_keys(self) -> bool:
-        return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
 
 
 def host_of(target: str) -> str:

@@ -79,8 +79,11 @@ class BatchRunner:
                 await self._run(batch)
             except (OSError, RequestTooLarge) as error:
                 log.error("the batch %s fails: %s", batch.id, error)
-                batch.mistakes = [Mistake("storage_failed", str(error))]
-                self._close(batch, "failed")
+                self._fail(batch, Mistake("storage_failed", str(error)))
+            except Exception:
+                # The outermost loop: the batches after this one must not wait for ever.
+                log.exception("the batch %s fails", batch.id)
+                self._fail(batch, Mistake("internal_error", "the gateway failed; see its log"))
 
     async def _run(self, batch: Batch) -> None:
         if batch.status == "validating" and not await self._validate(batch):
@@ -174,6 +177,10 @@ class BatchRunner:
         batch.status = status
         batch.times[f"{status}_at"] = int(time.time())
         self._store.save(batch)
+
+    def _fail(self, batch: Batch, why: Mistake) -> None:
+        batch.mistakes = [why]
+        self._close(batch, "failed")
 
     def _close(self, batch: Batch, status: Status) -> None:
         """The batch is over: its answers become files."""

@@ -4,14 +4,15 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 FILE_SUFFIX = ".usage.sqlite3"
 # Reports reach back so far.
 KEPT_DAYS = 13 * 31
 BUSY_S = 5.0
+T = TypeVar("T")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sums (
     client TEXT, kind TEXT, measure TEXT, period INTEGER, n INTEGER NOT NULL, day INTEGER NOT NULL,
@@ -74,77 +75,97 @@ class SqliteLedger:
 
     Args:
         path: None: in memory, for as long as this process lives.
-    Raises:
-        sqlite3.Error, OSError: the file cannot be used.
     """
 
     def __init__(self, path: Path | None) -> None:
-        if path is not None:
-            # SQLite gives the files beside the database the same permissions as the database.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._path = path
+        # All threads of asyncio's pool share one connection, which one of them uses at a time.
         self._turn = threading.Lock()
-        self._db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(SCHEMA)
+        self._connection: sqlite3.Connection | None = None
         self._cleaned_day = 0
 
     async def add(
         self, sums: Mapping[SumKey, int], usage: Mapping[UsageKey, Used], day: int
     ) -> dict[SumKey, int]:
-        return await asyncio.to_thread(self._add, sums, usage, day)
+        return await self._in_turn(lambda db: self._add(db, sums, usage, day))
 
     async def read(self, keys: Iterable[SumKey]) -> dict[SumKey, int]:
-        return await asyncio.to_thread(self._sums, list(keys))
+        asked = list(keys)
+        return await self._in_turn(lambda db: _sums(db, asked))
 
     async def report(self, first: int, last: int, client: str | None) -> dict[UsageKey, Used]:
-        return await asyncio.to_thread(self._report, first, last, client)
+        return await self._in_turn(lambda db: _report(db, first, last, client))
 
     async def close(self) -> None:
         with self._turn:
-            self._db.close()
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    async def _in_turn(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.to_thread(self._transaction, work)
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with self._turn:
+                if self._connection is None:
+                    self._connection = _connected(self._path)
+                with self._connection as db:
+                    return work(db)
+        except sqlite3.Error as error:
+            raise OSError(str(error)) from error
 
     def _add(
-        self, sums: Mapping[SumKey, int], usage: Mapping[UsageKey, Used], day: int
+        self,
+        db: sqlite3.Connection,
+        sums: Mapping[SumKey, int],
+        usage: Mapping[UsageKey, Used],
+        day: int,
     ) -> dict[SumKey, int]:
-        try:
-            with self._turn, self._db as db:
-                db.executemany(
-                    "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
-                    "SET n = n + excluded.n",
-                    [(*key, n, day) for key, n in sums.items()],
-                )
-                db.executemany(
-                    "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                    "requests = requests + excluded.requests, "
-                    "prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
-                    "completion_tokens = completion_tokens + excluded.completion_tokens",
-                    [(*key, *used) for key, used in usage.items()],
-                )
-                if day > self._cleaned_day:
-                    db.execute("DELETE FROM usage WHERE day < ?", (day - KEPT_DAYS,))
-                    # The longest period is a month.
-                    db.execute("DELETE FROM sums WHERE day < ?", (day - 31,))
-                    self._cleaned_day = day
-        except sqlite3.Error as error:
-            raise OSError(str(error)) from error
-        return self._sums(list(sums))
+        db.executemany(
+            "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+            "SET n = n + excluded.n",
+            [(*key, n, day) for key, n in sums.items()],
+        )
+        db.executemany(
+            "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "requests = requests + excluded.requests, "
+            "prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
+            "completion_tokens = completion_tokens + excluded.completion_tokens",
+            [(*key, *used) for key, used in usage.items()],
+        )
+        if day > self._cleaned_day:
+            db.execute("DELETE FROM usage WHERE day < ?", (day - KEPT_DAYS,))
+            # The longest period is a month.
+            db.execute("DELETE FROM sums WHERE day < ?", (day - 31,))
+            self._cleaned_day = day
+        return _sums(db, list(sums))
 
-    def _sums(self, keys: list[SumKey]) -> dict[SumKey, int]:
-        text = "SELECT n FROM sums WHERE client = ? AND kind = ? AND measure = ? AND period = ?"
-        try:
-            with self._turn:
-                found = ((key, self._db.execute(text, key).fetchone()) for key in keys)
-                return {key: row[0] for key, row in found if row is not None}
-        except sqlite3.Error as error:
-            raise OSError(str(error)) from error
 
-    def _report(self, first: int, last: int, client: str | None) -> dict[UsageKey, Used]:
-        text = "SELECT * FROM usage WHERE day BETWEEN ? AND ?" + " AND client = ?" * bool(client)
-        values = (first, last, *([client] if client else []))
-        try:
-            with self._turn:
-                rows = self._db.execute(text, values).fetchall()
-        except sqlite3.Error as error:
-            raise OSError(str(error)) from error
-        return {UsageKey(*row[:4]): Used(*row[4:]) for row in rows}
+def _connected(path: Path | None) -> sqlite3.Connection:
+    if path is not None:
+        # SQLite gives the files beside the database the same permissions as the database.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.executescript(SCHEMA)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _sums(db: sqlite3.Connection, keys: list[SumKey]) -> dict[SumKey, int]:
+    text = "SELECT n FROM sums WHERE client = ? AND kind = ? AND measure = ? AND period = ?"
+    found = ((key, db.execute(text, key).fetchone()) for key in keys)
+    return {key: row[0] for key, row in found if row is not None}
+
+
+def _report(
+    db: sqlite3.Connection, first: int, last: int, client: str | None
+) -> dict[UsageKey, Used]:
+    text = "SELECT * FROM usage WHERE day BETWEEN ? AND ?" + " AND client = ?" * bool(client)
+    rows = db.execute(text, (first, last, *([client] if client else []))).fetchall()
+    return {UsageKey(*row[:4]): Used(*row[4:]) for row in rows}

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from common.error_texts import ErrorText
-from common.errors import BackendFailure, InvalidRequest, KeyNotFound
+from common.errors import BackendFailure, InvalidRequest, KeyNotFound, NotReady
 from gateway.errors import json_response, shorten
 from gateway.keys import administration as keys
 from gateway.keys.key_file import WrongLine
@@ -20,6 +20,7 @@ from gateway.keys.ledger import KEPT_DAYS
 from gateway.keys.periods import day_named, day_of
 from gateway.keys.record import KeyRecord, NewKey, Rights
 from gateway.keys.report import as_csv, rows_of
+from gateway.keys.sums import PAUSE_S
 from gateway.middleware.body import parse
 from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
@@ -89,7 +90,7 @@ async def usage(request: Request) -> Response:
     try:
         found = await sums.ledger.report(first, last, _whose(request))
     except OSError as error:
-        raise BackendFailure(ErrorText("usage_not_read")) from error
+        raise NotReady(ErrorText("usage_not_read"), retry_after_s=PAUSE_S) from error
     rows = rows_of(found, services.keys.alias)
     if request.query_params.get("format") == "csv":
         return Response(as_csv(rows), media_type=CSV)

@@ -269,6 +269,19 @@ async def test_what_was_used_today_still_counts_after_a_restart(
     assert (replies[0].headers.get("x-should-retry") == "false") is (wait_s > 120)
 
 
+async def test_where_usage_cannot_be_kept_requests_go_on_and_limits_hold(
+    worker: ScriptedWorker, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys"
+    key = bearer(add_key(path, Rights(chat=Limits(tokens_per_day=20))).text)
+    nowhere = tmp_path / "no" / "usage"
+    async with running_gateway([worker], api_keys_file=path, usage_file=nowhere) as gateway:
+        body = BODY | {"max_tokens": 8}
+        replies = [await gateway.http.post(CHAT, json=body, headers=key) for _ in range(2)]
+        assert [reply.status_code for reply in replies] == [200, 429]
+        assert (await gateway.http.get("/v1/usage", headers=key)).status_code == 503
+
+
 async def test_a_key_is_found_among_many(worker: ScriptedWorker, tmp_path: Path) -> None:
     path = tmp_path / "keys.jsonl"
     made = add_key(path, Rights())
