@@ -1,5 +1,6 @@
 """The ASGI application: layers around routes. `create_app(settings, pool)`."""
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,9 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from common.error_texts import ErrorText
 from common.errors import ServingError
+from common.freed_memory import return_freed_memory
 from common.settings import split_list
+from gateway.activity import return_memory
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
@@ -111,7 +114,11 @@ def create_app(
             services.budgets.sums.kept(),
             services.batches.running(app.inside, services.batch_context),
         ):
+            returning = asyncio.create_task(
+                return_memory(services.batches.activity, return_freed_memory)
+            )
             yield
+            returning.cancel()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()

@@ -29,6 +29,7 @@ from gateway.measures.loads import LoadSums, LoadTimes
 from gateway.measures.measures import Measures
 from gateway.middleware.body_budget import BodyBudget
 from gateway.pool import Pool
+from gateway.sharing.fair_queue import FairQueue
 from protos.y26hkx.v1 import common_pb2, worker_pb2
 
 disable_created_metrics()
@@ -50,7 +51,9 @@ _KIND_OF: dict[type[ServingError], str] = {
 
 
 class Metrics:
-    def __init__(self, pool: Pool, bodies: BodyBudget, *, detailed: bool = True) -> None:
+    def __init__(
+        self, pool: Pool, bodies: BodyBudget, turns: FairQueue, *, detailed: bool = True
+    ) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
         self.requests = Counter("y26hkx_requests", "API requests", registry=registry)
@@ -77,7 +80,7 @@ class Metrics:
             "y26hkx_completion_tokens", "Completion tokens", registry=registry
         )
         self._total = Counter("y26hkx_total_tokens", "All tokens", registry=registry)
-        registry.register(_WorkerFigures(pool, detailed))
+        registry.register(_WorkerFigures(pool, turns, detailed))
         self.measures = Measures()
         registry.register(MeasuresCollector(self.measures))
 
@@ -100,8 +103,9 @@ class Metrics:
 
 
 class _WorkerFigures(Collector):
-    def __init__(self, pool: Pool, detailed: bool) -> None:
+    def __init__(self, pool: Pool, turns: FairQueue, detailed: bool) -> None:
         self._pool = pool
+        self._turns = turns
         self._detailed = detailed
         self._loads = LoadTimes()
 
@@ -182,7 +186,16 @@ class _WorkerFigures(Collector):
         active = GaugeMetricFamily(
             "y26hkx_slots_in_use", "Requests that a worker computes", labels=["worker"]
         )
+        demand = GaugeMetricFamily(
+            "y26hkx_worker_demand",
+            "Requests that run on workers of a kind, or wait until one serves",
+            labels=["kind"],
+        )
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
+            n_running = sum(endpoint.n_outstanding for endpoint in workers.endpoints)
+            # Chats wait in the gateway for their turn, too.
+            n_in_turn = self._turns.n_waiting if kind == "chat" else 0
+            demand.add_metric([kind], n_running + workers.n_waiting + n_in_turn)
             for number, endpoint in enumerate(workers.endpoints):
                 name = f"{kind}-{number}"
                 memory = endpoint.status.memory
@@ -192,7 +205,7 @@ class _WorkerFigures(Collector):
                 pressure.add_metric([name, "full"], memory.pressure_full)
                 queued.add_metric([name], endpoint.status.queue_depth)
                 active.add_metric([name], endpoint.status.n_active)
-        yield from (available, booked, pressure, queued, active)
+        yield from (available, booked, pressure, queued, active, demand)
 
     def _per_model(self) -> Iterator[Metric]:
         if not self._detailed:

@@ -38,7 +38,10 @@ class Services:
         self.body_budget = BodyBudget(
             settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
         )
-        self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
+        self.turns = FairQueue(self._capacity)
+        self.metrics = Metrics(
+            pool, self.body_budget, self.turns, detailed=settings.detailed_metrics
+        )
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
         self.responses = StoredResponses(_store(settings))
         self.shown_settings = shown_settings(settings)
@@ -46,7 +49,6 @@ class Services:
         self.batches = Batches(
             settings.batches_path, settings.batches_bytes, settings.max_body_bytes
         )
-        self.turns = FairQueue(self._capacity)
         self.supervision = Supervision()
         rate = settings.rate
         storage = settings.rate_limit_storage.get_secret_value()

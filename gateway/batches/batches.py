@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
-from gateway.batches.activity import Activity
+from gateway.activity import Activity
 from gateway.batches.records import Batch
 from gateway.batches.runner import BatchRunner, MakeContext
 from gateway.batches.store import BatchStore

@@ -15,8 +15,8 @@ import msgspec
 from starlette.types import ASGIApp
 
 from common.errors import RequestTooLarge
+from gateway.activity import Activity
 from gateway.batches import lines
-from gateway.batches.activity import Activity
 from gateway.batches.inside import Answer, ask
 from gateway.batches.lines import Line
 from gateway.batches.records import Batch, FileRecord, Mistake, Status

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from common import errors
-from gateway.batches import activity
+from gateway import activity
 from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2

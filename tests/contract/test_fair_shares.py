@@ -49,6 +49,9 @@ async def test_a_single_request_overtakes_the_crowd_of_another_key(
         many = [asyncio.create_task(post(gateway, crowd)) for _ in range(40)]
         # A worker has its slots full, and one in hand.
         await until(lambda: gate.n_begun == 3 and turns.n_waiting == 37)
+        # What scales workers counts those that wait, too.
+        page = gateway.services.metrics.page().decode()
+        assert 'y26hkx_worker_demand{kind="chat"} 40.0' in page
         single = asyncio.create_task(post(gateway, one))
         await until(lambda: turns.n_waiting == 38)
         n_more = 0

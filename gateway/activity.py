@@ -1,22 +1,26 @@
-"""Whether anybody asks for something: batches run while nobody does."""
+"""Whether anybody asks: batches run while nobody does, and memory is given back afterwards."""
 
 import asyncio
 import time
+from collections.abc import Callable
 
 # Nobody has asked for so long: a person who reads an answer will ask again.
 QUIET_S = 1.0
+RETURN_EVERY_S = 30.0
 
 
 class Activity:
     """The requests of people and programs in flight, without those of batches."""
 
     def __init__(self) -> None:
+        self.n_begun = 0
         self._n_in_flight = 0
         self._latest_s = -QUIET_S
         self._none_in_flight = asyncio.Event()
         self._none_in_flight.set()
 
     def begin(self) -> None:
+        self.n_begun += 1
         self._n_in_flight += 1
         self._none_in_flight.clear()
 
@@ -34,3 +38,17 @@ class Activity:
             if left_s <= 0:
                 return
             await asyncio.sleep(left_s)
+
+
+async def return_memory(activity: Activity, give_back: Callable[[], None]) -> None:
+    """Now and then, if there were requests: their memory stays with the allocator otherwise.
+
+    Args:
+        give_back: takes some milliseconds, in a thread.
+    """
+    n_known = activity.n_begun
+    while True:
+        await asyncio.sleep(RETURN_EVERY_S)
+        if activity.n_begun != n_known:
+            n_known = activity.n_begun
+            await asyncio.to_thread(give_back)
