@@ -1,11 +1,14 @@
 """Whether anybody asks: batches run while nobody does, and memory is given back afterwards."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
 # Nobody has asked for so long: a person who reads an answer will ask again.
 QUIET_S = 1.0
+# Who has asked within that time may ask again any moment.
+LATELY_S = 60.0
 RETURN_EVERY_S = 30.0
 
 
@@ -15,7 +18,7 @@ class Activity:
     def __init__(self) -> None:
         self.n_begun = 0
         self._n_in_flight = 0
-        self._latest_s = -QUIET_S
+        self._latest_s = -math.inf
         self._none_in_flight = asyncio.Event()
         self._none_in_flight.set()
 
@@ -29,6 +32,10 @@ class Activity:
         self._latest_s = time.monotonic()
         if not self._n_in_flight:
             self._none_in_flight.set()
+
+    @property
+    def asked_lately(self) -> bool:
+        return time.monotonic() - self._latest_s < LATELY_S
 
     async def quiet(self) -> None:
         """Return when nothing is in flight, and has not been for a while."""

@@ -26,6 +26,9 @@ from gateway.middleware.request_context import RequestContext
 # So many requests of a batch are in flight, so that embeddings are computed together.
 AT_ONCE = 4
 SAVE_EVERY_S = 1.0
+# While people have asked lately: one at a time, and after it a pause so many times as long.
+GENTLE_PAUSES = 2.0
+LONGEST_PAUSE_S = 5.0
 # Answers of a server that is busy, starting or at a limit: the request is made again.
 PASSING = (429, 503)
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 1.0, 10.0
@@ -61,6 +64,7 @@ class BatchRunner:
         self._make_context = make_context
         self._longest_bytes = longest_bytes
         self._wake = asyncio.Event()
+        self._gently = asyncio.Lock()
         self._saved_s = 0.0
 
     def wake(self) -> None:
@@ -139,12 +143,25 @@ class BatchRunner:
             if context is None:
                 self._refuse(run, line)
                 return
-            body = msgspec.json.encode(line.body)
-            answer = await ask(self._app, line.url, body, context)
+            answer = await self._asked(run, line, context)
         self._store.require_room(len(answer.body))
         is_success = answer.status == SUCCESS
         text = lines.answer_line(request_id, line, answer.status, request_id, answer.body)
         run.write(text, is_success=is_success)
+
+    async def _asked(self, run: "_Run", line: Line, context: RequestContext) -> Answer:
+        """The answer to one request, which leaves room for people who may ask again."""
+        body = msgspec.json.encode(line.body)
+        if not self._activity.asked_lately:
+            return await ask(self._app, line.url, body, context)
+        async with self._gently:
+            await self._quiet(run)
+            began_s = time.monotonic()
+            answer = await ask(self._app, line.url, body, context)
+            took_s = time.monotonic() - began_s
+            # So the machine is free most of the time, and most people find it so.
+            await asyncio.sleep(min(GENTLE_PAUSES * took_s, LONGEST_PAUSE_S))
+            return answer
 
     async def _quiet(self, run: "_Run") -> None:
         """Return when nobody else asks, or when no more requests are to be made."""

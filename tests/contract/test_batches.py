@@ -26,6 +26,7 @@ MESSAGES: Any = [{"role": "user", "content": "hi"}]
 @pytest.fixture(autouse=True)
 def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activity, "QUIET_S", 0.01)
+    monkeypatch.setattr(activity, "LATELY_S", 0.0)
 
 
 def chats(n: int, **more: Any) -> bytes:
@@ -202,6 +203,35 @@ async def test_it_runs_only_while_nobody_else_asks(worker: ScriptedWorker, tmp_p
         go_on.set()
         assert (await person).status_code == 200
         assert (await over(client, batch.id)).request_counts.completed == 5
+
+
+async def test_while_people_have_asked_lately_it_makes_one_request_at_a_time(
+    worker: ScriptedWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "LATELY_S", 60.0)
+    n_running, at_once = 0, []
+
+    async def slow(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        nonlocal n_running
+        n_running += 1
+        at_once.append(n_running)
+        yield started()
+        await asyncio.sleep(0.01)
+        n_running -= 1
+        yield finished(1)
+
+    worker.generate = slow
+    async with (
+        running_gateway([worker], batches_path=tmp_path / "b") as gateway,
+        client_of(gateway) as client,
+    ):
+        await gateway.http.post(CHAT, json={"messages": MESSAGES})
+        at_once.clear()
+        assert (await run(client, chats(6))).request_counts.completed == 6
+        assert at_once == [1] * 6
+        monkeypatch.setattr(activity, "LATELY_S", 0.0)
+        await run(client, chats(12))
+        assert max(at_once) > 1
 
 
 async def test_a_cancelled_batch_keeps_what_was_answered(
