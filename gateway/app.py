@@ -47,6 +47,7 @@ from gateway.routes import (
     messages,
     metrics,
     models,
+    pulls,
     rerank,
     responses,
     stored_responses,
@@ -60,6 +61,7 @@ from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.keys import KeyRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
+from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
@@ -84,6 +86,8 @@ BODIES = (
     UnloadRequest,
     KeyRequest,
     BatchRequest,
+    PullRequest,
+    CancelPullRequest,
 )
 
 
@@ -134,7 +138,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, batches, keys, health, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))

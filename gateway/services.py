@@ -17,6 +17,8 @@ from gateway.middleware.request_context import RequestContext
 from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
+from gateway.pool.new_models import NewModels
+from gateway.pulls import Pulls
 from gateway.settings import GatewaySettings
 from gateway.sharing.capacity import capacity_of
 from gateway.sharing.fair_queue import FairQueue
@@ -43,6 +45,8 @@ class Services:
             pool, self.body_budget, self.turns, detailed=settings.detailed_metrics
         )
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.new_models = NewModels(pool)
+        self.pulls = Pulls(settings.max_pulls)
         self.responses = StoredResponses(_store(settings))
         self.shown_settings = shown_settings(settings)
         self.drain = Drain()

@@ -1,6 +1,7 @@
 """The gateway's settings. With `key_settings` and `limit_settings` the only reader of the
 environment in this package."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, Self
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
+from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
 from gateway.key_settings import NO_RATE, KeySettings
@@ -111,6 +113,16 @@ class GatewaySettings(KeySettings):
         gt=0,
         validation_alias="BATCHES_BYTES",
         description="Bytes of all files in it together.",
+    )
+    max_pulls: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        validation_alias="MAX_PULLS",
+        description=(
+            "Number of models that may be downloaded at once through the API; 0: none, and none is "
+            "deleted."
+        ),
     )
     error_language: str = Field(
         default="auto",
@@ -250,6 +262,12 @@ class GatewaySettings(KeySettings):
         if self.max_in_flight_per_key is not None:
             return self.max_in_flight_per_key
         return 0 if is_loopback(self.host) else OPEN_IN_FLIGHT
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a process that downloads models: without secrets but the hub's token."""
+    inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    return without_secrets(inherited, frozenset({"HF_TOKEN"}))
 
 
 def host_of(target: str) -> str:

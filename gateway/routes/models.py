@@ -37,11 +37,12 @@ async def list_models(request: Request) -> Response:
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     services = services_of(request)
-    found = {id: model for id, model in models_of(services).items() if _may_see(request, id)}
-    # An id is accepted in any case and Unicode normal form, or under another name, as in requests.
-    listed = {folded_id(each): each for each in found}
-    meant = services.model_names.known(model_id, lambda each: folded_id(each) in listed)
-    known = None if meant is None else listed.get(folded_id(meant))
+    found = _seen(request)
+    if (known := _known(services, found, model_id)) is None:
+        # Its file may be new.
+        await services.new_models.look()
+        found = _seen(request)
+        known = _known(services, found, model_id)
     if known is None:
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(model_id)),
@@ -51,9 +52,22 @@ async def one_model(request: Request, model_id: str) -> Response:
     return json_response(found[known])
 
 
+def _seen(request: Request) -> dict[str, dict[str, Any]]:
+    """The models that the client may use, by id."""
+    found = models_of(services_of(request))
+    return {id: model for id, model in found.items() if _may_see(request, id)}
+
+
 def _may_see(request: Request, model: str) -> bool:
     key = context_of(request.scope).key
     return key is None or key.allows_model(model)
+
+
+def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
+    """The id that a name means, in any case and Unicode normal form, or as an alias."""
+    listed = {folded_id(each): each for each in found}
+    meant = services.model_names.known(name, lambda each: folded_id(each) in listed)
+    return None if meant is None else listed.get(folded_id(meant))
 
 
 def models_of(services: Services) -> dict[str, dict[str, Any]]:
