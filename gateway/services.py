@@ -5,6 +5,7 @@ from starlette.requests import Request
 from common.setting_origins import shown_settings
 from gateway.batches.batches import Batches
 from gateway.batches.records import Batch
+from gateway.custom_models import CustomModels
 from gateway.keys.budgets import Budgets
 from gateway.keys.endpoints import may_call, need_of
 from gateway.keys.kept_usage import ledger_of
@@ -44,7 +45,10 @@ class Services:
         self.metrics = Metrics(
             pool, self.body_budget, self.turns, detailed=settings.detailed_metrics
         )
-        self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.custom_models = CustomModels(settings.custom_models_file)
+        self.model_names = ModelNames(
+            settings.aliases, falls_back=settings.falls_back, custom=self._custom_base
+        )
         self.new_models = NewModels(pool)
         self.pulls = Pulls(settings.max_pulls)
         self.responses = StoredResponses(_store(settings))
@@ -88,6 +92,10 @@ class Services:
         if not self.keys.required:
             return None
         return capacity_of(self.pool.chat, self.settings.worker_slots, model)
+
+    def _custom_base(self, name: str) -> str | None:
+        made = self.custom_models.find(name)
+        return None if made is None else made.model
 
 
 def _store(settings: GatewaySettings) -> ResponseStore:

@@ -58,7 +58,7 @@ async def load_model(request: Request) -> Response:
     body.model = meant(services, body.model)
     context_of(request.scope).acted_on["model"] = body.model
     workers = holders(services, body.model)
-    events = _load(request, workers, body)
+    events = load(request, workers, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
     source = (orjson.dumps(event) async for event in events)
@@ -119,7 +119,7 @@ def holders(services: Services, model: str) -> list[Endpoint]:
     return found
 
 
-async def _load(
+async def load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""

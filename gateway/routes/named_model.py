@@ -13,6 +13,7 @@ from gateway.middleware.body import parse
 from gateway.middleware.request_context import context_of
 from gateway.schemas.base import ApiModel
 from gateway.services import Services, services_of
+from gateway.translate.custom import apply
 
 T = TypeVar("T", bound=ApiModel)
 
@@ -34,6 +35,9 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
         meant = services.model_names.meant(name, lambda id: is_listed(services, id))
         if meant != name:
             body.model = meant  # type: ignore[attr-defined]
+            custom = services.custom_models.find(name)
+            if custom is not None and custom.model == meant:
+                apply(custom, body)
     key = context.key
     if key is not None and key.models is not None:
         _check_right(key, getattr(body, "model", None) or _default(services, context.kind))

@@ -121,6 +121,11 @@ ADMINS_ONLY = [
     ("POST", "/v1/models/pull", {"model": "x"}),
     ("DELETE", f"/v1/models/{CHAT_ID}", None),
     ("POST", "/v1/reload-embeddings", None),
+    ("POST", "/api/pull", {"model": "x"}),
+    ("DELETE", "/api/delete", {"model": "x"}),
+    ("POST", "/api/create", {"model": "y", "from": "x"}),
+    ("POST", "/api/copy", {"source": "x", "destination": "y"}),
+    ("POST", "/api/generate", {"model": CHAT_ID, "keep_alive": 0}),
     ("GET", "/v1/admin/keys", None),
     ("GET", "/health/detailed", None),
     ("GET", "/metrics", None),
@@ -152,6 +157,7 @@ def test_each_route_belongs_to_a_group_or_is_open_to_every_key() -> None:
     free = {path for method, path in routes if not need_of(method, path).group}
     assert free == {
         *("/health", "/health/live", "/health/ready", "/v1/usage"),
+        *("/api", "/api/version", "/api/tags", "/api/ps", "/api/show"),
         *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
         *("/v1/models", "/models", "/v1/models/{model_id:path}", "/models/{model_id:path}"),
     }
