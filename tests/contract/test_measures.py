@@ -16,7 +16,7 @@ from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
 from gateway.measures.measures import MOST_KEYS
 from protos.y26hkx.v1 import chat_pb2, common_pb2
-from tests.contract.running_gateway import RunningGateway, running_gateway
+from tests.contract.running_gateway import RunningGateway, running_gateway, ticks
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, delta, started
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy/monitoring"
@@ -87,8 +87,9 @@ async def test_what_runs_and_what_waits_is_known_by_model_and_ends_with_the_requ
         yield delta("a")
         # The gateway hears of both a moment later.
         async with asyncio.timeout(10):
-            while (await samples(gateway))["y26hkx_requests_running", place] != 1:
-                await asyncio.sleep(0)
+            async for _ in ticks():
+                if (await samples(gateway))["y26hkx_requests_running", place] == 1:
+                    break
         yield chat_pb2.GenerateEvent(finished=chat_pb2.Finished())
 
     place = f"model={CHAT_ID}"
