@@ -27,6 +27,7 @@ MESSAGES = {
     "worker_failed_logged": "the worker failed; its log has the reason",
     "too_many_wait_for_load": "too many requests wait for this model to load",
     "call_failed_logged": "the worker failed; its log has the details",
+    "turn_too_late": "other requests are served first, and its turn did not come in time",
     "no_first_token": "no first token came within {limit_s} s",
     "process_died": "the model's process died ({how})",
     "process_stopped": "the model's process was stopped ({how})",
