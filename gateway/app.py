@@ -13,6 +13,8 @@ from starlette.responses import Response
 from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.settings import split_list
+from gateway.console.files import ConsoleFiles
+from gateway.console.middleware import ConsoleMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
@@ -32,6 +34,7 @@ from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.routes import (
+    activity,
     chat,
     completions,
     embeddings,
@@ -49,7 +52,7 @@ from gateway.routes.request_route import request_routes
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
-from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.lifecycle import CancelRequest, LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
@@ -73,6 +76,7 @@ BODIES = (
     ScoreRequest,
     LoadRequest,
     UnloadRequest,
+    CancelRequest,
 )
 
 
@@ -115,7 +119,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, health, activity, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
@@ -128,12 +132,16 @@ def create_app(
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
     app.add_middleware(AuthMiddleware, keys=Keys(settings))
+    files = ConsoleFiles() if settings.console else None
+    if files is not None:
+        app.add_middleware(ConsoleMiddleware, files=files)
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
     if settings.access_log:
-        app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
+        paths = [route.path for route in described] + (files.paths if files is not None else [])
+        app.add_middleware(AccessLogMiddleware, paths=paths)
     app.add_middleware(MeantPathMiddleware)
     app.state.paths = sorted({route.path for route in described if "{" not in route.path})
     return app

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.settings import Certificates
+from gateway.pool.running import RunningGenerations
 from gateway.pool.workers import Workers
 
 
@@ -20,6 +21,7 @@ class Pool:
     ) -> None:
         self.chat = Workers(chat, token, certificates)
         self.embed = Workers(embed, token, certificates)
+        self.running = RunningGenerations()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

@@ -51,7 +51,7 @@ class GenerationCall:
         # When the latest event arrived, by the loop's clock.
         self._latest_s = asyncio.get_running_loop().time()
         self._has_answered = False
-        self._given_up = False
+        self._given_up: ServingError | None = None
 
     async def start(self) -> chat_pb2.GenerateEvent:
         """Read up to the `started` event.
@@ -83,9 +83,9 @@ class GenerationCall:
         limit_s = self._limits.next_s if self._has_answered else self._limits.first_s
         return limit_s - (asyncio.get_running_loop().time() - self._latest_s)
 
-    def give_up(self) -> None:
-        """Cancel the call; its reader gets DeadlineExceeded."""
-        self._given_up = True
+    def give_up(self, reason: ServingError) -> None:
+        """Cancel the call; its reader gets `reason`."""
+        self._given_up = reason
         self._call.cancel()
 
     async def _read(self) -> chat_pb2.GenerateEvent:
@@ -97,7 +97,7 @@ class GenerationCall:
             # gRPC also raises it for a cancelled call, when the task itself is not cancelled.
             task = asyncio.current_task()
             if self._given_up and task is not None and not task.cancelling():
-                raise errors.DeadlineExceeded(ErrorText("worker_silent")) from None
+                raise self._given_up from None
             raise
         self._latest_s = asyncio.get_running_loop().time()
         if event is grpc.aio.EOF:

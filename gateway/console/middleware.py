@@ -1,0 +1,29 @@
+"""Serves the console. It stands before the keys: the page is the same for everybody and holds
+nothing; what it then asks of the API needs a key like any request."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.console.files import PAGE, ConsoleFiles
+
+READS = frozenset({"GET", "HEAD"})
+
+
+class ConsoleMiddleware:
+    def __init__(self, app: ASGIApp, files: ConsoleFiles) -> None:
+        self._app = app
+        self._files = files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._serves(scope):
+            await self._app(scope, receive, send)
+            return
+        response = self._files.response(scope["path"], Headers(scope=scope))
+        await response(scope, receive, send)
+
+    def _serves(self, scope: Scope) -> bool:
+        path = scope["path"]
+        if scope["method"] not in READS or not self._files.has(path):
+            return False
+        # Browsers ask for HTML by name; other programs get the API's own answer at `/`.
+        return path != PAGE or "text/html" in Headers(scope=scope).get("accept", "")
