@@ -90,6 +90,10 @@ class StackSettings:
         return authority, certificate, key
 
     @property
+    def has_console(self) -> bool:
+        return is_on(self.values.get("CONSOLE", "on"))
+
+    @property
     def models_dir(self) -> Path:
         return Path(self.values.get("MODELS_DIR", "models")).resolve()
 

@@ -113,6 +113,9 @@ def create_app(
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # The console shows the document; FastAPI's pages load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services

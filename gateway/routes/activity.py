@@ -87,11 +87,10 @@ def _described(one: Running, now_s: float) -> dict[str, Any]:
 def _events(services: Services) -> list[dict[str, Any]]:
     """The events of all workers, the latest first."""
     pools = (services.pool.chat, services.pool.embed)
-    found = {
-        event: endpoint.address
+    found = [
+        event._asdict() | {"worker": endpoint.address}
         for pool in pools
         for endpoint in pool.endpoints
         for event in endpoint.events
-    }
-    latest = sorted(found.items(), key=lambda item: item[0].at_s, reverse=True)
-    return [event._asdict() | {"worker": worker} for event, worker in latest[:MOST_EVENTS]]
+    ]
+    return sorted(found, key=lambda event: event["at_s"], reverse=True)[:MOST_EVENTS]

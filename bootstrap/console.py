@@ -1,0 +1,81 @@
+"""The console: is what is built, `gateway/console/built`, what `console/` builds to?
+
+Only who changes the console needs node. Where it is not there, the question is left open.
+"""
+
+import filecmp
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from bootstrap.progress import run, say
+from bootstrap.settings import ROOT
+
+SOURCES = ROOT / "console"
+BUILT = ROOT / "gateway/console/built"
+
+
+def console_is_current(env: Mapping[str, str]) -> bool:
+    """Build the console into a folder of its own and compare; True too if that cannot be done."""
+    npm = ready_npm(env)
+    if npm is None:
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = Path(folder) / "built"
+        build: list[str | Path] = [
+            npm,
+            "--prefix",
+            SOURCES,
+            "run",
+            "build",
+            "--",
+            "--outDir",
+            fresh,
+        ]
+        if run(build, env) != 0:
+            return False
+        stale = differing(fresh, BUILT)
+    if stale:
+        say(f"  gateway/console/built differs in {', '.join(sorted(stale))}: run `npm run build`")
+    return not stale
+
+
+def ready_npm(env: Mapping[str, str]) -> str | None:
+    """npm, with the packages of the console installed; None, and a line with the reason, if it is
+    not there or cannot install them."""
+    npm = shutil.which("npm", path=env.get("PATH"))
+    if npm is None or shutil.which("node", path=env.get("PATH")) is None:
+        say("  skipped: node and npm are not installed")
+        return None
+    wanted, installed = SOURCES / "package-lock.json", SOURCES / "node_modules/.package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
+        return npm
+    install: list[str | Path] = [
+        npm,
+        "--prefix",
+        SOURCES,
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+    ]
+    if run(install, env) != 0:
+        say("  skipped: the packages of the console could not be installed")
+        return None
+    return npm
+
+
+def differing(one: Path, other: Path) -> set[str]:
+    """The files, relative to both folders, that are in one only or differ."""
+    found = {path.relative_to(folder) for folder in (one, other) for path in _files(folder)}
+    return {
+        path.as_posix()
+        for path in found
+        if not ((one / path).is_file() and (other / path).is_file())
+        or not filecmp.cmp(one / path, other / path, shallow=False)
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
