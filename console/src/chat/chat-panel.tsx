@@ -27,6 +27,7 @@ export function ChatPanel() {
     <div class="chat">
       <div class="chat-main">
         <header class="panel-head">
+          <h1 class="unseen">{current.value.title || t("chat.untitled")}</h1>
           <ModelChoice />
           <Button icon="code" label={t("chat.showCode")} onClick={() => setHasCode(true)} />
           <Button
@@ -97,7 +98,7 @@ function Welcome() {
   const isGuide = /guide/.test(current.value.options.model || defaultModel.value);
   return (
     <div class="welcome">
-      <h1>{t("chat.empty")}</h1>
+      <h2>{t("chat.empty")}</h2>
       {isGuide && <p>{t("chat.emptyGuide")}</p>}
     </div>
   );

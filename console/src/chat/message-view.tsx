@@ -13,7 +13,7 @@ export function MessageView({ message, isLast }: { message: Message; isLast: boo
   const isRunning = run.value?.messageId === message.id;
   return (
     <article class={`message ${message.role}`} aria-label={nameOf(message)}>
-      {message.role !== "user" && <h3 class="message-name">{nameOf(message)}</h3>}
+      {message.role !== "user" && <h2 class="message-name">{nameOf(message)}</h2>}
       {isEdited ? (
         <Editor message={message} onEnd={() => setIsEdited(false)} />
       ) : (

@@ -1,7 +1,8 @@
 /** The chat models that can be chosen. */
 import { computed, signal } from "@preact/signals";
 
-import { ApiError, json } from "../server/client";
+import { json } from "../server/client";
+import { ApiError } from "../server/errors";
 import type { Model } from "../server/types";
 
 const listed = signal<Model[]>([]);

@@ -1,7 +1,7 @@
 /** The conversations on the page, and what is done with them. */
 import { computed, signal } from "@preact/signals";
 
-import { ApiError } from "../server/client";
+import { ApiError } from "../server/errors";
 import {
   branchTo,
   type Conversation,
@@ -14,7 +14,8 @@ import {
   withChange,
   withMessage,
 } from "./conversation";
-import { type Draft, stream } from "./generation";
+import type { Draft } from "./draft";
+import { stream } from "./generation";
 import { bodyOf } from "./request";
 import { openStore, type Store, surplus } from "./store";
 
@@ -62,10 +63,6 @@ export function begin(): void {
 
 export function show(id: string): void {
   currentId.value = id;
-}
-
-export function rename(title: string): void {
-  void save({ ...current.value, title });
 }
 
 export function setOptions(change: Partial<Options>): void {

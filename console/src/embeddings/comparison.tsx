@@ -2,7 +2,8 @@
 import { useState } from "preact/hooks";
 
 import { number, seconds, t } from "../i18n";
-import { type ApiError, json } from "../server/client";
+import { json } from "../server/client";
+import type { ApiError } from "../server/errors";
 import { Button, ErrorNote, Table } from "../shell/controls";
 import { linesOf, matrixOf, neighboursOf } from "./similarity";
 

@@ -2,7 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { t } from "../i18n";
-import { type ApiError, json } from "../server/client";
+import { json } from "../server/client";
+import type { ApiError } from "../server/errors";
 import type { Model } from "../server/types";
 import { ErrorNote } from "../shell/controls";
 import { Comparison } from "./comparison";

@@ -3,7 +3,8 @@ import { signal } from "@preact/signals";
 import { useState } from "preact/hooks";
 
 import { bytes, number, seconds, t, time, tOf } from "../i18n";
-import { type ApiError, json } from "../server/client";
+import { json } from "../server/client";
+import type { ApiError } from "../server/errors";
 import { usePolled } from "../server/polling";
 import type { Activity, Memory, ModelEvent, RunningRequest } from "../server/types";
 import { Button, ErrorNote, Table } from "../shell/controls";

@@ -2,7 +2,8 @@
 import { signal } from "@preact/signals";
 
 import { bytes, number, seconds, t } from "../i18n";
-import { ApiError, json, request, toError } from "../server/client";
+import { json, request } from "../server/client";
+import { type ApiError, toError } from "../server/errors";
 import { eventsOf } from "../server/events";
 
 // How long a model stays after its pin was taken away.

@@ -2,7 +2,8 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { t } from "../i18n";
-import { type ApiError, json } from "../server/client";
+import { json } from "../server/client";
+import type { ApiError } from "../server/errors";
 import { ErrorNote, Table } from "../shell/controls";
 import { type Document, type Operation, operationsOf } from "./openapi";
 import { Trial } from "./trial";

@@ -4,7 +4,8 @@ import { useState } from "preact/hooks";
 import { CodeBlock } from "../chat/markdown-view";
 import { jsonFault } from "../chat/request";
 import { t } from "../i18n";
-import { ApiError, request } from "../server/client";
+import { request } from "../server/client";
+import type { ApiError } from "../server/errors";
 import { Button } from "../shell/controls";
 import type { Operation } from "./openapi";
 

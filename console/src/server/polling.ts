@@ -1,7 +1,8 @@
 /** Values that the page asks for again and again while it is seen. */
 import { useEffect, useState } from "preact/hooks";
 
-import { type ApiError, json } from "./client";
+import { json } from "./client";
+import type { ApiError } from "./errors";
 
 export interface Polled<T> {
   value: T | null;

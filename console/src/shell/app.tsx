@@ -70,7 +70,11 @@ function skip(event: Event): void {
 
 function Side({ isOpen, onClose }: { isOpen: boolean; onClose: () => void }) {
   return (
-    <div class={`side ${isOpen ? "is-open" : ""}`} onKeyDown={(event) => event.key === "Escape" && onClose()}>
+    <aside
+      class={`side ${isOpen ? "is-open" : ""}`}
+      aria-label="Y26HKX"
+      onKeyDown={(event) => event.key === "Escape" && onClose()}
+    >
       <div class="brand">Y26HKX</div>
       <nav aria-label={t("nav.label")}>
         <ul>
@@ -86,7 +90,7 @@ function Side({ isOpen, onClose }: { isOpen: boolean; onClose: () => void }) {
       </nav>
       {shown.value === "chat" ? <ConversationList onChoose={onClose} /> : <div class="filler" />}
       <Preferences />
-    </div>
+    </aside>
   );
 }
 

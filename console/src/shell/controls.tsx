@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { t } from "../i18n";
-import type { ApiError } from "../server/client";
+import type { ApiError } from "../server/errors";
 import { Icon, type IconName } from "./icons";
 
 interface ButtonProps {
