@@ -67,7 +67,7 @@ test("health and the API's description are shown", async () => {
   await page.getByRole("link", { name: "API" }).click();
   await page.getByLabel("Search paths").fill("/v1/models/unload");
   await page.locator("summary").click();
-  await page.getByLabel("Body").fill('{"model": "nope"}');
+  await page.getByRole("textbox", { name: "Body" }).fill('{"model": "nope"}');
   await page.getByRole("button", { name: "Send" }).click();
   await page.getByText("404 model_not_found").waitFor();
 });
