@@ -16,6 +16,8 @@ from chat_worker.settings import ChatSettings
 from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
+from worker_runtime.libraries import marked_if_missing, missing_modules
+from worker_runtime.model_files.default_model import default_model
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import is_causal_lm_folder
 from worker_runtime.model_files.foreign_files import real_path
@@ -68,7 +70,8 @@ class ChatModelScan:
             entries.setdefault(model_id, self._entry(model_id, place))
         self._ids = {entry.path: entry.id for entry in entries.values()}
         main_id = self._add_remote(entries) or main_id
-        self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
+        chosen = (main_id, default_model(self._settings.models_dir), GUIDE_ID)
+        self.default_id = next((one for one in chosen if one in entries), "")
         return Scan(list(entries.values()), self.default_id)
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
@@ -100,7 +103,7 @@ class ChatModelScan:
         path = self._settings.model_path
         if plugin := self._settings.plugin:
             model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
-            yield plugin_entry(path, self._spec(model_id, plugin, path))
+            yield plugin_entry(path, self.spec(model_id, plugin, path))
 
     def _main_models(self, listings: Listings) -> Iterator[Place]:
         return self._places(self._settings.model_path, listings)
@@ -123,7 +126,9 @@ class ChatModelScan:
         wanted = self._settings.backend or "llama.cpp"
 
         def rank(one: Place) -> tuple[bool, bool]:
-            return not self._headers.of(one).broken, _backend(one) == wanted
+            backend = _backend(one)
+            works = not self._headers.of(one).broken and not missing_modules(backend)
+            return works, backend == wanted
 
         return rank(place) > rank(other)
 
@@ -185,8 +190,8 @@ class ChatModelScan:
         print_ = fingerprint(
             path, size_bytes, place.mtime_ns, backend, version_of(PACKAGES[backend])
         )
-        spec = self._spec(model_id, backend, path)
-        return ModelEntry(
+        spec = self.spec(model_id, backend, path)
+        entry = ModelEntry(
             id=model_id,
             capability="chat",
             backend=backend,
@@ -199,12 +204,14 @@ class ChatModelScan:
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
         )
+        return marked_if_missing(entry, backend)
 
     def _context(self, trained: int) -> int:
         wanted = self._settings.request_tokens
         return min(wanted, trained) if trained else wanted
 
-    def _spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
+    def spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
+        """How the model at `path` is loaded as these settings say."""
         settings = self._settings
         is_torch = backend == "transformers"
         return LoadSpec(

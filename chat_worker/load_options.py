@@ -53,7 +53,7 @@ class ChatLoadOptions:
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
         """The configured spec, then specs that each give up one thing more."""
         wanted = spec_decoder.decode(entry.load_spec)
-        specs = [wanted, *_smaller(wanted, entry.context_length)]
+        specs = [wanted, *smaller_specs(wanted, entry.context_length)]
         if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
             specs.append(replace(specs[-1], kv_type="q8_0"))
         return specs
@@ -101,7 +101,7 @@ class ChatLoadOptions:
         return f"{other.id}, {size} file of the same model"
 
 
-def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
+def smaller_specs(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
     """`spec` with one reduction, then with one more; the weights' precision stays."""
     if spec.backend == "llama.cpp":
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):

@@ -17,7 +17,7 @@ from chat_worker.discovery import ChatModelScan as ChatScan
 from chat_worker.memory_estimate import memory_need as chat_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
-from cli.capacity import budget_of, chat_load_options, embed_load_options
+from cli.capacity import chat_load_options, embed_load_options
 from common.sizes import mib
 from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
@@ -25,6 +25,7 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.budget import MemoryBudget
+from worker_runtime.memory.budget_now import budget_now
 from worker_runtime.memory.need import Need
 from worker_runtime.model_files.folders import (
     is_cross_encoder_folder,
@@ -115,7 +116,7 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
         return _of_embedder(path)
     _refuse_broken(entry)
     alternatives = chat_load_options(scan, settings)(entry)
-    budget = budget_of(settings.policy(), read_machine())
+    budget = budget_now(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, budget)
     return _described(entry, alternatives, budget, largest)
@@ -133,7 +134,7 @@ def _of_embedder(path: Path) -> Estimate:
         raise EstimateError(f"{path} is no model: expected a GGUF file or the folder of a model")
     _refuse_broken(entry)
     alternatives = embed_load_options(settings)(entry)
-    return _described(entry, alternatives, budget_of(settings.policy(), read_machine()), None)
+    return _described(entry, alternatives, budget_now(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:

@@ -31,7 +31,8 @@ INTERRUPTED = 130
 OK = 200
 # The secrets that a service needs; it is given no others.
 SECRETS = {
-    "gateway": frozenset({"API_KEYS", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
+    # HF_TOKEN is for the downloads that it starts.
+    "gateway": frozenset({"API_KEYS", "HF_TOKEN", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
     "chat_worker": frozenset({"REMOTE_API_KEYS", "WORKER_TOKEN"}),
     "embed_worker": frozenset({"WORKER_TOKEN"}),
 }

@@ -119,3 +119,9 @@ def _port(values: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise SettingsError(f"{name}={text} is not a port (0 to 65535)")
     return int(text)
+
+
+def api_key(settings: StackSettings) -> str:
+    """The key with which commands call the server; empty: none is known."""
+    keys = settings.values.get("Y26HKX_API_KEY") or settings.values.get("API_KEYS", "")
+    return keys.partition(",")[0].strip()

@@ -43,6 +43,7 @@ from gateway.routes import (
     messages,
     metrics,
     models,
+    pulls,
     rerank,
     responses,
     stored_responses,
@@ -54,6 +55,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import CancelRequest, LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
+from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
@@ -77,6 +79,8 @@ BODIES = (
     LoadRequest,
     UnloadRequest,
     CancelRequest,
+    PullRequest,
+    CancelPullRequest,
 )
 
 
@@ -122,7 +126,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, health, activity, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, health, activity, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))

@@ -9,6 +9,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from chat_worker.settings import ChatSettings
+from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
@@ -43,6 +44,7 @@ EVERY_SETTINGS: list[type[BaseSettings]] = [
     SimpleSettings,
     ChatSettings,
     EmbedSettings,
+    DownloadSettings,
 ]
 SCREEN_LINES = 40
 
