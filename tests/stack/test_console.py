@@ -18,7 +18,8 @@ from common.errors import Overloaded, WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import running_gateway
 from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
-from tests.running_stack import RunningStack
+from tests.running_stack import GUIDE, ROOT, RunningStack
+from tests.stand_in_hub import Repository, stand_in_hub
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 KEY = "sk-canary-7f3a"
@@ -79,8 +80,14 @@ async def test_the_page_works_with_a_scripted_worker(npm: str, browser: str) -> 
 
 
 async def test_the_page_works_with_real_models(npm: str, browser: str, tmp_path: Path) -> None:
-    with RunningStack(tmp_path / "log") as stack:
-        await vitest(npm, "test:browser", "real", CHROMIUM=browser, CONSOLE_URL=stack.base_url)
+    (tmp_path / "models").mkdir()
+    content = (ROOT / "models" / "guide" / f"{GUIDE}.gguf").read_bytes()
+    with stand_in_hub() as hub:
+        files = {f"own-{variant}.gguf": content for variant in ("Q8_0", "Q4_K_M")}
+        hub.hugging_face["org/own-GGUF"] = Repository(files)
+        variables = hub.environment | {"MODELS_DIR": str(tmp_path / "models")}
+        with RunningStack(tmp_path / "log", **variables) as stack:
+            await vitest(npm, "test:browser", "real", CHROMIUM=browser, CONSOLE_URL=stack.base_url)
 
 
 async def as_told(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:

@@ -10,7 +10,7 @@ import { MessageView } from "./message-view";
 import { chatModels, defaultModel, refreshModels } from "./models";
 import { OptionsPanel } from "./options-panel";
 import { PendingCalls } from "./pending-calls";
-import { current, run, setOptions } from "./state";
+import { current, run, say, setOptions } from "./state";
 
 const NEAR_PX = 80;
 
@@ -99,7 +99,18 @@ function Welcome() {
   return (
     <div class="welcome">
       <h2>{t("chat.empty")}</h2>
-      {isGuide && <p>{t("chat.emptyGuide")}</p>}
+      {isGuide && (
+        <>
+          <p>{t("chat.emptyGuide")}</p>
+          <div class="row">
+            {t("chat.guideQuestions")
+              .split("\n")
+              .map((question) => (
+                <Button key={question} label={question} onClick={() => void say(question)} />
+              ))}
+          </div>
+        </>
+      )}
     </div>
   );
 }

@@ -33,7 +33,7 @@ export function ConversationList({ onChoose }: { onChoose: () => void }) {
       </ul>
       <p class="small">{isKept.value ? t("chat.onlyHere", { n: MOST }) : t("chat.notKept")}</p>
       {all.length > 1 && (
-        <Button label={t("chat.deleteAll")} onClick={() => setDoomed(all.map((one) => one.id))} />
+        <Button kind="quiet" label={t("chat.deleteAll")} onClick={() => setDoomed(all.map((one) => one.id))} />
       )}
       {doomed.length > 0 && <Confirmation ids={doomed} onEnd={() => setDoomed([])} />}
     </section>

@@ -2,6 +2,8 @@
 import { toError } from "../server/errors";
 import type { Call, Figures } from "./conversation";
 
+const LEAST_SECONDS = 0.1;
+
 export interface Draft {
   text: string;
   reasoning: string;
@@ -74,8 +76,8 @@ export function take(draft: Draft, chunk: Chunk, clock: Clock, now: () => number
     figures.cachedTokens = chunk.usage.prompt_tokens_details?.cached_tokens ?? 0;
     figures.tokens = chunk.usage.completion_tokens;
     const seconds = (clock.last - clock.first) / 1000;
-    // The first token is where the clock starts.
-    if (seconds > 0) figures.tokensPerSecond = (figures.tokens - 1) / seconds;
+    // The first token is where the clock starts; too short a time would tell nothing.
+    if (seconds >= LEAST_SECONDS) figures.tokensPerSecond = (figures.tokens - 1) / seconds;
   }
 }
 

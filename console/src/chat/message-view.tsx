@@ -17,7 +17,9 @@ export function MessageView({ message, isLast }: { message: Message; isLast: boo
       {isEdited ? (
         <Editor message={message} onEnd={() => setIsEdited(false)} />
       ) : (
-        <Content message={message} isRunning={isRunning} />
+        <div class="message-body">
+          <Content message={message} isRunning={isRunning} />
+        </div>
       )}
       {isRunning && !message.text && !message.reasoning && (
         <p class="waiting">{run.value?.progress || t("chat.waiting")}</p>

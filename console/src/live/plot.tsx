@@ -22,7 +22,7 @@ export function Plot({ title, field, history, digits = 1 }: Props) {
   const plot = useRef<uPlot | null>(null);
   useEffect(() => {
     const box = place.current!;
-    const made = new uPlot(optionsOf(box, field === "usedGib"), dataOf([], field), box);
+    const made = new uPlot(optionsOf(box, field), dataOf([], field), box);
     plot.current = made;
     const watching = new ResizeObserver(() => made.setSize({ width: box.clientWidth, height: HEIGHT }));
     watching.observe(box);
@@ -49,7 +49,9 @@ function dataOf(history: readonly Sample[], field: Field): uPlot.AlignedData {
   return [history.map((sample) => sample.at), history.map((sample) => sample[field])];
 }
 
-function optionsOf(box: HTMLElement, isMemory: boolean): uPlot.Options {
+function optionsOf(box: HTMLElement, field: Field): uPlot.Options {
+  // A figure that is known now and then, such as the time to the first token, is a dot.
+  const isRare = field === "firstSeconds" || field === "cachedPercent";
   const style = getComputedStyle(document.documentElement);
   const colour = (name: string) => style.getPropertyValue(name).trim();
   const grid = { stroke: colour("--line"), width: 1 };
@@ -61,7 +63,7 @@ function optionsOf(box: HTMLElement, isMemory: boolean): uPlot.Options {
     cursor: { show: false },
     scales: {
       x: { range: (_, __, latest) => [latest - MINUTES * 60, latest] },
-      y: { range: (_, __, most) => [0, (most || 1) * (isMemory ? 1.25 : 1.15)] },
+      y: { range: (_, __, most) => [0, (most || 1) * 1.2] },
     },
     axes: [
       {
@@ -80,8 +82,7 @@ function optionsOf(box: HTMLElement, isMemory: boolean): uPlot.Options {
         stroke: colour("--accent"),
         width: 1.5,
         fill: colour("--accent-weak"),
-        // A figure that is known now and then, such as the time to the first token, is a dot.
-        points: { show: !isMemory, size: 4, fill: colour("--accent") },
+        points: { show: isRare, size: 5, fill: colour("--accent") },
         spanGaps: true,
       },
     ],

@@ -41,8 +41,15 @@ export function unload(model: string): Promise<void> {
   });
 }
 
+export function remove(model: string): Promise<void> {
+  return act(model, async () => {
+    await request(`/v1/models/${encodeURIComponent(model)}`, { method: "DELETE" });
+    said.value = t("models.deleted", { model });
+  });
+}
+
 export function rescan(): Promise<void> {
-  return act("", async () => void (await request("/v1/reload-embeddings", { body: {} })));
+  return act("", async () => void (await request("/v1/models/rescan", { body: {} })));
 }
 
 async function follow(body: { model: string; stream: true; keep_alive?: number | string }): Promise<void> {

@@ -4,8 +4,10 @@ import { usePolled } from "../server/polling";
 import type { Detailed, Model } from "../server/types";
 import { Button, ErrorNote, Table } from "../shell/controls";
 import { doing, failed, load, pin, rescan, said, unload, unpin } from "./actions";
+import { DeleteButton } from "./delete-button";
 import { FitPlan } from "./fit-plan";
 import { MemoryBar } from "./memory-bar";
+import { PullSection } from "./pull-section";
 
 const INTERVAL_MS = 2000;
 const LOADED = new Set(["ready", "draining"]);
@@ -32,6 +34,7 @@ export function ModelsPanel() {
         {models.length ? <ModelTable models={models} after={after} /> : <p>{t("models.none")}</p>}
       </section>
       <FitPlan memory={value.memory} models={models} />
+      <PullSection onChange={refresh} />
     </div>
   );
 }
@@ -113,7 +116,12 @@ function staysOf(model: Model): string {
 function Actions({ model, after }: { model: Model; after: TableProps["after"] }) {
   const isBusy = model.id in doing.value;
   if (!LOADED.has(model.state)) {
-    return <Button label={t("models.load")} disabled={isBusy} onClick={() => after(load(model.id))} />;
+    return (
+      <div class="row">
+        <Button label={t("models.load")} disabled={isBusy} onClick={() => after(load(model.id))} />
+        <DeleteButton model={model.id} isBusy={isBusy} after={after} />
+      </div>
+    );
   }
   return (
     <div class="row">

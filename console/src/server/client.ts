@@ -4,8 +4,9 @@ import { ApiError, toError } from "./errors";
 import { askForKey, key } from "./key";
 
 export interface Options {
-  /** Sent as JSON, by POST. */
+  /** Sent as JSON, by POST unless `method` says otherwise. */
   body?: unknown;
+  method?: "DELETE";
   signal?: AbortSignal;
   /** A request in the background asks for no key. */
   quiet?: boolean;
@@ -34,7 +35,7 @@ export async function json<T>(path: string, options: Options = {}): Promise<T> {
 async function send(path: string, used: string, options: Options): Promise<Response> {
   const headers = new Headers({ "Accept-Language": language.value, Accept: "application/json, */*" });
   if (used) headers.set("Authorization", `Bearer ${used}`);
-  const init: RequestInit = { headers, signal: options.signal ?? null };
+  const init: RequestInit = { headers, signal: options.signal ?? null, method: options.method ?? "GET" };
   if (options.body !== undefined) {
     headers.set("Content-Type", "application/json");
     init.method = "POST";

@@ -11,7 +11,7 @@ interface ButtonProps {
   icon?: IconName;
   /** Show the icon only; the label is for screen readers and as a hint. */
   compact?: boolean;
-  kind?: "primary" | "danger" | "plain";
+  kind?: "primary" | "danger" | "plain" | "quiet";
   disabled?: boolean;
   pressed?: boolean;
   expanded?: boolean;

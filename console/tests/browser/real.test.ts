@@ -71,3 +71,21 @@ test("health and the API's description are shown", async () => {
   await page.getByRole("button", { name: "Send" }).click();
   await page.getByText("404 model_not_found").waitFor();
 });
+
+test("a model is downloaded by its name once it is known what fits, and deleted", async () => {
+  const page = await open({ panel: "#/models" });
+  await page.getByRole("textbox", { name: /^Name/ }).fill("hf.co/org/nothing");
+  await page.getByRole("button", { name: "Show what fits" }).click();
+  await page.getByRole("alert").waitFor();
+  await page.getByRole("textbox", { name: /^Name/ }).fill("hf.co/org/own-GGUF");
+  await page.getByRole("button", { name: "Show what fits" }).click();
+  const variants = page.getByRole("region", { name: "Variants" });
+  await variants.getByRole("row", { name: /^Q8_0 proposed .* fits/ }).waitFor();
+  await variants.getByRole("row", { name: /^Q4_K_M/ }).getByRole("button", { name: "Download" }).click();
+  await page.getByText("own-Q4_K_M is here and can be used.").waitFor();
+  const listed = page.getByRole("region", { name: "Models on this machine" });
+  await listed.getByRole("button", { name: "Delete own-Q4_K_M" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
+  await page.getByText("own-Q4_K_M was deleted.").waitFor();
+  await listed.getByRole("row", { name: /own-Q4_K_M/ }).waitFor({ state: "detached" });
+});

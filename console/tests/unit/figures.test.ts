@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { linesOf, matrixOf, neighboursOf } from "../../src/embeddings/similarity";
 import { sampleOf, withSample } from "../../src/live/history";
 import { freeBytes, partsOf, planFor, segmentsOf } from "../../src/models/memory";
+import { nameOf, type Plan, secondsLeft } from "../../src/models/pull-plan";
 import type { Memory, Model, Totals } from "../../src/server/types";
 
 const GIB = 2 ** 30;
@@ -82,6 +83,24 @@ describe("the plan for a load", () => {
   test("says that a model without an estimate needs at least its file", () => {
     const plan = planFor({ ...wanted(0), size_bytes: GIB }, memory(), []);
     expect(plan).toMatchObject({ isAtLeast: true, needed: GIB });
+  });
+});
+
+describe("a download", () => {
+  const plan = (...variants: string[]) => ({ fits: variants.map((variant) => ({ variant })) }) as Plan;
+
+  test("is of the variant that was chosen, whichever the name said before", () => {
+    const both = plan("Q4_K_M", "Q8_0");
+    expect(nameOf("hf.co/org/repo", both, "Q8_0")).toBe("hf.co/org/repo:Q8_0");
+    expect(nameOf("hf.co/org/repo:Q4_K_M", both, "Q8_0")).toBe("hf.co/org/repo:Q8_0");
+    expect(nameOf("https://host:8443/a.gguf", plan("Q8_0"), "Q8_0")).toBe("https://host:8443/a.gguf");
+    expect(nameOf("ollama.com/library/a:1b", plan("1b"), "1b")).toBe("ollama.com/library/a:1b");
+  });
+
+  test("tells how long it takes only where the server knows its rate", () => {
+    const event = { status: "downloading" as const, completed_bytes: 40, total_bytes: 100 };
+    expect(secondsLeft({ ...event, bytes_per_s: 20 })).toBe(3);
+    expect(secondsLeft({ ...event, bytes_per_s: 0 })).toBeNull();
   });
 });
 
