@@ -11,6 +11,8 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    // The packages in the bundle want their notices to come with it.
+    license: { fileName: "licenses.md" },
   },
   server: { proxy: { "^/(v1|health|openapi)": "http://127.0.0.1:8001" } },
 });

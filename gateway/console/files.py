@@ -24,7 +24,6 @@ HASHED = f"{FOLDER}assets/"
 _POLICY = "; ".join(
     (
         "default-src 'self'",
-        "img-src 'self' data:",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
@@ -49,6 +48,7 @@ _TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
+    ".md": "text/markdown",
 }
 
 

@@ -91,7 +91,7 @@ function Row({ model, after }: { model: Model; after: TableProps["after"] }) {
       <td class="right">{model.size_bytes ? bytes(model.size_bytes) : "–"}</td>
       <td class="right">{model.context_length ? number(model.context_length) : "–"}</td>
       <td class="right">{model.resident_bytes ? bytes(model.resident_bytes) : "–"}</td>
-      <td>{staysOf(model)}</td>
+      <td class="whole">{staysOf(model)}</td>
       <td>
         <Actions model={model} after={after} />
       </td>
