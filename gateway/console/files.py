@@ -37,7 +37,6 @@ _SAFE = {
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
 _FOR_EVER = "public, max-age=31536000, immutable"

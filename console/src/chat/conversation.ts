@@ -92,9 +92,14 @@ export interface Conversation {
 
 const TITLE_LENGTH = 60;
 
+/** A name that nothing else has. (`randomUUID` is missing on pages that came over plain HTTP.) */
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 export function newConversation(options: Options = DEFAULTS): Conversation {
-  const id = crypto.randomUUID();
-  return { id, title: "", changedAt: Date.now(), messages: {}, leaf: null, options };
+  return { id: newId(), title: "", changedAt: Date.now(), messages: {}, leaf: null, options };
 }
 
 /** The messages from the first to `to`. */

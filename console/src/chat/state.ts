@@ -1,5 +1,5 @@
 /** The conversations on the page, and what is done with them. */
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 
 import { ApiError } from "../server/errors";
 import {
@@ -10,6 +10,7 @@ import {
   leafBelow,
   type Message,
   newConversation,
+  newId,
   type Options,
   withChange,
   withMessage,
@@ -74,8 +75,10 @@ export function setOptions(change: Partial<Options>): void {
 
 export async function remove(ids: readonly string[]): Promise<void> {
   for (const id of ids) runs.value[id]?.stopping.abort();
-  all.value = Object.fromEntries(Object.entries(all.value).filter(([id]) => !ids.includes(id)));
-  if (!all.value[currentId.value]) begin();
+  batch(() => {
+    all.value = Object.fromEntries(Object.entries(all.value).filter(([id]) => !ids.includes(id)));
+    if (!all.value[currentId.value]) begin();
+  });
   await store?.remove(ids);
 }
 
@@ -114,7 +117,7 @@ export function stop(): void {
 }
 
 function branch(message: Omit<Message, "id">): Promise<void> {
-  const conversation = withMessage(current.value, { ...message, id: crypto.randomUUID() });
+  const conversation = withMessage(current.value, { ...message, id: newId() });
   return answer(conversation, conversation.leaf);
 }
 
@@ -192,7 +195,7 @@ class Frames {
 }
 
 function blank(parent: string | null, role: Message["role"]): Message {
-  return { id: crypto.randomUUID(), parent, role, text: "" };
+  return { id: newId(), parent, role, text: "" };
 }
 
 function change(id: string, messageId: string, latest: Partial<Message>): void {

@@ -153,8 +153,7 @@ function Processes({ processes }: { processes: Process[] }) {
   );
 }
 
-/** Only a server that tells its settings has this. */
-function Settings({ settings }: { settings: Setting[] }) {
+function Settings({ settings }: { settings: Record<string, Setting> }) {
   return (
     <section>
       <h2>{t("health.settings")}</h2>
@@ -167,12 +166,17 @@ function Settings({ settings }: { settings: Setting[] }) {
           </tr>
         </thead>
         <tbody>
-          {settings.map(({ name, value, origin }) => (
+          {Object.entries(settings).map(([name, { value, origin, in_force: inForce }]) => (
             <tr key={name}>
               <th scope="row">
                 <code>{name}</code>
               </th>
-              <td>{String(value)}</td>
+              <td>
+                <code>{String(value ?? "–")}</code>{" "}
+                {inForce !== undefined && inForce !== value && (
+                  <span class="small">{t("health.inForce", { value: String(inForce) })}</span>
+                )}
+              </td>
               <td>{origin}</td>
             </tr>
           ))}

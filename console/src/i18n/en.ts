@@ -283,6 +283,7 @@ export const en = {
   "health.settings": "Settings",
   "health.setting": "Setting",
   "health.value": "Value",
+  "health.inForce": "in force: {value}",
   "health.origin": "Origin",
   "health.serving": "serves",
   "health.notServing": "does not serve",

@@ -285,6 +285,7 @@ export const zhTw: Record<TextKey, string> = {
   "health.settings": "設定",
   "health.setting": "設定",
   "health.value": "值",
+  "health.inForce": "實際生效：{value}",
   "health.origin": "來源",
   "health.serving": "服務中",
   "health.notServing": "未服務",

@@ -66,10 +66,11 @@ export interface Service {
   reason: string;
 }
 
+/** A setting of the gateway; `in_force` is what follows from it where that differs. */
 export interface Setting {
-  name: string;
   value: unknown;
-  origin?: string;
+  origin: string;
+  in_force?: unknown;
 }
 
 export interface Detailed {
@@ -79,7 +80,7 @@ export interface Detailed {
   workers: Record<string, Worker[]>;
   warnings: string[];
   services?: Record<string, Service>;
-  settings?: Setting[];
+  settings?: Record<string, Setting>;
 }
 
 export interface RunningRequest {

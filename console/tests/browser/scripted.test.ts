@@ -242,6 +242,9 @@ test("a key is asked for once, kept for the tab, and in no address", async () =>
   page.on("request", (request) => asked.push({ url: request.url(), key: request.headers().authorization }));
   await say(page, "hello");
   expect(await answer(page)).toContain("hello");
+  // This page came over plain HTTP and has no clipboard of its own.
+  await page.locator(".message.assistant").getByRole("button", { name: "Copy" }).click();
+  await page.getByRole("button", { name: "Copied" }).waitFor();
   await page.reload();
   await page.getByLabel("Model").locator("option").first().waitFor({ state: "attached" });
   expect(await page.getByRole("dialog").count()).toBe(0);
