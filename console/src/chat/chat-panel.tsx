@@ -57,7 +57,11 @@ function ModelChoice() {
         {models
           .filter((model) => model.id !== defaultModel.value)
           .map((model) => (
-            <option key={model.id} value={model.id} disabled={Boolean(model.failure) && model.state === "unloaded"}>
+            <option
+              key={model.id}
+              value={model.id}
+              disabled={Boolean(model.failure) && model.state === "unloaded"}
+            >
               {model.id}
             </option>
           ))}
@@ -84,7 +88,15 @@ function Messages() {
   };
   const calls = run.value ? [] : openCalls(branch);
   return (
-    <div class="messages" ref={scroller} onScroll={onScroll} tabIndex={0} aria-label={t("chat.messages")} role="log" aria-busy={run.value !== null}>
+    <div
+      class="messages"
+      ref={scroller}
+      onScroll={onScroll}
+      tabIndex={0}
+      aria-label={t("chat.messages")}
+      role="log"
+      aria-busy={run.value !== null}
+    >
       {branch.length === 0 && <Welcome />}
       {branch.map((message) => (
         <MessageView key={message.id} message={message} isLast={message.id === current.value.leaf} />

@@ -23,7 +23,8 @@ export function Composer() {
   }, [text]);
 
   const { schema, tools } = current.value.options;
-  const isReady = !run.value && !jsonFault(schema) && !jsonFault(tools) && Boolean(text.trim() || files.length);
+  const isReady =
+    !run.value && !jsonFault(schema) && !jsonFault(tools) && Boolean(text.trim() || files.length);
   const send = () => {
     if (!isReady) return;
     void say(text.trim(), files);

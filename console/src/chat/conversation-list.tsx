@@ -27,13 +27,22 @@ export function ConversationList({ onChoose }: { onChoose: () => void }) {
             >
               {title || t("chat.untitled")}
             </button>
-            <Button compact icon="trash" label={`${t("action.delete")}: ${title}`} onClick={() => setDoomed([id])} />
+            <Button
+              compact
+              icon="trash"
+              label={`${t("action.delete")}: ${title}`}
+              onClick={() => setDoomed([id])}
+            />
           </li>
         ))}
       </ul>
       <p class="small">{isKept.value ? t("chat.onlyHere", { n: MOST }) : t("chat.notKept")}</p>
       {all.length > 1 && (
-        <Button kind="quiet" label={t("chat.deleteAll")} onClick={() => setDoomed(all.map((one) => one.id))} />
+        <Button
+          kind="quiet"
+          label={t("chat.deleteAll")}
+          onClick={() => setDoomed(all.map((one) => one.id))}
+        />
       )}
       {doomed.length > 0 && <Confirmation ids={doomed} onEnd={() => setDoomed([])} />}
     </section>

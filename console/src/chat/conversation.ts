@@ -105,7 +105,7 @@ export function newConversation(options: Options = DEFAULTS): Conversation {
 /** The messages from the first to `to`. */
 export function branchTo(conversation: Conversation, to: string | null): Message[] {
   const found: Message[] = [];
-  for (let at = to; at !== null; ) {
+  for (let at = to; at !== null;) {
     const message: Message | undefined = conversation.messages[at];
     // A broken store must not make the page turn in a circle.
     if (!message || found.length > Object.keys(conversation.messages).length) break;
@@ -144,11 +144,7 @@ export function withMessage(conversation: Conversation, message: Message): Conve
 }
 
 /** The conversation with one of its messages changed. */
-export function withChange(
-  conversation: Conversation,
-  id: string,
-  change: Partial<Message>,
-): Conversation {
+export function withChange(conversation: Conversation, id: string, change: Partial<Message>): Conversation {
   const message = conversation.messages[id];
   if (!message) return conversation;
   const messages = { ...conversation.messages, [id]: { ...message, ...change } };

@@ -124,11 +124,23 @@ function Branches({ message }: { message: Message }) {
   const go = (to: number) => showBranch(all[to]!);
   return (
     <span class="branches">
-      <Button compact icon="left" label={t("chat.previous")} disabled={place === 0} onClick={() => go(place - 1)} />
+      <Button
+        compact
+        icon="left"
+        label={t("chat.previous")}
+        disabled={place === 0}
+        onClick={() => go(place - 1)}
+      />
       <span aria-label={t("chat.branch", { n: place + 1, all: all.length })} role="img">
         {place + 1}/{all.length}
       </span>
-      <Button compact icon="right" label={t("chat.next")} disabled={place === all.length - 1} onClick={() => go(place + 1)} />
+      <Button
+        compact
+        icon="right"
+        label={t("chat.next")}
+        disabled={place === all.length - 1}
+        onClick={() => go(place + 1)}
+      />
     </span>
   );
 }
@@ -145,9 +157,17 @@ function Actions({ message, isLast, onEdit }: ActionsProps) {
   return (
     <span class="actions">
       <CopyButton text={message.text} />
-      {message.role === "user" && <Button compact icon="edit" label={t("chat.edit")} disabled={isBusy} onClick={onEdit} />}
+      {message.role === "user" && (
+        <Button compact icon="edit" label={t("chat.edit")} disabled={isBusy} onClick={onEdit} />
+      )}
       {message.role === "assistant" && (
-        <Button compact icon="again" label={t("chat.regenerate")} disabled={isBusy} onClick={() => void regenerate(message)} />
+        <Button
+          compact
+          icon="again"
+          label={t("chat.regenerate")}
+          disabled={isBusy}
+          onClick={() => void regenerate(message)}
+        />
       )}
       {isLast && message.text && (end === "length" || end === "stopped") && (
         <Button label={t("chat.continue")} disabled={isBusy} onClick={() => void goOn()} />

@@ -126,11 +126,7 @@ function branch(message: Omit<Message, "id">): Promise<void> {
  *
  * @param begun an answer that is to be continued, in its place
  */
-async function answer(
-  before: Conversation,
-  parent: string | null,
-  begun?: Message,
-): Promise<void> {
+async function answer(before: Conversation, parent: string | null, begun?: Message): Promise<void> {
   const message = begun ?? blank(parent, "assistant");
   const conversation = begun ? before : withMessage(before, message);
   const id = conversation.id;

@@ -47,7 +47,12 @@ export function Comparison({ model }: { model: string }) {
           {t("embed.texts")}
           <textarea rows={5} value={shown} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
-        <Button submits kind="primary" label={t("embed.compare")} disabled={isBusy || linesOf(shown).length < 1} />
+        <Button
+          submits
+          kind="primary"
+          label={t("embed.compare")}
+          disabled={isBusy || linesOf(shown).length < 1}
+        />
       </form>
       {error && <ErrorNote error={error} />}
       {result && <Matrix result={result} />}
@@ -58,7 +63,9 @@ export function Comparison({ model }: { model: string }) {
 async function compared(model: string, lines: string[]): Promise<Result> {
   const texts = lines.slice(0, MOST_TEXTS);
   const began = performance.now();
-  const reply = await json<{ data: { embedding: number[] }[] }>("/v1/embeddings", { body: { model, input: texts } });
+  const reply = await json<{ data: { embedding: number[] }[] }>("/v1/embeddings", {
+    body: { model, input: texts },
+  });
   const took = (performance.now() - began) / 1000;
   const vectors = reply.data.map(({ embedding }) => embedding);
   const dimension = vectors[0]?.length ?? 0;

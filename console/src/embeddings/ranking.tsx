@@ -53,7 +53,12 @@ export function Ranking({ model }: { model: string }) {
           {t("embed.documents")}
           <textarea rows={4} value={shown} onInput={(event) => setText(event.currentTarget.value)} />
         </label>
-        <Button submits kind="primary" label={t("embed.rank")} disabled={isBusy || !asked.trim() || !shown.trim()} />
+        <Button
+          submits
+          kind="primary"
+          label={t("embed.rank")}
+          disabled={isBusy || !asked.trim() || !shown.trim()}
+        />
       </form>
       {error && <ErrorNote error={error} />}
       {result && <Ranked result={result} />}

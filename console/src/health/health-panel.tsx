@@ -8,7 +8,8 @@ const INTERVAL_MS = 3000;
 
 export function HealthPanel() {
   const { value, error, refresh } = usePolled<Detailed>("/health/detailed", INTERVAL_MS);
-  if (!value) return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
+  if (!value)
+    return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
   return (
     <div class="panel">
       <h1>{t("health.title")}</h1>

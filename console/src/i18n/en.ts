@@ -16,7 +16,8 @@ export const en = {
   "theme.dark": "Dark",
 
   "key.title": "This server needs a key",
-  "key.why": "It is kept until this tab is closed, sent with each request in a header, and never part of an address.",
+  "key.why":
+    "It is kept until this tab is closed, sent with each request in a header, and never part of an address.",
   "key.label": "API key",
   "key.wrong": "The server did not accept this key.",
   "key.use": "Use this key",
@@ -34,7 +35,7 @@ export const en = {
   "error.brokenOff": "The answer broke off.",
   "error.request": "Request {id}",
   "error.forbidden": "This needs the key of an administrator.",
-  "loading": "Loading…",
+  loading: "Loading…",
 
   "chat.new": "New conversation",
   "chat.conversations": "Conversations",
@@ -45,7 +46,8 @@ export const en = {
   "chat.onlyHere": "Kept in this browser only: up to {n}, the oldest go first.",
   "chat.notKept": "This browser keeps nothing: conversations end with this tab.",
   "chat.empty": "Ask the model that runs on this machine.",
-  "chat.emptyGuide": "The built-in guide answers questions about Y26HKX itself. For real work load a model of your own.",
+  "chat.emptyGuide":
+    "The built-in guide answers questions about Y26HKX itself. For real work load a model of your own.",
   "chat.guideQuestions": "How do I pull a bigger model?\nHow do I free memory?\nHow do I read the metrics?",
   "chat.messages": "Messages",
   "chat.model": "Model",
@@ -80,13 +82,15 @@ export const en = {
   "chat.first": "first after {n}",
   "chat.prompt": "{n} in the prompt",
   "chat.cached": "{n} of them cached",
-  "chat.trimmed": "{n} tokens of the oldest turns were left out: the conversation is longer than the model's context.",
+  "chat.trimmed":
+    "{n} tokens of the oldest turns were left out: the conversation is longer than the model's context.",
   "chat.reduced": "Loaded smaller, as memory is short: {what}.",
   "chat.ignored": "No effect here: {what}.",
   "chat.servedBy": "Answered by {model}.",
   "chat.showCode": "Code",
   "chat.codeTitle": "This request as code",
-  "chat.codeNote": "With the conversation and options as they are now. Where a key is needed, put yours in place of YOUR_KEY.",
+  "chat.codeNote":
+    "With the conversation and options as they are now. Where a key is needed, put yours in place of YOUR_KEY.",
   "chat.image": "image, not loaded: {alt}",
 
   "option.system": "System prompt",
@@ -152,19 +156,24 @@ export const en = {
   "models.fitWhich": "Model to load",
   "models.fitChoose": "Choose a model that is not loaded",
   "models.fitNeeds": "{model} needs {n}.",
-  "models.fitNeedsAtLeast": "{model} needs more than {n}, the size of its weights; the server computes the exact figure when it loads it.",
+  "models.fitNeedsAtLeast":
+    "{model} needs more than {n}, the size of its weights; the server computes the exact figure when it loads it.",
   "models.fitsNow": "It fits: {n} are free.",
-  "models.fitsAfter": "{n} are free. It fits once these are unloaded, as the server does by itself in this order:",
-  "models.fitsNot": "{n} are free, and {all} if everything unpinned went. It does not fit; the server may load it smaller or refuse.",
+  "models.fitsAfter":
+    "{n} are free. It fits once these are unloaded, as the server does by itself in this order:",
+  "models.fitsNot":
+    "{n} are free, and {all} if everything unpinned went. It does not fit; the server may load it smaller or refuse.",
   "models.fitIdle": "idle, {n}",
   "models.fitBusy": "in use, {n}: after its turn",
   "models.fitPinned": "Pinned models stay: {names}.",
   "models.delete": "Delete {model}",
-  "models.confirmDelete": "Delete the files of {model} from the models folder? They have to be downloaded again.",
+  "models.confirmDelete":
+    "Delete the files of {model} from the models folder? They have to be downloaded again.",
   "models.deleted": "{model} was deleted.",
   "pull.title": "Download a model",
   "pull.name": "Name",
-  "pull.names": "hf.co/org/repo, modelscope.cn/org/repo, ollama.com/library/name:tag, or the address of a file. Nothing is downloaded before you choose.",
+  "pull.names":
+    "hf.co/org/repo, modelscope.cn/org/repo, ollama.com/library/name:tag, or the address of a file. Nothing is downloaded before you choose.",
   "pull.look": "Show what fits",
   "pull.looking": "Asking what there is…",
   "pull.variants": "Variants",
@@ -254,9 +263,11 @@ export const en = {
   "embed.rank": "Rank",
   "embed.score": "Score",
   "embed.byMethod": "by {method}",
-  "embed.example": "How do I free memory?\nUnloading a model gives its memory back.\nThe weather in Taipei is warm.\n台北今天很溫暖。",
+  "embed.example":
+    "How do I free memory?\nUnloading a model gives its memory back.\nThe weather in Taipei is warm.\n台北今天很溫暖。",
   "embed.exampleQuery": "How do I get memory back?",
-  "embed.exampleDocuments": "The gateway listens on loopback only.\nAn idle model is unloaded by ending its process.\nThe weather in Taipei is warm.",
+  "embed.exampleDocuments":
+    "The gateway listens on loopback only.\nAn idle model is unloaded by ending its process.\nThe weather in Taipei is warm.",
 
   "health.title": "Health",
   "health.healthy": "Everything is in order.",

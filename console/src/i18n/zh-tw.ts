@@ -36,7 +36,7 @@ export const zhTw: Record<TextKey, string> = {
   "error.brokenOff": "回答中斷了。",
   "error.request": "請求 {id}",
   "error.forbidden": "這需要管理者的金鑰。",
-  "loading": "載入中…",
+  loading: "載入中…",
 
   "chat.new": "新對話",
   "chat.conversations": "對話列表",
@@ -157,7 +157,8 @@ export const zhTw: Record<TextKey, string> = {
   "models.fitNeedsAtLeast": "{model} 需要超過 {n}（權重的大小）；伺服器載入時會算出確切數字。",
   "models.fitsNow": "放得下：有 {n} 可用。",
   "models.fitsAfter": "有 {n} 可用。卸載以下模型後就放得下，伺服器會自動依此順序進行：",
-  "models.fitsNot": "有 {n} 可用，若卸載所有未固定的模型則有 {all}。仍放不下；伺服器可能以較小的方式載入，或拒絕。",
+  "models.fitsNot":
+    "有 {n} 可用，若卸載所有未固定的模型則有 {all}。仍放不下；伺服器可能以較小的方式載入，或拒絕。",
   "models.fitIdle": "閒置，{n}",
   "models.fitBusy": "使用中，{n}：輪替後卸載",
   "models.fitPinned": "固定的模型會保留：{names}。",
@@ -166,7 +167,8 @@ export const zhTw: Record<TextKey, string> = {
   "models.deleted": "{model} 已刪除。",
   "pull.title": "下載模型",
   "pull.name": "名稱",
-  "pull.names": "hf.co/org/repo、modelscope.cn/org/repo、ollama.com/library/name:tag，或檔案的網址。在您選擇之前不會下載任何東西。",
+  "pull.names":
+    "hf.co/org/repo、modelscope.cn/org/repo、ollama.com/library/name:tag，或檔案的網址。在您選擇之前不會下載任何東西。",
   "pull.look": "看看哪些放得下",
   "pull.looking": "正在查詢…",
   "pull.variants": "版本",
@@ -256,7 +258,8 @@ export const zhTw: Record<TextKey, string> = {
   "embed.rank": "排序",
   "embed.score": "分數",
   "embed.byMethod": "方法：{method}",
-  "embed.example": "如何釋放記憶體？\n卸載模型會歸還它的記憶體。\n台北今天很溫暖。\nThe weather in Taipei is warm.",
+  "embed.example":
+    "如何釋放記憶體？\n卸載模型會歸還它的記憶體。\n台北今天很溫暖。\nThe weather in Taipei is warm.",
   "embed.exampleQuery": "如何取回記憶體？",
   "embed.exampleDocuments": "閘道只監聽 loopback。\n閒置的模型會因行程結束而卸載。\n台北今天很溫暖。",
 

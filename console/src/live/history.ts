@@ -23,7 +23,13 @@ export interface Seen {
 /** The rates between two looks at the server's sums. */
 export function sampleOf(before: Seen | null, now: Seen, memory: Memory | null): Sample {
   const used = memory ? (memory.total_bytes - memory.available_bytes) / 2 ** 30 : null;
-  const nothing = { at: now.at, tokensPerSecond: null, firstSeconds: null, cachedPercent: null, usedGib: used };
+  const nothing = {
+    at: now.at,
+    tokensPerSecond: null,
+    firstSeconds: null,
+    cachedPercent: null,
+    usedGib: used,
+  };
   // Smaller sums are those of a gateway that was started again.
   if (!before || now.totals.generations < before.totals.generations) return nothing;
   const grown = (name: keyof Totals) => now.totals[name] - before.totals[name];

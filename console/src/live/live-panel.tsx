@@ -25,7 +25,8 @@ function note({ totals }: Activity): void {
 export function LivePanel() {
   const { value, error, refresh } = usePolled<Activity>("/health/activity", INTERVAL_MS, note);
   usePolled<Memory>("/health/memory", INTERVAL_MS, (found) => (memory = found));
-  if (!value) return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
+  if (!value)
+    return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
   return (
     <div class="panel">
       <h1>{t("live.title")}</h1>
@@ -107,7 +108,9 @@ function Requests({ requests, onChange }: { requests: RunningRequest[]; onChange
                 <td>{stateOf(one)}</td>
                 <td class="right">{seconds(one.seconds)}</td>
                 <td class="right">{`${number(one.prompt_tokens)} + ${number(one.completion_tokens)}`}</td>
-                <td class="right">{one.tokens_per_second === null ? "–" : number(one.tokens_per_second, 1)}</td>
+                <td class="right">
+                  {one.tokens_per_second === null ? "–" : number(one.tokens_per_second, 1)}
+                </td>
                 <td>
                   <Button icon="close" label={t("live.stop")} onClick={() => void cancel(one.request_id)} />
                 </td>

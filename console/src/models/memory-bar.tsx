@@ -15,7 +15,11 @@ export function MemoryBar({ memory, models }: { memory: Memory; models: Model[] 
       </h2>
       <div class="memory-bar" aria-hidden="true">
         {segments.map((segment) => (
-          <Piece key={segment.kind + (segment.model ?? "")} segment={segment} hue={hues.get(segment.model) ?? 0} />
+          <Piece
+            key={segment.kind + (segment.model ?? "")}
+            segment={segment}
+            hue={hues.get(segment.model) ?? 0}
+          />
         ))}
       </div>
       <ul class="legend">
@@ -33,9 +37,14 @@ export function MemoryBar({ memory, models }: { memory: Memory; models: Model[] 
 
 function Piece({ segment, hue }: { segment: Segment; hue: number }) {
   const { kind, parts } = segment;
-  if (!parts) return <div class={`piece ${kind}`} style={{ flexGrow: segment.bytes }} title={nameOf(segment)} />;
+  if (!parts)
+    return <div class={`piece ${kind}`} style={{ flexGrow: segment.bytes }} title={nameOf(segment)} />;
   return (
-    <div class={`piece model hue-${hue}`} style={{ flexGrow: segment.bytes }} title={`${segment.model}: ${wordsOf(parts)}`}>
+    <div
+      class={`piece model hue-${hue}`}
+      style={{ flexGrow: segment.bytes }}
+      title={`${segment.model}: ${wordsOf(parts)}`}
+    >
       {PARTS.filter((part) => parts[part] > 0).map((part) => (
         <div key={part} class={`part ${part}`} style={{ flexGrow: parts[part] }} />
       ))}

@@ -14,7 +14,8 @@ const LOADED = new Set(["ready", "draining"]);
 
 export function ModelsPanel() {
   const { value, error, refresh } = usePolled<Detailed>("/health/detailed", INTERVAL_MS);
-  if (!value) return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
+  if (!value)
+    return <div class="panel">{error ? <ErrorNote error={error} onRetry={refresh} /> : t("loading")}</div>;
   const models = Object.values(value.models.all);
   const after = (action: Promise<void>) => void action.then(refresh);
   return (
@@ -25,7 +26,12 @@ export function ModelsPanel() {
       <section>
         <header class="section-head">
           <h2>{t("models.list")}</h2>
-          <Button icon="again" label={t("models.rescan")} disabled={"" in doing.value} onClick={() => after(rescan())} />
+          <Button
+            icon="again"
+            label={t("models.rescan")}
+            disabled={"" in doing.value}
+            onClick={() => after(rescan())}
+          />
         </header>
         <div role="status" class="small">
           {said.value}
@@ -82,7 +88,9 @@ function Row({ model, after }: { model: Model; after: TableProps["after"] }) {
         {reductions.length > 0 && (
           <p class="small warning-text">{t("chat.reduced", { what: reductions.join("; ") })}</p>
         )}
-        {model.served_by && <p class="small warning-text">{t("chat.servedBy", { model: model.served_by })}</p>}
+        {model.served_by && (
+          <p class="small warning-text">{t("chat.servedBy", { model: model.served_by })}</p>
+        )}
       </th>
       <td>
         <span class={`state ${model.state}`}>{tOf("state", model.state)}</span>
@@ -127,7 +135,12 @@ function Actions({ model, after }: { model: Model; after: TableProps["after"] })
     <div class="row">
       <Button label={t("models.unload")} disabled={isBusy} onClick={() => after(unload(model.id))} />
       {model.pinned ? (
-        <Button icon="pin" label={t("models.unpin")} disabled={isBusy} onClick={() => after(unpin(model.id))} />
+        <Button
+          icon="pin"
+          label={t("models.unpin")}
+          disabled={isBusy}
+          onClick={() => after(unpin(model.id))}
+        />
       ) : (
         <Button icon="pin" label={t("models.pin")} disabled={isBusy} onClick={() => after(pin(model.id))} />
       )}

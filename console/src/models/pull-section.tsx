@@ -61,7 +61,8 @@ function Variants({ isBusy, onChange }: { isBusy: boolean; onChange: () => void 
           {plan.fits.map((fit) => (
             <tr key={fit.variant}>
               <th scope="row">
-                {fit.variant} {fit.variant === plan.variant && <span class="small">{t("pull.proposed")}</span>}
+                {fit.variant}{" "}
+                {fit.variant === plan.variant && <span class="small">{t("pull.proposed")}</span>}
               </th>
               <td class="right">{bytes(fit.size_bytes)}</td>
               <td class="right">{bytes(fit.need_bytes)}</td>

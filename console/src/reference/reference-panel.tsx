@@ -69,7 +69,8 @@ function Fields({ operation }: { operation: Operation }) {
           {operation.fields.map((field) => (
             <tr key={field.name}>
               <th scope="row">
-                <code>{field.name}</code> {field.isRequired && <span class="small">{t("reference.required")}</span>}
+                <code>{field.name}</code>{" "}
+                {field.isRequired && <span class="small">{t("reference.required")}</span>}
               </th>
               <td>{field.type}</td>
               <td>{field.about}</td>

@@ -30,12 +30,23 @@ export function Trial({ operation }: { operation: Operation }) {
     >
       <h2>{t("reference.try")}</h2>
       {operation.path.includes("{") && (
-        <input type="text" aria-label={operation.path} value={path} onInput={(event) => setPath(event.currentTarget.value)} />
+        <input
+          type="text"
+          aria-label={operation.path}
+          value={path}
+          onInput={(event) => setPath(event.currentTarget.value)}
+        />
       )}
       {operation.hasBody && (
         <label>
           {t("reference.body")}
-          <textarea class="mono" rows={6} spellcheck={false} value={body} onInput={(event) => setBody(event.currentTarget.value)} />
+          <textarea
+            class="mono"
+            rows={6}
+            spellcheck={false}
+            value={body}
+            onInput={(event) => setBody(event.currentTarget.value)}
+          />
           {fault && <span class="small danger-text">{t("option.badJson", { why: fault })}</span>}
         </label>
       )}

@@ -46,7 +46,13 @@ export function App() {
       </a>
       <div class="page">
         <header class="top">
-          <Button compact icon="menu" label={t("nav.menu")} expanded={isOpen} onClick={() => setIsOpen(!isOpen)} />
+          <Button
+            compact
+            icon="menu"
+            label={t("nav.menu")}
+            expanded={isOpen}
+            onClick={() => setIsOpen(!isOpen)}
+          />
           <strong>{tOf("nav", shown.value)}</strong>
         </header>
         <Side isOpen={isOpen} onClose={() => setIsOpen(false)} />
@@ -80,7 +86,11 @@ function Side({ isOpen, onClose }: { isOpen: boolean; onClose: () => void }) {
         <ul>
           {(Object.keys(PANELS) as PanelName[]).map((name) => (
             <li key={name}>
-              <a href={`#/${name}`} aria-current={name === shown.value ? "page" : undefined} onClick={onClose}>
+              <a
+                href={`#/${name}`}
+                aria-current={name === shown.value ? "page" : undefined}
+                onClick={onClose}
+              >
                 <Icon name={name} />
                 {tOf("nav", name)}
               </a>
@@ -100,7 +110,10 @@ function Preferences() {
       {key.value && <Button icon="key" label={t("key.forget")} onClick={forgetKey} />}
       <label>
         <span class="unseen">{t("nav.language")}</span>
-        <select value={language.value} onChange={(event) => (language.value = event.currentTarget.value as Language)}>
+        <select
+          value={language.value}
+          onChange={(event) => (language.value = event.currentTarget.value as Language)}
+        >
           {Object.entries(LANGUAGES).map(([tag, name]) => (
             <option key={tag} value={tag} lang={tag}>
               {name}

@@ -14,7 +14,9 @@ async function settled(page: Page): Promise<void> {
 
 async function violations(page: Page): Promise<string[]> {
   await page.evaluate(axe.source);
-  const { violations: found } = await page.evaluate(() => (window as unknown as { axe: typeof axe }).axe.run());
+  const { violations: found } = await page.evaluate(() =>
+    (window as unknown as { axe: typeof axe }).axe.run(),
+  );
   return found.map((one) => `${one.impact} ${one.id}: ${one.nodes.map((node) => node.html).join(" | ")}`);
 }
 
@@ -27,7 +29,11 @@ describe.each(["light", "dark"] as const)("in the %s theme", (colorScheme) => {
 
   test("axe finds nothing in a conversation with options, notes, calls and errors", async () => {
     const page = await open({ colorScheme });
-    for (const text of ["# a\n\n[link](https://good.example) `code`\n\n```js\n1\n```", "trimmed and reduced", "fail"]) {
+    for (const text of [
+      "# a\n\n[link](https://good.example) `code`\n\n```js\n1\n```",
+      "trimmed and reduced",
+      "fail",
+    ]) {
       await say(page, text);
       await answer(page);
     }

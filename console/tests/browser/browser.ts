@@ -46,7 +46,11 @@ export interface Opening extends BrowserContextOptions {
 
 /** A new page without any past. What goes wrong in it fails the test. */
 export async function open({ panel = "", url = URL_OPEN, ...options }: Opening = {}): Promise<Page> {
-  const context = await browser.newContext({ locale: "en-US", viewport: { width: 1280, height: 820 }, ...options });
+  const context = await browser.newContext({
+    locale: "en-US",
+    viewport: { width: 1280, height: 820 },
+    ...options,
+  });
   const page = await context.newPage();
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("dialog", (dialog) => {
@@ -75,6 +79,8 @@ export async function say(page: Page, text: string): Promise<void> {
 
 /** The last answer, once it is complete. */
 export async function answer(page: Page): Promise<string> {
-  await page.waitForSelector(".message.assistant:last-of-type .figures, .message.assistant:last-of-type [role=alert]");
+  await page.waitForSelector(
+    ".message.assistant:last-of-type .figures, .message.assistant:last-of-type [role=alert]",
+  );
   return page.locator(".message.assistant").last().innerText();
 }

@@ -34,7 +34,9 @@ test("an answer is shown while it grows, and stopped by the button", async () =>
   await page.getByText("one two three").waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   expect(await answer(page)).toContain("Stopped");
-  await expect.poll(async () => (await (await fetch(`${URL_OPEN}/health/activity`)).json()).requests).toEqual([]);
+  await expect
+    .poll(async () => (await (await fetch(`${URL_OPEN}/health/activity`)).json()).requests)
+    .toEqual([]);
   await page.getByRole("button", { name: "Continue" }).waitFor();
 });
 
@@ -52,12 +54,19 @@ test.each(HOSTILE)("nothing that a model writes is alive: %s", async (text) => {
   await answer(page);
   const shown = page.locator(".message.assistant .markdown");
   const found = await shown.evaluate((root) => ({
-    elements: [...root.querySelectorAll("script, img, svg:not(.icon), iframe, style, form, input, object, embed, math")]
-      .map((element) => element.outerHTML),
+    elements: [
+      ...root.querySelectorAll(
+        "script, img, svg:not(.icon), iframe, style, form, input, object, embed, math",
+      ),
+    ].map((element) => element.outerHTML),
     handlers: [...root.querySelectorAll("*")].flatMap((element) =>
       element.getAttributeNames().filter((name) => name.startsWith("on")),
     ),
-    links: [...root.querySelectorAll("a")].map((link) => ({ href: link.href, rel: link.rel, target: link.target })),
+    links: [...root.querySelectorAll("a")].map((link) => ({
+      href: link.href,
+      rel: link.rel,
+      target: link.target,
+    })),
   }));
   expect(found.elements).toEqual([]);
   expect(found.handlers).toEqual([]);
@@ -92,7 +101,10 @@ test("the browser itself refuses HTML, scripts and calls that the page did not c
 
 test("markdown is shown as such", async () => {
   const page = await open();
-  await say(page, "# Title\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n**bold** `code`\n\n```python\nprint(1)\n```");
+  await say(
+    page,
+    "# Title\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n**bold** `code`\n\n```python\nprint(1)\n```",
+  );
   await answer(page);
   const shown = page.locator(".message.assistant .markdown");
   expect(await shown.locator("h1").innerText()).toBe("Title");

@@ -52,7 +52,8 @@ describe("the memory bar", () => {
 });
 
 describe("the plan for a load", () => {
-  const wanted = (gib: number) => model("new", 0, { state: "unloaded", memory: { estimated_bytes: gib * GIB } });
+  const wanted = (gib: number) =>
+    model("new", 0, { state: "unloaded", memory: { estimated_bytes: gib * GIB } });
 
   test("needs nothing to go where the model fits", () => {
     const plan = planFor(wanted(3), memory(), [model("a", 1)]);
@@ -116,7 +117,10 @@ describe("the live figures", () => {
   });
 
   test("are rates between two looks", () => {
-    const before = { at: 10, totals: totals({ completion_tokens: 100, first_tokens: 1, first_token_seconds: 1 }) };
+    const before = {
+      at: 10,
+      totals: totals({ completion_tokens: 100, first_tokens: 1, first_token_seconds: 1 }),
+    };
     const later = totals({
       completion_tokens: 140,
       prompt_tokens: 200,

@@ -9,7 +9,10 @@ const document: Document = {
       post: {
         description: "Make a thing.",
         requestBody: { content: { "application/json": { schema: { $ref: "#/components/schemas/Thing" } } } },
-        responses: { "200": { description: "ok", content: { "text/event-stream": {} } }, "400": { description: "bad" } },
+        responses: {
+          "200": { description: "ok", content: { "text/event-stream": {} } },
+          "400": { description: "bad" },
+        },
       },
       get: {},
     },

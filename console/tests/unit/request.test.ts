@@ -73,7 +73,7 @@ describe("a request's body", () => {
 });
 
 describe("a request as code", () => {
-  const body = { model: "m", messages: [{ role: "user", content: "it's \"me\"\n" }], top_k: 4, think: true };
+  const body = { model: "m", messages: [{ role: "user", content: 'it\'s "me"\n' }], top_k: 4, think: true };
 
   test("keeps every quote in a shell", () => {
     const code = codeOf("curl", body, "http://127.0.0.1:8001");

@@ -78,9 +78,16 @@ describe("an answer", () => {
   });
 
   test("that breaks off is an error with what helps", () => {
-    const broken = { error: { message: "it died", code: "worker_lost", request_id: "r", suggestions: ["wait"] } };
+    const broken = {
+      error: { message: "it died", code: "worker_lost", request_id: "r", suggestions: ["wait"] },
+    };
     expect(() => take(draft(), broken, { began: 0, first: 0, last: 0 }, () => 0)).toThrow(
-      expect.objectContaining({ message: "it died", code: "worker_lost", requestId: "r", suggestions: ["wait"] }),
+      expect.objectContaining({
+        message: "it died",
+        code: "worker_lost",
+        requestId: "r",
+        suggestions: ["wait"],
+      }),
     );
   });
 

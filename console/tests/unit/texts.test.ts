@@ -13,7 +13,11 @@ test("both languages have the same texts with the same fields", () => {
 });
 
 test("every text of the page is used", async () => {
-  const sources = import.meta.glob("../../src/**/*.{ts,tsx}", { query: "?raw", import: "default", eager: true });
+  const sources = import.meta.glob("../../src/**/*.{ts,tsx}", {
+    query: "?raw",
+    import: "default",
+    eager: true,
+  });
   const code = Object.entries(sources)
     .filter(([path]) => !path.includes("/i18n/"))
     .map(([, source]) => source as string)
