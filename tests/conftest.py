@@ -23,6 +23,7 @@ SLOW_MODULES = (
     "contract/test_draining.py",
     "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_transformers_engine.py",
+    "unit/cli/test_made_key.py",
     "unit/cli/test_supervisor.py",
     "unit/downloads/test_killed.py",
     "unit/downloads/test_pull.py",
