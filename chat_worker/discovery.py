@@ -34,7 +34,12 @@ from worker_runtime.model_files.odd_paths import path_text, printable
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
-GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
+# In a wheel, and in a checkout.
+_PACKAGED, _CHECKED_OUT = (
+    Path(__file__).parent / "built_in",
+    Path(__file__).parents[1] / "models/guide",
+)
+GUIDE_FOLDER = _PACKAGED if _PACKAGED.is_dir() else _CHECKED_OUT
 SUBFOLDERS = ("qwen", "guide")
 EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"

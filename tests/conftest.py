@@ -17,7 +17,7 @@ settings.register_profile("many", max_examples=3000, deadline=None, print_blob=T
 
 TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
-SLOW_FOLDERS = ("clients", "faults", "models", "stack")
+SLOW_FOLDERS = ("clients", "containers", "faults", "models", "stack")
 SLOW_MODULES = (
     "contract/test_departures.py",
     "contract/test_draining.py",
