@@ -1,8 +1,8 @@
-"""The arguments of the commands for people. Only argparse is imported, so that `--help` is quick."""
+"""The arguments of the commands for people. Only argparse is imported: `--help` must be quick."""
 
 import argparse
 import importlib
-from typing import Protocol
+from typing import Any, Protocol
 
 # By command: the module and the function in it that runs it.
 RUNS = {
@@ -18,6 +18,8 @@ RUNS = {
     "embed": "embed.embed",
     "stop": "stop.stop",
 }
+# The commands that can ask a server elsewhere.
+ASK_SERVER = frozenset({"run", "chat", "rm", "ps", "load", "unload", "embed"})
 
 
 class _Commands(Protocol):
@@ -26,62 +28,56 @@ class _Commands(Protocol):
 
 def add_commands(commands: _Commands) -> None:
     """Add the parsers of these commands."""
-    run = _command(
-        commands, "run", "chat with a model: download it if needed, start a server if none runs"
-    )
-    _add_chat(
-        run, model_help="an id (y26hkx ls), or a name to download such as hf.co/org/repo:Q4_K_M"
-    )
+    run = _command(commands, "run", "chat with a model, which is downloaded if it is not here")
+    run.add_argument("model", help="an id (y26hkx ls), or a name such as hf.co/org/repo:Q4_K_M")
+    _add_chat(run)
     chat = _command(commands, "chat", "chat with a model of the running server")
-    _add_chat(chat, model_help="an id (y26hkx ls); without it the default model", nargs="?")
-    _add_pull(
-        _command(commands, "pull", "download a model, after showing what fits", asks_server=False)
-    )
-    remove = _command(commands, "rm", "delete a model from the models folder", asks_server=False)
-    remove.add_argument("model", help="its id (y26hkx ls)")
-    remove.add_argument("--force", action="store_true", help="end the requests that use it")
-    remove.add_argument("--server", help=argparse.SUPPRESS)
-    _command(
-        commands,
-        "ls",
-        "the models here: size, quantization, context, whether they fit",
-        asks_server=False,
-    )
-    show = _command(commands, "show", "all that is known of a model", asks_server=False)
-    show.add_argument("model")
-    _command(commands, "ps", "the loaded models: memory, context, requests, when they are unloaded")
+    chat.add_argument("--model", help="an id (y26hkx ls); without it the default model")
+    _add_chat(chat)
+    _add_pull(_command(commands, "pull", "download a model, after showing what fits"))
+    remove = _command(commands, "rm", "delete a model from the models folder")
+    _add_model(remove, can_force=True)
+    _command(commands, "ls", "the models here: size, quantization, context, and whether they fit")
+    _add_model(_command(commands, "show", "all that is known of a model"))
+    _command(commands, "ps", "the loaded models: memory, context, requests, when they go")
     load = _command(commands, "load", "load a model now")
-    load.add_argument("model")
+    _add_model(load)
     load.add_argument("--keep-alive", help="how long it stays loaded: 300, 5m, -1 for ever")
-    unload = _command(commands, "unload", "unload a model now")
-    unload.add_argument("model")
-    unload.add_argument("--force", action="store_true", help="end the requests that use it")
-    _add_embed(_command(commands, "embed", "compute the vectors of texts in a file"))
-    _command(commands, "stop", "stop the server that runs here", asks_server=False)
+    _add_model(_command(commands, "unload", "unload a model now"), can_force=True)
+    _add_embed(_command(commands, "embed", "compute the vectors of the texts in a file"))
+    _command(commands, "stop", "stop the server that runs here")
 
 
 def run_command(chosen: argparse.Namespace) -> int:
     """Run the command, and return the exit status."""
-    module, _, function = RUNS[chosen.command].partition(".")
     from cli.commands.failure import reported
 
-    return reported(chosen, getattr(importlib.import_module(f"cli.commands.{module}"), function))
+    module, _, function = RUNS[chosen.command].partition(".")
+
+    def run(chosen: argparse.Namespace) -> int:
+        found: Any = getattr(importlib.import_module(f"cli.commands.{module}"), function)
+        return int(found(chosen))
+
+    return reported(chosen, run)
 
 
-def _command(
-    commands: _Commands, name: str, what: str, *, asks_server: bool = True
-) -> argparse.ArgumentParser:
+def _command(commands: _Commands, name: str, what: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=what)
     parser.add_argument("--json", action="store_true", help="print JSON for scripts")
-    if asks_server:
+    if name in ASK_SERVER:
         parser.add_argument(
             "--server", help="address of the server (http://127.0.0.1:8001, by GATEWAY_PORT)"
         )
     return parser
 
 
-def _add_chat(parser: argparse.ArgumentParser, model_help: str, nargs: str | None = None) -> None:
-    parser.add_argument("model", help=model_help, **({"nargs": nargs} if nargs else {}))  # type: ignore[arg-type]
+def _add_model(parser: argparse.ArgumentParser, *, can_force: bool = False) -> None:
+    parser.add_argument("model", help="its id (y26hkx ls)")
+    if can_force:
+        parser.add_argument("--force", action="store_true", help="end the requests that use it")
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", help="ask only this, and end")
     parser.add_argument("--system", help="system prompt")
     parser.add_argument("--max-tokens", type=int, help="longest answer in tokens")

@@ -1,1 +1,1 @@
-"""The commands for people: models, chat, embeddings. Each module is imported when it is asked for."""
+"""The commands for people: models, chat, embeddings. Each is imported when it is asked for."""

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import asdict
 
 from cli.commands.conversation import Conversation, Spoken
 from cli.commands.failure import CommandError
@@ -28,9 +28,8 @@ MOST_FILE_BYTES = 1 << 20
 def run(chosen: argparse.Namespace) -> int:
     """Chat with a model by whatever name: its id, or one to download."""
     server = Server(chosen.server)
-    known = [one["id"] for one in server.get("/v1/models")["data"]] if server.runs() else _ids()
-    model = next((one for one in known if same_model_id(one, chosen.model)), None)
-    if model is None:
+    model = _known(server, chosen.model)
+    if not model:
         if "/" not in chosen.model:
             raise CommandError(
                 f"there is no model {chosen.model!r} here",
@@ -51,8 +50,12 @@ def chat(chosen: argparse.Namespace) -> int:
     return _talk(chosen, server, model)
 
 
-def _ids() -> list[str]:
-    return [model.id for model in here()]
+def _known(server: Server, name: str) -> str:
+    """The id of the model that the server has, or would have, under this name; empty: none."""
+    if server.runs():
+        found = server.model(name)
+        return "" if found is None else str(found["id"])
+    return next((model.id for model in here() if same_model_id(model.id, name)), "")
 
 
 def _default(server: Server) -> str:
@@ -137,10 +140,7 @@ def _file(name: str) -> str:
 def _report(chosen: argparse.Namespace, spoken: Spoken) -> None:
     """Print what there is to say about an answer."""
     if chosen.json:
-        facts: dict[str, Any] = {
-            name: getattr(spoken, name) for name in spoken.__dataclass_fields__
-        }
-        write_json(facts)
+        write_json(asdict(spoken))
         return
     write("")
     if not sys.stdout.isatty():

@@ -8,6 +8,9 @@ from typing import Any
 from cli.commands.failure import CommandError
 from cli.commands.server import Events, Server
 
+# An answer that came at once says nothing about speed.
+LEAST_S = 0.05
+
 
 @dataclass(frozen=True)
 class Spoken:
@@ -108,15 +111,22 @@ class _Answer:
 
     def spoken(self) -> Spoken:
         n_tokens = int(self._usage.get("completion_tokens", 0))
-        elapsed_s = self._last_s - self._first_s
+        text = "".join(self.pieces)
         return Spoken(
-            text="".join(self.pieces),
+            text=text,
             model=self._model,
             prompt_tokens=int(self._usage.get("prompt_tokens", 0)),
             completion_tokens=n_tokens,
             first_token_s=round(max(self._first_s - self._began_s, 0), 3),
-            tokens_per_s=round((n_tokens - 1) / elapsed_s, 1) if elapsed_s and n_tokens else 0.0,
+            tokens_per_s=self._speed(n_tokens, text),
             trimmed_tokens=int(self._headers.get("x-trimmed-tokens", 0)),
             reduced=self._headers.get("x-y26hkx-reduced", ""),
             was_stopped=self.was_stopped,
         )
+
+    def _speed(self, n_tokens: int, text: str) -> float:
+        """Tokens per second after the first piece, whose tokens took a time that is not known."""
+        elapsed_s = self._last_s - self._first_s
+        if elapsed_s < LEAST_S:
+            return 0.0
+        return round(n_tokens * (1 - len(self.pieces[0]) / len(text)) / elapsed_s, 1)

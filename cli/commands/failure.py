@@ -15,11 +15,13 @@ class CommandError(Exception):
 
     Args:
         suggestions: what may help.
+        code: of the server's error; empty: there is none.
     """
 
-    def __init__(self, message: str, suggestions: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, suggestions: Sequence[str] = (), code: str = "") -> None:
         super().__init__(message)
         self.suggestions = suggestions
+        self.code = code
 
 
 def reported(chosen: argparse.Namespace, run: Callable[[argparse.Namespace], int]) -> int:

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import quote
 
 from chat_worker.settings import ChatSettings
 from cli.capacity import ModelCapacity, capacities
@@ -55,7 +54,7 @@ def show(chosen: argparse.Namespace) -> int:
     facts = asdict(found[0])
     server = Server()
     if server.runs():
-        facts |= server.get(f"/v1/models/{quote(found[0].id)}")
+        facts |= server.model(found[0].id) or {}
     if chosen.json:
         write_json(facts)
         return 0

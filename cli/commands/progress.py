@@ -36,8 +36,8 @@ class Progress:
         tenth = 10 * n // max(total, 1)
         if tenth != self._shown_tenth:
             self._shown_tenth = tenth
-            whole = size(total) if of_bytes else f"{total:,}"
-            sys.stdout.write(f"{phase}: {10 * tenth} % of {whole}\n")
+            whole = f" of {size(total)}" if of_bytes else ""
+            sys.stdout.write(f"{phase}: {10 * tenth} %{whole}\n")
             sys.stdout.flush()
 
     def _show_bar(self, phase: str, n: int, total: int, *, of_bytes: bool) -> None:

@@ -23,7 +23,8 @@ def pull(chosen: argparse.Namespace) -> int:
     if chosen.json:
         download(chosen.name, _settings(), _print_event, force=chosen.force, plan_only=chosen.plan)
         return 0
-    return 0 if fetch(chosen.name, yes=chosen.yes, force=chosen.force, plan=chosen.plan) else 1
+    done = fetch(chosen.name, yes=chosen.yes, force=chosen.force, plan=chosen.plan)
+    return 0 if done is not None or chosen.plan else 1
 
 
 def fetch(name: str, *, yes: bool = False, force: bool = False, plan: bool = False) -> Done | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -13,6 +14,7 @@ from cli.settings import SettingsError, StackSettings, api_key
 # Loads take their time; the server itself bounds them.
 TIMEOUT = httpx.Timeout(None, connect=5)
 ALIVE_WITHIN_S = 2.0
+NOT_FOUND = "model_not_found"
 ASK_START = "start it: y26hkx serve"
 
 
@@ -44,6 +46,23 @@ class Server:
         except httpx.HTTPError:
             return False
         return reply.is_success and "x-request-id" in reply.headers
+
+    def is_ready(self) -> bool:
+        """Whether it takes requests for models."""
+        try:
+            return self._http.get("/health/ready", timeout=ALIVE_WITHIN_S).is_success
+        except httpx.HTTPError:
+            return False
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """The model that `name` means; None if the server has none."""
+        try:
+            found: dict[str, Any] = self.get(f"/v1/models/{quote(name)}")
+        except CommandError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return None
+        return found
 
     def get(self, path: str) -> Any:
         return self._call("GET", path)
@@ -124,4 +143,4 @@ def _error(body: dict[str, Any]) -> CommandError:
     suggestions = list(body.get("suggestions", []))
     if body.get("code") == "invalid_api_key":
         suggestions.append("set Y26HKX_API_KEY to a key of this server")
-    return CommandError(str(body.get("message", body)), suggestions)
+    return CommandError(str(body.get("message", body)), suggestions, str(body.get("code")))
