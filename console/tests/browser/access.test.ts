@@ -3,7 +3,7 @@ import axe from "axe-core";
 import type { Page } from "playwright-core";
 import { describe, expect, test } from "vitest";
 
-import { answer, open, say } from "./browser";
+import { answer, open, say, SOON } from "./browser";
 
 const PANELS = ["chat", "models", "live", "embeddings", "health", "reference"];
 const PHONE = { width: 360, height: 720 };
@@ -69,7 +69,7 @@ test("everything is reached and used from the keyboard", async () => {
   await page.keyboard.press("Enter");
   await page.getByLabel("Write a message").waitFor();
   // The message is where one writes at once.
-  expect(await page.evaluate(() => document.activeElement?.tagName)).toBe("TEXTAREA");
+  await expect.poll(() => page.evaluate(() => document.activeElement?.tagName), SOON).toBe("TEXTAREA");
   await page.keyboard.type("one");
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("two");
@@ -110,11 +110,11 @@ test("the reader's language is taken, can be changed, and is remembered", async 
 test("the theme follows the system until one is chosen", async () => {
   const page = await open({ colorScheme: "dark" });
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-  expect(await ground()).toBe("rgb(20, 23, 26)");
+  await expect.poll(ground, SOON).toBe("rgb(20, 23, 26)");
   await page.emulateMedia({ colorScheme: "light" });
-  expect(await ground()).toBe("rgb(246, 246, 244)");
+  await expect.poll(ground, SOON).toBe("rgb(246, 246, 244)");
   await page.getByLabel("Theme").selectOption("dark");
-  expect(await ground()).toBe("rgb(20, 23, 26)");
+  await expect.poll(ground, SOON).toBe("rgb(20, 23, 26)");
 });
 
 test.each(PANELS)("on a phone the panel %s fits, and the menu opens and closes", async (panel) => {

@@ -9,6 +9,9 @@ const FAR = "console.test";
 export const URL_LOCKED = (process.env.CONSOLE_LOCKED_URL ?? "").replace("127.0.0.1", FAR);
 export const KEY = "sk-canary-7f3a";
 
+/** How long to ask again for what comes about by itself. */
+export const SOON = { timeout: 20_000 };
+
 let browser: Browser;
 let faults: string[] = [];
 

@@ -1,7 +1,7 @@
 /** The page in front of a gateway whose worker says what it is told to (tests/stack/test_console.py). */
 import { expect, test } from "vitest";
 
-import { answer, KEY, open, say, takenFaults, URL_LOCKED, URL_OPEN } from "./browser";
+import { answer, KEY, open, say, SOON, takenFaults, URL_LOCKED, URL_OPEN } from "./browser";
 
 const HOSTILE = [
   "<script>window.pwned = 1</script>",
@@ -35,7 +35,7 @@ test("an answer is shown while it grows, and stopped by the button", async () =>
   await page.getByRole("button", { name: "Stop" }).click();
   expect(await answer(page)).toContain("Stopped");
   await expect
-    .poll(async () => (await (await fetch(`${URL_OPEN}/health/activity`)).json()).requests)
+    .poll(async () => (await (await fetch(`${URL_OPEN}/health/activity`)).json()).requests, SOON)
     .toEqual([]);
   await page.getByRole("button", { name: "Continue" }).waitFor();
 });
@@ -97,6 +97,17 @@ test("the browser itself refuses HTML, scripts and calls that the page did not c
   expect(tried).toEqual(["html", "script", "call"]);
   expect(await page.evaluate(() => "pwned" in window)).toBe(false);
   expect(takenFaults().length).toBeGreaterThan(2);
+});
+
+test("HTML is shown as the text that it is, and an image as a link", async () => {
+  const page = await open();
+  await say(page, "a <b>bold</b> word\n\n<div>block</div>\n\n![cat](https://far.example/cat.png)");
+  await answer(page);
+  const shown = page.locator(".message.assistant .markdown");
+  expect(await shown.innerText()).toContain("a <b>bold</b> word");
+  expect(await shown.innerText()).toContain("<div>block</div>");
+  const link = shown.getByRole("link", { name: "[image, not loaded: cat]" });
+  expect(await link.getAttribute("href")).toBe("https://far.example/cat.png");
 });
 
 test("markdown is shown as such", async () => {
