@@ -4,10 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
-from common.error_texts import ErrorText
-from common.errors import DeadlineExceeded
 from gateway.pool.calls import GenerationCall, TimeLimits, started
-from gateway.pool.running import Origin, Running, RunningGenerations
 from gateway.pool.workers import Workers
 from gateway.translate.progress import SILENCE, progress_text
 from protos.y26hkx.v1 import chat_pb2
@@ -20,21 +17,14 @@ class GenerationStream:
     """Relays the calls of one request, one after the other.
 
     Args:
-        running: lists each generation while it lasts.
         on_event: called with every event, for metrics.
     """
 
     def __init__(
-        self,
-        workers: Workers,
-        running: RunningGenerations,
-        origin: Origin,
-        limits: TimeLimits,
-        on_event: OnEvent,
+        self, workers: Workers, request_id: str, limits: TimeLimits, on_event: OnEvent
     ) -> None:
         self._workers = workers
-        self._running = running
-        self._origin = origin
+        self._request_id = request_id
         self._limits = limits
         self._on_event = on_event
         self._current: GenerationCall | None = None
@@ -67,28 +57,23 @@ class GenerationStream:
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         self._model = self._workers.known_id(request.model)
-        limits, request_id = self._limits, self._origin.request_id
+        async with started(
+            self._workers, request, self._request_id, self._limits, self._watch
+        ) as generation:
+            assert generation.started is not None
+            self.started = generation.started.started
+            silence = _Silence(generation, self._limits.next_s)
+            try:
+                self._on_event(generation.started)
+                yield generation.started
+                async for event in generation.rest():
+                    self._on_event(event)
+                    yield event
+            finally:
+                silence.end()
 
-        def watch(generation: GenerationCall) -> None:
-            self._current = entry.call = generation
-
-        with self._running.following(self._origin, self._model) as entry:
-            async with started(self._workers, request, request_id, limits, watch) as generation:
-                assert generation.started is not None
-                self.started = generation.started.started
-                silence = _Silence(generation, limits.next_s)
-                try:
-                    self._note(entry, generation.started)
-                    yield generation.started
-                    async for event in generation.rest():
-                        self._note(entry, event)
-                        yield event
-                finally:
-                    silence.end()
-
-    def _note(self, entry: Running, event: chat_pb2.GenerateEvent) -> None:
-        entry.count(event)
-        self._on_event(event)
+    def _watch(self, generation: GenerationCall) -> None:
+        self._current = generation
 
 
 class _Silence:
@@ -108,4 +93,4 @@ class _Silence:
         if left_s > 0:
             self._timer = self._loop.call_later(min(left_s, self._interval_s), self._look)
         else:
-            self._generation.give_up(DeadlineExceeded(ErrorText("worker_silent")))
+            self._generation.give_up()

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from common.settings import Certificates
-from gateway.pool.running import RunningGenerations
 from gateway.pool.workers import Workers
 
 
@@ -22,7 +21,6 @@ class Pool:
     ) -> None:
         self.chat = Workers(chat, token, certificates, wait_s)
         self.embed = Workers(embed, token, certificates, wait_s)
-        self.running = RunningGenerations()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

@@ -7,25 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from common.error_texts import ErrorText
-from common.errors import Cancelled
-from gateway.pool.calls import GenerationCall
+from common.errors import Cancelled, ServingError
 from protos.y26hkx.v1 import chat_pb2
 
 
-@dataclass(frozen=True)
-class Origin:
-    """The request that a generation belongs to.
+class Cancellable(Protocol):
+    """A call to a worker."""
 
-    Args:
-        client: as limits are counted, "key:<digest prefix>" or "address:<ip>".
-        path: the path of the API.
-    """
+    queued: chat_pb2.Queued
 
-    request_id: str
-    client: str
-    path: str
+    def give_up(self, reason: ServingError) -> None: ...
 
 
 @dataclass
@@ -43,15 +37,18 @@ class Totals:
 
 @dataclass(eq=False)
 class Running:
-    """One generation, from its arrival to its end.
+    """One generation, from when it asks for a worker to its end.
 
     Args:
-        model: the id of the requested model, "" if unknown.
-        began_s, first_s: when it arrived and when its first token came, by the monotonic clock.
-        call: the present attempt; None before the first.
+        request_id: of the request that it belongs to; one request may have several.
+        owner: the `cache_salt` of the client's key; empty where no key is needed.
+        model: the id of the requested model; empty if no worker has it.
+        began_s, first_s: its beginning and its first token, by the monotonic clock.
+        call: the present attempt; None while no worker is free for it.
     """
 
-    origin: Origin
+    request_id: str
+    owner: str
     model: str
     totals: Totals
     began_s: float = field(default_factory=time.monotonic)
@@ -60,7 +57,7 @@ class Running:
     cached_tokens: int = 0
     n_tokens: int = 0
     has_started: bool = False
-    call: GenerationCall | None = None
+    call: Cancellable | None = None
 
     def count(self, event: chat_pb2.GenerateEvent) -> None:
         if event.HasField("delta"):
@@ -82,7 +79,7 @@ class Running:
 
 
 class RunningGenerations:
-    """Those of one gateway, in the order of their arrival."""
+    """Those of one gateway, in the order in which they began."""
 
     def __init__(self) -> None:
         self._running: dict[Running, None] = {}
@@ -92,9 +89,9 @@ class RunningGenerations:
         return iter(self._running)
 
     @contextmanager
-    def following(self, origin: Origin, model: str) -> Iterator[Running]:
+    def following(self, request_id: str, owner: str, model: str) -> Iterator[Running]:
         """A new entry, for as long as its generation lasts."""
-        running = Running(origin, model, self.totals)
+        running = Running(request_id, owner, model, self.totals)
         self._running[running] = None
         self.totals.generations += 1
         try:
@@ -102,17 +99,17 @@ class RunningGenerations:
         finally:
             del self._running[running]
 
-    def cancel(self, request_id: str, client: str | None) -> int:
+    def cancel(self, request_id: str, owner: str | None) -> int:
         """Cancel the generations of a request, and return how many those were.
 
         Args:
-            client: only those of this client; None: whosever they are.
+            owner: only those of this one; None: whosever they are.
         """
         found = [
             running.call
             for running in self._running
-            if running.origin.request_id == request_id
-            and client in (None, running.origin.client)
+            if running.request_id == request_id
+            and owner in (None, running.owner)
             and running.call is not None
         ]
         for call in found:

@@ -29,8 +29,8 @@ async def activity(request: Request) -> Response:
     """The generations that run or wait, the sums that rates follow from, and the latest events of
     models. It has no text of a request; a key sees its own requests only."""
     services, owner = services_of(request), _owner(request)
-    running = services.pool.running
-    seen = [one for one in running if owner in (None, one.origin.client)]
+    running = services.pool.chat.generations
+    seen = [one for one in running if owner in (None, one.owner)]
     now_s = time.monotonic()
     body = {
         "n_running": sum(one.has_started for one in seen),
@@ -47,22 +47,21 @@ async def cancel(request: Request) -> Response:
     """End the generations of a request, by the id in its `x-request-id` header. Its client gets an
     error with the code `cancelled`; a key can end its own requests only."""
     body = await parse(request, CancelRequest)
-    n = services_of(request).pool.running.cancel(body.request_id, _owner(request))
+    n = services_of(request).pool.chat.generations.cancel(body.request_id, _owner(request))
     return json_response({"request_id": body.request_id, "cancelled": n})
 
 
 def _owner(request: Request) -> str | None:
     """Whose requests may be seen and ended; None: those of all, where nobody needs a key."""
     has_keys = services_of(request).settings.has_keys
-    return context_of(request.scope).client if has_keys else None
+    return context_of(request.scope).cache_salt if has_keys else None
 
 
 def _described(one: Running, now_s: float) -> dict[str, Any]:
     seconds = now_s - one.began_s
     decoding_s = 0.0 if one.first_s is None else now_s - one.first_s
     found: dict[str, Any] = {
-        "request_id": one.origin.request_id,
-        "path": one.origin.path,
+        "request_id": one.request_id,
         "model": one.model,
         "state": "running" if one.has_started else "waiting",
         "seconds": round(seconds, 3),

@@ -12,7 +12,6 @@ from gateway.errors import shorten
 from gateway.generation_stream import GenerationStream
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
-from gateway.pool.running import Origin
 from gateway.routes.embedder import check_chats
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
@@ -51,9 +50,9 @@ class CountedGeneration:
         self._names = names
         self._ignored = {*ignored_fields(body), *ignored}
         self.context = context_of(request.scope)
-        pool, context = services.pool, self.context
-        origin = Origin(context.request_id, context.client, request.scope["path"])
-        self.generation = GenerationStream(pool.chat, pool.running, origin, limits, self._count)
+        self.generation = GenerationStream(
+            services.pool.chat, self.context.request_id, limits, self._count
+        )
         services.metrics.chat_requests.inc()
 
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -47,12 +47,12 @@ async def test_a_running_request_is_listed_with_its_counts_and_no_text(
 ) -> None:
     worker.generate = endless
     asking = ask(gateway)
-    running = gateway.services.pool.running
+    running = gateway.services.pool.chat.generations
     await until(lambda: any(one.n_tokens == 2 for one in running))
     found = await activity(gateway)
     assert (found["n_running"], found["n_waiting"]) == (1, 0)
     (one,) = found["requests"]
-    assert (one["request_id"], one["path"], one["model"]) == ("mine", CHAT, CHAT_ID)
+    assert (one["request_id"], one["model"]) == ("mine", CHAT_ID)
     assert (one["state"], one["completion_tokens"]) == ("running", 2)
     assert one["cached_tokens"] == 1
     assert one["first_token_seconds"] <= one["seconds"]
@@ -68,7 +68,7 @@ async def test_a_waiting_request_tells_its_place(
 ) -> None:
     worker.generate = waits
     asking = ask(gateway, stream=True)
-    running = gateway.services.pool.running
+    running = gateway.services.pool.chat.generations
     await until(lambda: any(one.call and one.call.queued.position for one in running))
     found = await activity(gateway)
     assert (found["n_running"], found["n_waiting"]) == (0, 1)
@@ -83,7 +83,7 @@ async def test_a_cancelled_request_ends_for_its_client_and_its_worker(
 ) -> None:
     worker.generate = endless
     asking = ask(gateway, stream=stream)
-    await until(lambda: any(one.n_tokens == 2 for one in gateway.services.pool.running))
+    await until(lambda: any(one.n_tokens == 2 for one in gateway.services.pool.chat.generations))
     reply = await gateway.http.post(CANCEL, json={"request_id": "mine"})
     assert reply.json() == {"request_id": "mine", "cancelled": 1}
     ended = await asking
@@ -98,7 +98,7 @@ async def test_a_request_that_still_waits_can_be_cancelled(
 ) -> None:
     worker.generate = waits
     asking = ask(gateway)
-    running = gateway.services.pool.running
+    running = gateway.services.pool.chat.generations
     await until(lambda: any(one.call and one.call.queued.position for one in running))
     await gateway.http.post(CANCEL, json={"request_id": "mine"})
     assert told(await asking)["code"] == "cancelled"
@@ -117,7 +117,9 @@ async def test_a_key_sees_and_ends_its_own_requests_only(worker: ScriptedWorker)
     async with running_gateway([worker], api_keys="one,two") as gateway:
         headers = one | {"x-request-id": "mine"}
         asking = asyncio.create_task(gateway.http.post(CHAT, json=BODY, headers=headers))
-        await until(lambda: any(each.n_tokens == 2 for each in gateway.services.pool.running))
+        await until(
+            lambda: any(each.n_tokens == 2 for each in gateway.services.pool.chat.generations)
+        )
         assert (await activity(gateway, **two))["requests"] == []
         refused = await gateway.http.post(CANCEL, json={"request_id": "mine"}, headers=two)
         assert refused.json()["cancelled"] == 0

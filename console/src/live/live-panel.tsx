@@ -102,7 +102,7 @@ function Requests({ requests, onChange }: { requests: RunningRequest[]; onChange
             {requests.map((one, place) => (
               <tr key={`${one.request_id} ${place}`}>
                 <th scope="row">
-                  <code>{one.request_id}</code> <span class="small">{one.path}</span>
+                  <code>{one.request_id}</code>
                 </th>
                 <td>{one.model}</td>
                 <td>{stateOf(one)}</td>

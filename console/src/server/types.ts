@@ -85,7 +85,6 @@ export interface Detailed {
 
 export interface RunningRequest {
   request_id: string;
-  path: string;
   model: string;
   state: "running" | "waiting";
   seconds: number;
