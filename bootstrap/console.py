@@ -4,7 +4,9 @@ Only who changes the console needs node. Where it is not there, the question is 
 """
 
 import filecmp
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,8 @@ from bootstrap.settings import ROOT
 
 SOURCES = ROOT / "console"
 BUILT = ROOT / "gateway/console/built"
+# As package.json asks for.
+LEAST_NODE = (20, 19)
 
 
 def console_is_current(env: Mapping[str, str]) -> bool:
@@ -44,9 +48,12 @@ def console_is_current(env: Mapping[str, str]) -> bool:
 def ready_npm(env: Mapping[str, str]) -> str | None:
     """npm, with the packages of the console installed; None, and a line with the reason, if it is
     not there or cannot install them."""
-    npm = shutil.which("npm", path=env.get("PATH"))
-    if npm is None or shutil.which("node", path=env.get("PATH")) is None:
+    node, npm = (shutil.which(name, path=env.get("PATH")) for name in ("node", "npm"))
+    if node is None or npm is None:
         say("  skipped: node and npm are not installed")
+        return None
+    if (version := node_version(node)) < LEAST_NODE:
+        say(f"  skipped: node is {'.'.join(map(str, version))}, older than 20.19")
         return None
     wanted, installed = SOURCES / "package-lock.json", SOURCES / "node_modules/.package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
@@ -64,6 +71,13 @@ def ready_npm(env: Mapping[str, str]) -> str | None:
         say("  skipped: the packages of the console could not be installed")
         return None
     return npm
+
+
+def node_version(node: str) -> tuple[int, ...]:
+    """Major and minor version; empty if the program tells none."""
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"v(\d+)\.(\d+)", said)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def differing(one: Path, other: Path) -> set[str]:
