@@ -22,7 +22,7 @@ above are the most used settings and win over both. .env.example lists all of th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    parser = _parser()
+    parser = command_parser()
     chosen, rest = parser.parse_known_args(argv)
     if rest and (not hasattr(chosen, "prompt") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -83,7 +83,8 @@ def _serve(chosen: argparse.Namespace) -> int:
     return serve(given, key_if_none=chosen.key_if_none)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="y26hkx",
         description="A local OpenAI-compatible server for chat and embeddings.",

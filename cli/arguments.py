@@ -17,6 +17,7 @@ RUNS = {
     "unload": "models.unload",
     "embed": "embed.embed",
     "stop": "stop.stop",
+    "completion": "completion.completion",
 }
 # The commands that can ask a server elsewhere.
 ASK_SERVER = frozenset({"run", "chat", "rm", "ps", "load", "unload", "embed"})
@@ -46,6 +47,8 @@ def add_commands(commands: _Commands) -> None:
     _add_model(_command(commands, "unload", "unload a model now"), can_force=True)
     _add_embed(_command(commands, "embed", "compute the vectors of the texts in a file"))
     _command(commands, "stop", "stop the server that runs here")
+    completion = _command(commands, "completion", "print what makes a shell complete commands")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
 
 
 def run_command(chosen: argparse.Namespace) -> int:

@@ -44,6 +44,8 @@ Capability = Literal["chat", "embed"]
 
 # Files of a folder that say what the model is; vocabularies are larger.
 SMALL_BYTES = 1 << 20
+# Different models in one repository; the header of one file of each is read.
+MAX_FAMILIES = 8
 MAX_HEADER_BYTES = 16 << 20
 # The names of variants whose embedding llama.cpp copies for the output layer.
 _REPACKED = ("Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4")
@@ -59,6 +61,7 @@ class Fit(msgspec.Struct, frozen=True):
     """
 
     variant: str
+    capability: Capability
     size_bytes: int
     need_bytes: int
     room_bytes: int | None
@@ -68,37 +71,42 @@ class Fit(msgspec.Struct, frozen=True):
     reductions: tuple[str, ...] = ()
 
 
-class Fits(msgspec.Struct, frozen=True):
-    capability: Capability
-    of: tuple[Fit, ...]
-
-
-def fits_of(variants: Sequence[Variant], web: Web, headers: dict[str, str]) -> Fits:
-    """Return the fit of each variant, which are of one repository.
+def fits_of(variants: Sequence[Variant], web: Web, headers: dict[str, str]) -> tuple[Fit, ...]:
+    """Return the fit of each variant, in their order.
 
     Raises:
         InvalidRequest: it is a model that would not run here.
         ServingError: the hub fails.
     """
+    families: dict[str, list[Variant]] = {}
+    for variant in variants:
+        families.setdefault(FOLDER if variant.is_folder else variant.family, []).append(variant)
+    if len(families) > MAX_FAMILIES:
+        raise InvalidRequest(
+            ErrorText("pull_many_models", known=", ".join(list(families)[:MAX_FAMILIES])),
+            param="model",
+        )
     try:
-        if variants[0].name == FOLDER:
-            return _of_folder(variants[0], web, headers)
-        first = variants[0].files[0]
-        remote = RemoteBytes(web, first, headers)
-        header = gguf_header_in(remote, first.size_bytes, MAX_HEADER_BYTES)  # type: ignore[arg-type]
-        return _of_ggufs(variants, header)
+        found = [fit for family in families.values() for fit in _of_family(family, web, headers)]
     except InvalidModelFile as error:
         raise InvalidRequest(
             ErrorText("pull_does_not_run", reason=str(error)), param="model"
         ) from error
+    return tuple(sorted(found, key=lambda fit: fit.size_bytes))
 
 
-def _of_ggufs(variants: Sequence[Variant], header: GgufHeader) -> Fits:
+def _of_family(variants: Sequence[Variant], web: Web, headers: dict[str, str]) -> list[Fit]:
+    """The fits of the variants of one model, of which the header of the first is read."""
+    if variants[0].is_folder:
+        return [_of_folder(variants[0], web, headers)]
+    first = variants[0].files[0]
+    remote = RemoteBytes(web, first, headers)
+    header = gguf_header_in(remote, first.size_bytes, MAX_HEADER_BYTES)  # type: ignore[arg-type]
     if header.metadata.get(f"{header.architecture}.pooling_type") in POOLING_TYPES:
-        return Fits("embed", tuple(_of_embedders(variants, header)))
+        return list(_of_embedders(variants, header))
     if OTHER_ARCHITECTURES.search(header.architecture) or not header.vocabulary_size:
         raise InvalidModelFile(f"models of kind {header.architecture[:32]!r} do not chat")
-    return Fits("chat", tuple(_of_chat_models(variants, header)))
+    return list(_of_chat_models(variants, header))
 
 
 def _of_chat_models(variants: Sequence[Variant], header: GgufHeader) -> Iterator[Fit]:
@@ -109,22 +117,23 @@ def _of_chat_models(variants: Sequence[Variant], header: GgufHeader) -> Iterator
     trained = known.n_ctx_train or settings.request_tokens
     context = min(settings.request_tokens, trained)
     for variant in variants:
-        dims = _with_weights(known, variant)
+        dims = _with_weights(known, variant, variants[0].size_bytes)
         needs = [need_of_gguf(spec, dims).total]
         if settings.load_ladder:
             needs += [need_of_gguf(less, dims).total for less in smaller_specs(spec, context)]
         reductions = ("a smaller batch, cache or context",)
-        yield _fit(variant, needs, [(), *[reductions] * (len(needs) - 1)], budget,
-                   slots=settings.parallel, context=context)  # fmt: skip
+        given_up = [(), *[reductions] * (len(needs) - 1)]
+        yield _fit(variant, "chat", needs, given_up, budget, settings.parallel, context)
 
 
-def _with_weights(known: ModelDims, variant: Variant) -> ModelDims:
+def _with_weights(known: ModelDims, variant: Variant, known_bytes: int) -> ModelDims:
+    """The dimensions of a variant, from those of another with files of `known_bytes`."""
     is_copied = (
         known.is_tied
         and known.n_vocab % REPACKED_ROWS == 0
         and variant.name.removeprefix("UD-").startswith(_REPACKED)
     )
-    per_value = variant.size_bytes / max(known.n_values, 1)
+    per_value = known.n_bytes / max(known.n_values, 1) * variant.size_bytes / max(known_bytes, 1)
     return replace(
         known,
         n_bytes=variant.size_bytes,
@@ -142,17 +151,18 @@ def _of_embedders(variants: Sequence[Variant], header: GgufHeader) -> Iterator[F
     context = min(header.context_length, MAX_LLAMA_TOKENS)
     for variant in variants:
         said = Said(context_length=context, size_bytes=variant.size_bytes)
-        yield _fit(variant, [embed_estimate.memory_need(spec, said).total], [()], budget)
+        needs = [embed_estimate.memory_need(spec, said).total]
+        yield _fit(variant, "embed", needs, [()], budget)
 
 
-def _of_folder(variant: Variant, web: Web, headers: dict[str, str]) -> Fits:
+def _of_folder(variant: Variant, web: Web, headers: dict[str, str]) -> Fit:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         for file in variant.files:
             _put_head(file, within(folder, safe_path(file.path)), web, headers)
         if is_causal_lm_folder(folder):
-            return Fits("chat", (_of_chat_folder(variant, folder),))
-        return Fits("embed", (_of_encoder(variant, folder),))
+            return _of_chat_folder(variant, folder)
+        return _of_encoder(variant, folder)
 
 
 def _put_head(file: RemoteFile, place: Path, web: Web, headers: dict[str, str]) -> None:
@@ -180,7 +190,8 @@ def _of_chat_folder(variant: Variant, folder: Path) -> Fit:
     options = ChatLoadOptions(scan, settings)(entry)
     budget = budget_now(settings.policy(), read_machine())
     needs, reductions = [o.need.total for o in options], [o.reductions for o in options]
-    return _fit(variant, needs, reductions, budget, settings.parallel, entry.context_length)
+    slots, context = settings.parallel, entry.context_length
+    return _fit(variant, "chat", needs, reductions, budget, slots, context)
 
 
 def _of_encoder(variant: Variant, folder: Path) -> Fit:
@@ -192,11 +203,13 @@ def _of_encoder(variant: Variant, folder: Path) -> Fit:
         raise InvalidModelFile(entry.broken)
     options = embed_estimate.load_options(entry)
     budget = budget_now(settings.policy(), read_machine())
-    return _fit(variant, [o.need.total for o in options], [o.reductions for o in options], budget)
+    needs, reductions = [o.need.total for o in options], [o.reductions for o in options]
+    return _fit(variant, "embed", needs, reductions, budget)
 
 
 def _fit(
     variant: Variant,
+    capability: Capability,
     needs: Sequence[int],
     reductions: Sequence[tuple[str, ...]],
     budget: MemoryBudget,
@@ -215,6 +228,7 @@ def _fit(
         verdict = "fits_reduced" if reductions[taken] else "fits"
     return Fit(
         variant=variant.name,
+        capability=capability,
         size_bytes=variant.size_bytes,
         need_bytes=needs[0],
         room_bytes=budget.free_bytes(),

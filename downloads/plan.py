@@ -8,7 +8,7 @@ import msgspec
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, InvalidRequest
 from common.sizes import mib
-from downloads.fits import Capability, Fit, Fits, fits_of
+from downloads.fits import Capability, Fit, fits_of
 from downloads.hubs import list_files
 from downloads.listing import RemoteFile
 from downloads.names import safe_path, within
@@ -79,14 +79,14 @@ def make_plan(name: str, settings: DownloadSettings, web: Web, *, force: bool) -
     return _task(source, chosen, fits, listing.headers, found.left_out, settings.models_dir)
 
 
-def _largest_that_fits(variants: Variants, fits: Fits, force: bool) -> Variant:
+def _largest_that_fits(variants: Variants, fits: tuple[Fit, ...], force: bool) -> Variant:
     known = {variant.name: variant for variant in variants.found}
     for verdict in ("fits", "fits_reduced"):
-        fitting = [fit.variant for fit in fits.of if fit.verdict == verdict]
+        fitting = [fit.variant for fit in fits if fit.verdict == verdict]
         quantized = [name for name in fitting if name not in _WHOLE]
         if fitting:
             return known[(quantized or fitting)[-1]]
-    smallest = fits.of[0]
+    smallest = fits[0]
     if force:
         return known[smallest.variant]
     raise BackendLoadFailed(
@@ -104,18 +104,19 @@ def _largest_that_fits(variants: Variants, fits: Fits, force: bool) -> Variant:
 def _task(
     source: Source,
     variant: Variant,
-    fits: Fits,
+    fits: tuple[Fit, ...],
     headers: dict[str, str],
     left_out: tuple[str, ...],
     models_dir: Path,
 ) -> Task:
     repository = source.repository.rpartition("/")[2]
+    capability = next(fit.capability for fit in fits if fit.variant == variant.name)
     if variant.name == FOLDER:
         folder = safe_path(repository)
         files = tuple((file, folder / safe_path(file.path)) for file in variant.files)
         model, target = repository, folder
     else:
-        parent = PurePosixPath(EMBEDDING_FOLDER if fits.capability == "embed" else ".")
+        parent = PurePosixPath(EMBEDDING_FOLDER if capability == "embed" else ".")
         names = [_file_name(repository, safe_path(file.path)) for file in variant.files]
         files = tuple((f, parent / safe_path(n)) for f, n in zip(variant.files, names, strict=True))
         model, target, folder = gguf_id(Path(names[0])), files[0][1], None
@@ -125,8 +126,8 @@ def _task(
     plan = Plan(
         model=model,
         source=source.title,
-        capability=fits.capability,
-        fits=fits.of,
+        capability=capability,
+        fits=fits,
         variant=variant.name,
         size_bytes=variant.size_bytes,
         target=str(target),

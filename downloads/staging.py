@@ -121,7 +121,7 @@ class Staging:
             or (not file.sha256 and file.git_sha1 and git.hexdigest() != file.git_sha1)
         )
         if is_wrong:
-            self.discard()
+            self._forget(number)
             raise DownloadFailed(
                 ErrorText("pull_checksum_wrong", name=file.name),
                 param="model",
@@ -153,6 +153,13 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.done.clear()
 
+    def _forget(self, number: int) -> None:
+        """Let a file be fetched anew; the others stay."""
+        self.part(number).unlink()
+        self.done = {part for part in self.done if part[0] != number}
+        lines = "".join(f"{one} {begin}\n" for one, begin in sorted(self.done))
+        (self.folder / JOURNAL).write_text(lines, "ascii")
+
     def _move(self, source: Path, path: PurePosixPath) -> None:
         place = within(self._models_dir, path)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -172,9 +179,15 @@ class Staging:
                 self.done.add((int(number), int(begin)))
 
     def _forget_old(self) -> None:
-        for folder in self._root.iterdir():
-            if folder.is_dir() and time.time() - folder.stat().st_mtime > FORGOTTEN_AFTER_S:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Delete what nobody went on with, and the lock files of finished downloads."""
+        for entry in self._root.iterdir():
+            is_own = entry.name.startswith(self.folder.name)
+            if is_own or time.time() - entry.stat().st_mtime < FORGOTTEN_AFTER_S:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
 
 
 def name_taken(path: PurePosixPath) -> InvalidRequest:

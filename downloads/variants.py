@@ -44,6 +44,11 @@ class Variant(msgspec.Struct, frozen=True):
         return self.name == FOLDER
 
     @property
+    def family(self) -> str:
+        """The name of its first file without the quantization: the same for the same model."""
+        return _QUANTIZATION.sub("", gguf_id(Path(self.files[0].name))).casefold()
+
+    @property
     def size_bytes(self) -> int:
         return sum(file.size_bytes for file in self.files)
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -145,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "rfilename": path, "size": len(content), "blobId": git_sha1(content)
             }  # fmt: skip
             if len(content) > LFS_BYTES:
-                digest = hashlib.sha256(content).hexdigest()
+                digest = sha256_of(content)
                 entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
             siblings.append(entry)
         return self._json({"id": name, "sha": COMMIT, "siblings": siblings, "tags": []})
@@ -160,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(content) <= LFS_BYTES:
             return self._content(path, content)
         # Large files are on other machines.
-        place = f"/cdn/{hashlib.sha256(content).hexdigest()}/{path}"
+        place = f"/cdn/{sha256_of(content)}/{path}"
         self.hub.files[place] = content
         return self._redirect(self.hub.address + place)
 
@@ -170,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404)
         entries = [
             {"Path": path, "Size": len(content), "Type": "blob",
-             "Sha256": hashlib.sha256(content).hexdigest()}
+             "Sha256": sha256_of(content)}
             for path, content in files.items()
         ]  # fmt: skip
         folders = [{"Path": "folder", "Size": 0, "Type": "tree"}]
@@ -261,10 +262,16 @@ _ROUTES: list[tuple[str, Any]] = [
 ]
 
 
+@lru_cache(maxsize=64)  # asked for with each part of a file
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@lru_cache(maxsize=64)
 def git_sha1(content: bytes) -> str:
     head = b"blob %d\0" % len(content)
     return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
 
 
 def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return f"sha256:{sha256_of(content)}"

@@ -77,7 +77,7 @@ def _talk(chosen: argparse.Namespace, server: Server, model: str) -> int:
     if asked:
         spoken = conversation.ask(asked, _silent if chosen.json else _print_piece)
         _report(chosen, spoken)
-        return 0
+        return 1 if spoken.problem else 0
     if chosen.json:
         raise CommandError("--json needs a prompt")
     _converse(chosen, conversation)
@@ -143,6 +143,8 @@ def _report(chosen: argparse.Namespace, spoken: Spoken) -> None:
         write_json(asdict(spoken))
         return
     write("")
+    if spoken.problem:
+        sys.stderr.write(f"the answer broke off: {spoken.problem}\n")
     if not sys.stdout.isatty():
         return
     notes = [f"{spoken.tokens_per_s:.1f} tokens/s"] if spoken.tokens_per_s else []

@@ -21,6 +21,7 @@ class Spoken:
         trimmed_tokens: how much of the conversation did not fit.
         reduced: what the model gave up to fit into memory.
         was_stopped: Ctrl-C ended it.
+        problem: why it broke off; empty: it did not.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Spoken:
     trimmed_tokens: int
     reduced: str
     was_stopped: bool
+    problem: str
 
 
 class Conversation:
@@ -75,11 +77,10 @@ class Conversation:
                 answer.take(events)
         except KeyboardInterrupt:
             answer.was_stopped = True
-        except CommandError:
+        except CommandError as error:
             if not answer.pieces:
                 raise
-            on_piece(" …")
-            answer.was_stopped = True
+            answer.problem = str(error)
         spoken = answer.spoken()
         if spoken.text:
             self._messages = [*asked, {"role": "assistant", "content": spoken.text}]
@@ -92,6 +93,7 @@ class _Answer:
         self._on_piece = on_piece
         self.pieces: list[str] = []
         self.was_stopped = False
+        self.problem = ""
         self._usage: dict[str, Any] = {}
         self._headers: dict[str, str] = {}
         self._began_s = time.perf_counter()
@@ -122,6 +124,7 @@ class _Answer:
             trimmed_tokens=int(self._headers.get("x-trimmed-tokens", 0)),
             reduced=self._headers.get("x-y26hkx-reduced", ""),
             was_stopped=self.was_stopped,
+            problem=self.problem,
         )
 
     def _speed(self, n_tokens: int, text: str) -> float:

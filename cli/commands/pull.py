@@ -100,7 +100,10 @@ def _ask(plan: Plan) -> str:
     """Returns "" for yes, "n", or the name of another variant."""
     others = " or another variant" if len(plan.fits) > 1 else ""
     while True:
-        answer = input(f"download {plan.variant} ({size(plan.size_bytes)})? [Y, n{others}] ")
+        try:
+            answer = input(f"download {plan.variant} ({size(plan.size_bytes)})? [Y, n{others}] ")
+        except EOFError:
+            return "n"
         answer = answer.strip()
         if answer.lower() in ("", "y", "yes"):
             return ""

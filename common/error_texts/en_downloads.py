@@ -7,6 +7,7 @@ MESSAGES = {
     "pull_no_file": "{repository} has no file {name}",
     "pull_nothing_here": "{name} has neither GGUF files nor safetensors",
     "pull_only_pickled": "{name} has pickled weights only, which can run code",
+    "pull_many_models": "the repository has many models ({known}); name one file of it",
     "pull_is_adapter": "{name} is an adapter (LoRA): merge it into its model",
     "pull_does_not_run": "this model does not run here: {reason}",
     "pull_nothing_fits": (

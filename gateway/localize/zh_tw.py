@@ -416,6 +416,7 @@ MESSAGES = {
     "pull_no_file": "{repository} 沒有檔案 {name}",
     "pull_nothing_here": "{name} 既沒有 GGUF 檔，也沒有 safetensors",
     "pull_only_pickled": "{name} 只有 pickle 格式的權重，可能執行程式碼",
+    "pull_many_models": "這個儲存庫有許多模型 ({known})；請指定其中一個檔案",
     "pull_is_adapter": "{name} 是轉接器 (LoRA)：請先合併到其模型",
     "pull_does_not_run": "這個模型無法在此執行：{reason}",
     "pull_nothing_fits": "沒有放得下的版本：最小的 {variant} 約需 {need}，可用的有 {room}",

@@ -52,7 +52,7 @@ async def one_model(request: Request, model_id: str) -> Response:
 
 
 def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
-    """The id that a name means, in any case and Unicode normal form, or an alias; as in requests."""
+    """The id that a name means, in any case and Unicode normal form, or as an alias."""
     listed = {folded_id(each): each for each in found}
     meant = services.model_names.known(name, lambda each: folded_id(each) in listed)
     return None if meant is None else listed.get(folded_id(meant))

@@ -112,3 +112,32 @@ def test_a_port_with_a_server_of_ours_is_said(stack: RunningStack, tmp_path: Pat
 
 def test_a_model_without_weights_is_listed_with_its_reason(stack: RunningStack) -> None:
     assert "adapter" in str(stack.models()["lora"]["failure"])
+
+
+def test_models_toml_changes_one_model_while_the_server_runs(stack: RunningStack) -> None:
+    file = stack.log.parent / "models" / "models.toml"
+
+    def contexts() -> tuple[object, object]:
+        models = stack.models()
+        return models["own"]["context_length"], models["sub/own"]["context_length"]
+
+    before = contexts()
+    file.write_text('[models."own"]\ncontext = 1024\nsystem_prompt = "Be brief."\n')
+    wait_until((contexts() == (1024, before[1]) for _ in iter(int, 1)), 30, "it is taken")
+    asked = {"model": "own", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    said = stack.http.post("/v1/chat/completions", json=asked).json()
+    without = stack.http.post("/v1/chat/completions", json=asked | {"model": "sub/own"}).json()
+    assert said["usage"]["prompt_tokens"] > without["usage"]["prompt_tokens"]
+    file.write_text("[models")
+    wait_until(("models.toml: " in stack.tail() for _ in iter(int, 1)), 30, "it is logged")
+    assert contexts() == (1024, before[1])
+    file.unlink()
+    wait_until((contexts() == before for _ in iter(int, 1)), 30, "it is forgotten")
+
+
+def test_a_start_with_a_wrong_models_toml_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "models.toml").write_text('[models."m"]\ncontxt = 1\n')
+    done = served(tmp_path)
+    assert done.returncode == 2
+    assert "contxt" in done.stdout

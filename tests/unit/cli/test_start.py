@@ -38,3 +38,20 @@ def test_words_behind_an_option_belong_to_the_prompt(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["ls", "--json", "word"])
     assert "unrecognized arguments: word" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="these shells are POSIX'")
+def test_a_shell_takes_what_completes_its_commands() -> None:
+    script = subprocess.run(
+        [sys.executable, "-m", "cli", "completion", "bash"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    asked = (
+        f"{script}\nCOMP_WORDS=(y26hkx pul); COMP_CWORD=1; "
+        "_shtab_y26hkx; echo COMPLETED ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-2:] == ["COMPLETED", "pull"]

@@ -211,6 +211,21 @@ def test_the_largest_variant_that_fits_is_chosen_and_whole_weights_are_not(
     assert plan_of("org/m", settings, force=True).variant == "Q2_K"
 
 
+def test_of_different_models_in_one_repository_each_has_its_own_estimate(
+    hub: StandInHub, settings: DownloadSettings
+) -> None:
+    large = gguf(CHAT | {"qwen2.block_count": 64, "qwen2.embedding_length": 8192})
+    hub.hugging_face["org/both"] = Repository(
+        {"small-Q4_0.gguf": GGUF + bytes(MIB), "large-Q8_0.gguf": large}
+    )
+    needs = {fit.variant: fit.need_bytes for fit in plan_of("org/both", settings).fits}
+    assert needs["Q8_0"] > 2 * needs["Q4_0"]
+    hub.hugging_face["org/many"] = Repository({f"m{n}x-Q4_0.gguf": GGUF for n in range(9)})
+    with pytest.raises(InvalidRequest, match="many models"):
+        run("org/many", settings)
+    assert plan_of("hf.co/org/many/m3x-Q4_0.gguf", settings).model == "m3x-Q4_0"
+
+
 def test_an_unknown_variant_is_refused_with_those_that_there_are(
     hub: StandInHub, settings: DownloadSettings
 ) -> None:
