@@ -55,6 +55,8 @@ export async function open({ panel = "", url = URL_OPEN, ...options }: Opening =
     ...options,
   });
   const page = await context.newPage();
+  // A limit to end what hangs, not to measure speed.
+  page.setDefaultTimeout(60_000);
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("dialog", (dialog) => {
     faults.push(`a dialog: ${dialog.message()}`);
