@@ -27,17 +27,7 @@ def console_is_current(env: Mapping[str, str]) -> bool:
         return True
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "built"
-        build: list[str | Path] = [
-            npm,
-            "--prefix",
-            SOURCES,
-            "run",
-            "build",
-            "--",
-            "--outDir",
-            fresh,
-        ]
-        if run(build, env) != 0:
+        if not _run(npm, env, "run", "build", "--", "--outDir", fresh):
             return False
         stale = differing(fresh, BUILT)
     if stale:
@@ -58,19 +48,14 @@ def ready_npm(env: Mapping[str, str]) -> str | None:
     wanted, installed = SOURCES / "package-lock.json", SOURCES / "node_modules/.package-lock.json"
     if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
         return npm
-    install: list[str | Path] = [
-        npm,
-        "--prefix",
-        SOURCES,
-        "ci",
-        "--ignore-scripts",
-        "--no-audit",
-        "--no-fund",
-    ]
-    if run(install, env) != 0:
+    if not _run(npm, env, "ci", "--ignore-scripts", "--no-audit", "--no-fund"):
         say("  skipped: the packages of the console could not be installed")
         return None
     return npm
+
+
+def _run(npm: str, env: Mapping[str, str], *arguments: str | Path) -> bool:
+    return run([npm, "--prefix", SOURCES, *arguments], env) == 0
 
 
 def node_version(node: str) -> tuple[int, ...]:

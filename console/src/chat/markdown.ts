@@ -34,7 +34,12 @@ const marked = new Marked({
 
 /** The blocks of a text. While an answer grows, only its last block changes. */
 export function blocksOf(text: string): Token[] {
-  return marked.lexer(text).filter((token) => token.type !== "space");
+  try {
+    return marked.lexer(text).filter((token) => token.type !== "space");
+  } catch {
+    // The parser gives up on some made-up texts, which are shown as they are.
+    return [{ type: "code", raw: text, text } satisfies Tokens.Code];
+  }
 }
 
 export function isCode(token: Token): token is Tokens.Code {

@@ -7,20 +7,34 @@ import { useEffect, useState } from "preact/hooks";
 import { ChatPanel } from "../chat/chat-panel";
 import { ConversationList } from "../chat/conversation-list";
 import { LANGUAGES, language, type Language, t, tOf } from "../i18n";
+import { ApiError } from "../server/errors";
 import { forgetKey, key } from "../server/key";
-import { Button } from "./controls";
+import { Button, ErrorNote } from "./controls";
 import { Icon, type IconName } from "./icons";
 import { KeyDialog } from "./key-dialog";
 import { THEMES, theme, type Theme } from "./theme";
 
 const PANELS = {
   chat: ChatPanel,
-  models: lazy(() => import("../models/models-panel").then((found) => found.ModelsPanel)),
-  live: lazy(() => import("../live/live-panel").then((found) => found.LivePanel)),
-  embeddings: lazy(() => import("../embeddings/embeddings-panel").then((found) => found.EmbeddingsPanel)),
-  health: lazy(() => import("../health/health-panel").then((found) => found.HealthPanel)),
-  reference: lazy(() => import("../reference/reference-panel").then((found) => found.ReferencePanel)),
+  models: later(() => import("../models/models-panel").then((found) => found.ModelsPanel)),
+  live: later(() => import("../live/live-panel").then((found) => found.LivePanel)),
+  embeddings: later(() => import("../embeddings/embeddings-panel").then((found) => found.EmbeddingsPanel)),
+  health: later(() => import("../health/health-panel").then((found) => found.HealthPanel)),
+  reference: later(() => import("../reference/reference-panel").then((found) => found.ReferencePanel)),
 } satisfies Record<string, ComponentType>;
+
+/** A panel that comes when it is first shown; not at all if the server is gone or was updated. */
+function later(load: () => Promise<ComponentType>): ComponentType {
+  return lazy(() => load().catch(() => Missing));
+}
+
+function Missing() {
+  return (
+    <div class="panel">
+      <ErrorNote error={new ApiError(t("error.network"), 0)} onRetry={() => location.reload()} />
+    </div>
+  );
+}
 
 type PanelName = keyof typeof PANELS & IconName;
 

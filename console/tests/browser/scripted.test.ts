@@ -181,6 +181,16 @@ test("a stream that breaks keeps its text and says why", async () => {
   expect(said).toContain("ended the answer too early");
 });
 
+test("a panel that cannot be fetched says so, and a reload brings it", async () => {
+  const page = await open();
+  await page.route("**/models-panel-*.js", (route) => route.abort());
+  await page.getByRole("link", { name: "Models" }).click();
+  await page.getByText("The server cannot be reached.").waitFor();
+  await page.unroute("**/models-panel-*.js");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("heading", { name: "Models", exact: true }).waitFor();
+});
+
 test("text files are sent with a message, and others are not", async () => {
   const page = await open();
   await page.setInputFiles("input[type=file]", [
