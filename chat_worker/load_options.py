@@ -40,6 +40,9 @@ class ChatLoadOptions:
     def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
             return single_option(entry)
+        return [self._with_prefixes(option) for option in self._options(entry)]
+
+    def _options(self, entry: ModelEntry) -> Sequence[LoadOption]:
         wanted, *smaller = self._specs(entry)
         if not self._settings.load_ladder:
             return (_option(entry, wanted, wanted),)
@@ -49,6 +52,11 @@ class ChatLoadOptions:
         instead = _spread(instead, MAX_FALLBACKS)
         own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
         return [*(_option(entry, spec, wanted) for spec in own), *instead]
+
+    def _with_prefixes(self, option: LoadOption) -> LoadOption:
+        """The option with the memory that it may use for its prefix cache."""
+        spare = self._settings.kept_memory_bytes
+        return replace(option, need=replace(option.need, spare=spare))
 
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
         """The configured spec, then specs that each give up one thing more."""

@@ -27,6 +27,7 @@ from worker_runtime.machine import read_machine
 from worker_runtime.memory.budget import MemoryBudget
 from worker_runtime.memory.budget_now import budget_now
 from worker_runtime.memory.need import Need
+from worker_runtime.memory.spare import spare_of
 from worker_runtime.model_files.folders import (
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
@@ -65,7 +66,8 @@ class Estimate:
     """
     Args:
         parts: bytes by name, those that are zero left out.
-        total_bytes: what a load reserves.
+        total_bytes: what a load reserves at the least.
+        spare_bytes: what it would reserve now beyond that, for past conversations.
         peak_bytes: the largest resident memory while it loads or works. It includes mapped pages
             of the model's file, which the system can reclaim.
         room_bytes: what could be reserved now; None: the system does not report it.
@@ -79,6 +81,7 @@ class Estimate:
     context_length: int
     parts: dict[str, int]
     total_bytes: int
+    spare_bytes: int
     peak_bytes: int
     available_bytes: int | None
     headroom_bytes: int
@@ -145,7 +148,7 @@ def _refuse_broken(entry: ModelEntry) -> None:
 def _described(
     entry: ModelEntry, alternatives: Sequence[LoadOption], budget: MemoryBudget, largest: int | None
 ) -> Estimate:
-    need = alternatives[0].need
+    need, free = alternatives[0].need, budget.free_bytes()
     taken = next((option for option in alternatives if budget.fits(option.need.total)), None)
     return Estimate(
         path=str(entry.path),
@@ -154,10 +157,11 @@ def _described(
         context_length=entry.context_length,
         parts=_parts(need),
         total_bytes=need.total,
+        spare_bytes=spare_of(None if free is None else free - need.total, need.spare),
         peak_bytes=need.peak,
         available_bytes=budget.available_bytes,
         headroom_bytes=budget.headroom_bytes,
-        room_bytes=budget.free_bytes(),
+        room_bytes=free,
         fits=taken is alternatives[0],
         fits_reduced=[] if taken is None else list(taken.reductions),
         largest_context=largest,
@@ -197,6 +201,8 @@ def _lines(found: Estimate) -> Iterator[str]:
     for name, n_bytes in found.parts.items():
         yield f"{PARTS[name]:<34}{mib(n_bytes):>14}"
     yield f"{'total':<34}{mib(found.total_bytes):>14}"
+    if found.spare_bytes:
+        yield f"{'past conversations, if free':<34}{mib(found.spare_bytes):>14}"
     if found.peak_bytes > found.total_bytes:
         yield f"{'peak, with the mapped file':<34}{mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:

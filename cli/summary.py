@@ -22,6 +22,8 @@ def summary(
     if settings.has_console:
         yield f"console          {at}/  (chat, models, live figures, the API)"
     yield f"OpenAI base URL  {at}/v1  (listening on {settings.host})"
+    if settings.ollama_port:
+        yield f"Ollama's API     http://{settings.reached_at}:{settings.ollama_port}"
     yield f"models           {settings.models_dir}"
     yield f"processor        {cores_line(machine)}; GPU {'; '.join(gpus) or 'none of NVIDIA'}"
     yield f"memory           {memory_line(machine)}"

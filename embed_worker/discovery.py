@@ -126,6 +126,7 @@ class EmbedModelScan:
             load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
         return marked_if_missing(entry, self._needed(backend, path))
 

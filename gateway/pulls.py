@@ -127,7 +127,11 @@ async def _until(
 
 
 async def _lines(*arguments: str) -> AsyncGenerator[dict[str, Any], None]:
-    """What `python -m downloads` writes. Closing this generator ends the process."""
+    """What `python -m downloads` writes. Closing this generator ends the process.
+
+    Raises:
+        ServingError: the process could not do it, or died.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "downloads", *arguments),
@@ -137,20 +141,19 @@ async def _lines(*arguments: str) -> AsyncGenerator[dict[str, Any], None]:
         limit=MAX_LINE_BYTES,
     )
     assert process.stdout is not None
-    n_lines = 0
     try:
         while line := await process.stdout.readline():
             found = orjson.loads(line)
             if found.get("status") == "failed":
                 raise _failure(found["error"])
-            n_lines += 1
             yield found
+        if await process.wait():
+            # It was killed, or has a bug, of which the log has the traceback.
+            raise DownloadFailed(ErrorText("pull_ended"), param="model")
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-    if not n_lines:
-        raise DownloadFailed(ErrorText("pull_ended"), param="model")
 
 
 def _failure(encoded: str) -> ServingError:

@@ -126,6 +126,26 @@ def test_a_download_is_cancelled_by_its_client_and_by_others(
     assert stack.http.delete("/v1/models/other-Q8_0").status_code == 200
 
 
+def test_a_download_whose_process_dies_is_an_error_and_goes_on_later(
+    stack: RunningStack, hub: StandInHub
+) -> None:
+    body = {"model": "org/other", "stream": True}
+    with stack.http.stream("POST", "/v1/models/pull", json=body) as reply:
+        lines = reply.iter_lines()
+        for line in lines:
+            if "planned" in line:
+                hub.faults.append(Fault("/cdn/", "stall", 1 << 20))
+            if "downloading" in line:
+                stack.one("downloads").kill()
+                break
+        left = [line for line in lines if line]
+    assert '"error"' in left[-1]
+    assert "[DONE]" not in left[-1]
+    hub.faults.clear()
+    assert events(stack, model="org/other")[-1]["status"] == "done"
+    assert stack.http.delete("/v1/models/other-Q8_0").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("name", "status", "words"),
     [
