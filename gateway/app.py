@@ -17,6 +17,8 @@ from common.errors import ServingError
 from common.freed_memory import return_freed_memory
 from common.settings import split_list
 from gateway.activity import return_memory
+from gateway.console.files import ConsoleFiles
+from gateway.console.middleware import ConsoleMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
@@ -38,6 +40,7 @@ from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.routes import (
+    activity,
     batches,
     chat,
     completions,
@@ -63,7 +66,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.infill import InfillRequest
 from gateway.schemas.keys import KeyRequest
-from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.lifecycle import CancelRequest, LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.ollama import OLLAMA_BODIES
 from gateway.schemas.pulls import CancelPullRequest, PullRequest
@@ -91,6 +94,7 @@ BODIES = (
     UnloadRequest,
     KeyRequest,
     BatchRequest,
+    CancelRequest,
     InfillRequest,
     *OLLAMA_BODIES,
     PullRequest,
@@ -139,13 +143,17 @@ def create_app(
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # The console shows the document; FastAPI's pages load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, infill, tokenize]
-    modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, activity]
+    modules += [metrics]
     described = [route for module in modules for route in module.router.routes]
     described += ollama.routes(with_embeddings=with_embeddings)
     # `include_router` would match every path twice, and much more slowly.
@@ -161,6 +169,9 @@ def create_app(
     app.add_middleware(AuthMiddleware, keys=services.keys)
     if settings.audit_log is not None:
         app.add_middleware(AuditMiddleware, path=settings.audit_log, needs_key=settings.has_keys)
+    files = ConsoleFiles() if settings.console else None
+    if files is not None:
+        app.add_middleware(ConsoleMiddleware, files=files)
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)
@@ -168,7 +179,8 @@ def create_app(
     if proxies := split_list(settings.trusted_proxies):
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)
     if settings.access_log:
-        app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
+        paths = [route.path for route in described] + (files.paths if files is not None else [])
+        app.add_middleware(AccessLogMiddleware, paths=paths)
     app.add_middleware(MeantPathMiddleware)
     if settings.ollama_port:
         app.add_middleware(CompatPortMiddleware, port=settings.ollama_port)

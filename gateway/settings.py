@@ -193,6 +193,11 @@ class GatewaySettings(KeySettings):
             "Export memory metrics of each model's process, not only of workers and totals."
         ),
     )
+    console: bool = Field(
+        default=True,
+        validation_alias="CONSOLE",
+        description="Serve the console, a web page for people, at the path /.",
+    )
     access_log: bool = Field(
         default=True,
         validation_alias="ACCESS_LOG",

@@ -14,6 +14,7 @@ MESSAGES = {
     "worker_silent": "the worker was silent for too long",
     "no_worker_free": "no worker can take this request now",
     "client_left": "the client left",
+    "cancelled_by_operator": "the request was cancelled by an operator of this server",
     "no_embedding_worker": "no embedding worker can be reached",
     "no_worker_configured": "no worker is configured: set CHAT_WORKERS or EMBED_WORKERS",
     "no_worker_serves": "no worker serves {services} yet",

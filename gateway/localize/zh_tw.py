@@ -306,6 +306,7 @@ MESSAGES = {
     "worker_silent": "工作行程太久沒有回應",
     "no_worker_free": "目前沒有工作行程能接受此請求",
     "client_left": "用戶端已離線",
+    "cancelled_by_operator": "此請求已被伺服器的管理者取消",
     "no_embedding_worker": "無法連線到任何嵌入工作行程",
     "no_worker_configured": "尚未設定工作行程：請設定 CHAT_WORKERS 或 EMBED_WORKERS",
     "no_worker_serves": "目前沒有工作行程提供 {services}",

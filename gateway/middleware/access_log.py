@@ -1,7 +1,7 @@
 """One log line per request: the client, the route, the status and the duration.
 
-A line never has a prompt, a key, or the path as it was sent. Requests for health and metrics are
-logged at DEBUG.
+A line never has a prompt, a key, or the path as it was sent. Requests for health, metrics and the
+files of the console are logged at DEBUG.
 """
 
 import logging
@@ -16,7 +16,7 @@ from gateway.middleware.request_context import context_of
 # nginx's status for a client that left before the response.
 CLIENT_LEFT = 499
 BAD_REQUEST = 400
-MONITORING = ("/health", "/metrics")
+MONITORING = ("/health", "/metrics", "/console/")
 
 # The name never changes, so that its lines can be filtered.
 log = logging.getLogger("gateway.access_log")
