@@ -100,6 +100,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with services.pool.watching():
             yield
+            await services.background.close()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()

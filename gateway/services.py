@@ -9,6 +9,7 @@ from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.settings import GatewaySettings
+from gateway.stored_responses.background import BackgroundResponses
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
@@ -27,8 +28,11 @@ class Services:
         )
         self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
-        self.responses = StoredResponses(_store(settings))
+        self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
         self.drain = Drain()
+        self.background = BackgroundResponses(
+            settings.max_background_responses, settings.most_at_once, self.drain
+        )
         self.supervision = Supervision()
         rate = settings.rate
         storage = settings.rate_limit_storage.get_secret_value()
@@ -41,6 +45,12 @@ class Services:
         )
         self.stream_limits = TimeLimits(
             settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
+        )
+        # Nobody waits for its first token.
+        self.background_limits = TimeLimits(
+            settings.background_timeout_s,
+            settings.next_token_timeout_s,
+            settings.background_timeout_s,
         )
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
