@@ -171,7 +171,7 @@ def test_it_is_said_which_template_a_model_without_a_valid_one_gets(stack: Runni
     for model, kind in (("broken", "chatml"), ("caller", "own")):
         loaded = stack.http.post("/v1/models/load", json={"model": model}).json()
         assert loaded["chat_template"] == kind
-        told = (stack.models()[model]["chat_template"] == kind for _ in iter(int, 1))  # noqa: B023
+        told = (stack.models()[model]["chat_template"] == kind for _ in iter(int, 1))
         wait_until(told, 10, "the gateway tells")
     assert chat(stack, "broken")["choices"][0]["message"]["content"]
 
