@@ -30,6 +30,7 @@ from worker_runtime.model_files.model_places import (
     unreadable,
 )
 from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.static_folders import is_static_folder
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 ENGINE_MODULE = "embed_worker.encoder_process"
@@ -128,6 +129,8 @@ class EmbedModelScan:
     def _backend_of(self, place: Place) -> str:
         if place.is_file:
             return library.LLAMA_CPP
+        if is_static_folder(place.path):
+            return library.STATIC
         return library.CROSS_ENCODER if is_cross_encoder_folder(place.path) else self._backend
 
     def _default_id(self, entries: list[ModelEntry]) -> str:
@@ -187,4 +190,5 @@ def _is_model(folder: Path) -> bool:
         is_sentence_transformers_folder(folder)
         or is_cross_encoder_folder(folder)
         or is_bare_encoder_folder(folder)
+        or is_static_folder(folder)
     )

@@ -131,6 +131,10 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
             return _llama_cpp(wanted, outbox)
         case "cross-encoder":
             return _cross_encoder(wanted, outbox)
+        case "static":
+            from embed_worker.encoders import static
+
+            return static.load(library_path(wanted.path))
     raise BackendLoadFailed(
         ErrorText("encoder_unknown", backend=wanted.backend), metadata={"backend": wanted.backend}
     )

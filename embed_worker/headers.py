@@ -21,6 +21,7 @@ from worker_runtime.model_files.gguf import read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.model_files.static_folders import is_static_folder, read_static
 
 # The kinds of pooling that a GGUF file may state: mean, first or last token.
 POOLING_TYPES = (1, 2, 3)
@@ -56,6 +57,14 @@ def read(model: Path) -> Said:
     """
     if is_gguf(model) and not os.path.isdir(model):
         return _of_gguf(model)
+    if is_static_folder(model):
+        static = read_static(model)
+        return Said(
+            context_length=static.max_tokens,
+            size_bytes=static.weights.size_bytes,
+            n_numbers=static.weights.n_numbers,
+            truncate_dim=static.truncate_dim,
+        )
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
         return Said(

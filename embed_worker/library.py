@@ -12,11 +12,13 @@ TORCH = "sentence-transformers"
 OPENVINO = "openvino"
 LLAMA_CPP = "llama.cpp"
 CROSS_ENCODER = "cross-encoder"
+STATIC = "static"
 LIBRARIES = {
     TORCH: (TORCH, "torch"),
     OPENVINO: (OPENVINO,),
     LLAMA_CPP: ("llama-cpp-python",),
     CROSS_ENCODER: ("transformers", "torch"),
+    STATIC: ("tokenizers",),
 }
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from common.sizes import MIB, mib
 from embed_worker import headers
 from embed_worker.encoders.conversion_cache import known
-from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
+from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, STATIC, TORCH
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -23,10 +23,17 @@ PROCESS_BYTES = {
     LLAMA_CPP: 60 * MIB,
     TORCH: 420 * MIB,
     CROSS_ENCODER: 420 * MIB,
+    STATIC: 55 * MIB,
 }
 # The activations of one micro-batch grow little with the model, because batches are small.
 # llama.cpp reserves memory for attention over a whole batch.
-BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
+BATCH_BYTES = {
+    OPENVINO: 20 * MIB,
+    LLAMA_CPP: 54 * MIB,
+    TORCH: 24 * MIB,
+    CROSS_ENCODER: 24 * MIB,
+    STATIC: 8 * MIB,
+}
 
 
 # The bytes of activations for each token of the longest text and each of its hidden numbers,

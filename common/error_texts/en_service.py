@@ -73,6 +73,7 @@ MESSAGES = {
     "encoder_unknown": "there is no encoder {backend!r}",
     "openvino_refuses": "the model does not run on OpenVINO: {detail}",
     "loaded_but_fails": "the model was loaded but does not run",
+    "static_table_unknown": "it has no table of vectors that fits its tokenizer",
     "score_weights_missing": "the model's files lack weights that scores need",
     "no_tokenizer": "the model has no tokenizer.json",
     "too_many_outputs": "the model has {n_outputs} outputs; a reranker has one",

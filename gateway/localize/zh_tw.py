@@ -298,6 +298,7 @@ MESSAGES = {
     "encoder_unknown": "沒有編碼器 {backend!r}",
     "openvino_refuses": "此模型無法在 OpenVINO 上執行：{detail}",
     "loaded_but_fails": "模型已載入，但無法執行",
+    "static_table_unknown": "沒有與其分詞器相符的向量表",
     "score_weights_missing": "模型的檔案缺少評分所需的權重",
     "no_tokenizer": "此模型沒有 tokenizer.json",
     "too_many_outputs": "此模型有 {n_outputs} 個輸出；重新排序模型只有一個",
