@@ -46,10 +46,17 @@ PACKAGES = {
     "transformers": ("torch", "transformers"),
     "sentence-transformers": ("torch", "sentence_transformers"),
     "cross-encoder": ("torch", "transformers"),
+    "causal-reranker": ("torch", "transformers"),
+    "static": ("safetensors", "tokenizers"),
     "openvino": ("openvino", "tokenizers"),
 }
 # The extra that installs them, if it is not "embed".
-EXTRAS = {"llama.cpp": "llama", "transformers": "transformers", "openvino": "openvino"}
+EXTRAS = {
+    "llama.cpp": "llama",
+    "llama.cpp-reranker": "llama",
+    "transformers": "transformers",
+    "openvino": "openvino",
+}
 GATEWAY_PACKAGES = ("fastapi", "uvicorn", "orjson", "limits")
 # Run in a separate process, which crashes if the library was built for another processor.
 TRY_LLAMA = "from worker_runtime.llama_native import load_native; load_native()"
@@ -208,7 +215,7 @@ def _known_names() -> set[str]:
 
 def _backend_problem(backend: str) -> str:
     """The missing packages of `backend`, in words; empty: none."""
-    if backend == "llama.cpp":
+    if backend in ("llama.cpp", "llama.cpp-reranker"):
         return "" if _llama_runs() else "llama-cpp-python, which is missing or does not run here"
     return ", ".join(_missing(PACKAGES.get(backend, ())))
 

@@ -10,10 +10,10 @@ from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
-    PICKLED,
     SentenceEncoder,
-    file_weights,
+    is_causal_reranker_folder,
     is_cross_encoder_folder,
+    read_causal_reranker,
     read_cross_encoder,
     read_sentence_encoder,
 )
@@ -22,9 +22,10 @@ from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
 from worker_runtime.model_files.static_folders import is_static_folder, read_static
+from worker_runtime.model_files.weights import PICKLED, file_weights
 
-# The kinds of pooling that a GGUF file may state: mean, first or last token.
-POOLING_TYPES = (1, 2, 3)
+# The kinds of pooling that a GGUF file may state: mean, first or last token; and a pair's score.
+POOLING_TYPES, RANKING = (1, 2, 3), 4
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -37,6 +38,8 @@ class Said(msgspec.Struct, frozen=True):
         hidden_size: the count of numbers per token between layers of a folder's model; 0 if the
             files do not state it.
         truncate_dim: the length to which the model's authors want vectors cut; 0 if they want none.
+        ranks: a GGUF file that scores pairs of texts.
+        lacks_pooling: a GGUF file does not state how the vectors of its tokens become one.
         broken: why the model cannot be loaded; empty if it can.
     """
 
@@ -45,6 +48,8 @@ class Said(msgspec.Struct, frozen=True):
     n_numbers: int = 0
     hidden_size: int = 0
     truncate_dim: int = 0
+    ranks: bool = False
+    lacks_pooling: bool = False
     broken: str = ""
 
 
@@ -64,6 +69,14 @@ def read(model: Path) -> Said:
             size_bytes=static.weights.size_bytes,
             n_numbers=static.weights.n_numbers,
             truncate_dim=static.truncate_dim,
+        )
+    if is_causal_reranker_folder(model):
+        causal = read_causal_reranker(model)
+        return Said(
+            context_length=causal.context_length,
+            size_bytes=causal.weights.size_bytes,
+            n_numbers=causal.weights.n_numbers,
+            hidden_size=causal.hidden_size,
         )
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
@@ -108,7 +121,10 @@ def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
 def _of_gguf(first: Path) -> Said:
     shards = gguf_shards(first)
     header, *_ = (msgspec.structs.replace(h, tensors=[]) for h in read_gguf_headers(shards))
-    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
-        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
-    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
-    return Said(context_length, file_weights(shards).size_bytes)
+    pooling = header.metadata.get(f"{header.architecture}.pooling_type")
+    return Said(
+        context_length=min(header.context_length, MAX_LLAMA_TOKENS),
+        size_bytes=file_weights(shards).size_bytes,
+        ranks=pooling == RANKING,
+        lacks_pooling=pooling not in (*POOLING_TYPES, RANKING),
+    )

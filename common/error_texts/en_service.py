@@ -80,6 +80,8 @@ MESSAGES = {
     "activation_unknown": "the model's scores go through {name!r}, which is not offered here",
     "embedding_file_refused": "the file is damaged, or of a kind that this llama.cpp does not know",
     "embedding_context_not_made": "its context could not be made",
+    "pooling_fixed": "it has no pooling that EMBEDDING_POOLING could replace",
+    "no_yes_and_no": 'its vocabulary lacks the words "yes" and "no", with which it would answer',
     "pooling_unknown": "the file does not say how the vectors of its tokens become one",
     "pairs_unknown": "the model's tokenizer joins two texts in an unknown way",
     "special_tokens_unknown": "the model's tokenizer adds its special tokens in an unknown way",

@@ -114,7 +114,7 @@ class StaticEncoder:
 
 
 def _parts(found: StaticEmbeddings) -> dict[str, NDArray[Any]]:
-    parts = {}
+    parts: dict[str, NDArray[Any]] = {}
     try:
         for file in found.weights.files:
             with safe_open(file, framework="np") as opened:

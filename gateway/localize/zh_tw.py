@@ -305,6 +305,8 @@ MESSAGES = {
     "activation_unknown": "此模型的分數使用 {name!r}，這裡不提供",
     "embedding_file_refused": "檔案已損壞，或是此 llama.cpp 不支援的種類",
     "embedding_context_not_made": "無法建立其上下文",
+    "pooling_fixed": "它沒有 EMBEDDING_POOLING 可以取代的池化方式",
+    "no_yes_and_no": "它的詞彙缺少用來作答的 yes 與 no",
     "pooling_unknown": "檔案沒有說明如何將各 token 的向量合而為一",
     "pairs_unknown": "此模型的 tokenizer 以未知的方式連接兩段文字",
     "special_tokens_unknown": "此模型的 tokenizer 以未知的方式加入特殊 token",

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
-from worker_runtime.model_files.folders import Weights, folder_weights
 from worker_runtime.model_files.module_folders import read_modules
 from worker_runtime.model_files.small_json import read_json, read_object
+from worker_runtime.model_files.weights import Weights, folder_weights
 
 STATIC, NORMALIZE = "StaticEmbedding", "Normalize"
 TOKENIZER = "tokenizer.json"
