@@ -6,6 +6,7 @@ or without Node.js, their tests are skipped, with the reason.
 
 import functools
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def node_with_clients() -> tuple[str, Path]:
     options = ["--silent", "--no-audit", "--no-fund", "--prefix", str(folder)]
     _install(folder, [npm, "install", *options, *JAVASCRIPT_CLIENTS])
     return node, folder
+
+
+def version_of_package(name: str) -> str:
+    """The version of one of `JAVASCRIPT_CLIENTS`."""
+    _, folder = node_with_clients()
+    about = json.loads((folder / "node_modules" / name / "package.json").read_bytes())
+    return str(about["version"])
 
 
 def _folder(kind: str, packages: tuple[str, ...]) -> Path:

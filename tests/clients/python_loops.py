@@ -10,6 +10,8 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
+from importlib import metadata
 from typing import Any, Literal
 
 MODEL, KEY = "qwen2-y26hkx-guide", "none"
@@ -207,21 +209,23 @@ def outlines(base_url: str) -> dict[str, Any]:
     return told([whole, streamed], whole, streamed)
 
 
-CLIENTS = (
-    litellm,
-    huggingface_hub,
-    llama_index,
-    langchain_mistralai,
-    openai_agents,
-    openai_agents_chat,
-    outlines,
-)
+# The clients, and the packages that they are in.
+CLIENTS: dict[Callable[[str], dict[str, Any]], str] = {
+    litellm: "litellm",
+    huggingface_hub: "huggingface_hub",
+    llama_index: "llama-index-llms-openai-like",
+    langchain_mistralai: "langchain-mistralai",
+    openai_agents: "openai-agents",
+    openai_agents_chat: "openai-agents",
+    outlines: "outlines",
+}
 
 
 def main() -> None:
     name, base_url = sys.argv[1:]
     client = next(each for each in CLIENTS if each.__name__ == name)
-    sys.stdout.write(json.dumps(client(base_url)) + "\n")
+    found = client(base_url) | {"version": metadata.version(CLIENTS[client])}
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ and a scripted worker calls one of the tools that Codex offers."""
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protos.y26hkx.v1 import chat_pb2
-from tests.clients.installed_clients import node_with_clients
+from tests.clients.installed_clients import node_with_clients, version_of_package
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, finished, started
 from tests.running_stack import KEPT_VARIABLES
@@ -74,7 +74,9 @@ async def codex(gateway: RunningGateway, home: Path, *arguments: str) -> list[di
     return [json.loads(line) for line in printed.splitlines() if line.startswith(b"{")]
 
 
-async def test_codex_runs_a_command_and_resumes(gateway: RunningGateway, tmp_path: Path) -> None:
+async def test_codex_runs_a_command_and_resumes(
+    gateway: RunningGateway, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     (tmp_path / "config.toml").write_text(
         f'model = "{CHAT_ID}"\nmodel_provider = "local"\n'
         '[model_providers.local]\nname = "local"\nwire_api = "responses"\n'
@@ -88,3 +90,4 @@ async def test_codex_runs_a_command_and_resumes(gateway: RunningGateway, tmp_pat
         assert [item["aggregated_output"].strip() for item in ran] == ["marmot"], events
         said = [item["text"] for item in items if item["type"] == "agent_message"]
         assert said == ["It says: marmot"]
+    record_property("codex", f"{version_of_package('@openai/codex')}; 2; 2; yes")

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 
 from tests.clients import python_loops
-from tests.clients.installed_clients import node_with_clients, python_with_clients
+from tests.clients.installed_clients import (
+    node_with_clients,
+    python_with_clients,
+    version_of_package,
+)
 from tests.clients.test_clients import HERE, RUN_WITHIN_S
 from tests.running_stack import RunningStack
 
 PYTHON = [client.__name__ for client in python_loops.CLIENTS]
-JAVASCRIPT = ["ai", "ai_chat", "agents"]
+JAVASCRIPT = {"ai": "ai", "ai_chat": "ai", "agents": "@openai/agents"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,8 @@ def test_a_javascript_client_goes_through_its_loop(
     node, folder = node_with_clients()
     script = shutil.copy(HERE / "javascript_loops.mjs", folder)
     found = _run([node, str(script), client, f"{stack.base_url}/v1"])
-    _check(found, client, record_property)
+    found["version"] = version_of_package(JAVASCRIPT[client])
+    _check(found, f"{JAVASCRIPT[client]} ({client}, JavaScript)", record_property)
 
 
 def _run(command: list[str]) -> dict[str, Any]:
@@ -61,4 +66,5 @@ def _check(
         assert arguments["city"] in ("Bern", "Oslo")
     assert found["answer"]
     assert found["second"]
-    record_property(client, f"2 turns, {len(found['calls'])} calls, streamed")
+    # What `python -m tests.compatibility clients` makes its table of.
+    record_property(client, f"{found['version']}; 2; {len(found['calls'])}; yes")
