@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from chat_worker.engine.disk_prefix_cache import SlotFiles
-from chat_worker.engine.runner import ModelRunner
+from chat_worker.engine.runner import ModelRunner, SlotStates
 from chat_worker.pipe_messages import Facts
 
 
@@ -49,5 +48,5 @@ class Backend:
     tokenizer: Tokenizer
     template: str | None
     facts: Facts
-    # Writes its slots to files; None if it cannot.
-    slot_files: SlotFiles | None = None
+    # Copies its slots for the prefix cache; None if it cannot.
+    states: SlotStates | None = None

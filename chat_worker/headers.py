@@ -8,6 +8,7 @@ import msgspec
 
 from chat_worker.family import Family, family_of_folder, family_of_gguf
 from chat_worker.model_dims import model_dims, shape_of_headers
+from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
 
@@ -50,7 +51,11 @@ def _of_folder(folder: Path) -> Said:
 
 
 def _of_gguf(first: Path) -> Said:
-    main, _ = shape_of_headers(read_gguf_headers(gguf_shards(first)))
+    main, dims = shape_of_headers(read_gguf_headers(gguf_shards(first)))
+    if main.metadata.get("general.type") == "adapter":
+        raise InvalidModelFile("it is an adapter (LoRA): merge it into its model")
+    if main.vocabulary_size and not dims.n_values:
+        raise InvalidModelFile("it holds a vocabulary, and no weights")
     return Said(
         not OTHER_ARCHITECTURES.search(main.architecture) and main.vocabulary_size > 0,
         main.context_length,

@@ -16,11 +16,13 @@ from chat_worker.settings import DEFAULT_MODEL_PATH, ChatSettings
 from cli.capacity import ModelCapacity
 from cli.hardware import free_disk_bytes, nearest
 from cli.settings import StackSettings
-from cli.startup_warnings import StartupWarning
+from cli.startup_warnings import Severity, StartupWarning
 from common.deprecated_settings import DEPRECATED
+from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
+from worker_runtime.libraries import OF_BACKENDS, install_command, missing_modules
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.kernel_memory import Fault
 from worker_runtime.machine.kernel_report import KernelReport
@@ -30,6 +32,7 @@ SERVICES: tuple[type[BaseSettings], ...] = (
     SimpleSettings,
     ChatSettings,
     EmbedSettings,
+    DownloadSettings,
 )
 # Read by docker compose and run.py, not by the services.
 OTHER_NAMES = {
@@ -37,26 +40,14 @@ OTHER_NAMES = {
     "Y26HKX_PORT",
     "CHAT_MEMORY",
     "EMBED_MEMORY",
+    "CHAT_EXTRAS",
+    "EMBED_EXTRAS",
     "Y26HKX_TORCH",
     "API_KEY",
+    "Y26HKX_API_KEY",
 }
 LIKENESS = 0.85
 LOW_DISK_BYTES = 2 * GIB
-PACKAGES = {
-    "transformers": ("torch", "transformers"),
-    "sentence-transformers": ("torch", "sentence_transformers"),
-    "cross-encoder": ("torch", "transformers"),
-    "causal-reranker": ("torch", "transformers"),
-    "static": ("safetensors", "tokenizers"),
-    "openvino": ("openvino", "tokenizers"),
-}
-# The extra that installs them, if it is not "embed".
-EXTRAS = {
-    "llama.cpp": "llama",
-    "llama.cpp-reranker": "llama",
-    "transformers": "transformers",
-    "openvino": "openvino",
-}
 GATEWAY_PACKAGES = ("fastapi", "uvicorn", "orjson", "limits")
 # Run in a separate process, which crashes if the library was built for another processor.
 TRY_LLAMA = "from worker_runtime.llama_native import load_native; load_native()"
@@ -90,7 +81,9 @@ def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[StartupW
         like = difflib.get_close_matches(name, known, 1, LIKENESS)
         if like:
             message, suggestion = f"{name} is no setting of this server", f"did you mean {like[0]}?"
-            yield StartupWarning("unknown_name", "warning", message, suggestion)
+            # The environment has variables of other programs, too.
+            severity: Severity = "failure" if name in dotenv else "warning"
+            yield StartupWarning("unknown_name", severity, message, suggestion)
         elif name in dotenv:
             message = f"{name} in .env is no setting of this server"
             yield StartupWarning(
@@ -103,14 +96,14 @@ def packages(models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     missing = _missing(GATEWAY_PACKAGES)
     if missing:
         message = f"the gateway needs {', '.join(missing)}"
-        yield StartupWarning("missing_package", "failure", message, "pip install 'y26hkx[gateway]'")
+        yield StartupWarning("missing_package", "failure", message, install_command("gateway"))
     for model in models:
         if model.is_default and (problem := _backend_problem(model.backend)):
             yield StartupWarning(
                 "missing_package",
                 "failure" if model.capability == "chat" else "warning",
                 f"{model.id} needs {problem}",
-                f"pip install 'y26hkx[{EXTRAS.get(model.backend, 'embed')}]'",
+                install_command(OF_BACKENDS[model.backend].extra),
             )
 
 
@@ -161,12 +154,13 @@ def default_models(models: Sequence[ModelCapacity], machine: Machine) -> Iterato
 def main_model(chat: ChatSettings, models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     """A main model that is set and does not exist."""
     named = chat.model_path.name.removesuffix(".gguf")
-    if chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
+    # A backend of a third party may have other names for models.
+    if chat.plugin or chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
         return
     serves = next((m.id for m in models if m.is_default and m.capability == "chat"), "nothing")
-    message = f"{chat.model_path} does not exist: {serves} is served instead of {named}"
+    message = f"MODEL_PATH: {chat.model_path} does not exist; {serves} would answer for {named}"
     yield StartupWarning(
-        "main_model_missing", "warning", message, "set MODEL_PATH to a model's file"
+        "main_model_missing", "failure", message, "set MODEL_PATH to a model's file"
     )
 
 
@@ -177,7 +171,7 @@ def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWa
         asked = "MODELS_DIR" in settings.values
         message = f"the folder {models} does not exist: only built-in models are served"
         yield StartupWarning(
-            "no_models_folder", "warning" if asked else "info", message, "create it"
+            "no_models_folder", "failure" if asked else "info", message, "create it"
         )
     elif not os.access(models, os.R_OK | os.X_OK):
         message = f"the models folder {models} cannot be read"
@@ -217,7 +211,7 @@ def _backend_problem(backend: str) -> str:
     """The missing packages of `backend`, in words; empty: none."""
     if backend in ("llama.cpp", "llama.cpp-reranker"):
         return "" if _llama_runs() else "llama-cpp-python, which is missing or does not run here"
-    return ", ".join(_missing(PACKAGES.get(backend, ())))
+    return ", ".join(missing_modules(backend))
 
 
 def _llama_runs() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.cache_folder import cache_folder_of
 from common.deprecated_settings import translate
 from common.loopback import is_loopback
 
@@ -90,18 +91,33 @@ class StackSettings:
         return authority, certificate, key
 
     @property
+    def own_folder(self) -> Path:
+        """The folder for what commands and servers of this user tell each other."""
+        named = self.values.get("MEMORY_LEARNT_DIR")
+        return Path(named) if named else cache_folder_of(self.inherited)
+
+    @property
     def models_dir(self) -> Path:
         return Path(self.values.get("MODELS_DIR", "models")).resolve()
 
 
 def dotenv() -> dict[str, str]:
-    """The variables of the .env file in this folder."""
+    """The variables of the .env file in this folder.
+
+    Raises:
+        SettingsError: it is no text in UTF-8.
+    """
     if not Path(".env").is_file():
         return {}
     # The same parser that pydantic-settings uses in the services.
     from dotenv import dotenv_values
 
-    return {name: value or "" for name, value in dotenv_values(".env").items()}
+    try:
+        return {name: value or "" for name, value in dotenv_values(".env").items()}
+    except UnicodeDecodeError:
+        raise SettingsError(
+            ".env is no UTF-8 text, perhaps UTF-16 as PowerShell writes it; save it as UTF-8"
+        ) from None
 
 
 def is_on(value: str) -> bool:
@@ -115,3 +131,9 @@ def _port(values: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise SettingsError(f"{name}={text} is not a port (0 to 65535)")
     return int(text)
+
+
+def api_key(settings: StackSettings) -> str:
+    """The key with which commands call the server; empty: none is known."""
+    keys = settings.values.get("Y26HKX_API_KEY") or settings.values.get("API_KEYS", "")
+    return keys.partition(",")[0].strip()

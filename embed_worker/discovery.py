@@ -10,9 +10,12 @@ import msgspec
 
 from common.model_ids import folded_id
 from embed_worker import headers, library
+from embed_worker.encoders.conversion_cache import known
+from embed_worker.encoders.prepared import prepared_for
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
+from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import (
     is_bare_encoder_folder,
@@ -116,7 +119,7 @@ class EmbedModelScan:
             torch_fingerprint=of_vectors(library.TORCH) if backend == library.OPENVINO else "",
             truncate_dim=said.truncate_dim,
         )
-        return ModelEntry(
+        entry = ModelEntry(
             id=model_id,
             capability="embed",
             backend=backend,
@@ -129,6 +132,15 @@ class EmbedModelScan:
             engine_module=ENGINE_MODULE,
             broken=NO_POOLING if said.lacks_pooling and not pooling else printable(said.broken),
         )
+        return marked_if_missing(entry, self._needed(backend, path))
+
+    def _needed(self, backend: str, path: Path) -> str:
+        """The backend whose libraries must be installed: torch converts models for OpenVINO."""
+        if backend != library.OPENVINO or not missing_modules(library.TORCH):
+            return backend
+        record = known(path, self._settings.converted_dir)
+        is_ready = not record.refusal if record else prepared_for(path) is not None
+        return backend if is_ready else library.TORCH
 
     def _backend_of(self, model_id: str, place: Place) -> str:
         if place.is_file:
@@ -150,7 +162,11 @@ class EmbedModelScan:
 
 
 def built_in_folder() -> Path | None:
-    """The built-in model's folder, found without importing its package; None if not installed."""
+    """The built-in model's folder, in a wheel of ours or in a package that is not imported; None if
+    neither is there."""
+    packaged = Path(__file__).parent / "built_in" / BUILT_IN_ID
+    if packaged.is_dir():
+        return packaged
     spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
     places = spec.submodule_search_locations if spec is not None else None
     found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))

@@ -40,6 +40,7 @@ from gateway.routes import (
     messages,
     metrics,
     models,
+    pulls,
     rerank,
     responses,
     stored_responses,
@@ -51,6 +52,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
+from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
@@ -73,6 +75,8 @@ BODIES = (
     ScoreRequest,
     LoadRequest,
     UnloadRequest,
+    PullRequest,
+    CancelPullRequest,
 )
 
 
@@ -116,7 +120,7 @@ def create_app(
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, health, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, health, metrics]
     described = [route for module in modules for route in module.router.routes]
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
@@ -146,6 +150,7 @@ def make_pool(settings: GatewaySettings) -> Pool:
         split_list(settings.embed_workers),
         settings.worker_token.get_secret_value(),
         settings.certificates(),
+        settings.worker_wait_s,
     )
 
 

@@ -12,6 +12,7 @@ from common.errors import ServingError, error_types
 from gateway.errors import is_anthropic, status_on
 from gateway.middleware.request_context import API_PATHS
 
+MODELS = "/v1/models/"
 ERROR, ANTHROPIC_ERROR = "Error", "AnthropicError"
 STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
@@ -75,7 +76,8 @@ def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[
     kinds: set[type[ServingError]] = set(_OF_ALL)
     if path.startswith(API_PATHS):
         kinds |= _OF_THE_API
-    if method == "post":
+    # To delete a model, workers unload it first.
+    if method == "post" or (method == "delete" and path.startswith(MODELS)):
         kinds |= _OF_WORKERS
     if "requestBody" in operation or "parameters" in operation:
         kinds.add(errors.ModelNotFound)

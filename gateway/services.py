@@ -8,6 +8,8 @@ from gateway.middleware.rate_limit import RateLimit
 from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
+from gateway.pool.new_models import NewModels
+from gateway.pulls import Pulls
 from gateway.settings import GatewaySettings
 from gateway.stored_responses.background import BackgroundResponses
 from gateway.stored_responses.history import StoredResponses
@@ -28,6 +30,8 @@ class Services:
         )
         self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
         self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.new_models = NewModels(pool)
+        self.pulls = Pulls(settings.max_pulls)
         self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
         self.drain = Drain()
         self.background = BackgroundResponses(

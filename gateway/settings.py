@@ -1,6 +1,7 @@
 """The gateway's settings. With the limits in `limit_settings`, the only reader of the environment
 in this package."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, Self
@@ -10,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
+from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
 from gateway.limit_settings import LimitSettings
@@ -44,6 +46,16 @@ class GatewaySettings(LimitSettings):
         default="127.0.0.1:50052",
         validation_alias="EMBED_WORKERS",
         description="Comma-separated host:port of embedding workers.",
+    )
+    worker_wait_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=300,
+        validation_alias="WORKER_WAIT_S",
+        description=(
+            "Seconds that a request waits while no worker serves, as when one is restarted. "
+            "0: it is refused at once."
+        ),
     )
     worker_token: SecretStr = Field(
         default=SecretStr(""),
@@ -117,6 +129,16 @@ class GatewaySettings(LimitSettings):
         description=(
             "Number of requests that one key may have in flight; 0: no limit. Unset: none on "
             "loopback, 8 elsewhere."
+        ),
+    )
+    max_pulls: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        validation_alias="MAX_PULLS",
+        description=(
+            "Number of models that may be downloaded at once through the API; 0: none, and none is "
+            "deleted."
         ),
     )
     error_language: str = Field(
@@ -275,6 +297,12 @@ class GatewaySettings(LimitSettings):
     @property
     def has_keys(self) -> bool:
         return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a process that downloads models: without secrets but the hub's token."""
+    inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    return without_secrets(inherited, frozenset({"HF_TOKEN"}))
 
 
 def host_of(target: str) -> str:

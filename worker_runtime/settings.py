@@ -3,7 +3,6 @@ environment. Each worker subclasses `RuntimeSettings` and adds its port and its 
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +15,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
+from common.cache_folder import cache_folder_of
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, SharedSettings, split_list
@@ -41,15 +41,7 @@ CALLS_NOBODY = {
 
 def cache_folder() -> Path:
     """The folder in which this user's programs keep files that they can make again."""
-    environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    home = Path(os.path.expanduser("~"))
-    if sys.platform == "win32":
-        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "y26hkx"
+    return cache_folder_of(os.environ)  # noqa: TID251 - settings.py is where the environment is read
 
 
 class ProfileSource(PydanticBaseSettingsSource):

@@ -4,6 +4,7 @@ The same is computed as by model2vec (Tulkens and van Dongen 2024) and by senten
 StaticEmbedding; no library for neural networks is needed.
 """
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
@@ -21,11 +21,13 @@ from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
+from worker_runtime.model_files.safetensors import check_safetensors
 from worker_runtime.model_files.static_folders import StaticEmbeddings, read_static
 
 BACKEND = "static"
 # The names of the table in the files of sentence-transformers and of model2vec.
 TABLES = ("embedding.weight", "embeddings")
+TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I8": "i1", "I32": "<i4", "I64": "<i8"}
 # These models set no limit; this one bounds the work for one text.
 MOST_TOKENS = 1 << 17
 BATCH_TOKENS = 8192
@@ -114,14 +116,17 @@ class StaticEncoder:
 
 
 def _parts(found: StaticEmbeddings) -> dict[str, NDArray[Any]]:
+    """The tensors of the files, mapped into memory and not read yet."""
     parts: dict[str, NDArray[Any]] = {}
-    try:
-        for file in found.weights.files:
-            with safe_open(file, framework="np") as opened:
-                parts |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, ValueError) as error:
-        # numpy lacks some types of numbers, such as bfloat16.
-        raise _failed() from error
+    for file in found.weights.files:
+        with file.open("rb") as opened:
+            (header_bytes,) = struct.unpack("<Q", opened.read(8))
+        for name, tensor in check_safetensors(file).tensors.items():
+            # numpy lacks some types of numbers, such as bfloat16.
+            if tensor.dtype not in TYPES:
+                raise _failed()
+            at = 8 + header_bytes + tensor.data_offsets[0]
+            parts[name] = np.memmap(file, TYPES[tensor.dtype], "r", at, tuple(tensor.shape))
     return parts
 
 

@@ -21,6 +21,9 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
     name = getattr(body, "model", None)
     if name:
         services = services_of(request)
+        if services.model_names.known(name, lambda id: is_listed(services, id)) is None:
+            # Its file may be new.
+            await services.new_models.look()
         meant = services.model_names.meant(name, lambda id: is_listed(services, id))
         if meant != name:
             body.model = meant  # type: ignore[attr-defined]

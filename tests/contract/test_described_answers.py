@@ -45,7 +45,7 @@ def test_other_routes_may_answer_what_the_layers_around_them_do() -> None:
 def test_streams_and_texts_are_described_as_what_they_are() -> None:
     typed = {path: set(answers(method, path)["200"]["content"]) for method, path in operations()}  # type: ignore[index]
     streams = {path for path, types in typed.items() if "text/event-stream" in types}
-    assert streams == STREAMS | {"/v1/models/load"}
+    assert streams == STREAMS | {"/v1/models/load", "/v1/models/pull"}
     assert typed["/metrics"] == {"text/plain"}
 
 

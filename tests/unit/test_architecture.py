@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 PACKAGES = (
     *("protos", "common", "gateway", "worker_runtime", "chat_worker", "embed_worker"),
-    *("simple", "cli", "bootstrap"),
+    *("simple", "downloads", "cli", "bootstrap"),
 )
 LOCKS = re.compile(
     r"\b(threading|asyncio|multiprocessing|filelock)\."

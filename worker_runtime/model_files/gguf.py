@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -127,7 +127,15 @@ def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHead
     """
     file, size_bytes = open_regular(path)
     with file:
-        return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
+        return gguf_header_in(file, size_bytes, most_bytes)
+
+
+def gguf_header_in(
+    file: BinaryIO, size_bytes: int, most_bytes: int = MAX_HEADER_BYTES
+) -> GgufHeader:
+    """Read the header of an open file of `size_bytes`, which may be on another machine. Raises as
+    `read_gguf_header` does."""
+    return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
 
 
 def read_gguf_headers(files: tuple[Path, ...]) -> Iterator[GgufHeader]:

@@ -8,7 +8,7 @@ from typing import Any
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
-from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
+from chat_worker.backends.llama_cpp.slot_states import LlamaSlotStates
 from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
@@ -17,6 +17,7 @@ from chat_worker.pipe_messages import Facts, LoadSpec
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
 from worker_runtime.engine_process.load_errors import out_of_memory
+from worker_runtime.libraries import install_command
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
@@ -76,7 +77,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)
     _warm_up(native, context, spec)
-    return Backend(runner, tokenizer, template, facts, LlamaSlotFiles(native, context))
+    return Backend(runner, tokenizer, template, facts, LlamaSlotStates(native, context))
 
 
 def _native() -> Any:
@@ -85,7 +86,7 @@ def _native() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendLoadFailed(
             ErrorText("llama_missing"),
-            suggestions=(ErrorText("install", command="pip install 'y26hkx[llama]'"),),
+            suggestions=(ErrorText("install", command=install_command("llama")),),
             metadata={"backend": NAME},
         ) from error
 
