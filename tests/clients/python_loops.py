@@ -66,7 +66,8 @@ def huggingface_hub(base_url: str) -> dict[str, Any]:
     client = InferenceClient(base_url=base_url, api_key=KEY)
 
     def ask(messages: list[Any], **fields: Any) -> tuple[str, list[Any]]:
-        text, calls = "", []
+        text = ""
+        calls: list[Any] = []
         for chunk in client.chat_completion(
             messages, model=MODEL, tools=[TOOL], max_tokens=MOST_TOKENS, temperature=0,
             stream=True, **fields,

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from protos.y26hkx.v1 import chat_pb2
-from tests.clients.installed_clients import node_with_clients, version_of_package
+from tests.clients.installed_clients import INSTALL_WITHIN_S, node_with_clients, version_of_package
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, finished, started
 from tests.running_stack import KEPT_VARIABLES
 
 WITHIN_S = 60
+pytestmark = pytest.mark.timeout(INSTALL_WITHIN_S + 3 * WITHIN_S)
 # The tools with which it runs commands, in its present and in earlier versions.
 RUNS = ("exec_command", "shell_command", "shell")
 

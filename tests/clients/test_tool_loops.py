@@ -14,13 +14,17 @@ import pytest
 
 from tests.clients import python_loops
 from tests.clients.installed_clients import (
+    INSTALL_WITHIN_S,
     node_with_clients,
     python_with_clients,
     version_of_package,
 )
-from tests.clients.test_clients import HERE, RUN_WITHIN_S
+from tests.clients.test_clients import HERE
 from tests.running_stack import RunningStack
 
+# The first run installs the clients, and importing them takes up to half a minute.
+RUN_WITHIN_S = 150
+pytestmark = pytest.mark.timeout(INSTALL_WITHIN_S + RUN_WITHIN_S)
 PYTHON = [client.__name__ for client in python_loops.CLIENTS]
 JAVASCRIPT = {"ai": "ai", "ai_chat": "ai", "agents": "@openai/agents"}
 

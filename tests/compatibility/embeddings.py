@@ -1,5 +1,6 @@
 """How close vectors of each kind of model are to those of sentence-transformers."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -97,7 +98,8 @@ def _static(folder: Path, built_in: Path) -> Path:
 def _least_cosine(model: LoadedEncoder, reference: SentenceTransformer) -> str:
     """The least over all texts, alone and behind a prompt."""
     # The library does not cut texts to the positions of a bare encoder, and fails.
-    reference.max_seq_length = min(model.tokens.max_tokens, reference.max_seq_length)
+    if reference.max_seq_length < math.inf:
+        reference.max_seq_length = min(model.tokens.max_tokens, reference.max_seq_length)
     found, expected = [], []
     for prompt in ("", QUERY):
         rows = model.tokens.rows(TEXTS, prompt=prompt).rows

@@ -1,5 +1,8 @@
 """Which real chat template shows what of a conversation, and how."""
 
+from typing import cast
+
+from chat_worker.backend import Tokenizer
 from chat_worker.text.template import ChatTemplate
 from chat_worker.text.tool_calls.grammars import CallGrammars
 from chat_worker.text.tool_calls.notation import PLAIN, notation_of
@@ -48,7 +51,7 @@ def _shown(template: ChatTemplate, task: str) -> str:
 
 def _held(template: ChatTemplate) -> str:
     notation = notation_of(*template.traits.written)
-    begins = CallGrammars(notation, _NoControl()).beginnings(["get_weather"])
+    begins = CallGrammars(notation, cast(Tokenizer, _NoControl())).beginnings(["get_weather"])
     if not begins:
         return "no: nothing begins them"
     return YES if notation is not PLAIN else f"{YES}, as JSON"

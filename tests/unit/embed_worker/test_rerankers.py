@@ -86,7 +86,7 @@ def test_a_long_document_is_cut_and_its_end_of_the_template_stays(in_words: Load
 def test_such_a_folder_is_a_reranker_and_no_chat_model(models: Path) -> None:
     entry = by_id(scan(models))["Qwen3-Reranker-tiny"]
     assert (entry.backend, entry.broken, entry.context_length) == ("causal-reranker", "", 512)
-    settings = ChatSettings(_env_file=None, models_dir=models, builtin_models=False)  # type: ignore[call-arg]
+    settings = ChatSettings(_env_file=None, models_dir=models, builtin_models=False)
     assert [found.id for found in ChatModelScan(settings)().entries] == []
 
 
