@@ -5,6 +5,7 @@ from typing import Protocol
 
 from chat_worker.engine.runner import ModelRunner, SlotStates
 from chat_worker.pipe_messages import Facts
+from chat_worker.text.infill import InfillTokens
 
 
 class Tokenizer(Protocol):
@@ -28,6 +29,10 @@ class Tokenizer(Protocol):
     @property
     def special_texts(self) -> dict[str, str]:
         """The texts of `bos_token` and `eos_token`, as templates name them."""
+
+    @property
+    def infill(self) -> InfillTokens | None:
+        """The tokens around a text whose middle is missing; None if the model has none."""
 
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         """The token ids of `text`, without any added tokens.

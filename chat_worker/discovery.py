@@ -214,6 +214,7 @@ class ChatModelScan:
             load_spec=protocol.raw(msgspec.structs.replace(spec, fingerprint=print_)),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
         return marked_if_missing(entry, backend)
 

@@ -42,6 +42,7 @@ OTHER_NAMES = {
     "EMBED_MEMORY",
     "CHAT_EXTRAS",
     "EMBED_EXTRAS",
+    "Y26HKX_HOME",
     "Y26HKX_TORCH",
     "API_KEY",
     "Y26HKX_API_KEY",

@@ -59,6 +59,8 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
             settings = StackSettings.read({**options, "API_KEYS": made_key})
         port = settings.port or free_ports(1, settings.host)[0]
         _require_port(settings, port)
+        if settings.ollama_port:
+            require_free(settings.host, settings.ollama_port)
         _refuse_exposure(settings)
     except (SettingsError, OSError) as error:
         # stderr may be closed already; the exit status reports the error all the same.

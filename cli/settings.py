@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.cache_folder import cache_folder_of
 from common.deprecated_settings import translate
+from common.folders import cache_folder_of, models_folder_of
 from common.loopback import is_loopback
 
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
@@ -31,6 +31,7 @@ class StackSettings:
         deprecated: a sentence about each deprecated variable among them.
         host: GATEWAY_HOST, the address of the API.
         port: GATEWAY_PORT; 0 for a free one.
+        ollama_port: OLLAMA_COMPAT_PORT, a second port of the API; 0: none.
         chat_port: CHAT_WORKER_PORT; 0 for a free one.
         embed_port: EMBED_WORKER_PORT; 0 for a free one.
         chat_workers: CHAT_WORKERS, if set: these are used, and none is started.
@@ -43,6 +44,7 @@ class StackSettings:
     deprecated: tuple[str, ...]
     host: str
     port: int
+    ollama_port: int
     chat_port: int
     embed_port: int
     chat_workers: str | None
@@ -67,6 +69,7 @@ class StackSettings:
             deprecated=translation.notes,
             host=values.get("GATEWAY_HOST", "127.0.0.1"),
             port=_port(values, "GATEWAY_PORT", 8001),
+            ollama_port=_port(values, "OLLAMA_COMPAT_PORT", 0),
             chat_port=_port(values, "CHAT_WORKER_PORT", 0),
             embed_port=_port(values, "EMBED_WORKER_PORT", 0),
             chat_workers=values.get("CHAT_WORKERS"),
@@ -98,7 +101,8 @@ class StackSettings:
 
     @property
     def models_dir(self) -> Path:
-        return Path(self.values.get("MODELS_DIR", "models")).resolve()
+        named = self.values.get("MODELS_DIR")
+        return (Path(named) if named else models_folder_of(self.values)).resolve()
 
 
 def dotenv() -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from chat_worker.discovery import EMBEDDING_FOLDER, SUBFOLDERS, ChatModelScan
+from chat_worker.discovery import EMBEDDING_FOLDER, GUIDE_FOLDER, SUBFOLDERS, ChatModelScan
 from chat_worker.settings import ChatSettings
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ModelNotFound
@@ -66,10 +66,13 @@ def _files(path: Path, root: Path) -> list[Path]:
     """What makes up the model at `path`: files, or a folder.
 
     Raises:
-        InvalidRequest: it is not within the models folder.
+        InvalidRequest: it is not within the models folder, or it is built in.
     """
     root = root.resolve()
     path = path.parent.resolve() / path.name
+    # In a checkout the built-in model is within the models folder.
+    if path.is_relative_to(GUIDE_FOLDER.resolve()):
+        raise InvalidRequest(ErrorText("delete_built_in", model=path.stem), param="model")
     if not path.is_relative_to(root) or path == root:
         raise InvalidRequest(
             ErrorText("delete_outside", model=path.name),

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
-from common.settings import SharedSettings
+from common.settings import SharedSettings, models_folder
 
 
 class DownloadSettings(SharedSettings):
     models_dir: Path = Field(
-        default=Path("./models"),
+        default_factory=models_folder,
         validation_alias="MODELS_DIR",
         description="Folder into which models are downloaded.",
     )

@@ -131,6 +131,7 @@ class EmbedModelScan:
             load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=NO_POOLING if said.lacks_pooling and not pooling else printable(said.broken),
+            facts=said.facts,
         )
         return marked_if_missing(entry, self._needed(backend, path))
 

@@ -19,6 +19,7 @@ from gateway.localize import languages
 from gateway.middleware.rate_limit import shared_storage
 
 MAX_PORT = 65535
+DEFAULT_CUSTOM_MODELS = Path("./models/custom.json")
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
@@ -78,6 +79,24 @@ class GatewaySettings(LimitSettings):
         description=(
             "Requests that name a model nobody knows: refuse, or default: the default model "
             "answers, and the reply says which."
+        ),
+    )
+    ollama_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="OLLAMA_COMPAT_PORT",
+        description=(
+            "A second HTTP port with all the same, for programs that look for Ollama at 11434; "
+            "0: none."
+        ),
+    )
+    custom_models_file: Path = Field(
+        default=DEFAULT_CUSTOM_MODELS,
+        validation_alias="CUSTOM_MODELS_FILE",
+        description=(
+            "JSON file of the models that clients made by /api/create and /api/copy: names for "
+            "models with a system prompt and options."
         ),
     )
     responses_store_path: Path | None = Field(
@@ -205,6 +224,12 @@ class GatewaySettings(LimitSettings):
             raise ValueError(
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.ollama_port and self.ollama_port == self.port:
+            raise ValueError(f"OLLAMA_COMPAT_PORT={self.port} is GATEWAY_PORT already")
         return self
 
     @field_validator("allowed_hosts")

@@ -21,6 +21,8 @@ SLOW_FOLDERS = ("clients", "containers", "faults", "models", "stack")
 SLOW_MODULES = (
     "contract/test_departures.py",
     "contract/test_draining.py",
+    "contract/test_ollama_refused.py",
+    "unit/chat_worker/test_infill.py",
     "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_prefix_memory.py",
     "unit/chat_worker/test_transformers_engine.py",

@@ -31,6 +31,19 @@ WATCH_S = 2.0
 log = logging.getLogger(__name__)
 
 
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a model's files state about it; empty or 0 where that is unknown. The fields are those
+    of the contract's `ModelFacts`."""
+
+    format: str = ""
+    family: str = ""
+    n_parameters: int = 0
+    quantization: str = ""
+    embedding_length: int = 0
+    trained_context: int = 0
+    abilities: tuple[str, ...] = ()
+
+
 class ModelEntry(msgspec.Struct, frozen=True):
     """One model on disk."""
 
@@ -55,6 +68,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     broken: str = ""
     # The command that installs what it lacks; empty if other files are needed.
     remedy: str = ""
+    facts: ModelFacts = ModelFacts()
 
 
 class Scan(msgspec.Struct, frozen=True):

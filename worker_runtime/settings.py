@@ -15,10 +15,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from common.cache_folder import cache_folder_of
+from common.folders import cache_folder_of
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
-from common.settings import SUGGESTION, SharedSettings, split_list
+from common.settings import SUGGESTION, SharedSettings, models_folder, split_list
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
@@ -98,9 +98,12 @@ class RuntimeSettings(SharedSettings):
         ),
     )
     models_dir: Path = Field(
-        default=Path("./models"),
+        default_factory=models_folder,
         validation_alias="MODELS_DIR",
-        description="Folder that is scanned for models.",
+        description=(
+            "Folder that is scanned for models; unset: ./models, or for an installed server where "
+            "there is none, a folder of this user."
+        ),
     )
     builtin_models: bool = Field(
         default=True,

@@ -1,6 +1,7 @@
 """`y26hkx run` and `y26hkx chat`: a conversation in the terminal."""
 
 import argparse
+import contextlib
 import sys
 from dataclasses import asdict
 
@@ -10,7 +11,7 @@ from cli.commands.local_server import server_for
 from cli.commands.models import here
 from cli.commands.printing import write, write_json
 from cli.commands.prompt import Prompt
-from cli.commands.pull import fetch
+from cli.commands.pull import fetch, fetch_there
 from cli.commands.server import Server
 from common.model_ids import same_model_id
 
@@ -35,10 +36,12 @@ def run(chosen: argparse.Namespace) -> int:
                 f"there is no model {chosen.model!r} here",
                 ["y26hkx ls lists them; to download one, write org/repo"],
             )
-        done = fetch(chosen.model)
-        if done is None:
+        # Scripts read the answer alone.
+        out = sys.stderr if chosen.json else sys.stdout
+        with contextlib.redirect_stdout(out):
+            model = _download(server, chosen.model)
+        if not model:
             return 1
-        model = done.model
     with server_for(chosen.server) as running:
         return _talk(chosen, running, model)
 
@@ -48,6 +51,14 @@ def chat(chosen: argparse.Namespace) -> int:
     server = Server(chosen.server)
     model = chosen.model or _default(server)
     return _talk(chosen, server, model)
+
+
+def _download(server: Server, name: str) -> str:
+    """Download a model to where it will be served; returns its id, empty if that is not wanted."""
+    if server.runs():
+        return fetch_there(server, name)
+    done = fetch(name)
+    return "" if done is None else done.model
 
 
 def _known(server: Server, name: str) -> str:

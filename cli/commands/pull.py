@@ -60,6 +60,28 @@ def fetch(name: str, *, yes: bool = False, force: bool = False, plan: bool = Fal
     return done
 
 
+def fetch_there(server: Server, name: str) -> str:
+    """Let the server download a model into its own folder; returns the id, empty if not wanted.
+
+    Raises:
+        CommandError: it cannot, or must not.
+    """
+    reply = server.post("/v1/models/pull", {"model": name, "plan_only": True})
+    plan = msgspec.convert(reply["plan"], Plan)
+    print_plan(plan)
+    answer = _ask(plan) if sys.stdin.isatty() and sys.stdout.isatty() else ""
+    if answer == "n":
+        return ""
+    body = {"model": f"{name}:{answer}" if answer else name}
+    model = ""
+    with server.events("/v1/models/pull", body) as events, Progress() as progress:
+        for event in events:
+            model = event.get("model", "")
+            if "total_bytes" in event:
+                progress.show(event["status"], event["completed_bytes"], event["total_bytes"])
+    return model
+
+
 def rm(chosen: argparse.Namespace) -> int:
     """Delete a model: through the server where one runs, which knows who uses it."""
     server = Server(chosen.server)

@@ -42,6 +42,7 @@ MESSAGES = {
     "too_many_pulls": "{n} models are being downloaded already",
     "pull_not_running": "{name!r} is not being downloaded",
     "pull_ended": "the download ended without a result; the log has the reason",
+    "delete_built_in": "{model} is built in and is not deleted",
     "delete_outside": "{model} is not in the models folder",
     "delete_failed": "{model} cannot be deleted: {reason}",
     "model_in_use": "{model} is used by {n} requests",

@@ -58,7 +58,7 @@ async def load_model(request: Request) -> Response:
         await services.new_models.look()
     body.model = meant(services, body.model)
     workers = holders(services, body.model)
-    events = _load(request, workers, body)
+    events = load(request, workers, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
     source = (orjson.dumps(event) async for event in events)
@@ -118,7 +118,7 @@ def holders(services: Services, model: str) -> list[Endpoint]:
     return found
 
 
-async def _load(
+async def load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""

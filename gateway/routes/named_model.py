@@ -7,6 +7,7 @@ from starlette.requests import Request
 from gateway.middleware.body import parse
 from gateway.schemas.base import ApiModel
 from gateway.services import Services, services_of
+from gateway.translate.custom import apply
 
 T = TypeVar("T", bound=ApiModel)
 
@@ -27,6 +28,9 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
         meant = services.model_names.meant(name, lambda id: is_listed(services, id))
         if meant != name:
             body.model = meant  # type: ignore[attr-defined]
+            custom = services.custom_models.find(name)
+            if custom is not None and custom.model == meant:
+                apply(custom, body)
     return body
 
 

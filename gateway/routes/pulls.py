@@ -67,8 +67,16 @@ async def rescan_models(request: Request) -> Response:
 async def delete_model(request: Request, model_id: str) -> Response:
     """Delete a model's files from the models folder. A model in use is refused; with `?force=true`
     its requests are ended."""
+    return json_response(await delete_files(request, model_id, force=_is_forced(request)))
+
+
+async def delete_files(request: Request, model_id: str, *, force: bool) -> dict[str, Any]:
+    """What was deleted.
+
+    Raises:
+        ServingError: the model is in use and `force` is not set, or its files must stay.
+    """
     services = services_of(request)
-    force = _is_forced(request)
     services.pulls.require_on()
     await services.new_models.look()
     model = meant(services, model_id)
@@ -90,7 +98,7 @@ async def delete_model(request: Request, model_id: str) -> Response:
     await unload_everywhere(request, workers, model, force=force)
     removed = await remove(model)
     await services.new_models.scan(services.settings.request_timeout_s)
-    return json_response({"id": model, "object": "model", "deleted": True} | removed)
+    return {"id": model, "object": "model", "deleted": True} | removed
 
 
 def _is_forced(request: Request) -> bool:

@@ -124,6 +124,17 @@ def test_run_downloads_starts_a_server_and_ends_it(alone: Command) -> None:
     assert alone.json("rm", "new-Q8_0")["removed"] == ["new-Q8_0.gguf"]
 
 
+def test_run_lets_a_server_that_runs_download_into_its_own_folder(
+    command: Command, folder: Path, tmp_path: Path
+) -> None:
+    command.environment = command.environment | {"MODELS_DIR": str(tmp_path)}
+    said = command.json("run", "org/new", "How do I read the metrics?")
+    assert "GET /metrics" in said["text"]
+    assert (folder / "models" / "new-Q8_0.gguf").exists()
+    assert list(tmp_path.iterdir()) == []
+    assert command.json("rm", "new-Q8_0")["removed"] == ["new-Q8_0.gguf"]
+
+
 def test_chat_takes_what_is_piped_in_and_keeps_the_conversation_apart(command: Command) -> None:
     assert command("chat", "--max-tokens", "4", stdin="hi").stdout.strip()
     done = command("chat", "--model", "nobody", "hi", status=1)

@@ -72,7 +72,7 @@ def test_models_elsewhere_are_never_deleted(
     elsewhere.write_bytes(gguf())
     monkeypatch.setenv("MODEL_PATH", str(elsewhere))
     for model in ("elsewhere", GUIDE_ID):
-        with pytest.raises(InvalidRequest, match="not in the models folder"):
+        with pytest.raises(InvalidRequest, match=r"not in the models folder|built in"):
             remove(model, settings)
     with pytest.raises(ModelNotFound):
         remove("../elsewhere", settings)
@@ -96,3 +96,18 @@ def test_of_a_link_only_the_link_goes(settings: DownloadSettings, tmp_path: Path
     with pytest.raises(InvalidRequest):
         remove("away/minilm", settings)
     assert left(settings) == ["away", "embedding"]
+
+
+def test_the_built_in_model_stays_where_the_models_folder_is_that_of_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = tmp_path / "models" / "guide"
+    guide.mkdir(parents=True)
+    (guide / f"{GUIDE_ID}.gguf").write_bytes(gguf())
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setattr("chat_worker.discovery.GUIDE_FOLDER", guide)
+    monkeypatch.setattr("downloads.remove.GUIDE_FOLDER", guide)
+    with pytest.raises(InvalidRequest) as refused:
+        remove(GUIDE_ID, DownloadSettings(_env_file=None))
+    assert refused.value.param == "model"
+    assert (guide / f"{GUIDE_ID}.gguf").exists()
