@@ -82,6 +82,7 @@ def read(model: Path) -> Said:
             size_bytes=causal.weights.size_bytes,
             n_numbers=causal.weights.n_numbers,
             hidden_size=causal.hidden_size,
+            facts=facts_of_weights(causal.weights, causal.hidden_size, causal.context_length),
         )
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
