@@ -16,11 +16,11 @@ from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.freed_memory import return_freed_memory
 from common.settings import split_list
-from gateway.activity import return_memory
 from gateway.console.files import ConsoleFiles
 from gateway.console.middleware import ConsoleMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
+from gateway.idle_time import return_memory
 from gateway.middleware.access_log import AccessLogMiddleware
 from gateway.middleware.audit import AuditMiddleware
 from gateway.middleware.auth import AuthMiddleware
@@ -134,6 +134,7 @@ def create_app(
             )
             yield
             returning.cancel()
+            await services.background.close()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()

@@ -85,6 +85,21 @@ class LimitSettings(SharedSettings):
         validation_alias="STREAM_TIMEOUT_SECONDS",
         description="Seconds that a whole stream may take.",
     )
+    background_timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        validation_alias="BACKGROUND_TIMEOUT_SECONDS",
+        description="Seconds that a response in the background may take, its waiting included.",
+    )
+    max_background_responses: int = Field(
+        default=16,
+        gt=0,
+        validation_alias="MAX_BACKGROUND_RESPONSES",
+        description=(
+            "Largest number of responses in the background that are in progress; those of one key "
+            "are limited by MAX_IN_FLIGHT_PER_KEY, too."
+        ),
+    )
     next_token_timeout_s: float = Field(
         default=30.0,
         gt=0,

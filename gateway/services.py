@@ -23,6 +23,7 @@ from gateway.pulls import Pulls
 from gateway.settings import GatewaySettings
 from gateway.sharing.capacity import capacity_of
 from gateway.sharing.fair_queue import FairQueue
+from gateway.stored_responses.background import BackgroundResponses
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
@@ -51,9 +52,12 @@ class Services:
         )
         self.new_models = NewModels(pool)
         self.pulls = Pulls(settings.max_pulls)
-        self.responses = StoredResponses(_store(settings))
+        self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
         self.shown_settings = shown_settings(settings)
         self.drain = Drain()
+        self.background = BackgroundResponses(
+            settings.max_background_responses, settings.most_at_once, self.drain
+        )
         self.batches = Batches(
             settings.batches_path, settings.batches_bytes, settings.max_body_bytes
         )
@@ -69,6 +73,12 @@ class Services:
         )
         self.stream_limits = TimeLimits(
             settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
+        )
+        # Nobody waits for its first token.
+        self.background_limits = TimeLimits(
+            settings.background_timeout_s,
+            settings.next_token_timeout_s,
+            settings.background_timeout_s,
         )
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s

@@ -76,8 +76,12 @@ MESSAGES = {
     "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
     "exactly_one_of": "exactly one of {names} is needed",
     "only_function_tools": "only tools of type 'function' are supported: this server runs no tools",
-    "not_in_background": (
-        "{name} is not supported: no prompts are kept here, and no answer is made in the background"
+    "prompt_unsupported": "prompt is not supported: no prompts are kept here",
+    "background_needs_store": "a response in the background must be stored: store cannot be false",
+    "background_full": "{most} responses are being made in the background already",
+    "response_in_progress": "the response {id!r} is not complete yet",
+    "response_has_no_events": (
+        "only a response in the background that was requested with stream: true can be streamed"
     ),
     "response_not_kept": "no response {id!r} is kept here",
     "conversation_not_kept": "no conversation {id!r} is kept here",

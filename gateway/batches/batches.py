@@ -11,10 +11,10 @@ from starlette.types import ASGIApp
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
-from gateway.activity import Activity
 from gateway.batches.records import Batch
 from gateway.batches.runner import BatchRunner, MakeContext
 from gateway.batches.store import BatchStore
+from gateway.idle_time import Activity
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ import msgspec
 from starlette.types import ASGIApp
 
 from common.errors import RequestTooLarge
-from gateway.activity import Activity
 from gateway.batches import lines
 from gateway.batches.inside import Answer, ask
 from gateway.batches.lines import Line
 from gateway.batches.records import Batch, FileRecord, Mistake, Status
 from gateway.batches.store import BatchStore, new_id
+from gateway.idle_time import Activity
 from gateway.middleware.request_context import RequestContext
 
 # So many requests of a batch are in flight, so that embeddings are computed together.

@@ -52,9 +52,9 @@ async def cancel(request: Request) -> Response:
 
 
 def _owner(request: Request) -> str | None:
-    """Whose requests may be seen and ended; None: those of all, where nobody needs a key."""
-    has_keys = services_of(request).settings.has_keys
-    return context_of(request.scope).cache_salt if has_keys else None
+    """Whose requests may be seen and ended; None: those of all, for admins and without keys."""
+    context = context_of(request.scope)
+    return None if context.key is None or context.key.admin else context.cache_salt
 
 
 def _described(one: Running, now_s: float) -> dict[str, Any]:

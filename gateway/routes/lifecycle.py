@@ -36,6 +36,7 @@ from protos.y26hkx.v1 import worker_pb2
 FACTS = (
     "backend",
     "context_length",
+    "chat_template",
     "resident_bytes",
     "memory",
     "pinned",

@@ -100,6 +100,7 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         "state": state_name(model.state),
         "is_default": model.is_default,
         "context_length": model.context_length or None,
+        "chat_template": model.chat_template or None,
         "size_bytes": model.size_bytes,
         "resident_bytes": model.resident_bytes,
         "n_leases": model.n_leases,

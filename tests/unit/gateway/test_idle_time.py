@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway import activity
-from gateway.activity import Activity, return_memory
+from gateway.idle_time import Activity, return_memory
 from tests.contract.running_gateway import soon
 
 
