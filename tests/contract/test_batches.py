@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from common import errors
-from gateway import activity
+from gateway import idle_time
 from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2
@@ -25,8 +25,8 @@ MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture(autouse=True)
 def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "QUIET_S", 0.01)
-    monkeypatch.setattr(activity, "LATELY_S", 0.0)
+    monkeypatch.setattr(idle_time, "QUIET_S", 0.01)
+    monkeypatch.setattr(idle_time, "LATELY_S", 0.0)
 
 
 def chats(n: int, **more: Any) -> bytes:
@@ -208,7 +208,7 @@ async def test_it_runs_only_while_nobody_else_asks(worker: ScriptedWorker, tmp_p
 async def test_while_people_have_asked_lately_it_makes_one_request_at_a_time(
     worker: ScriptedWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "LATELY_S", 60.0)
+    monkeypatch.setattr(idle_time, "LATELY_S", 60.0)
     n_running, at_once = 0, []
 
     async def slow(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
@@ -229,7 +229,7 @@ async def test_while_people_have_asked_lately_it_makes_one_request_at_a_time(
         at_once.clear()
         assert (await run(client, chats(6))).request_counts.completed == 6
         assert at_once == [1] * 6
-        monkeypatch.setattr(activity, "LATELY_S", 0.0)
+        monkeypatch.setattr(idle_time, "LATELY_S", 0.0)
         await run(client, chats(12))
         assert max(at_once) > 1
 

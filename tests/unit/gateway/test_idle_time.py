@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from gateway import activity
+from gateway import idle_time
 from gateway.idle_time import Activity, return_memory
 from tests.contract.running_gateway import soon
 
 
 async def test_it_is_quiet_when_the_last_one_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activity, "QUIET_S", 0.01)
+    monkeypatch.setattr(idle_time, "QUIET_S", 0.01)
     found = Activity()
     await soon(found.quiet())
     found.begin()
@@ -26,7 +26,7 @@ async def test_it_is_quiet_when_the_last_one_has_ended(monkeypatch: pytest.Monke
 async def test_memory_is_given_back_after_requests_and_not_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(activity, "RETURN_EVERY_S", 0.001)
+    monkeypatch.setattr(idle_time, "RETURN_EVERY_S", 0.001)
     loop, given = asyncio.get_running_loop(), asyncio.Event()
     times: list[int] = []
 
