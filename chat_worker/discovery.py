@@ -22,6 +22,7 @@ from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import (
     OPENVINO_FILES,
     is_causal_lm_folder,
+    is_causal_reranker_folder,
     is_openvino_folder,
 )
 from worker_runtime.model_files.foreign_files import real_path
@@ -194,6 +195,8 @@ class ChatModelScan:
         listing = listings.of(path)
         if cannot := unreadable(listing):
             yield cannot
+            return
+        if is_causal_reranker_folder(path):
             return
         files = gguf_places(listing)
         wants_folder = self._settings.backend in ("transformers", "openvino")

@@ -27,9 +27,9 @@ from chat_worker.engine.sequence import Sequence
 from chat_worker.pipe_messages import Facts, LoadSpec
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
+from common.freed_memory import return_freed_memory
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.memory.oom_signs import shortage_of
-from worker_runtime.memory.trim import return_freed_memory
 from worker_runtime.model_files.folders import CONTEXT_KEYS, is_openvino_folder
 from worker_runtime.model_files.odd_paths import library_path
 
@@ -75,7 +75,6 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         n_vocab=runner.limits.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=runner.limits.n_cells,
-        has_template=template is not None,
         description=f"{config.get('model_type')} {_computes_in(compiled)} cpu",
     )
     return Backend(runner, tokenizer, template, facts)

@@ -19,7 +19,7 @@ from chat_worker.engine.runner import (
     TruncateSlot,
 )
 from chat_worker.engine.sampling import LogitsRow
-from worker_runtime.memory.trim import return_freed_memory
+from common.freed_memory import return_freed_memory
 
 # For each number of tokens in a step, OpenVINO prepares its operators anew and keeps what it made,
 # so that there should be few such numbers: beyond this one, its multiples.
