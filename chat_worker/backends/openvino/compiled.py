@@ -15,6 +15,7 @@ from worker_runtime.machine.processor import read_processor
 
 # Kernels for numbers of tokens that the plugin keeps: with its own 5,000, memory keeps growing.
 N_KEPT_KERNELS = 256
+GROUP = 128
 KV_TYPES = {"f16": "f16", "q8_0": "u8"}
 
 
@@ -39,7 +40,9 @@ def forget_pages(pages: mmap.mmap | None) -> None:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-def compile_model(model: Any, precision: Precision, kv_type: str, *, n_threads: int) -> Any:
+def compile_model(
+    model: Any, precision: Precision, kv_type: str, *, n_threads: int, by_row: bool = False
+) -> Any:
     """Compile `model`, whose attention becomes paged.
 
     Args:
@@ -48,6 +51,8 @@ def compile_model(model: Any, precision: Precision, kv_type: str, *, n_threads: 
             has matrix units for it, else int8.
         kv_type: of the KV cache, as llama.cpp names it.
         n_threads: 0: the library's choice.
+        by_row: the weights have one scale for each row, so that inputs may be rounded in larger
+            groups, which costs less; groups of weights must not be smaller than those of inputs.
     Raises:
         RuntimeError: OpenVINO does not support the model.
     """
@@ -62,6 +67,8 @@ def compile_model(model: Any, precision: Precision, kv_type: str, *, n_threads: 
         config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         if kv_type == "f16":
             config["KV_CACHE_PRECISION"] = "f32"
+    elif by_row:
+        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP
     if n_threads:
         config["INFERENCE_NUM_THREADS"] = n_threads
     return openvino.Core().compile_model(paged(model), "CPU", config)

@@ -56,7 +56,13 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         on_progress(0.7, "compiling")
         model, pages = read_model(place)
         threads = n_threads(spec, (place / WEIGHTS).stat().st_size)()
-        compiled = compile_model(model, spec.precision, spec.kv_type, n_threads=threads)
+        compiled = compile_model(
+            model,
+            spec.precision,
+            spec.kv_type,
+            n_threads=threads,
+            by_row=not is_openvino_folder(folder),
+        )
     except (NotConvertible, RuntimeError, OSError) as error:
         if shortage_of(error) is not None:
             raise
