@@ -4,8 +4,9 @@ A full client library costs more per request than the gateway does, so it would 
 """
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,11 @@ class Stream:
     @property
     def first_token_s(self) -> float:
         return self.event_times_s[0] - self.started_s
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Between its pieces; 0 between those that came together."""
+        return [b - a for a, b in itertools.pairwise(self.event_times_s)]
 
 
 class Connection:
@@ -53,8 +59,14 @@ class Connection:
             return status, b"".join([chunk async for chunk in self._chunks()])
         return status, await self._reader.readexactly(int(headers[b"content-length"]))
 
-    async def stream(self, path: str, body: bytes) -> Stream:
-        """Read a server-sent event stream to its end, counting `usage.completion_tokens`."""
+    async def stream(
+        self, path: str, body: bytes, on_piece: Callable[[], None] = lambda: None
+    ) -> Stream:
+        """Read a server-sent event stream to its end, counting `usage.completion_tokens`.
+
+        Args:
+            on_piece: called when a piece of the answer has come.
+        """
         result = Stream(time.perf_counter())
         self._send(path, body)
         result.status, _ = await self._head()
@@ -65,6 +77,7 @@ class Connection:
             for event in events:
                 if b'"content":"' in event and b'"content":""' not in event:
                     result.event_times_s.append(now)
+                    on_piece()
                 if b'"usage":{' in event:
                     usage = msgspec.json.decode(event[event.index(b"{") :])["usage"]
                     result.n_tokens = usage["completion_tokens"]
