@@ -84,7 +84,11 @@ class _Model:
         disk_cache = _disk_cache(spec, backend)
         runner = WatchedRunner(backend.runner, outbox.watchdog)
         self.loop = EngineLoop(
-            runner, self._output_processor.write, self._die, disk_cache=disk_cache
+            runner,
+            self._output_processor.write,
+            self._die,
+            disk_cache=disk_cache,
+            most_wait_s=spec.most_wait_s,
         )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._output_processor.start()
