@@ -2,11 +2,11 @@
 
 import pytest
 
-from chat_worker.engine.prefill import FLOW_S, PIECE_S, WHOLE
+from chat_worker.engine.prefill import PIECE_S, WHOLE
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.step_costs import FIRST_TOKENS
-from chat_worker.engine.turns import ANSWER_TOKENS
+from chat_worker.engine.turns import ANSWER_TOKENS, FLOW_S
 from tests.unit.chat_worker.fake_runner import limits
 from tests.unit.chat_worker.scheduling import Driver, learn_speed, sequence
 
