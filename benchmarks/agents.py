@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.chat import MODEL, WORDS, our_stack
-from benchmarks.http_load import Connection, Stream
+from benchmarks.http_load import Connection, Stream, send_alone
 from benchmarks.peer import peer
 from benchmarks.report import bar, median_ratio, quantile, say, table
 from tests.running_stack import free_port
@@ -51,6 +51,12 @@ class Work:
     n_turns: int
     n_words: int
     n_tokens: int
+
+    @property
+    def key(self) -> str:
+        """Of its texts: no cache has them from other work."""
+        sizes = (self.n_agents, self.n_turns, self.n_words, self.n_tokens)
+        return "s" * self.is_shared + "-".join(map(str, sizes))
 
     def __str__(self) -> str:
         prompts = "a shared system prompt" if self.is_shared else "own prompts"
@@ -98,8 +104,7 @@ def body(messages: list[dict[str, str]], n_tokens: int) -> bytes:
 
 async def ask(port: int, messages: list[dict[str, str]], n_tokens: int) -> Stream:
     """On a connection of its own: llama-server drops some requests on one used before."""
-    async with Connection("127.0.0.1", port) as connection:
-        stream = await connection.stream("/v1/chat/completions", body(messages, n_tokens))
+    stream = await send_alone(port, "/v1/chat/completions", body(messages, n_tokens))
     if stream.n_tokens != n_tokens or not stream.event_times_s:
         raise RuntimeError(f"status {stream.status} with {stream.n_tokens} tokens of {n_tokens}")
     return stream
@@ -137,7 +142,7 @@ async def interactive(port: int, n_words: int, seed: str) -> Interactive:
     """A chat that is being read while a long prompt arrives, and such a prompt alone."""
 
     async def prompt(own: str) -> Stream:
-        return await ask(port, [{"role": "user", "content": words(own, n_words)}], 1)
+        return await ask(port, [{"role": "user", "content": words(own, n_words)}], 4)
 
     alone = (await prompt(f"{seed}.alone")).first_token_s
     begun = asyncio.Event()
@@ -149,7 +154,8 @@ async def interactive(port: int, n_words: int, seed: str) -> Interactive:
     began, ended = beside.started_s, beside.event_times_s[0]
     pieces = itertools.pairwise(chat.result().event_times_s)
     gaps = [b - a for a, b in pieces if b > began and a < ended]
-    return Interactive(alone, beside.first_token_s, gaps)
+    # A small model's chat may be over before the prompt has come.
+    return Interactive(alone, beside.first_token_s, gaps or [0.0])
 
 
 def measure_agents(ports: dict[str, int], work: Work, n_rounds: int) -> bool:
@@ -157,7 +163,7 @@ def measure_agents(ports: dict[str, int], work: Work, n_rounds: int) -> bool:
     figures: dict[str, list[Figure]] = {name: [] for name in ports}
     for number in range(n_rounds):
         for name, port in sorted(ports.items(), reverse=bool(number % 2)):
-            figures[name].append(asyncio.run(round_of(port, work, f"{work.n_words}.{number}")))
+            figures[name].append(asyncio.run(round_of(port, work, f"{work.key}.{number}")))
     say(f"\n{work}; medians of {n_rounds} rounds, seconds")
     rows = {name: [_row(figure) for figure in found] for name, found in figures.items()}
     head = ["server", "wall", "first p50", "first p95", "gap p50", "gap p95", "gap max"]
@@ -235,7 +241,7 @@ def main(argv: list[str]) -> int:
     binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
     say(read_processor().name)
     with contextlib.ExitStack() as servers:
-        ours = our_stack(chosen.model, chosen.threads, N_SLOTS, LLAMA_CTX=str(N_CTX))
+        ours = our_stack(chosen.model, chosen.threads, N_SLOTS, N_CTX)
         ports = {"y26hkx": servers.enter_context(ours)}
         if binary:
             arguments = [binary, "-m", str(chosen.model), "--host", "127.0.0.1"]

@@ -5,6 +5,7 @@ A full client library costs more per request than the gateway does, so it would 
 
 import asyncio
 import itertools
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -29,8 +30,9 @@ class Stream:
 
     @property
     def gaps_s(self) -> list[float]:
-        """Between its pieces; 0 between those that came together."""
-        return [b - a for a, b in itertools.pairwise(self.event_times_s)]
+        """Between its tokens; 0 between those that came in one piece."""
+        between_pieces = [b - a for a, b in itertools.pairwise(self.event_times_s)]
+        return between_pieces + [0.0] * (self.n_tokens - len(self.event_times_s))
 
 
 class Connection:
@@ -99,3 +101,25 @@ class Connection:
         while size := int((await self._reader.readuntil(b"\r\n")).strip(), 16):
             yield (await self._reader.readexactly(size + 2))[:-2]
         await self._reader.readexactly(2)
+
+
+async def send_alone(port: int, path: str, body: bytes) -> Stream:
+    """Stream one answer on a connection of its own."""
+    async with Connection("127.0.0.1", port) as connection:
+        return await connection.stream(path, body)
+
+
+async def send_from_process(port: int, path: str, body: bytes) -> Stream:
+    """Stream one answer to a program that starts for it."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.http_load", str(port), path),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await program.communicate(body)
+    return msgspec.json.decode(said, type=Stream)
+
+
+if __name__ == "__main__":
+    found = asyncio.run(send_alone(int(sys.argv[1]), sys.argv[2], sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(msgspec.json.encode(found))
