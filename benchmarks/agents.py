@@ -164,6 +164,7 @@ def measure_agents(ports: dict[str, int], work: Work, n_rounds: int) -> bool:
     for number in range(n_rounds):
         for name, port in sorted(ports.items(), reverse=bool(number % 2)):
             figures[name].append(asyncio.run(round_of(port, work, f"{work.key}.{number}")))
+            say(f"round {number + 1}, {name}: {figures[name][-1].wall:.1f} s")
     say(f"\n{work}; medians of {n_rounds} rounds, seconds")
     rows = {name: [_row(figure) for figure in found] for name, found in figures.items()}
     head = ["server", "wall", "first p50", "first p95", "gap p50", "gap p95", "gap max"]
