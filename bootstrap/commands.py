@@ -16,6 +16,7 @@ python3 run.py COMMAND [arguments]
   serve   [--host 127.0.0.1] [--port 8001] …   set up, then serve: gateway, chat and embeddings
   test    [--fast] [--coverage] [pytest's …]   run all tests, those that are not slow, or those
                                                named; --coverage measures which lines ran
+          --containers                         those that need a container engine
   check   [STEP …]                             format, lint, types, import contracts, drift
   bench   NAME …                               measure, each figure beside a peer's
   setup   [EXTRA …]                            set up .venv, for these extras only (all), and stop

@@ -19,7 +19,9 @@ from bootstrap.settings import ROOT, Settings, program
 from bootstrap.uv import VENV, Uv, prepare
 
 STAMP = VENV / "y26hkx-stamp.json"
-RUNTIME = frozenset({"all"})
+# Enough for the built-in models, GGUF files and other servers' models; without torch, which takes
+# more than a gigabyte.
+RUNTIME = frozenset({"base"})
 DEVELOPMENT = frozenset({"all", "dev"})
 
 
@@ -66,7 +68,7 @@ class Stamp:
     def covers(self, wanted: "Stamp") -> bool:
         """Whether an environment with this stamp meets `wanted`."""
         same = (self.lock, self.root, self.torch) == (wanted.lock, wanted.root, wanted.torch)
-        return same and self.extras >= wanted.extras
+        return same and roots(self.extras) >= roots(wanted.extras)
 
 
 def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) -> Path:

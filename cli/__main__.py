@@ -55,7 +55,8 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     options = {"GATEWAY_HOST": chosen.host, "GATEWAY_PORT": chosen.port}
     options |= {"MODELS_DIR": chosen.models_dir, "LOG_LEVEL": chosen.log_level}
-    return serve({name: str(value) for name, value in options.items() if value is not None})
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    return serve(given, key_if_none=chosen.key_if_none)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--models-dir", help="folder with models (MODELS_DIR, ./models)")
     serve.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (LOG_LEVEL, INFO)")
+    serve.add_argument(
+        "--key-if-none",
+        action="store_true",
+        help="where no API key is set, make one for this run and print it",
+    )
     doctor = commands.add_parser(
         "doctor", help="show this machine, its settings, which models fit, and what may go wrong"
     )

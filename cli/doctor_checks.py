@@ -21,6 +21,7 @@ from common.deprecated_settings import DEPRECATED
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
+from worker_runtime.libraries import OF_BACKENDS, install_command, missing_modules
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.kernel_memory import Fault
 from worker_runtime.machine.kernel_report import KernelReport
@@ -37,19 +38,13 @@ OTHER_NAMES = {
     "Y26HKX_PORT",
     "CHAT_MEMORY",
     "EMBED_MEMORY",
+    "CHAT_EXTRAS",
+    "EMBED_EXTRAS",
     "Y26HKX_TORCH",
     "API_KEY",
 }
 LIKENESS = 0.85
 LOW_DISK_BYTES = 2 * GIB
-PACKAGES = {
-    "transformers": ("torch", "transformers"),
-    "sentence-transformers": ("torch", "sentence_transformers"),
-    "cross-encoder": ("torch", "transformers"),
-    "openvino": ("openvino", "tokenizers"),
-}
-# The extra that installs them, if it is not "embed".
-EXTRAS = {"llama.cpp": "llama", "transformers": "transformers", "openvino": "openvino"}
 GATEWAY_PACKAGES = ("fastapi", "uvicorn", "orjson", "limits")
 # Run in a separate process, which crashes if the library was built for another processor.
 TRY_LLAMA = "from worker_runtime.llama_native import load_native; load_native()"
@@ -96,14 +91,14 @@ def packages(models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     missing = _missing(GATEWAY_PACKAGES)
     if missing:
         message = f"the gateway needs {', '.join(missing)}"
-        yield StartupWarning("missing_package", "failure", message, "pip install 'y26hkx[gateway]'")
+        yield StartupWarning("missing_package", "failure", message, install_command("gateway"))
     for model in models:
         if model.is_default and (problem := _backend_problem(model.backend)):
             yield StartupWarning(
                 "missing_package",
                 "failure" if model.capability == "chat" else "warning",
                 f"{model.id} needs {problem}",
-                f"pip install 'y26hkx[{EXTRAS.get(model.backend, 'embed')}]'",
+                install_command(OF_BACKENDS[model.backend].extra),
             )
 
 
@@ -210,7 +205,7 @@ def _backend_problem(backend: str) -> str:
     """The missing packages of `backend`, in words; empty: none."""
     if backend == "llama.cpp":
         return "" if _llama_runs() else "llama-cpp-python, which is missing or does not run here"
-    return ", ".join(_missing(PACKAGES.get(backend, ())))
+    return ", ".join(missing_modules(backend))
 
 
 def _llama_runs() -> bool:

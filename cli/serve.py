@@ -13,6 +13,7 @@ from cli.liveness import grpc_health, http_status
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
 from cli.service import WRONG_SETTINGS, ServiceSpec
 from cli.settings import SettingsError, StackSettings
+from cli.startup_warnings import has_keys
 from cli.summary import summary
 from cli.supervisor import Supervisor
 from common.parent_watch import exit_with_parent
@@ -37,16 +38,20 @@ SECRETS = {
 }
 
 
-def serve(options: Mapping[str, str]) -> int:
+def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
     """Run the stack until a signal stops it, and return the exit status.
 
     Args:
         options: settings from the command line, by their variables' names.
+        key_if_none: where no API key is set, make one for this run and print it.
     """
     began = time.monotonic()
     open_standard_streams()
     try:
         settings = StackSettings.read(options)
+        made_key = new_key() if key_if_none and not has_keys(settings) else ""
+        if made_key:
+            settings = StackSettings.read({**options, "API_KEYS": made_key})
         port = settings.port or free_ports(1, settings.host)[0]
         require_free(settings.host, port)
     except (SettingsError, OSError) as error:
@@ -56,7 +61,7 @@ def serve(options: Mapping[str, str]) -> int:
         return WRONG_SETTINGS
     output = Output(stdout_unbuffered())
     try:
-        return asyncio.run(_serve(settings, port, began, output))
+        return asyncio.run(_serve(settings, port, began, output, made_key))
     except KeyboardInterrupt:
         # Ctrl-C came before the supervisor handles signals, when no service runs yet.
         return INTERRUPTED
@@ -64,13 +69,17 @@ def serve(options: Mapping[str, str]) -> int:
         output.close(LAST_LINES_WITHIN_S)
 
 
-async def _serve(settings: StackSettings, port: int, began: float, output: Output) -> int:
+async def _serve(
+    settings: StackSettings, port: int, began: float, output: Output, made_key: str
+) -> int:
     machine = read_machine()
     choices = choose(machine, settings.values)
     supervisor = Supervisor(stages(settings, port, choices), output)
     logging.basicConfig(handlers=[LogLines(supervisor.print_line)])
     for line in summary(settings, port, machine, choices, gpus()):
         supervisor.print_line(line)
+    if made_key:
+        supervisor.print_line(f"API key          {made_key} (for this run, as API_KEYS is not set)")
 
     async def announce_ready() -> None:
         await _until_ready(settings.reached_at, port, began)
@@ -132,6 +141,11 @@ def stages(
     if settings.embed_workers is None:
         workers.append(_worker("embed", "embed_worker", settings, shared, embed_port))
     return [[gateway], workers]
+
+
+def new_key() -> str:
+    """A random key for clients, of 192 bits."""
+    return f"sk-{os.urandom(24).hex()}"
 
 
 def free_ports(n: int, host: str) -> list[int]:

@@ -1,5 +1,7 @@
 # One chat worker with llama.cpp and the built-in guide model. From the repository's root:
 #   docker build -f deploy/chat_worker.Dockerfile -t y26hkx-chat-worker .
+# With transformers, for safetensors models:
+#   docker build --build-arg CHAT_EXTRAS="llama remote transformers" …
 FROM python:3.12-slim AS build
 # For llama.cpp, where its author's index has no ready wheel for this system.
 RUN apt-get update \
@@ -11,10 +13,16 @@ COPY bootstrap bootstrap
 RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
 # Other machines run this image: no instructions that only the building one has.
 ARG CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+ARG CHAT_EXTRAS="llama remote"
+# cuda for machines with an NVIDIA GPU: several GB more.
+ARG Y26HKX_TORCH=cpu
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy CMAKE_ARGS="$CMAKE_ARGS" python run.py setup llama remote
+    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 CMAKE_ARGS="$CMAKE_ARGS" Y26HKX_TORCH="$Y26HKX_TORCH" \
+    python run.py setup $CHAT_EXTRAS
 
 FROM python:3.12-slim
+LABEL org.opencontainers.image.title="Y26HKX chat worker" \
+    org.opencontainers.image.licenses="Apache-2.0"
 # llama.cpp computes with OpenMP.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
@@ -28,6 +36,8 @@ COPY cli cli
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
 COPY models/guide models/guide
+# Bytecode, because nothing can be written later: a start takes a fraction of the time.
+RUN python -m compileall -q .
 # What is kept is on a volume, which takes its owner from here.
 RUN mkdir kept && chown 10001:10001 kept
 ENV PATH=/app/.venv/bin:$PATH \
@@ -39,6 +49,6 @@ ENV PATH=/app/.venv/bin:$PATH \
     MODELS_DIR=/app/models
 USER 10001
 EXPOSE 50051
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-m", "cli.probe", "worker", "--port", "50051"]
 ENTRYPOINT ["python", "-m", "chat_worker"]

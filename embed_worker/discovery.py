@@ -10,9 +10,12 @@ import msgspec
 
 from common.model_ids import folded_id
 from embed_worker import headers, library
+from embed_worker.encoders.conversion_cache import known
+from embed_worker.encoders.prepared import prepared_for
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
+from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import (
     is_bare_encoder_folder,
@@ -111,7 +114,7 @@ class EmbedModelScan:
             torch_fingerprint=of_vectors(library.TORCH) if backend == library.OPENVINO else "",
             truncate_dim=said.truncate_dim,
         )
-        return ModelEntry(
+        entry = ModelEntry(
             id=model_id,
             capability="embed",
             backend=backend,
@@ -124,6 +127,15 @@ class EmbedModelScan:
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
         )
+        return marked_if_missing(entry, self._needed(backend, path))
+
+    def _needed(self, backend: str, path: Path) -> str:
+        """The backend whose libraries must be installed: torch converts models for OpenVINO."""
+        if backend != library.OPENVINO or not missing_modules(library.TORCH):
+            return backend
+        record = known(path, self._settings.converted_dir)
+        is_ready = not record.refusal if record else prepared_for(path) is not None
+        return backend if is_ready else library.TORCH
 
     def _backend_of(self, place: Place) -> str:
         if place.is_file:

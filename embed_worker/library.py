@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from common.packages import version_of
-from embed_worker.encoders.conversion_cache import VERSION
+from embed_worker.encoders.conversion_files import VERSION
 from embed_worker.settings import EmbedSettings
 
 TORCH = "sentence-transformers"

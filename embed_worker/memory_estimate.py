@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from common.sizes import MIB, mib
 from embed_worker import headers
 from embed_worker.encoders.conversion_cache import known
+from embed_worker.encoders.prepared import prepared_for
 from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
@@ -69,6 +70,9 @@ def _openvino_or_torch(
     record = known(entry.path, Path(spec.converted_dir))
     need = memory_need(spec, said)
     why = f"its conversion is not done, which takes {mib(_conversion_bytes(said))}"
+    if record is None and prepared_for(entry.path) is not None:
+        yield LoadOption(entry, need)
+        return
     if record is None:
         # During the conversion the model's own weights are not loaded yet.
         beyond = max(_conversion_bytes(said) - need.weights, 0)

@@ -145,6 +145,7 @@ def make_pool(settings: GatewaySettings) -> Pool:
         split_list(settings.embed_workers),
         settings.worker_token.get_secret_value(),
         settings.certificates(),
+        settings.worker_wait_s,
     )
 
 

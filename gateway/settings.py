@@ -45,6 +45,16 @@ class GatewaySettings(LimitSettings):
         validation_alias="EMBED_WORKERS",
         description="Comma-separated host:port of embedding workers.",
     )
+    worker_wait_s: float = Field(
+        default=15.0,
+        ge=0,
+        le=300,
+        validation_alias="WORKER_WAIT_S",
+        description=(
+            "Seconds that a request waits while no worker serves, as when one is restarted. "
+            "0: it is refused at once."
+        ),
+    )
     worker_token: SecretStr = Field(
         default=SecretStr(""),
         validation_alias="WORKER_TOKEN",

@@ -49,6 +49,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     engine_module: str
     # Why the model cannot be loaded, such as a bad header. It is listed, but never loaded.
     broken: str = ""
+    # The command that installs what it lacks; empty if other files are needed.
+    remedy: str = ""
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -149,14 +151,18 @@ class Catalog:
         if entry is None:
             raise self._not_found(model)
         if entry.broken:
+            install = ErrorText("install", command=entry.remedy)
             raise BackendLoadFailed(
                 ErrorText("model_broken", model=entry.id, detail=entry.broken),
                 param="model",
                 suggestions=(
-                    ErrorText("download_model"),
+                    install if entry.remedy else ErrorText("download_model"),
                     *(ErrorText("use_model", model=other) for other in self._usable_ids()),
                 ),
-                metadata={"backend": entry.backend, "cause": "files"},
+                metadata={
+                    "backend": entry.backend,
+                    "cause": "library" if entry.remedy else "files",
+                },
             )
         return entry
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from embed_worker.encoders.conversion_cache import Record
+from embed_worker.encoders.conversion_files import Record
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 # Kernels are cached for each shape, so fewer shapes need less memory. Up to `FEW_TOKENS`, where

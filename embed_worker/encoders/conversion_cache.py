@@ -12,26 +12,29 @@ import logging
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
-import msgspec
 
-from common.packages import version_of
-from worker_runtime.model_files.foreign_files import reason_of
+from embed_worker.encoders.conversion_files import (
+    RECORD,
+    Record,
+    damage_of,
+    digests,
+    read_record,
+    source_state,
+    sources,
+    versions,
+    write_record,
+)
+from embed_worker.encoders.prepared import assemble, prepared_for
 from worker_runtime.model_files.odd_paths import path_text
 
 log = logging.getLogger(__name__)
 
-# Raise this number when the conversion changes, so that every model is converted again.
-VERSION = 3
-RECORD = "encoder.json"
-GRAPH = "model.xml"
-WEIGHTS = "model.bin"
-TOKENIZER = "tokenizer.json"
-LIBRARIES = ("openvino", "torch", "transformers", "sentence-transformers")
-SOURCES = ("*.safetensors", "*.json", "[0-9]*_*/*.safetensors", "[0-9]*_*/*.json")
 # The exit code after an uncaught exception. After any other code it is unknown what happened.
 FAILED = 1
 UNFINISHED = ".new-"
@@ -40,35 +43,14 @@ KEY_LENGTH = 16
 # reports of it.
 WAITING = 0.1
 TELL_S = 1.0
+# The age after which the files of a killed converter are removed.
+STALE_S = 3600
 # The graph and its weights exist twice while they are written.
 SPARE_DISK = 2.5
 
 
 class NotConvertible(Exception):
     """The model must run on torch; the text states the reason."""
-
-
-class Record(msgspec.Struct, kw_only=True):
-    """What is stored about a converted model besides its graph, weights and tokenizer."""
-
-    source: str  # the model's folder, by which files of its older versions are found and removed
-    state: str = ""  # the state of the files there, see `source_state`
-    checks: dict[str, str] = {}  # checks of the written files, by name, see `checks_of`
-    refusal: str = ""  # why the model stays on torch; the fields below are then unset
-    dimension: int = 0
-    max_tokens: int = 0
-    n_embedded: int = 0
-    pad_id: int = 0
-    pools_prompt: bool = True
-    # Whether texts follow each other without padding, with positions from `first_position` on.
-    unpadded: bool = False
-    first_position: int = 0
-    prompts: dict[str, str] = {}
-    default_prompt_name: str = ""
-    # The smallest cosine to torch's vectors in float32, by the precision of the computation.
-    cosines: dict[str, float] = {}
-    # The padded tokens of the fastest batch, by precision and configured threads.
-    batch_tokens: dict[str, int] = {}
 
 
 def converted(
@@ -87,7 +69,7 @@ def converted(
             # Another worker may have converted the model in the meantime.
             record = _undamaged(folder)
             if record is None:
-                _convert(model, folder, on_progress)
+                _make(model, folder, on_progress)
                 record = read_record(folder)
     if record is None:
         raise NotConvertible("its conversion left nothing behind")
@@ -99,6 +81,21 @@ def converted(
         with contextlib.suppress(OSError):
             write_record(folder, record)
     return folder, record
+
+
+@contextlib.contextmanager
+def written(folder: Path, source: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which becomes `folder` when the block has ended without an error.
+
+    The files of older versions of `source` and of killed converters are removed.
+    """
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix(folder)) as place:
+        fresh = Path(place) / folder.name
+        fresh.mkdir()
+        yield fresh
+        _clear_away(folder.parent, source)
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
 
 
 def unfinished_prefix(folder: Path) -> str:
@@ -116,7 +113,7 @@ def known(model: Path, cache: Path) -> Record | None:
     for path in cache.glob(f"*/{RECORD}"):
         record = read_record(path.parent)
         if record is not None and (record.source, record.state) == found:
-            return None if _damage(path.parent, record) else record
+            return None if damage_of(path.parent, record) else record
     return None
 
 
@@ -126,47 +123,11 @@ def refused(model: Path, reason: str) -> Record:
     return Record(source=source, state=state, refusal=reason)
 
 
-def checks_of(folder: Path) -> dict[str, str]:
-    """Return checks of a converted model's files, which later show whether one is damaged."""
-    return {name: _check(folder / name) for name in (GRAPH, WEIGHTS, TOKENIZER)}
-
-
-def source_state(model: Path) -> str:
-    """Return a hash that changes with the files of `model` or a library; no file is read."""
-    digest = hashlib.sha256(_versions().encode())
-    for path in _sources(model):
-        stat = path.stat()
-        name = path.relative_to(model).as_posix()
-        digest.update(f"\0{name}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
-
-
-def read_record(folder: Path) -> Record | None:
-    """Return the record in `folder`; None if there is no complete conversion."""
-    try:
-        return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def write_record(folder: Path, record: Record) -> None:
-    """Replace the record in one atomic step."""
-    fresh = folder / f"{RECORD}.new"
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record)))
-    fresh.replace(folder / RECORD)
-
-
 def _key(model: Path) -> str:
-    digest = hashlib.sha256(_versions().encode())
-    for path in _sources(model):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        digest.update(f"\0{path.relative_to(model).as_posix()}\0".encode() + content)
+    digest = hashlib.sha256(versions().encode())
+    for name, content in digests(model).items():
+        digest.update(f"\0{name}\0".encode() + bytes.fromhex(content))
     return digest.hexdigest()[:KEY_LENGTH]
-
-
-def _versions() -> str:
-    return "\0".join((f"{VERSION}", *(f"{name} {version_of(name)}" for name in LIBRARIES)))
 
 
 def _key_in(folder: Path) -> str:
@@ -176,7 +137,7 @@ def _key_in(folder: Path) -> str:
 
 def _undamaged(folder: Path) -> Record | None:
     record = read_record(folder)
-    if record is not None and (damage := _damage(folder, record)):
+    if record is not None and (damage := damage_of(folder, record)):
         log.warning("the converted form in %s is damaged: %s", folder, damage)
         return None
     return record
@@ -209,32 +170,8 @@ def _found_at(model: Path) -> tuple[str, str]:
     return path_text(model.resolve()), source_state(model)
 
 
-def _damage(folder: Path, record: Record) -> str:
-    """Return what is wrong with a converted model's files; empty if no damage is found."""
-    for name, expected in record.checks.items():
-        try:
-            if _check(folder / name) != expected:
-                return f"{name} is not as it was written"
-        except OSError as error:
-            return f"{name}: {reason_of(error)}"
-    return ""
-
-
-def _check(file: Path) -> str:
-    """Return a hash of a file, but only the size of weights, as reading them takes seconds."""
-    if file.name == WEIGHTS:
-        return f"{file.stat().st_size} bytes"
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sources(model: Path) -> Iterator[Path]:
-    found = {path for pattern in SOURCES for path in model.glob(pattern)}
-    return (path for path in sorted(found) if path.is_file())
-
-
 def _check_disk(model: Path, cache: Path) -> None:
-    need = SPARE_DISK * sum(path.stat().st_size for path in _sources(model))
+    need = SPARE_DISK * sum(path.stat().st_size for path in sources(model))
     try:
         cache.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(cache).free
@@ -242,6 +179,26 @@ def _check_disk(model: Path, cache: Path) -> None:
         raise NotConvertible(f"the folder {cache} cannot be written to") from error
     if free < need:
         raise NotConvertible(f"the folder {cache} has {free >> 20} MiB left, less than it needs")
+
+
+def _clear_away(cache: Path, source: Path) -> None:
+    for path in cache.glob(f"*/{RECORD}"):
+        record = read_record(path.parent)
+        if record is None or record.source == path_text(source.resolve()):
+            shutil.rmtree(path.parent, ignore_errors=True)
+    for path in cache.glob(f"{UNFINISHED}*"):
+        if time.time() - path.stat().st_mtime > STALE_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(model: Path, folder: Path, on_progress: Callable[[float, str], None]) -> None:
+    prepared = prepared_for(model)
+    if prepared is None:
+        _convert(model, folder, on_progress)
+        return
+    on_progress(0.2, "reading weights")
+    with written(folder, model) as fresh:
+        assemble(prepared, model, fresh)
 
 
 def _convert(model: Path, folder: Path, on_progress: Callable[[float, str], None]) -> None:

@@ -7,10 +7,7 @@ stage per line.
 """
 
 import os
-import shutil
 import sys
-import tempfile
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -25,18 +22,13 @@ from sentence_transformers import SentenceTransformer
 
 from common.parent_watch import exit_with_parent
 from embed_worker.encoders.batch_inputs import any_row, batch_inputs
-from embed_worker.encoders.conversion_cache import (
+from embed_worker.encoders.conversion_cache import NotConvertible, refused, written
+from embed_worker.encoders.conversion_files import (
     GRAPH,
-    RECORD,
     TOKENIZER,
-    UNFINISHED,
-    NotConvertible,
     Record,
     checks_of,
-    read_record,
-    refused,
     source_state,
-    unfinished_prefix,
     write_record,
 )
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
@@ -61,8 +53,6 @@ CONVERSION_ERRORS = (
 # The least cosines in float32: our own unpadded form must be nearly exact, and the padded form,
 # which the tracer makes of the model as it is, only good enough.
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
-# The age after which the files of a killed converter are removed.
-STALE_S = 3600
 OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
@@ -200,14 +190,8 @@ def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np
 
 
 def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
-    """Convert into a temporary folder, which becomes `folder` when it is complete."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=unfinished_prefix(folder)) as place:
-        fresh = Path(place) / folder.name
-        fresh.mkdir()
+    with written(folder, source) as fresh:
         write_record(fresh, _record(source, fresh, on_progress))
-        _clear_away(folder.parent, source)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
 
 
 def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
@@ -226,17 +210,6 @@ def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
 
 def _shortage_of(error: Exception) -> bool:
     return shortage_of(error.__cause__ or error) is not None
-
-
-def _clear_away(cache: Path, source: Path) -> None:
-    """Remove the files of older versions of the model and of killed converters."""
-    for path in cache.glob(f"*/{RECORD}"):
-        record = read_record(path.parent)
-        if record is None or record.source == path_text(source.resolve()):
-            shutil.rmtree(path.parent, ignore_errors=True)
-    for path in cache.glob(f"{UNFINISHED}*"):
-        if time.time() - path.stat().st_mtime > STALE_S:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def main() -> None:

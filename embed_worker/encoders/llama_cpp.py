@@ -20,6 +20,7 @@ from embed_worker.engine.runner import BatchFailed
 from embed_worker.engine.vectors import unit
 from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.engine_process.load_errors import out_of_memory
+from worker_runtime.libraries import install_command
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 
@@ -47,7 +48,7 @@ def load(
     try:
         native = load_native()
     except (ImportError, OSError, RuntimeError) as error:
-        install = ErrorText("install", command="pip install 'y26hkx[llama]'")
+        install = ErrorText("install", command=install_command("llama"))
         raise _failed(ErrorText("llama_missing"), install) from error
     on_progress(0.3, "reading weights")
     params = model_params(native, extra_buffers=extra_buffers)

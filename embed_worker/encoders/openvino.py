@@ -16,13 +16,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from embed_worker.encoders.batch_inputs import BatchInputs, any_row, batch_inputs
-from embed_worker.encoders.conversion_cache import (
-    GRAPH,
-    TOKENIZER,
-    WEIGHTS,
-    converted,
-    write_record,
-)
+from embed_worker.encoders.conversion_cache import converted
+from embed_worker.encoders.conversion_files import GRAPH, TOKENIZER, WEIGHTS, write_record
 from embed_worker.encoders.int8 import round_weights
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts

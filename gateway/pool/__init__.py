@@ -17,9 +17,10 @@ class Pool:
         embed: list[str],
         token: str,
         certificates: Certificates | None = None,
+        wait_s: float = 0.0,
     ) -> None:
-        self.chat = Workers(chat, token, certificates)
-        self.embed = Workers(embed, token, certificates)
+        self.chat = Workers(chat, token, certificates, wait_s)
+        self.embed = Workers(embed, token, certificates, wait_s)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

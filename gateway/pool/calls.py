@@ -1,7 +1,7 @@
 """Calls to workers: one retry before the first event, time limits, and cancellation in any case.
 
 A call is retried only for the errors in `RETRIED` and only before its first event: on another
-worker, or on the same one if only its engine process died.
+worker, on the same one if only its engine process died, or on the next one that serves.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ async def started(
     tried: list[Endpoint] = []
     while True:
         pick = functools.partial(sticky, key=_key(request))
-        endpoint = workers.pick(request.model, pick, _excluded(workers, tried))
+        endpoint = await workers.pick(request.model, pick, _excluded(workers, tried))
         tried.append(endpoint)
         endpoint.n_outstanding += 1
         call = endpoint.chat.Generate(
@@ -154,7 +154,7 @@ async def started(
             try:
                 await generation.start()
             except RETRIED as error:
-                if not _can_retry(workers, tried, error):
+                if not await _can_retry(workers, tried, error):
                     raise
                 continue
             yield generation
@@ -178,7 +178,7 @@ async def unary(
     """
     tried: list[Endpoint] = []
     while True:
-        endpoint = workers.pick(model, least_outstanding, _excluded(workers, tried))
+        endpoint = await workers.pick(model, least_outstanding, _excluded(workers, tried))
         tried.append(endpoint)
         endpoint.n_outstanding += 1
         options = {"metadata": _metadata(endpoint, request_id), "timeout": timeout_s}
@@ -186,7 +186,7 @@ async def unary(
             return await send(endpoint, options)
         except (grpc.aio.AioRpcError, ServingError) as error:
             problem = error if isinstance(error, ServingError) else serving_error(error)
-            if not isinstance(problem, RETRIED) or not _can_retry(workers, tried, problem):
+            if not isinstance(problem, RETRIED) or not await _can_retry(workers, tried, problem):
                 raise problem from None
         finally:
             endpoint.n_outstanding -= 1
@@ -210,13 +210,15 @@ def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
     return tried if others else []
 
 
-def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingError) -> bool:
+async def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingError) -> bool:
     if len(tried) > 1:
         return False
     if any(endpoint not in tried for endpoint in workers.serving):
         return True
-    # The worker itself answered: only its engine process died, and it starts a new one.
-    return isinstance(error, errors.WorkerLost) and tried[0].serving
+    # Either only its engine process died, and it starts a new one, or the worker itself is gone:
+    # then the next attempt waits until one serves.
+    await tried[0].check()
+    return isinstance(error, errors.WorkerLost) or not tried[0].serving
 
 
 def _key(request: chat_pb2.GenerateRequest) -> bytes:

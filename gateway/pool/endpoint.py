@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import grpc
@@ -60,6 +60,9 @@ class Endpoint:
         self.n_outstanding = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
 
+    async def check(self) -> None:
+        """Find out whether it serves now, as a call to it has just failed."""
+
     def hear(self, status: worker_pb2.WorkerStatus) -> None:
         """Store the latest status of the worker."""
         self.status, self._heard_s = status, time.monotonic()
@@ -111,15 +114,23 @@ class RemoteEndpoint(Endpoint):
         address: "host:port".
         token: sent with every call but health checks; empty: none.
         tls: certificates of this side, and the name that the worker has to prove; None: no TLS.
+        on_serving: called when it begins to serve.
     """
 
-    def __init__(self, address: str, token: str, tls: Tls | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        tls: Tls | None = None,
+        on_serving: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(address)
         self.channel = _channel(address, tls)
         self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
         self._logged_reason = ""
+        self._on_serving = on_serving
         self.metadata = ((TOKEN_KEY, f"Bearer {token}"),) if token else ()
         self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
 
@@ -141,6 +152,7 @@ class RemoteEndpoint(Endpoint):
         self.serving = serving
         if serving:
             self._logged_reason = ""
+            self._on_serving()
 
     def _log_unreachable(self, reason: str) -> None:
         """Log each reason once: a wrong certificate would look like a worker that is starting."""
@@ -167,13 +179,16 @@ class RemoteEndpoint(Endpoint):
         """Check regularly, because a stopped process sends no changes."""
         while True:
             await asyncio.sleep(CHECK_INTERVAL_S)
-            try:
-                reply = await self._health.Check(
-                    health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S
-                )
-                self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
-            except grpc.aio.AioRpcError:
-                self._mark(False)
+            await self.check()
+
+    async def check(self) -> None:
+        try:
+            reply = await self._health.Check(
+                health_pb2.HealthCheckRequest(), timeout=CHECK_TIMEOUT_S
+            )
+            self._mark(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        except grpc.aio.AioRpcError:
+            self._mark(False)
 
     async def _watch_status(self) -> None:
         while True:

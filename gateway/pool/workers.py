@@ -13,6 +13,8 @@ from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]
+# Each holds a request's body in memory.
+MAX_WAITING = 256
 
 
 class Workers:
@@ -20,14 +22,26 @@ class Workers:
     targets: a "name:port" for each, as configured.
     token: sent with every call; empty: none.
     certificates: for workers on other machines; None: those are called without TLS.
+    wait_s: the seconds that a request waits while no worker serves, as when one is restarted.
     """
 
     def __init__(
-        self, targets: list[str], token: str, certificates: Certificates | None = None
+        self,
+        targets: list[str],
+        token: str,
+        certificates: Certificates | None = None,
+        wait_s: float = 0.0,
     ) -> None:
         self.targets = targets
         self._token = token
         self._certificates = certificates
+        self._wait_s = wait_s
+        # Requests that wait for a worker now.
+        self.n_waiting = 0
+        # Set when a worker begins to serve.
+        self._one_serves = asyncio.Event()
+        # Whether the names stand for any address: those of a service with no containers do not.
+        self.has_addresses = True
         self._endpoints: dict[str, RemoteEndpoint] = {}
 
     async def watch(self) -> None:
@@ -36,6 +50,7 @@ class Workers:
         async with asyncio.TaskGroup() as tasks:
             while True:
                 found = await resolve_all(self.targets)
+                self.has_addresses = bool(found)
                 for address in found.keys() - self._endpoints.keys():
                     endpoint = self._connect(address, found[address])
                     self._endpoints[address] = endpoint
@@ -48,9 +63,10 @@ class Workers:
                 await asyncio.sleep(RESOLVE_INTERVAL_S)
 
     def _connect(self, address: str, name: str) -> RemoteEndpoint:
-        if self._certificates is None or is_loopback(name):
-            return RemoteEndpoint(address, self._token)
-        return RemoteEndpoint(address, self._token, Tls(self._certificates, name))
+        tls = None
+        if self._certificates is not None and not is_loopback(name):
+            tls = Tls(self._certificates, name)
+        return RemoteEndpoint(address, self._token, tls, on_serving=self._one_serves.set)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -60,12 +76,14 @@ class Workers:
     def serving(self) -> list[Endpoint]:
         return [endpoint for endpoint in self.endpoints if endpoint.serving]
 
-    def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
+    async def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
         """A serving worker, and one that lists `model` if there is any.
 
         Raises:
-            NotReady: no worker serves.
+            NotReady: no worker serves, and none began to in time.
         """
+        if not self.serving:
+            await self._wait()
         serving = [endpoint for endpoint in self.serving if endpoint not in not_these]
         if not serving:
             raise NotReady(
@@ -74,6 +92,22 @@ class Workers:
                 suggestions=(ErrorText("wait_for_worker"),),
             )
         return pick([e for e in serving if e.lists(model)] or serving)
+
+    async def _wait(self) -> None:
+        """Wait until a worker serves, for a bounded time, and as one of a bounded number."""
+        if self.n_waiting >= MAX_WAITING:
+            return
+        self.n_waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_s):
+                while not self.serving:
+                    self._one_serves.clear()
+                    await self._one_serves.wait()
+        except TimeoutError:
+            # The caller finds that no worker serves.
+            pass
+        finally:
+            self.n_waiting -= 1
 
     def known_id(self, model: str) -> str:
         """The id of `model` as workers write it ("": the default model); "" if no worker has it."""

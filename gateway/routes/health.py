@@ -33,11 +33,19 @@ async def live(request: Request) -> Response:
 
 @router.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """200 if each configured kind of worker has one that serves, and the gateway does not drain."""
+    """200 if each kind of worker has one that serves, and the gateway does not drain.
+
+    A kind whose name has no address was scaled to none on purpose, and is not waited for.
+    """
     services = services_of(request)
     kinds = {"chat": services.pool.chat, "embed": services.pool.embed}
     configured = {kind: workers for kind, workers in kinds.items() if workers.targets}
-    missing = [kind for kind, workers in configured.items() if not workers.serving]
+    serving = [kind for kind, workers in configured.items() if workers.serving]
+    missing = [
+        kind
+        for kind, workers in configured.items()
+        if kind not in serving and (workers.has_addresses or not serving)
+    ]
     if services.drain.begun:
         raise NotReady(ErrorText("server_stopping"), retry_after_s=5)
     if not configured:

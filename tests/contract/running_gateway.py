@@ -55,10 +55,10 @@ async def running_gateway(
 ) -> AsyncIterator[RunningGateway]:
     """A gateway in front of `workers` (started already), once it sees all of them."""
     addresses = ",".join(worker.address for worker in workers)
-    found = GatewaySettings(
-        _env_file=None,
-        **{"port": 0, "chat_workers": addresses, "embed_workers": addresses, **settings},
-    )
+    # Without a wait for workers, so that tests of lost ones need not wait either.
+    default = {"port": 0, "worker_wait_s": 0}
+    targets = {"chat_workers": addresses, "embed_workers": addresses}
+    found = GatewaySettings(_env_file=None, **{**default, **targets, **settings})
     app = create_app(found)
     services: Services = app.state.services
     server = GatewayServer(app, found, services.drain)

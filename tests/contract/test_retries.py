@@ -75,6 +75,46 @@ async def test_a_vanished_worker_is_a_503_and_a_returned_one_serves(
     assert (await gateway.http.post(CHAT, json=BODY)).status_code == 200
 
 
+async def test_requests_wait_for_a_worker_that_is_restarted() -> None:
+    worker = ScriptedWorker()
+    await worker.start()
+    async with running_gateway([worker], worker_wait_s=60) as gateway:
+        await worker.stop()
+        requests = [(CHAT, BODY), (EMBED, {"input": "x"}), (CHAT, BODY | {"stream": True})]
+        asking = [
+            asyncio.create_task(gateway.http.post(path, json=body)) for path, body in requests * 4
+        ]
+        pool = gateway.services.pool
+        await until(lambda: pool.chat.n_waiting == 8 and pool.embed.n_waiting == 4)
+        await worker.start(worker.port)
+        assert [reply.status_code for reply in await asyncio.gather(*asking)] == [200] * 12
+        assert (pool.chat.n_waiting, pool.embed.n_waiting) == (0, 0)
+    await worker.stop()
+
+
+async def test_a_request_that_waited_for_a_worker_in_vain_is_told_so() -> None:
+    worker = ScriptedWorker()
+    await worker.start()
+    async with running_gateway([worker], worker_wait_s=0.2) as gateway:
+        await worker.stop()
+        reply = await gateway.http.post(CHAT, json=BODY)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
+        assert int(reply.headers["retry-after"]) >= 1
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_worker_waits_no_longer() -> None:
+    worker = ScriptedWorker()
+    await worker.start()
+    async with running_gateway([worker], worker_wait_s=60) as gateway:
+        await worker.stop()
+        async with gateway.raw() as (_, writer):
+            body = json.dumps(BODY).encode()
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+            writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            await until(lambda: gateway.services.pool.chat.n_waiting == 1)
+        await until(lambda: gateway.services.pool.chat.n_waiting == 0)
+
+
 async def test_a_worker_killed_in_mid_stream_is_an_error_event(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:

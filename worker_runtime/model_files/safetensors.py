@@ -45,6 +45,8 @@ class SafetensorsHeader(msgspec.Struct, frozen=True):
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    # Bytes from the start of the file to the tensors.
+    data_start: int
 
     @property
     def n_numbers(self) -> int:
@@ -76,12 +78,12 @@ def check_safetensors(path: Path) -> SafetensorsHeader:
         text = file.read(length)
         if len(text) < length:
             raise InvalidModelFile("the safetensors file was cut while it was read")
-    header = _decode(text)
-    _check_offsets(header, size_bytes - 8 - length)
+    header = _decode(text, data_start=8 + length)
+    _check_offsets(header, size_bytes - header.data_start)
     return header
 
 
-def _decode(text: bytes) -> SafetensorsHeader:
+def _decode(text: bytes, *, data_start: int) -> SafetensorsHeader:
     try:
         fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         if len(fields) > MAX_TENSORS:
@@ -94,7 +96,7 @@ def _decode(text: bytes) -> SafetensorsHeader:
         }
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidModelFile("the safetensors header is not valid") from error
-    return SafetensorsHeader(tensors, metadata)
+    return SafetensorsHeader(tensors, metadata, data_start)
 
 
 def _check_offsets(header: SafetensorsHeader, data_bytes: int) -> None:

@@ -17,6 +17,7 @@ from chat_worker.pipe_messages import Facts, LoadSpec
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
 from worker_runtime.engine_process.load_errors import out_of_memory
+from worker_runtime.libraries import install_command
 from worker_runtime.llama_native import load_native, model_params, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
@@ -87,7 +88,7 @@ def _native() -> Any:
     except (ImportError, OSError, RuntimeError) as error:
         raise BackendLoadFailed(
             ErrorText("llama_missing"),
-            suggestions=(ErrorText("install", command="pip install 'y26hkx[llama]'"),),
+            suggestions=(ErrorText("install", command=install_command("llama")),),
             metadata={"backend": NAME},
         ) from error
 

@@ -33,6 +33,7 @@ from chat_worker.engine.runner import Limits
 from chat_worker.pipe_messages import Facts, LoadSpec
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
+from worker_runtime.libraries import install_command
 from worker_runtime.memory.oom_signs import shortage_of
 from worker_runtime.model_files.odd_paths import library_path
 
@@ -142,7 +143,7 @@ def _quantization(bits: str, kind: torch.dtype) -> BitsAndBytesConfig:
         raise BackendLoadFailed(
             ErrorText("bitsandbytes_missing", bits=bits),
             suggestions=(
-                ErrorText("install", command="pip install 'y26hkx[quantized]'"),
+                ErrorText("install", command=install_command("quantized")),
                 ErrorText("set_setting", setting="MODEL_QUANTIZATION=none"),
                 USE_GGUF,
             ),

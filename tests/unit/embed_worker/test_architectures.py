@@ -18,7 +18,7 @@ from embed_worker.encoders import convert
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.batch_inputs import batch_inputs
-from embed_worker.encoders.conversion_cache import read_record
+from embed_worker.encoders.conversion_files import read_record
 from embed_worker.encoders.traced_model import UnpaddedModel
 from embed_worker.engine.vectors import unit
 from tests.unit.embed_worker.small_models import SHAPE, forget_limits, make, make_decoder

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed_worker.discovery import built_in_folder
-from embed_worker.encoders.conversion_cache import TOKENIZER
+from embed_worker.encoders.conversion_files import TOKENIZER
 from embed_worker.encoders.long_texts import GROUP_CHARS, PIECE_CHARS, Enough, token_ids
 
 Encode = Callable[[list[str]], list[list[int]]]

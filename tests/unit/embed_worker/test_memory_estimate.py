@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from common.sizes import MIB
 from embed_worker import pipe_messages as m
 from embed_worker.discovery import EmbedModelScan
-from embed_worker.encoders.conversion_cache import refused, write_record
+from embed_worker.encoders.conversion_cache import refused
+from embed_worker.encoders.conversion_files import write_record
 from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
@@ -46,14 +47,23 @@ def test_what_the_vector_cache_may_hold_is_booked(
     assert cached.total - without.total == 48 * MIB
 
 
+def test_no_conversion_is_booked_for_the_built_in_model_which_is_prepared(
+    built_in: Path, tmp_path: Path
+) -> None:
+    assert need(entry_at(built_in, device="cpu", converted_dir=tmp_path)).converting == 0
+
+
 def test_a_conversion_is_booked_and_torch_is_what_is_left_without_the_memory_for_it(
     built_in: Path, tmp_path: Path
 ) -> None:
-    entry = entry_at(built_in, device="cpu", converted_dir=tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(built_in, other)
+    (other / "note.json").write_text("{}")
+    entry = entry_at(other, device="cpu", converted_dir=tmp_path)
     converted, on_torch = load_options(entry)
     assert converted.need.converting > 500 * MIB
     assert converted.need.total > on_torch.need.total > converted.need.loaded
-    assert on_torch.entry.fingerprint == entry_at(built_in, backend=TORCH).fingerprint
+    assert on_torch.entry.fingerprint == entry_at(other, backend=TORCH).fingerprint
     assert on_torch.entry.fingerprint != converted.entry.fingerprint
     assert "conversion" in on_torch.reductions[0]
 

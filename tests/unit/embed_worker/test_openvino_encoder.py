@@ -22,14 +22,13 @@ from embed_worker.discovery import built_in_folder
 from embed_worker.encoders import conversion_cache
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.conversion_cache import (
+from embed_worker.encoders.conversion_cache import NotConvertible, known
+from embed_worker.encoders.conversion_files import (
     GRAPH,
     RECORD,
     TOKENIZER,
     WEIGHTS,
-    NotConvertible,
     Record,
-    known,
     read_record,
     write_record,
 )
@@ -243,7 +242,7 @@ def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
 
-    monkeypatch.setattr(conversion_cache, "_convert", convert_again)
+    monkeypatch.setattr(conversion_cache, "_make", convert_again)
     assert on_openvino(built_in, tmp_path).runner.dimension == 384
     assert f"{name} is not as it was written" in caplog.text
 
@@ -271,7 +270,7 @@ def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_wa
         if "another worker" in stage:
             told.set()
 
-    monkeypatch.setattr(conversion_cache, "_convert", convert)
+    monkeypatch.setattr(conversion_cache, "_make", convert)
     with ThreadPoolExecutor(3) as workers:
         found = [
             workers.submit(conversion_cache.converted, built_in, tmp_path, on_progress)
