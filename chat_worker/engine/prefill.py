@@ -78,8 +78,7 @@ class Prefill:
         """Those that one piece completes, as they came, then the shortest rest; the oldest prompt
         has its turn regularly, so that short prompts that keep arriving do not starve a long one.
         """
-        self._n_pieces += 1
-        oldest = prefilling[0] if self._n_pieces % OLDEST_TURN == 0 else None
+        oldest = prefilling[0] if self._n_pieces % OLDEST_TURN == OLDEST_TURN - 1 else None
         whole = self._costs.tokens_in(PIECE_S * WHOLE, 0)
 
         def turn(sequence: Sequence) -> tuple[bool, int]:
@@ -120,6 +119,7 @@ class Prefill:
             items.append(ScheduledTokens.of(sequence, share))
             left = piece = piece - share
             n_rows -= items[-1].n_rows
+        self._n_pieces += bool(items)
         together = min(n_batch, self._limits.n_together, whole)
         return items + _companions(items, order, together, n_rows)
 
