@@ -229,7 +229,7 @@ class ChatModelScan:
             default_system_prompt=settings.default_system_prompt,
             global_seed=settings.global_seed,
             speculate=settings.speculation,
-            most_wait_s=settings.answer_wait_s,
+            answer_wait_s=settings.answer_wait_s,
             kv_type=settings.kv_type,
             kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
             kept_bytes=settings.kept_mb * 1024 * 1024,

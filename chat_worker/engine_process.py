@@ -88,7 +88,7 @@ class _Model:
             self._output_processor.write,
             self._die,
             disk_cache=disk_cache,
-            most_wait_s=spec.most_wait_s,
+            answer_wait_s=spec.answer_wait_s,
         )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._output_processor.start()

@@ -21,9 +21,10 @@ from chat_worker.engine.output_collector import OutputCollector
 from chat_worker.engine.outputs import EngineOutput
 from chat_worker.engine.prefix_offload import load_prefix, save_prefixes, shed_slots
 from chat_worker.engine.runner import ModelRunner, Plan
-from chat_worker.engine.scheduler import MOST_WAIT_S, Scheduler
+from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.token_selection import TokenSelection
+from chat_worker.engine.turns import ANSWER_WAIT_S
 
 
 class EngineLoop:
@@ -33,7 +34,7 @@ class EngineLoop:
         emit: receives the outputs of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if an unexpected error ends it.
         disk_cache: prefixes that outlive the process; None if there are none.
-        most_wait_s: the longest wait of answers for the prompts of other requests.
+        answer_wait_s: the longest wait of answers for the prompts of other requests.
     """
 
     def __init__(
@@ -43,13 +44,13 @@ class EngineLoop:
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         disk_cache: DiskPrefixCache | None = None,
-        most_wait_s: float = MOST_WAIT_S,
+        answer_wait_s: float = ANSWER_WAIT_S,
     ) -> None:
         self._runner = runner
         self._on_death = on_death
         self._clock = clock
         self._disk_cache = disk_cache
-        self._scheduler = Scheduler(runner.limits, most_wait_s)
+        self._scheduler = Scheduler(runner.limits, answer_wait_s)
         self._execution = Execution(runner, self._scheduler, clock)
         self._outputs = OutputCollector(emit, clock)
         self._selection = TokenSelection(self._scheduler, self._outputs, clock)

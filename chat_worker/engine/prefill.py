@@ -25,14 +25,16 @@ class Prefill:
         limits: of the backend.
         slots: hold the prompts' tokens.
         costs: of steps.
-        most_wait_s: the longest wait of answers for prompts, all prompts together.
+        answer_wait_s: the longest wait of answers for prompts, all prompts together.
     """
 
-    def __init__(self, limits: Limits, slots: Slots, costs: StepCosts, most_wait_s: float) -> None:
+    def __init__(
+        self, limits: Limits, slots: Slots, costs: StepCosts, answer_wait_s: float
+    ) -> None:
         self._limits = limits
         self._slots = slots
         self._costs = costs
-        self._turns = Turns(most_wait_s)
+        self._turns = Turns(answer_wait_s)
         self._n_pieces = 0
         self._answers_wait = False
 

@@ -13,12 +13,12 @@ from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, common_prefix
 from chat_worker.engine.step_costs import StepCosts
+from chat_worker.engine.turns import ANSWER_WAIT_S
 
 # From this length on, waiting for a running sequence to compute a shared prefix is worthwhile.
 MIN_SHARED_TOKENS = 32
 # Cells that must remain for each running sequence after an admission, or it would be preempted.
 HEADROOM_TOKENS = 16
-MOST_WAIT_S = 2.5
 # The most guessed tokens of one step: each costs as much as a prompt token.
 MAX_GUESSED_TOKENS = 24
 
@@ -35,16 +35,16 @@ class Scheduler:
     """The queue and the running set of one engine.
 
     Args:
-        most_wait_s: the longest wait of answers for the prompts of other requests.
+        answer_wait_s: the longest wait of answers for the prompts of other requests.
     """
 
-    def __init__(self, limits: Limits, most_wait_s: float = MOST_WAIT_S) -> None:
+    def __init__(self, limits: Limits, answer_wait_s: float = ANSWER_WAIT_S) -> None:
         self.slots = Slots(limits)
         self._limits = limits
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
         self._costs = StepCosts(splits=limits.splits)
-        self._prefill = Prefill(limits, self.slots, self._costs, most_wait_s)
+        self._prefill = Prefill(limits, self.slots, self._costs, answer_wait_s)
         self._ops: list[CacheOp] = []
 
     @property

@@ -5,6 +5,8 @@ So answers wait while prompts are computed, and then go on for a while. The wait
 prompts took while answers waited is added, and answers pay it back by going on.
 """
 
+# The default of the longest wait.
+ANSWER_WAIT_S = 2.5
 # Beside a prompt that takes longer than answers may wait, they go on about this often, if pieces
 # that small are efficient.
 FLOW_S = 0.4

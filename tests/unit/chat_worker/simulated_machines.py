@@ -166,10 +166,10 @@ def ours(
     machine: Machine,
     agents: list[tuple[float, list[Turn]]],
     bounds: Limits | None = None,
-    most_wait_s: float = 2.5,
+    answer_wait_s: float = 2.5,
 ) -> Measured:
     server = Server(machine, agents)
-    scheduler = Scheduler(bounds or slots(splits=machine.splits), most_wait_s)
+    scheduler = Scheduler(bounds or slots(splits=machine.splits), answer_wait_s)
     while server.is_busy:
         for one in server.arrived():
             scheduler.add(one)

@@ -81,7 +81,7 @@ def test_the_limit_on_waits_costs_little_where_steps_are_slow(
 
 @on_every_machine
 def test_answers_that_are_read_never_wait_longer_than_the_limit(machine: Machine) -> None:
-    mine = ours(machine, agents(12, 660, n_turns=3, n_tokens=100), most_wait_s=MOST_WAIT_S)
+    mine = ours(machine, agents(12, 660, n_turns=3, n_tokens=100), answer_wait_s=MOST_WAIT_S)
     worst_s = max(max(answer.gaps_s[1:]) for answer in mine.answers)
     # The next tokens themselves take a step, and a prediction may be a little wrong.
     assert worst_s < 1.05 * MOST_WAIT_S + machine.answers_s[-1]
@@ -120,6 +120,6 @@ def test_a_long_prompt_does_not_starve_among_short_ones(machine: Machine) -> Non
 def test_a_longer_limit_is_for_throughput_and_a_shorter_one_for_even_text() -> None:
     machine = next(machine for machine in MACHINES if machine.name == "AVX2")
     work = agents(12, 660, n_tokens=100)
-    long, short = (ours(machine, work, most_wait_s=seconds) for seconds in (20.0, 0.5))
+    long, short = (ours(machine, work, answer_wait_s=seconds) for seconds in (20.0, 0.5))
     assert long.wall_s < short.wall_s
     assert short.gap_s(1.0) < long.gap_s(1.0) / 2
