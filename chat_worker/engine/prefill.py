@@ -51,10 +51,10 @@ class Prefill:
         piece_s = max(PIECE_S, least_s)
         if not answering:
             return self._pieces(order, 0, piece_s, piece_s * WHOLE), True
-        if self._costs.mixing_pays:
+        have_begun = any(sequence.n_generated > 1 for sequence in answering)
+        if have_begun and self._costs.mixing_pays:
             flow_s = max(FLOW_S - self._costs.answers_s(n_answers), least_s)
             return self._pieces(order, n_answers, flow_s, flow_s), True
-        have_begun = any(sequence.n_generated > 1 for sequence in answering)
         rest_s = self._costs.seconds(first.n_pending, first.n_computed)
         left_s = self._turns.left_s(rest_s, least_s, have_begun=have_begun)
         if not left_s:
