@@ -2,9 +2,9 @@
 
 A step with prompts takes `fixed + n × (per token + per token of depth × depth)` seconds: reading
 the weights, multiplying by them, and attending to the tokens before. The three figures are fitted
-to the latest steps by least squares of relative errors, none below zero. Where few steps were
-measured, or all alike, the solution of the least norm is taken, in units that say what is usual:
-reading the weights costs as much as some tokens, and a token costs twice as much at some depth.
+to the latest steps by least squares of relative errors, none below zero. Steps that are few, or all
+alike, do not show them apart. So what is usual counts like some more steps: reading the weights
+costs as much as 16 tokens, and a token costs twice as much at a depth of 8,192.
 """
 
 from collections import deque
@@ -19,10 +19,10 @@ WINDOW = 48
 # Each step counts so much more than the one before it: speeds change with what else runs.
 RECENT = 1.2
 USUAL_FIXED_TOKENS, USUAL_DOUBLING_DEPTH = 16.0, 8192.0
-# Singular values below this share of the largest are noise.
-NOISE = 1e-3
+# Rows that say that the three figures are equal in these units, with their weights.
+USUAL = np.array([[0.1, -0.1, 0.0], [0.0, -0.1, 0.1]])
 # A piece is efficient if its tokens cost at most this much more than those of a very large piece.
-EFFICIENT = 0.15
+EFFICIENT = 0.25
 # A piece has at most so many times the tokens of the largest that was measured.
 GROWTH = 4
 FIRST_TOKENS = 64
@@ -116,10 +116,12 @@ def _features(prompts: list[tuple[int, int]]) -> NDArray[np.float64]:
 def _fitted(steps: deque[tuple[NDArray[np.float64], float]]) -> NDArray[np.float64]:
     weights = RECENT ** np.arange(-len(steps) + 1.0, 1.0)
     relative = np.array([features / max(seconds, 1e-6) for features, seconds in steps])
-    relative *= weights[:, None]
+    tokens_a_second = np.average(relative[:, 1], weights=weights)
+    rows = np.vstack([relative * weights[:, None], USUAL * tokens_a_second])
+    wanted = np.concatenate([weights, np.zeros(len(USUAL))])
     used = [0, 1, 2]
     while True:
-        found = np.linalg.lstsq(relative[:, used], weights, rcond=NOISE)[0]
+        found = np.linalg.lstsq(rows[:, used], wanted)[0]
         kept = [column for column, figure in zip(used, found, strict=True) if figure > 0]
         if len(kept) == len(used):
             figures = np.zeros(3)
