@@ -20,7 +20,7 @@ WINDOW = 48
 RECENT = 1.2
 USUAL_FIXED_TOKENS, USUAL_DOUBLING_DEPTH = 16.0, 8192.0
 # Rows that say that the three figures are equal in these units, with their weights.
-USUAL = np.array([[0.1, -0.1, 0.0], [0.0, -0.1, 0.1]])
+USUAL = np.array([[0.05, -0.05, 0.0], [0.0, -0.1, 0.1]])
 # A piece is efficient if its tokens cost at most this much more than those of a very large piece.
 EFFICIENT = 0.25
 # A piece has at most so many times the tokens of the largest that was measured.
