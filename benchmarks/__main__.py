@@ -14,10 +14,12 @@ BENCHMARKS = {
     "speculation": "output tokens/s with guessed tokens beside without",
     "cold": "time to first token with nothing loaded, beside llama-server started for it",
     "prefix": "time to first token of a second turn over a long history",
+    "returning": "time to first token of 12 agents that come back in turn on 4 slots",
     "idle": "memory of the stack with nothing loaded, and after an unload",
     "pressure": "two models by turns where memory takes one, and one where it takes none",
     "unload": "memory that unloads give back, over 20 cycles of each backend",
     "estimate": "memory that models are thought to take beside what they took",
+    "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
 }

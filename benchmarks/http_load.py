@@ -17,12 +17,15 @@ import msgspec
 
 @dataclass
 class Stream:
-    """One streamed answer: when its pieces came, and how many tokens the server counted."""
+    """One streamed answer: when its pieces came, and the tokens that the server counted: of the
+    answer, of the prompt, and of that those in a cache."""
 
     started_s: float
     status: int = 0
     event_times_s: list[float] = field(default_factory=list)
     n_tokens: int = 0
+    n_prompt: int = 0
+    n_cached: int = 0
 
     @property
     def first_token_s(self) -> float:
@@ -64,7 +67,7 @@ class Connection:
     async def stream(
         self, path: str, body: bytes, on_piece: Callable[[], None] = lambda: None
     ) -> Stream:
-        """Read a server-sent event stream to its end, counting `usage.completion_tokens`.
+        """Read a server-sent event stream to its end, with the counts of its `usage`.
 
         Args:
             on_piece: called when a piece of the answer has come.
@@ -83,6 +86,8 @@ class Connection:
                 if b'"usage":{' in event:
                     usage = msgspec.json.decode(event[event.index(b"{") :])["usage"]
                     result.n_tokens = usage["completion_tokens"]
+                    result.n_prompt = usage["prompt_tokens"]
+                    result.n_cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
         return result
 
     def _send(self, path: str, body: bytes) -> None:

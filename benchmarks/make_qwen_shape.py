@@ -58,6 +58,7 @@ class Shape:
     """Args:
     n_trained: tokens of the vocabulary that text can reach.
     scale: standard deviation of the weights.
+    more_special: control tokens on top of Qwen2.5's.
     """
 
     name: str = "qwen-shape-0.5b"
@@ -70,6 +71,11 @@ class Shape:
     n_ctx: int = 32_768
     n_trained: int = 24_000
     scale: float = 0.02
+    more_special: tuple[str, ...] = ()
+
+    @property
+    def special(self) -> tuple[str, ...]:
+        return (*SPECIAL, *self.more_special)
 
 
 QWEN_05B = Shape()
@@ -111,11 +117,11 @@ def train_tokenizer(shape: Shape) -> Tokenizer:
     model = json.loads(tokenizer.to_str())["model"]
     vocab: dict[str, int] = model["vocab"]
     merges = [tuple(pair) for pair in model["merges"]]
-    n_plain = shape.n_vocab - len(SPECIAL)
+    n_plain = shape.n_vocab - len(shape.special)
     for index in range(len(vocab), n_plain):
         vocab[f"Ġunused{index}"] = index
     tokenizer.model = models.BPE(vocab=vocab, merges=merges)
-    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_special_tokens(list(shape.special))
     return tokenizer
 
 
@@ -219,6 +225,10 @@ def write_safetensors(folder: Path, shape: Shape, seed: int) -> None:
         "eos_token": "<|im_end|>",
         "pad_token": SPECIAL[0],
         "chat_template": TEMPLATE,
+        "added_tokens_decoder": {
+            index: {"content": token.content}
+            for index, token in tokenizer.get_added_tokens_decoder().items()
+        },
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config, indent=1))
@@ -230,8 +240,9 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer, n_vocab: int) -> None:
 
     model = json.loads(tokenizer.to_str())["model"]
     by_id = {index: token for token, index in tokenizer.get_vocab(with_added_tokens=True).items()}
+    special = tokenizer.get_added_tokens_decoder()
     kinds = [
-        gguf.TokenType.CONTROL if by_id[index] in SPECIAL else gguf.TokenType.NORMAL
+        gguf.TokenType.CONTROL if index in special else gguf.TokenType.NORMAL
         for index in range(n_vocab)
     ]
     writer.add_tokenizer_model("gpt2")

@@ -20,6 +20,7 @@ python3 run.py COMMAND [arguments]
   check   [STEP …]                             format, lint, types, import contracts, drift
   bench   NAME …                               measure, each figure beside a peer's
   setup   [EXTRA …]                            set up .venv, for these extras only (all), and stop
+  wheel   [FOLDER]                             build a wheel with the built-in models inside (dist)
   lock    [--upgrade]                          write requirements.lock anew
   help                                         this text
 
@@ -81,6 +82,13 @@ def _setup(settings: Settings, arguments: list[str]) -> int:
     return 0
 
 
+def _wheel(settings: Settings, arguments: list[str]) -> int:
+    from bootstrap.wheel import build
+
+    say(f"Built: {build(settings, Path(*arguments[:1] or ['dist']).resolve())}")
+    return 0
+
+
 def _lock(settings: Settings, arguments: list[str]) -> int:
     from bootstrap.relock import relock
 
@@ -122,5 +130,6 @@ COMMANDS: dict[str, Callable[[Settings, list[str]], int]] = {
     "check": _check,
     "bench": _bench,
     "setup": _setup,
+    "wheel": _wheel,
     "lock": _lock,
 }

@@ -4,6 +4,7 @@ minutes. If it does not compute correctly on this processor, it is built in anot
 import hashlib
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,9 +13,9 @@ from bootstrap.compilers import WITHOUT_AMX, compiler_advice, has_compiler, wron
 from bootstrap.lock import LOCK, Lock
 from bootstrap.processor import features_digest
 from bootstrap.progress import Step, run, say
-from bootstrap.settings import ROOT, SetupError
+from bootstrap.settings import ROOT, SetupError, program
 from bootstrap.torch_build import reachable
-from bootstrap.uv import Uv
+from bootstrap.uv import VENV, Uv
 
 AUTHOR_INDEX = "https://abetlen.github.io/llama-cpp-python/whl/cpu"
 NAME = "llama-cpp-python"
@@ -125,6 +126,15 @@ def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
         # The build tools are locked, too.
         command = uv.install(*options, "--build-constraints", LOCK, "-r", "-")
         step.call(command, env, package.text)
+    drop_second_copy(program(VENV, "python").parent.parent)
+
+
+def drop_second_copy(venv: Path) -> None:
+    """Remove what the package installs for programs in C: its libraries once more, 37 MB."""
+    for libraries in venv.rglob("site-packages/lib"):
+        if any(libraries.glob("*llama*")):
+            shutil.rmtree(libraries)
+            shutil.rmtree(libraries.parent / "include", ignore_errors=True)
 
 
 def _with_flags(arguments: str) -> str:

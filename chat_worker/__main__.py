@@ -11,12 +11,18 @@ from common.settings import read_or_exit
 from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
+from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
 from worker_runtime.rpc.server import local_models, serve
 
 
 async def run(settings: ChatSettings) -> None:
     scan = ChatModelScan(settings)
-    catalog = Catalog(scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
+    catalog = Catalog(
+        scan,
+        ttl_s=settings.scan_ttl_s,
+        clock=SystemClock(),
+        watched=settings.models_dir / MODELS_TOML,
+    )
     load_options = with_expansion_factors(ChatLoadOptions(scan, settings), settings)
     async with local_models(settings, catalog, load_options) as models:
         servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from chat_worker.engine.disk_prefix_cache import SlotFiles
-from chat_worker.engine.runner import ModelRunner
+from chat_worker.engine.runner import ModelRunner, SlotStates
 from chat_worker.pipe_messages import Facts
+from chat_worker.text.infill import InfillTokens
 
 
 class Tokenizer(Protocol):
@@ -30,6 +30,10 @@ class Tokenizer(Protocol):
     def special_texts(self) -> dict[str, str]:
         """The texts of `bos_token` and `eos_token`, as templates name them."""
 
+    @property
+    def infill(self) -> InfillTokens | None:
+        """The tokens around a text whose middle is missing; None if the model has none."""
+
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         """The token ids of `text`, without any added tokens.
 
@@ -49,5 +53,5 @@ class Backend:
     tokenizer: Tokenizer
     template: str | None
     facts: Facts
-    # Writes its slots to files; None if it cannot.
-    slot_files: SlotFiles | None = None
+    # Copies its slots for the prefix cache; None if it cannot.
+    states: SlotStates | None = None

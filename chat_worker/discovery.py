@@ -17,6 +17,7 @@ from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
 from worker_runtime.libraries import marked_if_missing, missing_modules
+from worker_runtime.model_files.default_model import default_model
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import is_causal_lm_folder
 from worker_runtime.model_files.foreign_files import real_path
@@ -29,11 +30,17 @@ from worker_runtime.model_files.model_places import (
     place_of_file,
     unreadable,
 )
+from worker_runtime.model_files.models_toml import ModelOptions, ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
-GUIDE_FOLDER = Path(__file__).parent.parent / "models" / "guide"
+# In a wheel, and in a checkout.
+_PACKAGED, _CHECKED_OUT = (
+    Path(__file__).parent / "built_in",
+    Path(__file__).parents[1] / "models/guide",
+)
+GUIDE_FOLDER = _PACKAGED if _PACKAGED.is_dir() else _CHECKED_OUT
 SUBFOLDERS = ("qwen", "guide")
 EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
@@ -48,6 +55,7 @@ class ChatModelScan:
         self._settings = settings
         self._headers = HeaderCache(headers.read, headers.broken)
         self._notes = Notes()
+        self._options = ModelsToml(settings.models_dir)
         # The ids that the latest scan found, by path.
         self._ids: dict[Path, str] = {}
         self.default_id = ""
@@ -55,6 +63,7 @@ class ChatModelScan:
     def __call__(self) -> Scan:
         self._headers.begin_scan()
         self._notes.begin_scan()
+        self._options.read()
         entries = {entry.id: entry for entry in self._plugin_model()}
         main_id = next(iter(entries), "")
         ids, listings = UniqueIds(self._prefers, self._notes), Listings()
@@ -69,7 +78,8 @@ class ChatModelScan:
             entries.setdefault(model_id, self._entry(model_id, place))
         self._ids = {entry.path: entry.id for entry in entries.values()}
         main_id = self._add_remote(entries) or main_id
-        self.default_id = main_id or (GUIDE_ID if GUIDE_ID in entries else "")
+        chosen = (main_id, default_model(self._settings.models_dir), GUIDE_ID)
+        self.default_id = next((one for one in chosen if one in entries), "")
         return Scan(list(entries.values()), self.default_id)
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
@@ -101,7 +111,7 @@ class ChatModelScan:
         path = self._settings.model_path
         if plugin := self._settings.plugin:
             model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
-            yield plugin_entry(path, self._spec(model_id, plugin, path))
+            yield plugin_entry(path, self.spec(model_id, plugin, path))
 
     def _main_models(self, listings: Listings) -> Iterator[Place]:
         return self._places(self._settings.model_path, listings)
@@ -185,10 +195,11 @@ class ChatModelScan:
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         said, path, backend = self._headers.of(place), place.path, _backend(place)
         size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
-        print_ = fingerprint(
-            path, size_bytes, place.mtime_ns, backend, version_of(PACKAGES[backend])
-        )
-        spec = self._spec(model_id, backend, path)
+        options = self._options.of(model_id)
+        # With other options a loaded model is another one.
+        version = version_of(PACKAGES[backend]) + options.text
+        print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
+        spec = self.spec(model_id, backend, path)
         entry = ModelEntry(
             id=model_id,
             capability="chat",
@@ -196,20 +207,22 @@ class ChatModelScan:
             path=path,
             size_bytes=size_bytes,
             created_s=place.mtime_ns // 1_000_000_000,
-            context_length=self._context(said.context_length),
+            context_length=self._context(said.context_length, options),
             fingerprint=print_,
             load_spec=protocol.raw(msgspec.structs.replace(spec, fingerprint=print_)),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
         return marked_if_missing(entry, backend)
 
-    def _context(self, trained: int) -> int:
-        wanted = self._settings.request_tokens
+    def _context(self, trained: int, options: ModelOptions) -> int:
+        wanted = options.context or self._settings.request_tokens
         return min(wanted, trained) if trained else wanted
 
-    def _spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
-        settings = self._settings
+    def spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
+        """How the model at `path` is loaded, as the settings and models.toml say."""
+        settings, own = self._settings, self._options.of(model_id)
         is_torch = backend == "transformers"
         return LoadSpec(
             backend=backend,
@@ -217,20 +230,22 @@ class ChatModelScan:
             # path.
             path=path_text(path),
             model_id=model_id,
-            n_ctx=settings.request_tokens,
+            n_ctx=own.context or settings.request_tokens,
             n_cells=settings.cache_tokens,
-            n_parallel=settings.parallel,
+            n_parallel=own.slots or settings.parallel,
             n_batch=settings.batch_tokens,
             n_ubatch=settings.micro_batch_tokens,
             n_threads=settings.torch_threads if is_torch else settings.threads,
             max_input_tokens=settings.max_input_tokens,
             max_input_chars=settings.max_input_chars,
             on_overflow=settings.on_overflow,
-            default_system_prompt=settings.default_system_prompt,
+            default_system_prompt=(
+                settings.default_system_prompt if own.system_prompt is None else own.system_prompt
+            ),
             global_seed=settings.global_seed,
             speculate=settings.speculation,
             answer_wait_s=settings.answer_wait_s,
-            kv_type=settings.kv_type,
+            kv_type=own.kv_type or settings.kv_type,
             kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
             kept_bytes=settings.kept_mb * 1024 * 1024,
             repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,

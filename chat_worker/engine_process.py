@@ -18,6 +18,7 @@ from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.loop import EngineLoop
+from chat_worker.engine.prefix_cache import PrefixCache
 from chat_worker.engine.sequence import Sequence
 from chat_worker.input_processor import InputProcessor, PreparedInput
 from chat_worker.output_processor import OutputProcessor
@@ -27,10 +28,12 @@ from chat_worker.text.default_templates import CHATML, default_template
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
-from chat_worker.watched_runner import WatchedRunner
+from chat_worker.watched_runner import THREAD, WatchedRunner
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, InvalidRequest
 from worker_runtime.engine_process.host import Outbox, host_engine
+from worker_runtime.engine_process.model_steps import LEAST_LIMIT_S
+from worker_runtime.engine_process.watchdog import Watchdog
 
 EXIT_ENGINE_DIED = 70
 CLOSE_TIMEOUT_S = 5.0
@@ -61,6 +64,10 @@ class ChatEngine:
         if self._model is not None:
             self._model.loop.shed()
 
+    def limit_caches(self, max_bytes: int) -> None:
+        if self._model is not None:
+            self._model.loop.limit_cache(max_bytes)
+
     def close(self) -> None:
         if self._model is not None:
             self._model.loop.close(CLOSE_TIMEOUT_S)
@@ -81,13 +88,13 @@ class _Model:
         self._output_processor = OutputProcessor(
             outbox, backend.tokenizer, chat_format.marks, time.monotonic, self._end_sequences
         )
-        disk_cache = _disk_cache(spec, backend)
         runner = WatchedRunner(backend.runner, outbox.watchdog)
+        prefixes = _prefix_cache(spec, backend, outbox.watchdog)
         self.loop = EngineLoop(
             runner,
             self._output_processor.write,
             self._die,
-            disk_cache=disk_cache,
+            prefixes=prefixes,
             answer_wait_s=spec.answer_wait_s,
         )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
@@ -172,12 +179,19 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             )
 
 
-def _disk_cache(spec: m.LoadSpec, backend: Backend) -> DiskPrefixCache | None:
-    if not spec.kept_folder or backend.slot_files is None:
-        return None
-    # The fingerprint includes the library's version.
-    identity = f"{spec.fingerprint} {spec.kv_type}"
-    return DiskPrefixCache(backend.slot_files, Path(spec.kept_folder), identity, spec.kept_bytes)
+def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> PrefixCache:
+    whole, disk = not backend.runner.limits.can_truncate, None
+    if spec.kept_folder and backend.states is not None:
+        # The fingerprint includes the library's version.
+        identity = f"{spec.fingerprint} {spec.kv_type} {spec.torch_dtype} {spec.quantization}"
+        disk = DiskPrefixCache(
+            Path(spec.kept_folder),
+            identity,
+            spec.kept_bytes,
+            whole=whole,
+            watch=lambda: watchdog.step(THREAD, LEAST_LIMIT_S),
+        )
+    return PrefixCache(backend.states, disk, whole=whole)
 
 
 def usable_template(backend: Backend) -> tuple[ChatTemplate, str]:

@@ -28,4 +28,5 @@ def with_expansion_factors(load_options: LoadOptions, settings: ChatSettings) ->
 def _with_factor(option: LoadOption, factor: float) -> LoadOption:
     if option.entry.backend != "transformers":
         return option
-    return msgspec.structs.replace(option, need=Need(weights=int(option.entry.size_bytes * factor)))
+    need = Need(weights=int(option.entry.size_bytes * factor), spare=option.need.spare)
+    return msgspec.structs.replace(option, need=need)

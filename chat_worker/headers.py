@@ -6,8 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from chat_worker.facts import facts_of_folder, facts_of_gguf
 from chat_worker.family import Family, family_of_folder, family_of_gguf
 from chat_worker.model_dims import model_dims, shape_of_headers
+from worker_runtime.catalog import ModelFacts
+from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
 
@@ -22,6 +25,7 @@ class Said(msgspec.Struct, frozen=True):
     Args:
         context_length: in tokens; 0 if the files do not state it.
         broken: why the model cannot be loaded; else empty.
+        facts: what else the files state, for people and other programs.
     """
 
     is_chat: bool
@@ -29,6 +33,7 @@ class Said(msgspec.Struct, frozen=True):
     family: Family = Family()
     takes_q8_cache: bool = False
     broken: str = ""
+    facts: ModelFacts = ModelFacts()
 
 
 def broken(reason: str) -> Said:
@@ -46,16 +51,23 @@ def read(path: Path) -> Said:
 
 
 def _of_folder(folder: Path) -> Said:
-    return Said(True, model_dims(folder).n_ctx_train, family_of_folder(folder.name))
+    dims = model_dims(folder)
+    facts = facts_of_folder(folder, dims)
+    return Said(True, dims.n_ctx_train, family_of_folder(folder.name), facts=facts)
 
 
 def _of_gguf(first: Path) -> Said:
-    main, _ = shape_of_headers(read_gguf_headers(gguf_shards(first)))
+    main, dims = shape_of_headers(read_gguf_headers(gguf_shards(first)))
+    if main.metadata.get("general.type") == "adapter":
+        raise InvalidModelFile("it is an adapter (LoRA): merge it into its model")
+    if main.vocabulary_size and not dims.n_values:
+        raise InvalidModelFile("it holds a vocabulary, and no weights")
     return Said(
         not OTHER_ARCHITECTURES.search(main.architecture) and main.vocabulary_size > 0,
         main.context_length,
         family_of_gguf(gguf_id(first), main),
         _takes_q8_cache(main),
+        facts=facts_of_gguf(first, main, dims),
     )
 
 

@@ -14,6 +14,7 @@ from chat_worker.pipe_messages import (
     ConstraintSpec,
     Conversation,
     Generate,
+    Infill,
     LoadSpec,
     Message,
     Prompt,
@@ -22,6 +23,7 @@ from chat_worker.pipe_messages import (
     Tool,
 )
 from chat_worker.text.chat_format import ChatFormat, ReplyPlan
+from chat_worker.text.infill import fit_infill
 from chat_worker.text.prompt import Check, PromptEncoder, unchecked
 from chat_worker.text.reply import ReplyFormat
 from chat_worker.text.truncation import (
@@ -32,7 +34,7 @@ from chat_worker.text.truncation import (
     fit_tokens,
 )
 from common.error_texts import ErrorText
-from common.errors import InvalidRequest
+from common.errors import InvalidRequest, UnsupportedParameter
 from common.sampling_ranges import RANGES
 
 # The ranges of the fields in `Sampling` that always have a value.
@@ -180,9 +182,26 @@ class InputProcessor:
                 fitted = fit_text(text, encode, bounds, n_prefix)
             case PromptTokens(ids):
                 fitted = fit_tokens(ids, bounds, n_prefix)
+            case Infill() as infill:
+                fitted = self._fit_infill(infill, bounds, check)
         if not fitted.tokens:
             raise InvalidRequest(ErrorText("prompt_empty"), param="prompt")
         return fitted
+
+    def _fit_infill(self, infill: Infill, bounds: PromptBounds, check: Check) -> FittedPrompt:
+        marks = self._tokenizer.infill
+        if marks is None:
+            raise UnsupportedParameter(
+                ErrorText("model_cannot_infill", model=self._spec.model_id),
+                param="suffix",
+                suggestions=(ErrorText("use_infill_model"), ErrorText("leave_suffix_out")),
+            )
+
+        def encode(part: str) -> list[int]:
+            check()
+            return self._tokenizer.encode(part, parse_control=False)
+
+        return fit_infill(infill, marks, encode, self._tokenizer.prefix, bounds)
 
     def _bounds(self, max_tokens: int | None) -> PromptBounds:
         n_ctx = self._limits.n_ctx

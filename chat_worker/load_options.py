@@ -40,6 +40,9 @@ class ChatLoadOptions:
     def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
             return single_option(entry)
+        return [self._with_prefixes(option) for option in self._options(entry)]
+
+    def _options(self, entry: ModelEntry) -> Sequence[LoadOption]:
         wanted, *smaller = self._specs(entry)
         if not self._settings.load_ladder:
             return (_option(entry, wanted, wanted),)
@@ -50,10 +53,15 @@ class ChatLoadOptions:
         own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
         return [*(_option(entry, spec, wanted) for spec in own), *instead]
 
+    def _with_prefixes(self, option: LoadOption) -> LoadOption:
+        """The option with the memory that it may use for its prefix cache."""
+        spare = self._settings.kept_memory_bytes
+        return replace(option, need=replace(option.need, spare=spare))
+
     def _specs(self, entry: ModelEntry) -> list[LoadSpec]:
         """The configured spec, then specs that each give up one thing more."""
         wanted = spec_decoder.decode(entry.load_spec)
-        specs = [wanted, *_smaller(wanted, entry.context_length)]
+        specs = [wanted, *smaller_specs(wanted, entry.context_length)]
         if wanted.kv_type != "q8_0" and self._scan.takes_q8_cache(entry):
             specs.append(replace(specs[-1], kv_type="q8_0"))
         return specs
@@ -101,7 +109,7 @@ class ChatLoadOptions:
         return f"{other.id}, {size} file of the same model"
 
 
-def _smaller(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
+def smaller_specs(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
     """`spec` with one reduction, then with one more; the weights' precision stays."""
     if spec.backend == "llama.cpp":
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):

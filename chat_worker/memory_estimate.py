@@ -40,11 +40,12 @@ def memory_need(spec: LoadSpec) -> Need:
     """
     path = path_of(spec.path)
     dims = model_dims(path)
+    return _in_torch(spec, dims) if path.is_dir() else need_of_gguf(spec, dims)
+
+
+def need_of_gguf(spec: LoadSpec, dims: ModelDims) -> Need:
+    """The memory that a GGUF model of these dimensions needs, wherever its file is."""
     cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
-    return (_in_torch if path.is_dir() else _in_llama)(spec, dims, cells)
-
-
-def _in_llama(spec: LoadSpec, dims: ModelDims, cells: int) -> Need:
     activations = 4 * (2 * dims.ffn + 3 * dims.hidden) + MASK_BYTES * cells
     logits = 4 * (spec.n_parallel + SPARE_SLOTS) * dims.n_vocab
     # Each slot, not each cell, has a state, always in 32 bits.
@@ -57,7 +58,8 @@ def _in_llama(spec: LoadSpec, dims: ModelDims, cells: int) -> Need:
     )
 
 
-def _in_torch(spec: LoadSpec, dims: ModelDims, cells: int) -> Need:
+def _in_torch(spec: LoadSpec, dims: ModelDims) -> Need:
+    cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
     stored = dims.n_bytes / dims.n_values if dims.n_values else 2
     n_bytes = DTYPE_BYTES.get(spec.torch_dtype, stored)
     own_output = 0.0

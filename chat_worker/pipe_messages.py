@@ -115,6 +115,25 @@ class PromptTokens(Struct, tag="tokens"):
     ids: list[int]
 
 
+class InfillFile(Struct, array_like=True):
+    name: str
+    text: str
+
+
+class Infill(Struct, tag="infill"):
+    """A text whose middle is missing.
+
+    Args:
+        begun: what the middle begins with.
+        files: other files that belong to the text.
+    """
+
+    prefix: str
+    suffix: str
+    begun: str = ""
+    files: list[InfillFile] = []
+
+
 class Sampling(Struct, kw_only=True):
     """How tokens are chosen; a temperature of 0 is greedy."""
 
@@ -142,7 +161,7 @@ class ConstraintSpec(Struct):
 
 
 class Generate(Struct, tag="generate", kw_only=True):
-    input: Conversation | Prompt | PromptTokens
+    input: Conversation | Prompt | PromptTokens | Infill
     sampling: Sampling = msgspec.field(default_factory=Sampling)
     max_tokens: int | None = None  # None: as many as fit into the context
     stop: list[str] = []

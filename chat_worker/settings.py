@@ -8,12 +8,16 @@ from pydantic_settings import NoDecode
 
 from chat_worker.plugins.models import installed_backends
 from common.settings import split_list
+from common.sizes import MIB
+from worker_runtime.machine import read_machine
 from worker_runtime.settings import RuntimeSettings
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
 DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
 DEFAULT_INPUT_TOKENS = 2048
 DEFAULT_ANSWER_TOKENS = 512
+# The share of the machine's memory in which a model keeps past conversations.
+KEPT_MEMORY_SHARE = 1 / 16
 BACKEND_NAMES = {
     "": "",
     "auto": "",
@@ -216,13 +220,23 @@ class ChatSettings(RuntimeSettings):
         validation_alias="LLAMA_KV_TYPE",
         description="Data type of the KV cache: f16, or q8_0, which takes half the memory.",
     )
+    kept_memory_mb: int | None = Field(
+        default=None,
+        ge=0,
+        validation_alias="KV_CACHE_MEMORY_MB",
+        description=(
+            "Memory in MB in which a model keeps the KV cache of conversations that lost their "
+            "slot. It is reserved as far as memory is free, and given back when "
+            "other models need it; unset: a sixteenth of the machine's memory; 0: none."
+        ),
+    )
     kept_folder: Path | None = Field(
         default=None,
         validation_alias="KV_CACHE_DIR",
         description=(
-            "Folder that stores the KV cache of conversations while their model is unloaded "
-            "(GGUF files only); empty: the next turn computes the whole conversation again. The "
-            "files contain the text of conversations as tokens."
+            "Folder that stores the KV cache of conversations that do not fit into memory, and of "
+            "all while their model is unloaded; empty: the next turn computes the whole "
+            "conversation again. The files contain the text of conversations as tokens."
         ),
     )
     kept_mb: int = Field(
@@ -290,6 +304,13 @@ class ChatSettings(RuntimeSettings):
             return value
         parts = [part.partition(":") for part in split_list(value)]
         return {name.strip().lower(): factor.strip() for name, _, factor in parts}
+
+    @property
+    def kept_memory_bytes(self) -> int:
+        """The most that a model may keep of past conversations in memory."""
+        if self.kept_memory_mb is None:
+            return int((read_machine().memory_bytes or 0) * KEPT_MEMORY_SHARE)
+        return self.kept_memory_mb * MIB
 
     @property
     def preload(self) -> bool:

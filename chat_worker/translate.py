@@ -101,7 +101,9 @@ def to_events(
     return packed
 
 
-def _input(request: pb.GenerateRequest) -> m.Conversation | m.Prompt | m.PromptTokens:
+def _input(
+    request: pb.GenerateRequest,
+) -> m.Conversation | m.Prompt | m.PromptTokens | m.Infill:
     match request.WhichOneof("input"):
         case "conversation":
             return to_conversation(request.conversation)
@@ -109,6 +111,10 @@ def _input(request: pb.GenerateRequest) -> m.Conversation | m.Prompt | m.PromptT
             return m.Prompt(request.prompt, request.parse_special)
         case "prompt_tokens":
             return m.PromptTokens(list(request.prompt_tokens.ids))
+        case "infill":
+            asked = request.infill
+            files = [m.InfillFile(file.name, file.text) for file in asked.files]
+            return m.Infill(asked.prefix, asked.suffix, asked.begun, files)
         case _:
             raise InvalidRequest(ErrorText("nothing_to_answer"), param="messages")
 

@@ -1,9 +1,12 @@
 """`y26hkx COMMAND`, also `python -m cli COMMAND`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from cli.arguments import RUNS, add_commands, run_command
 
 SERVICES = {
     "simple": ("simple", "chat and health in one process, without embeddings (SIMPLE_PORT, 8002)"),
@@ -19,10 +22,15 @@ above are the most used settings and win over both. .env.example lists all of th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    chosen = _parser().parse_args(argv)
+    parser = command_parser()
+    chosen, rest = parser.parse_known_args(argv)
+    if rest and (not hasattr(chosen, "prompt") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        # argparse takes words behind an option for unknown ones.
+        chosen.prompt += rest
     if chosen.command == "version":
-        sys.stdout.write(f"y26hkx {_version()} (Python {sys.version.split()[0]})\n")
-        return 0
+        return _print_version(as_json=chosen.json)
     if chosen.command == "serve":
         return _serve(chosen)
     if chosen.command == "doctor":
@@ -39,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         wanted = {name: getattr(chosen, name) for name in OPTIONS}
         wanted = {name: value for name, value in wanted.items() if value is not None}
         return estimate(chosen.path, wanted, as_json=chosen.json)
+    if chosen.command in RUNS:
+        return run_command(chosen)
     module, _ = SERVICES[chosen.command]
     if chosen.command == "simple":
         options = {"--host": chosen.host, "--port": chosen.port}
@@ -47,6 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     import runpy
 
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+class _Version(argparse.Action):
+    """`--version`, which reads the version only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        parser.exit(_print_version(as_json=False))
+
+
+def _print_version(*, as_json: bool) -> int:
+    facts = {"y26hkx": _version(), "python": sys.version.split()[0]}
+    text = f"y26hkx {facts['y26hkx']} (Python {facts['python']})"
+    sys.stdout.write(f"{json.dumps(facts) if as_json else text}\n")
     return 0
 
 
@@ -59,14 +83,17 @@ def _serve(chosen: argparse.Namespace) -> int:
     return serve(given, key_if_none=chosen.key_if_none)
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="y26hkx",
         description="A local OpenAI-compatible server for chat and embeddings.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_commands(commands)
     serve = commands.add_parser(
         "serve",
         help="gateway, chat worker and embedding worker, supervised",
@@ -102,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "simple":
             service.add_argument("--host", help="address to listen on (GATEWAY_HOST, 127.0.0.1)")
             service.add_argument("--port", type=int, help="port to listen on (SIMPLE_PORT, 8002)")
-    commands.add_parser("version", help="print the version")
+    version = commands.add_parser("version", help="print the version")
+    version.add_argument("--json", action="store_true", help="print JSON for scripts")
     return parser
 
 

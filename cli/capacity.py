@@ -11,18 +11,16 @@ from chat_worker.settings import ChatSettings
 from embed_worker import discovery as embed
 from embed_worker import memory_estimate as embed_need
 from embed_worker.settings import EmbedSettings
-from worker_runtime.catalog import Scan
+from worker_runtime.catalog import ModelEntry, Scan
 from worker_runtime.lifecycle.calibration import FILE, Calibration
 from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.machine import Machine
 from worker_runtime.machine.kernel_memory import FILE as KERNELS
 from worker_runtime.machine.kernel_memory import KernelMemory
-from worker_runtime.memory.budget import (
-    MemoryBudget,
-    container_headroom_bytes,
-    default_headroom_bytes,
-)
-from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.memory.budget import MemoryBudget
+from worker_runtime.memory.budget_now import budget_now
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.gguf_files import is_gguf
 from worker_runtime.settings import RuntimeSettings
 
 Verdict = Literal["fits", "fits reduced", "does not fit", "broken"]
@@ -43,6 +41,9 @@ class ModelCapacity:
     backend: str
     is_default: bool
     size_bytes: int
+    # Such as Q4_K_M; empty if the files do not state it.
+    quantization: str
+    context_length: int
     need_bytes: int
     least_bytes: int
     room_bytes: int | None
@@ -58,8 +59,8 @@ def capacities(
     chat_scan, embed_scan = chat.ChatModelScan(chat_settings), embed.EmbedModelScan(embed_settings)
     chats, embeds = chat_load_options(chat_scan, chat_settings), embed_load_options(embed_settings)
     return [
-        *_capacities(chat_scan(), chats, budget_of(chat_settings.policy(), machine)),
-        *_capacities(embed_scan(), embeds, budget_of(embed_settings.policy(), machine)),
+        *_capacities(chat_scan(), chats, budget_now(chat_settings.policy(), machine)),
+        *_capacities(embed_scan(), embeds, budget_now(embed_settings.policy(), machine)),
     ]
 
 
@@ -78,17 +79,6 @@ def _corrected(load_options: LoadOptions, settings: RuntimeSettings) -> LoadOpti
     return kernels.applied(Calibration(settings.learnt_dir / FILE).corrected(load_options))
 
 
-def budget_of(policy: LifecyclePolicy, machine: Machine) -> MemoryBudget:
-    """The memory for models now, if none was loaded."""
-    headroom = policy.min_remain_bytes
-    if headroom is None:
-        limit, total = machine.limit_bytes, machine.total_bytes
-        in_container = limit is not None and (total is None or limit < total)
-        keep = container_headroom_bytes if in_container else default_headroom_bytes
-        headroom = keep(machine.memory_bytes or 0)
-    return MemoryBudget(machine.available_bytes, headroom, policy.memory_limit_bytes, claims=())
-
-
 def _capacities(
     scan: Scan, load_options: LoadOptions, budget: MemoryBudget
 ) -> Iterator[ModelCapacity]:
@@ -102,6 +92,8 @@ def _capacities(
             backend=entry.backend,
             is_default=entry.id == scan.default_id,
             size_bytes=entry.size_bytes,
+            quantization=_quantization(entry),
+            context_length=entry.context_length,
             need_bytes=needs[0],
             least_bytes=min(needs),
             room_bytes=budget.free_bytes(),
@@ -109,6 +101,12 @@ def _capacities(
             reductions=list(taken.reductions) if taken else [],
             broken=entry.broken,
         )
+
+
+def _quantization(entry: ModelEntry) -> str:
+    if entry.broken or not is_gguf(entry.path) or entry.path.is_dir():
+        return ""
+    return read_gguf_header(entry.path).quantization
 
 
 def _verdict(taken: LoadOption | None) -> Verdict:

@@ -100,6 +100,10 @@ class Child(asyncio.SubprocessProtocol):
         code = self.code
         return 0 if code is None else code
 
+    async def gone(self, within_s: float) -> None:
+        """Wait until the process has ended, but not longer than this."""
+        await asyncio.wait({self._exited}, timeout=within_s)
+
     def ask_to_stop(self) -> None:
         """Ask the process to drain and exit."""
         stop: int = signal.SIGTERM

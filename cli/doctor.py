@@ -73,8 +73,9 @@ def examine(settings: StackSettings) -> Diagnosis:
     """Examine this machine with these settings."""
     machine = read_machine()
     kernels, found = _kernels()
-    models, of_services = _of_services(settings, machine)
+    models, of_services = examine_services(settings, machine)
     found += of_services
+    found += doctor_checks.packages(models)
     found += [
         *startup_warnings(settings, machine),
         *doctor_checks.python_version(),
@@ -144,10 +145,10 @@ def _model_line(model: ModelCapacity) -> str:
     return f"{model.id} ({model.backend}{default}): {need}: {model.verdict}{given_up}"
 
 
-def _of_services(
+def examine_services(
     settings: StackSettings, machine: Machine
 ) -> tuple[list[ModelCapacity], list[StartupWarning]]:
-    """The models, and the problems of the services' settings and of what they need."""
+    """The models, and the problems of the services' settings, models and folders."""
     gateway = _read(GatewaySettings)
     chat, embed = _read(ChatSettings), _read(EmbedSettings)
     refused = [error for error in (gateway, chat, embed) if isinstance(error, ValidationError)]
@@ -155,7 +156,6 @@ def _of_services(
     if not isinstance(chat, ChatSettings) or not isinstance(embed, EmbedSettings):
         return [], found
     models = capacities(chat, embed, machine)
-    found += doctor_checks.packages(models)
     found += doctor_checks.default_models(models, machine)
     found += doctor_checks.main_model(chat, models)
     found += doctor_checks.folders(settings, embed)

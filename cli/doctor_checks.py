@@ -16,8 +16,9 @@ from chat_worker.settings import DEFAULT_MODEL_PATH, ChatSettings
 from cli.capacity import ModelCapacity
 from cli.hardware import free_disk_bytes, nearest
 from cli.settings import StackSettings
-from cli.startup_warnings import StartupWarning
+from cli.startup_warnings import Severity, StartupWarning
 from common.deprecated_settings import DEPRECATED
+from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
@@ -31,6 +32,7 @@ SERVICES: tuple[type[BaseSettings], ...] = (
     SimpleSettings,
     ChatSettings,
     EmbedSettings,
+    DownloadSettings,
 )
 # Read by docker compose and run.py, not by the services.
 OTHER_NAMES = {
@@ -40,8 +42,10 @@ OTHER_NAMES = {
     "EMBED_MEMORY",
     "CHAT_EXTRAS",
     "EMBED_EXTRAS",
+    "Y26HKX_HOME",
     "Y26HKX_TORCH",
     "API_KEY",
+    "Y26HKX_API_KEY",
 }
 LIKENESS = 0.85
 LOW_DISK_BYTES = 2 * GIB
@@ -78,7 +82,9 @@ def names(settings: StackSettings, dotenv: Collection[str]) -> Iterator[StartupW
         like = difflib.get_close_matches(name, known, 1, LIKENESS)
         if like:
             message, suggestion = f"{name} is no setting of this server", f"did you mean {like[0]}?"
-            yield StartupWarning("unknown_name", "warning", message, suggestion)
+            # The environment has variables of other programs, too.
+            severity: Severity = "failure" if name in dotenv else "warning"
+            yield StartupWarning("unknown_name", severity, message, suggestion)
         elif name in dotenv:
             message = f"{name} in .env is no setting of this server"
             yield StartupWarning(
@@ -149,12 +155,13 @@ def default_models(models: Sequence[ModelCapacity], machine: Machine) -> Iterato
 def main_model(chat: ChatSettings, models: Sequence[ModelCapacity]) -> Iterator[StartupWarning]:
     """A main model that is set and does not exist."""
     named = chat.model_path.name.removesuffix(".gguf")
-    if chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
+    # A backend of a third party may have other names for models.
+    if chat.plugin or chat.model_path == DEFAULT_MODEL_PATH or chat.model_path.exists():
         return
     serves = next((m.id for m in models if m.is_default and m.capability == "chat"), "nothing")
-    message = f"{chat.model_path} does not exist: {serves} is served instead of {named}"
+    message = f"MODEL_PATH: {chat.model_path} does not exist; {serves} would answer for {named}"
     yield StartupWarning(
-        "main_model_missing", "warning", message, "set MODEL_PATH to a model's file"
+        "main_model_missing", "failure", message, "set MODEL_PATH to a model's file"
     )
 
 
@@ -165,7 +172,7 @@ def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWa
         asked = "MODELS_DIR" in settings.values
         message = f"the folder {models} does not exist: only built-in models are served"
         yield StartupWarning(
-            "no_models_folder", "warning" if asked else "info", message, "create it"
+            "no_models_folder", "failure" if asked else "info", message, "create it"
         )
     elif not os.access(models, os.R_OK | os.X_OK):
         message = f"the models folder {models} cannot be read"

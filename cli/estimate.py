@@ -17,7 +17,7 @@ from chat_worker.discovery import ChatModelScan as ChatScan
 from chat_worker.memory_estimate import memory_need as chat_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
-from cli.capacity import budget_of, chat_load_options, embed_load_options
+from cli.capacity import chat_load_options, embed_load_options
 from common.sizes import mib
 from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
@@ -25,7 +25,9 @@ from worker_runtime.catalog import ModelEntry
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.machine import read_machine
 from worker_runtime.memory.budget import MemoryBudget
+from worker_runtime.memory.budget_now import budget_now
 from worker_runtime.memory.need import Need
+from worker_runtime.memory.spare import spare_of
 from worker_runtime.model_files.folders import (
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
@@ -64,7 +66,8 @@ class Estimate:
     """
     Args:
         parts: bytes by name, those that are zero left out.
-        total_bytes: what a load reserves.
+        total_bytes: what a load reserves at the least.
+        spare_bytes: what it would reserve now beyond that, for past conversations.
         peak_bytes: the largest resident memory while it loads or works. It includes mapped pages
             of the model's file, which the system can reclaim.
         room_bytes: what could be reserved now; None: the system does not report it.
@@ -78,6 +81,7 @@ class Estimate:
     context_length: int
     parts: dict[str, int]
     total_bytes: int
+    spare_bytes: int
     peak_bytes: int
     available_bytes: int | None
     headroom_bytes: int
@@ -115,7 +119,7 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
         return _of_embedder(path)
     _refuse_broken(entry)
     alternatives = chat_load_options(scan, settings)(entry)
-    budget = budget_of(settings.policy(), read_machine())
+    budget = budget_now(settings.policy(), read_machine())
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, budget)
     return _described(entry, alternatives, budget, largest)
@@ -133,7 +137,7 @@ def _of_embedder(path: Path) -> Estimate:
         raise EstimateError(f"{path} is no model: expected a GGUF file or the folder of a model")
     _refuse_broken(entry)
     alternatives = embed_load_options(settings)(entry)
-    return _described(entry, alternatives, budget_of(settings.policy(), read_machine()), None)
+    return _described(entry, alternatives, budget_now(settings.policy(), read_machine()), None)
 
 
 def _refuse_broken(entry: ModelEntry) -> None:
@@ -144,7 +148,7 @@ def _refuse_broken(entry: ModelEntry) -> None:
 def _described(
     entry: ModelEntry, alternatives: Sequence[LoadOption], budget: MemoryBudget, largest: int | None
 ) -> Estimate:
-    need = alternatives[0].need
+    need, free = alternatives[0].need, budget.free_bytes()
     taken = next((option for option in alternatives if budget.fits(option.need.total)), None)
     return Estimate(
         path=str(entry.path),
@@ -153,10 +157,11 @@ def _described(
         context_length=entry.context_length,
         parts=_parts(need),
         total_bytes=need.total,
+        spare_bytes=spare_of(None if free is None else free - need.total, need.spare),
         peak_bytes=need.peak,
         available_bytes=budget.available_bytes,
         headroom_bytes=budget.headroom_bytes,
-        room_bytes=budget.free_bytes(),
+        room_bytes=free,
         fits=taken is alternatives[0],
         fits_reduced=[] if taken is None else list(taken.reductions),
         largest_context=largest,
@@ -196,6 +201,8 @@ def _lines(found: Estimate) -> Iterator[str]:
     for name, n_bytes in found.parts.items():
         yield f"{PARTS[name]:<34}{mib(n_bytes):>14}"
     yield f"{'total':<34}{mib(found.total_bytes):>14}"
+    if found.spare_bytes:
+        yield f"{'past conversations, if free':<34}{mib(found.spare_bytes):>14}"
     if found.peak_bytes > found.total_bytes:
         yield f"{'peak, with the mapped file':<34}{mib(found.peak_bytes):>14}"
     if found.available_bytes is not None:

@@ -2,18 +2,20 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cli.liveness import grpc_health, http_status
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
-from cli.service import WRONG_SETTINGS, ServiceSpec
+from cli.running import recorded
+from cli.service import WRONG_SETTINGS, ServiceSpec, StackFailed
 from cli.settings import SettingsError, StackSettings
-from cli.startup_warnings import has_keys
+from cli.startup_warnings import has_keys, startup_warnings
 from cli.summary import summary
 from cli.supervisor import Supervisor
 from common.parent_watch import exit_with_parent
@@ -30,9 +32,12 @@ LOOK_FAST_FOR_S = 20.0
 LAST_LINES_WITHIN_S = 1.0
 INTERRUPTED = 130
 OK = 200
+# Of the line that the checks before the start print.
+REPORT_BYTES = 1 << 20
 # The secrets that a service needs; it is given no others.
 SECRETS = {
-    "gateway": frozenset({"API_KEYS", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
+    # HF_TOKEN is for the downloads that it starts.
+    "gateway": frozenset({"API_KEYS", "HF_TOKEN", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
     "chat_worker": frozenset({"REMOTE_API_KEYS", "WORKER_TOKEN"}),
     "embed_worker": frozenset({"WORKER_TOKEN"}),
 }
@@ -53,7 +58,10 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
         if made_key:
             settings = StackSettings.read({**options, "API_KEYS": made_key})
         port = settings.port or free_ports(1, settings.host)[0]
-        require_free(settings.host, port)
+        _require_port(settings, port)
+        if settings.ollama_port:
+            require_free(settings.host, settings.ollama_port)
+        _refuse_exposure(settings)
     except (SettingsError, OSError) as error:
         # stderr may be closed already; the exit status reports the error all the same.
         with contextlib.suppress(OSError):
@@ -61,7 +69,8 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
         return WRONG_SETTINGS
     output = Output(stdout_unbuffered())
     try:
-        return asyncio.run(_serve(settings, port, began, output, made_key))
+        with recorded(settings.own_folder, port):
+            return asyncio.run(_serve(settings, port, began, output, made_key))
     except KeyboardInterrupt:
         # Ctrl-C came before the supervisor handles signals, when no service runs yet.
         return INTERRUPTED
@@ -81,7 +90,8 @@ async def _serve(
     if made_key:
         supervisor.print_line(f"API key          {made_key} (for this run, as API_KEYS is not set)")
 
-    async def announce_ready() -> None:
+    async def announce() -> None:
+        await _tell_findings(settings, supervisor.print_line)
         await _until_ready(settings.reached_at, port, began)
         supervisor.print_line(
             f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}"
@@ -89,7 +99,75 @@ async def _serve(
 
     if settings.exit_with_parent:
         exit_with_parent()
-    return await supervisor.run(announce_ready)
+    return await supervisor.run(announce)
+
+
+async def _tell_findings(settings: StackSettings, print_line: Callable[[str], None]) -> None:
+    """Print what the doctor finds wrong, and the models. The services start meanwhile.
+
+    Raises:
+        StackFailed: it is so wrong that they must end again.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.preflight"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        env=without_secrets(settings.inherited),
+        limit=REPORT_BYTES,
+    )
+    assert process.stdout is not None
+    try:
+        line = await process.stdout.readline()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if not line:
+        # The reason is on stderr; the services find what is wrong themselves.
+        return
+    report = json.loads(line)
+    for risk in report["risks"]:
+        print_line(f"risk             {risk}")
+    for found in report["models"]:
+        print_line(found)
+    if report["refused"]:
+        for failure in report["refused"]:
+            print_line(f"failure          {failure}")
+        raise StackFailed("cannot start with these settings", WRONG_SETTINGS)
+
+
+def _refuse_exposure(settings: StackSettings) -> None:
+    """
+    Raises:
+        SettingsError: others could call, and nobody would ask them for a key.
+    """
+    warnings = startup_warnings(settings, read_machine())
+    if failure := next((w for w in warnings if w.severity == "failure"), None):
+        raise SettingsError(str(failure))
+
+
+def _require_port(settings: StackSettings, port: int) -> None:
+    """
+    Raises:
+        SettingsError: the port is taken; the message tells whether by a server of ours.
+    """
+    try:
+        require_free(settings.host, port)
+    except SettingsError:
+        if not _is_ours(settings.reached_at, port):
+            raise
+        raise SettingsError(
+            f"a server already answers at http://{_at(settings, port)}; use it (y26hkx chat), "
+            "stop it (y26hkx stop), or choose another --port"
+        ) from None
+
+
+def _is_ours(host: str, port: int) -> bool:
+    ask = http_status(host, port, "/health/live", ANSWER_WITHIN_S)
+    try:
+        return asyncio.run(ask) == OK
+    except (OSError, TimeoutError):
+        return False
 
 
 def stages(

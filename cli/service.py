@@ -80,6 +80,8 @@ LONGEST_QUESTION_S = 6.0
 
 # The exit status of our processes for invalid settings.
 WRONG_SETTINGS = 2
+# A killed process is soon gone; the event loop must not end before it has noticed.
+GONE_WITHIN_S = 5.0
 
 
 class StackFailed(Exception):
@@ -220,6 +222,7 @@ class Service:
         finally:
             self._child = None
             child.kill()
+            await child.gone(GONE_WITHIN_S)
             child.release()
         words = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
         return Ending(code, words, relay.last_line)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.deprecated_settings import translate
+from common.folders import cache_folder_of, models_folder_of
 from common.loopback import is_loopback
 
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
@@ -30,6 +31,7 @@ class StackSettings:
         deprecated: a sentence about each deprecated variable among them.
         host: GATEWAY_HOST, the address of the API.
         port: GATEWAY_PORT; 0 for a free one.
+        ollama_port: OLLAMA_COMPAT_PORT, a second port of the API; 0: none.
         chat_port: CHAT_WORKER_PORT; 0 for a free one.
         embed_port: EMBED_WORKER_PORT; 0 for a free one.
         chat_workers: CHAT_WORKERS, if set: these are used, and none is started.
@@ -42,6 +44,7 @@ class StackSettings:
     deprecated: tuple[str, ...]
     host: str
     port: int
+    ollama_port: int
     chat_port: int
     embed_port: int
     chat_workers: str | None
@@ -66,6 +69,7 @@ class StackSettings:
             deprecated=translation.notes,
             host=values.get("GATEWAY_HOST", "127.0.0.1"),
             port=_port(values, "GATEWAY_PORT", 8001),
+            ollama_port=_port(values, "OLLAMA_COMPAT_PORT", 0),
             chat_port=_port(values, "CHAT_WORKER_PORT", 0),
             embed_port=_port(values, "EMBED_WORKER_PORT", 0),
             chat_workers=values.get("CHAT_WORKERS"),
@@ -90,18 +94,34 @@ class StackSettings:
         return authority, certificate, key
 
     @property
+    def own_folder(self) -> Path:
+        """The folder for what commands and servers of this user tell each other."""
+        named = self.values.get("MEMORY_LEARNT_DIR")
+        return Path(named) if named else cache_folder_of(self.inherited)
+
+    @property
     def models_dir(self) -> Path:
-        return Path(self.values.get("MODELS_DIR", "models")).resolve()
+        named = self.values.get("MODELS_DIR")
+        return (Path(named) if named else models_folder_of(self.values)).resolve()
 
 
 def dotenv() -> dict[str, str]:
-    """The variables of the .env file in this folder."""
+    """The variables of the .env file in this folder.
+
+    Raises:
+        SettingsError: it is no text in UTF-8.
+    """
     if not Path(".env").is_file():
         return {}
     # The same parser that pydantic-settings uses in the services.
     from dotenv import dotenv_values
 
-    return {name: value or "" for name, value in dotenv_values(".env").items()}
+    try:
+        return {name: value or "" for name, value in dotenv_values(".env").items()}
+    except UnicodeDecodeError:
+        raise SettingsError(
+            ".env is no UTF-8 text, perhaps UTF-16 as PowerShell writes it; save it as UTF-8"
+        ) from None
 
 
 def is_on(value: str) -> bool:
@@ -115,3 +135,9 @@ def _port(values: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise SettingsError(f"{name}={text} is not a port (0 to 65535)")
     return int(text)
+
+
+def api_key(settings: StackSettings) -> str:
+    """The key with which commands call the server; empty: none is known."""
+    keys = settings.values.get("Y26HKX_API_KEY") or settings.values.get("API_KEYS", "")
+    return keys.partition(",")[0].strip()

@@ -19,6 +19,8 @@ def summary(
 ) -> Iterator[str]:
     """The lines to print."""
     yield f"OpenAI base URL  http://{settings.reached_at}:{port}/v1  (listening on {settings.host})"
+    if settings.ollama_port:
+        yield f"Ollama's API     http://{settings.reached_at}:{settings.ollama_port}"
     yield f"models           {settings.models_dir}"
     yield f"processor        {cores_line(machine)}; GPU {'; '.join(gpus) or 'none of NVIDIA'}"
     yield f"memory           {memory_line(machine)}"

@@ -12,6 +12,9 @@
     ├── ModelNotFound               NOT_FOUND            no such model
     ├── ResponseNotFound            NOT_FOUND            no such response or conversation is kept
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
+    ├── ModelInUse                  ABORTED              requests use the model that is to go
+    ├── DownloadFailed              UNAVAILABLE          a hub fails, or what it sent is wrong
+    ├── DiskFull                    RESOURCE_EXHAUSTED   there is no room for a model
     ├── BackendLoadFailed           FAILED_PRECONDITION  the model could not be loaded
     ├── NotReady                    UNAVAILABLE          starting, draining, or no worker
     ├── WorkerLost                  UNAVAILABLE          the process died while it answered
@@ -110,6 +113,21 @@ class ResponseNotFound(ServingError):
 
 class Overloaded(ServingError):
     code = "overloaded"
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class ModelInUse(ServingError):
+    code = "model_in_use"
+    grpc_status = "ABORTED"
+
+
+class DownloadFailed(ServingError):
+    code = "download_failed"
+    grpc_status = "UNAVAILABLE"
+
+
+class DiskFull(ServingError):
+    code = "disk_full"
     grpc_status = "RESOURCE_EXHAUSTED"
 
 

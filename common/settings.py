@@ -6,6 +6,7 @@ shows the other a certificate of an authority that both know, unless the network
 trusted. The shared token is required in addition.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
@@ -21,6 +22,7 @@ from pydantic_settings import (
 )
 
 from common.deprecated_settings import translate
+from common.folders import models_folder_of
 from common.secret_files import SecretFileSource
 from common.setting_mistakes import mistaken
 
@@ -199,6 +201,11 @@ def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
         for note in translate(found).notes:
             sys.stderr.write(f"{service}: {note}\n")
     return read
+
+
+def models_folder() -> Path:
+    """The models folder where MODELS_DIR names none."""
+    return models_folder_of(os.environ)  # noqa: TID251 - for settings.py of the services
 
 
 def split_list(value: str) -> list[str]:

@@ -37,9 +37,11 @@ COPY gateway gateway
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
 COPY embed_worker embed_worker
-COPY models/guide models/guide
+COPY downloads downloads
+# Not below models/, where the user's folder is mounted.
+COPY models/guide/qwen2-y26hkx-guide.gguf chat_worker/built_in/
 # Bytecode, because the server may not write here; what it keeps is in /app/kept, a volume if wanted.
-RUN python -m compileall -q . && mkdir kept && chown 10001:10001 kept
+RUN python -m compileall -q . && mkdir kept models && chown 10001:10001 kept
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

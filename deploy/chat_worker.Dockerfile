@@ -35,7 +35,8 @@ COPY protos protos
 COPY cli cli
 COPY worker_runtime worker_runtime
 COPY chat_worker chat_worker
-COPY models/guide models/guide
+# Not below models/, where the user's folder is mounted.
+COPY models/guide/qwen2-y26hkx-guide.gguf chat_worker/built_in/
 # Bytecode, because nothing can be written later: a start takes a fraction of the time.
 RUN python -m compileall -q .
 # What is kept is on a volume, which takes its owner from here.

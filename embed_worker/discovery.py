@@ -126,6 +126,7 @@ class EmbedModelScan:
             load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
+            facts=said.facts,
         )
         return marked_if_missing(entry, self._needed(backend, path))
 
@@ -153,7 +154,11 @@ class EmbedModelScan:
 
 
 def built_in_folder() -> Path | None:
-    """The built-in model's folder, found without importing its package; None if not installed."""
+    """The built-in model's folder, in a wheel of ours or in a package that is not imported; None if
+    neither is there."""
+    packaged = Path(__file__).parent / "built_in" / BUILT_IN_ID
+    if packaged.is_dir():
+        return packaged
     spec = importlib.util.find_spec(BUILT_IN_PACKAGE)
     places = spec.submodule_search_locations if spec is not None else None
     found = (path.parent for place in places or () for path in Path(place).glob("*/modules.json"))

@@ -89,6 +89,9 @@ class EncoderProcess:
         if self._queue is not None:
             self._queue.shed()
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """Never sent: the cache of vectors has a fixed size."""
+
     def close(self) -> None:
         self._close()
 

@@ -1,12 +1,15 @@
 """Reads from its files what the catalogue must know of an embedding model before it is loaded."""
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from embed_worker.facts import facts_of_gguf, facts_of_weights
 from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
+from worker_runtime.catalog import ModelFacts
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
@@ -37,6 +40,7 @@ class Said(msgspec.Struct, frozen=True):
             files do not state it.
         truncate_dim: the length to which the model's authors want vectors cut; 0 if they want none.
         broken: why the model cannot be loaded; empty if it can.
+        facts: what else the files state, for people and other programs.
     """
 
     context_length: int = 0
@@ -45,6 +49,7 @@ class Said(msgspec.Struct, frozen=True):
     hidden_size: int = 0
     truncate_dim: int = 0
     broken: str = ""
+    facts: ModelFacts = ModelFacts()
 
 
 def read(model: Path) -> Said:
@@ -63,6 +68,7 @@ def read(model: Path) -> Said:
             size_bytes=found.weights.size_bytes,
             n_numbers=found.weights.n_numbers,
             hidden_size=found.hidden_size,
+            facts=facts_of_weights(found.weights, found.hidden_size, found.context_length),
         )
     return _of_folder(model)
 
@@ -77,6 +83,7 @@ def _of_folder(folder: Path) -> Said:
         n_numbers=found.weights.n_numbers + n_numbers,
         hidden_size=found.hidden_size,
         truncate_dim=found.truncate_dim,
+        facts=facts_of_weights(found.weights, found.hidden_size, found.context_length),
     )
 
 
@@ -98,8 +105,16 @@ def _weights_of_modules(folder: Path, found: SentenceEncoder) -> Iterator[Path]:
 
 def _of_gguf(first: Path) -> Said:
     shards = gguf_shards(first)
-    header, *_ = (msgspec.structs.replace(h, tensors=[]) for h in read_gguf_headers(shards))
+    n_numbers, header = 0, None
+    for each in read_gguf_headers(shards):
+        n_numbers += sum(math.prod(tensor.shape) for tensor in each.tensors)
+        header = header or msgspec.structs.replace(each, tensors=[])
+    assert header is not None, "a model has one file at least"
     if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
         raise InvalidModelFile("it does not say how the vectors of its tokens become one")
     context_length = min(header.context_length, MAX_LLAMA_TOKENS)
-    return Said(context_length, file_weights(shards).size_bytes)
+    return Said(
+        context_length,
+        file_weights(shards).size_bytes,
+        facts=facts_of_gguf(header, n_numbers),
+    )

@@ -18,6 +18,7 @@ from gateway.fastapi_app import LayeredApp
 from gateway.middleware.access_log import AccessLogMiddleware
 from gateway.middleware.auth import AuthMiddleware, Keys
 from gateway.middleware.body_budget import BodyBudgetMiddleware
+from gateway.middleware.compat_port import CompatPortMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
 from gateway.middleware.edges import (
     BoundsMiddleware,
@@ -36,10 +37,13 @@ from gateway.routes import (
     completions,
     embeddings,
     health,
+    infill,
     lifecycle,
     messages,
     metrics,
     models,
+    ollama,
+    pulls,
     rerank,
     responses,
     stored_responses,
@@ -49,8 +53,11 @@ from gateway.routes.request_route import request_routes
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
+from gateway.schemas.infill import InfillRequest
 from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
+from gateway.schemas.ollama import OLLAMA_BODIES
+from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.stored_responses import ConversationRequest
@@ -73,6 +80,10 @@ BODIES = (
     ScoreRequest,
     LoadRequest,
     UnloadRequest,
+    InfillRequest,
+    *OLLAMA_BODIES,
+    PullRequest,
+    CancelPullRequest,
 )
 
 
@@ -114,9 +125,10 @@ def create_app(
     app.state.services = services
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
-    modules += [responses, messages, completions, tokenize]
-    modules += [stored_responses, models, lifecycle, health, metrics]
+    modules += [responses, messages, completions, infill, tokenize]
+    modules += [stored_responses, models, lifecycle, pulls, health, metrics]
     described = [route for module in modules for route in module.router.routes]
+    described += ollama.routes(with_embeddings=with_embeddings)
     # `include_router` would match every path twice, and much more slowly.
     app.router.routes.extend(request_routes(described))
     # Built on demand, because few processes ever need it.
@@ -135,6 +147,8 @@ def create_app(
     if settings.access_log:
         app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
     app.add_middleware(MeantPathMiddleware)
+    if settings.ollama_port:
+        app.add_middleware(CompatPortMiddleware, port=settings.ollama_port)
     app.state.paths = sorted({route.path for route in described if "{" not in route.path})
     return app
 

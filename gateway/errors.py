@@ -29,6 +29,9 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.ModelNotFound: (404, "not_found_error"),
     errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
+    errors.ModelInUse: (409, "invalid_request_error"),
+    errors.DownloadFailed: (502, "server_error"),
+    errors.DiskFull: (507, "resource"),
     errors.BackendLoadFailed: (503, "resource"),
     errors.NotReady: (503, "server_error"),
     errors.WorkerLost: (503, "server_error"),
@@ -57,6 +60,8 @@ def status_on(path: str, kind: type[ServingError]) -> int:
     """The status of an error of that kind on `path`."""
     if issubclass(kind, errors.Overloaded) and is_anthropic(path):
         return 529
+    if issubclass(kind, errors.Overloaded) and is_ollama(path):
+        return 503
     return _status_and_type(kind)[0]
 
 
@@ -92,6 +97,11 @@ def speaks_anthropic(scope: Scope) -> bool:
 
 def is_anthropic(path: str) -> bool:
     return f"{path}/".startswith("/v1/messages/")
+
+
+def is_ollama(path: str) -> bool:
+    """Whether the path belongs to Ollama's API, where an error is one text."""
+    return f"{path}/".startswith("/api/")
 
 
 def id_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
@@ -149,7 +159,10 @@ def _status(error: ServingError, scope: Scope) -> int:
 
 
 def _in_form(body: dict[str, Any], status: int, scope: Scope) -> dict[str, Any]:
-    """Our envelope, in Anthropic's form on its paths: code, param and suggestions stay."""
+    """Our envelope, in the form of Anthropic or Ollama on their paths: its other fields stay."""
+    if is_ollama(scope["path"]):
+        inside = dict(body["error"])
+        return {"error": inside.pop("message")} | inside
     if not speaks_anthropic(scope):
         return body
     error = dict(body["error"])

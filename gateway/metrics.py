@@ -155,7 +155,14 @@ class _WorkerFigures(Collector):
             labels=["worker", "waiting"],
         )
         queued = GaugeMetricFamily("y26hkx_queue_depth", "Requests that wait", labels=["worker"])
+        demand = GaugeMetricFamily(
+            "y26hkx_worker_demand",
+            "Requests that run on workers of a kind, or wait until one serves",
+            labels=["kind"],
+        )
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
+            n_running = sum(endpoint.n_outstanding for endpoint in workers.endpoints)
+            demand.add_metric([kind], n_running + workers.n_waiting)
             for number, endpoint in enumerate(workers.endpoints):
                 name = f"{kind}-{number}"
                 memory = endpoint.status.memory
@@ -164,7 +171,7 @@ class _WorkerFigures(Collector):
                 pressure.add_metric([name, "some"], memory.pressure_some)
                 pressure.add_metric([name, "full"], memory.pressure_full)
                 queued.add_metric([name], endpoint.status.queue_depth)
-        yield from (available, booked, pressure, queued)
+        yield from (available, booked, pressure, queued, demand)
 
     def _per_model(self) -> Iterator[Metric]:
         if not self._detailed:

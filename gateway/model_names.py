@@ -13,11 +13,19 @@ class ModelNames:
     Args:
         aliases: ids of models, by the other names that clients may use for them.
         falls_back: whether an unknown name refers to the default model.
+        custom: the id of the model under a name that clients made; None if they made none.
     """
 
-    def __init__(self, aliases: Mapping[str, str], *, falls_back: bool) -> None:
+    def __init__(
+        self,
+        aliases: Mapping[str, str],
+        *,
+        falls_back: bool,
+        custom: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self._aliases = {folded_id(alias): model for alias, model in aliases.items()}
         self._falls_back = falls_back
+        self._custom = custom
 
     def meant(self, name: str, is_known: Callable[[str], bool]) -> str:
         """Return the id of the model that `name` refers to; empty for the default model.
@@ -34,6 +42,8 @@ class ModelNames:
         """Return the id of the model that `name` refers to, or None if the name is unknown."""
         if is_known(name):
             return name
+        if (made := self._custom(name)) is not None:
+            return made
         for spelling in spellings(name):
             if is_known(spelling):
                 return spelling
@@ -43,11 +53,13 @@ class ModelNames:
 
 
 def spellings(name: str) -> Iterator[str]:
-    """Yield `name`, then `name` without Ollama's tag, the file's ending and the hub's owner."""
+    """Yield `name`, then `name` without Ollama's tag `latest`, the file's ending and the hub's
+    owner, and with another tag as file names have it: `qwen2.5:0.5b` as `qwen2.5-0.5b`."""
     yield name
     bare = _without(_without(name, LATEST), GGUF)
     last = bare.rpartition("/")[2]
-    yield from (rest for rest in (bare, last) if rest)
+    tagged = (each.replace(":", "-") for each in (bare, last) if ":" in each)
+    yield from (rest for rest in (bare, last, *tagged) if rest)
 
 
 def _without(name: str, end: str) -> str:

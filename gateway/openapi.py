@@ -2,7 +2,7 @@
 are added here."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -10,22 +10,24 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.openapi_answers import STREAM, error_answers, error_schemas
+from gateway.openapi_answers import LINES, STREAM, error_answers, error_schemas
 
 COMPONENT = "#/components/schemas/{model}"
 
 
-def takes(schema: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
+def takes(schema: type[BaseModel], *, streams: bool | Literal["lines"] = False) -> dict[str, Any]:
     """The `openapi_extra` of a route whose body is `schema`.
 
     Args:
-        streams: it responds with server-sent events if the body asks for them.
+        streams: it responds with server-sent events if the body asks for them, or with lines of
+            JSON unless the body asks for one object.
     """
     reference = {"$ref": COMPONENT.format(model=schema.__name__)}
     content = {"application/json": {"schema": reference}}
     described: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
     if streams:
-        described["responses"] = {"200": {"content": STREAM}}
+        content = LINES if streams == "lines" else STREAM
+        described["responses"] = {"200": {"content": content}}
     return described
 
 

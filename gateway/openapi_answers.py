@@ -9,11 +9,13 @@ from typing import Any
 
 from common import errors
 from common.errors import ServingError, error_types
-from gateway.errors import is_anthropic, status_on
+from gateway.errors import is_anthropic, is_ollama, status_on
 from gateway.middleware.request_context import API_PATHS
 
-ERROR, ANTHROPIC_ERROR = "Error", "AnthropicError"
+MODELS = ("/v1/models/", "/api/delete")
+ERROR, ANTHROPIC_ERROR, OLLAMA_ERROR = "Error", "AnthropicError", "OllamaError"
 STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 
 # Errors that any route can meet: wrong headers, keys, hosts or web pages, and bugs.
 _OF_ALL = {
@@ -51,6 +53,11 @@ def error_schemas() -> dict[str, Any]:
             },
             ["type", "error", "request_id"],
         ),
+        OLLAMA_ERROR: _object(
+            {name: schema for name, schema in ours.items() if name != "message"}
+            | {"error": _FIELDS["message"]},
+            ["error"],
+        ),
     }
 
 
@@ -59,8 +66,7 @@ def error_answers(path: str, method: str, operation: dict[str, Any]) -> dict[str
     codes: dict[int, set[str]] = {}
     for status, code in _found(path, method, operation):
         codes.setdefault(status, set()).add(code)
-    name = ANTHROPIC_ERROR if is_anthropic(path) else ERROR
-    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{_schema_of(path)}"}}}
     return {
         str(status): {
             "description": ", ".join(sorted(found)),
@@ -71,11 +77,18 @@ def error_answers(path: str, method: str, operation: dict[str, Any]) -> dict[str
     }
 
 
+def _schema_of(path: str) -> str:
+    if is_anthropic(path):
+        return ANTHROPIC_ERROR
+    return OLLAMA_ERROR if is_ollama(path) else ERROR
+
+
 def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[int, str]]:
     kinds: set[type[ServingError]] = set(_OF_ALL)
     if path.startswith(API_PATHS):
         kinds |= _OF_THE_API
-    if method == "post":
+    # To delete a model, workers unload it first.
+    if method == "post" or (method == "delete" and path.startswith(MODELS)):
         kinds |= _OF_WORKERS
     if "requestBody" in operation or "parameters" in operation:
         kinds.add(errors.ModelNotFound)

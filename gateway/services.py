@@ -2,12 +2,15 @@
 
 from starlette.requests import Request
 
+from gateway.custom_models import CustomModels
 from gateway.metrics import Metrics
 from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
 from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
+from gateway.pool.new_models import NewModels
+from gateway.pulls import Pulls
 from gateway.settings import GatewaySettings
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
@@ -26,7 +29,12 @@ class Services:
             settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
         )
         self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
-        self.model_names = ModelNames(settings.aliases, falls_back=settings.falls_back)
+        self.custom_models = CustomModels(settings.custom_models_file)
+        self.model_names = ModelNames(
+            settings.aliases, falls_back=settings.falls_back, custom=self._custom_base
+        )
+        self.new_models = NewModels(pool)
+        self.pulls = Pulls(settings.max_pulls)
         self.responses = StoredResponses(_store(settings))
         self.drain = Drain()
         self.supervision = Supervision()
@@ -45,6 +53,10 @@ class Services:
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+    def _custom_base(self, name: str) -> str | None:
+        made = self.custom_models.find(name)
+        return None if made is None else made.model
 
 
 def _store(settings: GatewaySettings) -> ResponseStore:

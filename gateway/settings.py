@@ -1,6 +1,7 @@
 """The gateway's settings. With the limits in `limit_settings`, the only reader of the environment
 in this package."""
 
+import os
 import re
 from pathlib import Path
 from typing import Literal, Self
@@ -10,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
 from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
+from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
 from gateway.limit_settings import LimitSettings
@@ -17,6 +19,7 @@ from gateway.localize import languages
 from gateway.middleware.rate_limit import shared_storage
 
 MAX_PORT = 65535
+DEFAULT_CUSTOM_MODELS = Path("./models/custom.json")
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
@@ -78,6 +81,24 @@ class GatewaySettings(LimitSettings):
             "answers, and the reply says which."
         ),
     )
+    ollama_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        validation_alias="OLLAMA_COMPAT_PORT",
+        description=(
+            "A second HTTP port with all the same, for programs that look for Ollama at 11434; "
+            "0: none."
+        ),
+    )
+    custom_models_file: Path = Field(
+        default=DEFAULT_CUSTOM_MODELS,
+        validation_alias="CUSTOM_MODELS_FILE",
+        description=(
+            "JSON file of the models that clients made by /api/create and /api/copy: names for "
+            "models with a system prompt and options."
+        ),
+    )
     responses_store_path: Path | None = Field(
         default=None,
         validation_alias="RESPONSES_STORE_PATH",
@@ -127,6 +148,16 @@ class GatewaySettings(LimitSettings):
         description=(
             "Number of requests that one key may have in flight; 0: no limit. Unset: none on "
             "loopback, 8 elsewhere."
+        ),
+    )
+    max_pulls: int = Field(
+        default=1,
+        ge=0,
+        le=16,
+        validation_alias="MAX_PULLS",
+        description=(
+            "Number of models that may be downloaded at once through the API; 0: none, and none is "
+            "deleted."
         ),
     )
     error_language: str = Field(
@@ -193,6 +224,12 @@ class GatewaySettings(LimitSettings):
             raise ValueError(
                 f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.ollama_port and self.ollama_port == self.port:
+            raise ValueError(f"OLLAMA_COMPAT_PORT={self.port} is GATEWAY_PORT already")
         return self
 
     @field_validator("allowed_hosts")
@@ -285,6 +322,12 @@ class GatewaySettings(LimitSettings):
     @property
     def has_keys(self) -> bool:
         return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for a process that downloads models: without secrets but the hub's token."""
+    inherited = os.environ  # noqa: TID251 - settings.py is where the environment is read
+    return without_secrets(inherited, frozenset({"HF_TOKEN"}))
 
 
 def host_of(target: str) -> str:

@@ -17,6 +17,7 @@ from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.lifecycle.preload import load_early
+from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
 from worker_runtime.rpc.server import local_models
 from worker_runtime.rpc.worker_service import WorkerServicer
 
@@ -43,7 +44,12 @@ class LocalWorkers(Workers):
         super().__init__([ADDRESS], "")
         self._settings = settings
         self._scan = ChatModelScan(settings)
-        self._catalog = Catalog(self._scan, ttl_s=settings.scan_ttl_s, clock=SystemClock())
+        self._catalog = Catalog(
+            self._scan,
+            ttl_s=settings.scan_ttl_s,
+            clock=SystemClock(),
+            watched=settings.models_dir / MODELS_TOML,
+        )
         self._endpoint = Endpoint(ADDRESS)
 
     @property

@@ -17,14 +17,19 @@ settings.register_profile("many", max_examples=3000, deadline=None, print_blob=T
 
 TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
-SLOW_FOLDERS = ("clients", "faults", "models", "stack")
+SLOW_FOLDERS = ("clients", "containers", "faults", "models", "stack")
 SLOW_MODULES = (
     "contract/test_departures.py",
     "contract/test_draining.py",
+    "contract/test_ollama_refused.py",
+    "unit/chat_worker/test_infill.py",
     "unit/chat_worker/test_memory_estimate.py",
+    "unit/chat_worker/test_prefix_memory.py",
     "unit/chat_worker/test_transformers_engine.py",
     "unit/cli/test_made_key.py",
     "unit/cli/test_supervisor.py",
+    "unit/downloads/test_killed.py",
+    "unit/downloads/test_pull.py",
     "unit/deploy/test_entry_commands.py",
     "unit/embed_worker/test_architectures.py",
     "unit/embed_worker/test_encoder_process.py",

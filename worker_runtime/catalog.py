@@ -6,6 +6,7 @@ Ids are keys of this catalogue only: a request never names a path.
 import asyncio
 import hashlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Never
@@ -20,11 +21,27 @@ from worker_runtime.clock import Clock
 from worker_runtime.model_files.foreign_files import real_path
 from worker_runtime.off_loop import OffLoop, in_thread
 
+FileState = tuple[int, int]
 Capability = Literal["chat", "embed"]
 MAX_SUGGESTED = 10
 MAX_ECHO = 64
+# Seconds between two looks at a watched file.
+WATCH_S = 2.0
 
 log = logging.getLogger(__name__)
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a model's files state about it; empty or 0 where that is unknown. The fields are those
+    of the contract's `ModelFacts`."""
+
+    format: str = ""
+    family: str = ""
+    n_parameters: int = 0
+    quantization: str = ""
+    embedding_length: int = 0
+    trained_context: int = 0
+    abilities: tuple[str, ...] = ()
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -51,6 +68,7 @@ class ModelEntry(msgspec.Struct, frozen=True):
     broken: str = ""
     # The command that installs what it lacks; empty if other files are needed.
     remedy: str = ""
+    facts: ModelFacts = ModelFacts()
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -68,6 +86,7 @@ class Catalog:
         scan: scans the disk. It may take any time, because it never runs on the event loop; until
             it ends, the result of the scan before it is used.
         ttl_s: after this many seconds the scan is repeated.
+        watched: a file whose change is noticed within `WATCH_S`, and causes a scan.
     """
 
     def __init__(
@@ -77,8 +96,10 @@ class Catalog:
         ttl_s: float,
         clock: Clock,
         off_loop: OffLoop = in_thread,
+        watched: Path | None = None,
     ) -> None:
         self._scan = scan
+        self._watched = watched
         self._clock = clock
         self._off_loop = off_loop
         self.ttl_s = ttl_s
@@ -99,6 +120,7 @@ class Catalog:
         while True:
             self._asked.clear()
             self._n_begun += 1
+            seen = await self._watched_state()
             try:
                 self.accept(await self._off_loop(self._scan))
                 self._failed = False
@@ -109,7 +131,18 @@ class Catalog:
                 self._failed = True
             self._n_ended = self._n_begun
             self._ended.notify()
-            await first_of(self._asked.wait(), self._clock.sleep(self.ttl_s))
+            await first_of(self._asked.wait(), self._clock.sleep(self.ttl_s), self._changed(seen))
+
+    async def _changed(self, before: FileState | None) -> None:
+        """Return when the watched file is not as it was."""
+        if self._watched is None:
+            await asyncio.Event().wait()
+        while await self._watched_state() == before:
+            await self._clock.sleep(WATCH_S)
+
+    async def _watched_state(self) -> FileState | None:
+        watched = self._watched
+        return None if watched is None else await self._off_loop(lambda: _state(watched))
 
     async def first_scan(self) -> None:
         """Wait until the disk has been scanned once."""
@@ -189,6 +222,15 @@ class Catalog:
 
     def _usable_ids(self) -> tuple[str, ...]:
         return tuple(e.id for e in self._entries.values() if not e.broken)[:MAX_SUGGESTED]
+
+
+def _state(path: Path) -> FileState | None:
+    """Time and size of a file; None if it cannot be looked at."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def fingerprint(path: Path, size_bytes: int, mtime_ns: int, backend: str, version: str) -> str:

@@ -3,7 +3,6 @@ environment. Each worker subclasses `RuntimeSettings` and adds its port and its 
 """
 
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,9 +15,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
+from common.folders import cache_folder_of
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
-from common.settings import SUGGESTION, SharedSettings, split_list
+from common.settings import SUGGESTION, SharedSettings, models_folder, split_list
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
@@ -41,15 +41,7 @@ CALLS_NOBODY = {
 
 def cache_folder() -> Path:
     """The folder in which this user's programs keep files that they can make again."""
-    environment = os.environ  # noqa: TID251 - settings.py is where the environment is read
-    home = Path(os.path.expanduser("~"))
-    if sys.platform == "win32":
-        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "y26hkx"
+    return cache_folder_of(os.environ)  # noqa: TID251 - settings.py is where the environment is read
 
 
 class ProfileSource(PydanticBaseSettingsSource):
@@ -106,9 +98,12 @@ class RuntimeSettings(SharedSettings):
         ),
     )
     models_dir: Path = Field(
-        default=Path("./models"),
+        default_factory=models_folder,
         validation_alias="MODELS_DIR",
-        description="Folder that is scanned for models.",
+        description=(
+            "Folder that is scanned for models; unset: ./models, or for an installed server where "
+            "there is none, a folder of this user."
+        ),
     )
     builtin_models: bool = Field(
         default=True,

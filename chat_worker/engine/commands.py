@@ -23,8 +23,15 @@ class ShedCache:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitCache:
+    """Hold no more than `max_bytes` of past sequences in memory, besides the slots."""
+
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """End after the current step."""
 
 
-Command = AddSequences | EndSequences | ShedCache | Close
+Command = AddSequences | EndSequences | ShedCache | LimitCache | Close

@@ -1,53 +1,32 @@
-"""A cache of prefixes on disk: the slots of an unloaded model, for later turns of conversations.
+"""Prefixes on disk: conversations that outlive the memory, the process and the machine's restart.
 
-A file is what the backend writes for one slot, followed by a record: the slot's tokens and a
-digest, because backends do not validate what they read. File names are hashes and only the owner
-may read the files, because they reveal conversations. All models share the folder and its limit;
-the least recently used files are deleted first.
+File names are hashes and only the owner may read the files, because they reveal conversations. All
+models share the folder and its limit; the least recently used files are deleted first.
 """
 
 import hashlib
 import os
+import queue
+import re
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
+import threading
+from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
-from msgspec import Struct
-
-from chat_worker.engine.slots import MAX_LOST_TOKENS, common_prefix
+from chat_worker.engine import prefix_file
+from chat_worker.engine.prefix_file import InvalidPrefixFile
+from chat_worker.engine.prefixes import HeldPrefix, covering, longest, outdated
 
 SUFFIX = ".kv"
 PART = ".part"
-# Computing fewer tokens than this is as fast as reading them.
-MIN_TOKENS = 32
-# An engine process must end within five seconds.
-SAVE_WITHIN_S = 3.0
-MAX_RECORD_BYTES = 16 * 1024 * 1024
-MAGIC = b"Y26HKX-KV1"
+WAIT_S = 0.05
+NAME = re.compile(rf"[0-9a-f]{{32}}\{SUFFIX}")
 
 
-class SlotFiles(Protocol):
-    """A backend that can write its slots to files. It is called on the engine's thread."""
-
-    def save(self, slot: int, tokens: list[int], path: Path) -> bool:
-        """Write the slot, which holds `tokens`; returns False if that failed."""
-
-    def load(self, slot: int, path: Path, n_tokens: int) -> bool:
-        """Fill an empty slot; returns False if the file is not valid: then drop the slot."""
-
-
-class _Record(Struct):
-    salt: str
-    tokens: list[int]
-    digest: bytes
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StoredPrefix:
     """One prefix on disk."""
 
@@ -57,169 +36,183 @@ class StoredPrefix:
 
 
 class DiskPrefixCache:
-    """The prefixes of one model on disk.
+    """The prefixes of one model on disk. Used by the engine's thread.
 
     Args:
         folder: shared by all models.
         identity: identifies everything that decides what a saved slot means: the model, the library
             and the settings.
         max_bytes: limit for all files together.
+        whole: the backend cannot use a part of a prefix.
+        watch: entered while the engine's thread waits for the disk, which may hang.
     """
 
-    def __init__(self, files: SlotFiles, folder: Path, identity: str, max_bytes: int) -> None:
-        self._files = files
+    def __init__(
+        self,
+        folder: Path,
+        identity: str,
+        max_bytes: int,
+        *,
+        whole: bool,
+        watch: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._folder = folder
-        self._own = folder / _hash(identity)
+        self._own = folder / _hash(identity.encode())
         self._max_bytes = max_bytes
+        self._whole = whole
+        self._watch = watch
         self._known: list[StoredPrefix] = []
+        self._complaint = ""
+        self._writing = threading.Thread()
+        self._written: queue.SimpleQueue[StoredPrefix] = queue.SimpleQueue()
         try:
-            self._own.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._own.mkdir(mode=0o700, exist_ok=True)
+            self._own.chmod(0o700)
             for part in self._own.glob(f"*{PART}"):
                 part.unlink(missing_ok=True)
             for path in self._own.glob(f"*{SUFFIX}"):
                 self._learn(path)
         except OSError as error:
-            _complain(error)
+            self._complain(error)
 
-    def longest(
-        self, tokens: list[int], salt: str, *, whole: bool
-    ) -> tuple[StoredPrefix | None, int]:
-        """The file that shares most of `tokens`, and how many tokens it shares.
+    def longest(self, tokens: list[int], salt: str) -> tuple[StoredPrefix | None, int]:
+        """The file that saves most of the computation of `tokens`, and how many tokens it saves."""
+        self._collect()
+        return longest(self._known, tokens, salt, whole=self._whole)
 
-        Args:
-            whole: only files whose tokens `tokens` begins with count.
+    def load(self, stored: StoredPrefix, fill: Callable[[memoryview], bool]) -> bool:
+        """Give the state in a file to `fill`, which returns whether the backend accepts it.
+
+        Returns:
+            False if the file cannot be used; it is deleted.
         """
-        best, n_best = None, 0
-        for kept in self._known:
-            n_common = common_prefix(kept.tokens, tokens)
-            is_usable = kept.salt == _hash(salt) and not (whole and n_common < len(kept.tokens))
-            if is_usable and n_common > max(n_best, MIN_TOKENS - 1):
-                best, n_best = kept, n_common
-        return best, n_best
-
-    def load(self, kept: StoredPrefix, slot: int) -> bool:
-        """Fill an empty slot from a file; returns False if the file was damaged and is deleted."""
         try:
-            record = _record(kept.path)
-            is_good = (
-                record is not None
-                and record.tokens == kept.tokens
-                and record.digest == _digest(kept, _record_size(kept.path))
-                and self._files.load(slot, kept.path, len(kept.tokens))
-            )
-            if is_good:
-                os.utime(kept.path)
-                return True
+            with self._watch(), prefix_file.opened(stored.path, stored) as state:
+                os.utime(stored.path)
+                if fill(state):
+                    return True
+            self._reject(stored.path)
+        except InvalidPrefixFile:
+            self._reject(stored.path)
         except OSError as error:
-            _complain(error)
-        self._forget(kept)
+            self._complain(error)
+        self.forget(stored)
         return False
 
-    def save(self, slots: Iterator[tuple[int, list[int], str]]) -> None:
-        """Write as many slots (id, tokens, salt) in this order as there is time for."""
-        until_s = time.monotonic() + SAVE_WITHIN_S
-        try:
-            for slot, tokens, salt in slots:
-                if time.monotonic() > until_s:
-                    break
-                if len(tokens) >= MIN_TOKENS:
-                    self._save(slot, tokens, _hash(salt))
-            self._make_room()
-        except OSError as error:
-            _complain(error)
+    def forget(self, stored: StoredPrefix) -> None:
+        """Delete a file."""
+        if stored in self._known:
+            self._known.remove(stored)
+        with suppress(OSError):
+            stored.path.unlink(missing_ok=True)
 
-    def _save(self, slot: int, tokens: list[int], salt: str) -> None:
-        path = self._own / f"{_hash(salt, _bytes(tokens))}{SUFFIX}"
-        if path.exists():
-            os.utime(path)
-            return
-        part = path.with_suffix(PART)
-        part.touch(mode=0o600)
+    def refresh(self, tokens: list[int], salt: str) -> bool:
+        """True if `tokens` need not be written, because a file has them, which is touched."""
+        self._collect()
+        stored = covering(self._known, tokens, salt, whole=self._whole)
+        if stored is None:
+            return False
         try:
-            if not self._files.save(slot, tokens, part):
+            os.utime(stored.path)
+        except OSError:  # another process deleted it for lack of room
+            self.forget(stored)
+            return False
+        return True
+
+    def write(self, prefix: HeldPrefix) -> None:
+        """Write a prefix that no file has."""
+        with self._watch():
+            self._write(prefix)
+        self._collect()
+
+    def write_behind(self, prefix: HeldPrefix) -> None:
+        """Write a prefix on another thread; not if one is still being written: a slow disk must
+        neither delay answers nor hold memory."""
+        if self._writing.is_alive() or self.refresh(prefix.tokens, prefix.salt):
+            return
+        self._writing = threading.Thread(
+            target=self._write, args=(prefix,), name="prefix writer", daemon=True
+        )
+        self._writing.start()
+
+    def finish(self, may_go_on: Callable[[], bool]) -> None:
+        """Wait for the other thread as long as that is allowed."""
+        while self._writing.is_alive() and may_go_on():
+            self._writing.join(WAIT_S)
+
+    def _write(self, prefix: HeldPrefix) -> None:
+        """On either thread: touches nothing but files."""
+        name = _hash(prefix.salt.encode(), array("q", prefix.tokens).tobytes())
+        path = self._own / f"{name}{SUFFIX}"
+        part = path.with_suffix(f".{os.getpid()}{PART}")
+        try:
+            head = prefix_file.head_of(prefix)
+            if not self._make_room(len(head) + prefix.state.nbytes):
                 return
-            record = msgspec.msgpack.encode(
-                _Record(salt, tokens, _digest(StoredPrefix(part, salt, tokens), 0))
-            )
-            with part.open("ab") as file:
-                file.write(record + len(record).to_bytes(4, "little") + MAGIC)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        # One of them may be the same conversation, a turn earlier.
-        for kept in list(self._known):
-            n_lost = len(kept.tokens) - common_prefix(kept.tokens, tokens)
-            if kept.salt == salt and n_lost <= MAX_LOST_TOKENS:
-                self._forget(kept)
-        self._known.append(StoredPrefix(path, salt, list(tokens)))
+            try:
+                prefix_file.write(part, head, prefix.state)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            self._complain(error)
+        else:
+            self._written.put(StoredPrefix(path, prefix.salt, prefix.tokens))
+
+    def _collect(self) -> None:
+        """Take note of what was written."""
+        while not self._written.empty():
+            stored = self._written.get()
+            for old in outdated(self._known, stored.tokens, stored.salt, whole=self._whole):
+                self.forget(old)
+            self._known.append(stored)
 
     def _learn(self, path: Path) -> None:
-        record = _record(path)
-        if record is None:
-            path.unlink(missing_ok=True)
+        if not NAME.fullmatch(path.name):
+            _say(f"ignores {path.name!r}, which is not one of its files")
+            return
+        try:
+            salt, tokens = prefix_file.read_key(path)
+        except InvalidPrefixFile:
+            self._reject(path)
+        except OSError as error:
+            self._complain(error)
         else:
-            self._known.append(StoredPrefix(path, record.salt, record.tokens))
+            self._known.append(StoredPrefix(path, salt, tokens))
 
-    def _forget(self, kept: StoredPrefix) -> None:
-        self._known.remove(kept)
+    def _reject(self, path: Path) -> None:
+        _say(f"ignores and deletes {path.name}, which is damaged or of another version")
         with suppress(OSError):
-            kept.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
-    def _make_room(self) -> None:
-        stats = [(path, path.stat()) for path in self._folder.glob(f"*/*{SUFFIX}")]
-        n_bytes = sum(stat.st_size for _, stat in stats)
-        for path, stat in sorted(stats, key=lambda pair: pair[1].st_mtime_ns):
-            if n_bytes <= self._max_bytes:
+    def _make_room(self, n_bytes: int) -> bool:
+        """Delete files until `n_bytes` may be added; False if they are more than the limit."""
+        kept = []
+        for path in self._folder.glob(f"*/*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # another process deleted it
+                if NAME.fullmatch(path.name):
+                    stat = path.stat()
+                    kept.append((stat.st_mtime_ns, stat.st_size, path))
+        n_held = sum(size for _, size, _ in kept)
+        for _, size, path in sorted(kept):
+            if n_held + n_bytes <= self._max_bytes:
                 break
             path.unlink(missing_ok=True)
-            n_bytes -= stat.st_size
+            n_held -= size
+        return n_bytes <= self._max_bytes
+
+    def _complain(self, error: OSError) -> None:
+        """Say what is wrong with the folder; once, because each request may find it again."""
+        what = error.strerror or str(error)
+        if what != self._complaint:
+            self._complaint = what
+            _say(f"cannot use its folder: {what}")
 
 
-def _hash(*parts: str | bytes) -> str:
-    joined = b"\0".join(part.encode() if isinstance(part, str) else part for part in parts)
-    return hashlib.sha256(joined).hexdigest()[:32]
+def _hash(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
 
-def _bytes(tokens: list[int]) -> bytes:
-    return b"".join(token.to_bytes(4, "little") for token in tokens)
-
-
-def _digest(kept: StoredPrefix, n_left_out: int) -> bytes:
-    """The digest of the file without its last bytes, and of its key."""
-    digest = hashlib.blake2b(kept.salt.encode() + _bytes(kept.tokens), digest_size=16)
-    n_left = kept.path.stat().st_size - n_left_out
-    with kept.path.open("rb") as file:
-        while n_left > 0 and (piece := file.read(min(n_left, 1 << 20))):
-            digest.update(piece)
-            n_left -= len(piece)
-    return digest.digest()
-
-
-def _record_size(path: Path) -> int:
-    """The size of the record and of what ends it; 0 if there is none."""
-    n_closing = 4 + len(MAGIC)
-    n_bytes = path.stat().st_size
-    if n_bytes < n_closing:
-        return 0
-    with path.open("rb") as file:
-        file.seek(-n_closing, os.SEEK_END)
-        closing = file.read(n_closing)
-    size = int.from_bytes(closing[:4], "little") + n_closing
-    return size if closing[4:] == MAGIC and size <= min(n_bytes, MAX_RECORD_BYTES) else 0
-
-
-def _record(path: Path) -> _Record | None:
-    size = _record_size(path)
-    if not size:
-        return None
-    with path.open("rb") as file:
-        file.seek(-size, os.SEEK_END)
-        encoded = file.read(size - 4 - len(MAGIC))
-    try:
-        return msgspec.msgpack.decode(encoded, type=_Record)
-    except msgspec.DecodeError:  # a wrong type or none at all
-        return None
-
-
-def _complain(error: OSError) -> None:
-    sys.stderr.write(f"the prefix cache on disk cannot be used: {error.strerror or error}\n")
+def _say(what: str) -> None:
+    sys.stderr.write(f"the prefix cache on disk {what}\n")

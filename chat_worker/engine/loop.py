@@ -13,18 +13,28 @@ import time
 import traceback
 from collections.abc import Callable
 
-from chat_worker.engine.commands import AddSequences, Close, Command, EndSequences, ShedCache
+from chat_worker.engine.commands import (
+    AddSequences,
+    Close,
+    Command,
+    EndSequences,
+    LimitCache,
+    ShedCache,
+)
 from chat_worker.engine.commit import commit
-from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.execution import Execution, Result
 from chat_worker.engine.output_collector import OutputCollector
 from chat_worker.engine.outputs import EngineOutput
-from chat_worker.engine.prefix_offload import load_prefix, save_prefixes, shed_slots
+from chat_worker.engine.prefix_cache import PrefixCache
+from chat_worker.engine.prefix_offload import KeepingRunner, PrefixOffload
 from chat_worker.engine.runner import ModelRunner, Plan
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.token_selection import TokenSelection
 from chat_worker.engine.turns import ANSWER_WAIT_S
+
+# An engine process must end within five seconds.
+PUT_AWAY_WITHIN_S = 3.0
 
 
 class EngineLoop:
@@ -33,7 +43,7 @@ class EngineLoop:
     Args:
         emit: receives the outputs of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if an unexpected error ends it.
-        disk_cache: prefixes that outlive the process; None if there are none.
+        prefixes: what slots lose, for later sequences.
         answer_wait_s: the longest wait of answers for the prompts of other requests.
     """
 
@@ -43,15 +53,17 @@ class EngineLoop:
         emit: Callable[[list[EngineOutput]], None],
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
-        disk_cache: DiskPrefixCache | None = None,
+        prefixes: PrefixCache | None = None,
         answer_wait_s: float = ANSWER_WAIT_S,
     ) -> None:
-        self._runner = runner
+        self._prefixes = prefixes or PrefixCache(None)
+        self._runner = KeepingRunner(runner, self._prefixes)
         self._on_death = on_death
         self._clock = clock
-        self._disk_cache = disk_cache
         self._scheduler = Scheduler(runner.limits, answer_wait_s)
-        self._execution = Execution(runner, self._scheduler, clock)
+        self._offload = PrefixOffload(self._prefixes, self._scheduler, self._runner)
+        self._scheduler.bring_back = self._offload.bring_back
+        self._execution = Execution(self._runner, self._scheduler, clock)
         self._outputs = OutputCollector(emit, clock)
         self._selection = TokenSelection(self._scheduler, self._outputs, clock)
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -77,6 +89,9 @@ class EngineLoop:
     def shed(self) -> None:
         self._inbox.put(ShedCache())
 
+    def limit_cache(self, max_bytes: int) -> None:
+        self._inbox.put(LimitCache(max_bytes))
+
     def close(self, timeout_s: float) -> None:
         """Stop after the current step and free the model."""
         self._inbox.put(Close())
@@ -92,7 +107,8 @@ class EngineLoop:
                 for result in self._execution.run(plan):
                     self._commit(result)
                 self._outputs.emit()
-            save_prefixes(self._disk_cache, self._scheduler, self._runner)
+            until_s = self._clock() + PUT_AWAY_WITHIN_S
+            self._offload.put_away(lambda: self._clock() < until_s)
             self._runner.close()
         except Exception:  # noqa: BLE001 - the thread's outermost loop: callers must be informed
             traceback.print_exc(file=sys.stderr)
@@ -112,12 +128,13 @@ class EngineLoop:
             case AddSequences(sequences):
                 self._is_to_shed = False
                 for sequence in sequences:
-                    load_prefix(self._disk_cache, self._scheduler, self._runner, sequence)
                     self._scheduler.add(sequence)
             case EndSequences(sequences):
                 self._cancelled += sequences
             case ShedCache():
                 self._is_to_shed = True
+            case LimitCache(max_bytes):
+                self._prefixes.limit(max_bytes)
             case Close():
                 self._is_closing = True
 
@@ -126,8 +143,8 @@ class EngineLoop:
         for op in self._scheduler.pending_ops():
             self._runner.apply(op)
         if self._is_to_shed:
-            self._is_to_shed = False
-            shed_slots(self._disk_cache, self._scheduler, self._runner)
+            # What arrives goes first; only new sequences cancel it.
+            self._is_to_shed = not self._offload.shed(self._inbox.empty)
         self._scheduler.slots.check_integrity(self._runner.length)
 
     def _reap(self) -> None:
@@ -145,4 +162,5 @@ class EngineLoop:
         return plan
 
     def _commit(self, result: Result) -> None:
+        self._prefixes.learn(sum(item.size for item in result.items), result.seconds)
         commit(result, self._scheduler, self._selection, self._outputs)

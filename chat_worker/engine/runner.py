@@ -27,7 +27,16 @@ class ForkSlot:
     length: int
 
 
-CacheOp = TruncateSlot | ForkSlot
+@dataclass(frozen=True)
+class KeepSlot:
+    """The slot is about to lose these tokens: keep what it holds of them in the prefix cache."""
+
+    slot: int
+    tokens: list[int]
+    salt: str
+
+
+CacheOp = TruncateSlot | ForkSlot | KeepSlot
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ class ModelRunner(Protocol):
     def limits(self) -> Limits: ...
 
     def apply(self, op: CacheOp) -> None:
-        """Change the KV cache.
+        """Change the KV cache; `KeepSlot` changes nothing.
 
         Raises:
             RuntimeError: the backend is broken; the engine must end.
@@ -158,3 +167,19 @@ class ModelRunner(Protocol):
 
     def close(self) -> None:
         """Free native memory."""
+
+
+class SlotStates(Protocol):
+    """A backend that copies what a slot holds to memory and back. Called on the engine's thread.
+
+    Both raise RuntimeError if the backend is broken; the engine must end.
+    """
+
+    def size(self, slot: int, n_tokens: int) -> int:
+        """The bytes of the slot's state."""
+
+    def save(self, slot: int, n_tokens: int) -> memoryview | None:
+        """The state of the slot, which holds `n_tokens`, as bytes; None if that failed."""
+
+    def restore(self, state: memoryview, slot: int) -> bool:
+        """Fill an empty slot; False if the backend refuses the state: then truncate the slot."""

@@ -6,12 +6,13 @@ run out, the newest sequence returns to the front of the queue and is computed a
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from chat_worker.engine.prefill import Prefill
 from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
-from chat_worker.engine.slots import Slots, common_prefix
+from chat_worker.engine.slots import Slots, Taken, common_prefix
 from chat_worker.engine.step_costs import StepCosts
 from chat_worker.engine.turns import ANSWER_WAIT_S
 
@@ -46,6 +47,8 @@ class Scheduler:
         self._costs = StepCosts(splits=limits.splits)
         self._prefill = Prefill(limits, self.slots, self._costs, answer_wait_s)
         self._ops: list[CacheOp] = []
+        # Returns a slot with a prefix that no slot holds; None if that is not better.
+        self.bring_back: Callable[[Sequence], Taken | None] = lambda sequence: None
 
     @property
     def is_idle(self) -> bool:
@@ -58,6 +61,11 @@ class Scheduler:
     @property
     def running(self) -> list[Sequence]:
         return list(self._running)
+
+    @property
+    def n_outstanding(self) -> int:
+        """The cells that the running sequences need in their next steps."""
+        return sum(s.n_pending + HEADROOM_TOKENS for s in self._running)
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.append(sequence)
@@ -143,7 +151,9 @@ class Scheduler:
                 # ever.
                 break
             self._waiting.remove(sequence)
-            taken = self.slots.take(sequence.tokens, sequence.salt, reuse=not sequence.n_unscored)
+            taken = self.bring_back(sequence) or self.slots.take(
+                sequence.tokens, sequence.salt, reuse=not sequence.n_unscored
+            )
             self._ops.extend(taken.ops)
             sequence.slot, sequence.n_computed = taken.slot, taken.n_reused
             self._running.append(sequence)
@@ -168,8 +178,7 @@ class Scheduler:
         return False
 
     def _fits(self, sequence: Sequence) -> bool:
-        outstanding = sum(s.n_pending + HEADROOM_TOKENS for s in self._running)
-        return self.slots.can_take(sequence.tokens, sequence.salt, outstanding)
+        return self.slots.can_take(sequence.tokens, sequence.salt, self.n_outstanding)
 
     def _decoding(self) -> list[Sequence]:
         return [s for s in self._running if s.n_pending == 1]

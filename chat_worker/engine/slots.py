@@ -2,14 +2,15 @@
 
 A slot keeps its tokens after its sequence has ended, so that the next turn of the conversation can
 continue there. A cell holds the keys and values of one token. Forked slots share cells, and a cell
-becomes free when the last slot drops it. If each slot has cells of its own, forks are copies.
+becomes free when the last slot drops it. If each slot has cells of its own, forks are copies. What
+an idle slot loses to other sequences goes to the prefix cache (`KeepSlot`).
 """
 
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from chat_worker.engine.runner import CacheOp, ForkSlot, Limits, TruncateSlot
+from chat_worker.engine.runner import CacheOp, ForkSlot, KeepSlot, Limits, TruncateSlot
 
 # A slot is continued in place if this loses at most so many of its tokens; else it is forked.
 MAX_LOST_TOKENS = 32
@@ -49,7 +50,7 @@ class Slots:
         self._free_cells = list(range(limits.n_cells - 1, -1, -1))
         self._can_truncate = limits.can_truncate
         self._shares_cells = limits.shares_cells
-        self._most_tokens = limits.n_cells if limits.shares_cells else limits.n_ctx
+        self._n_ctx = limits.n_ctx
         self._clock = 0
 
     @property
@@ -98,18 +99,12 @@ class Slots:
         kept = [slot for slot in self._slots if slot.tokens and not slot.busy]
         return sorted(kept, key=lambda slot: -slot.last_used)
 
-    def adopt(self, tokens: list[int], salt: str) -> tuple[int, list[CacheOp]] | None:
-        """An idle slot for tokens that are loaded from outside, and the operations to apply first;
-        None if no slot or not enough cells are free."""
-        if all(slot.busy for slot in self._slots) or len(tokens) > self._most_tokens:
-            return None
-        if not self.can_extend(len(tokens)):
-            return None
-        slot = self._victim()
-        ops = [*self._truncate(slot, 0), *self.make_room(len(tokens))]
-        slot.salt = salt
-        self.extend(slot.id, tokens)
-        return slot.id, ops
+    def can_restore(self, n_prefix: int, n_tokens: int, headroom: int) -> bool:
+        """True if a sequence of `n_tokens`, which can be taken, may begin with a prefix of
+        `n_prefix` tokens from elsewhere, although it shares no cells then."""
+        if not self._shares_cells:
+            return n_prefix <= self._n_ctx
+        return max(n_prefix, n_tokens + headroom) <= self.n_available_cells()
 
     def can_extend(self, n_tokens: int) -> bool:
         return n_tokens <= self.n_free_cells or n_tokens <= self.n_available_cells()
@@ -121,7 +116,7 @@ class Slots:
         for slot in idle:
             if self.n_free_cells >= n_tokens:
                 break
-            ops.extend(self._truncate(slot, 0))
+            ops.extend(self._evict(slot))
         return ops
 
     def extend(self, slot_id: int, tokens: list[int]) -> None:
@@ -193,11 +188,11 @@ class Slots:
     def _place_in_pool(self, source: Slot | None, n_reused: int) -> tuple[Slot, int, list[CacheOp]]:
         if source is None:
             slot = self._victim()
-            return slot, 0, self._truncate(slot, 0)
+            return slot, 0, self._evict(slot)
         if self._continues(source, n_reused):
-            return source, n_reused, self._truncate(source, n_reused)
+            return source, n_reused, self._evict(source, n_reused)
         slot = self._victim(source)
-        ops = self._truncate(slot, 0)
+        ops = self._evict(slot)
         return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
 
     def _place_of_its_own(
@@ -210,24 +205,24 @@ class Slots:
             idle,
             key=lambda s: (self._scatter(s), s is not goes_on, bool(s.tokens), s.last_used),
         )
-        n_lost = len(slot.tokens) - (n_reused if slot is source else 0)
-        ops = self._save(slot, source) if n_lost > MAX_LOST_TOKENS else []
+        n_kept = n_reused if slot is source else 0
+        ops = self._move(slot, source) if len(slot.tokens) - n_kept > MAX_LOST_TOKENS else []
+        ops += self._truncate(slot, n_kept) if ops else self._evict(slot, n_kept)
         if slot is source:
-            return slot, n_reused, [*ops, *self._truncate(slot, n_reused)]
-        ops += self._truncate(slot, 0)
+            return slot, n_reused, ops
         if source is None or n_reused < MIN_COPIED_TOKENS:
             return slot, 0, ops
         if source is goes_on:
             source.last_used = 0  # it holds the same conversation, a turn earlier
         return slot, n_reused, [*ops, self._fork(source, slot, n_reused)]
 
-    def _save(self, slot: Slot, source: Slot | None) -> list[CacheOp]:
+    def _move(self, slot: Slot, source: Slot | None) -> list[CacheOp]:
         """Move an idle slot's tokens to an empty slot, or to one that was used less recently."""
         others = [s for s in self._slots if not s.busy and s is not slot and s is not source]
         spare = min(others, key=lambda s: (bool(s.tokens), s.last_used), default=None)
         if spare is None or (spare.tokens and spare.last_used > slot.last_used):
             return []
-        ops = self._truncate(spare, 0)
+        ops = self._evict(spare)
         spare.salt, spare.last_used = slot.salt, slot.last_used
         return [*ops, self._fork(slot, spare, len(slot.tokens))]
 
@@ -250,6 +245,16 @@ class Slots:
         widens = not busy or not min(busy) < taken.id < max(busy)
         together = busy | {taken.id}
         return sum(1 for slot_id in together if slot_id - 1 not in together), widens
+
+    def _evict(self, slot: Slot, length: int = 0) -> list[CacheOp]:
+        """Truncate a slot for another sequence; what would be lost is kept elsewhere."""
+        is_lost = len(slot.tokens) - length > MAX_LOST_TOKENS and not any(
+            other.salt == slot.salt and other.tokens[: len(slot.tokens)] == slot.tokens
+            for other in self._slots
+            if other is not slot
+        )
+        kept: list[CacheOp] = [KeepSlot(slot.id, list(slot.tokens), slot.salt)] if is_lost else []
+        return [*kept, *self._truncate(slot, length)]
 
     def _truncate(self, slot: Slot, length: int) -> list[CacheOp]:
         if len(slot.tokens) <= length:

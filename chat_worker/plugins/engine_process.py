@@ -56,6 +56,9 @@ class PluginEngine:
     def shed(self) -> None:
         """Nothing to do: a third-party backend manages its own caches."""
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """As `shed`."""
+
     def close(self) -> None:
         """All memory is freed when the process ends."""
 

@@ -50,6 +50,9 @@ class RemoteEngine:
     def shed(self) -> None:
         """There is no cache to free."""
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """There is no cache to limit."""
+
     def close(self) -> None:
         """The connections close when the process ends."""
 

@@ -33,15 +33,21 @@ def path_and_body(request: m.Generate, spec: RemoteSpec) -> tuple[str, dict[str,
                 body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
             return "/chat/completions", body
         case m.Prompt(text):
-            if request.constraint is not None:
-                raise UnsupportedParameter(
-                    ErrorText("bare_prompt_without_format"), param="response_format"
-                )
-            if request.top_logprobs is not None:
-                body["logprobs"] = request.top_logprobs
-            return "/completions", body | {"prompt": text}
+            return "/completions", body | _bare(request) | {"prompt": text}
+        case m.Infill(prefix, suffix, "", []):
+            return "/completions", body | _bare(request) | {"prompt": prefix, "suffix": suffix}
+        case m.Infill():
+            raise UnsupportedParameter(
+                ErrorText("not_for_remote", name="input_extra or prompt"), param="input_extra"
+            )
         case _:
             raise AssertionError("`forwarding.generation` refuses tokens")
+
+
+def _bare(request: m.Generate) -> dict[str, Any]:
+    if request.constraint is not None:
+        raise UnsupportedParameter(ErrorText("bare_prompt_without_format"), param="response_format")
+    return {} if request.top_logprobs is None else {"logprobs": request.top_logprobs}
 
 
 def _limits(request: m.Generate) -> dict[str, Any]:

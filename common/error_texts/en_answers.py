@@ -118,4 +118,5 @@ MESSAGES = {
     "too_many_inputs": "the request has {n_inputs} inputs; 1 to {most} are taken",
     "top_n_zero": "top_n is 0; at least 1 is needed",
     "truncate_unknown": "truncate has the unknown value {value}",
+    "model_cannot_infill": "the model {model!r} was not trained to fill in the middle of a text",
 }

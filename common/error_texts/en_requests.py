@@ -51,7 +51,27 @@ MESSAGES = {
     ),
     "tool_choice_unknown": "tool_choice names a tool that is not in tools",
     "tool_choice_allows_unknown": "tool_choice allows a tool that is not in tools",
-    "suffix_unsupported": "suffix is not supported",
+    "suffix_needs_text": "suffix needs a prompt of text, not of token ids",
+    "sampler_unknown": "the sampler {name} does not exist here",
+    "template_unsupported": (
+        "templates of requests are not used: a model's own template writes its prompts"
+    ),
+    "raw_alone": "raw takes neither system nor context",
+    "context_foreign": "context is not one that this server returned",
+    "model_name_needed": "the model's name is missing",
+    "model_name_wrong": "this is no name for a model",
+    "model_name_taken": "there is a model {model!r} already, and its name is not given to another",
+    "from_needed": "from names no model",
+    "create_writes_no_files": "{name} is not supported: no file of weights is written here",
+    "custom_model_too_large": (
+        "system prompt, messages and license together are larger than {most_kib} KiB"
+    ),
+    "too_many_custom_models": "there are {most} such models already",
+    "custom_models_broken": "the file of custom models is damaged and therefore not changed",
+    "custom_models_unwritable": "the file of custom models cannot be written",
+    "instruction_unsupported": "a Modelfile's instruction {name} is not supported",
+    "modelfile_text_open": "a text in three quotes does not end",
+    "input_would_be_cut": ("the input is {n_tokens} tokens too long, and truncate is false"),
     "best_of_differs": "best_of must equal n",
     "schema_too_large": "the schema is larger than {most_kib} KiB",
     "one_format_only": (

@@ -83,4 +83,14 @@ MESSAGES = {
     "memory_check_off": "load it all the same with MEMORY_CHECK=off",
     "raise_setting": "raise {setting}",
     "run_selftest": "run y26hkx selftest: it tells whether llama.cpp computes on this processor",
+    "leave_out": "leave {name} out",
+    "leave_suffix_out": "leave suffix out",
+    "use_infill_model": (
+        "use a model that was trained to fill in the middle, such as Qwen2.5-Coder"
+    ),
+    "use_raw": "send the whole prompt with raw: true",
+    "put_file_into_models": "put the file into the models folder and name it in from",
+    "delete_custom_model": "delete one: DELETE /api/delete",
+    "mend_custom_models": "mend the file of CUSTOM_MODELS_FILE, or move it away",
+    "set_custom_models_file": "name a file that may be written as CUSTOM_MODELS_FILE",
 }

@@ -4,7 +4,13 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from string import Formatter
 
-from common.error_texts import en_answers, en_requests, en_service, en_suggestions
+from common.error_texts import (
+    en_answers,
+    en_downloads,
+    en_requests,
+    en_service,
+    en_suggestions,
+)
 
 MAX_FIELD_CHARS = 2000
 
@@ -12,6 +18,7 @@ ENGLISH: dict[str, str] = {
     **en_requests.MESSAGES,
     **en_answers.MESSAGES,
     **en_service.MESSAGES,
+    **en_downloads.MESSAGES,
     **en_suggestions.MESSAGES,
 }
 

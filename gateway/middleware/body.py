@@ -36,8 +36,12 @@ async def parse(request: Request, schema: type[T]) -> T:
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        raise _first(found, document, schema) from None
+        raise invalid(error, document, schema) from None
+
+
+def invalid(error: ValidationError, document: Any, schema: type[BaseModel]) -> InvalidRequest:
+    """What a client is told of a document that is not one of `schema`."""
+    return _first(error.errors(include_url=False, include_input=False), document, schema)
 
 
 def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) -> InvalidRequest:

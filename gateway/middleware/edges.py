@@ -31,7 +31,7 @@ from gateway.settings import GatewaySettings
 
 MAX_HEADERS = 64
 MAX_HEAD_BYTES = 16 * 1024
-LARGE_BODIES = ("/embeddings", "/rerank", "/reranking", "/score")
+LARGE_BODIES = ("/embeddings", "/embed", "/rerank", "/reranking", "/score")
 
 log = logging.getLogger(__name__)
 

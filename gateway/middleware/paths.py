@@ -11,13 +11,6 @@ _SLASHES = re.compile(r"//+")
 
 # Paths of other servers, and the paths here that do the same.
 ELSEWHERE = {
-    "/api/chat": "/v1/chat/completions",
-    "/api/generate": "/v1/completions",
-    "/api/tags": "/v1/models",
-    "/api/show": "/v1/models",
-    "/api/ps": "/v1/models",
-    "/api/embed": "/v1/embeddings",
-    "/api/embeddings": "/v1/embeddings",
     "/completion": "/v1/completions",
     "/embed": "/v1/embeddings",
     "/v1": "/v1/models",

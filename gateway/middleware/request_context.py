@@ -14,6 +14,8 @@ SCOPE_KEY = "y26hkx"
 API_PATHS = (
     "/v1/",
     "/v2/",
+    "/api/",
+    "/infill",
     "/chat/completions",
     "/completions",
     "/responses",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from common.model_ids import same_model_id
+from common.model_ids import folded_id
 from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
 from gateway.pool.embed_stream import EmbedStub
@@ -56,6 +56,8 @@ class Endpoint:
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
         self._heard_s = 0.0
+        # Of the models in the status: each call asks every worker for its model.
+        self._folded_ids: frozenset[str] = frozenset()
         # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
@@ -66,6 +68,7 @@ class Endpoint:
     def hear(self, status: worker_pb2.WorkerStatus) -> None:
         """Store the latest status of the worker."""
         self.status, self._heard_s = status, time.monotonic()
+        self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
         """Store newer data of the models; the rest of the status stays."""
@@ -89,7 +92,7 @@ class Endpoint:
             yield model
 
     def lists(self, model: str) -> bool:
-        return not model or any(same_model_id(known.id, model) for known in self.status.models)
+        return not model or folded_id(model) in self._folded_ids
 
 
 class Tls(NamedTuple):

@@ -53,9 +53,11 @@ async def load_model(request: Request) -> Response:
     with `stream` the progress comes as server-sent events."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
-    body.model = _meant(services, body.model)
-    workers = _holders(services, body.model)
-    events = _load(request, workers, body)
+    if not is_listed(services, body.model):
+        await services.new_models.look()
+    body.model = meant(services, body.model)
+    workers = holders(services, body.model)
+    events = load(request, workers, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
     source = (orjson.dumps(event) async for event in events)
@@ -68,12 +70,9 @@ async def unload_model(request: Request) -> Response:
     Report how many those were, and the freed memory."""
     body = await parse(request, UnloadRequest)
     services = services_of(request)
-    body.model = _meant(services, body.model)
-    workers = _holders(services, body.model)
-    message = worker_pb2.UnloadModelRequest(model=body.model, force=bool(body.force))
-    calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
-    freed = await cancel_on_disconnect(request, _all(calls))
-    await _refresh_models(request, workers)
+    body.model = meant(services, body.model)
+    workers = holders(services, body.model)
+    freed = await unload_everywhere(request, workers, body.model, force=bool(body.force))
     n_running = sum(one.n_running for one in freed)
     reply = {
         "model": _own_id(workers[0], body.model),
@@ -86,12 +85,29 @@ async def unload_model(request: Request) -> Response:
     return json_response(reply)
 
 
-def _meant(services: Services, model: str) -> str:
+async def unload_everywhere(
+    request: Request, workers: list[Endpoint], model: str, *, force: bool
+) -> list[worker_pb2.UnloadModelResponse]:
+    """Unload a model on these workers; returns what each freed."""
+    message = worker_pb2.UnloadModelRequest(model=model, force=force)
+    calls = [worker.worker.UnloadModel(message, **_options(request, worker)) for worker in workers]
+    freed = await cancel_on_disconnect(request, _all(calls))
+    await refresh_models(request, workers)
+    return freed
+
+
+def meant(services: Services, model: str) -> str:
     """The model's id; a name that nobody knows is never another model's."""
     return services.model_names.known(model, lambda each: is_listed(services, each)) or model
 
 
-def _holders(services: Services, model: str) -> list[Endpoint]:
+def holders(services: Services, model: str) -> list[Endpoint]:
+    """The workers that list the model.
+
+    Raises:
+        NotReady: no worker serves.
+        ModelNotFound: none lists it.
+    """
     serving = [*services.pool.chat.serving, *services.pool.embed.serving]
     if not serving:
         raise NotReady(ErrorText("no_worker_reached"), retry_after_s=2)
@@ -101,7 +117,7 @@ def _holders(services: Services, model: str) -> list[Endpoint]:
     return found
 
 
-async def _load(
+async def load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""
@@ -119,14 +135,14 @@ async def _load(
                     "stage": progress.stage,
                 }
     seconds = round(time.perf_counter() - began_s, 3)
-    await _refresh_models(request, workers)
+    await refresh_models(request, workers)
     now = described(next(found for found in workers[0].models() if found.id == model))
     facts = {name: now[name] for name in FACTS if name in now}
     end = {"model": model, "state": "ready", "n_workers": len(workers), "seconds": seconds}
     yield end | facts
 
 
-async def _refresh_models(request: Request, workers: list[Endpoint]) -> None:
+async def refresh_models(request: Request, workers: list[Endpoint]) -> None:
     """Update the status of the models, so that the next `GET /v1/models` shows the change."""
     asked = worker_pb2.ListModelsRequest()
     known = await _all([w.worker.ListModels(asked, **_options(request, w)) for w in workers])

@@ -37,10 +37,11 @@ async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     services = services_of(request)
     found = models_of(services)
-    # An id is accepted in any case and Unicode normal form, or under another name, as in requests.
-    listed = {folded_id(each): each for each in found}
-    meant = services.model_names.known(model_id, lambda each: folded_id(each) in listed)
-    known = None if meant is None else listed.get(folded_id(meant))
+    if (known := _known(services, found, model_id)) is None:
+        # Its file may be new.
+        await services.new_models.look()
+        found = models_of(services)
+        known = _known(services, found, model_id)
     if known is None:
         raise ModelNotFound(
             ErrorText("model_not_found", model=shorten(model_id)),
@@ -48,6 +49,13 @@ async def one_model(request: Request, model_id: str) -> Response:
             suggestions=tuple(found)[:10],
         )
     return json_response(found[known])
+
+
+def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
+    """The id that a name means, in any case and Unicode normal form, or as an alias."""
+    listed = {folded_id(each): each for each in found}
+    meant = services.model_names.known(name, lambda each: folded_id(each) in listed)
+    return None if meant is None else listed.get(folded_id(meant))
 
 
 def models_of(services: Services) -> dict[str, dict[str, Any]]:

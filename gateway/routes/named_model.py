@@ -7,6 +7,7 @@ from starlette.requests import Request
 from gateway.middleware.body import parse
 from gateway.schemas.base import ApiModel
 from gateway.services import Services, services_of
+from gateway.translate.custom import apply
 
 T = TypeVar("T", bound=ApiModel)
 
@@ -21,9 +22,15 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
     name = getattr(body, "model", None)
     if name:
         services = services_of(request)
+        if services.model_names.known(name, lambda id: is_listed(services, id)) is None:
+            # Its file may be new.
+            await services.new_models.look()
         meant = services.model_names.meant(name, lambda id: is_listed(services, id))
         if meant != name:
             body.model = meant  # type: ignore[attr-defined]
+            custom = services.custom_models.find(name)
+            if custom is not None and custom.model == meant:
+                apply(custom, body)
     return body
 
 

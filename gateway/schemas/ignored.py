@@ -35,7 +35,8 @@ def ignored_fields(body: ApiModel) -> list[str]:
     if options is not None:
         told = (name for name in NO_EFFECT_ON_STREAMS if getattr(options, name))
         found += (f"stream_options.{name}" for name in told)
-    for name in sent.get("options") or ():
+    others = sent.get("options")
+    for name in others if isinstance(others, dict) else ():
         if SAME_AS.get(name, name) not in OPTIONS:
             found.append(f"options.{name}")
     return sorted(found)

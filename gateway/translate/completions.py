@@ -21,10 +21,8 @@ def generate_requests(
     body: CompletionRequest, defaults: ChatDefaults, cache_salt: str
 ) -> list[chat_pb2.GenerateRequest]:
     """Raises:
-    UnsupportedParameter: `suffix`, or `best_of` other than `n`.
+    UnsupportedParameter: `suffix` after tokens, or `best_of` other than `n`.
     """
-    if body.suffix:
-        raise UnsupportedParameter(ErrorText("suffix_unsupported"), param="suffix")
     if body.best_of is not None and body.best_of != (body.n or 1):
         raise UnsupportedParameter(ErrorText("best_of_differs"), param="best_of")
     return [_request(body, prompt, defaults, cache_salt) for prompt in _prompts(body)]
@@ -56,7 +54,11 @@ def _request(
         keep_alive_s=body.keep_alive,
         cache_salt=cache_salt,
     )
-    if isinstance(prompt, str):
+    if body.suffix:
+        if not isinstance(prompt, str):
+            raise UnsupportedParameter(ErrorText("suffix_needs_text"), param="suffix")
+        request.infill.prefix, request.infill.suffix = prompt, body.suffix
+    elif isinstance(prompt, str):
         request.prompt = prompt
     else:
         request.prompt_tokens.ids.extend(prompt)

@@ -67,6 +67,15 @@ def _input(item: str | list[int]) -> embed_pb2.EmbedInput:
     return embed_pb2.EmbedInput(tokens=embed_pb2.TokenIdList(ids=item))
 
 
+def rows(response: embed_pb2.EmbedResponse) -> Iterator[list[float]]:
+    """The vectors of a reply, one after the other."""
+    row_bytes = response.dimension * FLOAT_BYTES
+    view = memoryview(response.vectors)
+    for at in range(0, len(view), row_bytes):
+        vector: list[float] = list(view[at : at + row_bytes].cast("f"))
+        yield vector
+
+
 def reply_parts(response: embed_pb2.EmbedResponse, encoding: str) -> Iterator[bytes]:
     """The JSON body of a reply, in parts; each takes a few milliseconds to make.
 

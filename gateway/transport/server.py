@@ -46,7 +46,7 @@ class GatewayServer(QuietServer):
             log_config=None,
             backlog=backlog,
         )
-        super().__init__(config, may_end=drain.expired)
+        super().__init__(config, drain.expired, settings.ollama_port)
         self._settings = settings
         self._drain = drain
         self._draining: asyncio.Task[None] | None = None

@@ -62,24 +62,25 @@ class EventStream(Response):
 
     Args:
         source: the answer; its first item comes when the worker has begun.
-        waiting: the text of a comment while the client waits, such as the queue position.
+        waiting: the text of a comment while the client waits, such as the queue position; None
+            in a format without comments.
         headers: names and values that are known when the headers are sent.
         frame: makes an event of JSON bytes.
         done: the last bytes of a complete answer.
         broken: the last events of a broken answer, from the envelope of the error.
+        content_type: of the stream.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
         source: AsyncGenerator[bytes, None],
         limits: StreamLimits,
-        waiting: Callable[[], str],
+        waiting: Callable[[], str] | None,
         headers: Callable[[], list[tuple[bytes, bytes]]],
         frame: Callable[[bytes], bytes] = frame,
         done: bytes = DONE,
         broken: Callable[[dict[str, Any]], Iterable[bytes]] = one_error,
+        content_type: bytes = b"text/event-stream; charset=utf-8",
     ) -> None:
         super().__init__()
         self._source = source
@@ -89,6 +90,7 @@ class EventStream(Response):
         self._frame = frame
         self._done = done
         self._broken = broken
+        self._content_type = content_type
         self._head_sent = False
         self._sent_s = 0.0
 
@@ -140,7 +142,7 @@ class EventStream(Response):
 
     def _head(self) -> dict[str, object]:
         headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"content-type", self._content_type),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
             *self._late_headers(),
@@ -148,6 +150,8 @@ class EventStream(Response):
         return {"type": "http.response.start", "status": 200, "headers": headers}
 
     async def _break_silence(self, send: Send) -> None:
+        if self._waiting is None:
+            return
         loop = asyncio.get_running_loop()
         self._sent_s = loop.time()
         latest = SILENCE

@@ -8,13 +8,15 @@ handles signals itself and wakes up ten times a second. So this module depends o
   `cycle.response_complete`, `connections`, `conn` (h11's `Connection`), `loop` and `transport`;
 - that the headers and the body of a reply are written separately, and the former begin with
   `HTTP/1.1 ` (`write_coalescing.py`);
-- `Server`: `capture_signals`, `main_loop`, `on_tick` and `server_state.tasks`.
+- `Server`: `capture_signals`, `startup`, `main_loop`, `on_tick`, `lifespan`, `servers` and
+  `server_state`.
 
 Tried with uvicorn 0.54.0 and h11 0.16.0; `tests/contract/test_uvicorn_internals.py` guards it.
 """
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 import h11
@@ -23,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.transport.write_coalescing import WriteCoalescing
 
+log = logging.getLogger(__name__)
 TICK_S = 1  # largest age of the `date` header
 
 
@@ -79,16 +82,42 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
 
     Args:
         may_end: set before `should_exit` is.
+        second_port: another port to listen on; 0: none.
     """
 
-    def __init__(self, config: uvicorn.Config, may_end: asyncio.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, may_end: asyncio.Event, second_port: int = 0
+    ) -> None:
         super().__init__(config)
         self._may_end = may_end
+        self._second_port = second_port
 
     @property
     def requests(self) -> set[asyncio.Task[None]]:
         """The requests in progress."""
         return self.server_state.tasks  # type: ignore[no-any-return]
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if not self._second_port or self.should_exit:
+            return
+        config = self.config
+
+        def connection() -> asyncio.Protocol:
+            protocol: asyncio.Protocol = config.http_protocol_class(
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return protocol
+
+        try:
+            second = await asyncio.get_running_loop().create_server(
+                connection, host=config.host, port=self._second_port, backlog=config.backlog
+            )
+        except OSError as error:
+            log.error("the second port cannot be opened: %s", error)
+            await self.shutdown()
+            raise SystemExit(1) from None
+        self.servers.append(second)
 
     def capture_signals(self) -> Any:
         return contextlib.nullcontext()

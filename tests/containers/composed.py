@@ -66,6 +66,13 @@ class Composed:
     def containers(self, service: str) -> list[str]:
         return self.compose("ps", "--quiet", service).split()
 
+    def kill_processes(self, service: str) -> None:
+        """Kill everything in a container; its restart policy brings it back."""
+        (container,) = self.containers(service)
+        # It is among those that are killed itself, so its exit status says nothing.
+        command = ["docker", "exec", container, "sh", "-c", "kill -9 -1"]
+        subprocess.run(command, capture_output=True, check=False)
+
     def post(self, path: str, **body: object) -> httpx.Response:
         url = f"{self.base_url}/v1/{path}"
         return httpx.post(url, json=body, headers=AUTHORIZED, timeout=ANSWER_WITHIN_S)

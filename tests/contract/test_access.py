@@ -43,7 +43,7 @@ async def test_every_route_but_the_probes_needs_a_key(locked: RunningGateway) ->
         else:
             assert reply.status_code == 401, (path, method)
             assert reply.headers["www-authenticate"] == "Bearer"
-            assert method == "HEAD" or reply.json()["error"]["code"] == "invalid_api_key"
+            assert method == "HEAD" or '"code":"invalid_api_key"' in reply.text
 
 
 @pytest.mark.parametrize(

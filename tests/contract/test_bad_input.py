@@ -125,7 +125,7 @@ async def test_a_wrong_chat_field_is_named(
         (COMPLETE, {}, "prompt"),
         (COMPLETE, {"prompt": 5}, "prompt"),
         (COMPLETE, {"prompt": ["a", 5]}, "prompt[1]"),
-        (COMPLETE, {"prompt": "a", "suffix": "b"}, "suffix"),
+        (COMPLETE, {"prompt": [1, 2], "suffix": "b"}, "suffix"),
         (COMPLETE, {"prompt": "a", "best_of": 2}, "best_of"),
     ],
     ids=lambda value: repr(value)[:50],

@@ -13,9 +13,10 @@ from gateway.errors import status_on
 from tests.contract.documented import answers, document, require_documented
 from tests.contract.failures import CHAT, EMBED, raising
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker
 
-STREAMS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"}
+STREAMS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/infill"}
+LINES = {"/api/chat", "/api/generate", "/api/create", "/api/pull"}
 ALL = {"400", "401", "403", "408", "413", "500", "503"}
 
 
@@ -45,18 +46,19 @@ def test_other_routes_may_answer_what_the_layers_around_them_do() -> None:
 def test_streams_and_texts_are_described_as_what_they_are() -> None:
     typed = {path: set(answers(method, path)["200"]["content"]) for method, path in operations()}  # type: ignore[index]
     streams = {path for path, types in typed.items() if "text/event-stream" in types}
-    assert streams == STREAMS | {"/v1/models/load"}
+    assert streams == STREAMS | {"/v1/models/load", "/v1/models/pull"}
+    assert {path for path, types in typed.items() if "application/x-ndjson" in types} == LINES
     assert typed["/metrics"] == {"text/plain"}
 
 
 @pytest.mark.parametrize("kind", [*error_types()])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
 async def test_every_error_has_the_form_that_is_described(
     gateway: RunningGateway, worker: ScriptedWorker, kind: type[errors.ServingError], path: str
 ) -> None:
     error = kind("no", param="model", suggestions=("do it",), metadata={"backend": "b"})
     worker.generate = raising(error)
-    body = {"model": "x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    body = {"model": CHAT_ID, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
     _has_described_form(await gateway.http.post(path, json=body))
 
 
@@ -87,6 +89,8 @@ def _has_described_form(reply: httpx.Response) -> None:
     schema: dict[str, Any] = answer["content"]["application/json"]["schema"]
     whole = {**schema, "components": document()["components"]}
     jsonschema.Draft202012Validator(whole).validate(reply.json())
-    said = reply.json()["error"]
+    body = reply.json()
+    # Of Ollama's errors the text alone is inside.
+    said = body if isinstance(body["error"], str) else body["error"]
     assert said.get("code") is None or said["code"] in answer["description"]
     assert set(answer["headers"]) <= set(reply.headers) | {"retry-after"}

@@ -105,8 +105,6 @@ async def test_a_slash_or_a_version_too_many_is_answered(
 @pytest.mark.parametrize(
     ("path", "meant"),
     [
-        ("/api/chat", CHAT),
-        ("/api/tags", "/v1/models"),
         ("/openai/v1/chat/completions", CHAT),
         ("/v1/chat/completion", CHAT),
         ("/v1/embedding", "/v1/embeddings"),

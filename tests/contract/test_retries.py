@@ -86,6 +86,9 @@ async def test_requests_wait_for_a_worker_that_is_restarted() -> None:
         ]
         pool = gateway.services.pool
         await until(lambda: pool.chat.n_waiting == 8 and pool.embed.n_waiting == 4)
+        # By this a cluster starts a worker where it runs none.
+        page = (await gateway.http.get("/metrics")).text
+        assert 'y26hkx_worker_demand{kind="embed"} 4.0' in page
         await worker.start(worker.port)
         assert [reply.status_code for reply in await asyncio.gather(*asking)] == [200] * 12
         assert (pool.chat.n_waiting, pool.embed.n_waiting) == (0, 0)

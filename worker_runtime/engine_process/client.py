@@ -155,6 +155,9 @@ class EngineClient:
     def shed(self) -> None:
         self._post(protocol.Shed())
 
+    def limit_caches(self, max_bytes: int) -> None:
+        self._post(protocol.LimitCaches(max_bytes))
+
     async def stop(self, grace_s: float) -> ExitReport:
         self._wanted = True
         self._post(protocol.Stop())

@@ -126,6 +126,10 @@ class Engine(Protocol):
     def shed(self) -> None:
         """Free the caches of past work. Called only while no call is open."""
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """Keep no more than `max_bytes` of past work from now on; called while calls are open
+        too."""
+
     def close(self) -> None:
         """Release what the operating system does not release when the process ends."""
 
@@ -171,6 +175,8 @@ def _obey(engine: Engine, command: protocol.Command) -> bool:
             engine.cancel(call_id)
         case protocol.Shed():
             engine.shed()
+        case protocol.LimitCaches(max_bytes=max_bytes):
+            engine.limit_caches(max_bytes)
         case protocol.Stop():
             return False
     return True

@@ -123,6 +123,10 @@ class EngineProcess(Protocol):
     def shed(self) -> None:
         """Ask the engine to free its caches; only while no call is open."""
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """Let the engine keep no more than `max_bytes` of past work, beyond what its model always
+        takes."""
+
     async def stop(self, grace_s: float) -> ExitReport:
         """Ask it to exit, terminate it after `grace_s` seconds, kill it after as many more."""
 

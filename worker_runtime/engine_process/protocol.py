@@ -106,6 +106,13 @@ class Shed(Struct, tag="shed"):
     take longer."""
 
 
+class LimitCaches(Struct, tag="limit_caches"):
+    """Keep no more than `max_bytes` of past work from now on, beyond what the model always takes.
+    Sent at any time after the load; until the first one the limit is 0."""
+
+    max_bytes: int
+
+
 class Ping(Struct, tag="ping"):
     """Answer with a `Pong` at once, even while the model computes."""
 
@@ -114,7 +121,7 @@ class Stop(Struct, tag="stop"):
     """Exit now, normally with code 0. To close the pipe means the same."""
 
 
-Command = Load | Submit | Cancel | Shed | Ping | Stop
+Command = Load | Submit | Cancel | Shed | LimitCaches | Ping | Stop
 
 # From engine to worker.
 

@@ -97,7 +97,9 @@ def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
 def _key(option: LoadOption) -> str:
     """A hash of the model's files, of how they are loaded, and of the estimate for that."""
     entry = option.entry
-    facts = (entry.fingerprint, bytes(entry.load_spec), _computed(option.need).total)
+    # How much a model may keep of past work differs from load to load.
+    need = replace(_computed(option.need), caches=0)
+    facts = (entry.fingerprint, bytes(entry.load_spec), need.total)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 

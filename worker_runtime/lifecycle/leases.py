@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import ModelEntry
@@ -110,6 +111,14 @@ class LoadedModel:
         if deadline_s is not None and deadline_s <= self._clock.monotonic():
             self._has_shed = True
             self.engine.shed()
+
+    def limit_caches(self, max_bytes: int) -> None:
+        """Let the engine keep up to `max_bytes` of past work beyond what the model always takes."""
+        need = self.option.need
+        if max_bytes > need.caches:
+            # What the process may have held once is what its measured peak is compared with.
+            self.option = replace(self.option, need=replace(need, caches=max_bytes))
+        self.engine.limit_caches(max_bytes)
 
     def lease(self, counters: Counters) -> Lease:
         return Lease(self.entry, self.engine, self.facts, counters, self.option.reductions)

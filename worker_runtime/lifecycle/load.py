@@ -113,10 +113,12 @@ class ModelLoader:
             nobody waits.
         """
         self._tracker.enter(ModelState.QUEUED)
-        context, needs = self._context, [option.need.total for option in fallback.options]
+        context, needs = self._context, [option.need for option in fallback.options]
         try:
             reservation = await first_of(
-                context.admission.reserve(self._owner, needs),
+                context.admission.reserve(
+                    self._owner, [need.total for need in needs], [need.spare for need in needs]
+                ),
                 self._owner.until_unwanted(),
                 context.clock.sleep(context.policy.queue_wait_s),
             )
@@ -171,7 +173,9 @@ class ModelLoader:
             model = self._owner.name
             log.info("no request waits for model %s any more: its load is cancelled", model)
             return None
-        context.admission.keep(reservation, option.need.loaded)
+        context.admission.keep(reservation, option.need.loaded + reservation.spare_bytes)
+        if reservation.spare_bytes:
+            loaded.limit_caches(reservation.spare_bytes)
         self._succeeded(loaded, context.clock.monotonic() - began_s)
         return loaded
 

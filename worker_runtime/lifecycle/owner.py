@@ -165,6 +165,10 @@ class ModelOwner:
             self._counters.recycles += 1
             self.evict()
 
+    def limit_caches(self, max_bytes: int) -> None:
+        if self._loaded is not None:
+            self._loaded.limit_caches(max_bytes)
+
     def evict(self) -> None:
         assert self._loaded is not None
         self._loaded.accepting = False

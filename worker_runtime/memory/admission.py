@@ -4,6 +4,8 @@ Requests for memory are served first come, first served, so that small models ca
 one. Idle models are evicted at once, the least recently used first. A model in use may be evicted
 after its minimum time: it finishes the requests that it has begun. Each decision is synchronous
 and sees one consistent state of this worker and, through the ledger, of the other workers.
+
+Spare memory (`spare.py`) is taken back before any model is evicted.
 """
 
 import asyncio
@@ -19,15 +21,19 @@ from worker_runtime.memory.ledger import Ledger, LedgerEntry, LedgerPage
 from worker_runtime.memory.pressure import PressureGate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings, Reservation, Tenant
+from worker_runtime.memory.spare import grant_again, spare_of, take_back
 from worker_runtime.policy import LifecyclePolicy
 
 # How often a waiting request is checked again: other programs and workers change without notice.
 POLL_S = 1.0
+# How long a process may take to free memory that was taken back, before models are evicted instead.
+RETURN_S = 3.0
 
 
 class _Request(msgspec.Struct):
     tenant: Tenant
     needs: Sequence[int]
+    spares: Sequence[int]
     admitted: asyncio.Future[Reservation]
     reservation: Reservation | None = None
 
@@ -51,6 +57,8 @@ class MemoryAdmission:
         self._held: list[Reservation] = []
         self._requests: list[_Request] = []
         self._reservations = Changes()
+        # Until then memory may come back that was taken from caches.
+        self._returned_at_s = float("-inf")
         # The other workers' ledger pages as they were when the ledger was last open.
         self._others: tuple[LedgerPage, ...] = ()
 
@@ -96,20 +104,23 @@ class MemoryAdmission:
         headroom = self._headroom_bytes(machine)
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
-    async def reserve(self, tenant: Tenant, needs: Sequence[int]) -> Reservation:
+    async def reserve(
+        self, tenant: Tenant, needs: Sequence[int], spares: Sequence[int] = ()
+    ) -> Reservation:
         """Wait until memory is free and reserve it. Cancelling leaves the queue.
 
         Args:
             needs: bytes of each load option, the preferred one first. The first option that can
                 ever fit is reserved: to wait for other models is better than to load a smaller
                 option.
+            spares: bytes beyond each need that are reserved too as far as memory is free.
         Raises:
             BackendLoadFailed: no option can fit, even if every other model is evicted.
         """
         admitted: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
         # `reserve` awaits the future. If it was cancelled, nobody needs the error any more.
         admitted.add_done_callback(lambda done: done.exception())
-        request = _Request(tenant, needs, admitted)
+        request = _Request(tenant, needs, spares or [0] * len(needs), admitted)
         self._requests.append(request)
         self._reservations.notify()
         try:
@@ -163,13 +174,20 @@ class MemoryAdmission:
         await self._reservations.until(lambda: bool(self._held or self._requests))
 
     def give_back(self) -> None:
-        """Evict idle models for other workers that lack memory; under full memory pressure, evict
-        one model at a time."""
+        """Free caches, then evict idle models, for other workers that lack memory; under full
+        memory pressure, those of one model at a time. Caches get free memory again."""
         with self._ledger.open() as self._others:
             missing_bytes = sum(page.wanted_bytes for page in self._others)
+            if not missing_bytes and not self._requests and self._gate.may_load:
+                grant_again(self._held, self._budget().free_bytes())
+                self._write(0)
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
         missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
+        returned_bytes = take_back(self._held, missing_bytes)
+        if returned_bytes:
+            missing_bytes -= returned_bytes
+            self.settle()
         for reservation in self._idle():
             if missing_bytes <= 0:
                 break
@@ -194,9 +212,10 @@ class MemoryAdmission:
         """The index of the first need that would fit if every model that may be evicted, also those
         of other workers, were gone."""
         going = [r for r in self._held if not r.tenant.is_pinned]
-        if self._policy.max_loaded and len(self._held) - len(going) >= self._policy.max_loaded:
+        staying = [r for r in self._held if r.tenant.is_pinned]
+        if self._policy.max_loaded and len(staying) >= self._policy.max_loaded:
             return None
-        gone = tuple(map(self._claim, going))
+        gone = (*map(self._claim, going), *(Claim(r.spare_bytes) for r in staying))
         return next(
             (i for i, n in enumerate(needs) if budget.fits(n, gone, without_others=True)), None
         )
@@ -209,15 +228,31 @@ class MemoryAdmission:
         need = request.needs[option]
         if not self._gate.may_load:
             return False
+        if not self._would_fit(need, budget, []) and self._take_back_for(need, budget):
+            budget = self._budget()
         if not self._would_fit(need, budget, []):
-            self._evict_for(need, budget)
+            if self._clock.monotonic() >= self._returned_at_s:
+                self._evict_for(need, budget)
             return False
         self._requests.remove(request)
         if not request.admitted.done():
-            request.reservation = Reservation(request.tenant, need, option)
+            wanted = request.spares[option]
+            free = budget.free_bytes()
+            spare = spare_of(None if free is None else free - need, wanted)
+            request.reservation = Reservation(
+                request.tenant, need + spare, option, spare_bytes=spare, wanted_spare_bytes=wanted
+            )
             self._held.append(request.reservation)
             self._reservations.notify()
             request.admitted.set_result(request.reservation)
+        return True
+
+    def _take_back_for(self, need: int, budget: MemoryBudget) -> bool:
+        """Take as much spare memory as `need` lacks; whether there was any."""
+        free = budget.free_bytes(tuple(self._claim(r) for r in self._held if r.leaving))
+        if free is None or not take_back(self._held, need - free):
+            return False
+        self._returned_at_s = self._clock.monotonic() + RETURN_S
         return True
 
     def _missing_bytes(self, request: _Request) -> int:

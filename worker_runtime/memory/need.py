@@ -13,6 +13,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         kv: all cells of the KV cache.
         compute: buffers for one step.
         caches: what the model may keep of past work.
+        spare: what it may keep beyond that where memory is free. It is booked as far as memory is,
+            and taken back for other models; not in the total.
         process: interpreter, libraries, tokenizer.
         loading: mapped while it loads, and given back then; not in the total.
         converting: what making another form of the model takes beyond all else; booked until the
@@ -28,12 +30,13 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     correction: int = 0
     converting: int = 0
     loading: int = 0
+    spare: int = 0
 
     @property
     def total(self) -> int:
         """What is to be booked for its load."""
         parts: tuple[int, ...] = msgspec.structs.astuple(self)
-        return sum(parts) - self.loading
+        return sum(parts) - self.loading - self.spare
 
     @property
     def loaded(self) -> int:

@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -47,7 +47,9 @@ MAX_VALUES = 1 << 48
 MAX_HEADER_BYTES = 128 * 1024 * 1024
 # Longer strings and number arrays are checked, but not kept.
 KEPT_STRING_BYTES = 4096
+KEPT_TEMPLATE_BYTES = 128 * 1024
 KEPT_ARRAY_ITEMS = 1024
+TEMPLATE_KEY, VOCABULARY_KEY = "tokenizer.chat_template", "tokenizer.ggml.tokens"
 # For all fields together, keys included; items of arrays count as bytes. Real files keep about
 # 10,000.
 MAX_KEPT = 1024 * 1024
@@ -83,7 +85,10 @@ class GgufHeader(msgspec.Struct, frozen=True):
     # Lengths of all arrays, also of those that are not kept ("tokenizer.ggml.tokens").
     array_lengths: dict[str, int]
     tensors: list[GgufTensor]
-    has_chat_template: bool
+    # Empty if it has none.
+    chat_template: str
+    # Where in the file the texts of its vocabulary begin and end.
+    vocabulary_at: tuple[int, int] = (0, 0)
     # The header's length: from the start of the file to the end of the tensor table.
     n_bytes: int = 0
 
@@ -109,7 +114,7 @@ class GgufHeader(msgspec.Struct, frozen=True):
 
     @property
     def vocabulary_size(self) -> int:
-        return self.array_lengths.get("tokenizer.ggml.tokens", 0)
+        return self.array_lengths.get(VOCABULARY_KEY, 0)
 
     @property
     def weight_bytes(self) -> int:
@@ -127,7 +132,15 @@ def read_gguf_header(path: Path, most_bytes: int = MAX_HEADER_BYTES) -> GgufHead
     """
     file, size_bytes = open_regular(path)
     with file:
-        return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
+        return gguf_header_in(file, size_bytes, most_bytes)
+
+
+def gguf_header_in(
+    file: BinaryIO, size_bytes: int, most_bytes: int = MAX_HEADER_BYTES
+) -> GgufHeader:
+    """Read the header of an open file of `size_bytes`, which may be on another machine. Raises as
+    `read_gguf_header` does."""
+    return _HeaderReader(HeaderBytes(file, size_bytes, most_bytes), size_bytes).read()
 
 
 def read_gguf_headers(files: tuple[Path, ...]) -> Iterator[GgufHeader]:
@@ -150,7 +163,8 @@ class _HeaderReader:
         self._size_bytes = size_bytes
         self._metadata: dict[str, Scalar | list[Any]] = {}
         self._array_lengths: dict[str, int] = {}
-        self._has_chat_template = False
+        self._chat_template = ""
+        self._vocabulary_at = (0, 0)
         self._n_kept = 0
 
     def read(self) -> GgufHeader:
@@ -169,7 +183,8 @@ class _HeaderReader:
             self._metadata,
             self._array_lengths,
             tensors,
-            self._has_chat_template,
+            self._chat_template,
+            self._vocabulary_at,
             self._source.position,
         )
 
@@ -186,8 +201,10 @@ class _HeaderReader:
 
     def _text(self, key: str) -> None:
         length = self._length(MAX_STRING_BYTES)
-        if key == "tokenizer.chat_template":
-            self._has_chat_template = length > 0
+        if key == TEMPLATE_KEY and length <= KEPT_TEMPLATE_BYTES:
+            self._keep(length)
+            self._chat_template = self._take(length).decode("utf-8", "replace")
+            return
         if length > KEPT_STRING_BYTES:
             self._source.skip(length)
             return
@@ -199,7 +216,10 @@ class _HeaderReader:
         n_items = self._count(MAX_ARRAY_ITEMS, "array items")
         self._array_lengths[key] = n_items
         if kind == _STRING:
+            begin = self._source.position
             self._source.skip_texts(n_items, MAX_STRING_BYTES)
+            if key == VOCABULARY_KEY:
+                self._vocabulary_at = (begin, self._source.position)
             return
         item = self._scalar(kind)
         # Only the library needs a vocabulary's tokens.

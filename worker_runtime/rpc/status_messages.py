@@ -37,6 +37,7 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
             **_same_named(worker_pb2.ModelCounters, snapshot.counters)
         ),
         "caches": _caches(snapshot),
+        "facts": worker_pb2.ModelFacts(**_same_named(worker_pb2.ModelFacts, snapshot.entry.facts)),
     }
     return worker_pb2.Model(**fields)
 

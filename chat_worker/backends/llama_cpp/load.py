@@ -8,7 +8,7 @@ from typing import Any
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.context import LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
-from chat_worker.backends.llama_cpp.slot_files import LlamaSlotFiles
+from chat_worker.backends.llama_cpp.slot_states import LlamaSlotStates
 from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
 from chat_worker.backends.sizes import context_tokens, n_cells
 from chat_worker.backends.threads import n_threads
@@ -79,7 +79,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)
     _warm_up(native, context, spec)
-    return Backend(runner, tokenizer, template, facts, LlamaSlotFiles(native, context))
+    return Backend(runner, tokenizer, template, facts, LlamaSlotStates(native, context))
 
 
 def _native() -> Any:

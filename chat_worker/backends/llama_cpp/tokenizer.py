@@ -4,6 +4,7 @@ import ctypes
 from functools import cached_property
 from typing import Any
 
+from chat_worker.text.infill import InfillTokens
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
@@ -50,6 +51,15 @@ class LlamaTokenizer:
             else ""
             for name, token in ids.items()
         }
+
+    @cached_property
+    def infill(self) -> InfillTokens | None:
+        native, vocab = self._native, self._vocab
+        prefix, suffix = native.llama_vocab_fim_pre(vocab), native.llama_vocab_fim_suf(vocab)
+        middle, file = native.llama_vocab_fim_mid(vocab), native.llama_vocab_fim_sep(vocab)
+        if min(prefix, suffix, middle) < 0:
+            return None
+        return InfillTokens(prefix, suffix, middle, file if file >= 0 else None)
 
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         encoded = text.encode("utf-8")

@@ -79,7 +79,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         has_template=template is not None,
         description=_description(model, config, spec),
     )
-    return Backend(runner, tokenizer, template, facts)
+    return Backend(runner, tokenizer, template, facts, runner.states)
 
 
 def _config(folder: Path) -> Any:

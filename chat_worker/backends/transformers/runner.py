@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from chat_worker.backends.transformers.cache import Packing, SlotCache, Span
+from chat_worker.backends.transformers.slot_states import TransformersSlotStates
 from chat_worker.engine.runner import (
     CacheOp,
     ForkSlot,
@@ -61,6 +62,11 @@ class TransformersRunner:
 
     def length(self, slot: int) -> int:
         return self._slots[slot].length
+
+    @property
+    def states(self) -> TransformersSlotStates:
+        """Copies the slots."""
+        return TransformersSlotStates(self._slots, self._model.dtype, self._model.device)
 
     @property
     def cache_bytes(self) -> int:

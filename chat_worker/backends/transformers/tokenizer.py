@@ -15,6 +15,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from chat_worker.backends.transformers import USE_GGUF
+from chat_worker.text.infill import InfillTokens, spellings_among
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, InvalidRequest
 
@@ -83,6 +84,16 @@ class HuggingFaceTokenizer:
     @cached_property
     def special_texts(self) -> dict[str, str]:
         return {name: _text(self._config.get(name)) for name in ("bos_token", "eos_token")}
+
+    @cached_property
+    def infill(self) -> InfillTokens | None:
+        found = spellings_among([content.decode() for content in self._added.values()])
+        if found is None:
+            return None
+        ids = {content.decode(): token for token, content in self._added.items()}
+        return InfillTokens(
+            ids[found.prefix], ids[found.suffix], ids[found.middle], ids.get(found.file)
+        )
 
     def encode(self, text: str, *, parse_control: bool) -> list[int]:
         if len(text.encode("utf-8")) > MAX_TEXT_BYTES:

@@ -29,6 +29,7 @@ class GenerateRequest(_message.Message):
     CONVERSATION_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    INFILL_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
@@ -71,6 +72,10 @@ class GenerateRequest(_message.Message):
     @_builtins.property
     def prompt_tokens(self) -> Global___TokenIds: ...
     @_builtins.property
+    def infill(self) -> Global___Infill:
+        """A text whose middle is missing."""
+
+    @_builtins.property
     def sampling(self) -> Global___Sampling: ...
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
@@ -83,6 +88,7 @@ class GenerateRequest(_message.Message):
         conversation: Global___Conversation | None = ...,
         prompt: _builtins.str = ...,
         prompt_tokens: Global___TokenIds | None = ...,
+        infill: Global___Infill | None = ...,
         sampling: Global___Sampling | None = ...,
         max_tokens: _builtins.int | None = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
@@ -95,9 +101,9 @@ class GenerateRequest(_message.Message):
         cache_salt: _builtins.str = ...,
         parse_special: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "constraint", b"constraint", "conversation", b"conversation", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "constraint", b"constraint", "conversation", b"conversation", "infill", b"infill", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "cache_salt", b"cache_salt", "constraint", b"constraint", "conversation", b"conversation", "echo", b"echo", "ignore_eos", b"ignore_eos", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "parse_special", b"parse_special", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "stop", b"stop", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "_max_tokens", b"_max_tokens", "_top_logprobs", b"_top_logprobs", "cache_salt", b"cache_salt", "constraint", b"constraint", "conversation", b"conversation", "echo", b"echo", "ignore_eos", b"ignore_eos", "infill", b"infill", "input", b"input", "keep_alive_s", b"keep_alive_s", "max_tokens", b"max_tokens", "model", b"model", "n", b"n", "parse_special", b"parse_special", "prompt", b"prompt", "prompt_tokens", b"prompt_tokens", "sampling", b"sampling", "stop", b"stop", "top_logprobs", b"top_logprobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
@@ -105,7 +111,7 @@ class GenerateRequest(_message.Message):
     _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
     _WhichOneofReturnType__top_logprobs: _TypeAlias = _typing.Literal["top_logprobs"]  # noqa: Y015
     _WhichOneofArgType__top_logprobs: _TypeAlias = _typing.Literal["_top_logprobs", b"_top_logprobs"]  # noqa: Y015
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["conversation", "prompt", "prompt_tokens"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["conversation", "prompt", "prompt_tokens", "infill"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
@@ -156,6 +162,62 @@ class Conversation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__parallel_tool_calls) -> _WhichOneofReturnType__parallel_tool_calls | None: ...
 
 Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
+
+@_typing.final
+class Infill(_message.Message):
+    """Text before and after what the model writes, for models with tokens that mark these parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    SUFFIX_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    suffix: _builtins.str
+    begun: _builtins.str
+    """What the middle begins with."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___InfillFile]:
+        """Other files, shown before the text if the model has a token for that."""
+
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+        suffix: _builtins.str = ...,
+        begun: _builtins.str = ...,
+        files: _abc.Iterable[Global___InfillFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "files", b"files", "prefix", b"prefix", "suffix", b"suffix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Infill: _TypeAlias = Infill  # noqa: Y015
+
+@_typing.final
+class InfillFile(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InfillFile: _TypeAlias = InfillFile  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):

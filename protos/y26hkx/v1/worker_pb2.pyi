@@ -97,6 +97,7 @@ class Model(_message.Message):
     EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
     LOAD_STAGE_FIELD_NUMBER: _builtins.int
     CACHES_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     capability: Global___Capability.ValueType
     backend: _builtins.str
@@ -151,6 +152,8 @@ class Model(_message.Message):
     def caches(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheCounts]:
         """Its caches of past work."""
 
+    @_builtins.property
+    def facts(self) -> Global___ModelFacts: ...
     def __init__(
         self,
         *,
@@ -180,10 +183,11 @@ class Model(_message.Message):
         expires_in_s: _builtins.float | None = ...,
         load_stage: _builtins.str = ...,
         caches: _abc.Iterable[Global___CacheCounts] | None = ...,
+        facts: Global___ModelFacts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "facts", b"facts", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "caches", b"caches", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "caches", b"caches", "capability", b"capability", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "facts", b"facts", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
     _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015
@@ -203,6 +207,53 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_s) -> _WhichOneofReturnType__retry_after_s | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelFacts(_message.Message):
+    """What a model's files state, as far as it is known before a load; empty or 0 where it is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    FAMILY_FIELD_NUMBER: _builtins.int
+    N_PARAMETERS_FIELD_NUMBER: _builtins.int
+    QUANTIZATION_FIELD_NUMBER: _builtins.int
+    EMBEDDING_LENGTH_FIELD_NUMBER: _builtins.int
+    TRAINED_CONTEXT_FIELD_NUMBER: _builtins.int
+    ABILITIES_FIELD_NUMBER: _builtins.int
+    format: _builtins.str
+    """"gguf" or "safetensors"."""
+    family: _builtins.str
+    """Its architecture, such as "qwen2" or "bert"."""
+    n_parameters: _builtins.int
+    quantization: _builtins.str
+    """Such as "Q4_K_M" or "BF16"."""
+    embedding_length: _builtins.int
+    """Numbers per token between its layers; of an embedding model, the length of its vectors."""
+    trained_context: _builtins.int
+    """Tokens that it was trained for; the context of its requests may be shorter."""
+    @_builtins.property
+    def abilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"tools", "thinking", and "insert" if it can fill in the middle of a text."""
+
+    def __init__(
+        self,
+        *,
+        format: _builtins.str = ...,
+        family: _builtins.str = ...,
+        n_parameters: _builtins.int = ...,
+        quantization: _builtins.str = ...,
+        embedding_length: _builtins.int = ...,
+        trained_context: _builtins.int = ...,
+        abilities: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abilities", b"abilities", "embedding_length", b"embedding_length", "family", b"family", "format", b"format", "n_parameters", b"n_parameters", "quantization", b"quantization", "trained_context", b"trained_context"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelFacts: _TypeAlias = ModelFacts  # noqa: Y015
 
 @_typing.final
 class CacheCounts(_message.Message):

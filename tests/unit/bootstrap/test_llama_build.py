@@ -155,3 +155,13 @@ def test_a_build_that_fails_leaves_what_is_there(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(llama_build, "_compile", fail)
     assert builds.test("wheel") == "wheel"
+
+
+def test_the_second_copy_of_the_libraries_is_removed_and_no_other_folder(tmp_path: Path) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name in ("lib/libllama.so", "include/llama.h", "llama_cpp/lib/libllama.so", "other/lib/x"):
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).touch()
+    llama_build.drop_second_copy(tmp_path)
+    left = {path.relative_to(packages).as_posix() for path in packages.rglob("*") if path.is_file()}
+    assert left == {"llama_cpp/lib/libllama.so", "other/lib/x"}

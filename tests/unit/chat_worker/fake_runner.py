@@ -19,6 +19,7 @@ from chat_worker.engine.runner import (
 from chat_worker.engine.sampling import LogitsRow
 
 N_VOCAB = 64
+STATE_BYTES = 8  # of one token in a slot's state
 
 
 def limits(**changed: int | bool) -> Limits:
@@ -106,6 +107,31 @@ class FakeRunner:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+class FakeStates:
+    """Implements `chat_worker.engine.runner.SlotStates`: a state is the slot's tokens."""
+
+    def __init__(self, runner: FakeRunner) -> None:
+        self.refuses = False
+        self._runner = runner
+
+    def size(self, slot: int, n_tokens: int) -> int:
+        return STATE_BYTES * len(self._runner.held[slot])
+
+    def save(self, slot: int, n_tokens: int) -> memoryview | None:
+        assert n_tokens == len(self._runner.held[slot])
+        return memoryview(np.array(self._runner.held[slot], np.int64).tobytes())
+
+    def restore(self, state: memoryview, slot: int) -> bool:
+        assert not self._runner.held[slot], "a slot is restored while it is empty"
+        self._runner.held[slot] = held_in(state)
+        return not self.refuses
+
+
+def held_in(state: memoryview) -> list[int]:
+    """The tokens in a state."""
+    return [int(token) for token in np.frombuffer(state, np.int64)]
 
 
 def _row(token: int) -> LogitsRow:

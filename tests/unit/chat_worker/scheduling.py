@@ -1,10 +1,15 @@
 """Drives a scheduler step by step, without threads or a model."""
 
+from collections.abc import Callable
+
+from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
+from chat_worker.engine.prefix_cache import PrefixCache
+from chat_worker.engine.prefix_offload import KeepingRunner, PrefixOffload
 from chat_worker.engine.runner import Limits, ScheduledTokens
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
-from tests.unit.chat_worker.fake_runner import FakeRunner
+from tests.unit.chat_worker.fake_runner import FakeRunner, FakeStates
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -21,16 +26,37 @@ def sequence(prompt: list[int], n_new: int = 4, salt: str = "", call_id: int = 0
 
 
 class Driver:
-    """Runs a scheduler as the loop does, with time that stands still."""
+    """Runs a scheduler as the loop does, with time that stands still.
 
-    def __init__(self, bounds: Limits | None = None) -> None:
+    Args:
+        max_bytes: of the prefix cache in memory.
+        disk: of the prefix cache.
+    """
+
+    def __init__(
+        self,
+        bounds: Limits | None = None,
+        *,
+        max_bytes: int = 0,
+        disk: DiskPrefixCache | None = None,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.runner = FakeRunner(bounds)
         self.scheduler = Scheduler(self.runner.limits)
+        self.states = FakeStates(self.runner)
+        whole = not self.runner.limits.can_truncate
+        self.prefixes = PrefixCache(self.states, disk, whole=whole, clock=clock)
+        self.prefixes.limit(max_bytes)
+        self.keeping = KeepingRunner(self.runner, self.prefixes)
+        self.offload = PrefixOffload(self.prefixes, self.scheduler, self.keeping)
+        self.scheduler.bring_back = self.offload.bring_back
 
     def step(self) -> None:
-        plan, _ = self.scheduler.schedule()
+        plan, admissions = self.scheduler.schedule()
+        for admission in admissions:
+            admission.sequence.n_cached = admission.n_cached
         for op in plan.ops:
-            self.runner.apply(op)
+            self.keeping.apply(op)
         if not plan.items:
             return
         rows = iter(self.runner.run(plan.items))

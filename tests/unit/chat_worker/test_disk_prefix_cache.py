@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chat_worker import pipe_messages as m
-from chat_worker.engine.disk_prefix_cache import MAGIC, SUFFIX
+from chat_worker.engine.disk_prefix_cache import SUFFIX
 from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
 from worker_runtime.engine_process import protocol
@@ -94,7 +94,7 @@ def test_nobody_else_reads_a_conversation(tiny_gguf: Path, tmp_path: Path) -> No
         assert ask(pipe, TURN, salt="mine")[1] == 0
 
 
-@pytest.mark.parametrize("place", [0, 5_000, -len(MAGIC) - 40, -1])
+@pytest.mark.parametrize("place", [0, 12, 5_000, -1])
 def test_a_damaged_file_is_harmless_and_goes(tiny_gguf: Path, tmp_path: Path, place: int) -> None:
     with loaded(tiny_gguf, tmp_path) as pipe:
         answer, _ = ask(pipe, TURN)

@@ -151,7 +151,7 @@ def test_a_shortened_context_is_named_to_those_whose_input_is_too_long(tmp_path:
 
 def header(architecture: str = "qwen2", **names: str) -> GgufHeader:
     metadata = {f"general.{key}": value for key, value in names.items()}
-    return GgufHeader(3, {"general.architecture": architecture, **metadata}, {}, [], True)
+    return GgufHeader(3, {"general.architecture": architecture, **metadata}, {}, [], "")
 
 
 def gguf(name: str, architecture: str = "qwen2", **names: str) -> Family:

@@ -16,6 +16,7 @@ from chat_worker.settings import ChatSettings
 from common.sizes import MIB
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.engine_process.interface import EngineProcess
 from worker_runtime.engine_process.protocol import raw
 from worker_runtime.llama_native import load_native
 from worker_runtime.memory.probe import SystemMemoryProbe
@@ -72,6 +73,22 @@ def test_an_embedding_that_is_the_output_layer_too_is_kept_in_both_orders(tmp_pa
 @contextlib.asynccontextmanager
 async def busy(wanted: m.LoadSpec) -> AsyncIterator[int]:
     """The process of an engine that loaded `wanted` and has answered a full prompt."""
+    async with loaded(wanted) as engine:
+        await answer(engine, 0)
+        yield engine.pid
+
+
+async def answer(engine: EngineProcess, number: int) -> None:
+    """Let it answer one of many full prompts."""
+    prompt = m.PromptTokens([10 + (number * 7919 + i) % 500 for i in range(N_CTX - 8)])
+    ask = m.Generate(input=prompt, max_tokens=4, ignore_eos=True)
+    async with contextlib.aclosing(engine.call(ask)) as events:
+        async for _ in events:
+            pass
+
+
+@contextlib.asynccontextmanager
+async def loaded(wanted: m.LoadSpec) -> AsyncIterator[EngineProcess]:
     entry = ModelEntry(
         id="guide",
         capability="chat",
@@ -88,12 +105,7 @@ async def busy(wanted: m.LoadSpec) -> AsyncIterator[int]:
     engine = await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
     try:
         await engine.load(entry.load_spec, lambda fraction, stage: None)
-        prompt = m.PromptTokens([10 + i % 500 for i in range(N_CTX - 8)])
-        ask = m.Generate(input=prompt, max_tokens=4, ignore_eos=True)
-        async with contextlib.aclosing(engine.call(ask)) as events:
-            async for _ in events:
-                pass
-        yield engine.pid
+        yield engine
     finally:
         await engine.stop(5)
 
@@ -106,6 +118,21 @@ async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) 
     if not peak:
         pytest.skip("this system does not tell a process's peak")
     assert abs(memory_need(wanted).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)
+
+
+async def test_past_conversations_take_what_is_booked_for_them() -> None:
+    probe, limit = SystemMemoryProbe(), 64 * MIB
+    async with loaded(spec(GGUF)) as engine:
+        # All slots are full, but nothing may be kept beyond them.
+        for number in range(8):
+            await answer(engine, number)
+        before = probe.process(engine.pid).resident_bytes
+        engine.limit_caches(limit)
+        for number in range(8, 88):
+            await answer(engine, number)
+        taken = probe.process(engine.pid).resident_bytes - before
+    # The last one that no longer fits is missing, and some tokens are kept as numbers.
+    assert abs(taken - limit) <= limit * BAR_SHARE
 
 
 async def test_weights_of_a_gguf_file_are_in_memory_once() -> None:

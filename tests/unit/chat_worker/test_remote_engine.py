@@ -159,6 +159,17 @@ def test_a_bare_prompt_goes_to_completions_and_comes_back_with_its_logprobs(
     assert delta.logprobs == [m.TokenLogprob(chosen, [chosen, other])]
 
 
+def test_a_text_without_its_middle_goes_to_completions_with_its_suffix(
+    engine: EnginePipe, upstream: ScriptedUpstream
+) -> None:
+    upstream.play([{"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}, USAGE])
+    events, error = engine.ask(question(input=m.Infill("def f(", "return x")))
+    assert error is None
+    assert upstream.requests[-1][0] == "/v1/completions"
+    assert (upstream.last_body["prompt"], upstream.last_body["suffix"]) == ("def f(", "return x")
+    assert [event.text for event in events if isinstance(event, m.Delta)] == ["x"]
+
+
 def test_tool_calls_are_numbered_anew_and_always_have_an_id(
     engine: EnginePipe, upstream: ScriptedUpstream
 ) -> None:
@@ -270,6 +281,7 @@ def test_a_server_that_does_not_stream_is_named(
     [
         ({"input": m.PromptTokens([1, 2])}, "prompt"),
         ({"input": m.Prompt("x"), "echo": True}, "echo"),
+        ({"input": m.Infill("x", "y", begun="z")}, "input_extra"),
         ({"constraint": m.ConstraintSpec("regex", "a+")}, "regex"),
         ({"constraint": m.ConstraintSpec("grammar", "start: a")}, "grammar"),
     ],

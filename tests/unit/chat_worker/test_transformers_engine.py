@@ -81,3 +81,30 @@ def test_a_second_turn_finds_the_first_in_the_cache(transformers: EnginePipe) ->
     assert error is None
     started = next(event for event in events if isinstance(event, m.Started))
     assert started.cached_tokens > 20
+
+
+def test_a_conversation_that_lost_its_slot_goes_on_from_memory_and_says_the_same(
+    transformers: EnginePipe,
+) -> None:
+    transformers.send(protocol.LimitCaches(256 << 20))
+
+    def told(number: int, salt: str = "") -> tuple[str, int]:
+        prompt = m.PromptTokens([10 + (number * 37 + i) % 500 for i in range(90)])
+        events, error = transformers.ask(
+            m.Generate(
+                input=prompt,
+                sampling=m.Sampling(temperature=0),
+                max_tokens=8,
+                ignore_eos=True,
+                cache_salt=salt,
+            )
+        )
+        assert error is None
+        (started,) = (event for event in events if isinstance(event, m.Started))
+        text = "".join(event.text for event in events if isinstance(event, m.Delta))
+        return text, started.cached_tokens
+
+    first = [told(number)[0] for number in range(12)]
+    for number, text in enumerate(first):
+        assert told(number) == (text, 89)
+        assert told(number, salt=f"fresh {number}") == (text, 0)

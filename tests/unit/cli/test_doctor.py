@@ -43,6 +43,8 @@ def fit(**changes: object) -> ModelCapacity:
         "backend": "remote",
         "is_default": True,
         "size_bytes": GIB,
+        "quantization": "",
+        "context_length": 0,
         "need_bytes": 3 * GIB,
         "least_bytes": 2 * GIB,
         "room_bytes": 20 * GIB,
@@ -95,7 +97,7 @@ def test_names_that_are_nearly_ours_are_asked_about(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MODEL_PATHS=x\nSOMEBODY_ELSES=1\nCHAT_MEMORY=4g\n")
     said = {risk.message: risk for risk in examine(StackSettings.read(FREE)).risks}
     near = said["MODEL_PATHS is no setting of this server"]
-    assert (near.severity, near.way_out) == ("warning", "did you mean MODEL_PATH?")
+    assert (near.severity, near.way_out) == ("failure", "did you mean MODEL_PATH?")
     assert said["SOMEBODY_ELSES in .env is no setting of this server"].severity == "info"
     assert not any("CHAT_MEMORY" in message for message in said)
 
@@ -131,7 +133,7 @@ def test_folders_that_miss_or_cannot_be_written_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert found({})["no_models_folder"] == "info"
-    assert found({"MODELS_DIR": "elsewhere"})["no_models_folder"] == "warning"
+    assert found({"MODELS_DIR": "elsewhere"})["no_models_folder"] == "failure"
     (tmp_path / "file").touch()
     monkeypatch.setenv("CONVERTED_MODELS_DIR", str(tmp_path / "file"))
     assert found({})["unwritable_folder"] == "failure"
@@ -139,7 +141,7 @@ def test_folders_that_miss_or_cannot_be_written_are_named(
 
 def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PATH", "gone.gguf")
-    assert found({})["main_model_missing"] == "warning"
+    assert found({})["main_model_missing"] == "failure"
 
 
 def test_a_default_model_that_can_never_fit_is_a_failure() -> None:

@@ -33,6 +33,12 @@ def test_a_roomy_machine_with_defaults_has_no_risks() -> None:
     assert said({}, ROOMY) == ""
 
 
+def test_the_second_port_is_said_where_there_is_one() -> None:
+    assert not any("Ollama" in line for line in summed_up({}, ROOMY))
+    lines = summed_up({"OLLAMA_COMPAT_PORT": "11434"}, ROOMY)
+    assert any("http://127.0.0.1:11434" in line for line in lines)
+
+
 def test_a_missing_or_small_page_file_is_named() -> None:
     assert "no swap" in said({}, Machine(32 * GIB, 30 * GIB, 0))
     assert "1455" in said({}, Machine(32 * GIB, 30 * GIB, 4 * GIB), "win32")

@@ -11,7 +11,10 @@ from common.error_texts import ENGLISH, ErrorText, UnknownErrorText, fields_of
 from common.error_texts.text import MAX_FIELD_CHARS
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("protos", "gateway", "worker_runtime", "chat_worker", "embed_worker", "simple")
+PACKAGES = (
+    *("protos", "gateway", "worker_runtime", "chat_worker", "embed_worker", "simple"),
+    "downloads",
+)
 CATALOGUES = ("error_texts", "localize")
 ERRORS = {kind.__name__ for kind in errors.error_types()}
 

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from chat_worker.settings import ChatSettings
 from common.secret_files import secret_settings
+from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 
@@ -29,8 +30,12 @@ SETTINGS: dict[str, type[BaseSettings]] = {
 
 def variables(service: str) -> set[str]:
     """The variables that `service` reads."""
-    aliases = [field.validation_alias for field in SETTINGS[service].model_fields.values()]
-    named = [alias.choices if isinstance(alias, AliasChoices) else [alias] for alias in aliases]
+    return aliases(SETTINGS[service])
+
+
+def aliases(settings: type[BaseSettings]) -> set[str]:
+    fields = [field.validation_alias for field in settings.model_fields.values()]
+    named = [alias.choices if isinstance(alias, AliasChoices) else [alias] for alias in fields]
     return {str(name) for names in named for name in names}
 
 
@@ -76,7 +81,8 @@ def test_every_variable_reaches_its_services_or_is_in_the_list_of_fixed_ones() -
         lost = {name for name in own if not is_passed(service, name)} - set(FIXED)
         assert lost == set(), service
     of_services = set().union(*map(variables, SETTINGS))
-    assert documented() - of_services == set(OF_COMPOSE) | {"SIMPLE_PORT"}
+    downloads = aliases(DownloadSettings) - of_services
+    assert documented() - of_services == set(OF_COMPOSE) | {"SIMPLE_PORT", "Y26HKX_HOME"} | downloads
 
 
 def test_the_list_of_fixed_variables_is_true_and_gives_reasons() -> None:

@@ -9,6 +9,7 @@ from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
 from chat_worker.settings import ChatSettings
+from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
@@ -18,7 +19,7 @@ NAME = re.compile(r"^#([A-Z0-9_]+)=", re.MULTILINE)
 # Set between the processes, or read by others than the services.
 INTERNAL = {"EXIT_WITH_PARENT"}
 NOT_OF_A_SERVICE = {
-    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_TORCH"),
+    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_TORCH", "Y26HKX_HOME"),
     *("GATEWAY_MEMORY", "CHAT_MEMORY", "EMBED_MEMORY", "CHAT_EXTRAS", "EMBED_EXTRAS"),
 }
 
@@ -43,6 +44,7 @@ EVERY_SETTINGS: list[type[BaseSettings]] = [
     SimpleSettings,
     ChatSettings,
     EmbedSettings,
+    DownloadSettings,
 ]
 SCREEN_LINES = 40
 

@@ -139,6 +139,11 @@ class MachineEngine(FakeEngine):
         if self._is_in_use(self):
             self._machine.faults.append(f"{self.entry.id} was to drop what it works with")
 
+    def limit_caches(self, max_bytes: int) -> None:
+        """Its caches fill at once, and are freed at once."""
+        self.taken_bytes += max_bytes - self.caches_bytes
+        super().limit_caches(max_bytes)
+
     async def stop(self, grace_s: float) -> ExitReport:
         self.n_stops += 1
         self._note_stop()

@@ -37,6 +37,10 @@ POLICY = LifecyclePolicy(
 )
 
 
+# What each model's caches take if that much is free.
+SPARE_BYTES = 1 << 30
+
+
 def smaller(model: ModelEntry) -> ModelEntry:
     return msgspec.structs.replace(model, size_bytes=model.size_bytes // SHARE_OF_SMALLER)
 
@@ -44,8 +48,8 @@ def smaller(model: ModelEntry) -> ModelEntry:
 def load_options(model: ModelEntry) -> tuple[LoadOption, ...]:
     less = smaller(model)
     return (
-        LoadOption(model, Need(weights=model.size_bytes)),
-        LoadOption(less, Need(weights=less.size_bytes), ("half of it",)),
+        LoadOption(model, Need(weights=model.size_bytes, spare=SPARE_BYTES)),
+        LoadOption(less, Need(weights=less.size_bytes, spare=SPARE_BYTES), ("half of it",)),
     )
 
 

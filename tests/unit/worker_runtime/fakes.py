@@ -80,6 +80,7 @@ class FakeEngine:
         self.ignores_stop = False
         self.n_stops = 0
         self.n_sheds = 0
+        self.caches_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -116,6 +117,9 @@ class FakeEngine:
 
     def shed(self) -> None:
         self.n_sheds += 1
+
+    def limit_caches(self, max_bytes: int) -> None:
+        self.caches_bytes = max_bytes
 
     async def stop(self, grace_s: float) -> ExitReport:
         self.n_stops += 1

@@ -114,6 +114,9 @@ class StubEngine:
     def shed(self) -> None:
         self._memory = b""
 
+    def limit_caches(self, max_bytes: int) -> None:
+        self._memory = b""
+
     def close(self) -> None:
         while self._spec.ignore_stop:
             time.sleep(60)

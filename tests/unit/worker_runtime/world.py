@@ -21,7 +21,9 @@ IDLE_S = 60.0
 
 
 class World:
-    def __init__(self, policy: LifecyclePolicy, *, auto: bool, entries: list[ModelEntry]) -> None:
+    def __init__(
+        self, policy: LifecyclePolicy, *, auto: bool, entries: list[ModelEntry], spare_bytes: int
+    ) -> None:
         self.clock = FakeClock()
         self.launcher = FakeLauncher(auto=auto)
         self.probe = FakeProbe()
@@ -37,7 +39,9 @@ class World:
             self.launcher,
             self.clock,
             self.probe,
-            load_options=lambda entry: (LoadOption(entry, Need(weights=entry.size_bytes)),),
+            load_options=lambda entry: (
+                LoadOption(entry, Need(weights=entry.size_bytes, spare=spare_bytes)),
+            ),
         )
 
     def model(self, model: str = "a") -> ModelSnapshot:
@@ -72,11 +76,20 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    *, auto: bool = True, entries: list[ModelEntry] | None = None, **policy: object
+    *,
+    auto: bool = True,
+    entries: list[ModelEntry] | None = None,
+    spare_bytes: int = 0,
+    **policy: object,
 ) -> AsyncIterator[World]:
     numbers = {"idle_timeout_s": IDLE_S} | policy
     found = entries if entries is not None else [entry("a"), entry("b"), entry("c")]
-    made = World(LifecyclePolicy(**numbers), auto=auto, entries=found)  # type: ignore[arg-type]
+    made = World(
+        LifecyclePolicy(**numbers),  # type: ignore[arg-type]
+        auto=auto,
+        entries=found,
+        spare_bytes=spare_bytes,
+    )
     async with made.models:
         yield made
         for engine in made.launcher.alive:

@@ -58,7 +58,7 @@ def test_a_gguf_header_says_what_the_model_is(tmp_path: Path, gguf_bytes: bytes)
     header = header_of(tmp_path, gguf_bytes)
     assert (header.architecture, header.name, header.quantization) == ("qwen2", "Small", "Q8_0")
     assert (header.context_length, header.vocabulary_size) == (512, VOCABULARY)
-    assert header.has_chat_template
+    assert header.chat_template
     assert header.metadata["qwen2.attention.head_count_kv"] == [2, 2]
     assert "tokenizer.chat_template" not in header.metadata
     assert "tokenizer.ggml.scores" not in header.metadata

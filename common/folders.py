@@ -1,0 +1,44 @@
+"""Where programs of this user keep files, by the custom of the system; standard library alone."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+NAME = "y26hkx"
+CHECKOUT = Path(__file__).parents[1] / "run.py"
+
+
+def cache_folder_of(environment: Mapping[str, str]) -> Path:
+    """The folder of what can be made again, for these environment variables."""
+    if home := environment.get("Y26HKX_HOME"):
+        return Path(home) / "cache"
+    home_folder = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        return _local_of(environment) / NAME
+    if sys.platform == "darwin":
+        return home_folder / "Library" / "Caches" / NAME
+    return Path(environment.get("XDG_CACHE_HOME") or home_folder / ".cache") / NAME
+
+
+def models_folder_of(environment: Mapping[str, str]) -> Path:
+    """The models folder where MODELS_DIR names none: that of the current folder or of a checkout,
+    else one of this user, so that an installed server finds its models from anywhere."""
+    here = Path("models")
+    if home := environment.get("Y26HKX_HOME"):
+        return Path(home) / here
+    if here.is_dir() or CHECKOUT.is_file():
+        return here
+    home_folder = Path(os.path.expanduser("~"))
+    if sys.platform == "win32":
+        return _local_of(environment) / NAME / here
+    if sys.platform == "darwin":
+        return home_folder / "Library" / "Application Support" / NAME / here
+    data = environment.get("XDG_DATA_HOME") or home_folder / ".local" / "share"
+    return Path(data) / NAME / here
+
+
+def _local_of(environment: Mapping[str, str]) -> Path:
+    """Windows' folder of what belongs to this user on this machine."""
+    home_folder = Path(os.path.expanduser("~"))
+    return Path(environment.get("LOCALAPPDATA") or home_folder / "AppData" / "Local")

@@ -1,0 +1,86 @@
+"""llama-server's `/infill` to and from the contract: a reply, or one event after the other."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from gateway.schemas.infill import InfillRequest
+from gateway.translate.formats import constraint
+from gateway.translate.reply_parts import reduced
+from gateway.translate.sampling import ChatDefaults, sampling, stop_strings, token_limit
+from protos.y26hkx.v1 import chat_pb2
+
+MS_PER_S = 1000
+
+
+def infill_request(
+    body: InfillRequest, defaults: ChatDefaults, cache_salt: str
+) -> chat_pb2.GenerateRequest:
+    files = [
+        chat_pb2.InfillFile(name=file.filename, text=file.text) for file in body.input_extra or []
+    ]
+    return chat_pb2.GenerateRequest(
+        model=body.model or "",
+        infill=chat_pb2.Infill(
+            prefix=body.input_prefix, suffix=body.input_suffix, begun=body.prompt, files=files
+        ),
+        sampling=sampling(body, defaults),
+        max_tokens=token_limit(body.max_tokens, defaults),
+        stop=stop_strings(body),
+        n=1,
+        ignore_eos=bool(body.ignore_eos),
+        constraint=constraint(body),
+        keep_alive_s=body.keep_alive,
+        cache_salt=cache_salt,
+    )
+
+
+class Infilled:
+    """The reply to one request."""
+
+    def __init__(self) -> None:
+        self._started = chat_pb2.Started()
+
+    def events(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
+        match event.WhichOneof("event"):
+            case "started":
+                self._started = event.started
+            case "delta":
+                yield orjson.dumps({"content": event.delta.text, "stop": False})
+            case "finished":
+                yield orjson.dumps({"content": ""} | self._end(event.finished))
+
+    def collect(self, events: list[chat_pb2.GenerateEvent]) -> dict[str, Any]:
+        text, end = "", chat_pb2.Finished()
+        for event in events:
+            match event.WhichOneof("event"):
+                case "started":
+                    self._started = event.started
+                case "delta":
+                    text += event.delta.text
+                case "finished":
+                    end = event.finished
+        return {"content": text} | self._end(end)
+
+    def _end(self, finished: chat_pb2.Finished) -> dict[str, Any]:
+        usage, timings, started = finished.usage, finished.timings, self._started
+        end = finished.choices[0]
+        is_limit = end.reason == chat_pb2.ChoiceEnd.REASON_LENGTH
+        kind = "word" if end.HasField("stop_sequence") else "limit" if is_limit else "eos"
+        return {
+            "stop": True,
+            "stop_type": kind,
+            "stopping_word": end.stop_sequence,
+            "model": started.model.id,
+            "tokens_predicted": usage.completion_tokens,
+            "tokens_evaluated": usage.prompt_tokens,
+            "tokens_cached": usage.cached_tokens,
+            "truncated": bool(started.trimmed_tokens),
+            "timings": {
+                "prompt_n": usage.prompt_tokens - usage.cached_tokens,
+                "prompt_ms": timings.prefill_s * MS_PER_S,
+                "predicted_n": usage.completion_tokens,
+                "predicted_ms": timings.decode_s * MS_PER_S,
+            },
+        } | reduced(started)

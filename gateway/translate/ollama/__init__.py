@@ -1,0 +1,1 @@
+"""Between Ollama's JSON and the contract's messages."""

@@ -1,0 +1,117 @@
+"""The Helm chart and the manifests that it renders: valid, bounded, with settings that exist."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+from chat_worker.settings import ChatSettings
+from embed_worker.settings import EmbedSettings
+from gateway.settings import GatewaySettings
+from tests.unit.deploy.test_env_example import variables
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+CHART, RENDERED = DEPLOY / "helm" / "y26hkx", DEPLOY / "kubernetes" / "y26hkx.yaml"
+# The oldest and the newest Kubernetes that the manifests are checked for.
+VERSIONS = ("1.29", "1.36")
+SETTINGS: dict[str, type[BaseSettings]] = {
+    "gateway": GatewaySettings,
+    "chat": ChatSettings,
+    "embed": EmbedSettings,
+}
+NAMED = ["--set", "secrets.keys=y26hkx-keys,secrets.token=y26hkx-token"]
+WITH_HELM = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
+
+
+def manifests(text: str) -> list[dict[str, Any]]:
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+def helm(*arguments: str) -> str:
+    command = ["helm", "template", "y26hkx", str(CHART), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def of_kind(kind: str) -> dict[str, dict[str, Any]]:
+    found = (one for one in manifests(RENDERED.read_text()) if one["kind"] == kind)
+    return {one["metadata"]["labels"]["app.kubernetes.io/component"]: one for one in found}
+
+
+def pod(component: str) -> dict[str, Any]:
+    found: dict[str, Any] = of_kind("Deployment")[component]["spec"]["template"]["spec"]
+    return found
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_every_manifest(version: str) -> None:
+    found = manifests(RENDERED.read_text())
+    assert len(found) > len(SETTINGS)
+    for manifest in found:
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@WITH_HELM
+def test_the_manifests_are_what_the_chart_renders() -> None:
+    assert helm(*NAMED) == RENDERED.read_text()
+
+
+@WITH_HELM
+def test_the_chart_makes_secrets_certificates_and_scalers_where_they_are_wanted() -> None:
+    more = "scaleToZero.enabled=true,mutualTls.enabled=true,serviceMonitor.enabled=true"
+    found = manifests(helm(*NAMED, "--set", f"{more},models.existingClaim=models"))
+    kinds = [one["kind"] for one in found]
+    assert (kinds.count("ScaledObject"), kinds.count("Certificate")) == (2, 3)
+    assert "ServiceMonitor" in kinds
+    secrets = manifests(helm("--set", "secrets.apiKeyDigests={abc},secrets.workerToken=t"))
+    assert sum(one["kind"] == "Secret" for one in secrets) == 2
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_each_pod_is_bounded_and_without_privileges(component: str) -> None:
+    spec = pod(component)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["automountServiceAccountToken"] is False
+    (container,) = spec["containers"]
+    assert container["resources"]["limits"]["memory"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    mounted = {volume["name"] for volume in spec["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == mounted
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_each_variable_is_a_setting_of_its_service(component: str) -> None:
+    (container,) = pod(component)["containers"]
+    known = {name for names in variables(SETTINGS[component]) for name in names}
+    known |= {f"{name}_FILE" for name in known}
+    assert {variable["name"] for variable in container["env"]} <= known
+
+
+@pytest.mark.parametrize("component", SETTINGS)
+def test_images_are_those_of_the_dockerfiles(component: str) -> None:
+    (container,) = pod(component)["containers"]
+    name = re.fullmatch(r"y26hkx-([a-z-]+):latest", container["image"])
+    assert name is not None
+    assert (DEPLOY / f"{name[1].replace('-', '_')}.Dockerfile").is_file()
+
+
+def test_workers_are_found_by_name_and_reached_by_gateways_only() -> None:
+    services, policies = of_kind("Service"), of_kind("NetworkPolicy")
+    variables_ = {v["name"]: v.get("value") for v in pod("gateway")["containers"][0]["env"]}
+    for component in ("chat", "embed"):
+        (port,) = services[component]["spec"]["ports"]
+        assert services[component]["spec"]["clusterIP"] == "None"
+        name = services[component]["metadata"]["name"]
+        assert variables_[f"{component.upper()}_WORKERS"] == f"{name}:{port['port']}"
+        (rule,) = policies[component]["spec"]["ingress"]
+        labels = rule["from"][0]["podSelector"]["matchLabels"]
+        assert labels["app.kubernetes.io/component"] == "gateway"
+        assert policies[component]["spec"].get("egress") is None
