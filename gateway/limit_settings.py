@@ -21,6 +21,12 @@ class LimitSettings(SharedSettings):
         validation_alias="MAX_EMBEDDING_BODY_BYTES",
         description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
     )
+    max_file_bytes: int = Field(
+        default=64 * MIB,
+        gt=0,
+        validation_alias="MAX_FILE_BYTES",
+        description="Largest file that is sent to /v1/files; it goes to the disk as it arrives.",
+    )
     max_body_bytes_in_flight: int | None = Field(
         default=None,
         gt=0,

@@ -14,7 +14,10 @@ CODES = {
     "invalid_api_key": "API 金鑰遺漏或不正確：{text}",
     "permission_denied": "不允許這個來源的呼叫：{text}",
     "rate_limit_exceeded": "請求過於頻繁，請稍後再試：{text}",
+    "insufficient_quota": "已超過配額：{text}",
     "model_not_found": "找不到指定的模型：{text}",
+    "batch_not_found": "找不到指定的檔案或批次：{text}",
+    "key_not_found": "找不到指定的金鑰：{text}",
     "response_not_found": "找不到指定的回應或對話：{text}",
     "previous_response_not_found": "找不到要接續的內容：{text}",
     "overloaded": "伺服器忙碌中，請稍後再試：{text}",
@@ -32,7 +35,40 @@ CODES = {
 MESSAGES = {
     # Of HTTP, keys and limits.
     "header_repeated": "標頭 {name} 出現不只一次",
-    "key_needed": "需要有效的 API 金鑰",
+    "key_needed": "未提供 API 金鑰，而此伺服器需要金鑰",
+    "key_wrong": "提供的 API 金鑰不正確",
+    "key_expired": "此 API 金鑰已過期",
+    "endpoint_forbidden": "權限不足，無法執行此操作。缺少的權限：{scope}",
+    "model_forbidden": "此 API 金鑰無權使用模型 {model!r}",
+    "model_unnamed": "此 API 金鑰只能使用部分模型：請求必須指明其中之一",
+    "requests_limited": (
+        "已達每分鐘請求數上限 (RPM)：上限 {limit}，已用 {used}，本次 1。請於 {wait} 後再試。"
+    ),
+    "tokens_limited": (
+        "模型 {model!r} 已達每分鐘 token 上限 (TPM)：上限 {limit}，已用 {used}，"
+        "本次 {requested}。請於 {wait} 後再試。"
+    ),
+    "tokens_too_many": (
+        "對 {model!r} 的請求超過每分鐘 token 上限 (TPM)：上限 {limit}，本次 {requested}。"
+        "請減少輸入或輸出的 token。"
+    ),
+    "quota_of_day": "已超過配額：每日 (UTC) {limit} 個 token，已用 {used} 個",
+    "quota_of_month": "已超過配額：每月 (UTC) {limit} 個 token，已用 {used} 個",
+    "key_not_known": "沒有金鑰 {id!r}",
+    "keys_not_kept": "此伺服器沒有設定金鑰檔",
+    "keys_not_written": "無法寫入金鑰檔",
+    "usage_not_read": "目前無法讀取用量",
+    "file_not_known": "沒有檔案 {id!r}",
+    "batch_not_known": "沒有批次 {id!r}",
+    "batch_store_full": "批次檔案總計最多 {limit_bytes} 位元組",
+    "batch_objects_full": "最多保留 {most} 個檔案與同樣數量的批次",
+    "batches_off": "此伺服器不保存檔案，也不執行批次",
+    "file_missing": "表單中沒有檔案",
+    "purpose_unsupported": "只保存用途為 'batch' 的檔案",
+    "file_in_use": "尚未結束的批次需要此檔案",
+    "batch_is_over": "批次已結束：{status}",
+    "form_wrong": "請求內容不是含有檔案的表單：{detail}",
+    "date_wrong": "{name} 不是日期，例如 2026-11-29",
     "bodies_in_flight": (
         "處理中的請求已用滿請求內容的空間 {limit_bytes} 位元組 (MAX_BODY_BYTES_IN_FLIGHT)"
     ),
@@ -270,6 +306,7 @@ MESSAGES = {
     "worker_silent": "工作行程太久沒有回應",
     "no_worker_free": "目前沒有工作行程能接受此請求",
     "client_left": "用戶端已離線",
+    "cancelled_by_operator": "此請求已被伺服器的管理者取消",
     "no_embedding_worker": "無法連線到任何嵌入工作行程",
     "no_worker_configured": "尚未設定工作行程：請設定 CHAT_WORKERS 或 EMBED_WORKERS",
     "no_worker_serves": "目前沒有工作行程提供 {services}",
@@ -283,6 +320,7 @@ MESSAGES = {
     "worker_failed_logged": "工作行程發生錯誤；原因在其日誌中",
     "too_many_wait_for_load": "等待此模型載入的請求過多",
     "call_failed_logged": "工作行程發生錯誤；詳情在其日誌中",
+    "turn_too_late": "其他請求先被處理，未能及時輪到此請求",
     "no_first_token": "{limit_s} 秒內沒有產生第一個 token",
     "process_died": "模型的行程已終止 ({how})，請重新送出請求",
     "process_stopped": "模型的行程已被停止 ({how})，請重新送出請求",
@@ -349,6 +387,8 @@ MESSAGES = {
     "crash_loop": "模型的行程在 {window_s} 秒內當掉 {times} 次，最近一次為 {how}",
     # What the user can do.
     "send_key": "以 Authorization: Bearer <key> 或 x-api-key: <key> 送出金鑰",
+    "ask_admin": "請向管理者索取具有此權限的金鑰",
+    "delete_files": "請刪除不再需要的檔案",
     "list_origin": "將該來源加入 CORS_ORIGINS",
     "list_host": "將該名稱加入 ALLOWED_HOSTS",
     "set_keys": "設定 API_KEYS，並送出金鑰",

@@ -58,7 +58,7 @@ async def responses(request: Request) -> Response:
     return EventStream(
         _kept(_events(call.generation, message, reply.stream), reply, keep),
         services.sse_limits,
-        call.generation.waiting,
+        call.waiting,
         call.headers,
         named_frame,
         done=b"",
