@@ -31,7 +31,7 @@ from benchmarks.report import bar, say, table
 MODELS = Path(__file__).parent / "models"
 GGUF, FOLDER = MODELS / "qwen-shape-0.5b-Q8_0.gguf", MODELS / "qwen-shape-0.5b"
 SLOTS = 8
-N_CTX = "8192"
+N_CTX = 8192
 HTTP_OK = 200
 PROMPT_WORDS = (60, 600, 3000)
 CLIENTS = (1, 4, 8)
@@ -102,8 +102,8 @@ def servers(arguments: argparse.Namespace, binary: str | None) -> dict[str, Serv
     gguf, folder, threads = arguments.gguf, arguments.folder, arguments.threads
 
     def ours(model: Path, **more: str) -> Server:
-        settings = {"LLAMA_CTX": N_CTX, "TORCH_NUM_THREADS": str(threads)} | more
-        return lambda: our_stack(model, threads, SLOTS, **settings)
+        settings = {"TORCH_NUM_THREADS": str(threads)} | more
+        return lambda: our_stack(model, threads, SLOTS, N_CTX, **settings)
 
     found = {
         "llama.cpp": ours(gguf),
@@ -113,7 +113,7 @@ def servers(arguments: argparse.Namespace, binary: str | None) -> dict[str, Serv
     }
     if binary:
         # Its context is divided among its slots.
-        found["llama-server"] = lambda: llama_server(binary, gguf, threads, SLOTS, n_ctx=int(N_CTX))
+        found["llama-server"] = lambda: llama_server(binary, gguf, threads, SLOTS, n_ctx=N_CTX)
     return {name: server for name, server in found.items() if name in arguments.engines}
 
 

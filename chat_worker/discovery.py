@@ -269,6 +269,7 @@ class ChatModelScan:
             ),
             global_seed=settings.global_seed,
             speculate=settings.speculation,
+            answer_wait_s=settings.answer_wait_s,
             kv_type=own.kv_type or settings.kv_type,
             kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
             kept_bytes=settings.kept_mb * 1024 * 1024,

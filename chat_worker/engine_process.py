@@ -92,7 +92,13 @@ class _Model:
         )
         runner = WatchedRunner(backend.runner, outbox.watchdog)
         prefixes = _prefix_cache(spec, backend, outbox.watchdog)
-        self.loop = EngineLoop(runner, self._output_processor.write, self._die, prefixes=prefixes)
+        self.loop = EngineLoop(
+            runner,
+            self._output_processor.write,
+            self._die,
+            prefixes=prefixes,
+            answer_wait_s=spec.answer_wait_s,
+        )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._output_processor.start()
         self.loop.start()

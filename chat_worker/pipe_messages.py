@@ -34,6 +34,8 @@ class LoadSpec(Struct, kw_only=True):
     global_seed: int | None = None
     # Guess tokens that occur in the prompt; the answers are the same.
     speculate: bool = True
+    # The longest wait of answers for the prompts of other requests, in seconds.
+    answer_wait_s: float = 2.5
     kv_type: Literal["f16", "q8_0"] = "f16"
     # Weights may be stored in the processor's preferred layout; off if that code fails.
     extra_buffers: bool = True

@@ -270,6 +270,17 @@ class ChatSettings(RuntimeSettings):
             "answers stay the same."
         ),
     )
+    answer_wait_s: float = Field(
+        default=2.5,
+        ge=0.1,
+        le=600,
+        validation_alias="ANSWER_WAIT_S",
+        description=(
+            "Seconds for which answers that are being read stop for the prompts of other requests, "
+            "all prompts together, before they go on for a while. Longer: all requests together "
+            "are done sooner. Shorter: text flows more evenly."
+        ),
+    )
 
     @field_validator("backend")
     @classmethod
