@@ -10,7 +10,7 @@ import msgspec
 
 from common.model_ids import folded_id
 from embed_worker import headers, library
-from embed_worker.encoders.conversion_cache import known
+from embed_worker.encoders.conversion_cache import CONVERSIONS
 from embed_worker.encoders.prepared import prepared_for
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
@@ -139,7 +139,7 @@ class EmbedModelScan:
         """The backend whose libraries must be installed: torch converts models for OpenVINO."""
         if backend != library.OPENVINO or not missing_modules(library.TORCH):
             return backend
-        record = known(path, self._settings.converted_dir)
+        record = CONVERSIONS.known(path, self._settings.converted_dir)
         is_ready = not record.refusal if record else prepared_for(path) is not None
         return backend if is_ready else library.TORCH
 

@@ -16,7 +16,6 @@ from msgspec import Raw
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
 from common.freed_memory import return_freed_memory
-from embed_worker.encoders.conversion_cache import NotConvertible
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.cache import Cache, VectorCache
 from embed_worker.engine.call import FLOAT_BYTES, TOKEN_TYPE, Row
@@ -26,6 +25,7 @@ from embed_worker.engine.runner import BatchFailed
 from embed_worker.pipe_messages import Facts, LoadSpec, spec_decoder
 from embed_worker.request_handler import RequestHandler
 from embed_worker.watched_runner import WatchedRunner
+from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.model_files.odd_paths import library_path
 

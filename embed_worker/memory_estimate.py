@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from common.sizes import MIB, mib
 from embed_worker import headers
-from embed_worker.encoders.conversion_cache import known
+from embed_worker.encoders.conversion_cache import CONVERSIONS
 from embed_worker.encoders.prepared import prepared_for
 from embed_worker.library import (
     CAUSAL_RERANKER,
@@ -87,7 +87,7 @@ def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
 def _openvino_or_torch(
     entry: ModelEntry, spec: LoadSpec, said: headers.Said
 ) -> Iterator[LoadOption]:
-    record = known(entry.path, Path(spec.converted_dir))
+    record = CONVERSIONS.known(entry.path, Path(spec.converted_dir))
     need = memory_need(spec, said)
     why = f"its conversion is not done, which takes {mib(_conversion_bytes(said))}"
     if record is None and prepared_for(entry.path) is not None:

@@ -6,11 +6,8 @@ run on torch, and the record states the reason. Progress is written to stdout, a
 stage per line.
 """
 
-import os
-import sys
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +17,18 @@ import torch
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from common.parent_watch import exit_with_parent
 from embed_worker.encoders.batch_inputs import any_row, batch_inputs
-from embed_worker.encoders.conversion_cache import NotConvertible, refused, written
-from embed_worker.encoders.conversion_files import (
-    GRAPH,
-    TOKENIZER,
-    Record,
-    checks_of,
-    source_state,
-    write_record,
-)
+from embed_worker.encoders.conversion_cache import CONVERSIONS
+from embed_worker.encoders.conversion_files import GRAPH, TOKENIZER, Record
 from embed_worker.encoders.openvino import LEAST_COSINE, PRECISIONS, OpenVinoEncoder, compiled
 from embed_worker.encoders.positions import first_position
 from embed_worker.encoders.torch import TorchEncoder, load_model, loaded
 from embed_worker.encoders.traced_model import PaddedModel, UnpaddedModel
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
-from worker_runtime.memory.oom_signs import shortage_of
-from worker_runtime.model_files.odd_paths import path_text
+from worker_runtime.conversion.cache import NotConvertible
+from worker_runtime.conversion.converter import is_shortage, run
+from worker_runtime.conversion.process import OnProgress
 
 # Modules whose result depends only on token ids and mask.
 MODULES = {"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm", "Dropout"}
@@ -53,7 +43,6 @@ CONVERSION_ERRORS = (
 # The least cosines in float32: our own unpadded form must be nearly exact, and the padded form,
 # which the tracer makes of the model as it is, only good enough.
 LEAST_COSINES = {UnpaddedModel: 0.999999, PaddedModel: LEAST_COSINE}
-OnProgress = Callable[[float, str], None]
 SENTENCE = "The quick brown fox jumps over the lazy dog, and nobody minds. "
 SENTENCE_ZH = "記憶體不足時，模型會先被卸載，然後才載入下一個。"
 PROBES = (
@@ -93,8 +82,6 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
     record = Record(
-        source=path_text(source.resolve()),
-        state=source_state(source),
         dimension=reference.runner.dimension,
         max_tokens=reference.tokens.max_tokens,
         n_embedded=model[0].auto_model.get_input_embeddings().num_embeddings,
@@ -115,11 +102,10 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
             openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
             # The graph holds all weights; from here on it is read from its file.
             del graph
-            record.checks = checks_of(folder)
             on_progress(0.7, "comparing with torch")
             record.cosines = _cosines(folder, record, rows, expected)
         except CONVERSION_ERRORS as error:
-            if traced is PaddedModel or _shortage_of(error):
+            if traced is PaddedModel or is_shortage(error):
                 raise
             traceback.print_exc()
         else:
@@ -189,40 +175,8 @@ def _each(runner: TorchEncoder | OpenVinoEncoder, rows: list[Row]) -> NDArray[np
     )
 
 
-def _store(source: Path, folder: Path, on_progress: OnProgress) -> None:
-    with written(folder, source) as fresh:
-        write_record(fresh, _record(source, fresh, on_progress))
-
-
-def _record(source: Path, folder: Path, on_progress: OnProgress) -> Record:
-    """Return the record of the conversion or of its refusal; a lack of memory is not recorded."""
-    try:
-        return convert(source, folder, on_progress)
-    except NotConvertible as refusal:
-        return refused(source, str(refusal))
-    except CONVERSION_ERRORS as error:
-        if _shortage_of(error):
-            raise
-        traceback.print_exc()
-        reason = f"its conversion raised {type(error).__name__}"
-        return refused(source, reason)
-
-
-def _shortage_of(error: Exception) -> bool:
-    return shortage_of(error.__cause__ or error) is not None
-
-
 def main() -> None:
-    exit_with_parent(force_after_s=1)
-    source, folder = sys.argv[1:3]
-    # Libraries print to stdout; that output goes to stderr instead.
-    progress = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def on_progress(fraction: float, stage: str) -> None:
-        print(fraction, stage, file=progress, flush=True)
-
-    _store(Path(source), Path(folder), on_progress)
+    run(CONVERSIONS, convert, CONVERSION_ERRORS)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import tokenizers
 from numpy.typing import NDArray
 
 from embed_worker.encoders.batch_inputs import BatchInputs, any_row, batch_inputs
-from embed_worker.encoders.conversion_cache import converted
-from embed_worker.encoders.conversion_files import GRAPH, TOKENIZER, WEIGHTS, write_record
+from embed_worker.encoders.conversion_cache import CONVERSIONS
+from embed_worker.encoders.conversion_files import GRAPH, TOKENIZER, WEIGHTS
 from embed_worker.encoders.int8 import round_weights
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts
@@ -54,7 +54,7 @@ def load(
     Raises:
         NotConvertible: the model must run on torch.
     """
-    folder, record = converted(path, cache, on_progress)
+    folder, record = CONVERSIONS.converted(path, cache, on_progress)
     on_progress(0.8, "compiling")
     inputs = batch_inputs(record)
     model = compiled(folder, precision, inputs, n_threads=n_threads)
@@ -74,7 +74,7 @@ def load(
         runner.shed()
         # If it cannot be written, it is measured again at the next load.
         with contextlib.suppress(OSError):
-            write_record(folder, record)
+            CONVERSIONS.write(folder, record)
     return LoadedEncoder(
         runner=runner,
         tokens=tokens,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import msgspec
 
-from embed_worker.encoders.conversion_files import GRAPH, WEIGHTS, digests, sources, write_record
+from embed_worker.encoders.conversion_cache import CONVERSIONS
+from embed_worker.encoders.conversion_files import GRAPH, WEIGHTS, sources
 from embed_worker.encoders.convert import convert
-from embed_worker.encoders.prepared import FOLDER, MODEL_WEIGHTS, PARTS, Origin, Part
+from embed_worker.encoders.prepared import FOLDER, MODEL_WEIGHTS, PARTS, Origin, Part, digests
 from worker_runtime.model_files.safetensors import check_safetensors
 
 
@@ -37,10 +38,7 @@ def prepare(model: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     (target / GRAPH).write_bytes(graph)
     (target / PARTS).write_bytes(msgspec.json.format(msgspec.json.encode(origin)) + b"\n")
-    # These depend on where the model is and on this machine.
-    record.source = record.state = ""
-    record.checks, record.batch_tokens = {}, {}
-    write_record(target, record)
+    CONVERSIONS.write(target, record)
 
 
 def _tensors(file: Path) -> dict[bytes, str]:

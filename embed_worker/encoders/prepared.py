@@ -4,24 +4,22 @@ Only the graph of such a model is stored here, not its weights: these are copied
 own safetensors file. `python -m embed_worker.encoders.prepare` writes a new one.
 """
 
+import hashlib
 import shutil
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
 
 from embed_worker.encoders.conversion_files import (
     GRAPH,
+    RECORD,
     TOKENIZER,
     WEIGHTS,
-    checks_of,
-    digests,
-    read_record,
-    source_state,
+    Record,
     sources,
-    write_record,
 )
-from worker_runtime.model_files.odd_paths import path_text
 from worker_runtime.model_files.safetensors import check_safetensors
 
 FOLDER = Path(__file__).parent.parent / "prepared"
@@ -45,14 +43,22 @@ class Origin(msgspec.Struct):
     parts: list[Part]
 
 
+def writer_for(model: Path) -> Callable[[Path], Record] | None:
+    """What writes the converted form of `model` to a folder, if that comes with this package."""
+    prepared = prepared_for(model)
+    return None if prepared is None else partial(assemble, prepared, model)
+
+
 def prepared_for(model: Path) -> Path | None:
     """The folder of the graph that was prepared for exactly these files; None if there is none."""
-    return _prepared_for(model, source_state(model))
+    files = {path.relative_to(model).as_posix(): path.stat() for path in sources(model)}
+    state = ((name, stat.st_size, stat.st_mtime_ns) for name, stat in files.items())
+    return _prepared_for(model, tuple(state))
 
 
 @lru_cache(maxsize=64)
-def _prepared_for(model: Path, _state: str) -> Path | None:
-    sizes = {path.relative_to(model).as_posix(): path.stat().st_size for path in sources(model)}
+def _prepared_for(model: Path, state: tuple[tuple[str, int, int], ...]) -> Path | None:
+    sizes = {name: size for name, size, _ in state}
     for folder in sorted(FOLDER.iterdir()):
         origin = _origin(folder)
         # Hashes take longer, so they are computed only of files that have the right size.
@@ -61,8 +67,18 @@ def _prepared_for(model: Path, _state: str) -> Path | None:
     return None
 
 
-def assemble(prepared: Path, model: Path, folder: Path) -> None:
-    """Write to `folder` what a conversion of `model` would write.
+def digests(model: Path) -> dict[str, str]:
+    """The SHA-256 of each file that the vectors of `model` depend on, by its path."""
+    found = {}
+    for path in sources(model):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        found[path.relative_to(model).as_posix()] = digest.hexdigest()
+    return found
+
+
+def assemble(prepared: Path, model: Path, folder: Path) -> Record:
+    """Write to `folder` what a conversion of `model` would write, and return its record.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -82,11 +98,7 @@ def assemble(prepared: Path, model: Path, folder: Path) -> None:
             first, end = header.tensors[part.tensor].data_offsets
             weights.seek(header.data_start + first)
             target.write(weights.read(end - first))
-    record = read_record(prepared)
-    assert record is not None, "a part of this package"
-    record.source, record.state = path_text(model.resolve()), source_state(model)
-    record.checks = checks_of(folder)
-    write_record(folder, record)
+    return msgspec.json.decode((prepared / RECORD).read_bytes(), type=Record)
 
 
 def _origin(prepared: Path) -> Origin:

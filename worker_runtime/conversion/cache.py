@@ -11,8 +11,6 @@ import contextlib
 import hashlib
 import logging
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +22,7 @@ import filelock
 import msgspec
 
 from common.packages import version_of
+from worker_runtime.conversion.process import OnProgress, run_converter
 from worker_runtime.model_files.foreign_files import reason_of
 from worker_runtime.model_files.odd_paths import path_text
 
@@ -40,17 +39,15 @@ TELL_S = 1.0
 # The age after which the files of a killed converter are removed.
 STALE_S = 3600
 
-OnProgress = Callable[[float, str], None]
-
 
 class NotConvertible(Exception):
     """The model must run on another library; the text states the reason."""
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What is stored about a converted model besides its files."""
+    """What is stored about a converted model besides its files; `Conversions` sets these fields."""
 
-    source: str  # the model's path, by which files of its older versions are found and removed
+    source: str = ""  # the model's path, by which files of its older versions are found and removed
     state: str = ""  # the state of the files there, see `Conversions.source_state`
     checks: dict[str, str] = {}  # checks of the written files, by name, see `checks_of`
     refusal: str = ""  # why the model is not converted; all other fields are then unset
@@ -73,6 +70,8 @@ class Conversions(Generic[R]):
         files: the names of the files that the converter writes.
         weights: that of `files` which is too large to be read for a check.
         spare_disk: the free space that a conversion needs, as a multiple of the files' size.
+        prepared: returns what writes the converted form of a model where nothing has to be
+            converted for that, or None.
     """
 
     kind: type[R]
@@ -84,6 +83,7 @@ class Conversions(Generic[R]):
     files: tuple[str, ...]
     weights: str
     spare_disk: float
+    prepared: Callable[[Path], Callable[[Path], R] | None] = lambda model: None
 
     def converted(self, model: Path, cache: Path, on_progress: OnProgress) -> tuple[Path, R]:
         """Return the folder with the converted form of `model`, and its record.
@@ -99,7 +99,7 @@ class Conversions(Generic[R]):
                 # Another worker may have converted the model in the meantime.
                 record = self._undamaged(folder)
                 if record is None:
-                    self._convert(model, folder, on_progress)
+                    self._make(model, folder, on_progress)
                     record = self.read(folder)
         if record is None:
             raise NotConvertible("its conversion left nothing behind")
@@ -161,7 +161,10 @@ class Conversions(Generic[R]):
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as place:
             fresh = Path(place) / folder.name
             fresh.mkdir()
-            self.write(fresh, convert(fresh))
+            record = convert(fresh)
+            record.source, record.state = self._found_at(source)
+            record.checks = {} if record.refusal else self.checks_of(fresh)
+            self.write(fresh, record)
             self._clear_away(folder.parent, source)
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
@@ -237,6 +240,14 @@ class Conversions(Generic[R]):
                 f"the folder {cache} has {free >> 20} MiB left, less than it needs"
             )
 
+    def _make(self, model: Path, folder: Path, on_progress: OnProgress) -> None:
+        write = self.prepared(model)
+        if write is None:
+            self._convert(model, folder, on_progress)
+        else:
+            on_progress(0.2, "reading weights")
+            self.store(model, folder, write)
+
     def _convert(self, model: Path, folder: Path, on_progress: OnProgress) -> None:
         log.info("converting %s for OpenVINO, once", model.name)
         code = run_converter(self.module, model, folder, on_progress)
@@ -252,23 +263,6 @@ class Conversions(Generic[R]):
         folder.mkdir(parents=True, exist_ok=True)
         again = f"{reason}; to try again, delete {path_text(folder)}"
         self.write(folder, self.refused(model, again))
-
-
-def run_converter(module: str, model: Path, folder: Path, on_progress: OnProgress) -> int:
-    """Run the converter in a process of its own; return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, str(model), str(folder)],
-        # The converter ends when its stdin closes, so it does not outlive this process.
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    with process:
-        for line in process.stdout:
-            fraction, _, stage = line.decode("utf-8", "replace").strip().partition(" ")
-            on_progress(float(fraction), stage)
-        # Leaving the block closes its stdin, so wait for its end before that.
-        return process.wait()
 
 
 def unfinished_prefix(folder: Path) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.parent_watch import exit_with_parent
-from worker_runtime.conversion.cache import Conversions, NotConvertible, OnProgress, R
+from worker_runtime.conversion.cache import Conversions, NotConvertible, R
+from worker_runtime.conversion.process import OnProgress
 from worker_runtime.memory.oom_signs import shortage_of
 
 

@@ -24,11 +24,11 @@ from chat_worker.conversions import CONVERSIONS, GRAPH, Record, is_exact
 from chat_worker.engine.runner import Limits, RunFailed, ScheduledTokens
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
-from worker_runtime.conversion.cache import NotConvertible, OnProgress
+from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.conversion.converter import run
+from worker_runtime.conversion.process import OnProgress
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folders import read_causal_lm
-from worker_runtime.model_files.odd_paths import path_text
 from worker_runtime.model_files.small_json import read_object
 
 PROBE = [*range(1, 49), *range(1, 17)]
@@ -70,12 +70,7 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     # Written so that NaN fails.
     if not difference <= TOLERANCES[exact]:
         raise NotConvertible(f"its converted form differs: by {difference:.4f}")
-    return Record(
-        source=path_text(source.resolve()),
-        state=CONVERSIONS.source_state(source),
-        checks=CONVERSIONS.checks_of(folder),
-        difference=difference,
-    )
+    return Record(difference=difference)
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from embed_worker.encoders import convert
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.batch_inputs import batch_inputs
-from embed_worker.encoders.conversion_files import read_record
+from embed_worker.encoders.conversion_cache import CONVERSIONS
 from embed_worker.encoders.traced_model import UnpaddedModel
 from embed_worker.engine.vectors import unit
 from tests.unit.embed_worker.small_models import SHAPE, forget_limits, make, make_decoder
@@ -61,7 +61,7 @@ def test_vectors_are_those_of_torch_whatever_the_attention(
     )
     reference = torch_encoder.load(folder, device="cpu", n_threads=0, on_progress=lambda *_: None)
     (kept,) = (path for path in cache.iterdir() if path.is_dir())
-    record = read_record(kept)
+    record = CONVERSIONS.read(kept)
     assert record is not None
     assert record.unpadded == unpadded
     rows = reference.tokens.rows([" ".join(["model", "server"] * n)[: 7 * n] for n in LENGTHS]).rows

@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from common.sizes import MIB
 from embed_worker import pipe_messages as m
 from embed_worker.discovery import EmbedModelScan
-from embed_worker.encoders.conversion_cache import refused
-from embed_worker.encoders.conversion_files import write_record
+from embed_worker.encoders.conversion_cache import CONVERSIONS
 from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
@@ -71,7 +70,7 @@ def test_a_conversion_is_booked_and_torch_is_what_is_left_without_the_memory_for
 def test_what_cannot_be_converted_is_booked_for_torch_alone(built_in: Path, tmp_path: Path) -> None:
     entry = entry_at(built_in, device="cpu", converted_dir=tmp_path)
     (tmp_path / "kept").mkdir()
-    write_record(tmp_path / "kept", refused(built_in, "its layers are unknown"))
+    CONVERSIONS.write(tmp_path / "kept", CONVERSIONS.refused(built_in, "its layers are unknown"))
     (option,) = load_options(entry)
     assert (option.entry.backend, option.need.converting) == (TORCH, 0)
     assert option.reductions == ("on torch, not OpenVINO: its layers are unknown",)

@@ -19,22 +19,14 @@ from numpy.typing import NDArray
 from transformers import BertConfig
 
 from embed_worker.discovery import built_in_folder
-from embed_worker.encoders import conversion_cache
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.conversion_cache import NotConvertible, known
-from embed_worker.encoders.conversion_files import (
-    GRAPH,
-    RECORD,
-    TOKENIZER,
-    WEIGHTS,
-    Record,
-    read_record,
-    write_record,
-)
+from embed_worker.encoders.conversion_cache import CONVERSIONS
+from embed_worker.encoders.conversion_files import GRAPH, RECORD, TOKENIZER, WEIGHTS, Record
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import Row
 from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
+from worker_runtime.conversion.cache import Conversions, NotConvertible, unfinished_prefix
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
@@ -214,7 +206,7 @@ def test_a_model_that_cannot_be_converted_stays_on_torch_and_that_is_remembered(
         with pytest.raises(NotConvertible, match="weighted mean"):
             on_openvino(folder, cache)
     (kept,) = cache.glob("[!.]*")
-    record = read_record(kept)
+    record = CONVERSIONS.read(kept)
     assert record is not None
     assert "weighted mean" in record.refusal
     assert os.listdir(kept) == [RECORD]
@@ -233,16 +225,16 @@ def test_a_damaged_conversion_is_made_anew_and_the_log_says_so(
     (whole,) = converted_dir.glob(f"{built_in.name}-*")
     kept = tmp_path / whole.name
     shutil.copytree(whole, kept)
-    assert known(built_in, tmp_path) is not None
+    assert CONVERSIONS.known(built_in, tmp_path) is not None
     with (kept / name).open("r+b") as file:
         file.truncate(100)
-    assert known(built_in, tmp_path) is None
+    assert CONVERSIONS.known(built_in, tmp_path) is None
 
-    def convert_again(model: Path, folder: Path, on_progress: object) -> None:
+    def convert_again(_: object, model: Path, folder: Path, on_progress: object) -> None:
         shutil.rmtree(folder)
         shutil.copytree(whole, folder)
 
-    monkeypatch.setattr(conversion_cache, "_make", convert_again)
+    monkeypatch.setattr(Conversions, "_make", convert_again)
     assert on_openvino(built_in, tmp_path).runner.dimension == 384
     assert f"{name} is not as it was written" in caplog.text
 
@@ -253,14 +245,14 @@ def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_wa
     on_openvino(built_in, converted_dir)
     (whole,) = converted_dir.glob(f"{built_in.name}-*")
     folder = tmp_path / whole.name
-    left = tmp_path / f"{conversion_cache.unfinished_prefix(folder)}abc"
+    left = tmp_path / f"{unfinished_prefix(folder)}abc"
     others = tmp_path / ".new-of-another-abc"
     left.mkdir()
     others.mkdir()
     n_conversions = 0
     told = threading.Event()
 
-    def convert(model: Path, folder: Path, on_progress: object) -> None:
+    def convert(_: object, model: Path, folder: Path, on_progress: object) -> None:
         nonlocal n_conversions
         n_conversions += 1
         assert told.wait(30), "nobody waits"
@@ -270,11 +262,10 @@ def test_workers_that_share_a_folder_convert_a_model_once_and_clear_away_what_wa
         if "another worker" in stage:
             told.set()
 
-    monkeypatch.setattr(conversion_cache, "_make", convert)
+    monkeypatch.setattr(Conversions, "_make", convert)
     with ThreadPoolExecutor(3) as workers:
         found = [
-            workers.submit(conversion_cache.converted, built_in, tmp_path, on_progress)
-            for _ in range(3)
+            workers.submit(CONVERSIONS.converted, built_in, tmp_path, on_progress) for _ in range(3)
         ]
         assert {future.result(60)[0] for future in found} == {folder}
     assert n_conversions == 1
@@ -299,19 +290,19 @@ def test_a_converter_that_was_killed_is_not_started_again(
         with pytest.raises(NotConvertible, match="ended with code"):
             on_openvino(folder, cache)
     assert len(started) == 1
-    record = known(folder, cache)
+    record = CONVERSIONS.known(folder, cache)
     assert record is not None
     assert str(cache) in record.refusal, "it says what to delete"
 
 
 def test_a_conversion_is_known_until_a_file_of_the_model_changes(tmp_path: Path) -> None:
     folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
-    assert known(folder, cache) is None
+    assert CONVERSIONS.known(folder, cache) is None
     with pytest.raises(NotConvertible):
         on_openvino(folder, cache)
-    assert known(folder, cache) is not None
+    assert CONVERSIONS.known(folder, cache) is not None
     os.utime(folder / "config.json", ns=(1, 1))
-    assert known(folder, cache) is None
+    assert CONVERSIONS.known(folder, cache) is None
 
 
 def test_a_model_that_suffers_from_less_precision_runs_in_float32(
@@ -320,10 +311,10 @@ def test_a_model_that_suffers_from_less_precision_runs_in_float32(
     on_openvino(built_in, converted_dir)
     (folder,) = converted_dir.glob(f"{built_in.name}-*")
     shutil.copytree(folder, tmp_path / folder.name)
-    record = read_record(folder)
+    record = CONVERSIONS.read(folder)
     assert record is not None
     record.cosines = {name: 1.0 if name == "f32" else 0.999 for name in record.cosines}
-    write_record(tmp_path / folder.name, record)
+    CONVERSIONS.write(tmp_path / folder.name, record)
     assert on_openvino(built_in, tmp_path, "auto").precision == "f32"
 
 
@@ -347,9 +338,9 @@ def test_a_folder_that_cannot_be_written_to_leaves_the_model_on_torch(
 
 def test_a_damaged_record_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text('{"source": 3}')
-    assert read_record(tmp_path) is None
+    assert CONVERSIONS.read(tmp_path) is None
     (tmp_path / RECORD).write_text('{"source": "x"}')
-    assert read_record(tmp_path) == Record(source="x")
+    assert CONVERSIONS.read(tmp_path) == Record(source="x")
 
 
 def test_openvino_does_not_load_the_telemetry_that_pip_installs_beside_it(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ import openvino
 import pytest
 
 from embed_worker.discovery import built_in_folder
-from embed_worker.encoders import conversion_cache
 from embed_worker.encoders import openvino as openvino_encoder
 from embed_worker.encoders import torch as torch_encoder
-from embed_worker.encoders.conversion_files import GRAPH, WEIGHTS, read_record
+from embed_worker.encoders.conversion_files import GRAPH, WEIGHTS
 from embed_worker.encoders.convert import PROBES, convert
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prepared import FOLDER, assemble, prepared_for
+from worker_runtime.conversion.cache import Conversions
 
 LEAST_COSINE = 0.999999
 
@@ -40,7 +40,7 @@ def test_the_built_in_model_is_loaded_from_its_prepared_graph_without_a_converte
     def no_converter(*_: object) -> None:
         raise AssertionError("a converter was started")
 
-    monkeypatch.setattr(conversion_cache, "_convert", no_converter)
+    monkeypatch.setattr(Conversions, "_convert", no_converter)
     loaded = openvino_encoder.load(
         built_in, cache=tmp_path, precision="f32", n_threads=0, on_progress=lambda *_: None
     )
@@ -59,12 +59,10 @@ def test_the_prepared_graph_is_still_what_the_converter_makes(
     assembled, converted = tmp_path / "assembled", tmp_path / "converted"
     assembled.mkdir()
     converted.mkdir()
-    assemble(prepared, built_in, assembled)
+    made = assemble(prepared, built_in, assembled)
     record = convert(built_in, converted, lambda *_: None)
     assert operations(assembled / GRAPH) == operations(converted / GRAPH)
     assert (assembled / WEIGHTS).read_bytes() == (converted / WEIGHTS).read_bytes()
-    made = read_record(assembled)
-    assert made is not None
     for field in ("dimension", "max_tokens", "n_embedded", "pad_id", "unpadded", "prompts"):
         assert getattr(made, field) == getattr(record, field), field
     assert made.cosines.keys() >= {"f32", "bf16"}
