@@ -6,6 +6,7 @@ import sys
 
 BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
+    "batches": "latency of one short text beside a batch of embeddings, and without it",
     "chat": "output tokens/s beside llama-server at 1, 4, 8 and 16 clients",
     "embeddings": "one short text, many clients and one large request, beside the bare model",
     "transformers": "output tokens/s of the transformers backend beside generate",

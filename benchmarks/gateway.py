@@ -4,6 +4,9 @@ The gateway runs on one core, the null worker and the load on another. Added lat
 median of an embedding call through the gateway less the same call straight to the worker. In turns
 with it, on the same core, runs `bare_relay`: what FastAPI and gRPC take by themselves here and now.
 
+A third gateway has all features on: keys with every limit, kept usage, logs as JSON. It answers the
+same requests in turns with the first, which shows what they cost.
+
 With LITELLM_BIN set (the `litellm` command of `litellm[proxy]`), its proxy answers the same chat
 request from its own mock in the same run, on the same core.
 """
@@ -19,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import httpx
@@ -27,6 +31,8 @@ import psutil
 
 from benchmarks.http_load import Connection
 from benchmarks.report import bar, say, table
+from gateway.keys.administration import add_key
+from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import embed_pb2, embed_pb2_grpc
 from tests.running_stack import KEPT_VARIABLES, free_port
 
@@ -45,6 +51,13 @@ STREAM = msgspec.json.encode(
         "stream": True,
     }
 )
+
+
+class Full(NamedTuple):
+    """A gateway with all features, and a key for it."""
+
+    port: int
+    key: str
 
 
 async def alone(port: int, n: int = 1000) -> float:
@@ -75,11 +88,13 @@ async def straight(port: int, n: int = 1000) -> float:
     return statistics.median(took)
 
 
-async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 100) -> float:
+async def flood(
+    port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 100, key: str = ""
+) -> float:
     """Requests per second."""
 
     async def one() -> None:
-        async with Connection("127.0.0.1", port) as connection:
+        async with Connection("127.0.0.1", port, key) as connection:
             for _ in range(n_each):
                 status, reply = await connection.post(path, body)
                 if status != httpx.codes.OK:
@@ -90,11 +105,11 @@ async def flood(port: int, path: str, body: bytes, n_clients: int = 16, n_each: 
     return n_clients * n_each / (time.perf_counter() - started)
 
 
-async def streams(port: int, n_clients: int = 16, n_each: int = 4) -> float:
+async def streams(port: int, n_clients: int = 16, n_each: int = 4, key: str = "") -> float:
     """Streamed tokens per second."""
 
     async def one() -> int:
-        async with Connection("127.0.0.1", port) as connection:
+        async with Connection("127.0.0.1", port, key) as connection:
             found = [await connection.stream("/v1/chat/completions", STREAM) for _ in range(n_each)]
         return sum(len(stream.event_times_s) for stream in found)
 
@@ -105,16 +120,42 @@ async def streams(port: int, n_clients: int = 16, n_each: int = 4) -> float:
     return n_tokens / (time.perf_counter() - started)
 
 
-async def one_round(port: int, bare_port: int) -> tuple[float, ...]:
+async def one_round(port: int, bare_port: int, full: Full) -> tuple[float, ...]:
     """Embedding requests and streamed tokens per second, ours and the bare relay's, and ours of
-    chat requests."""
+    chat requests; the same three with all features."""
     return (
         await flood(port, "/v1/embeddings", EMBEDDING),
         await flood(bare_port, "/v1/embeddings", EMBEDDING),
         await streams(port),
         await streams(bare_port),
         await flood(port, "/v1/chat/completions", CHAT, n_each=50),
+        await flood(full.port, "/v1/embeddings", EMBEDDING, key=full.key),
+        await streams(full.port, key=full.key),
+        await flood(full.port, "/v1/chat/completions", CHAT, n_each=50, key=full.key),
     )
+
+
+@contextlib.contextmanager
+def with_all_features(env: dict[str, str]) -> Iterator[Full]:
+    """A gateway with keys, limits, kept usage and logs as JSON."""
+    most = Limits(
+        requests_per_minute=10**9, tokens_per_minute=10**12, tokens_per_day=10**12,
+        tokens_per_month=10**12,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path, port = Path(folder) / "keys", free_port()
+        key = add_key(path, Rights(chat=most, embeddings=most, concurrent_requests=10_000)).text
+        own = {"GATEWAY_PORT": str(port), "API_KEYS_FILE": str(path), "LOG_FORMAT": "json"}
+        # The null worker takes as many as come.
+        own["MAX_CONCURRENT_REQUESTS"] = "64"
+        process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env | own)
+        try:
+            pin(process.pid, 0)
+            wait_for(f"http://127.0.0.1:{port}/health/ready")
+            yield Full(port, key)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextlib.contextmanager
@@ -167,25 +208,26 @@ def main(argv: list[str]) -> int:
         for each in (port, bare_port):
             wait_for(f"http://127.0.0.1:{each}/health/ready")
         added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
-        rounds = [asyncio.run(one_round(port, bare_port)) for _ in range(N_ROUNDS)]
+        with with_all_features(env) as full:
+            rounds = [asyncio.run(one_round(port, bare_port, full)) for _ in range(N_ROUNDS)]
         rss = psutil.Process(gateway.pid).memory_info().rss / 2**20
     finally:
         for process in (gateway, bare, worker):
             process.terminate()
             process.wait()
-    rate, bare_rate, tokens, bare_tokens, chat_rate = (
+    rate, bare_rate, tokens, bare_tokens, chat_rate, full_rate, full_tokens, full_chat = (
         statistics.median(figures) for figures in zip(*rounds, strict=True)
     )
     table(
-        ["", "gateway", "bare relay", "straight to the worker"],
+        ["", "gateway", "all features", "bare relay", "straight to the worker"],
         [
-            ["embedding p50 ms", f"{added * 1e3:.2f}", "", f"{direct * 1e3:.2f}"],
-            ["embedding requests/s", f"{rate:.0f}", f"{bare_rate:.0f}", ""],
-            ["streamed tokens/s", f"{tokens:.0f}", f"{bare_tokens:.0f}", ""],
+            ["embedding p50 ms", f"{added * 1e3:.2f}", "", "", f"{direct * 1e3:.2f}"],
+            ["embedding requests/s", f"{rate:.0f}", f"{full_rate:.0f}", f"{bare_rate:.0f}", ""],
+            ["streamed tokens/s", f"{tokens:.0f}", f"{full_tokens:.0f}", f"{bare_tokens:.0f}", ""],
+            ["chat requests/s", f"{chat_rate:.0f}", f"{full_chat:.0f}", "", ""],
         ],
     )
     say(f"gateway resident memory: {rss:.0f} MiB")
-    say(f"chat requests/s, 16 clients: {chat_rate:.0f}")
     if binary := os.environ.get("LITELLM_BIN"):  # noqa: TID251 -- a benchmark is its own outermost caller
         with litellm(binary) as peer_port:
             peer = asyncio.run(flood(peer_port, "/v1/chat/completions", CHAT, n_each=20))
@@ -194,6 +236,18 @@ def main(argv: list[str]) -> int:
         bar("added p50", (added - direct) * 1e3, 1.5, at_most=True, unit=" ms"),
         bar("embedding requests/s, 16 clients", rate, 1500, at_most=False),
         bar("streamed tokens/s, 16 clients", tokens, 10_000, at_most=False),
+        bar(
+            "chat requests/s with all features, of without",
+            full_chat / chat_rate,
+            0.85,
+            at_most=False,
+        ),
+        bar(
+            "embedding requests/s with all features, of without",
+            full_rate / rate,
+            0.85,
+            at_most=False,
+        ),
     ]
     return 0 if all(kept) else 1
 

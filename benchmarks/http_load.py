@@ -31,10 +31,15 @@ class Stream:
 
 
 class Connection:
-    """Sends one request at a time to `host:port`."""
+    """Sends one request at a time to `host:port`.
 
-    def __init__(self, host: str, port: int) -> None:
+    Args:
+        key: sent with each; empty: none.
+    """
+
+    def __init__(self, host: str, port: int, key: str = "") -> None:
         self._address = host, port
+        self._key = f"Authorization: Bearer {key}\r\n" if key else ""
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(*self._address, limit=2**24)
@@ -78,7 +83,7 @@ class Connection:
     def _send(self, path: str, body: bytes) -> None:
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self._address[0]}:{self._address[1]}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: application/json\r\n{self._key}Content-Length: {len(body)}\r\n\r\n"
         )
         self._writer.write(head.encode() + body)
 

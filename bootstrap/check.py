@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from bootstrap.console import console_is_current
 from bootstrap.lock import LOCK, Lock, digest_of_inputs
 from bootstrap.progress import run, say
 from bootstrap.settings import SetupError, scripts_folder
 
 # The names of the steps, in order; .pre-commit-config.yaml runs them one by one.
-STEPS = ("format", "lint", "types", "import-contracts", "generated-code", "lock")
+STEPS = ("format", "lint", "types", "import-contracts", "generated-code", "console", "lock")
 
 
 def check(python: Path, env: Mapping[str, str], chosen: Sequence[str] = ()) -> int:
@@ -46,7 +47,7 @@ def _steps(python: Path, env: Mapping[str, str]) -> dict[str, Callable[[], bool]
     steps: dict[str, Callable[[], bool]] = {
         name: partial(_succeeds, command, env) for name, command in commands.items()
     }
-    return steps | {"lock": _lock_is_current}
+    return steps | {"console": partial(console_is_current, env), "lock": _lock_is_current}
 
 
 def _succeeds(command: Sequence[str | Path], env: Mapping[str, str]) -> bool:

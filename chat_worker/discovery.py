@@ -19,7 +19,7 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.default_model import default_model
 from worker_runtime.model_files.folder_listing import Listing, Listings
-from worker_runtime.model_files.folders import is_causal_lm_folder
+from worker_runtime.model_files.folders import is_causal_lm_folder, is_causal_reranker_folder
 from worker_runtime.model_files.foreign_files import real_path
 from worker_runtime.model_files.gguf_files import gguf_id
 from worker_runtime.model_files.header_cache import HeaderCache
@@ -181,6 +181,8 @@ class ChatModelScan:
         listing = listings.of(path)
         if cannot := unreadable(listing):
             yield cannot
+            return
+        if is_causal_reranker_folder(path):
             return
         files = gguf_places(listing)
         if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):

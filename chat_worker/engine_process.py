@@ -10,9 +10,10 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import TemplateError
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
@@ -24,7 +25,7 @@ from chat_worker.input_processor import InputProcessor, PreparedInput
 from chat_worker.output_processor import OutputProcessor
 from chat_worker.preparation import Preparation, PreparationLanes
 from chat_worker.text.chat_format import ChatFormat
-from chat_worker.text.default_templates import CHATML, default_template
+from chat_worker.text.default_templates import TemplateKind, default_template
 from chat_worker.text.detokenize import Detokenizer
 from chat_worker.text.prompt import Check, PromptEncoder
 from chat_worker.text.template import ChatTemplate
@@ -50,7 +51,7 @@ class ChatEngine:
         wanted = m.spec_decoder.decode(spec)
         backend = _load_backend(wanted, self._outbox)
         self._model = _Model(wanted, backend, self._outbox)
-        return backend.facts
+        return structs.replace(backend.facts, chat_template=self._model.template_kind)
 
     def submit(self, call_id: int, body: Raw) -> None:
         assert self._model is not None, "the worker loads before it submits"
@@ -79,7 +80,7 @@ class _Model:
     def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
-        template, source = usable_template(backend)
+        template, source, self.template_kind = usable_template(backend)
         self._encoder = PromptEncoder(backend.tokenizer, template)
         chat_format = ChatFormat(backend.tokenizer, source, template.traits.written)
         self._input_processor = InputProcessor(
@@ -188,19 +189,28 @@ def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> Pre
     return PrefixCache(backend.states, disk, whole=whole)
 
 
-def usable_template(backend: Backend) -> tuple[ChatTemplate, str]:
-    """The model's own template, or a default one, with its source. The worker logs which."""
+class UsableTemplate(NamedTuple):
+    """A template that renders, with its source."""
+
+    template: ChatTemplate
+    source: str
+    kind: TemplateKind
+
+
+def usable_template(backend: Backend) -> UsableTemplate:
+    """The model's own template, or a default one. The worker logs which, and shows it."""
     special_texts = backend.tokenizer.special_texts
     why = "has no chat template"
     if backend.template:
         try:
-            return ChatTemplate(backend.template, special_texts), backend.template
+            own = ChatTemplate(backend.template, special_texts)
+            return UsableTemplate(own, backend.template, "own")
         except TemplateError as error:
             why = f"has a chat template that is not valid Jinja ({error})"
-    source = default_template(backend.tokenizer.control_strings)
-    instead = "ChatML" if source == CHATML else "a plain template"
+    kind, source = default_template(backend.tokenizer.control_strings)
+    instead = "ChatML" if kind == "chatml" else "a plain template"
     sys.stderr.write(f"the model {why}: {instead} is used\n")
-    return ChatTemplate(source, special_texts), source
+    return UsableTemplate(ChatTemplate(source, special_texts), source, kind)
 
 
 def main() -> None:

@@ -57,7 +57,8 @@ class Facts(Struct, kw_only=True):
     n_vocab: int
     n_parallel: int
     n_cells: int
-    has_template: bool
+    # Which template renders its conversations, see `default_templates`; empty: none here.
+    chat_template: str = ""
     description: str = ""
 
 

@@ -22,13 +22,13 @@ above are the most used settings and win over both. .env.example lists all of th
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    parser = command_parser()
-    chosen, rest = parser.parse_known_args(argv)
-    if rest and (not hasattr(chosen, "prompt") or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        # argparse takes words behind an option for unknown ones.
-        chosen.prompt += rest
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["key"]:
+        # It has options of its own, and knows them by what the supervisor does not import.
+        from cli.keys import keys
+
+        return keys(given[1:])
+    chosen = _parsed(given)
     if chosen.command == "version":
         return _print_version(as_json=chosen.json)
     if chosen.command == "serve":
@@ -58,6 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0
+
+
+def _parsed(given: Sequence[str]) -> argparse.Namespace:
+    """The command and its options; a mistake ends the process."""
+    parser = command_parser()
+    chosen, rest = parser.parse_known_args(given)
+    if rest and (not hasattr(chosen, "prompt") or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        # argparse takes words behind an option for unknown ones.
+        chosen.prompt += rest
+    return chosen
 
 
 class _Version(argparse.Action):
@@ -124,6 +136,7 @@ def command_parser() -> argparse.ArgumentParser:
         "--again", action="store_true", help="discard the stored result, and test"
     )
     _add_estimate(commands)
+    commands.add_parser("key", help="add, list, rotate and revoke API keys, and print their use")
     for name, (_, what) in SERVICES.items():
         service = commands.add_parser(name, help=what)
         if name == "simple":

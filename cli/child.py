@@ -13,6 +13,7 @@ LONGEST_LINE_BYTES = 64 * 1024
 LONGEST_LAST_LINE_BYTES = 300
 # To wait for the last output of an ended process; its own children may keep stdout open longer.
 LAST_LINES_WITHIN_S = 1.0
+JSON_OBJECT = b'{"'
 
 
 class Relay:
@@ -24,6 +25,7 @@ class Relay:
 
     def __init__(self, name: str, width: int, write: Callable[[bytes], None]) -> None:
         self._prefix = f"{name:<{width}} | ".encode()
+        self._field = f'{{"service": "{name}", '.encode()
         self._write_lines = write
         self._pending = b""
         self._last = b""
@@ -49,7 +51,11 @@ class Relay:
 
     def _write(self, lines: Sequence[bytes]) -> None:
         self._last = next((text for line in reversed(lines) if (text := line.strip())), self._last)
-        self._write_lines(b"".join(self._prefix + line + b"\n" for line in lines))
+        self._write_lines(b"".join(self._named(line) + b"\n" for line in lines))
+
+    def _named(self, line: bytes) -> bytes:
+        # A line of JSON (LOG_FORMAT=json) stays one, with the name as its first field.
+        return self._field + line[1:] if line.startswith(JSON_OBJECT) else self._prefix + line
 
 
 class Child(asyncio.SubprocessProtocol):

@@ -210,7 +210,7 @@ def _known_names() -> set[str]:
 
 def _backend_problem(backend: str) -> str:
     """The missing packages of `backend`, in words; empty: none."""
-    if backend == "llama.cpp":
+    if backend in ("llama.cpp", "llama.cpp-reranker"):
         return "" if _llama_runs() else "llama-cpp-python, which is missing or does not run here"
     return ", ".join(missing_modules(backend))
 

@@ -183,6 +183,7 @@ def stages(
     chat_port = settings.chat_port or chosen[0]
     embed_port = settings.embed_port or chosen[1]
     shared = {choice.name: choice.value for choice in choices if choice.source == "profile"}
+    shared["PROFILE_CHOICES"] = ",".join(shared)
     shared |= {
         # Without it Python holds back the output of a service until its buffer is full.
         "PYTHONUNBUFFERED": "1",

@@ -94,6 +94,10 @@ class StackSettings:
         return authority, certificate, key
 
     @property
+    def has_console(self) -> bool:
+        return is_on(self.values.get("CONSOLE", "on"))
+
+    @property
     def own_folder(self) -> Path:
         """The folder for what commands and servers of this user tell each other."""
         named = self.values.get("MEMORY_LEARNT_DIR")

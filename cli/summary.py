@@ -7,7 +7,7 @@ from cli.startup_warnings import has_keys, never_unloads, startup_warnings
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.profile import ChosenSetting, size_of
 
-DOCS = "README.md, docs/faq.md; /docs of the running server for the API"
+DOCS = "README.md, docs/faq.md; /openapi.json of the running server for the API"
 
 
 def summary(
@@ -18,7 +18,10 @@ def summary(
     gpus: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines to print."""
-    yield f"OpenAI base URL  http://{settings.reached_at}:{port}/v1  (listening on {settings.host})"
+    at = f"http://{settings.reached_at}:{port}"
+    if settings.has_console:
+        yield f"console          {at}/  (chat, models, live figures, the API)"
+    yield f"OpenAI base URL  {at}/v1  (listening on {settings.host})"
     if settings.ollama_port:
         yield f"Ollama's API     http://{settings.reached_at}:{settings.ollama_port}"
     yield f"models           {settings.models_dir}"

@@ -7,9 +7,12 @@
     │   ├── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
     │   └── PreviousNotFound        INVALID_ARGUMENT     nothing is kept of what it goes on from
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
-    ├── PermissionDenied            PERMISSION_DENIED    not from there
+    ├── PermissionDenied            PERMISSION_DENIED    not from there, or not with this key
     ├── RateLimited                 RESOURCE_EXHAUSTED   this client sends too much
+    │   └── QuotaExceeded           RESOURCE_EXHAUSTED   its key has used up its day or month
     ├── ModelNotFound               NOT_FOUND            no such model
+    ├── BatchNotFound               NOT_FOUND            no such file or batch
+    ├── KeyNotFound                 NOT_FOUND            no such key
     ├── ResponseNotFound            NOT_FOUND            no such response or conversation is kept
     ├── Overloaded                  RESOURCE_EXHAUSTED   the queue is full
     ├── ModelInUse                  ABORTED              requests use the model that is to go
@@ -101,8 +104,22 @@ class RateLimited(ServingError):
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
+class QuotaExceeded(RateLimited):
+    code = "insufficient_quota"
+
+
 class ModelNotFound(ServingError):
     code = "model_not_found"
+    grpc_status = "NOT_FOUND"
+
+
+class KeyNotFound(ServingError):
+    code = "key_not_found"
+    grpc_status = "NOT_FOUND"
+
+
+class BatchNotFound(ServingError):
+    code = "batch_not_found"
     grpc_status = "NOT_FOUND"
 
 

@@ -79,6 +79,11 @@ class SharedSettings(BaseSettings):
         validation_alias="LOG_LEVEL",
         description="DEBUG, INFO, WARNING or ERROR.",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        validation_alias="LOG_FORMAT",
+        description="text, or json: each line is a JSON object.",
+    )
     tls_ca: Path | None = Field(
         default=None,
         validation_alias="WORKER_TLS_CA",
@@ -101,6 +106,11 @@ class SharedSettings(BaseSettings):
             "1: workers may listen off loopback without TLS, on a network that only workers and "
             "gateways use, such as a container network of their own."
         ),
+    )
+    profile_choices: str = Field(
+        default="",
+        validation_alias="PROFILE_CHOICES",
+        description="Names of the variables whose values a supervisor chose for this machine.",
     )
     exit_with_parent: bool = Field(
         default=False,

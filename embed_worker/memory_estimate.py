@@ -11,7 +11,15 @@ from common.sizes import MIB, mib
 from embed_worker import headers
 from embed_worker.encoders.conversion_cache import known
 from embed_worker.encoders.prepared import prepared_for
-from embed_worker.library import CROSS_ENCODER, LLAMA_CPP, OPENVINO, TORCH
+from embed_worker.library import (
+    CAUSAL_RERANKER,
+    CROSS_ENCODER,
+    LLAMA_CPP,
+    LLAMA_RERANKER,
+    OPENVINO,
+    STATIC,
+    TORCH,
+)
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
@@ -24,15 +32,26 @@ PROCESS_BYTES = {
     LLAMA_CPP: 60 * MIB,
     TORCH: 420 * MIB,
     CROSS_ENCODER: 420 * MIB,
+    CAUSAL_RERANKER: 420 * MIB,
+    LLAMA_RERANKER: 60 * MIB,
+    STATIC: 55 * MIB,
 }
 # The activations of one micro-batch grow little with the model, because batches are small.
 # llama.cpp reserves memory for attention over a whole batch.
-BATCH_BYTES = {OPENVINO: 20 * MIB, LLAMA_CPP: 54 * MIB, TORCH: 24 * MIB, CROSS_ENCODER: 24 * MIB}
+BATCH_BYTES = {
+    OPENVINO: 20 * MIB,
+    LLAMA_CPP: 54 * MIB,
+    TORCH: 24 * MIB,
+    CROSS_ENCODER: 24 * MIB,
+    CAUSAL_RERANKER: 24 * MIB,
+    LLAMA_RERANKER: 54 * MIB,
+    STATIC: 8 * MIB,
+}
 
 
 # The bytes of activations for each token of the longest text and each of its hidden numbers,
 # measured on BERT of base width with 8,192 tokens. OpenVINO needs less in bfloat16.
-LONG_BYTES = {OPENVINO: 64, TORCH: 100, CROSS_ENCODER: 100}
+LONG_BYTES = {OPENVINO: 64, TORCH: 100, CROSS_ENCODER: 100, CAUSAL_RERANKER: 100}
 LONG_BFLOAT16_BYTES = 38
 # No more tokens are reserved for: few texts are longer, and the memory for them would often keep a
 # model from being loaded.
@@ -60,7 +79,8 @@ def load_options(entry: ModelEntry) -> tuple[LoadOption, ...]:
     spec = spec_decoder.decode(entry.load_spec)
     if spec.backend == OPENVINO:
         return tuple(_openvino_or_torch(entry, spec, said))
-    plain = protocol.raw(replace(spec, extra_buffers=False)) if spec.backend == LLAMA_CPP else None
+    is_llama = spec.backend in (LLAMA_CPP, LLAMA_RERANKER)
+    plain = protocol.raw(replace(spec, extra_buffers=False)) if is_llama else None
     return (LoadOption(entry, memory_need(spec, said), plain_spec=plain),)
 
 

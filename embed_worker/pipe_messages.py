@@ -13,6 +13,7 @@ from msgspec import Struct
 from worker_runtime.cache_counts import CacheCounts
 
 Truncate = Literal["end", "start", "none"]
+Pooling = Literal["", "mean", "cls", "last"]
 # The longest text for llama.cpp: its buffers for attention grow with the square of a batch, and a
 # batch must hold the longest text.
 MAX_LLAMA_TOKENS = 2048
@@ -34,6 +35,7 @@ class LoadSpec(Struct, kw_only=True):
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", "mps"
     extra_buffers: bool = True  # llama.cpp may store weights in the processor's preferred layout
     n_threads: int = 0  # 0: the library's default
+    pooling: Pooling = ""  # in place of the model's own; empty: that
     batch_tokens: int = 0  # padded tokens of one micro-batch; 0: the encoder's default
     max_batch_rows: int = 32  # texts of one micro-batch
     max_queued_tokens: int = 2_097_152

@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 
+from common.model_ids import folded_id
 from common.settings import split_list
 from common.sizes import MIB
-from embed_worker.pipe_messages import LoadSpec
+from embed_worker.pipe_messages import LoadSpec, Pooling
 from worker_runtime.settings import RuntimeSettings, cache_folder
+
+POOLINGS = [kind for kind in get_args(Pooling) if kind]
 
 
 class EmbedSettings(RuntimeSettings):
@@ -118,6 +121,14 @@ class EmbedSettings(RuntimeSettings):
         validation_alias="EMBEDDING_MATRYOSHKA_MODELS",
         description="Comma-separated ids of models that were trained for it and do not declare it.",
     )
+    pooling: str = Field(
+        default="",
+        validation_alias="EMBEDDING_POOLING",
+        description=(
+            'Comma-separated "model=mean", "=cls" or "=last": how the vectors of a text\'s tokens '
+            "become one, in place of what the model's files state. Folders then run on torch."
+        ),
+    )
     max_inputs: int = Field(
         default=2048,
         ge=1,
@@ -175,6 +186,21 @@ class EmbedSettings(RuntimeSettings):
         description="Limit of that folder in MiB; the least recently used vectors are deleted.",
     )
 
+    @field_validator("pooling")
+    @classmethod
+    def _are_poolings(cls, value: str) -> str:
+        for pair in split_list(value):
+            model, _, kind = pair.rpartition("=")
+            if not model.strip() or kind.strip() not in POOLINGS:
+                raise ValueError(f"{pair} is not model={' or model='.join(POOLINGS)}")
+        return value
+
+    def pooling_of(self, model_id: str) -> Pooling:
+        """The pooling that is set for a model; empty if none is."""
+        pairs = (pair.rpartition("=") for pair in split_list(self.pooling))
+        found = {folded_id(model.strip()): kind.strip() for model, _, kind in pairs}
+        return cast(Pooling, found.get(folded_id(model_id), ""))
+
     @property
     def preload(self) -> bool:
         """Whether the default model is loaded at the start."""
@@ -208,6 +234,7 @@ class EmbedSettings(RuntimeSettings):
             converted_dir=os.path.abspath(self.converted_dir),
             device=self.device,
             n_threads=self.threads,
+            pooling=self.pooling_of(model_id),
             batch_tokens=self.batch_tokens,
             max_batch_rows=self.batch_rows,
             max_queued_tokens=self.max_queued_tokens,

@@ -5,15 +5,20 @@ import logging
 from functools import partial
 
 from common.gc_tuning import freeze_startup_objects
+from common.json_log import JsonLines
 from common.parent_watch import exit_with_parent
+from common.setting_origins import changed_line
 from common.settings import read_or_exit
 from gateway.app import create_app
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.transport.server import GatewayServer
 
+log = logging.getLogger("gateway")
+
 
 async def run(settings: GatewaySettings) -> None:
+    log.info("settings: %s", changed_line(settings))
     app = create_app(settings)
     services: Services = app.state.services
     server = GatewayServer(app, settings, services.drain)
@@ -26,9 +31,10 @@ async def run(settings: GatewaySettings) -> None:
 
 def main() -> None:
     settings = read_or_exit(GatewaySettings, "gateway")
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    output = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    output.setFormatter(JsonLines() if settings.log_format == "json" else text)
+    logging.basicConfig(level=settings.log_level, handlers=[output])
     # Our log lines do not contain these, and they make up a third of the cost of a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     asyncio.run(run(settings))

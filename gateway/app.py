@@ -1,5 +1,6 @@
 """The ASGI application: layers around routes. `create_app(settings, pool)`."""
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +10,20 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from common.error_texts import ErrorText
 from common.errors import ServingError
+from common.freed_memory import return_freed_memory
 from common.settings import split_list
+from gateway.console.files import ConsoleFiles
+from gateway.console.middleware import ConsoleMiddleware
 from gateway.errors import error_response, plain_error_response
 from gateway.fastapi_app import LayeredApp
+from gateway.idle_time import return_memory
 from gateway.middleware.access_log import AccessLogMiddleware
-from gateway.middleware.auth import AuthMiddleware, Keys
+from gateway.middleware.audit import AuditMiddleware
+from gateway.middleware.auth import AuthMiddleware
 from gateway.middleware.body_budget import BodyBudgetMiddleware
 from gateway.middleware.compat_port import CompatPortMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
@@ -33,11 +40,14 @@ from gateway.middleware.request_context import context_of
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.routes import (
+    activity,
+    batches,
     chat,
     completions,
     embeddings,
     health,
     infill,
+    keys,
     lifecycle,
     messages,
     metrics,
@@ -50,11 +60,13 @@ from gateway.routes import (
     tokenize,
 )
 from gateway.routes.request_route import request_routes
+from gateway.schemas.batches import BatchRequest
 from gateway.schemas.chat import ChatRequest
 from gateway.schemas.completions import CompletionRequest
 from gateway.schemas.embeddings import EmbeddingRequest
 from gateway.schemas.infill import InfillRequest
-from gateway.schemas.lifecycle import LoadRequest, UnloadRequest
+from gateway.schemas.keys import KeyRequest
+from gateway.schemas.lifecycle import CancelRequest, LoadRequest, UnloadRequest
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest
 from gateway.schemas.ollama import OLLAMA_BODIES
 from gateway.schemas.pulls import CancelPullRequest, PullRequest
@@ -80,6 +92,9 @@ BODIES = (
     ScoreRequest,
     LoadRequest,
     UnloadRequest,
+    KeyRequest,
+    BatchRequest,
+    CancelRequest,
     InfillRequest,
     *OLLAMA_BODIES,
     PullRequest,
@@ -109,8 +124,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with services.pool.watching():
+        async with (
+            services.pool.watching(),
+            services.budgets.sums.kept(),
+            services.batches.running(app.inside, services.batch_context),
+        ):
+            returning = asyncio.create_task(
+                return_memory(services.batches.activity, return_freed_memory)
+            )
             yield
+            returning.cancel()
+            await services.background.close()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()
@@ -120,13 +144,17 @@ def create_app(
         description="Chat and embeddings for small machines, over the OpenAI API.",
         lifespan=lifespan,
         redirect_slashes=False,
+        # The console shows the document; FastAPI's pages load their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
         exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services
     # Routes are tried in this order, so the most used come first.
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, infill, tokenize]
-    modules += [stored_responses, models, lifecycle, pulls, health, metrics]
+    modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, activity]
+    modules += [metrics]
     described = [route for module in modules for route in module.router.routes]
     described += ollama.routes(with_embeddings=with_embeddings)
     # `include_router` would match every path twice, and much more slowly.
@@ -139,13 +167,21 @@ def create_app(
     app.add_middleware(BodyBudgetMiddleware, budget=services.body_budget)
     app.add_middleware(BoundsMiddleware, settings=settings)
     app.add_middleware(LimitsMiddleware, services=services)
-    app.add_middleware(AuthMiddleware, keys=Keys(settings))
+    app.add_middleware(AuthMiddleware, keys=services.keys)
+    if settings.audit_log is not None:
+        app.add_middleware(AuditMiddleware, path=settings.audit_log, needs_key=settings.has_keys)
+    files = ConsoleFiles() if settings.console else None
+    if files is not None:
+        app.add_middleware(ConsoleMiddleware, files=files)
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)
     app.add_middleware(RequestIdMiddleware, services=services)
+    if proxies := split_list(settings.trusted_proxies):
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)
     if settings.access_log:
-        app.add_middleware(AccessLogMiddleware, paths=[route.path for route in described])
+        paths = [route.path for route in described] + (files.paths if files is not None else [])
+        app.add_middleware(AccessLogMiddleware, paths=paths)
     app.add_middleware(MeantPathMiddleware)
     if settings.ollama_port:
         app.add_middleware(CompatPortMiddleware, port=settings.ollama_port)

@@ -25,8 +25,11 @@ _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.AuthenticationFailed: (401, "authentication_error"),
     errors.PermissionDenied: (403, "permission_error"),
+    errors.QuotaExceeded: (429, "insufficient_quota"),
     errors.RateLimited: (429, "rate_limit_error"),
     errors.ModelNotFound: (404, "not_found_error"),
+    errors.BatchNotFound: (404, "not_found_error"),
+    errors.KeyNotFound: (404, "not_found_error"),
     errors.ResponseNotFound: (404, "not_found_error"),
     errors.Overloaded: (429, "overloaded_error"),
     errors.ModelInUse: (409, "invalid_request_error"),
@@ -117,6 +120,8 @@ def error_response(error: ServingError, scope: Scope) -> Response:
     wait_s = math.inf if error.retry_after_s is None else error.retry_after_s
     if math.isfinite(wait_s):
         headers["retry-after"] = str(max(1, math.ceil(wait_s)))
+        # OpenAI's SDKs wait by this one, if it is there.
+        headers["retry-after-ms"] = str(max(1, math.ceil(wait_s * 1000)))
     if wait_s > LONGEST_RETRY_S and (status == 429 or status >= 500):
         headers["x-should-retry"] = "false"
     if status == 401:

@@ -25,6 +25,11 @@ class LayeredApp(FastAPI):
         scope["app"] = self
         await self.middleware_stack(scope, receive, send)
 
+    async def inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of this process itself, which goes through no layer."""
+        scope["app"] = self
+        await ExceptionMiddleware(self.router, self.exception_handlers)(scope, receive, send)
+
     def _layered(self) -> ASGIApp:
         app: ASGIApp = ExceptionMiddleware(self.router, self.exception_handlers)
         for layer, args, kwargs in reversed(self.user_middleware):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 
 from gateway.pool.calls import GenerationCall, TimeLimits, started
 from gateway.pool.workers import Workers
@@ -11,25 +11,27 @@ from protos.y26hkx.v1 import chat_pb2
 
 Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
 OnEvent = Callable[[chat_pb2.GenerateEvent], None]
+# Surrounds each call: what must happen before and after it, and what is told of its events.
+Around = Callable[[chat_pb2.GenerateRequest], AbstractAsyncContextManager[OnEvent]]
 
 
 class GenerationStream:
     """Relays the calls of one request, one after the other.
 
     Args:
-        on_event: called with every event, for metrics.
+        around: surrounds each call, for limits and metrics.
     """
 
     def __init__(
-        self, workers: Workers, request_id: str, limits: TimeLimits, on_event: OnEvent
+        self, workers: Workers, request_id: str, limits: TimeLimits, around: Around
     ) -> None:
         self._workers = workers
         self._request_id = request_id
         self._limits = limits
-        self._on_event = on_event
+        self._around = around
         self._current: GenerationCall | None = None
-        # The id of the requested model.
-        self._model = ""
+        # The id of the requested model; empty: no worker has it.
+        self.model = ""
         self.started = chat_pb2.Started()
 
     async def events(
@@ -51,23 +53,26 @@ class GenerationStream:
         generation = self._current
         if generation is None or generation.started is not None:
             return SILENCE
-        return progress_text(generation.queued, self._model)
+        return progress_text(generation.queued, self.model)
 
     async def _all(
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
-        self._model = self._workers.known_id(request.model)
-        async with started(
-            self._workers, request, self._request_id, self._limits, self._watch
-        ) as generation:
+        self.model = self._workers.known_id(request.model)
+        async with (
+            self._around(request) as on_event,
+            started(
+                self._workers, request, self._request_id, self._limits, self._watch
+            ) as generation,
+        ):
             assert generation.started is not None
             self.started = generation.started.started
             silence = _Silence(generation, self._limits.next_s)
             try:
-                self._on_event(generation.started)
+                on_event(generation.started)
                 yield generation.started
                 async for event in generation.rest():
-                    self._on_event(event)
+                    on_event(event)
                     yield event
             finally:
                 silence.end()

@@ -21,6 +21,12 @@ class LimitSettings(SharedSettings):
         validation_alias="MAX_EMBEDDING_BODY_BYTES",
         description="Largest body of /v1/embeddings, /v1/rerank and /v1/score.",
     )
+    max_file_bytes: int = Field(
+        default=64 * MIB,
+        gt=0,
+        validation_alias="MAX_FILE_BYTES",
+        description="Largest file that is sent to /v1/files; it goes to the disk as it arrives.",
+    )
     max_body_bytes_in_flight: int | None = Field(
         default=None,
         gt=0,
@@ -78,6 +84,21 @@ class LimitSettings(SharedSettings):
         gt=0,
         validation_alias="STREAM_TIMEOUT_SECONDS",
         description="Seconds that a whole stream may take.",
+    )
+    background_timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        validation_alias="BACKGROUND_TIMEOUT_SECONDS",
+        description="Seconds that a response in the background may take, its waiting included.",
+    )
+    max_background_responses: int = Field(
+        default=16,
+        gt=0,
+        validation_alias="MAX_BACKGROUND_RESPONSES",
+        description=(
+            "Largest number of responses in the background that are in progress; those of one key "
+            "are limited by MAX_IN_FLIGHT_PER_KEY, too."
+        ),
     )
     next_token_timeout_s: float = Field(
         default=30.0,

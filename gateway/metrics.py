@@ -16,6 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
     SummaryMetricFamily,
 )
@@ -23,8 +24,12 @@ from prometheus_client.registry import Collector
 
 from common import errors
 from common.errors import ServingError
+from gateway.measures.exposition import MeasuresCollector
+from gateway.measures.loads import LoadSums, LoadTimes
+from gateway.measures.measures import Measures
 from gateway.middleware.body_budget import BodyBudget
 from gateway.pool import Pool
+from gateway.sharing.fair_queue import FairQueue
 from protos.y26hkx.v1 import common_pb2, worker_pb2
 
 disable_created_metrics()
@@ -46,7 +51,9 @@ _KIND_OF: dict[type[ServingError], str] = {
 
 
 class Metrics:
-    def __init__(self, pool: Pool, bodies: BodyBudget, *, detailed: bool = True) -> None:
+    def __init__(
+        self, pool: Pool, bodies: BodyBudget, turns: FairQueue, *, detailed: bool = True
+    ) -> None:
         self._registry = CollectorRegistry()
         registry = self._registry
         self.requests = Counter("y26hkx_requests", "API requests", registry=registry)
@@ -73,7 +80,9 @@ class Metrics:
             "y26hkx_completion_tokens", "Completion tokens", registry=registry
         )
         self._total = Counter("y26hkx_total_tokens", "All tokens", registry=registry)
-        registry.register(_WorkerFigures(pool, detailed))
+        registry.register(_WorkerFigures(pool, turns, detailed))
+        self.measures = Measures()
+        registry.register(MeasuresCollector(self.measures))
 
     def count_error(self, error: ServingError) -> None:
         kind = next((_KIND_OF[t] for t in type(error).__mro__ if t in _KIND_OF), "internal")
@@ -94,14 +103,17 @@ class Metrics:
 
 
 class _WorkerFigures(Collector):
-    def __init__(self, pool: Pool, detailed: bool) -> None:
+    def __init__(self, pool: Pool, turns: FairQueue, detailed: bool) -> None:
         self._pool = pool
+        self._turns = turns
         self._detailed = detailed
+        self._loads = LoadTimes()
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> Iterator[Metric]:
+        yield self._load_times()
         chat, embed = (
             [model for endpoint in workers.endpoints for model in endpoint.status.models]
             for workers in (self._pool.chat, self._pool.embed)
@@ -140,6 +152,22 @@ class _WorkerFigures(Collector):
         yield from self._per_model()
         yield from self._caches()
 
+    def _load_times(self) -> Metric:
+        self._loads.look(
+            LoadSums(
+                endpoint.address, model.id, model.counters.loads, model.counters.load_seconds_sum
+            )
+            for workers in (self._pool.chat, self._pool.embed)
+            for endpoint in workers.endpoints
+            for model in endpoint.status.models
+        )
+        family = HistogramMetricFamily(
+            "y26hkx_model_load_duration_seconds", "Duration of each load", labels=["model"]
+        )
+        for model, histogram in self._loads.models:
+            family.add_metric([model], list(histogram.buckets()), histogram.total)
+        return family
+
     def _per_worker(self) -> Iterator[Metric]:
         available = GaugeMetricFamily(
             "y26hkx_available_memory_bytes",
@@ -155,6 +183,9 @@ class _WorkerFigures(Collector):
             labels=["worker", "waiting"],
         )
         queued = GaugeMetricFamily("y26hkx_queue_depth", "Requests that wait", labels=["worker"])
+        active = GaugeMetricFamily(
+            "y26hkx_slots_in_use", "Requests that a worker computes", labels=["worker"]
+        )
         demand = GaugeMetricFamily(
             "y26hkx_worker_demand",
             "Requests that run on workers of a kind, or wait until one serves",
@@ -162,7 +193,9 @@ class _WorkerFigures(Collector):
         )
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
             n_running = sum(endpoint.n_outstanding for endpoint in workers.endpoints)
-            demand.add_metric([kind], n_running + workers.n_waiting)
+            # Chats wait in the gateway for their turn, too.
+            n_in_turn = self._turns.n_waiting if kind == "chat" else 0
+            demand.add_metric([kind], n_running + workers.n_waiting + n_in_turn)
             for number, endpoint in enumerate(workers.endpoints):
                 name = f"{kind}-{number}"
                 memory = endpoint.status.memory
@@ -171,7 +204,8 @@ class _WorkerFigures(Collector):
                 pressure.add_metric([name, "some"], memory.pressure_some)
                 pressure.add_metric([name, "full"], memory.pressure_full)
                 queued.add_metric([name], endpoint.status.queue_depth)
-        yield from (available, booked, pressure, queued, demand)
+                active.add_metric([name], endpoint.status.n_active)
+        yield from (available, booked, pressure, queued, active, demand)
 
     def _per_model(self) -> Iterator[Metric]:
         if not self._detailed:

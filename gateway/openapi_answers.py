@@ -25,7 +25,7 @@ _OF_ALL = {
     errors.PermissionDenied,
     errors.BackendFailure,
 }
-_OF_THE_API = {errors.RateLimited, errors.NotReady}
+_OF_THE_API = {errors.RateLimited, errors.QuotaExceeded, errors.NotReady}
 _OF_WORKERS = set(error_types()) - {errors.ModelNotFound}
 # Errors before a route is known: too many connections, or a request that does not arrive.
 _OF_CONNECTIONS = ((503, errors.Overloaded.code), (408, "request_timeout"))
@@ -91,7 +91,7 @@ def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[
     if method == "post" or (method == "delete" and path.startswith(MODELS)):
         kinds |= _OF_WORKERS
     if "requestBody" in operation or "parameters" in operation:
-        kinds.add(errors.ModelNotFound)
+        kinds |= {errors.ModelNotFound, errors.KeyNotFound, errors.BatchNotFound}
     yield from ((status_on(path, kind), kind.code) for kind in kinds)
     yield from _OF_CONNECTIONS
 
@@ -99,7 +99,7 @@ def _found(path: str, method: str, operation: dict[str, Any]) -> Iterator[tuple[
 def _headers(status: int) -> dict[str, Any]:
     names = ["x-request-id"]
     if status in (429, 503, 529):
-        names.append("retry-after")
+        names += ["retry-after", "retry-after-ms"]
     if status == 401:
         names.append("www-authenticate")
     return {name: {"schema": _TEXT} for name in names}

@@ -2,16 +2,28 @@
 
 from starlette.requests import Request
 
+from common.setting_origins import shown_settings
+from gateway.batches.batches import Batches
+from gateway.batches.records import Batch
 from gateway.custom_models import CustomModels
+from gateway.keys.budgets import Budgets
+from gateway.keys.endpoints import may_call, need_of
+from gateway.keys.kept_usage import ledger_of
+from gateway.keys.store import Keys
+from gateway.keys.sums import Sums
 from gateway.metrics import Metrics
 from gateway.middleware.body_budget import BodyBudget, fitting_bytes
 from gateway.middleware.rate_limit import RateLimit
+from gateway.middleware.request_context import RequestContext
 from gateway.model_names import ModelNames
 from gateway.pool import Pool
 from gateway.pool.calls import TimeLimits
 from gateway.pool.new_models import NewModels
 from gateway.pulls import Pulls
 from gateway.settings import GatewaySettings
+from gateway.sharing.capacity import capacity_of
+from gateway.sharing.fair_queue import FairQueue
+from gateway.stored_responses.background import BackgroundResponses
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
@@ -25,18 +37,30 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
+        self.keys = Keys(settings)
+        self.budgets = Budgets(Sums(ledger_of(settings)))
         self.body_budget = BodyBudget(
             settings.max_body_bytes_in_flight or fitting_bytes(settings.largest_body_bytes)
         )
-        self.metrics = Metrics(pool, self.body_budget, detailed=settings.detailed_metrics)
+        self.turns = FairQueue(self._capacity)
+        self.metrics = Metrics(
+            pool, self.body_budget, self.turns, detailed=settings.detailed_metrics
+        )
         self.custom_models = CustomModels(settings.custom_models_file)
         self.model_names = ModelNames(
             settings.aliases, falls_back=settings.falls_back, custom=self._custom_base
         )
         self.new_models = NewModels(pool)
         self.pulls = Pulls(settings.max_pulls)
-        self.responses = StoredResponses(_store(settings))
+        self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
+        self.shown_settings = shown_settings(settings)
         self.drain = Drain()
+        self.background = BackgroundResponses(
+            settings.max_background_responses, settings.most_at_once, self.drain
+        )
+        self.batches = Batches(
+            settings.batches_path, settings.batches_bytes, settings.max_body_bytes
+        )
         self.supervision = Supervision()
         rate = settings.rate
         storage = settings.rate_limit_storage.get_secret_value()
@@ -50,9 +74,34 @@ class Services:
         self.stream_limits = TimeLimits(
             settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
         )
+        # Nobody waits for its first token.
+        self.background_limits = TimeLimits(
+            settings.background_timeout_s,
+            settings.next_token_timeout_s,
+            settings.background_timeout_s,
+        )
         self.sse_limits = StreamLimits(
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
+
+    def batch_context(self, batch: Batch, request_id: str) -> RequestContext | None:
+        """The context of a request of a batch; None if its client may not make it any more."""
+        need = need_of("POST", batch.endpoint)
+        context = RequestContext(request_id, self.drain, self.metrics.count_error)
+        context.kind, context.background = need.kind, True
+        if not self.keys.required:
+            return context
+        key = self.keys.of_client(batch.owner)
+        if key is None or not (key.admin or may_call(key.endpoints, need.group)):
+            return None
+        context.key, context.client, context.cache_salt = key, key.client, key.cache_salt
+        return context
+
+    def _capacity(self, model: str) -> int | None:
+        # Without keys all clients are programs of one person.
+        if not self.keys.required:
+            return None
+        return capacity_of(self.pool.chat, self.settings.worker_slots, model)
 
     def _custom_base(self, name: str) -> str | None:
         made = self.custom_models.find(name)

@@ -1,12 +1,11 @@
-"""The gateway's settings. With the limits in `limit_settings`, the only reader of the environment
-in this package."""
+"""The gateway's settings. With `key_settings` and `limit_settings` the only reader of the
+environment in this package."""
 
 import os
 import re
 from pathlib import Path
 from typing import Literal, Self
 
-from limits import parse
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from common.loopback import is_address, is_loopback
@@ -14,20 +13,18 @@ from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
-from gateway.limit_settings import LimitSettings
+from gateway.key_settings import NO_RATE, KeySettings
 from gateway.localize import languages
-from gateway.middleware.rate_limit import shared_storage
 
 MAX_PORT = 65535
 DEFAULT_CUSTOM_MODELS = Path("./models/custom.json")
 # For clients that are not on this machine, unless RATE_LIMIT says otherwise.
 OPEN_RATE = "600/minute"
 OPEN_IN_FLIGHT = 8
-NO_RATE = "none"
 IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
-class GatewaySettings(LimitSettings):
+class GatewaySettings(KeySettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="GATEWAY_HOST",
@@ -47,6 +44,15 @@ class GatewaySettings(LimitSettings):
         default="127.0.0.1:50052",
         validation_alias="EMBED_WORKERS",
         description="Comma-separated host:port of embedding workers.",
+    )
+    worker_slots: int = Field(
+        default=4,
+        ge=1,
+        validation_alias="MAX_CONCURRENT_REQUESTS",
+        description=(
+            "Number of sequences that each chat worker decodes together: with API keys, others "
+            "wait in the gateway for their fair share."
+        ),
     )
     worker_wait_s: float = Field(
         default=15.0,
@@ -113,42 +119,19 @@ class GatewaySettings(LimitSettings):
         validation_alias="RESPONSES_STORE_BYTES",
         description="Bytes of all kept responses; of whoever has most, the oldest go first.",
     )
-    api_keys: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias="API_KEYS",
-        description="Comma-separated API keys. Without keys and key file, clients need no key.",
-    )
-    api_keys_file: Path | None = Field(
+    batches_path: Path | None = Field(
         default=None,
-        validation_alias="API_KEYS_FILE",
+        validation_alias="BATCHES_PATH",
         description=(
-            "File with SHA-256 hex digests of keys, one per line; it is read again when it changes."
+            "Folder for the files of /v1/files and /v1/batches, of this gateway alone; unset: none "
+            "are taken."
         ),
     )
-    rate_limit: str | None = Field(
-        default=None,
-        validation_alias="RATE_LIMIT",
-        description=(
-            'Requests per key or address and time window, such as "60/minute", or "none". Unset: '
-            "none on loopback, 600/minute elsewhere."
-        ),
-    )
-    rate_limit_storage: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias="RATE_LIMIT_STORAGE",
-        description=(
-            'Storage of counters that several gateways share, such as "redis://host:6379", perhaps '
-            "with a password; empty: each counts alone."
-        ),
-    )
-    max_in_flight_per_key: int | None = Field(
-        default=None,
-        ge=0,
-        validation_alias="MAX_IN_FLIGHT_PER_KEY",
-        description=(
-            "Number of requests that one key may have in flight; 0: no limit. Unset: none on "
-            "loopback, 8 elsewhere."
-        ),
+    batches_bytes: int = Field(
+        default=1024 * MIB,
+        gt=0,
+        validation_alias="BATCHES_BYTES",
+        description="Bytes of all files in it together.",
     )
     max_pulls: int = Field(
         default=1,
@@ -210,6 +193,11 @@ class GatewaySettings(LimitSettings):
             "Export memory metrics of each model's process, not only of workers and totals."
         ),
     )
+    console: bool = Field(
+        default=True,
+        validation_alias="CONSOLE",
+        description="Serve the console, a web page for people, at the path /.",
+    )
     access_log: bool = Field(
         default=True,
         validation_alias="ACCESS_LOG",
@@ -245,20 +233,6 @@ class GatewaySettings(LimitSettings):
     def _is_spoken(cls, value: str) -> str:
         if value not in ("auto", *languages()):
             raise ValueError(f"must be one of auto, {', '.join(languages())}")
-        return value
-
-    @field_validator("rate_limit")
-    @classmethod
-    def _is_a_rate(cls, value: str | None) -> str | None:
-        if value and value.lower() != NO_RATE:
-            parse(value)
-        return value
-
-    @field_validator("rate_limit_storage")
-    @classmethod
-    def _can_be_shared(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            shared_storage(value.get_secret_value())
         return value
 
     @field_validator("chat_workers", "embed_workers")
@@ -318,10 +292,6 @@ class GatewaySettings(LimitSettings):
         if self.max_in_flight_per_key is not None:
             return self.max_in_flight_per_key
         return 0 if is_loopback(self.host) else OPEN_IN_FLIGHT
-
-    @property
-    def has_keys(self) -> bool:
-        return bool(split_list(self.api_keys.get_secret_value())) or self.api_keys_file is not None
 
 
 def child_environment() -> dict[str, str]:

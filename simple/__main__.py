@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--port", type=int)
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
     settings = read_or_exit(SimpleSettings, "simple server", **given)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     asyncio.run(run(settings))
     return 0
 

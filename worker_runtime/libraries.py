@@ -29,6 +29,9 @@ OF_BACKENDS = {
     "sentence-transformers": Libraries(("torch", "sentence_transformers"), "embed"),
     "remote": Libraries(("httpx",), "remote"),
     "cross-encoder": Libraries(("torch", "transformers"), "embed"),
+    "causal-reranker": Libraries(("torch", "transformers"), "embed"),
+    "llama.cpp-reranker": Libraries(("llama_cpp",), "llama"),
+    "static": Libraries(("tokenizers", "numpy"), "openvino"),
 }
 
 

@@ -3,39 +3,55 @@
 The calls of small models are thus complete and valid by construction, while their texts stay free.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from chat_worker.backend import Tokenizer
 from chat_worker.constraints.grammar import GrammarConstraint
 from chat_worker.engine.sampling import ConstraintFailed, LogitsRow
 
 
+@dataclass(frozen=True)
+class Beginnings:
+    """The texts that begin calls, each with the text by which the grammar begins.
+
+    Args:
+        at_start: begin calls only at the beginning of a reply.
+        anywhere: begin calls also after other text.
+    """
+
+    at_start: Mapping[bytes, bytes] = field(default_factory=dict)
+    anywhere: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.at_start or self.anywhere)
+
+
 class CallsOnceBegun:
     """An `engine.sampling.TokenConstraint`.
 
     Args:
-        begins: the text that begins calls.
-        anywhere: calls may also follow other text.
-        start: creates the constraint for what follows `begins`.
+        begins: the texts that begin calls.
+        start: creates the constraint of calls, from their beginning on.
         parallel: if False, nothing may follow the first call.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
-        begins: str,
+        begins: Beginnings,
         start: Callable[[], GrammarConstraint],
         *,
-        anywhere: bool,
         parallel: bool,
     ) -> None:
         self._tokenizer = tokenizer
-        self._begins = begins.encode()
+        self._begins = begins
         self._start = start
-        self._anywhere = anywhere
         self._parallel = parallel
+        self._longest = max(map(len, begins.anywhere), default=0)
         # The end of the text so far, as long as calls may begin in it; None if they no longer may.
         self._written: bytes | None = b""
+        self._is_at_start = bool(begins.at_start)
         self._held: GrammarConstraint | None = None
         self._is_complete = False
 
@@ -60,31 +76,44 @@ class CallsOnceBegun:
         if self._written is None or token in self._tokenizer.end_tokens:
             return
         written = self._written + self._tokenizer.piece(token, show_control=True)
-        if not self._anywhere:
-            written = written.lstrip()
-        before, begun, behind = written.partition(self._begins)
-        if begun and (self._anywhere or not before):
-            self._hold(behind)
-        elif self._anywhere:
-            self._written = written[-len(self._begins) :]
+        calls = self._calls_at_start(written) or self._calls_within(written)
+        if calls:
+            self._hold(calls)
+        elif self._is_at_start:
+            self._written = written
         else:
-            self._written = written if self._begins.startswith(written) else None
+            self._go_on(written[-self._longest :])
 
-    def _hold(self, behind: bytes) -> None:
-        """Begin the grammar.
+    def _calls_at_start(self, written: bytes) -> bytes:
+        """Return the calls with which `written` begins, as the grammar has to read them."""
+        if not self._is_at_start:
+            return b""
+        begun = written.lstrip()
+        for text, read in self._begins.at_start.items():
+            if begun.startswith(text):
+                return read + begun[len(text) :]
+        self._is_at_start = any(text.startswith(begun) for text in self._begins.at_start)
+        return b""
 
-        Args:
-            behind: the text that the latest token has already written after the beginning.
-        """
+    def _calls_within(self, written: bytes) -> bytes:
+        for text, read in self._begins.anywhere.items():
+            _, begun, behind = written.partition(text)
+            if begun:
+                return read + behind
+        return b""
+
+    def _hold(self, calls: bytes) -> None:
+        """Begin the grammar with what has already been written of the calls."""
         held = self._start()
+        self._is_at_start = False
         try:
             for token in self._tokenizer.encode(
-                behind.decode("utf-8", "replace"), parse_control=True
+                calls.decode("utf-8", "replace"), parse_control=True
             ):
                 held.accept(token)
         except ConstraintFailed:
             # No call continues in this way, so it stays text.
-            self._written = b"" if self._anywhere else None
+            self._go_on(b"")
             return
         self._held = held
         if held.is_complete:
@@ -92,5 +121,9 @@ class CallsOnceBegun:
 
     def _end(self) -> None:
         self._held = None
-        self._written = b"" if self._anywhere else None
+        self._go_on(b"")
         self._is_complete = not self._parallel
+
+    def _go_on(self, written: bytes) -> None:
+        """Look for more calls behind `written`, if calls may follow other text."""
+        self._written = written if self._begins.anywhere else None

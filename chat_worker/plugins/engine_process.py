@@ -41,7 +41,6 @@ class PluginEngine:
             n_vocab=0,
             n_parallel=1,
             n_cells=0,
-            has_template=True,
             description=f"{wanted.model_id} with the backend {wanted.backend}",
         )
 

@@ -114,7 +114,6 @@ def _facts(spec: RemoteSpec) -> m.Facts:
         n_vocab=0,
         n_parallel=spec.model.max_concurrent,
         n_cells=0,
-        has_template=True,
         description=f"{spec.model.model} on another server",
     )
 

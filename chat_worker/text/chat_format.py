@@ -25,6 +25,8 @@ from common.errors import InvalidRequest
 
 # The number of tokens at a prompt's end in which an opened thinking is looked for.
 TAIL_TOKENS = 12
+# Functionary 3.2 writes to whom each message goes: to a tool, or with this word to the user.
+TO_USER = "all"
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,7 @@ class ReplyPlan:
             begun = self.once_begun
             if answer is not None or begun is None:
                 return answer
-            return self.chat_format.calls_once_begun(
-                lambda: start(begun), parallel=reply_format.parallel_calls
-            )
+            return self.chat_format.calls_once_begun(reply_format, lambda: start(begun))
         return self.chat_format.thinking_first(
             answer, self.thinking_budget, begins_inside=reply_format.begins_thinking
         )
@@ -91,6 +91,7 @@ class ChatFormat:
         self._template = template
         self._calls = CallGrammars(notation_of(*written), tokenizer)
         self._thinking = thinking_marks(template)
+        self._addressee = f"{TO_USER}\n" if f">>>{TO_USER}" in template else ""
         own = self._thinking.all if self._thinking is not None else ()
         marks = map(self._mark, (*SHOWN, *own))
         # Control tokens are normally hidden, but these mark the parts of a reply.
@@ -117,6 +118,7 @@ class ChatFormat:
         if not isinstance(request.input, Conversation):
             return ReplyFormat(stops=request.stop)
         return ReplyFormat(
+            addressee=self._addressee,
             stops=request.stop,
             schemas=_schemas(request.input.tools),
             parallel_calls=_parallel(request.input),
@@ -146,20 +148,20 @@ class ChatFormat:
         conversation = request.input
         if not isinstance(conversation, Conversation) or not conversation.tools:
             return None
-        if conversation.must_call or request.constraint is not None or not self._calls.begins:
-            return None
         schemas = _schemas(conversation.tools)
-        return self._tools(self._calls.begun(schemas, parallel=conversation.parallel_calls))
+        is_held = conversation.must_call or request.constraint is not None
+        if is_held or not self._calls.beginnings(schemas):
+            return None
+        return self._tools(self._calls.forced(schemas, "", parallel=conversation.parallel_calls))
 
     def calls_once_begun(
-        self, start: Callable[[], GrammarConstraint], *, parallel: bool
+        self, reply_format: ReplyFormat, start: Callable[[], GrammarConstraint]
     ) -> CallsOnceBegun:
         return CallsOnceBegun(
             self._tokenizer,
-            self._calls.begins,
+            self._calls.beginnings(reply_format.schemas),
             start,
-            anywhere=self._calls.begins_anywhere,
-            parallel=parallel,
+            parallel=reply_format.parallel_calls,
         )
 
     def _tools(self, grammar: str) -> ConstraintSpec:

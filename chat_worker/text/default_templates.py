@@ -5,7 +5,10 @@ others, each message begins with the speaker's name, as in texts that base model
 """
 
 from collections.abc import Collection
+from typing import Literal
 
+# Which template renders a model's conversations.
+TemplateKind = Literal["own", "chatml", "plain"]
 CHATML_MARKS = ("<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}"
@@ -21,6 +24,7 @@ PLAIN = (
 )
 
 
-def default_template(control_strings: Collection[str]) -> str:
+def default_template(control_strings: Collection[str]) -> tuple[TemplateKind, str]:
     """ChatML if the vocabulary has its marks as control tokens, else a plain template."""
-    return CHATML if all(mark in control_strings for mark in CHATML_MARKS) else PLAIN
+    has_marks = all(mark in control_strings for mark in CHATML_MARKS)
+    return ("chatml", CHATML) if has_marks else ("plain", PLAIN)

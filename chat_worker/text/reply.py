@@ -29,6 +29,7 @@ class ReplyFormat:
         forced_calls: the reply consists of calls only, so an incomplete call is not text.
         thinking: the marks of a model that thinks before it answers.
         begins_thinking: the prompt has opened the thinking.
+        addressee: words with which the model addresses an answer to the user; not a part of it.
     """
 
     stops: Sequence[str] = ()
@@ -37,6 +38,7 @@ class ReplyFormat:
     forced_calls: bool = False
     thinking: ThinkingMarks | None = None
     begins_thinking: bool = False
+    addressee: str = ""
 
 
 @dataclass
@@ -60,6 +62,9 @@ class Reply:
         # Looks for calls in the thinking, because a model may call without closing it.
         self._thought_calls = _call_filter(reply_format) if self._reasoning is not None else None
         self._stops = StopFilter(reply_format.stops)
+        # Empty once it is known whether the answer begins with it; until then it is held back.
+        self._addressee = reply_format.addressee
+        self._addressed = ""
         self._make_id = make_id or (lambda: f"call_{secrets.token_hex(12)}")
         # Parts that were read but not taken yet.
         self.unsent: list[Part] = []
@@ -110,7 +115,7 @@ class Reply:
             text = split.text + rest.text
             if was_never_closed and self._thought_calls is not None:
                 self._take(self._calls_thought())
-        self._answer(text)
+        self._answer(text, is_end=True)
         if self._calls is not None:
             self._take(self._calls.flush())
         self._emit_text(self._stops.flush())
@@ -123,13 +128,23 @@ class Reply:
         taken, self.unsent = self.unsent, []
         return taken
 
-    def _answer(self, text: str) -> None:
+    def _answer(self, text: str, *, is_end: bool = False) -> None:
+        if self._addressee:
+            text = self._without_addressee(text, is_end=is_end)
         if not text:
             return
         if self._calls is None:
             self._emit_text(self._stops.push(text))
         else:
             self._take(self._calls.push(text))
+
+    def _without_addressee(self, text: str, *, is_end: bool) -> str:
+        self._addressed += text
+        is_undecided = self._addressee.startswith(self._addressed)
+        if is_undecided and self._addressed != self._addressee and not is_end:
+            return ""
+        addressee, self._addressee = self._addressee, ""
+        return self._addressed.removeprefix(addressee)
 
     def _take(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:

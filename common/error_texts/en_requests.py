@@ -3,7 +3,47 @@
 MESSAGES = {
     # HTTP, keys and limits.
     "header_repeated": "more than one header {name}",
-    "key_needed": "a valid API key is needed",
+    "key_needed": "You didn't provide an API key, and this server needs one",
+    "key_wrong": "Incorrect API key provided",
+    "key_expired": "This API key has expired",
+    "endpoint_forbidden": (
+        "You have insufficient permissions for this operation. Missing scopes: {scope}"
+    ),
+    "model_forbidden": "This API key does not have access to model {model!r}",
+    "model_unnamed": "This API key may use some models only: the request has to name one of them",
+    "requests_limited": (
+        "Rate limit reached on requests per min (RPM): Limit {limit}, Used {used}, Requested 1. "
+        "Please try again in {wait}."
+    ),
+    "tokens_limited": (
+        "Rate limit reached for {model!r} on tokens per min (TPM): Limit {limit}, Used {used}, "
+        "Requested {requested}. Please try again in {wait}."
+    ),
+    "tokens_too_many": (
+        "Request too large for {model!r} on tokens per min (TPM): Limit {limit}, Requested "
+        "{requested}. The input or output tokens must be reduced in order to run successfully."
+    ),
+    "quota_of_day": (
+        "You exceeded your current quota: {limit} tokens a day (UTC), of which {used} are used"
+    ),
+    "quota_of_month": (
+        "You exceeded your current quota: {limit} tokens a month (UTC), of which {used} are used"
+    ),
+    "key_not_known": "there is no key {id!r}",
+    "keys_not_kept": "this server has no file for keys",
+    "keys_not_written": "the file of keys cannot be written",
+    "usage_not_read": "what was used cannot be read now",
+    "file_not_known": "there is no file {id!r}",
+    "batch_not_known": "there is no batch {id!r}",
+    "batch_store_full": "the files of batches have at most {limit_bytes} bytes together",
+    "batch_objects_full": "at most {most} files and as many batches are kept",
+    "batches_off": "this server keeps no files and runs no batches",
+    "file_missing": "the form has no file",
+    "purpose_unsupported": "files are kept for the purpose 'batch' only",
+    "file_in_use": "a batch that is not over needs this file",
+    "batch_is_over": "the batch is over: {status}",
+    "form_wrong": "the body is not a form with a file: {detail}",
+    "date_wrong": "{name} is not a date such as 2026-11-29",
     "bodies_in_flight": (
         "the requests in progress fill the room for bodies, {limit_bytes} bytes "
         "(MAX_BODY_BYTES_IN_FLIGHT)"
@@ -36,8 +76,12 @@ MESSAGES = {
     "budget_too_large": "thinking.budget_tokens must be less than max_tokens",
     "exactly_one_of": "exactly one of {names} is needed",
     "only_function_tools": "only tools of type 'function' are supported: this server runs no tools",
-    "not_in_background": (
-        "{name} is not supported: no prompts are kept here, and no answer is made in the background"
+    "prompt_unsupported": "prompt is not supported: no prompts are kept here",
+    "background_needs_store": "a response in the background must be stored: store cannot be false",
+    "background_full": "{most} responses are being made in the background already",
+    "response_in_progress": "the response {id!r} is not complete yet",
+    "response_has_no_events": (
+        "only a response in the background that was requested with stream: true can be streamed"
     ),
     "response_not_kept": "no response {id!r} is kept here",
     "conversation_not_kept": "no conversation {id!r} is kept here",

@@ -2,6 +2,8 @@
 
 MESSAGES = {
     "send_key": "send it as Authorization: Bearer <key>, or as x-api-key: <key>",
+    "ask_admin": "ask for a key that has this right",
+    "delete_files": "delete files that you do not need any more",
     "list_origin": "list it in CORS_ORIGINS",
     "list_host": "list it in ALLOWED_HOSTS",
     "set_keys": "set API_KEYS, and send a key",

@@ -20,7 +20,7 @@ from common.errors import BackendLoadFailed
 from embed_worker.encoders.devices import batch_tokens, computing, torch_device
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.padding import padded
-from embed_worker.encoders.pairs import Pairs
+from embed_worker.encoders.pairs import Pairs, encoder_of, frame_of
 from embed_worker.encoders.positions import max_tokens
 from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
@@ -71,7 +71,7 @@ def load(
         device=str(model.device),
         batch_tokens=batch_tokens(model.device),
         backend=BACKEND,
-        pairs=Pairs(own, max_tokens=most),
+        pairs=Pairs(encoder_of(own), frame_of(own), max_tokens=most),
         activation=_activation(path, model.config),
     )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
+from embed_worker.encoders.llama_cpp_pairs import pairs_of, rerank_template
 from embed_worker.encoders.llama_cpp_tokens import LlamaTokenization
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.encoders.prompts import Prompts
@@ -27,6 +28,7 @@ from worker_runtime.memory.oom_signs import shortage_in_text
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
 NO_POOLING, RANKING = 0, 4
+POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 # Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.
 WARM_UP_TEXT, WARM_UP_TOKENS = "one two three four five", 5
 
@@ -38,10 +40,13 @@ def load(
     max_rows: int,
     n_threads: int,
     extra_buffers: bool = True,
+    pooling: str = "",
     on_progress: Callable[[float, str], None],
 ) -> LoadedEncoder:
     """Load the model in a file.
 
+    Args:
+        pooling: one of `POOLINGS`, in place of what the file states; empty: as it states.
     Raises:
         BackendLoadFailed: llama-cpp-python is missing, or cannot embed with this file.
     """
@@ -57,10 +62,12 @@ def load(
         raise _failed(ErrorText("embedding_file_refused"))
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
-    context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads)
-    runner = LlamaEncoder(native, model, context)
+    context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads, pooling)
+    ranks = int(native.llama_pooling_type(context)) == RANKING
+    runner = (LlamaReranker if ranks else LlamaEncoder)(native, model, context)
     tokens = LlamaTokenization(native, model, max_tokens=max_tokens)
     _warm_up(runner, tokens)
+    template = rerank_template(native, model) if ranks else None
     return LoadedEncoder(
         runner=runner,
         tokens=tokens,
@@ -68,6 +75,9 @@ def load(
         device="cpu",
         batch_tokens=batch_tokens,
         backend=BACKEND,
+        pairs=pairs_of(native, model, tokens, template) if ranks else None,
+        # A model with a template answers with a probability.
+        activation="sigmoid" if ranks and template is None else "identity",
     )
 
 
@@ -97,10 +107,13 @@ class LlamaEncoder:
         vectors = np.concatenate([self._run(part) for part in self._parts(rows)])
         if not np.isfinite(vectors).all():
             raise BatchFailed("a vector is not finite")
-        return unit(vectors).data.cast("B")
+        return self._finished(vectors).data.cast("B")
 
     def shed(self) -> None:
         """Nothing to free: the next batch needs buffers of the same size."""
+
+    def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return unit(vectors)
 
     def _parts(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         """The rows in parts that fit into the context."""
@@ -131,6 +144,17 @@ class LlamaEncoder:
             raise BatchFailed("llama.cpp has no vector for a text")
         # A copy, because the library writes the next batch over it.
         return np.ctypeslib.as_array(pointer, (self.dimension,)).astype("<f4")
+
+
+class LlamaReranker(LlamaEncoder):
+    """Scores pairs: the vector of a row is its first output."""
+
+    def __init__(self, native: Any, model: Any, context: Any) -> None:
+        super().__init__(native, model, context)
+        self.dimension = 1
+
+    def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return vectors
 
 
 class _NativeBatch:
@@ -168,9 +192,13 @@ class _NativeBatch:
         return self._struct
 
 
-def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: int) -> Any:
+def _context(
+    native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: int, pooling: str
+) -> Any:
     params = native.llama_context_default_params()
     params.embeddings = True
+    if pooling:
+        params.pooling_type = POOLINGS[pooling]
     # A text is never split, because pooling needs all of it at once.
     params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
     params.n_seq_max = min(max_rows, int(native.llama_max_parallel_sequences()))
@@ -180,7 +208,7 @@ def _context(native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: i
     context = native.llama_init_from_model(model, params)
     if not context:
         raise _failed(ErrorText("embedding_context_not_made"))
-    if int(native.llama_pooling_type(context)) in (NO_POOLING, RANKING):
+    if int(native.llama_pooling_type(context)) == NO_POOLING:
         raise _failed(ErrorText("pooling_unknown"))
     return context
 

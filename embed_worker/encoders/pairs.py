@@ -1,29 +1,29 @@
-"""Joins a query and a document into the row that a cross-encoder receives.
+"""Joins a query and a document into the row that a reranker receives.
 
 Only documents are truncated: a query without its end would be another query.
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import tokenizers
 
 from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
-from embed_worker.encoders.long_texts import Enough, is_long, token_ids
+from embed_worker.encoders.long_texts import Encode, Enough, is_long, token_ids
 from embed_worker.encoders.tokens import PROBE, Tokenized, Truncate
 from embed_worker.engine.call import TOKEN_TYPE, Row
 
 
-class _Frame(msgspec.Struct, frozen=True):
-    """The special tokens around the two texts."""
+class Frame(msgspec.Struct, frozen=True):
+    """The tokens around the two texts."""
 
     before: list[int]
     between: list[int]
     after: list[int]
     # How many of the tokens between have the first token type; None: all tokens have it.
-    n_between_first: int | None
+    n_between_first: int | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -41,15 +41,14 @@ class Pairs:
     """Builds rows for one model.
 
     Args:
-        tokenizer: without truncation and padding; it reads special tokens in a text as plain text.
-        max_tokens: of one row, special tokens included.
-    Raises:
-        BackendLoadFailed: the tokenizer joins texts in an unknown way.
+        encode: reads special tokens in a text as plain text.
+        frame: the tokens around the texts.
+        max_tokens: of one row, those included.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, *, max_tokens: int) -> None:
-        self._tokenizer = tokenizer
-        self._frame = _frame(tokenizer)
+    def __init__(self, encode: Encode, frame: Frame, *, max_tokens: int) -> None:
+        self._encode = encode
+        self._frame = frame
         self._max_tokens = max_tokens
 
     def rows(
@@ -91,10 +90,6 @@ class Pairs:
             rows.append(self._frame.row(query_ids[at], content))
         return Tokenized(rows, truncated)
 
-    def _encode(self, texts: list[str]) -> list[list[int]]:
-        encoded = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encoded]
-
     def _room(self, index: int, n_query: int) -> int:
         """The tokens that are left for the document; at least one."""
         room = self._max_tokens - self._frame.n_tokens - n_query
@@ -120,7 +115,86 @@ class Pairs:
         )
 
 
-def _frame(tokenizer: tokenizers.Tokenizer) -> _Frame:
+class PairTemplate(msgspec.Struct, frozen=True):
+    """The text in which a model expects a query and a document.
+
+    Args:
+        head: ends with a mark or a line, and may contain special tokens, as `tail` may.
+        before, between: plain text before the query, and before the document.
+    """
+
+    head: str
+    before: str
+    between: str
+    tail: str
+
+
+class TemplatePairs(Pairs):
+    """Builds rows for a model that reads a query and a document within one text.
+
+    Args:
+        encode_special: reads special tokens in a text as such.
+    """
+
+    def __init__(
+        self,
+        encode: Encode,
+        encode_special: Callable[[str], list[int]],
+        template: PairTemplate,
+        *,
+        max_tokens: int,
+    ) -> None:
+        self._template = template
+        self._head, self._tail = encode_special(template.head), encode_special(template.tail)
+        before, between = encode([template.before, template.between])
+        frame = Frame([*self._head, *before], between, self._tail)
+        super().__init__(encode, frame, max_tokens=max_tokens)
+
+    def rows(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        *,
+        truncate: Truncate = "end",
+        max_document_tokens: int | None = None,
+    ) -> Tokenized:
+        found = super().rows(
+            queries, documents, truncate=truncate, max_document_tokens=max_document_tokens
+        )
+        # Texts that fit are tokenized together, because a token may extend over their border.
+        whole = [
+            index
+            for index, document in enumerate(documents)
+            if index not in found.truncated and not is_long(document)
+        ]
+        texts = [self._text(queries[at if len(queries) > 1 else 0], documents[at]) for at in whole]
+        rows = list(found.rows)
+        for index, ids in zip(whole, token_ids(self._encode, texts), strict=True):
+            row = Row(array(TOKEN_TYPE, (*self._head, *ids, *self._tail)))
+            if len(row.ids) <= self._max_tokens:
+                rows[index] = row
+        return Tokenized(rows, found.truncated)
+
+    def _text(self, query: str, document: str) -> str:
+        return f"{self._template.before}{query}{self._template.between}{document}"
+
+
+def encoder_of(tokenizer: tokenizers.Tokenizer) -> Encode:
+    """Return a function that encodes texts without special tokens around them."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    return encode
+
+
+def frame_of(tokenizer: tokenizers.Tokenizer) -> Frame:
+    """Return the special tokens that `tokenizer` puts around two texts.
+
+    Raises:
+        BackendLoadFailed: it joins texts in an unknown way.
+    """
     whole = tokenizer.encode(PROBE, PROBE, add_special_tokens=True)
     sides, ids, types = whole.sequence_ids, whole.ids, whole.type_ids
     n_first = types.count(0)
@@ -129,7 +203,7 @@ def _frame(tokenizer: tokenizers.Tokenizer) -> _Frame:
         raise BackendLoadFailed(ErrorText("pairs_unknown"))
     query_end = len(sides) - sides[::-1].index(0)
     document_end = len(sides) - sides[::-1].index(1)
-    return _Frame(
+    return Frame(
         before=ids[: sides.index(0)],
         between=ids[query_end : sides.index(1)],
         after=ids[document_end:],

@@ -33,14 +33,22 @@ from embed_worker.engine.runner import BatchFailed
 BACKEND = "sentence-transformers"
 # Kinds of models whose tokens see only those before them.
 DECODERS = frozenset({"gemma", "gemma2", "llama", "mistral", "qwen2", "qwen3"})
+POOLINGS = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
 
 
 def load(
-    path: Path, *, device: str, n_threads: int, on_progress: Callable[[float, str], None]
+    path: Path,
+    *,
+    device: str,
+    n_threads: int,
+    pooling: str = "",
+    on_progress: Callable[[float, str], None],
 ) -> LoadedEncoder:
     """Load the model in a folder.
 
+    Args:
+        pooling: one of `POOLINGS`, in place of the model's own; empty: that.
     Raises:
         BackendLoadFailed: the folder is not a model that this library can run.
     """
@@ -48,7 +56,10 @@ def load(
         torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
-    return loaded(load_model(path, device))
+    model = load_model(path, device)
+    if pooling:
+        _pool(model, POOLINGS[pooling])
+    return loaded(model)
 
 
 def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
@@ -62,13 +73,25 @@ def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransfor
     )
     if not (path / "modules.json").exists() and model[0].config.model_type in DECODERS:
         # Only a text's last token has seen all of it.
-        model[1] = Pooling(model[0].get_embedding_dimension(), pooling_mode="lasttoken")
+        _pool(model, POOLINGS["last"])
     # Vectors are made whole here, and shortened for the requests that want it.
     model.truncate_dim = None
     # The library adds empty prompts called "query" and "document" to every model.
     told = _told_prompts(path)
     model.prompts = {name: text for name, text in model.prompts.items() if text or name in told}
     return model.eval()
+
+
+def _pool(model: SentenceTransformer, mode: str) -> None:
+    """Replace the model's pooling.
+
+    Raises:
+        BackendLoadFailed: it has none.
+    """
+    found = [at for at, module in enumerate(model.children()) if isinstance(module, Pooling)]
+    if not found:
+        raise _failed(ErrorText("pooling_fixed"))
+    model[found[0]] = Pooling(model[0].get_embedding_dimension(), pooling_mode=mode)
 
 
 def loaded(model: SentenceTransformer) -> LoadedEncoder:

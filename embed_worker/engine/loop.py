@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from common.freed_memory import return_freed_memory
 from embed_worker.engine.pending_row import PendingRow
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed, EncoderRunner
-from worker_runtime.memory.trim import return_freed_memory
 
 log = logging.getLogger(__name__)
 

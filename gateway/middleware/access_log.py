@@ -1,7 +1,7 @@
 """One log line per request: the client, the route, the status and the duration.
 
-A line never has a prompt, a key, or the path as it was sent. Requests for health and metrics are
-logged at DEBUG.
+A line never has a prompt, a key, or the path as it was sent. Requests for health, metrics and the
+files of the console are logged at DEBUG.
 """
 
 import logging
@@ -16,7 +16,7 @@ from gateway.middleware.request_context import context_of
 # nginx's status for a client that left before the response.
 CLIENT_LEFT = 499
 BAD_REQUEST = 400
-MONITORING = ("/health", "/metrics")
+MONITORING = ("/health", "/metrics", "/console/")
 
 # The name never changes, so that its lines can be filtered.
 log = logging.getLogger("gateway.access_log")
@@ -55,18 +55,21 @@ class AccessLogMiddleware:
     def _write(self, scope: Scope, status: int, whole: bool, took_s: float) -> None:
         context = context_of(scope)
         route = self._route(scope)
-        log.log(
-            logging.DEBUG if route.startswith(MONITORING) else logging.INFO,
-            "id=%s client=%s method=%s route=%s status=%d ms=%.1f%s%s",
-            context.request_id,
-            context.client or "-",
-            scope["method"][:16],
-            route,
-            status,
-            took_s * 1000,
-            f" error={context.error_code}" if context.error_code else "",
-            "" if whole else " cut",
-        )
+        level = logging.DEBUG if route.startswith(MONITORING) else logging.INFO
+        fields = {
+            "id": context.request_id,
+            "client": context.client or "-",
+            "method": scope["method"][:16],
+            "route": route,
+            "status": status,
+            "ms": round(took_s * 1000, 1),
+        }
+        if context.error_code:
+            fields["error"] = context.error_code
+        if not whole:
+            fields["cut"] = True
+        # In text as names and values; in JSON as fields of the line.
+        log.log(level, "%s", _Line(fields), extra={"fields": fields})
 
     def _route(self, scope: Scope) -> str:
         """The template of the route; "-" for an unknown path."""
@@ -74,6 +77,19 @@ class AccessLogMiddleware:
             if path := getattr(scope.get(matched), "path", None):
                 return str(path)
         return scope["path"] if scope["path"] in self._paths else "-"
+
+
+class _Line:
+    """Names and values as text, which is written only if the line is."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        said = (
+            name if value is True else f"{name}={value}" for name, value in self._fields.items()
+        )
+        return " ".join(said)
 
 
 def note_refusal(request_id: str, address: str, status: int, error: ServingError) -> None:

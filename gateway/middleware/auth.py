@@ -1,62 +1,21 @@
-"""API keys: only digests are stored, and compared in constant time; a changed file is read again.
+"""API keys: who calls, and whether its key has the right to what it asks for.
 
 Access is denied by default: if keys are configured, every path but the two probes needs one.
 """
 
-import hashlib
-import hmac
-import logging
-import re
-from pathlib import Path
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.error_texts import ErrorText
-from common.errors import AuthenticationFailed, InvalidRequest
-from common.settings import split_list
+from common.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
+from common.loopback import is_address
 from gateway.errors import error_response
+from gateway.keys.endpoints import may_call, need_of
+from gateway.keys.store import Keys
 from gateway.middleware.request_context import context_of, header
-from gateway.settings import GatewaySettings
 
 OPEN_PATHS = frozenset({"/health/live", "/health/ready"})
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-log = logging.getLogger(__name__)
-
-
-class Keys:
-    """The valid API keys."""
-
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._fixed = [_digest(key) for key in split_list(settings.api_keys.get_secret_value())]
-        self._file = settings.api_keys_file
-        self._read_at = 0
-        self._from_file: list[bytes] = []
-
-    @property
-    def required(self) -> bool:
-        return bool(self._fixed) or self._file is not None
-
-    def opens(self, key: str) -> bytes | None:
-        """The digest of `key` if it is valid; all digests are compared in any case."""
-        digest = _digest(key)
-        found = None
-        for known in [*self._fixed, *self._file_digests()]:
-            if hmac.compare_digest(known, digest):
-                found = digest
-        return found
-
-    def _file_digests(self) -> list[bytes]:
-        if self._file is None:
-            return []
-        try:
-            changed_at = self._file.stat().st_mtime_ns
-            if changed_at != self._read_at:
-                self._from_file = _read(self._file)
-                self._read_at = changed_at
-        except OSError as error:
-            log.error("the key file cannot be read, its last known keys stay valid: %s", error)
-        return self._from_file
 
 
 class AuthMiddleware:
@@ -68,7 +27,7 @@ class AuthMiddleware:
         if scope["type"] == "http":
             try:
                 self._admit(scope)
-            except (AuthenticationFailed, InvalidRequest) as error:
+            except (AuthenticationFailed, InvalidRequest, PermissionDenied) as error:
                 context_of(scope).note_error(error)
                 refusal = error_response(error, scope)
                 await refusal(scope, receive, send)
@@ -77,18 +36,33 @@ class AuthMiddleware:
 
     def _admit(self, scope: Scope) -> None:
         context = context_of(scope)
-        context.client = f"address:{(scope.get('client') or ('unknown',))[0]}"
+        context.client = f"address:{_address(scope)}"
+        need = need_of(scope["method"], scope["path"])
+        context.kind = need.kind
         if not self._keys.required:
             return
-        digest = self._keys.opens(_offered(scope))
-        if digest is not None:
-            context.client = f"key:{digest.hex()[:16]}"
-            context.cache_salt = digest.hex()[:32]
-        elif scope["path"] not in OPEN_PATHS:
-            raise AuthenticationFailed(
-                ErrorText("key_needed"),
-                suggestions=(ErrorText("send_key"),),
+        try:
+            record = self._keys.record_of(_offered(scope))
+        except AuthenticationFailed:
+            if scope["path"] in OPEN_PATHS:
+                return
+            raise
+        context.key, context.client = record, record.client
+        context.cache_salt = record.cache_salt
+        if not record.admin and not may_call(record.endpoints, need.group):
+            raise PermissionDenied(
+                ErrorText("endpoint_forbidden", scope=need.group),
+                suggestions=(ErrorText("ask_admin"),),
             )
+
+
+def _address(scope: Scope) -> str:
+    # A trusted proxy may pass on what a client made up.
+    address = str((scope.get("client") or ("unknown",))[0])
+    return address if _is_address(address) else "unknown"
+
+
+_is_address = lru_cache(1024)(is_address)
 
 
 def _offered(scope: Scope) -> str:
@@ -101,13 +75,3 @@ def _offered(scope: Scope) -> str:
     if kind.lower() == "bearer":
         return key.strip()
     return header(scope, b"x-api-key") or ""
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def _read(path: Path) -> list[bytes]:
-    words = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    first = [w[0].lower() for w in words if w and not w[0].startswith("#")]
-    return [bytes.fromhex(word) for word in first if _DIGEST.fullmatch(word)]

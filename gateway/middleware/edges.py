@@ -18,6 +18,8 @@ from common.errors import (
 )
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
+from gateway.middleware.body_budget import FILES
+from gateway.middleware.limit_headers import limit_headers
 from gateway.middleware.request_context import (
     API_PATHS,
     SCOPE_KEY,
@@ -62,6 +64,8 @@ class RequestIdMiddleware:
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message["headers"], *id_headers(scope), *context.headers]
+                if context.limits:
+                    message["headers"] += limit_headers(context.limits)
             await send(message)
 
         try:
@@ -129,6 +133,8 @@ class BoundsMiddleware:
         limit = self._settings.max_body_bytes
         if scope["path"].rstrip("/").endswith(LARGE_BODIES):
             limit = self._settings.max_embedding_body_bytes
+        elif scope["path"] == FILES:
+            limit = self._settings.max_file_bytes
         try:
             _check_head(scope, limit)
         except InvalidRequest as error:

@@ -1,6 +1,5 @@
 """Limits of one client: requests per time window, and requests at once."""
 
-import math
 import time
 from collections import Counter
 
@@ -9,6 +8,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.error_texts import ErrorText
 from common.errors import RateLimited
 from gateway.errors import error_response
+from gateway.middleware.limit_headers import LimitState
+from gateway.middleware.rate_limit import RateLimit
 from gateway.middleware.request_context import API_PATHS, RequestContext, context_of
 from gateway.services import Services
 
@@ -17,6 +18,9 @@ class LimitsMiddleware:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._rate = services.rate_limit
+        self._budgets = services.budgets
+        self._activity = services.batches.activity
+        self._keys = services.metrics.measures.keys
         self._most_at_once = services.settings.most_at_once
         self._in_flight: Counter[str] = Counter()
 
@@ -29,31 +33,46 @@ class LimitsMiddleware:
             await self._count(context)
         except RateLimited as error:
             context.note_error(error)
+            self._keys[context.key_label].refused[error.code] += 1
             await error_response(error, scope)(scope, receive, send)
             return
+        self._keys[context.key_label].requests += 1
         self._in_flight[context.client] += 1
+        if context.kind is not None:
+            self._activity.begin()
         try:
             await self._app(scope, receive, send)
         finally:
+            if context.kind is not None:
+                self._activity.end()
             self._in_flight[context.client] -= 1
             if not self._in_flight[context.client]:
                 del self._in_flight[context.client]
 
     async def _count(self, context: RequestContext) -> None:
-        if self._most_at_once and self._in_flight[context.client] >= self._most_at_once:
-            raise RateLimited(
-                ErrorText("too_many_at_once", most=self._most_at_once), retry_after_s=1
-            )
-        if self._rate is None:
-            return
-        allowed, remaining, reset_at = await self._rate.hit(context.client)
+        key, kind = context.key, context.kind
+        most = self._most_at_once
+        if key is not None and key.concurrent_requests is not None:
+            most = key.concurrent_requests
+        if most and self._in_flight[context.client] >= most:
+            raise RateLimited(ErrorText("too_many_at_once", most=most), retry_after_s=1)
+        if key is not None and kind is not None:
+            state = await self._budgets.count_request(key, kind)
+            if state is not None:
+                context.limits.append(state)
+                return
+        if self._rate is not None:
+            await self._count_rate(self._rate, context)
+
+    async def _count_rate(self, rate: RateLimit, context: RequestContext) -> None:
+        """Count it against RATE_LIMIT, which is for keys without a limit of their own."""
+        allowed, remaining, reset_at = await rate.hit(context.client)
         wait_s = max(0.0, reset_at - time.time())
-        context.headers += [
-            (b"x-ratelimit-limit-requests", b"%d" % self._rate.item.amount),
-            (b"x-ratelimit-remaining-requests", b"%d" % remaining),
-            (b"x-ratelimit-reset-requests", b"%ds" % math.ceil(wait_s)),
-        ]
+        item = rate.item
+        context.limits.append(
+            LimitState("requests", "requests", item.amount, item.get_expiry(), remaining, wait_s)
+        )
         if not allowed:
             raise RateLimited(
-                ErrorText("rate_exceeded", limit=self._rate.item), retry_after_s=max(1.0, wait_s)
+                ErrorText("rate_exceeded", limit=item), retry_after_s=max(1.0, wait_s)
             )

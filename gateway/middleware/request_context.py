@@ -2,11 +2,15 @@
 
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import ServingError
+from gateway.keys.endpoints import Kind
+from gateway.keys.record import KeyRecord
+from gateway.middleware.limit_headers import LimitState
 from gateway.transport.drain import Drain
 
 SCOPE_KEY = "y26hkx"
@@ -39,8 +43,14 @@ class RequestContext:
     on_error: called for each error that is sent to the client.
     client: "key:<digest prefix>" or "address:<ip>", by which limits are counted.
     cache_salt: separates the prefix caches of keys; empty without keys.
+    key: of the client; None where no key is needed.
+    kind: of work, by whose limits it is counted; None: it computes nothing.
+    limits: those of the client after this request, for the headers of the response.
     error_language: tag of a language, or "auto": as the request accepts.
     headers: added to any response.
+    acted_on: what an action for admins is about, for the audit log.
+    background: whether it may wait for all others.
+    arrived_s: when the request arrived, by `time.perf_counter`.
     error_code: of the latest error that was sent to the client; empty: none.
     """
 
@@ -49,9 +59,20 @@ class RequestContext:
     on_error: Callable[[ServingError], None]
     client: str = ""
     cache_salt: str = ""
+    key: KeyRecord | None = None
+    kind: Kind | None = None
+    limits: list[LimitState] = field(default_factory=list)
     error_language: str = "auto"
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    background: bool = False
+    acted_on: dict[str, str] = field(default_factory=dict)
     error_code: str = ""
+    arrived_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def key_label(self) -> str:
+        """The client's key in metrics; empty where no key is needed."""
+        return "" if self.key is None else self.key.alias or self.key.id
 
     def note_error(self, error: ServingError) -> None:
         """Record an error that is sent to the client."""

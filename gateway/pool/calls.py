@@ -22,6 +22,7 @@ from common.rpc_limits import REQUEST_ID_KEY
 from gateway.pool.balance import least_outstanding, sticky
 from gateway.pool.call_errors import error_of, serving_error
 from gateway.pool.endpoint import Endpoint
+from gateway.pool.running import Running
 from gateway.pool.workers import Workers
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
@@ -43,15 +44,16 @@ class TimeLimits:
 class GenerationCall:
     """One Generate call, which is queued or has begun to answer; `started` creates it."""
 
-    def __init__(self, call: Any, limits: TimeLimits) -> None:
+    def __init__(self, call: Any, limits: TimeLimits, running: Running) -> None:
         self._call = call
         self._limits = limits
+        self._running = running
         self.queued = chat_pb2.Queued()
         self.started: chat_pb2.GenerateEvent | None = None
         # When the latest event arrived, by the loop's clock.
         self._latest_s = asyncio.get_running_loop().time()
         self._has_answered = False
-        self._given_up = False
+        self._given_up: ServingError | None = None
 
     async def start(self) -> chat_pb2.GenerateEvent:
         """Read up to the `started` event.
@@ -83,9 +85,9 @@ class GenerationCall:
         limit_s = self._limits.next_s if self._has_answered else self._limits.first_s
         return limit_s - (asyncio.get_running_loop().time() - self._latest_s)
 
-    def give_up(self) -> None:
-        """Cancel the call; its reader gets DeadlineExceeded."""
-        self._given_up = True
+    def give_up(self, reason: ServingError | None = None) -> None:
+        """Cancel the call; its reader gets `reason`, by default that the worker was silent."""
+        self._given_up = reason or errors.DeadlineExceeded(ErrorText("worker_silent"))
         self._call.cancel()
 
     async def _read(self) -> chat_pb2.GenerateEvent:
@@ -97,12 +99,13 @@ class GenerationCall:
             # gRPC also raises it for a cancelled call, when the task itself is not cancelled.
             task = asyncio.current_task()
             if self._given_up and task is not None and not task.cancelling():
-                raise errors.DeadlineExceeded(ErrorText("worker_silent")) from None
+                raise self._given_up from None
             raise
         self._latest_s = asyncio.get_running_loop().time()
         if event is grpc.aio.EOF:
             raise await self._end()
         assert isinstance(event, chat_pb2.GenerateEvent)
+        self._running.count(event)
         return event
 
     async def _end(self) -> ServingError:
@@ -127,28 +130,30 @@ async def started(
         on_begin: called with each generation before it has started, to watch its queue position.
     """
     tried: list[Endpoint] = []
-    while True:
-        pick = functools.partial(sticky, key=_key(request))
-        endpoint = await workers.pick(request.model, pick, _excluded(workers, tried))
-        tried.append(endpoint)
-        endpoint.n_outstanding += 1
-        call = endpoint.chat.Generate(
-            request, metadata=_metadata(endpoint, request_id), timeout=limits.whole_s
-        )
-        generation = GenerationCall(call, limits)
-        try:
-            on_begin(generation)
+    model = workers.known_id(request.model)
+    with workers.generations.following(request_id, request.cache_salt, model) as running:
+        while True:
+            pick = functools.partial(sticky, key=_key(request))
+            endpoint = await workers.pick(request.model, pick, _excluded(workers, tried))
+            tried.append(endpoint)
+            endpoint.n_outstanding += 1
+            call = endpoint.chat.Generate(
+                request, metadata=_metadata(endpoint, request_id), timeout=limits.whole_s
+            )
+            running.call = generation = GenerationCall(call, limits, running)
             try:
-                await generation.start()
-            except RETRIED as error:
-                if not await _can_retry(workers, tried, error):
-                    raise
-                continue
-            yield generation
-            return
-        finally:
-            call.cancel()
-            endpoint.n_outstanding -= 1
+                on_begin(generation)
+                try:
+                    await generation.start()
+                except RETRIED as error:
+                    if not await _can_retry(workers, tried, error):
+                        raise
+                    continue
+                yield generation
+                return
+            finally:
+                call.cancel()
+                endpoint.n_outstanding -= 1
 
 
 async def unary(

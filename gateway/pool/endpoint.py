@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,12 +14,14 @@ from common.model_ids import folded_id
 from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
 from gateway.pool.embed_stream import EmbedStub
+from gateway.pool.model_events import ModelEvent, events_between
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 CHECK_INTERVAL_S = 3.0
 CHECK_TIMEOUT_S = 5.0
 STATUS_INTERVAL_S = 1.0
 RETRY_S = 0.25
+MOST_EVENTS = 100
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     # A stopped worker is noticed within 15 s; with gRPC's defaults that takes a minute.
     ("grpc.keepalive_time_ms", 10_000),
@@ -55,6 +58,8 @@ class Endpoint:
         self.address = address
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
+        # The latest events of its models.
+        self.events: deque[ModelEvent] = deque(maxlen=MOST_EVENTS)
         self._heard_s = 0.0
         # Of the models in the status: each call asks every worker for its model.
         self._folded_ids: frozenset[str] = frozenset()
@@ -66,7 +71,8 @@ class Endpoint:
         """Find out whether it serves now, as a call to it has just failed."""
 
     def hear(self, status: worker_pb2.WorkerStatus) -> None:
-        """Store the latest status of the worker."""
+        """Store the latest status of the worker, and what happened since the last one."""
+        self.events.extend(events_between(self.status, status))
         self.status, self._heard_s = status, time.monotonic()
         self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
 

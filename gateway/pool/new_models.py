@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from common.errors import ServingError
 from gateway.pool.calls import rescan
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 PAUSES = 10
 # An answer is not held back for longer, where a disk is slow.
 WITHIN_S = 5.0
+# A name that stays unknown causes scans after such pauses, each twice as long as the one before:
+# apps may ask for the same all the time, where the default model answers.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+MAX_NAMES = 256
+
+
+class _Missed(NamedTuple):
+    """When the next scan for a name may begin, and how long the pause after it will be."""
+
+    next_s: float
+    pause_s: float
 
 
 class NewModels:
@@ -27,9 +38,23 @@ class NewModels:
         self._looking: asyncio.Task[None] | None = None
         # When the next scan may begin.
         self._next_s = 0.0
+        self._missed: dict[str, _Missed] = {}
 
-    async def look(self) -> None:
+    async def look(self, name: str) -> None:
         """Scan before an unknown model is refused. Requests that come meanwhile wait for it."""
+        now_s = time.monotonic()
+        missed = self._missed.pop(name, _Missed(now_s, FIRST_PAUSE_S))
+        is_due = now_s >= missed.next_s
+        if is_due:
+            longer_s = min(2 * missed.pause_s, LONGEST_PAUSE_S)
+            missed = _Missed(now_s + missed.pause_s, longer_s)
+        self._missed[name] = missed
+        if len(self._missed) > MAX_NAMES:
+            del self._missed[next(iter(self._missed))]
+        if is_due:
+            await self._look_soon()
+
+    async def _look_soon(self) -> None:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)

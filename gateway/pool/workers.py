@@ -10,6 +10,7 @@ from common.model_ids import same_model_id
 from common.settings import Certificates
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
+from gateway.pool.running import RunningGenerations
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]
@@ -36,6 +37,7 @@ class Workers:
         self._token = token
         self._certificates = certificates
         self._wait_s = wait_s
+        self.generations = RunningGenerations()
         # Requests that wait for a worker now.
         self.n_waiting = 0
         # Set when a worker begins to serve.

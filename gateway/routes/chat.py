@@ -39,4 +39,4 @@ async def chat_completions(request: Request) -> Response:
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
     chunks = ChatChunks(new_id("chatcmpl"), message.n, logprobs=logprobs, with_usage=with_usage)
     source = call.generation.events(message, chunks.of)
-    return EventStream(source, services.sse_limits, call.generation.waiting, call.headers)
+    return EventStream(source, services.sse_limits, call.waiting, call.headers)

@@ -44,7 +44,7 @@ async def completions(request: Request) -> Response:
     )
     if body.stream:
         source = _chunks(call.generation, messages, completion)
-        return EventStream(source, services.sse_limits, call.generation.waiting, call.headers)
+        return EventStream(source, services.sse_limits, call.waiting, call.headers)
     calls = await cancel_on_disconnect(request, _all(call.generation, messages))
     return json_response(completion.collect(calls), headers=call.header_dict())
 

@@ -1,5 +1,6 @@
 """What routes that call an embedding worker have in common."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -8,11 +9,13 @@ from starlette.requests import Request
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ModelNotFound
 from gateway.errors import shorten
+from gateway.middleware.request_context import context_of
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services, services_of
+from gateway.translate.token_estimate import Inputs, tokens_of_inputs
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 
 # Clients accept 8 KiB in a header line; the body names all inputs.
@@ -24,32 +27,57 @@ Answered = TypeVar(
 
 async def ask(
     request: Request,
-    model: str,
+    message: Inputs,
     send: Callable[[Endpoint, dict[str, Any]], Awaitable[Answered]],
     names: Mapping[str, str] | None = None,
 ) -> Answered:
-    """The answer of a worker; its tokens are counted.
+    """The answer of a worker to `message`, within the limits of the client's key.
 
     Args:
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
         names: the client's names of the contract's fields, for errors.
     """
+    services, context = services_of(request), context_of(request.scope)
+    lease, states = await services.budgets.reserve(
+        context.key, "embeddings", message.model, tokens_of_inputs(message)
+    )
+    context.limits += states
+    measures = services.metrics.measures
+    began_s = time.perf_counter()
+    measures.overhead.observe(began_s - context.arrived_s)
+    try:
+        response = await _answer(request, message.model, send, names or {})
+        lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
+    finally:
+        lease.close()
+    services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=lease.prompt_tokens))
+    model = measures.models[lease.model]
+    model.embedding.observe(time.perf_counter() - began_s)
+    model.embedding_tokens.observe(lease.prompt_tokens)
+    measures.keys[context.key_label].prompt_tokens += lease.prompt_tokens
+    return response
+
+
+async def _answer(
+    request: Request,
+    model: str,
+    send: Callable[[Endpoint, dict[str, Any]], Awaitable[Answered]],
+    names: Mapping[str, str],
+) -> Answered:
+    """The answer of a worker; its errors name fields as the client does."""
     services = services_of(request)
     try:
-        response = await answer_from(request, services.pool.embed, model, send)
+        return await answer_from(request, services.pool.embed, model, send)
     except ModelNotFound:
         if model and any(endpoint.lists(model) for endpoint in services.pool.chat.serving):
             raise _chats(model) from None
         raise
     except InvalidRequest as error:
-        for name, theirs in (names or {}).items():
+        for name, theirs in names.items():
             if error.param is not None and error.param.startswith(name):
                 error.param = theirs + error.param.removeprefix(name)
                 break
         raise
-    usage = common_pb2.Usage(prompt_tokens=response.usage.prompt_tokens)
-    services.metrics.count_tokens(usage)
-    return response
 
 
 def _chats(model: str) -> InvalidRequest:

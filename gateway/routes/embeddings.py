@@ -34,7 +34,7 @@ async def embeddings(request: Request) -> Response:
     body.input = ""
     response = await ask(
         request,
-        message.model,
+        message,
         lambda endpoint, options: endpoint.embed.Embed(message, **options),
         {"max_tokens": "truncate_prompt_tokens"},
     )

@@ -3,25 +3,35 @@
 import re
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 
 from starlette.requests import Request
 
 from gateway.errors import shorten
-from gateway.generation_stream import GenerationStream
+from gateway.generation_stream import GenerationStream, OnEvent
+from gateway.measures.by_label import OTHER
+from gateway.measures.generation import Generation
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
+from gateway.routes.counted_call import CountedCall
 from gateway.routes.embedder import check_chats
+from gateway.routes.patience import patient
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services
+from gateway.sharing.fair_queue import Ask, Turn
+from gateway.translate.progress import queue_text
+from gateway.translate.token_estimate import tokens_at_most
 from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
 # Clients take 8 KiB of a header line.
 MAX_NAMES = 64
+# Names of tiers whose requests may wait for all others.
+BACKGROUND_TIERS = ("flex", "batch")
 
 
 class CountedGeneration:
@@ -46,12 +56,19 @@ class CountedGeneration:
     ) -> None:
         check_chats(services, getattr(body, "model", None) or "")
         self._services = services
+        stream = bool(getattr(body, "stream", False))
+        self._limits = patient(limits, request.scope, stream=stream)
+        self._turn: Turn | None = None
         self._began_s = time.perf_counter()
         self._names = names
         self._ignored = {*ignored_fields(body), *ignored}
+        if services.keys.required:
+            self._ignored.discard("service_tier")
         self.context = context_of(request.scope)
+        if getattr(body, "service_tier", None) in BACKGROUND_TIERS:
+            self.context.background = True
         self.generation = GenerationStream(
-            services.pool.chat, self.context.request_id, limits, self._count
+            services.pool.chat, self.context.request_id, self._limits, self._counted
         )
         services.metrics.chat_requests.inc()
 
@@ -73,10 +90,50 @@ class CountedGeneration:
     def header_dict(self) -> dict[str, str]:
         return {k.decode("latin-1"): v.decode("latin-1") for k, v in self.headers()}
 
-    def _count(self, event: chat_pb2.GenerateEvent) -> None:
-        if event.HasField("finished"):
-            self._services.metrics.count_tokens(event.finished.usage)
-            self._services.metrics.count_chat(time.perf_counter() - self._began_s)
+    def waiting(self) -> str:
+        """The text of a comment for a waiting client."""
+        if self._turn is None or not self._turn.waits:
+            return self.generation.waiting()
+        position, wait_s = self._services.turns.position(self._turn)
+        return queue_text(position, wait_s)
+
+    @asynccontextmanager
+    async def _counted(self, request: chat_pb2.GenerateRequest) -> AsyncIterator[OnEvent]:
+        """One call, within the limits of the client's key, and in its turn."""
+        n_tokens = tokens_at_most(request, self._services.chat_defaults.max_tokens)
+        budgets, key = self._services.budgets, self.context.key
+        lease, states = await budgets.reserve(key, "chat", request.model, n_tokens)
+        self.context.limits += states
+        metrics = self._services.metrics
+        key_measures = metrics.measures.keys[self.context.key_label]
+        model = self.generation.model or OTHER
+        times = Generation(metrics.measures, model, key_measures, self.context.arrived_s)
+        call = CountedCall(lease, times, metrics, self._began_s)
+        try:
+            async with self._services.turns.turn(
+                self._ask(model, n_tokens, request.n), self._wait
+            ) as turn:
+                times.dispatch()
+                yield call.see
+                turn.n_used = lease.prompt_tokens + lease.completion_tokens
+        finally:
+            times.end()
+            lease.close()
+
+    def _ask(self, model: str, n_tokens: int, n_choices: int) -> Ask:
+        key = self.context.key
+        return Ask(
+            model,
+            self.context.client,
+            n_tokens,
+            max(1, n_choices),
+            0 if key is None else key.priority,
+            self.context.background,
+            self._limits.first_s,
+        )
+
+    def _wait(self, turn: Turn) -> None:
+        self._turn = turn
 
 
 def header_of_names(names: Iterable[str]) -> str:

@@ -65,7 +65,7 @@ async def memory(request: Request) -> Response:
 
 @router.get("/health/detailed")
 async def detailed(request: Request) -> Response:
-    """Memory, models, workers, services and warnings."""
+    """Memory, models, workers, services, warnings and settings."""
     services = services_of(request)
     used = memory_of(services)
     warnings = warnings_of(used) + services.supervision.warnings()
@@ -78,10 +78,21 @@ async def detailed(request: Request) -> Response:
             "embed": _workers(services.pool.embed),
         },
         "warnings": warnings,
+        "settings": _settings(services),
     }
     if conditions := services.supervision.services():
         body["services"] = conditions
     return json_response(body)
+
+
+def _settings(services: Services) -> dict[str, Any]:
+    """This gateway's settings in force and their origins; `in_force` has what follows from them."""
+    settings = services.settings
+    rates = {"RATE_LIMIT": settings.rate or "none", "MAX_IN_FLIGHT_PER_KEY": settings.most_at_once}
+    return {
+        name: shown._asdict() | ({"in_force": rates[name]} if name in rates else {})
+        for name, shown in services.shown_settings.items()
+    }
 
 
 def _models(services: Services) -> dict[str, Any]:

@@ -30,4 +30,4 @@ async def infill(request: Request) -> Response:
         events = await cancel_on_disconnect(request, call.generation.collect(message))
         return json_response(reply.collect(events), headers=call.header_dict())
     source = call.generation.events(message, reply.events)
-    return EventStream(source, services.sse_limits, call.generation.waiting, call.headers, done=b"")
+    return EventStream(source, services.sse_limits, call.waiting, call.headers, done=b"")

@@ -36,6 +36,7 @@ from protos.y26hkx.v1 import worker_pb2
 FACTS = (
     "backend",
     "context_length",
+    "chat_template",
     "resident_bytes",
     "memory",
     "pinned",
@@ -54,8 +55,9 @@ async def load_model(request: Request) -> Response:
     services = services_of(request)
     body = await parse(request, LoadRequest)
     if not is_listed(services, body.model):
-        await services.new_models.look()
+        await services.new_models.look(body.model)
     body.model = meant(services, body.model)
+    context_of(request.scope).acted_on["model"] = body.model
     workers = holders(services, body.model)
     events = load(request, workers, body)
     if not body.stream:
@@ -71,6 +73,7 @@ async def unload_model(request: Request) -> Response:
     body = await parse(request, UnloadRequest)
     services = services_of(request)
     body.model = meant(services, body.model)
+    context_of(request.scope).acted_on["model"] = body.model
     workers = holders(services, body.model)
     freed = await unload_everywhere(request, workers, body.model, force=bool(body.force))
     n_running = sum(one.n_running for one in freed)

@@ -40,7 +40,7 @@ async def messages(request: Request) -> Response:
         events = await cancel_on_disconnect(request, call.generation.collect(message))
         return json_response(collect(reply_id, events), headers=call.header_dict())
     source = call.generation.events(message, MessageEvents(reply_id).of)
-    waiting, headers = call.generation.waiting, call.headers
+    waiting, headers = call.waiting, call.headers
     return EventStream(source, services.sse_limits, waiting, headers, named_frame, done=b"")
 
 

@@ -12,6 +12,7 @@ from common.error_texts import ErrorText
 from common.errors import ModelNotFound
 from common.model_ids import folded_id
 from gateway.errors import json_response, shorten
+from gateway.middleware.request_context import context_of
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 
@@ -25,7 +26,7 @@ NO_ENDS = {"first_id": None, "last_id": None}
 @router.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Response:
     """All models of all workers; an id that a chat and an embedding model share is listed twice."""
-    found = _all_models(services_of(request))
+    found = [model for model in _all_models(services_of(request)) if _may_see(request, model["id"])]
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else NO_ENDS
     # The fields of OpenAI's list, and of Anthropic's.
     return json_response({"object": "list", "data": found, "has_more": False} | ends)
@@ -36,11 +37,11 @@ async def list_models(request: Request) -> Response:
 async def one_model(request: Request, model_id: str) -> Response:
     """One model by id."""
     services = services_of(request)
-    found = models_of(services)
+    found = _seen(request)
     if (known := _known(services, found, model_id)) is None:
         # Its file may be new.
-        await services.new_models.look()
-        found = models_of(services)
+        await services.new_models.look(model_id)
+        found = _seen(request)
         known = _known(services, found, model_id)
     if known is None:
         raise ModelNotFound(
@@ -49,6 +50,17 @@ async def one_model(request: Request, model_id: str) -> Response:
             suggestions=tuple(found)[:10],
         )
     return json_response(found[known])
+
+
+def _seen(request: Request) -> dict[str, dict[str, Any]]:
+    """The models that the client may use, by id."""
+    found = models_of(services_of(request))
+    return {id: model for id, model in found.items() if _may_see(request, id)}
+
+
+def _may_see(request: Request, model: str) -> bool:
+    key = context_of(request.scope).key
+    return key is None or key.allows_model(model)
 
 
 def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
@@ -88,6 +100,7 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         "state": state_name(model.state),
         "is_default": model.is_default,
         "context_length": model.context_length or None,
+        "chat_template": model.chat_template or None,
         "size_bytes": model.size_bytes,
         "resident_bytes": model.resident_bytes,
         "n_leases": model.n_leases,

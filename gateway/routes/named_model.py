@@ -4,7 +4,13 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from common.error_texts import ErrorText
+from common.errors import PermissionDenied
+from gateway.errors import shorten
+from gateway.keys.endpoints import Kind
+from gateway.keys.record import KeyRecord
 from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.schemas.base import ApiModel
 from gateway.services import Services, services_of
 from gateway.translate.custom import apply
@@ -17,21 +23,42 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
 
     Raises:
         InvalidRequest: the body is not valid, see `parse`.
+        PermissionDenied: the client's key has no right to the model.
     """
     body = await parse(request, schema)
     name = getattr(body, "model", None)
+    services, context = services_of(request), context_of(request.scope)
     if name:
-        services = services_of(request)
         if services.model_names.known(name, lambda id: is_listed(services, id)) is None:
             # Its file may be new.
-            await services.new_models.look()
+            await services.new_models.look(name)
         meant = services.model_names.meant(name, lambda id: is_listed(services, id))
         if meant != name:
             body.model = meant  # type: ignore[attr-defined]
             custom = services.custom_models.find(name)
             if custom is not None and custom.model == meant:
                 apply(custom, body)
+    key = context.key
+    if key is not None and key.models is not None:
+        _check_right(key, getattr(body, "model", None) or _default(services, context.kind))
     return body
+
+
+def _check_right(key: KeyRecord, model: str) -> None:
+    """
+    Raises:
+        PermissionDenied: the key may not use the model; "": a default that is not known here.
+    """
+    if not model and not key.admin:
+        raise PermissionDenied(ErrorText("model_unnamed"), param="model")
+    if not key.allows_model(model):
+        raise PermissionDenied(ErrorText("model_forbidden", model=shorten(model)), param="model")
+
+
+def _default(services: Services, kind: Kind | None) -> str:
+    """The id of the model that serves requests without a name, if this gateway can tell."""
+    # Only a worker knows which of its models ranks.
+    return "" if kind == "embeddings" else services.pool.chat.known_id("")
 
 
 def is_listed(services: Services, model: str) -> bool:

@@ -14,6 +14,7 @@ from common.errors import InvalidRequest, ModelInUse
 from common.model_ids import same_model_id
 from gateway.errors import json_response, shorten
 from gateway.middleware.body import parse
+from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
 from gateway.pulls import remove
 from gateway.routes.lifecycle import holders, meant, refresh_models, unload_everywhere
@@ -35,6 +36,7 @@ async def pull_model(request: Request) -> Response:
     request for the same model."""
     services = services_of(request)
     body = await parse(request, PullRequest)
+    context_of(request.scope).acted_on["model"] = body.model
     events = _pull(services, body)
     if not body.stream:
         return json_response(await cancel_on_disconnect(request, _last(events)))
@@ -78,8 +80,9 @@ async def delete_files(request: Request, model_id: str, *, force: bool) -> dict[
     """
     services = services_of(request)
     services.pulls.require_on()
-    await services.new_models.look()
+    await services.new_models.look(model_id)
     model = meant(services, model_id)
+    context_of(request.scope).acted_on["model"] = model
     workers = holders(services, model)
     await refresh_models(request, workers)
     n_requests = sum(

@@ -35,7 +35,7 @@ async def rerank(request: Request) -> Response:
     message = rerank_request(body, documents)
     response = await ask(
         request,
-        message.model,
+        message,
         lambda endpoint, options: endpoint.embed.Rerank(message, **options),
         rerank_names(body),
     )
@@ -51,7 +51,7 @@ async def score(request: Request) -> Response:
     message = score_request(body)
     response = await ask(
         request,
-        message.model,
+        message,
         lambda endpoint, options: endpoint.embed.Score(message, **options),
         score_names(body),
     )

@@ -14,6 +14,7 @@ from gateway.errors import json_response
 from gateway.generation_stream import GenerationStream, Translate
 from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
+from gateway.routes import background
 from gateway.routes.generation import CountedGeneration
 from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import count_input_tokens
@@ -37,10 +38,12 @@ NAMES = {
 @router.post("/responses", include_in_schema=False)
 async def responses(request: Request) -> Response:
     """Answer a conversation, whole or as server-sent events, and keep the answer unless `store` is
-    false."""
+    false. In the background it goes on without its client."""
     services = services_of(request)
     body = await parse_for_model(request, ResponsesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
+    if body.background:
+        limits = services.background_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     owner = call.context.client
     own_input = await services.responses.with_history(owner, body)
@@ -52,13 +55,16 @@ async def responses(request: Request) -> Response:
         await services.responses.keep(owner, body, own_input, whole)
         return whole
 
-    if not body.stream:
+    if not (body.stream or body.background):
         await cancel_on_disconnect(request, _exhaust(_events(call.generation, message, reply.take)))
         return json_response(await keep(), headers=call.header_dict())
+    source = _kept(_events(call.generation, message, reply.stream), reply, keep)
+    if body.background:
+        return background.begin(request, body, reply, source, keep, call)
     return EventStream(
-        _kept(_events(call.generation, message, reply.stream), reply, keep),
+        source,
         services.sse_limits,
-        call.generation.waiting,
+        call.waiting,
         call.headers,
         named_frame,
         done=b"",

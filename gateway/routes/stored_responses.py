@@ -12,26 +12,30 @@ from gateway.errors import json_response
 from gateway.middleware.body import parse
 from gateway.middleware.request_context import context_of
 from gateway.openapi import takes
+from gateway.routes import background
 from gateway.schemas.stored_responses import ConversationRequest
 from gateway.services import services_of
 from gateway.stored_responses.history import Items, StoredResponses
 
 MOST_ITEMS, USUAL_ITEMS = 100, 20
+MOST_EVENTS = 10**9 - 1
 
 router = APIRouter()
 
 
 @router.get("/v1/responses/{response_id}")
 async def get_response(request: Request, response_id: str) -> Response:
-    """Return a stored response."""
-    stored, owner = _stored(request)
-    return json_response(await stored.response(owner, response_id))
+    """Return a response as it is; with `stream`, its events behind the one `starting_after`."""
+    if request.query_params.get("stream") == "true":
+        return await background.follow(request, response_id, _starting_after(request))
+    return json_response(await _response(request, response_id))
 
 
 @router.delete("/v1/responses/{response_id}")
 async def delete_response(request: Request, response_id: str) -> Response:
     """Delete a response; responses that continue it can no longer be continued."""
     stored, owner = _stored(request)
+    await services_of(request).background.cancel(owner, response_id)
     await stored.delete_response(owner, response_id)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
@@ -45,10 +49,13 @@ async def input_items(request: Request, response_id: str) -> Response:
 
 @router.post("/v1/responses/{response_id}/cancel")
 async def cancel(request: Request, response_id: str) -> Response:
-    """Refuse to cancel a stored response: it is complete, as none is made in the background."""
+    """End a response in the background, and return it as it is then; one that has ended stays."""
     stored, owner = _stored(request)
-    await stored.response(owner, response_id)
-    raise InvalidRequest(ErrorText("nothing_to_cancel"))
+    await services_of(request).background.cancel(owner, response_id)
+    found = await stored.response(owner, response_id)
+    if not found["background"]:
+        raise InvalidRequest(ErrorText("nothing_to_cancel"))
+    return json_response(found)
 
 
 @router.post("/v1/conversations", openapi_extra=takes(ConversationRequest))
@@ -81,6 +88,29 @@ async def conversation_items(request: Request, conversation_id: str) -> Response
     """Return the items of a conversation."""
     stored, owner = _stored(request)
     return json_response(_page(request, await stored.conversation_items(owner, conversation_id)))
+
+
+async def _response(request: Request, id: str) -> dict[str, Any]:
+    stored, owner = _stored(request)
+    running = services_of(request).background.find(owner, id)
+    if running is None or running.reply.is_whole:
+        return await stored.response(owner, id)
+    return running.reply.response()
+
+
+def _starting_after(request: Request) -> int:
+    """Return the number of an event; -1 if the client wants all.
+
+    Raises:
+        InvalidRequest: `starting_after` is not a number.
+    """
+    asked = request.query_params.get("starting_after")
+    if asked is None:
+        return -1
+    if not (asked.isascii() and asked.isdecimal() and len(asked) < 10):
+        said = ErrorText("out_of_range", name="starting_after", low=0, high=MOST_EVENTS)
+        raise InvalidRequest(said, param="starting_after")
+    return int(asked)
 
 
 def _stored(request: Request) -> tuple[StoredResponses, str]:

@@ -1,4 +1,4 @@
-"""`POST /v1/models/load` and `/v1/models/unload`."""
+"""`POST /v1/models/load`, `/v1/models/unload` and `/v1/requests/cancel`."""
 
 from typing import Annotated
 
@@ -19,3 +19,7 @@ class UnloadRequest(_ModelRequest):
 class LoadRequest(_ModelRequest):
     keep_alive: KeepAlive | None = None
     stream: bool | None = None
+
+
+class CancelRequest(ApiModel):
+    request_id: Annotated[str, Field(min_length=1, max_length=64)]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from common.error_texts import ErrorText
-from common.errors import UnsupportedParameter
+from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.base import (
     MAX_ENTRIES,
     MAX_NAME,
@@ -89,9 +89,9 @@ class ResponsesRequest(SamplingFields):
     # The response or the conversation that this request continues.
     previous_response_id: ItemId | None = None
     conversation: ItemId | Conversation | None = None
-    # These fields are known, but a request that uses them is refused.
-    prompt: FreeJson | None = None
     background: bool | None = None
+    # This field is known, but a request that uses it is refused.
+    prompt: FreeJson | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -102,10 +102,11 @@ class ResponsesRequest(SamplingFields):
         return value
 
     @model_validator(mode="after")
-    def _asks_for_nothing_hosted(self) -> Self:
-        for name in ("prompt", "background"):
-            if getattr(self, name):
-                raise UnsupportedParameter(ErrorText("not_in_background", name=name), param=name)
+    def _asks_for_what_is_kept(self) -> Self:
+        if self.prompt:
+            raise UnsupportedParameter(ErrorText("prompt_unsupported"), param="prompt")
+        if self.background and self.store is False:
+            raise InvalidRequest(ErrorText("background_needs_store"), param="background")
         return self
 
     @property

@@ -1,6 +1,6 @@
 """The fields that say how tokens are chosen, which chat and completions share."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -62,14 +62,29 @@ SAME_AS = {
 # Fields for other engines: how to load a model, and samplers that do not exist here.
 HINTS = frozenset(
     {
+        "add_special_tokens",
+        "backend_sampling",
         "cache_prompt",
+        "draft_model",
+        "dry_allowed_length",
+        "dry_base",
+        "dry_multiplier",
+        "dry_penalty_last_n",
+        "dry_sequence_breakers",
+        "dynatemp_exponent",
+        "dynatemp_range",
+        "early_stopping",
         "f16_kv",
         "id_slot",
+        "include_stop_str_in_output",
+        "length_penalty",
         "low_vram",
         "main_gpu",
+        "min_keep",
         "mirostat",
         "mirostat_eta",
         "mirostat_tau",
+        "n_indent",
         "n_keep",
         "num_batch",
         "num_ctx",
@@ -77,18 +92,30 @@ HINTS = frozenset(
         "num_keep",
         "num_thread",
         "penalize_newline",
+        "post_sampling_probs",
+        "reasoning_format",
         "repeat_last_n",
+        "return_progress",
+        "return_tokens",
         "samplers",
         "skip_special_tokens",
         "spaces_between_special_tokens",
+        "t_max_predict_ms",
         "tfs_z",
         "timings_per_token",
+        "top_n_sigma",
+        "ttl",
+        "typ_p",
         "typical_p",
         "use_mlock",
         "use_mmap",
+        "xtc_probability",
+        "xtc_threshold",
     }
 )
 
+
+UNUSED = frozenset({"min_tokens", "use_beam_search"})
 
 # The fields in Ollama's `options` that have an effect, under any of their names.
 OPTIONS = frozenset(
@@ -122,23 +149,41 @@ def in_our_names(value: dict[str, Any]) -> dict[str, Any]:
 
 
 class OtherNames(ApiModel):
-    """Fields that clients of Ollama, llama.cpp and Mistral send to any server."""
+    """Fields that clients of Ollama, llama.cpp, vLLM, LM Studio and Mistral send to any server."""
 
-    foreign: ClassVar[frozenset[str]] = HINTS | SAME_AS.keys() | {"options"}
+    foreign: ClassVar[frozenset[str]] = HINTS | SAME_AS.keys() | UNUSED | {"options"}
 
+    # Clients of vLLM send these to say that they do not want them.
+    min_tokens: Literal[0] | None = None
+    use_beam_search: Literal[False] | None = None
     options: FreeJson | None = None
     repeat_penalty: float | None = None
     random_seed: int | None = None
     n_predict: int | None = None
     num_predict: int | None = None
+    add_special_tokens: Any = None
+    backend_sampling: Any = None
     cache_prompt: Any = None
+    draft_model: Any = None
+    dry_allowed_length: Any = None
+    dry_base: Any = None
+    dry_multiplier: Any = None
+    dry_penalty_last_n: Any = None
+    dry_sequence_breakers: Any = None
+    dynatemp_exponent: Any = None
+    dynatemp_range: Any = None
+    early_stopping: Any = None
     f16_kv: Any = None
     id_slot: Any = None
+    include_stop_str_in_output: Any = None
+    length_penalty: Any = None
     low_vram: Any = None
     main_gpu: Any = None
+    min_keep: Any = None
     mirostat: Any = None
     mirostat_eta: Any = None
     mirostat_tau: Any = None
+    n_indent: Any = None
     n_keep: Any = None
     num_batch: Any = None
     num_ctx: Any = None
@@ -146,15 +191,25 @@ class OtherNames(ApiModel):
     num_keep: Any = None
     num_thread: Any = None
     penalize_newline: Any = None
+    post_sampling_probs: Any = None
+    reasoning_format: Any = None
     repeat_last_n: Any = None
+    return_progress: Any = None
+    return_tokens: Any = None
     samplers: Any = None
     skip_special_tokens: Any = None
     spaces_between_special_tokens: Any = None
+    t_max_predict_ms: Any = None
     tfs_z: Any = None
     timings_per_token: Any = None
+    top_n_sigma: Any = None
+    ttl: Any = None
+    typ_p: Any = None
     typical_p: Any = None
     use_mlock: Any = None
     use_mmap: Any = None
+    xtc_probability: Any = None
+    xtc_threshold: Any = None
 
 
 class SamplingFields(OtherNames):

@@ -1,1 +1,1 @@
-"""Stores responses with their input and their predecessors, so that clients can continue them."""
+"""Stores responses with their input and their predecessors, and makes some in the background."""

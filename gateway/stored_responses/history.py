@@ -1,5 +1,6 @@
 """Finds the history that a Responses API request continues, and stores its response."""
 
+import contextlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -15,23 +16,31 @@ from gateway.errors import shorten
 from gateway.schemas.responses import ResponsesRequest
 from gateway.schemas.responses_items import Item, ItemReference
 from gateway.stored_responses.store import Record, ResponseStore
+from gateway.translate.responses_items import COMPLETED, FAILED, IN_PROGRESS, INCOMPLETE, QUEUED
 
-RESPONSE, CONVERSATION, ITEMS = "resp_", "conv_", "convitems_"
+RESPONSE, CONVERSATION, ITEMS, EVENTS = "resp_", "conv_", "convitems_", "respevents_"
 # The number of hexadecimal digits that a response's id shares with the ids of its items.
 KEY_CHARS = 48
 # Input items are numbered from here on; output items have the numbers below.
 FIRST_INPUT = 0x8000
 MAX_LINKS = 10_000
+PENDING, WHOLE = (QUEUED, IN_PROGRESS), (COMPLETED, INCOMPLETE)
 Items = list[dict[str, Any]]
 
 _items: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
 
 class StoredResponses:
-    """The stored responses of all owners; each owner reaches only their own."""
+    """The stored responses of all owners; each owner reaches only their own.
 
-    def __init__(self, store: ResponseStore) -> None:
+    Args:
+        most_s: the time within which a response in the background ends. One that is in progress
+            for longer was lost with the gateway that made it.
+    """
+
+    def __init__(self, store: ResponseStore, most_s: float) -> None:
         self._store = store
+        self._most_s = most_s
 
     def close(self) -> None:
         self._store.close()
@@ -56,8 +65,7 @@ class StoredResponses:
             head = await self._head(owner, body.conversation_id)
             before = await self._before(owner, head.previous, "conversation")
         elif body.previous_response_id:
-            if not body.previous_response_id.startswith(RESPONSE):
-                raise _not_kept(body.previous_response_id, "previous_response_id")
+            await self._require_complete(owner, body.previous_response_id)
             before = await self._before(owner, body.previous_response_id, "previous_response_id")
         if goes_on:
             body.input = _items.validate_python([*before, *own])
@@ -66,13 +74,14 @@ class StoredResponses:
     async def keep(
         self, owner: str, body: ResponsesRequest, own: Items, reply: dict[str, Any]
     ) -> None:
-        """Store a complete response, unless the client does not want it stored.
+        """Store a response, unless the client does not want it stored.
 
-        If the store fails, the client still gets its reply, and `reply["store"]` becomes False.
+        A conversation continues with it once it is whole. If the store fails, the client still
+        gets its reply, and `reply["store"]` becomes False.
         """
         if body.store is False:
             return
-        conversation = body.conversation_id
+        conversation = body.conversation_id if reply["status"] in WHOLE else ""
         previous = body.previous_response_id or ""
         try:
             head = await self._store.get(owner, conversation) if conversation else None
@@ -93,7 +102,29 @@ class StoredResponses:
             ResponseNotFound: it is not stored, or belongs to another owner.
         """
         found: dict[str, Any] = orjson.loads((await self._response(owner, id)).response)
+        if found["status"] in PENDING and time.time() > found["created_at"] + self._most_s:
+            message = str(ErrorText("answer_broken_off"))
+            found |= {"status": FAILED, "error": {"code": "server_error", "message": message}}
         return found
+
+    async def keep_events(self, owner: str, id: str, events: Sequence[bytes]) -> None:
+        """Store the events of a response, for clients that could not follow it to its end."""
+        lines = b"\n".join(events)
+        with contextlib.suppress(BackendFailure):
+            await self._store.put(owner, Record(_events_id(id), "", lines, b""))
+
+    async def events(self, owner: str, id: str) -> list[bytes]:
+        """Return the stored events of a response.
+
+        Raises:
+            ResponseNotFound: it is not stored, or belongs to another owner.
+            InvalidRequest: it was not streamed in the background.
+        """
+        await self._response(owner, id)
+        record = await self._store.get(owner, _events_id(id))
+        if record is None:
+            raise InvalidRequest(ErrorText("response_has_no_events"), param="stream")
+        return record.input.split(b"\n")
 
     async def input_items(self, owner: str, id: str) -> Items:
         """Return the response's own input, each item with an id, in order.
@@ -111,6 +142,7 @@ class StoredResponses:
         """
         if not id.startswith(RESPONSE) or not await self._store.delete(owner, id):
             raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
+        await self._store.delete(owner, _events_id(id))
 
     async def begin_conversation(
         self, owner: str, items: Sequence[Item], metadata: dict[str, str]
@@ -152,6 +184,14 @@ class StoredResponses:
         """
         if not id.startswith(CONVERSATION) or not await self._store.delete(owner, id):
             raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
+
+    async def _require_complete(self, owner: str, id: str) -> None:
+        record = await self._store.get(owner, id) if id.startswith(RESPONSE) else None
+        if record is None:
+            raise _not_kept(id, "previous_response_id")
+        if orjson.loads(record.response)["status"] in PENDING:
+            said = ErrorText("response_in_progress", id=shorten(id))
+            raise InvalidRequest(said, param="previous_response_id")
 
     async def _response(self, owner: str, id: str) -> Record:
         record = await self._store.get(owner, id) if id.startswith(RESPONSE) else None
@@ -210,6 +250,10 @@ class StoredResponses:
 
 def _refers(items: str | Sequence[Item]) -> bool:
     return any(isinstance(item, ItemReference) for item in items)
+
+
+def _events_id(id: str) -> str:
+    return f"{EVENTS}{id.removeprefix(RESPONSE)}"
 
 
 def _not_kept(id: str, param: str) -> PreviousNotFound:

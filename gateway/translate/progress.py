@@ -26,6 +26,16 @@ def progress_text(queued: chat_pb2.Queued, model: str) -> str:
     return text
 
 
+def queue_text(position: int, wait_s: float) -> str:
+    """The place of a request that waits in the gateway for its turn.
+
+    Args:
+        wait_s: 0: not known.
+    """
+    queued = chat_pb2.Queued(position=position, reason="queue", estimated_wait_s=wait_s or None)
+    return progress_text(queued, "")
+
+
 def plain(text: str) -> str:
     """`text` as part of a line: shortened, with unprintable characters replaced."""
     return "".join(c if c.isprintable() else "?" for c in text[:MOST])

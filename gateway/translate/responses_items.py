@@ -13,7 +13,8 @@ from protos.y26hkx.v1 import chat_pb2
 ResponseEvent = tuple[str, dict[str, Any]]
 Logprobs = list[dict[str, Any]]
 
-IN_PROGRESS, COMPLETED, INCOMPLETE = "in_progress", "completed", "incomplete"
+QUEUED, IN_PROGRESS = "queued", "in_progress"
+COMPLETED, INCOMPLETE, FAILED, CANCELLED = "completed", "incomplete", "failed", "cancelled"
 
 
 class Output:

@@ -20,9 +20,12 @@ from gateway.schemas.responses import (
 from gateway.schemas.responses_tools import AnyTool, FunctionTool
 from gateway.translate.reply_parts import served_by
 from gateway.translate.responses_items import (
+    CANCELLED,
     COMPLETED,
+    FAILED,
     IN_PROGRESS,
     INCOMPLETE,
+    QUEUED,
     Output,
     ResponseEvent,
 )
@@ -63,8 +66,22 @@ class ResponseBuilder:
         return self._fixed | self._state | {"output": self._output.shape()}
 
     @property
+    def id(self) -> str:
+        return str(self._fixed["id"])
+
+    @property
     def is_whole(self) -> bool:
         return self._state["status"] in (COMPLETED, INCOMPLETE)
+
+    def queue(self) -> list[bytes]:
+        """The first events of a response in the background, before a worker has begun it."""
+        self._state["status"] = QUEUED
+        return [self._encode(self._whole(name)) for name in ("created", QUEUED)]
+
+    def cancel(self) -> None:
+        """End a response in the background before it is whole; no event tells that."""
+        self._output.break_off()
+        self._state["status"] = CANCELLED
 
     def take(self, event: chat_pb2.GenerateEvent) -> Iterable[bytes]:
         """For a plain reply, which nobody sees before its end."""
@@ -87,9 +104,9 @@ class ResponseBuilder:
             yield from map(self._encode, self._begin())
         yield self._encode(("error", error))
         self._output.break_off()
-        self._state["status"] = "failed"
+        self._state["status"] = FAILED
         self._state["error"] = {"code": code, "message": error["message"]}
-        yield self._encode(self._whole("failed"))
+        yield self._encode(self._whole(FAILED))
 
     def _events(self, event: chat_pb2.GenerateEvent) -> Iterator[ResponseEvent]:
         match event.WhichOneof("event"):
@@ -108,7 +125,9 @@ class ResponseBuilder:
                 yield from self._finish(event.finished)
 
     def _begin(self) -> Iterator[ResponseEvent]:
-        yield self._whole("created")
+        if self._state["status"] != QUEUED:
+            yield self._whole("created")
+        self._state["status"] = IN_PROGRESS
         yield self._whole(IN_PROGRESS)
 
     def _finish(self, finished: chat_pb2.Finished) -> Iterator[ResponseEvent]:
@@ -133,6 +152,15 @@ class ResponseBuilder:
         return orjson.dumps({"type": name, "sequence_number": number} | fields)
 
 
+def stream_error(body: dict[str, Any]) -> list[bytes]:
+    """The last event for a client whose stream ends, but not the response.
+
+    Args:
+        body: the error's envelope.
+    """
+    return [orjson.dumps(body["error"] | {"type": "error"}, option=orjson.OPT_SORT_KEYS)]
+
+
 def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
     """What the client asked for, with the defaults that it got."""
     text = body.text or TextOptions()
@@ -141,7 +169,7 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
     choice = body.tool_choice or "auto"
     return {
         "model": body.model or "",
-        "background": False,
+        "background": bool(body.background),
         "instructions": body.instructions,
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,

@@ -41,6 +41,8 @@ class BoundedConnection(Http1Connection):
         self._wait_for_head()
         crowded = (
             not is_loopback(self.address)
+            # Behind it are many clients.
+            and not self.settings.is_proxy(self.address)
             and self.per_address[self.address] > self.settings.max_connections_per_address
         )
         full = self.n_open > self.most_connections

@@ -17,6 +17,8 @@ class Drain:
         self.begun = False
         self.refusing = False
         self.expired = asyncio.Event()
+        # Tasks that answer no request any more, but may end within the drain time.
+        self.background: set[asyncio.Task[Any]] = set()
         self._running: set[asyncio.Task[Any]] = set()
 
     @contextmanager
@@ -33,5 +35,5 @@ class Drain:
     def expire(self) -> None:
         """End all requests that still run."""
         self.expired.set()
-        for task in self._running:
+        for task in self._running | self.background:
             task.cancel()

@@ -75,7 +75,10 @@ class GatewayServer(QuietServer):
         # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
         drain.refusing = True
         deadline = asyncio.get_running_loop().time() + settings.drain_s
-        while self.requests and asyncio.get_running_loop().time() < deadline:
-            await asyncio.wait(set(self.requests), timeout=0.5)
+        while asyncio.get_running_loop().time() < deadline:
+            running = self.requests | drain.background
+            if not running:
+                break
+            await asyncio.wait(running, timeout=0.5)
         drain.expire()
         self.should_exit = True

@@ -158,6 +158,8 @@ class ScriptedWorker:
         self.chat_ids = chat_ids
         self.memory = memory
         self.calls: list[Call] = []
+        # How often it was asked to scan its models folder.
+        self.n_rescans = 0
         self.arrived = asyncio.Event()
         self.port = 0
         self._health = health_aio.HealthServicer()
@@ -367,6 +369,7 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
     async def RescanModels(  # noqa: N802 - gRPC's name
         self, request: worker_pb2.RescanModelsRequest, context: Any
     ) -> worker_pb2.RescanModelsResponse:
+        self._worker.n_rescans += 1
         if self._worker.rescan_error is not None:
             await _abort(context, self._worker.rescan_error)
         embed = [m for m in self._worker.models() if m.capability == worker_pb2.CAPABILITY_EMBED]

@@ -103,6 +103,9 @@ WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"num_ctx": 4096},
     {"skip_special_tokens": True},
     {"typical_p": 0.9},
+    {"xtc_probability": 0.5},
+    {"reasoning_format": "auto"},
+    {"ttl": 60},
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"audio": {"voice": "a", "format": "wav"}}, ""),
@@ -291,6 +294,14 @@ async def test_what_is_not_offered_is_refused_by_name_with_what_is_there_instead
     error = reply.json()["error"]
     assert error["param"] in fields or error["param"].startswith(*fields)
     assert instead in reply.text
+
+
+@pytest.mark.parametrize("fields", [{"min_tokens": 0}, {"use_beam_search": False}], ids=repr)
+async def test_what_is_not_offered_may_be_sent_as_not_wanted(
+    gateway: RunningGateway, fields: dict[str, Any]
+) -> None:
+    reply = await ask(gateway, fields)
+    assert reply.status_code == 200, reply.text
 
 
 async def test_calls_and_results_written_before_there_were_tools_reach_the_model(

@@ -93,4 +93,4 @@ def _has_described_form(reply: httpx.Response) -> None:
     # Of Ollama's errors the text alone is inside.
     said = body if isinstance(body["error"], str) else body["error"]
     assert said.get("code") is None or said["code"] in answer["description"]
-    assert set(answer["headers"]) <= set(reply.headers) | {"retry-after"}
+    assert set(answer["headers"]) <= set(reply.headers) | {"retry-after", "retry-after-ms"}

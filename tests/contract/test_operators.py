@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from tests.contract.running_gateway import RunningGateway
+from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
 from tests.earlier_server import OLD_MEMORY, OLD_METRICS
 
@@ -119,3 +119,16 @@ def test_every_metric_is_documented_and_those_of_models_can_be_left_out() -> Non
     short = TestClient(create_app(without)).get("/metrics").text
     assert "y26hkx_model_anonymous_bytes" in names
     assert "y26hkx_model_anonymous_bytes" not in short
+
+
+async def test_detailed_health_says_which_settings_are_in_force_and_hides_secrets(
+    worker: ScriptedWorker,
+) -> None:
+    async with running_gateway([worker], api_keys="canary-key", rate_limit=None) as gateway:
+        headers = {"x-api-key": "canary-key"}
+        reply = await gateway.http.get("/health/detailed", headers=headers)
+    assert "canary" not in reply.text
+    settings = reply.json()["settings"]
+    assert settings["API_KEYS"]["value"] == "***"
+    assert settings["RATE_LIMIT"]["in_force"] == "none"
+    assert settings["MAX_BODY_BYTES"] == {"value": 2 * 1024 * 1024, "origin": "default"}

@@ -5,6 +5,7 @@ import pytest
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker
 
+CHAT = "/v1/chat/completions"
 PULL, CANCEL, RESCAN = "/v1/models/pull", "/v1/models/pull/cancel", "/v1/models/rescan"
 
 
@@ -54,3 +55,13 @@ async def test_what_is_not_being_downloaded_cannot_be_cancelled(gateway: Running
 
 async def test_an_unknown_model_is_not_deleted(gateway: RunningGateway) -> None:
     assert (await gateway.http.delete("/v1/models/unknown")).status_code == 404
+
+
+async def test_a_name_that_stays_unknown_does_not_keep_the_workers_scanning(
+    worker: ScriptedWorker,
+) -> None:
+    async with running_gateway([worker], unknown_models="default") as gateway:
+        body = {"model": "gpt-unknown", "messages": [{"role": "user", "content": "hi"}]}
+        for _ in range(30):
+            assert (await gateway.http.post(CHAT, json=body)).status_code == 200
+        assert 1 <= worker.n_rescans < 10

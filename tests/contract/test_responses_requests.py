@@ -244,7 +244,6 @@ def said(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         ({"conversation": "conv_1"}, "conversation"),
         ({"conversation": {"id": "conv_1"}}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"background": True}, "background"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 5}, "max_tokens"),
         ({"n": 2}, "n"),

@@ -172,7 +172,7 @@ def test_embed_writes_a_vector_for_each_line(
         (["run", "unknown"], "there is no model 'unknown' here"),
         (["show", "unknown"], "there is no model 'unknown' here"),
         (["load", "unknown"], "does not exist"),
-        (["rm", GUIDE], "not in the models folder"),
+        (["rm", GUIDE], "is built in and is not deleted"),
         (["embed", "/nowhere", "-o", "x.npy"], "cannot be read"),
         (["embed", str(GUIDE_FILE), "-o", "x.txt"], "ends neither in"),
     ],

@@ -12,8 +12,9 @@ import pytest
 
 from tests.running_stack import MINILM, RunningStack
 from tests.tiny_models import DIMENSION, MAX_TOKENS, write_cross_encoder, write_embedder
+from tests.tiny_rerankers import write_causal
 
-JUDGE, PROMPTED = "judge", "prompted"
+JUDGE, PROMPTED, WORDS = "judge", "prompted", "words-reranker"
 QUERY = "what is the capital of france?"
 DOCUMENTS = ["bananas are yellow.", "paris is the capital of france.", "who likes cheese?"]
 PROMPTS = {"query": "what is ", "passage": "the "}
@@ -26,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("models")
     write_cross_encoder(made / JUDGE)
     write_embedder(made / PROMPTED, prompts=PROMPTS, truncate_dim=SHORT)
+    write_causal(made / WORDS)
     return made
 
 
@@ -188,3 +190,16 @@ def test_other_models_vectors_are_not_shortened_where_that_is_forbidden(
     error = reply.json()["error"]
     assert (error["code"], error["param"]) == ("unsupported_parameter", "dimensions")
     assert post(ranking, "/v1/embeddings", input="a", dimensions=384)
+
+
+def test_a_reranker_that_answers_in_words_ranks_and_is_no_chat_model(
+    ranking: RunningStack,
+) -> None:
+    documents = [*DOCUMENTS, ""]
+    reply = post(ranking, "/v1/rerank", model=WORDS, query=QUERY, documents=documents).json()
+    assert reply["method"] == "cross-encoder"
+    scores = in_order(reply["results"])
+    assert len(scores) == len(documents)
+    assert all(0 <= score <= 1 for score in scores)
+    (listed,) = [m for m in ranking.http.get("/v1/models").json()["data"] if m["id"] == WORDS]
+    assert listed["capability"] == "embed"

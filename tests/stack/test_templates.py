@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from models.guide.export import write_gguf
-from tests.running_stack import GUIDE, ROOT, RunningStack
+from tests.running_stack import GUIDE, ROOT, RunningStack, wait_until
 
 TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}"
@@ -27,6 +27,7 @@ TEMPLATES = {
     + "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
     "{% else %}<think>\n{% endif %}",
     "caller": "{% if tools %}<tool_call>{{ tools | tojson }}</tool_call>{% endif %}" + TURNS,
+    "broken": "{% for m in messages %}",
     "hostile": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
 }
 QUESTION: Any = [{"role": "user", "content": "What is Y26HKX?"}]
@@ -164,6 +165,15 @@ def test_malformed_arguments_in_the_history_are_mended_and_never_refused(
     body = {"model": "caller", "messages": history, "max_tokens": 2}
     reply = stack.http.post("/v1/chat/completions", json=body)
     assert reply.status_code == httpx.codes.OK
+
+
+def test_it_is_said_which_template_a_model_without_a_valid_one_gets(stack: RunningStack) -> None:
+    for model, kind in (("broken", "chatml"), ("caller", "own")):
+        loaded = stack.http.post("/v1/models/load", json={"model": model}).json()
+        assert loaded["chat_template"] == kind
+        told = (stack.models()[model]["chat_template"] == kind for _ in iter(int, 1))
+        wait_until(told, 10, "the gateway tells")
+    assert chat(stack, "broken")["choices"][0]["message"]["content"]
 
 
 def test_a_hostile_template_costs_its_own_requests_only(stack: RunningStack) -> None:

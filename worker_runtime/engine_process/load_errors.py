@@ -89,7 +89,7 @@ def died_while_loading(backend: str, report: ExitReport) -> BackendLoadFailed:
     failed = load_failed(backend, ErrorText("load_process_ended", how=report))
     if not report.is_fault:
         return failed
-    is_llama = backend == "llama.cpp"
+    is_llama = backend.startswith("llama.cpp")
     return BackendLoadFailed(
         failed.message,
         suggestions=(ErrorText("run_selftest"),) if is_llama else (),

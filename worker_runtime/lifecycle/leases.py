@@ -17,6 +17,12 @@ from worker_runtime.policy import LifecyclePolicy
 SAMPLE_S = 1.0
 
 
+class ShownFacts(msgspec.Struct):
+    """The facts of an engine that the status of its model shows; engines may lack some."""
+
+    chat_template: str = ""
+
+
 class Lease:
     """The right to use a loaded model. While a lease is held, the model is not unloaded as idle."""
 
@@ -64,6 +70,7 @@ class LoadedModel:
         self.entry = option.entry
         self.engine = engine
         self.facts = facts
+        self.shown_facts = msgspec.msgpack.decode(facts, type=ShownFacts)
         self.loaded_at_s = clock.time()
         # False as soon as the model is to be unloaded: no new lease is granted from then on.
         self.accepting = True

@@ -78,3 +78,5 @@ class ModelSnapshot(msgspec.Struct, frozen=True):
     # What the loaded model gave up to fit into memory, and its id if another model stands in.
     reductions: tuple[str, ...] = ()
     served_by: str = ""
+    # Which chat template the engine uses; empty while unloaded, and for models without prompts.
+    chat_template: str = ""

@@ -124,5 +124,6 @@ def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> Mod
         pinned=loaded.is_pinned,
         expires_in_s=None if deadline_s is None else max(deadline_s - now_s, 0.0),
         reductions=loaded.option.reductions,
+        chat_template=loaded.shown_facts.chat_template,
         served_by="" if loaded.entry.id == found.entry.id else loaded.entry.id,
     )

@@ -5,22 +5,18 @@ sentence-transformers modules or with pickled weights counts as broken.
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
-from worker_runtime.model_files.folder_listing import Listing, list_folder
-from worker_runtime.model_files.gguf_files import MAX_SHARDS
 from worker_runtime.model_files.module_folders import Modules, read_modules, refuse_kind
 from worker_runtime.model_files.odd_paths import printable
-from worker_runtime.model_files.safetensors import check_safetensors
 from worker_runtime.model_files.small_json import read_object
+from worker_runtime.model_files.weights import Weights, folder_weights
 
 MAX_NAME = 128
-PICKLED = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
 # The endings of architectures that neither generate text nor score it.
@@ -39,6 +35,10 @@ COUNT_FROM_PADDING = frozenset(
      "xlm-roberta-xl", "xmod"}
 )  # fmt: skip
 
+# Kinds of text-generating models whose rerankers answer "yes" or "no".
+RERANKS_BY_WORDS = frozenset({"qwen3"})
+# How many parts of a path may name a model: in a hub's cache the last is a hash.
+NAMED_PARTS = 3
 HIDDEN_KEYS = ("hidden_size", "dim", "d_model")
 
 
@@ -48,7 +48,7 @@ class CausalLm(msgspec.Struct, frozen=True):
     architecture: str
     # In tokens; 0 if the config does not state it.
     context_length: int
-    weights: "Weights"
+    weights: Weights
 
 
 class SentenceEncoder(msgspec.Struct, frozen=True):
@@ -60,7 +60,7 @@ class SentenceEncoder(msgspec.Struct, frozen=True):
     module_folders: tuple[Path, ...]
     # In tokens; 0 if the config does not state it.
     context_length: int
-    weights: "Weights"
+    weights: Weights
     # The count of numbers per token between its layers; 0 if the config does not state it.
     hidden_size: int
     # The length to which the model's authors want its vectors cut, which it was trained for; 0 if
@@ -69,26 +69,13 @@ class SentenceEncoder(msgspec.Struct, frozen=True):
 
 
 class CrossEncoder(msgspec.Struct, frozen=True):
-    """A transformers model that scores a pair of texts."""
+    """A transformers model that scores a pair of texts, with one output or by words."""
 
     # In tokens; 0 if the config does not state it.
     context_length: int
-    weights: "Weights"
+    weights: Weights
     # As in `SentenceEncoder`.
     hidden_size: int
-
-
-class Weights(msgspec.Struct, frozen=True):
-    """Files of weights, all checked.
-
-    Args:
-        n_numbers: the count of numbers in all tensors; 0 if they were not counted.
-    """
-
-    files: tuple[Path, ...]
-    size_bytes: int
-    mtime_ns: int
-    n_numbers: int = 0
 
 
 def is_causal_lm_folder(folder: Path) -> bool:
@@ -142,6 +129,36 @@ def is_cross_encoder_folder(folder: Path) -> bool:
     return bool(_architecture(config, SCORES))
 
 
+def is_causal_reranker_folder(folder: Path) -> bool:
+    """Return whether `folder` holds a reranker that generates text (Qwen3-Reranker).
+
+    Its own config is that of a chat model, so its name decides, also that of a hub's cache.
+    """
+    if not any("rerank" in part.lower() for part in folder.parts[-NAMED_PARTS:]):
+        return False
+    try:
+        own = _read_if_there(folder / "config_sentence_transformers.json")
+        if _is_there(folder / "modules.json") and own.get("model_type") != "CrossEncoder":
+            return False
+        return bool(_architecture(_read_if_there(folder / "config.json"), *GENERATES))
+    except (InvalidModelFile, OSError):
+        return False
+
+
+def read_causal_reranker(folder: Path) -> CrossEncoder:
+    """Read and check the folder of a reranker that generates text.
+
+    Raises:
+        InvalidModelFile: the model cannot or must not be loaded, with the reason.
+        OSError: a file cannot be read.
+    """
+    config = read_object(folder / "config.json")
+    _refuse_code(config)
+    if _kind(config) not in RERANKS_BY_WORDS:
+        raise InvalidModelFile("it is a reranker of a kind that is not run here")
+    return CrossEncoder(_row_length(config), folder_weights(folder), _hidden_size(config))
+
+
 def read_cross_encoder(folder: Path) -> CrossEncoder:
     """Read and check the folder of a cross-encoder.
 
@@ -190,55 +207,6 @@ def read_sentence_encoder(folder: Path) -> SentenceEncoder:
         hidden_size=_hidden_size(config),
         truncate_dim=_positive(own.get("truncate_dim")),
     )
-
-
-def folder_weights(folder: Path) -> Weights:
-    """Return the safetensors files that a loader would read from `folder`, all checked.
-
-    Raises:
-        InvalidModelFile: there are no weights, a file is broken, or the weights are pickled.
-    """
-    listing = list_folder(folder)
-    if listing.reason:
-        raise InvalidModelFile(listing.reason)
-    files = tuple(folder / name for name in _weight_names(listing))
-    if not files:
-        pickled = any(name.endswith(PICKLED) for name in listing.entries)
-        reason = "its weights are pickled, which can run code: convert them to safetensors"
-        raise InvalidModelFile(reason if pickled else "there are no weights")
-    n_numbers = sum(check_safetensors(file).n_numbers for file in files)
-    return msgspec.structs.replace(file_weights(files), n_numbers=n_numbers)
-
-
-def file_weights(files: tuple[Path, ...]) -> Weights:
-    """Return the sizes and times of these files, whose headers are not read."""
-    stats = [file.stat() for file in files]
-    size_bytes = sum(stat.st_size for stat in stats)
-    return Weights(files, size_bytes, max((stat.st_mtime_ns for stat in stats), default=0))
-
-
-def _weight_names(listing: Listing) -> list[str]:
-    index, single = "model.safetensors.index.json", "model.safetensors"
-    if index in listing.entries:
-        return list(_indexed(listing, listing.folder / index))
-    if single in listing.entries:
-        return [single]
-    return [entry.name for entry in listing if entry.name.endswith(".safetensors")]
-
-
-def _indexed(listing: Listing, index: Path) -> Iterator[str]:
-    weight_map = read_object(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise InvalidModelFile(f"{index.name} lists no weights")
-    names = sorted({name if isinstance(name, str) else "" for name in weight_map.values()})
-    if len(names) > MAX_SHARDS:
-        raise InvalidModelFile(f"{index.name} names {len(names)} files")
-    for name in names:
-        if Path(name).name != name or "\\" in name:
-            raise InvalidModelFile(f"{index.name} names a file outside the model's folder")
-        if name not in listing.entries:
-            raise InvalidModelFile(f"the file {printable(name[:64])} is missing")
-        yield name
 
 
 def _refuse_code(config: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ MAX_MODULES = 64
 NOT_RUN = {
     "SparseEncoder": "it is a sparse encoder, and vectors here are dense",
     "MultiVectorEncoder": "it makes a vector of each token (ColBERT), which is not done here",
-    "StaticEmbedding": "it has static embeddings (StaticEmbedding), which are not run here",
     "BoW": "it counts words (BoW), which is not done here",
     "WordEmbeddings": "it has embeddings of words (WordEmbeddings), which are not run here",
 }
@@ -65,7 +64,7 @@ def refuse_kind(kind: str) -> None:
 
 
 def _within(folder: Path, name: str) -> Path:
-    if not name:
+    if name in ("", "."):
         return folder
     if Path(name).name != name or name == ".." or "\\" in name or "\0" in name:
         raise InvalidModelFile(

@@ -8,6 +8,8 @@ import re
 import sys
 from contextvars import ContextVar
 
+from common.json_log import JsonLines
+
 # The id of the request that this task serves.
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -19,10 +21,10 @@ def clean_id(sent: str) -> str:
     return sent if _SANE_ID.fullmatch(sent) else "-"
 
 
-def configure(level: str) -> None:
-    """Write log records of `level` and above to stderr, one line each."""
+def configure(level: str, log_format: str = "text") -> None:
+    """Write log records of `level` and above to stderr, one line each, as text or json."""
     output = logging.StreamHandler(sys.stderr)
-    output.setFormatter(_OneLine(FORMAT))
+    output.setFormatter(JsonLines() if log_format == "json" else _OneLine(FORMAT))
     output.addFilter(_add_request_id)
     logging.basicConfig(level=level.upper(), handlers=[output], force=True)
 

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from common.loopback import is_loopback
 from common.parent_watch import exit_with_parent
 from common.rpc_limits import MAX_MESSAGE_BYTES
+from common.setting_origins import changed_line
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability, Catalog
@@ -116,7 +117,8 @@ async def serve(
     Raises:
         RuntimeError: the port is in use.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
+    log.info("settings: %s", changed_line(settings))
     requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()

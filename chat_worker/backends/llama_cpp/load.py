@@ -73,7 +73,6 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_vocab=tokenizer.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=limits.n_cells,
-        has_template=template is not None,
         description=_description(native, model),
     )
     runner = LlamaRunner(native, model, context, limits, threads, n_tile)

@@ -20,7 +20,7 @@ from chat_worker.engine.runner import (
     alike,
 )
 from chat_worker.engine.sampling import LogitsRow
-from worker_runtime.memory.trim import return_freed_memory
+from common.freed_memory import return_freed_memory
 
 # llama.cpp multiplies quantized weights by this many tokens at once. The tokens that remain are
 # computed one by one, which takes longer than filling up the last group.

@@ -76,7 +76,6 @@ def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
         n_vocab=limits.n_vocab,
         n_parallel=spec.n_parallel,
         n_cells=limits.n_cells,
-        has_template=template is not None,
         description=_description(model, config, spec),
     )
     return Backend(runner, tokenizer, template, facts, runner.states)

@@ -16,7 +16,7 @@ from chat_worker.engine.runner import (
     TruncateSlot,
 )
 from chat_worker.engine.sampling import LogitsRow
-from worker_runtime.memory.trim import return_freed_memory
+from common.freed_memory import return_freed_memory
 
 
 class TransformersRunner:

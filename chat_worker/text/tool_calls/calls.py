@@ -1,6 +1,8 @@
 """The pieces of a reply with tool calls, and the tools that it may call."""
 
 import json
+import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +66,38 @@ class Tools:
         if name not in self.schemas:
             return None
         schema = self.schemas[name]
-        found = typed({} if arguments in (None, "", []) else arguments, schema, schema)
+        try:
+            found = _sendable(
+                typed({} if arguments in (None, "", []) else arguments, schema, schema)
+            )
+        except (NotSendable, RecursionError):
+            return None
         if not isinstance(found, dict) or not follows(found, schema):
             return None
         return Call(name, json.dumps(found, ensure_ascii=False))
+
+
+class NotSendable(ValueError):
+    """A value cannot be written in JSON."""
+
+
+def _sendable(value: Any) -> Any:
+    """`value` as any reader of JSON accepts it: numbers are finite, and texts are valid Unicode.
+
+    Raises:
+        NotSendable: it contains a number that is none.
+    """
+    match value:
+        case float() if math.isnan(value):
+            raise NotSendable
+        case float():
+            # Digits for a number beyond all doubles are read as infinite.
+            return min(max(value, -sys.float_info.max), sys.float_info.max)
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_sendable(each) for each in value]
+        case dict():
+            return {_sendable(key): _sendable(each) for key, each in value.items()}
+        case _:
+            return value

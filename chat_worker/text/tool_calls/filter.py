@@ -60,9 +60,7 @@ class ToolCallFilter:
         self._is_closed = False
         self._made: set[Call] = set()
         # Functionary writes the bare name on a line of its own.
-        self._bare_names = tuple(
-            f"{lead}{name}\n{{" for name in tools.schemas for lead in ("", ">>>")
-        )
+        self._bare_names = tuple(f"{name}\n{{" for name in tools.schemas)
         self._first_words = (*OPENERS, *self._bare_names)
         self.n_calls = 0
         # True when nothing that follows can count.

@@ -7,11 +7,12 @@ that ends with that suffix.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from chat_worker.backend import Tokenizer
+from chat_worker.constraints.calls_once_begun import Beginnings
 from chat_worker.constraints.compile import json_layout
 from chat_worker.constraints.schemas import MAX_STRING_CHARS, arguments_schema, enforceable
 from chat_worker.text.tool_calls.notation import (
@@ -65,15 +66,24 @@ class CallGrammars:
         """Whether texts among the arguments are written without JSON's quotes."""
         return isinstance(self._notation.arguments, SeparateArguments)
 
-    @property
-    def begins(self) -> str:
-        """The text that begins calls; empty if the notation has none."""
-        return self._notation.opener or self._notation.head
+    def beginnings(self, names: Iterable[str]) -> Beginnings:
+        """Return the texts that begin calls of the tools `names`, for the grammar of `forced`.
 
-    @property
-    def begins_anywhere(self) -> bool:
-        """Whether calls may follow other text."""
-        return bool(self._notation.opener)
+        They are empty if the notation has none.
+        """
+        notation = self._notation
+        for mark in map(str.encode, (notation.opener, notation.head)):
+            if mark:
+                whole = {mark: mark}
+                return Beginnings(anywhere=whole) if notation.opener else Beginnings(whole)
+        arguments = notation.arguments
+        if not isinstance(arguments, JsonArguments) or not arguments.after_name:
+            return Beginnings()
+        # The tool's name alone begins a call, and a mark only a further one.
+        calls = {name: f"{name}{arguments.after_name}".encode() for name in names}
+        mark = notation.between.encode()
+        further = {mark + call: call for call in calls.values()} if mark else {}
+        return Beginnings({call: call for call in calls.values()}, further)
 
     def forced(self, schemas: Mapping[str, dict[str, Any]], only: str, *, parallel: bool) -> str:
         """Return a grammar of one call, or of up to `MAX_CALLS` if `parallel`.
@@ -85,11 +95,6 @@ class CallGrammars:
         chosen = {name: schemas[name] for name in ([only] if only else schemas)}
         start = self._notation.opener + self._notation.head
         return "\n".join(["start: calls", *self._rules(start, chosen, parallel=parallel)])
-
-    def begun(self, schemas: Mapping[str, dict[str, Any]], *, parallel: bool) -> str:
-        """Return a grammar of the text that follows `begins`."""
-        start = self._notation.head if self._notation.opener else ""
-        return "\n".join(["start: calls", *self._rules(start, schemas, parallel=parallel)])
 
     def calls_or_answer(
         self, schemas: Mapping[str, dict[str, Any]], answer: dict[str, Any], *, parallel: bool

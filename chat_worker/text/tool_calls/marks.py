@@ -68,6 +68,8 @@ ALL = (
     Marks("<|python_tag|>"),
     Marks("<|function_call|>"),
     Marks("functools["),
+    # Functionary 3.2; its prompts end with this mark, so a reply's first call has none.
+    Marks(">>>"),
     Marks("<function=", "</function>", is_part=True),
     Marks('<function name="', "</function>", is_part=True),
     Marks('<invoke name="', "</invoke>", is_part=True),

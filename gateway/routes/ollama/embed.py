@@ -80,7 +80,7 @@ async def _ask(
 ) -> embed_pb2.EmbedResponse:
     services_of(request).metrics.embeddings_requests.inc()
     return await ask(
-        request, found.id, lambda endpoint, options: endpoint.embed.Embed(message, **options)
+        request, message, lambda endpoint, options: endpoint.embed.Embed(message, **options)
     )
 
 

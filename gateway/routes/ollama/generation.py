@@ -10,6 +10,8 @@ from starlette.responses import Response
 from common.error_texts import ErrorText
 from common.errors import ModelNotFound
 from gateway.errors import json_response
+from gateway.middleware.request_context import context_of
+from gateway.routes.admin_only import require_admin
 from gateway.routes.generation import CountedGeneration
 from gateway.routes.lifecycle import holders, load, unload_everywhere
 from gateway.routes.ollama.named import Named, model_of
@@ -60,7 +62,9 @@ async def load_or_unload(
     """What a request without a prompt asks for: the model in memory, or with `keep_alive` 0 out of
     it."""
     if body.keep_alive == 0:
+        require_admin(request)
         model = _own_id(request, named)
+        context_of(request.scope).acted_on["model"] = model
         workers = holders(services_of(request), model)
         await unload_everywhere(request, workers, model, force=False)
         return json_response(reply.empty("unload"))
@@ -70,6 +74,7 @@ async def load_or_unload(
 
 async def load_only(request: Request, named: Named, keep_alive_s: float | None) -> None:
     """Return when the model is loaded, on every worker that has it."""
+    require_admin(request)
     model = _own_id(request, named)
     workers = holders(services_of(request), model)
     asked = LoadRequest(model=model, keep_alive=keep_alive_s)

@@ -1,5 +1,6 @@
 """Calls held by a grammar, in the notation of every real template: random weights call validly."""
 
+import itertools
 import json
 from functools import cache
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from chat_worker.backend import Tokenizer
-from chat_worker.constraints.calls_once_begun import CallsOnceBegun
+from chat_worker.constraints.calls_once_begun import Beginnings, CallsOnceBegun
 from chat_worker.constraints.grammar import GrammarConstraint, Grammars
 from chat_worker.pipe_messages import ConstraintSpec
 from chat_worker.text.template import ChatTemplate
@@ -87,14 +88,16 @@ def test_random_logits_that_have_begun_a_call_end_it_validly(tokenizer: Tokenize
     n_calls = 0
     for notation, model in notations().items():
         made = CallGrammars(notation, tokenizer)
-        if not made.begins:
-            continue
-        text = made.begun(SCHEMAS, parallel=False)
+        text = made.forced(SCHEMAS, "", parallel=False)
         begun = ConstraintSpec("tools", text, has_raw_texts=made.has_raw_texts)
-        for seed in range(SEEDS):
-            before = "Well. " if made.begins_anywhere else ""
-            said = _after(tokenizer, made, grammars.start(begun), before + made.begins, seed)
+        begins = made.beginnings(SCHEMAS)
+        openers = [text.decode() for text in begins.at_start]
+        openers += ["Well. " + text.decode() for text in begins.anywhere]
+        assert openers, model
+        for seed, opener in itertools.product(range(SEEDS), openers):
+            said = _after(tokenizer, begins, grammars.start(begun), opener, seed)
             calls, rest = calls_in(said, parallel=False)
+            before = "Well. " if opener.startswith("Well. ") else ""
             assert (len(calls), rest) == (1, before), (model, said)
             jsonschema.validate(json.loads(calls[0].arguments), SCHEMAS[calls[0].name])
             n_calls += 1
@@ -107,9 +110,7 @@ def test_who_begins_no_call_is_free(tokenizer: Tokenizer) -> None:
     def never() -> GrammarConstraint:
         raise AssertionError("nothing was begun")
 
-    constraint = CallsOnceBegun(
-        tokenizer, made.begins, never, anywhere=made.begins_anywhere, parallel=True
-    )
+    constraint = CallsOnceBegun(tokenizer, made.beginnings(SCHEMAS), never, parallel=True)
     logits = np.zeros(tokenizer.n_vocab, np.float32)
     for token in tokenizer.encode('Look: [{"name": "x"}]', parse_control=False):
         constraint.mask(logits)
@@ -138,12 +139,10 @@ def test_random_logits_that_may_call_or_answer_do_either_as_it_should_be(
 
 
 def _after(
-    tokenizer: Tokenizer, made: CallGrammars, start: GrammarConstraint, opener: str, seed: int
+    tokenizer: Tokenizer, begins: Beginnings, start: GrammarConstraint, opener: str, seed: int
 ) -> str:
     """What is written by a model that was made to write `opener`."""
-    constraint = CallsOnceBegun(
-        tokenizer, made.begins, lambda: start, anywhere=made.begins_anywhere, parallel=False
-    )
+    constraint = CallsOnceBegun(tokenizer, begins, lambda: start, parallel=False)
     for token in tokenizer.encode(opener, parse_control=True):
         constraint.accept(token)
     return opener + answer(tokenizer, constraint, seed)

@@ -1,6 +1,7 @@
 """Calls as models write them: what was clearly meant is read, everything else stays text."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -89,6 +90,20 @@ MEANT: dict[str, tuple[str, list[tuple[str, Any]]]] = {
         [("write", A)],
     ),
     "in a list": ('[{"name": "write", "arguments": {"path": "a"}}]', [("write", A)]),
+    "what Python wants escaped": (
+        "[write(path='a', content='x\0\r\ny')]",
+        [("write", A | {"content": "x\0\r\ny"})],
+    ),
+    "a number beyond all doubles": (
+        '<tool_call>{"name": "write", "arguments": {"path": "a", "any": [1E999, -1E999]}}'
+        "</tool_call>",
+        [("write", A | {"any": [sys.float_info.max, -sys.float_info.max]})],
+    ),
+    "half of a surrogate pair": (
+        '<tool_call>{"name": "write", "arguments": {"path": "a", "content": "\\ud83d!"}}'
+        "</tool_call>",
+        [("write", A | {"content": "?!"})],
+    ),
     "pythonic": ('[write(path="a"), now()]', [("write", A), ("now", {})]),
     "pythonic by position": ('<|python_tag|>write("a")', [("write", A)]),
 }
@@ -110,6 +125,7 @@ def test_what_was_clearly_meant_is_a_call(case: str) -> None:
         '<tool_call>{"name": "write", "arguments": {"path": "a", "content": "cut o',
         "<function=write><parameter=content>x</parameter></function>",
         '[{"name": "now"}, {"name": "rm"}]',
+        '<tool_call>{"name": "write", "arguments": {"path": "a", "any": NaN}}</tool_call>',
         "[write(path=open('x'))]",
         "[now(), rm()]",
         ">>>now we know",

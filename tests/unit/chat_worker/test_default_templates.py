@@ -16,8 +16,8 @@ TALK = [Message("system", "Be brief."), Message("user", "Hi")]
 
 
 def test_chatml_is_taken_where_the_vocabulary_has_its_marks() -> None:
-    assert default_template(["<|im_start|>", "<|im_end|>", "<pad>"]) == CHATML
-    assert default_template(["<s>", "</s>"]) == PLAIN
+    assert default_template(["<|im_start|>", "<|im_end|>", "<pad>"]) == ("chatml", CHATML)
+    assert default_template(["<s>", "</s>"]) == ("plain", PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,6 @@ def backend() -> Backend:
 def test_a_template_that_cannot_be_used_is_replaced_and_said(
     backend: Backend, capsys: pytest.CaptureFixture[str], source: str | None, why: str
 ) -> None:
-    _, used = usable_template(replace(backend, template=source))
-    assert used == CHATML
+    used = usable_template(replace(backend, template=source))
+    assert (used.source, used.kind) == (CHATML, "chatml")
     assert why in capsys.readouterr().err

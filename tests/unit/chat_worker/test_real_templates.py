@@ -79,11 +79,33 @@ TASKS: dict[str, tuple[Conversation, tuple[str, ...]]] = {
         Conversation([QUESTION, Message("user", "And tomorrow?")]),
         ("Which weather?", "And tomorrow?"),
     ),
+    "system alone": (Conversation([Message("system", "Be brief.")]), ("Be brief.",)),
+    "thinking with a call": (
+        Conversation(
+            [QUESTION, Message("assistant", "Let me see.", reasoning="Hm.", tool_calls=[CALLED]),
+             RESULT],
+            tools=TOOLS,
+        ),
+        ("Which weather?", "Paris", "22 degrees"),
+    ),
+    "two from the assistant": (
+        Conversation([QUESTION, Message("assistant", "Sun."), Message("assistant", "I think."),
+                      QUESTION]),
+        ("Which weather?", "Sun.", "I think."),
+    ),
+    "result, then a question": (
+        Conversation([QUESTION, Message("assistant", tool_calls=[CALLED]), RESULT, QUESTION],
+                     tools=TOOLS),
+        ("Which weather?", "Paris", "22 degrees"),
+    ),
     "assistant first": (
         Conversation([Message("assistant", "How may I help?"), QUESTION]),
         ("How may I help?", "Which weather?"),
     ),
 }  # fmt: skip
+
+
+BEGUN = Conversation([QUESTION, Message("assistant", "Sure, the sky is ")])
 
 
 @cache
@@ -116,10 +138,8 @@ def test_nothing_of_a_conversation_vanishes_in_any_real_template(task: str) -> N
 
 
 def test_an_assistants_message_at_the_end_is_gone_on_with_in_any_real_template() -> None:
-    begun = Conversation([QUESTION, Message("assistant", "Sure, the sky is ")])
-
     def wrong(template: ChatTemplate) -> str:
-        prompt = template.render(begun)
+        prompt = template.render(BEGUN)
         return "" if prompt.endswith("Sure, the sky is ") else prompt[-60:]
 
     assert failures(wrong) == {}

@@ -42,6 +42,16 @@ REPLIES = [
         ["now"],
     ),
     (THINKING, "<think>a</think>\n<think>b</think> c", "ab", "c", []),
+    (ReplyFormat(addressee="all\n"), "all\nHi", "", "Hi", []),
+    (ReplyFormat(addressee="all\n"), "allow", "", "allow", []),
+    (ReplyFormat(addressee="all\n"), "al", "", "al", []),
+    (
+        ReplyFormat(addressee="all\n", schemas=SCHEMAS),
+        "all\nI look.>>>now\n{}>>>now\n{}",
+        "",
+        "I look.",
+        ["now", "now"],
+    ),
     (
         ReplyFormat(thinking=thinking_marks("[/THINK]")),
         "[THINK]Hm.[/THINK]Yes [or no]",

@@ -60,6 +60,12 @@ def test_an_open_address_without_keys_is_named() -> None:
     assert said({"GATEWAY_HOST": "0.0.0.0", "API_KEYS": "k"}, ROOMY) == ""
 
 
+def test_the_summary_begins_with_the_consoles_address_unless_that_is_switched_off() -> None:
+    assert summed_up({}, ROOMY)[0].startswith("console          http://127.0.0.1:9/ ")
+    for off in ("0", "off", "false"):
+        assert not any("console" in line for line in summed_up({"CONSOLE": off}, ROOMY))
+
+
 def test_the_summary_tells_the_address_and_no_secret() -> None:
     options = {"GATEWAY_PORT": "9", "API_KEYS": "canary-key", "WORKER_TOKEN": "canary-token"}
     settings = StackSettings.read(options)

@@ -82,7 +82,9 @@ def test_every_variable_reaches_its_services_or_is_in_the_list_of_fixed_ones() -
         assert lost == set(), service
     of_services = set().union(*map(variables, SETTINGS))
     downloads = aliases(DownloadSettings) - of_services
-    assert documented() - of_services == set(OF_COMPOSE) | {"SIMPLE_PORT", "Y26HKX_HOME"} | downloads
+    assert (
+        documented() - of_services == set(OF_COMPOSE) | {"SIMPLE_PORT", "Y26HKX_HOME"} | downloads
+    )
 
 
 def test_the_list_of_fixed_variables_is_true_and_gives_reasons() -> None:

@@ -74,6 +74,15 @@ def test_a_file_of_hugging_face_arrives_whole_and_becomes_the_default(
     assert not list((settings.models_dir / FOLDER).glob("*/*.part"))
 
 
+def test_a_models_folder_that_is_not_there_yet_is_made(
+    hub: StandInHub, settings: DownloadSettings, tmp_path: Path
+) -> None:
+    hub.hugging_face["org/a"] = Repository({"a.gguf": GGUF})
+    there = settings.model_copy(update={"models_dir": tmp_path / "of" / "this" / "user"})
+    run("org/a", there)
+    assert models(there) == {"a.gguf": GGUF}
+
+
 def test_a_second_model_does_not_replace_the_default(
     hub: StandInHub, settings: DownloadSettings
 ) -> None:

@@ -321,7 +321,6 @@ def test_modules_lie_within_the_models_folder(tmp_path: Path, name: str) -> None
         ("sentence_transformers.sparse_encoder.modules.SpladePooling", "", "sparse encoder"),
         ("sentence_transformers.models.Transformer", "SparseEncoder", "sparse encoder"),
         ("sentence_transformers.models.Transformer", "MultiVectorEncoder", "ColBERT"),
-        ("sentence_transformers.models.StaticEmbedding", "", "StaticEmbedding"),
     ],
 )
 def test_kinds_of_models_that_are_not_run_are_refused_by_name(

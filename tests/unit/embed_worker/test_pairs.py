@@ -5,7 +5,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest
-from embed_worker.encoders.pairs import Pairs
+from embed_worker.encoders.pairs import Pairs, encoder_of, frame_of
 
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d", "e"]
 CLS, SEP, A, B, C, D, E = range(1, 8)
@@ -21,7 +21,7 @@ def pairs(template: str = BERT, max_tokens: int = 7) -> Pairs:
     tokenizer.post_processor = processors.TemplateProcessing(
         pair=template, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    return Pairs(tokenizer, max_tokens=max_tokens)
+    return Pairs(encoder_of(tokenizer), frame_of(tokenizer), max_tokens=max_tokens)
 
 
 def test_special_tokens_and_types_stand_as_the_tokenizer_puts_them() -> None:

@@ -13,6 +13,8 @@ from chat_worker.text.tool_calls.parsers.parser import ParsedCalls, ReplyEnd, sk
 MAX_CHARS = 256 * 1024
 MAX_BRACKETS = 64
 QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+# Characters that models write into texts as they are, and Python wants escaped.
+RAW = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\x00"})
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -42,12 +44,11 @@ class _Names:
         self._pattern = re.compile(rf"({QUOTED})|(?<![\w.-])({known})(?=\()", re.S)
 
     def replaced(self, text: str) -> str:
-        """`text` with `_0`, `_1` … for the tools' names, and with line breaks in texts escaped."""
+        """`text` with `_0`, `_1` … for the tools' names, and with `RAW` in texts escaped."""
 
         def replacement(found: re.Match[str]) -> str:
             if found[1] is not None:
-                # Models write raw line breaks into texts.
-                return found[1].replace("\n", "\\n")
+                return found[1].translate(RAW)
             return f"_{self._names.index(found[2])}"
 
         return self._pattern.sub(replacement, text)

@@ -1,0 +1,1 @@
+"""Writes docs/compatibility.md: `python -m tests.compatibility [templates|embeddings|clients]`."""
