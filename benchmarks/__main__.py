@@ -8,6 +8,8 @@ BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
     "batches": "latency of one short text beside a batch of embeddings, and without it",
     "chat": "output tokens/s beside llama-server at 1, 4, 8 and 16 clients",
+    "engines": "llama.cpp, OpenVINO, transformers and llama-server on one model",
+    "agents": "agents with long prompts at once, beside llama-server with its defaults",
     "embeddings": "one short text, many clients and one large request, beside the bare model",
     "transformers": "output tokens/s of the transformers backend beside generate",
     "constrained": "output tokens/s of answers held to a schema beside free ones",

@@ -15,13 +15,13 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks.http_load import Connection, Stream
+from benchmarks.http_load import Stream, send_alone, send_from_process
 from benchmarks.peer import peer
 from benchmarks.report import bar, median_ratio, say, table
 from tests.busy_program import busy_program
@@ -29,6 +29,8 @@ from tests.running_stack import RunningStack, free_port
 
 MODEL = Path(__file__).parent / "models" / "qwen-shape-0.5b-Q4_K_M.gguf"
 N_TOKENS = 64
+N_WORDS = 60
+N_CTX = 1024
 WORDS = (
     "small",
     "machine",
@@ -55,9 +57,24 @@ class Figure:
     max_over_median_latency: float
 
 
-def body(seed: int, extra: Extra | None = None) -> bytes:
-    """A 60-word prompt of its own for each seed, so that no prefix cache helps."""
-    words = random.Random(seed).choices(WORDS, k=60)
+@dataclass(frozen=True)
+class Requests:
+    """What all requests of a measurement have in common.
+
+    Args:
+        n_words: of each prompt.
+        extra: more fields of the body.
+        from_processes: each request comes from a program that starts for it.
+    """
+
+    n_words: int = N_WORDS
+    extra: Extra = field(default_factory=dict)
+    from_processes: bool = False
+
+
+def body(seed: int, requests: Requests) -> bytes:
+    """A prompt of its own for each seed, so that no prefix cache helps."""
+    words = random.Random(seed).choices(WORDS, k=requests.n_words)
     return msgspec.json.encode(
         {
             "messages": [{"role": "user", "content": f"{seed} {' '.join(words)}"}],
@@ -67,29 +84,28 @@ def body(seed: int, extra: Extra | None = None) -> bytes:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        | (extra or {})
+        | requests.extra
     )
 
 
-async def client(port: int, seeds: range, extra: Extra | None) -> list[Stream]:
+PLAIN = Requests()
+
+
+async def client(port: int, seeds: range, requests: Requests) -> list[Stream]:
     """One request after the other, each on a connection of its own: llama-server drops some of
     those that come on a connection that was used before."""
-    streams = []
-    for seed in seeds:
-        async with Connection("127.0.0.1", port) as connection:
-            streams.append(await connection.stream("/v1/chat/completions", body(seed, extra)))
-    return streams
+    send = send_from_process if requests.from_processes else send_alone
+    return [await send(port, "/v1/chat/completions", body(seed, requests)) for seed in seeds]
 
 
 async def load(
-    port: int, n_clients: int, n_requests: int, seed: int, extra: Extra | None = None
+    port: int, n_clients: int, n_requests: int, seed: int, requests: Requests = PLAIN
 ) -> Figure:
     """`n_clients` at once, each with `n_requests` one after the other."""
     started = time.perf_counter()
     seeds = [range(s, s + n_requests) for s in range(seed, seed + 1000 * n_clients, 1000)]
-    streams = [
-        s for part in await asyncio.gather(*(client(port, r, extra) for r in seeds)) for s in part
-    ]
+    parts = await asyncio.gather(*(client(port, r, requests) for r in seeds))
+    streams = [stream for part in parts for stream in part]
     took = time.perf_counter() - started
     if any(stream.n_tokens != N_TOKENS for stream in streams):
         raise RuntimeError(f"short answers: {[(s.status, s.n_tokens) for s in streams]}")
@@ -102,23 +118,25 @@ async def load(
 
 
 def llama_server(
-    binary: str, model: Path, threads: int, slots: int
+    binary: str, model: Path, threads: int, slots: int, n_ctx: int = N_CTX
 ) -> contextlib.AbstractContextManager[int]:
     port = free_port()
     arguments = [binary, "-m", str(model), "-np", str(slots)]
     arguments += ["-t", str(threads)] if threads else []
-    arguments += ["-c", str(1024 * slots), "--port", str(port), "--host", "127.0.0.1"]
+    arguments += ["-c", str(n_ctx * slots), "--port", str(port), "--host", "127.0.0.1"]
     return peer(arguments, port)
 
 
 @contextlib.contextmanager
-def our_stack(model: Path, threads: int, slots: int, **more: str) -> Iterator[int]:
+def our_stack(
+    model: Path, threads: int, slots: int, n_ctx: int = N_CTX, **more: str
+) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "stack.log"
         settings = {
             "MODEL_PATH": str(model),
             "LLAMA_THREADS": str(threads),
-            "LLAMA_CTX": "1024",
+            "LLAMA_CTX": str(n_ctx),
             "MAX_CONCURRENT_REQUESTS": str(slots),
         } | more
         with RunningStack(log, **settings) as stack:
@@ -134,22 +152,28 @@ def measure(arguments: argparse.Namespace, binary: str | None) -> bool:
             ports["llama-server"] = servers.enter_context(llama_server(binary, *place(arguments)))
         for port in ports.values():
             asyncio.run(load(port, 1, 1, 10_000_000))
-        kept = [clients(ports, n, arguments.rounds) for n in arguments.clients]
+        kept = [
+            clients(ports, n, arguments.rounds, Requests(words, {}, arguments.processes))
+            for words in arguments.words
+            for n in arguments.clients
+        ]
     return all(kept)
 
 
-def place(arguments: argparse.Namespace) -> tuple[Path, int, int]:
-    return arguments.model, arguments.threads, max(arguments.clients)
+def place(arguments: argparse.Namespace) -> tuple[Path, int, int, int]:
+    """Model, threads, slots, and a context for the longest prompt and its answer."""
+    n_ctx = max(N_CTX, 2 * max(arguments.words))
+    return arguments.model, arguments.threads, max(arguments.clients), n_ctx
 
 
-def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
+def clients(ports: dict[str, int], n_clients: int, rounds: int, requests: Requests) -> bool:
     """Measure the servers in turns, each first as often, so that the machine's drift hits both."""
     figures: dict[str, list[Figure]] = {name: [] for name in ports}
     for round_number in range(rounds):
         for name, port in sorted(ports.items(), reverse=bool(round_number % 2)):
-            seed = 1_000_000 * (round_number + 1) + n_clients
-            figures[name].append(asyncio.run(load(port, n_clients, 2, seed)))
-    say(f"\n{n_clients} client(s), medians of {rounds} rounds")
+            seed = 1_000_000 * (round_number + 1) + 1_000 * requests.n_words + n_clients
+            figures[name].append(asyncio.run(load(port, n_clients, 2, seed, requests)))
+    say(f"\n{n_clients} client(s), {requests.n_words} words, medians of {rounds} rounds")
     table(
         ["server", "tokens/s", "first token s", "max/median latency"],
         [
@@ -166,13 +190,19 @@ def clients(ports: dict[str, int], n_clients: int, rounds: int) -> bool:
         return True
     ours, theirs = ([f.tokens_per_s for f in found] for found in figures.values())
     ratio = median_ratio(ours, theirs)
-    return bar(f"tokens/s ratio at {n_clients}", ratio, 1.0, at_most=False)
+    return bar(
+        f"tokens/s ratio at {n_clients}, {requests.n_words} words", ratio, 1.0, at_most=False
+    )
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench chat", description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--words", type=int, nargs="+", default=[N_WORDS], help="of each prompt")
+    parser.add_argument(
+        "--processes", action="store_true", help="a program starts for each request"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: each server's own choice")
     parser.add_argument("--beside", type=int, default=0, help="programs that keep a core busy")

@@ -12,7 +12,7 @@ import os
 import statistics
 from pathlib import Path
 
-from benchmarks.chat import MODEL, Extra, load, our_stack
+from benchmarks.chat import MODEL, Extra, Requests, load, our_stack
 from benchmarks.report import bar, median_ratio, table
 
 # Longer than an answer, so that all are of the same length.
@@ -43,12 +43,12 @@ def main(argv: list[str]) -> int:
         arguments.model, os.cpu_count() or 2, arguments.clients, SPECULATION="false"
     ) as port:
         for way in ways.values():
-            asyncio.run(load(port, 1, 1, 1, way))
+            asyncio.run(load(port, 1, 1, 1, Requests(extra=way)))
         for number in range(1, arguments.rounds + 1):
             for half, (name, way) in enumerate(ways.items()):
                 # Prompts of its own for each, else the second would find those of the first.
                 seed = 1_000_000 * number + 100_000 * half
-                figure = asyncio.run(load(port, arguments.clients, 1, seed, way))
+                figure = asyncio.run(load(port, arguments.clients, 1, seed, Requests(extra=way)))
                 found[name].append(figure.tokens_per_s)
     table(
         ["answers", "tokens/s"],

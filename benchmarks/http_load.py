@@ -4,8 +4,10 @@ A full client library costs more per request than the gateway does, so it would 
 """
 
 import asyncio
+import itertools
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -28,6 +30,12 @@ class Stream:
     @property
     def first_token_s(self) -> float:
         return self.event_times_s[0] - self.started_s
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Between its tokens; 0 between those that came in one piece."""
+        between_pieces = [b - a for a, b in itertools.pairwise(self.event_times_s)]
+        return between_pieces + [0.0] * (self.n_tokens - len(self.event_times_s))
 
 
 class Connection:
@@ -61,8 +69,14 @@ class Connection:
             return status, b"".join([chunk async for chunk in self._chunks()])
         return status, await self._reader.readexactly(int(headers[b"content-length"]))
 
-    async def stream(self, path: str, body: bytes) -> Stream:
-        """Read a server-sent event stream to its end, with the counts of its `usage`."""
+    async def stream(
+        self, path: str, body: bytes, on_piece: Callable[[], None] = lambda: None
+    ) -> Stream:
+        """Read a server-sent event stream to its end, with the counts of its `usage`.
+
+        Args:
+            on_piece: called when a piece of the answer has come.
+        """
         result = Stream(time.perf_counter())
         self._send(path, body)
         result.status, _ = await self._head()
@@ -73,6 +87,7 @@ class Connection:
             for event in events:
                 if b'"content":"' in event and b'"content":""' not in event:
                     result.event_times_s.append(now)
+                    on_piece()
                 if b'"usage":{' in event:
                     usage = msgspec.json.decode(event[event.index(b"{") :])["usage"]
                     result.n_tokens = usage["completion_tokens"]
@@ -96,3 +111,25 @@ class Connection:
         while size := int((await self._reader.readuntil(b"\r\n")).strip(), 16):
             yield (await self._reader.readexactly(size + 2))[:-2]
         await self._reader.readexactly(2)
+
+
+async def send_alone(port: int, path: str, body: bytes) -> Stream:
+    """Stream one answer on a connection of its own."""
+    async with Connection("127.0.0.1", port) as connection:
+        return await connection.stream(path, body)
+
+
+async def send_from_process(port: int, path: str, body: bytes) -> Stream:
+    """Stream one answer to a program that starts for it."""
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.http_load", str(port), path),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await program.communicate(body)
+    return msgspec.json.decode(said, type=Stream)
+
+
+if __name__ == "__main__":
+    found = asyncio.run(send_alone(int(sys.argv[1]), sys.argv[2], sys.stdin.buffer.read()))
+    sys.stdout.buffer.write(msgspec.json.encode(found))

@@ -1,5 +1,6 @@
 """Tables and bars on the terminal."""
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ def say(line: str = "") -> None:
 def median_ratio(figures: Sequence[float], others: Sequence[float]) -> float:
     """Of those that were measured in the same round: the machine's drift hits both."""
     return statistics.median(a / b for a, b in zip(figures, others, strict=True))
+
+
+def quantile(figures: Sequence[float], share: float) -> float:
+    """The smallest figure that at least this share of the figures does not exceed."""
+    return sorted(figures)[max(math.ceil(share * len(figures)) - 1, 0)]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

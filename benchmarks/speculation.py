@@ -17,7 +17,7 @@ import re
 import statistics
 from pathlib import Path
 
-from benchmarks.chat import MODEL, WORDS, Extra, load, our_stack
+from benchmarks.chat import MODEL, WORDS, Extra, Requests, load, our_stack
 from benchmarks.report import bar, median_ratio, table
 
 PASSAGE = " ".join(
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         for number in range(arguments.rounds + 1):
             for name, way in ways.items():
                 for on, port in ports.items():
-                    figure = asyncio.run(load(port, 1, 1, 1_000_000 * number, way))
+                    figure = asyncio.run(load(port, 1, 1, 1_000_000 * number, Requests(extra=way)))
                     if number:  # the first loads the model
                         found.setdefault((name, on), []).append(figure.tokens_per_s)
     table(

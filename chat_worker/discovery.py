@@ -19,7 +19,12 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.model_files.default_model import default_model
 from worker_runtime.model_files.folder_listing import Listing, Listings
-from worker_runtime.model_files.folders import is_causal_lm_folder, is_causal_reranker_folder
+from worker_runtime.model_files.folders import (
+    OPENVINO_FILES,
+    is_causal_lm_folder,
+    is_causal_reranker_folder,
+    is_openvino_folder,
+)
 from worker_runtime.model_files.foreign_files import real_path
 from worker_runtime.model_files.gguf_files import gguf_id
 from worker_runtime.model_files.header_cache import HeaderCache
@@ -45,7 +50,11 @@ SUBFOLDERS = ("qwen", "guide")
 EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
 TRANSFORMERS_REPETITION_PENALTY = 1.1  # this backend's value since the earlier server
-PACKAGES = {"llama.cpp": "llama-cpp-python", "transformers": "transformers"}
+PACKAGES = {
+    "llama.cpp": "llama-cpp-python",
+    "transformers": "transformers",
+    "openvino": "openvino",
+}
 
 
 class ChatModelScan:
@@ -94,6 +103,11 @@ class ChatModelScan:
             if self._chats(place) and not self._headers.of(place).broken
         ]
 
+    def on_transformers(self, entry: ModelEntry) -> ModelEntry:
+        """The same folder, run by transformers."""
+        place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
+        return self._entry(entry.id, place, "transformers")
+
     def family(self, entry: ModelEntry) -> Family:
         return self._said(entry).family
 
@@ -134,7 +148,7 @@ class ChatModelScan:
         wanted = self._settings.backend or "llama.cpp"
 
         def rank(one: Place) -> tuple[bool, bool]:
-            backend = _backend(one)
+            backend = self._backend(one)
             works = not self._headers.of(one).broken and not missing_modules(backend)
             return works, backend == wanted
 
@@ -185,17 +199,26 @@ class ChatModelScan:
         if is_causal_reranker_folder(path):
             return
         files = gguf_places(listing)
-        if is_causal_lm_folder(path) and (self._settings.backend == "transformers" or not files):
-            weights = (".safetensors", ".json")
+        wants_folder = self._settings.backend in ("transformers", "openvino")
+        if is_causal_lm_folder(path) and (wants_folder or not files):
+            weights = (".safetensors", ".json", *OPENVINO_FILES)
             yield Place(path, tuple(file for file in listing if file.name.endswith(weights)))
             return
         yield from sorted(files, key=lambda p: ("q4_k_m" not in p.path.name.lower(), p.path.name))
 
+    def _backend(self, place: Place) -> str:
+        if place.is_file:
+            return "llama.cpp"
+        if self._settings.backend == "openvino" or is_openvino_folder(place.path):
+            return "openvino"
+        return "transformers"
+
     def _chats(self, place: Place) -> bool:
         return self._headers.of(place).is_chat
 
-    def _entry(self, model_id: str, place: Place) -> ModelEntry:
-        said, path, backend = self._headers.of(place), place.path, _backend(place)
+    def _entry(self, model_id: str, place: Place, backend: str = "") -> ModelEntry:
+        said, path = self._headers.of(place), place.path
+        backend = backend or self._backend(place)
         size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
         options = self._options.of(model_id)
         # With other options a loaded model is another one.
@@ -237,7 +260,7 @@ class ChatModelScan:
             n_parallel=own.slots or settings.parallel,
             n_batch=settings.batch_tokens,
             n_ubatch=settings.micro_batch_tokens,
-            n_threads=settings.torch_threads if is_torch else settings.threads,
+            n_threads=settings.threads if backend == "llama.cpp" else settings.torch_threads,
             max_input_tokens=settings.max_input_tokens,
             max_input_chars=settings.max_input_chars,
             on_overflow=settings.on_overflow,
@@ -246,6 +269,7 @@ class ChatModelScan:
             ),
             global_seed=settings.global_seed,
             speculate=settings.speculation,
+            answer_wait_s=settings.answer_wait_s,
             kv_type=own.kv_type or settings.kv_type,
             kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
             kept_bytes=settings.kept_mb * 1024 * 1024,
@@ -253,8 +277,6 @@ class ChatModelScan:
             torch_dtype=settings.torch_dtype,
             quantization=settings.quantization,
             compile=settings.compile_model,
+            precision=settings.precision,
+            converted_dir=path_text(settings.converted_dir.resolve()),
         )
-
-
-def _backend(place: Place) -> str:
-    return "llama.cpp" if place.is_file else "transformers"

@@ -17,6 +17,7 @@ from msgspec import Raw, structs
 
 from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
+from chat_worker.conversions import unusable
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.prefix_cache import PrefixCache
@@ -91,7 +92,13 @@ class _Model:
         )
         runner = WatchedRunner(backend.runner, outbox.watchdog)
         prefixes = _prefix_cache(spec, backend, outbox.watchdog)
-        self.loop = EngineLoop(runner, self._output_processor.write, self._die, prefixes=prefixes)
+        self.loop = EngineLoop(
+            runner,
+            self._output_processor.write,
+            self._die,
+            prefixes=prefixes,
+            answer_wait_s=spec.answer_wait_s,
+        )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
         self._output_processor.start()
         self.loop.start()
@@ -166,12 +173,28 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
             from chat_worker.backends.transformers.load import load as load_folder
 
             return load_folder(spec, outbox.progress)
+        case "openvino":
+            _check_openvino(spec)
+            outbox.progress(0.0, "importing libraries")
+            from chat_worker.backends.openvino.load import load as load_converted
+
+            return load_converted(spec, outbox.progress)
         case _:
             raise BackendLoadFailed(
                 ErrorText("backend_unavailable", backend=spec.backend),
                 suggestions=(ErrorText("use_gguf"),),
                 metadata={"backend": spec.backend},
             )
+
+
+def _check_openvino(spec: m.LoadSpec) -> None:
+    """Raises BackendLoadFailed if the library is missing or cannot run on this processor."""
+    if reason := unusable(spec):
+        raise BackendLoadFailed(
+            ErrorText("openvino_refuses", detail=reason),
+            suggestions=(ErrorText("install", command="pip install 'y26hkx[openvino]'"),),
+            metadata={"backend": spec.backend},
+        )
 
 
 def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> PrefixCache:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from chat_worker.backends.sizes import n_cells
+from chat_worker.conversions import unusable
 from chat_worker.discovery import ChatModelScan
 from chat_worker.memory_estimate import memory_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
@@ -18,6 +19,7 @@ from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
 from worker_runtime.lifecycle.load_options import LoadOption, single_option
+from worker_runtime.model_files.folders import is_openvino_folder
 from worker_runtime.model_files.foreign_files import real_path
 
 LEAST_CONTEXT = 1024
@@ -25,7 +27,7 @@ LEAST_MICRO_BATCH = 128
 MAX_OPTIONS = 12
 # The most load options for smaller files, if there are such files.
 MAX_FALLBACKS = 6
-BACKENDS = ("llama.cpp", "transformers")
+BACKENDS = ("llama.cpp", "transformers", "openvino")
 
 T = TypeVar("T")
 
@@ -40,6 +42,8 @@ class ChatLoadOptions:
     def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
             return single_option(entry)
+        if entry.backend == "openvino":
+            return self._openvino_or_transformers(entry)
         return [self._with_prefixes(option) for option in self._options(entry)]
 
     def _options(self, entry: ModelEntry) -> Sequence[LoadOption]:
@@ -52,6 +56,21 @@ class ChatLoadOptions:
         instead = _spread(instead, MAX_FALLBACKS)
         own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
         return [*(_option(entry, spec, wanted) for spec in own), *instead]
+
+    def _openvino_or_transformers(self, entry: ModelEntry) -> Sequence[LoadOption]:
+        """The load options on OpenVINO, then those of the same folder on transformers, if it has
+        safetensors; they state why."""
+        spec = spec_decoder.decode(entry.load_spec)
+        reason = unusable(spec)
+        if is_openvino_folder(entry.path):
+            # No other library reads it, so the load reports what is wrong.
+            return self._options(entry)
+        other = self._scan.on_transformers(entry)
+        instead = [
+            replace(option, reductions=(served_instead(reason), *option.reductions))
+            for option in self._options(other)
+        ]
+        return instead if reason else [*self._options(entry), *instead]
 
     def _with_prefixes(self, option: LoadOption) -> LoadOption:
         """The option with the memory that it may use for its prefix cache."""
@@ -109,9 +128,13 @@ class ChatLoadOptions:
         return f"{other.id}, {size} file of the same model"
 
 
+def served_instead(reason: str) -> str:
+    return f"on transformers, not OpenVINO: {reason or 'it could not be loaded there'}"
+
+
 def smaller_specs(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:
     """`spec` with one reduction, then with one more; the weights' precision stays."""
-    if spec.backend == "llama.cpp":
+    if spec.backend in ("llama.cpp", "openvino"):
         for n_ubatch in _halved(spec.n_ubatch, LEAST_MICRO_BATCH):
             spec = replace(spec, n_ubatch=n_ubatch)
             yield spec

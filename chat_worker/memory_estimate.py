@@ -6,20 +6,38 @@ of the computation, packed for oneDNN, and the keys and values in the slots. The
 measured; `run.py bench estimate` shows how exact the estimate is.
 """
 
-from chat_worker.backends.sizes import context_tokens, n_cells
+from chat_worker.backends.sizes import (
+    BLOCK_TOKENS,
+    context_tokens,
+    n_blocks,
+    n_cells,
+    n_paged_slots,
+    step_tokens,
+)
+from chat_worker.conversions import known_conversion
 from chat_worker.model_dims import ModelDims, model_dims
 from chat_worker.pipe_messages import LoadSpec
 from common.sizes import MIB
 from worker_runtime.memory.need import Need
+from worker_runtime.model_files.folders import is_openvino_folder
 from worker_runtime.model_files.odd_paths import path_of
 
 # The interpreter and the libraries without a model, measured on Linux x86-64.
 LLAMA_PROCESS_BYTES = 66 * MIB
 TORCH_PROCESS_BYTES = 420 * MIB
+OPENVINO_PROCESS_BYTES = 120 * MIB
+# The code that OpenVINO generates for numbers of tokens, of which it keeps many.
+OPENVINO_KERNEL_BYTES = 48 * MIB
+# The process that converts: its libraries, and for each weight its value in float32.
+CONVERTER_BYTES = 600 * MIB
+CONVERTER_VALUE_BYTES = 5
 # Memory of one vocabulary entry: its text, its score, and the table from texts to ids.
 TOKEN_BYTES = 140
+OPENVINO_TOKEN_BYTES = 384  # tokenizers' own form of it
 # Bytes of one cached value.
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+EXACT_KV_BYTES = 4.0
+ROUNDED_BYTES = 1
 # Slots besides the running ones: llama.cpp allocates a row of logits for each.
 SPARE_SLOTS = 4
 # The attention mask: bytes for each token of a micro-batch and each position.
@@ -40,6 +58,8 @@ def memory_need(spec: LoadSpec) -> Need:
     """
     path = path_of(spec.path)
     dims = model_dims(path)
+    if spec.backend == "openvino":
+        return _in_openvino(spec, dims)
     return _in_torch(spec, dims) if path.is_dir() else need_of_gguf(spec, dims)
 
 
@@ -55,6 +75,31 @@ def need_of_gguf(spec: LoadSpec, dims: ModelDims) -> Need:
         kv=int(cells * dims.kv_values * KV_BYTES[spec.kv_type]) + states,
         compute=min(spec.n_ubatch, spec.n_batch, cells) * activations + logits,
         process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * dims.n_vocab,
+    )
+
+
+def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:
+    cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
+    exact = spec.precision == "f32"
+    if is_openvino_folder(path_of(spec.path)):
+        weights, converting = dims.n_bytes, 0
+    else:
+        weights = dims.n_values * (DTYPE_BYTES["float32"] if exact else ROUNDED_BYTES)
+        # During the conversion the model's own weights are not loaded yet.
+        whole = CONVERTER_BYTES + dims.n_values * CONVERTER_VALUE_BYTES
+        converting = 0 if known_conversion(spec) is not None else max(whole - weights, 0)
+    n_paged = n_blocks(cells, n_paged_slots(spec.n_parallel)) * BLOCK_TOKENS
+    value_bytes = EXACT_KV_BYTES if exact and spec.kv_type == "f16" else KV_BYTES[spec.kv_type]
+    activations = step_tokens(spec) * (3 * dims.ffn + 8 * dims.hidden)
+    rows = (spec.n_parallel + SPARE_SLOTS) * dims.n_vocab
+    return Need(
+        weights=weights,
+        kv=int(n_paged * dims.kv_values * value_bytes),
+        compute=4 * (activations + rows) + OPENVINO_KERNEL_BYTES,
+        process=OPENVINO_PROCESS_BYTES + OPENVINO_TOKEN_BYTES * dims.n_vocab,
+        converting=converting,
+        # The converted file stays mapped until the first step has repacked it.
+        loading=weights,
     )
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import list_folder
-from worker_runtime.model_files.folders import read_causal_lm
+from worker_runtime.model_files.folders import is_openvino_folder, read_causal_lm
 from worker_runtime.model_files.gguf import GgufHeader, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards
 from worker_runtime.model_files.safetensors import check_safetensors
@@ -173,7 +173,9 @@ def _of_folder(path: Path, state: FileState) -> ModelDims:
     found = read_causal_lm(path)
     config = _config(path)
     n_values, n_bytes, is_tied = 0, 0, True
-    for file in found.weights.files:
+    if is_openvino_folder(path):
+        n_bytes = found.weights.size_bytes
+    for file in () if n_bytes else found.weights.files:
         header = check_safetensors(file)
         n_values += sum(math.prod(tensor.shape) for tensor in header.tensors.values())
         n_bytes += header.data_bytes

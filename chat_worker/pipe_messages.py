@@ -34,6 +34,8 @@ class LoadSpec(Struct, kw_only=True):
     global_seed: int | None = None
     # Guess tokens that occur in the prompt; the answers are the same.
     speculate: bool = True
+    # The longest wait of answers for the prompts of other requests, in seconds.
+    answer_wait_s: float = 2.5
     kv_type: Literal["f16", "q8_0"] = "f16"
     # Weights may be stored in the processor's preferred layout; off if that code fails.
     extra_buffers: bool = True
@@ -46,6 +48,9 @@ class LoadSpec(Struct, kw_only=True):
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     quantization: Literal["none", "4bit", "8bit"] = "none"
     compile: bool = False
+    # For the openvino backend; the folder is that of converted models.
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
+    converted_dir: str = ""
 
 
 class Facts(Struct, kw_only=True):

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from chat_worker.conversions import Precision
 from chat_worker.plugins.models import installed_backends
 from common.settings import split_list
 from common.sizes import MIB
 from worker_runtime.machine import read_machine
-from worker_runtime.settings import RuntimeSettings
+from worker_runtime.settings import RuntimeSettings, cache_folder
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
 DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
@@ -25,6 +26,7 @@ BACKEND_NAMES = {
     "llama.cpp": "llama.cpp",
     "llamacpp": "llama.cpp",
     "llama": "llama.cpp",
+    "openvino": "openvino",
 }
 DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "": "auto"}
 Quantization = Literal["none", "4bit", "8bit"]
@@ -55,6 +57,7 @@ class ChatSettings(RuntimeSettings):
         validation_alias="MODEL_BACKEND",
         description=(
             "transformers or llama.cpp, for a folder that has both formats; empty: llama.cpp. "
+            "openvino: also converts safetensors folders for OpenVINO once, and runs them there. "
             "Also the name of an installed third-party backend, which then runs the main model."
         ),
     )
@@ -158,6 +161,20 @@ class ChatSettings(RuntimeSettings):
             "become faster. On a CPU the weights are packed for faster multiplication instead."
         ),
     )
+    precision: Precision = Field(
+        default="auto",
+        validation_alias="OPENVINO_PRECISION",
+        description=(
+            "Computation of a chat model on OpenVINO: auto (bf16 if the CPU has matrix units for "
+            "it, else int8), int8 (inputs of products are rounded to 8 bits, as llama.cpp does), "
+            "bf16, or f32 (nothing is rounded: exact, and several times larger)."
+        ),
+    )
+    converted_dir: Path = Field(
+        default_factory=lambda: cache_folder() / "converted",
+        validation_alias="CONVERTED_MODELS_DIR",
+        description="Folder for models converted for OpenVINO; unset: in the user's cache folder.",
+    )
     memory_factors: Annotated[dict[Quantization, PositiveFloat], NoDecode] = Field(
         default={},
         validation_alias="TRANSFORMERS_MEMORY_FACTORS",
@@ -253,6 +270,17 @@ class ChatSettings(RuntimeSettings):
             "answers stay the same."
         ),
     )
+    answer_wait_s: float = Field(
+        default=2.5,
+        ge=0.1,
+        le=600,
+        validation_alias="ANSWER_WAIT_S",
+        description=(
+            "Seconds for which answers that are being read stop for the prompts of other requests, "
+            "all prompts together, before they go on for a while. Longer: all requests together "
+            "are done sooner. Shorter: text flows more evenly."
+        ),
+    )
 
     @field_validator("backend")
     @classmethod
@@ -262,7 +290,7 @@ class ChatSettings(RuntimeSettings):
             return BACKEND_NAMES[name.lower()]
         installed = installed_backends()
         if name not in installed:
-            known = ", ".join(["transformers", "llama.cpp", *installed])
+            known = ", ".join(["transformers", "llama.cpp", "openvino", *installed])
             raise ValueError(f"MODEL_BACKEND is {value!r}; known are {known}")
         return name
 

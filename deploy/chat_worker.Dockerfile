@@ -39,15 +39,16 @@ COPY chat_worker chat_worker
 COPY models/guide/qwen2-y26hkx-guide.gguf chat_worker/built_in/
 # Bytecode, because nothing can be written later: a start takes a fraction of the time.
 RUN python -m compileall -q .
-# What is kept is on a volume, which takes its owner from here.
-RUN mkdir kept && chown 10001:10001 kept
+# Models converted for OpenVINO, and what else is kept: on volumes, which take their owner from here.
+RUN mkdir converted kept && chown 10001:10001 converted kept
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
     WORKER_HOST=0.0.0.0 \
     CHAT_WORKER_PORT=50051 \
-    MODELS_DIR=/app/models
+    MODELS_DIR=/app/models \
+    CONVERTED_MODELS_DIR=/app/converted
 USER 10001
 EXPOSE 50051
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \

@@ -4,6 +4,7 @@ from chat_worker.pipe_messages import LoadSpec
 
 DEFAULT_CTX = 4096
 CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
+BLOCK_TOKENS = 32  # the only size of a block for which OpenVINO's CPU plugin has kernels
 
 
 def context_tokens(spec: LoadSpec, n_ctx_train: int) -> int:
@@ -20,3 +21,23 @@ def n_cells(spec: LoadSpec, n_ctx: int) -> int:
     """
     wanted = spec.n_cells or min(n_ctx * spec.n_parallel, max(spec.max_cells, n_ctx))
     return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
+
+
+def n_paged_slots(n_parallel: int) -> int:
+    """The slots of a paged cache: a prefix that waits in one costs no time, only its blocks."""
+    return 2 * n_parallel + 4
+
+
+def n_blocks(n_cells: int, n_slots: int) -> int:
+    """The blocks of a paged cache that suffice for `n_cells` different tokens in `n_slots` slots.
+
+    Each slot may waste less than a block at its end, and less than another where it left the slot
+    that it was forked from: there it has copies of tokens that the other slot holds too.
+    """
+    return -(-n_cells // BLOCK_TOKENS) + 2 * n_slots
+
+
+def step_tokens(spec: LoadSpec) -> int:
+    """The tokens of one step of a backend that computes them all at once: more would need larger
+    buffers, and cost as much for each."""
+    return min(spec.n_batch, spec.n_ubatch)

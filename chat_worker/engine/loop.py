@@ -31,6 +31,7 @@ from chat_worker.engine.runner import ModelRunner, Plan
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.token_selection import TokenSelection
+from chat_worker.engine.turns import ANSWER_WAIT_S
 
 # An engine process must end within five seconds.
 PUT_AWAY_WITHIN_S = 3.0
@@ -43,6 +44,7 @@ class EngineLoop:
         emit: receives the outputs of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if an unexpected error ends it.
         prefixes: what slots lose, for later sequences.
+        answer_wait_s: the longest wait of answers for the prompts of other requests.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class EngineLoop:
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         prefixes: PrefixCache | None = None,
+        answer_wait_s: float = ANSWER_WAIT_S,
     ) -> None:
         self._prefixes = prefixes or PrefixCache(None)
         self._runner = KeepingRunner(runner, self._prefixes)
         self._on_death = on_death
         self._clock = clock
-        self._scheduler = Scheduler(runner.limits)
+        self._scheduler = Scheduler(runner.limits, answer_wait_s)
         self._offload = PrefixOffload(self._prefixes, self._scheduler, self._runner)
         self._scheduler.bring_back = self._offload.bring_back
         self._execution = Execution(self._runner, self._scheduler, clock)

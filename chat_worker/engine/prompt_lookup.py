@@ -36,9 +36,12 @@ class Costs:
         # The first step of a size may be slow for other reasons, so later ones are averaged in.
         self._seconds[n_rows] = seconds if known is None else known + (seconds - known) / 4
 
-    def seconds(self, n_rows: int) -> float:
-        """Seconds of a step that decodes `n_rows` tokens; 0 if unknown."""
-        return self._seconds.get(n_rows, 0.0)
+    def near(self, n_rows: int) -> float:
+        """Seconds of a step that decodes `n_rows` tokens, or of the known one nearest to it; 0 if
+        none is known."""
+        if not n_rows or not self._seconds:
+            return 0.0
+        return self._seconds[min(self._seconds, key=lambda known: abs(known - n_rows))]
 
     def ratio(self, n_rows: int, n_extra: int) -> float:
         """The cost of `n_rows` plus `n_extra` tokens, divided by the cost of `n_rows`."""

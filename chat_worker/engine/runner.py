@@ -107,6 +107,8 @@ class Limits:
         shares_cells: True if all slots take cells from one pool. False if each slot has `n_ctx`
             cells of its own; then a fork copies them, and sequences in neighbouring slots are
             faster.
+        splits: True if the backend computes the prompts and the answers of a step one after the
+            other, so that together they cost as much as apart.
         n_together: the longest prompts, in tokens, that cost less when computed together with
             prompts that are `alike`; 0: none do.
     """
@@ -120,6 +122,7 @@ class Limits:
     n_vocab: int
     can_truncate: bool = True
     shares_cells: bool = True
+    splits: bool = False
     n_together: int = 0
 
 

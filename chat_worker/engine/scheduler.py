@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chat_worker.engine.prefill import Prefill
-from chat_worker.engine.prompt_lookup import Costs
 from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import Slots, Taken, common_prefix
+from chat_worker.engine.step_costs import StepCosts
+from chat_worker.engine.turns import ANSWER_WAIT_S
 
 # From this length on, waiting for a running sequence to compute a shared prefix is worthwhile.
 MIN_SHARED_TOKENS = 32
@@ -32,16 +33,20 @@ class Admission:
 
 
 class Scheduler:
-    """The queue and the running set of one engine."""
+    """The queue and the running set of one engine.
 
-    def __init__(self, limits: Limits) -> None:
+    Args:
+        answer_wait_s: the longest wait of answers for the prompts of other requests.
+    """
+
+    def __init__(self, limits: Limits, answer_wait_s: float = ANSWER_WAIT_S) -> None:
         self.slots = Slots(limits)
         self._limits = limits
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
-        self._prefill = Prefill(limits, self.slots)
+        self._costs = StepCosts(splits=limits.splits)
+        self._prefill = Prefill(limits, self.slots, self._costs, answer_wait_s)
         self._ops: list[CacheOp] = []
-        self._costs = Costs()
         # Returns a slot with a prefix that no slot holds; None if that is not better.
         self.bring_back: Callable[[Sequence], Taken | None] = lambda sequence: None
 
@@ -85,10 +90,12 @@ class Scheduler:
         admissions = self._admit()
         self._preempt_for(max(len(self._decoding()), 1))
         decoding = self._decoding()
-        n_spare = min(self._limits.n_batch, self._limits.n_rows) - len(decoding)
-        guesses = self._guesses(decoding, min(n_spare, MAX_GUESSED_TOKENS))
-        answers = [ScheduledTokens.of(s, 1, g) for s, g in zip(decoding, guesses, strict=True)]
-        items = self._prefill.step(self._prefilling(), answers)
+        items, answers_go_on = self._prefill.step(self._prefilling(), decoding)
+        if answers_go_on:
+            # A step with prompts is long already, so no guesses are made in it.
+            guesses = [()] * len(decoding) if items else self._guesses(decoding)
+            answers = zip(decoding, guesses, strict=True)
+            items = [ScheduledTokens.of(s, 1, guess) for s, guess in answers] + items
         self._ops.extend(self.slots.make_room(sum(item.n_tokens for item in items)))
         ops, self._ops = self._ops, []
         return Plan(items, ops), admissions
@@ -100,21 +107,13 @@ class Scheduler:
 
     def commit(self, items: list[ScheduledTokens], seconds: float) -> None:
         """Record that the items were computed in `seconds`."""
-        n_prompt_tokens = n_decoding = 0
         for item in items:
             sequence = item.sequence
             computed = sequence.tokens[item.start : item.start + item.n_tokens]
             self.slots.extend(item.slot, computed)
             sequence.n_computed += item.n_tokens
-            if item.n_tokens > 1:
-                n_prompt_tokens += item.n_tokens
-            else:
-                n_decoding += 1
-        if n_prompt_tokens:
-            decoding_s = min(self._costs.seconds(n_decoding), seconds / 2)
-            self._prefill.learn(n_prompt_tokens, seconds - decoding_s)
-        else:
-            self._costs.learn(sum(item.n_rows for item in items), seconds)
+        self._costs.learn(items, seconds)
+        self._prefill.learn(items, seconds)
 
     def settle(self, item: ScheduledTokens, n_right: int) -> None:
         """Of a computed item's guessed tokens the first `n_right` were chosen; undo the others."""
@@ -187,13 +186,10 @@ class Scheduler:
     def _prefilling(self) -> list[Sequence]:
         return [s for s in self._running if s.n_pending > 1]
 
-    def _guesses(self, decoding: list[Sequence], most: int) -> list[tuple[int, ...]]:
-        """A guess for each sequence, which may be empty; there are free cells for all guesses.
-
-        No guesses are made in a step with prompts, which is long already: later steps are cheaper.
-        """
-        if self._prefilling():
-            return [()] * len(decoding)
+    def _guesses(self, decoding: list[Sequence]) -> list[tuple[int, ...]]:
+        """A guess for each sequence, which may be empty; there are free cells for all guesses."""
+        n_spare = min(self._limits.n_batch, self._limits.n_rows) - len(decoding)
+        most = min(n_spare, MAX_GUESSED_TOKENS)
         # Nothing is evicted or preempted for tokens that may be wrong.
         left = min(most, self.slots.n_free_cells - len(decoding))
         guesses: list[tuple[int, ...]] = []
@@ -202,7 +198,7 @@ class Scheduler:
             if sequence.prompt_lookup is not None and self._limits.can_truncate and left > 0:
                 room = sequence.limit - len(sequence.tokens) - 1
                 guess = sequence.prompt_lookup.guess(
-                    sequence.tokens, min(left, room), len(decoding), self._costs
+                    sequence.tokens, min(left, room), len(decoding), self._costs.answers
                 )
             left -= len(guess)
             guesses.append(guess)

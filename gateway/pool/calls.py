@@ -5,11 +5,11 @@ worker, on the same one if only its engine process died, or on the next one that
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +27,8 @@ from gateway.pool.workers import Workers
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 
 T = TypeVar("T")
+# A worker ends its stream within milliseconds after the last event.
+END_S = 1.0
 RETRIED = (errors.NotReady, errors.WorkerLost, errors.Overloaded)
 
 log = logging.getLogger(__name__)
@@ -75,8 +77,11 @@ class GenerationCall:
         while True:
             event = await self._read()
             self._has_answered = True
+            is_last = event.HasField("finished")
+            if is_last:
+                await self._let_end()
             yield event
-            if event.HasField("finished"):
+            if is_last:
                 return
 
     @property
@@ -108,6 +113,14 @@ class GenerationCall:
         self._running.count(event)
         return event
 
+    async def _let_end(self) -> None:
+        """Wait for the end of a stream whose last event has come: cancelled now, the call would
+        look like a failure to its worker."""
+        # The answer is complete: how the stream ends, or whether it does, changes nothing.
+        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError):
+            async with asyncio.timeout(END_S):
+                await self._call.read()
+
     async def _end(self) -> ServingError:
         """Why the stream ended before `finished`."""
         if await self._call.code() is grpc.StatusCode.OK:
@@ -116,7 +129,7 @@ class GenerationCall:
         return error_of(await self._call.code(), metadata)
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def started(
     workers: Workers,
     request: chat_pb2.GenerateRequest,
@@ -227,7 +240,7 @@ def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...
     return (*endpoint.metadata, (REQUEST_ID_KEY, request_id))
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _time_limit(limit_s: float) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limit_s):

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.keys.administration import add_key
+from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, last_event, told
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon, until
@@ -111,10 +114,14 @@ async def test_to_cancel_what_does_not_run_changes_nothing(gateway: RunningGatew
         assert (await gateway.http.post(CANCEL, json=wrong)).status_code == 400
 
 
-async def test_a_key_sees_and_ends_its_own_requests_only(worker: ScriptedWorker) -> None:
+async def test_a_key_sees_and_ends_its_own_requests_and_an_admin_all(
+    worker: ScriptedWorker, tmp_path: Path
+) -> None:
     worker.generate = endless
-    one, two = {"x-api-key": "one"}, {"x-api-key": "two"}
-    async with running_gateway([worker], api_keys="one,two") as gateway:
+    path = tmp_path / "keys.jsonl"
+    one, two = ({"x-api-key": add_key(path, Rights()).text} for _ in range(2))
+    admin = {"x-api-key": add_key(path, Rights(admin=True)).text}
+    async with running_gateway([worker], api_keys_file=path) as gateway:
         headers = one | {"x-request-id": "mine"}
         asking = asyncio.create_task(gateway.http.post(CHAT, json=BODY, headers=headers))
         await until(
@@ -124,6 +131,7 @@ async def test_a_key_sees_and_ends_its_own_requests_only(worker: ScriptedWorker)
         refused = await gateway.http.post(CANCEL, json={"request_id": "mine"}, headers=two)
         assert refused.json()["cancelled"] == 0
         assert len((await activity(gateway, **one))["requests"]) == 1
+        assert len((await activity(gateway, **admin))["requests"]) == 1
         ended = await gateway.http.post(CANCEL, json={"request_id": "mine"}, headers=one)
         assert ended.json()["cancelled"] == 1
         await asking

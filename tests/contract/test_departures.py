@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker, delta, queued, started
+from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, finished, queued, started
 
 # The bar is 500 ms; a loaded test machine gets its own time on top.
 NOTICED_WITHIN_S = 5.0
@@ -44,6 +45,25 @@ async def talks_for_ever(
         await asyncio.sleep(0.001)
 
 
+async def tidies_up(
+    request: chat_pb2.GenerateRequest,
+) -> AsyncIterator[chat_pb2.GenerateEvent]:
+    """A worker has something to do after its last event: it ends its lease on the model."""
+    yield started()
+    yield delta("x")
+    yield finished(1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def never_ends(
+    request: chat_pb2.GenerateRequest,
+) -> AsyncIterator[chat_pb2.GenerateEvent]:
+    yield started()
+    yield finished(1)
+    await asyncio.Event().wait()
+
+
 def request_bytes(path: str, body: dict[str, object]) -> bytes:
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
@@ -65,6 +85,35 @@ async def test_a_client_that_leaves_stops_the_generation(
     await asyncio.wait_for(call.cancelled.wait(), NOTICED_WITHIN_S)
     (endpoint,) = gateway.services.pool.chat.endpoints
     await until(lambda: endpoint.n_outstanding == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
+)
+async def test_a_finished_generation_is_not_cancelled(
+    gateway: RunningGateway, worker: ScriptedWorker, path: str, stream: bool
+) -> None:
+    worker.generate = tidies_up
+    prompts = {"/v1/completions": {"prompt": "x"}, "/v1/responses": {"input": "x"}}
+    chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+    body = {"model": CHAT_ID, "stream": stream} | prompts.get(path, chat)
+    reply = await gateway.http.post(path, json=body)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    call = await worker.next_call()
+    await asyncio.wait_for(call.ended.wait(), NOTICED_WITHIN_S)
+    assert not call.cancelled.is_set()
+
+
+async def test_a_worker_that_does_not_end_its_stream_does_not_hold_up_the_reply(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    worker.generate = never_ends
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    reply = await gateway.http.post("/v1/chat/completions", json=body)
+    assert reply.status_code == httpx.codes.OK, reply.text
+    call = await worker.next_call()
+    await asyncio.wait_for(call.cancelled.wait(), NOTICED_WITHIN_S)
 
 
 async def test_a_client_that_leaves_stops_its_embedding(

@@ -158,7 +158,7 @@ def test_each_route_belongs_to_a_group_or_is_open_to_every_key() -> None:
     assert free == {
         *("/health", "/health/live", "/health/ready", "/v1/usage"),
         *("/api", "/api/version", "/api/tags", "/api/ps", "/api/show"),
-        *("/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"),
+        *("/health/activity", "/v1/requests/cancel", "/openapi.json"),
         *("/v1/models", "/models", "/v1/models/{model_id:path}", "/models/{model_id:path}"),
     }
     # What is new under /v1/models is for admins unless it only reads.

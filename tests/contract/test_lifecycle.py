@@ -78,6 +78,7 @@ async def test_a_load_answers_with_what_is_loaded_then(
         "state": "ready",
         "n_workers": 2,
         "backend": "",
+        "chat_template": None,
         "context_length": 2560,
         "resident_bytes": 10,
         "memory": {"weights_bytes": 7},

@@ -9,11 +9,14 @@ import psutil
 from worker_runtime.machine import cores
 
 WINDOW_S = 0.5
+# A core counts as taken after so many windows in which it was: a program that only starts, as some
+# clients do for each request, takes it for less.
+N_WINDOWS = 2
 # The share of a core that other programs must use before it counts as taken. A program that wants a
 # whole core gets about half of it while it shares the core; our gateway and clients use far less.
 TAKEN = 0.45
-# If we computed for less than this share of the time, other programs may have used cores only
-# during our pause. Then a core that counted as free stays free.
+# If we computed for less than this share of the time since the last step, there was a pause. What
+# other programs used in it, they may leave free now: then a core that counted as free stays free.
 COMPUTING = 0.5
 
 
@@ -48,6 +51,7 @@ class FreeCores:
     Args:
         usable: numbers of the logical cores that this process may use.
         usage: reads the processor time used so far on those cores.
+        own_s: reads that of this process, for each step.
     """
 
     def __init__(
@@ -56,26 +60,41 @@ class FreeCores:
         usable: Collection[int],
         clock: Callable[[], float] = time.monotonic,
         usage: Callable[[Collection[int]], Usage] = read_usage,
+        own_s: Callable[[], float] = time.process_time,
     ) -> None:
         self._most = most
         self._usable = usable
         self._clock = clock
         self._usage = usage
-        self._since = clock()
-        self._before = self._usage(usable)
+        self._own_s = own_s
         self._count = most
+        self._n_taken = 0  # windows one after the other, apart from those with a pause
+        self._has_paused = False
+        self._last = clock(), own_s()
+        self._since_s = self._last[0]
+        self._before = self._usage(usable)
 
     def __call__(self) -> int:
-        """The number of threads. It is cheap, because it measures at most twice a second."""
-        elapsed = self._clock() - self._since
-        if elapsed >= WINDOW_S:
-            now = self._usage(self._usable)
-            own = (now.own - self._before.own) / elapsed
-            everybody = (now.everybody - self._before.everybody) / elapsed
-            beside = self._beside(everybody - own)
-            self._count = beside if own >= COMPUTING else max(self._count, beside)
-            self._since, self._before = self._since + elapsed, now
+        """The number of threads for the next step. It is cheap, because it looks at other programs
+        at most twice a second."""
+        (last_s, last_own_s), self._last = self._last, (self._clock(), self._own_s())
+        now_s, own_s = self._last
+        self._has_paused |= own_s - last_own_s < COMPUTING * (now_s - last_s)
+        if now_s - self._since_s >= WINDOW_S:
+            self._end_window(now_s)
         return self._count
+
+    def _end_window(self, now_s: float) -> None:
+        now = self._usage(self._usable)
+        others_s = now.everybody - self._before.everybody - (now.own - self._before.own)
+        beside = self._beside(others_s / (now_s - self._since_s))
+        if beside >= self._count:
+            self._count, self._n_taken = beside, 0
+        elif not self._has_paused:
+            self._n_taken += 1
+            if self._n_taken >= N_WINDOWS:
+                self._count, self._n_taken = beside, 0
+        self._since_s, self._before, self._has_paused = now_s, now, False
 
     def _beside(self, others: float) -> int:
         n_taken = int(max(0.0, others) + 1 - TAKEN)

@@ -14,9 +14,10 @@ from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.module_folders import Modules, read_modules, refuse_kind
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.small_json import read_object
-from worker_runtime.model_files.weights import Weights, folder_weights
+from worker_runtime.model_files.weights import Weights, file_weights, folder_weights
 
 MAX_NAME = 128
+OPENVINO_FILES = ("openvino_model.xml", "openvino_model.bin")
 GENERATES = ("ForCausalLM", "LMHeadModel")
 SCORES = "ForSequenceClassification"
 # The endings of architectures that neither generate text nor score it.
@@ -89,6 +90,11 @@ def is_causal_lm_folder(folder: Path) -> bool:
         return True
 
 
+def is_openvino_folder(folder: Path) -> bool:
+    """Return whether `folder` holds a model in OpenVINO's own format, as hubs carry them."""
+    return all(_is_there(folder / name) for name in OPENVINO_FILES)
+
+
 def read_causal_lm(folder: Path) -> CausalLm:
     """Read and check the folder of a text-generating model.
 
@@ -99,7 +105,11 @@ def read_causal_lm(folder: Path) -> CausalLm:
     config = read_object(folder / "config.json")
     _refuse_code(config)
     architecture = _architecture(config, *GENERATES)
-    return CausalLm(architecture, _context_length(config), folder_weights(folder))
+    if is_openvino_folder(folder):
+        weights = file_weights((folder / OPENVINO_FILES[1],))
+    else:
+        weights = folder_weights(folder)
+    return CausalLm(architecture, _context_length(config), weights)
 
 
 def is_sentence_transformers_folder(folder: Path) -> bool:

@@ -63,6 +63,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
         n_vocab=tokenizer.n_vocab,
         can_truncate=not is_recurrent,
         shares_cells=shares,
+        splits=bool(n_tile) or not shares,
         n_together=int(native.llama_n_ubatch(context.handle)) if n_tile and not shares else 0,
     )
     template = _template(native, model)

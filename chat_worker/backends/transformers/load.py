@@ -27,6 +27,7 @@ from chat_worker.backends.transformers.runner import TransformersRunner
 from chat_worker.backends.transformers.tokenizer import (
     HuggingFaceTokenizer,
     chat_template,
+    end_tokens,
     read_object,
 )
 from chat_worker.engine.runner import Limits
@@ -100,7 +101,8 @@ def _config(folder: Path) -> Any:
 
 def _text(folder: Path, config: Any) -> tuple[HuggingFaceTokenizer, str | None]:
     said = read_object(folder / "tokenizer_config.json")
-    tokenizer = HuggingFaceTokenizer(folder, said, _end_tokens(folder, config), config.vocab_size)
+    ends = end_tokens(folder, getattr(config, "eos_token_id", None))
+    tokenizer = HuggingFaceTokenizer(folder, said, ends, config.vocab_size)
     return tokenizer, chat_template(folder, said)
 
 
@@ -191,16 +193,6 @@ def _trained_tokens(config: Any) -> int:
         original = rope.get("original_max_position_embeddings") or trained
         trained = min(trained, original)
     return int(trained)
-
-
-def _end_tokens(folder: Path, config: Any) -> frozenset[int]:
-    found: set[int] = set()
-    for named in (
-        read_object(folder / "generation_config.json").get("eos_token_id"),
-        getattr(config, "eos_token_id", None),
-    ):
-        found.update(named if isinstance(named, list) else [named] if named is not None else [])
-    return frozenset(found)
 
 
 def _weight_bytes(folder: Path) -> int:

@@ -142,6 +142,15 @@ def read_object(path: Path) -> dict[str, Any]:
         raise _damaged(path) from error
 
 
+def end_tokens(folder: Path, stated: Any) -> frozenset[int]:
+    """The ids that end a generation: `stated` in the model's configuration, one or several, and
+    those of `generation_config.json`."""
+    found: set[int] = set()
+    for named in (read_object(folder / "generation_config.json").get("eos_token_id"), stated):
+        found.update(named if isinstance(named, list) else [named] if named is not None else [])
+    return frozenset(found)
+
+
 def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
     """The model's own template: a file, or a part of the tokenizer's configuration."""
     file = folder / "chat_template.jinja"

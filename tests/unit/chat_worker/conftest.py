@@ -27,6 +27,12 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
+def converted_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where models are converted for OpenVINO, once for all tests."""
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     write_safetensors(folder, TINY, seed=1)

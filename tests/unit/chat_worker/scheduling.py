@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
-from chat_worker.engine.prefill import TARGET_CHUNK_S
 from chat_worker.engine.prefix_cache import PrefixCache
 from chat_worker.engine.prefix_offload import KeepingRunner, PrefixOffload
-from chat_worker.engine.runner import Limits
+from chat_worker.engine.runner import Limits, ScheduledTokens
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
@@ -80,14 +79,19 @@ class Driver:
         self.scheduler.slots.check_integrity(self.runner.length)
 
 
-def learn_chunk(scheduler: Scheduler, n_tokens: int) -> None:
-    """Let it find that so many tokens of a prompt take as long as a step may."""
-    for _ in range(8):
-        warm_up = sequence([7] * 500)
+def learn_speed(scheduler: Scheduler, token_s: float, answer_s: float = 0.0) -> None:
+    """Let it find that a token of a prompt takes so long, and a step with answers."""
+    for n_tokens in (16, 32, 64, 128, 256, 512):
+        warm_up = sequence([7] * 600)
         scheduler.add(warm_up)
+        scheduler.schedule()
+        piece = ScheduledTokens.of(warm_up, n_tokens)
+        scheduler.commit([piece], n_tokens * token_s)
+        scheduler.forget(warm_up)
+    if answer_s:
+        scheduler.add(warm_up := sequence([7]))
         plan, _ = scheduler.schedule()
-        (chunk,) = (item for item in plan.items if item.sequence is warm_up)
-        scheduler.commit([chunk], chunk.n_tokens * TARGET_CHUNK_S / n_tokens)
+        scheduler.commit([item for item in plan.items if item.sequence is warm_up], answer_s)
         scheduler.forget(warm_up)
 
 

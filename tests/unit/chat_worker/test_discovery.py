@@ -83,11 +83,16 @@ def test_folders_that_do_not_chat_are_left_out(library: Path) -> None:
 
 def test_the_engine_gets_the_settings(library: Path) -> None:
     found, _ = scan(
-        library, context_tokens=1000, parallel=3, default_system_prompt="hi", on_overflow="refuse"
+        library,
+        context_tokens=1000,
+        parallel=3,
+        default_system_prompt="hi",
+        on_overflow="refuse",
+        answer_wait_s=1.5,
     )
     spec = spec_decoder.decode(found["first"].load_spec)
     assert (spec.n_ctx, spec.n_parallel, spec.on_overflow) == (1000, 3, "refuse")
-    assert spec.default_system_prompt == "hi"
+    assert (spec.default_system_prompt, spec.answer_wait_s) == ("hi", 1.5)
 
 
 def test_backends_are_known_by_the_earlier_servers_names() -> None:

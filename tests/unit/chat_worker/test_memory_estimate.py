@@ -120,6 +120,17 @@ async def test_the_peak_of_a_real_process_is_near_what_was_computed(path: Path) 
     assert abs(memory_need(wanted).peak - peak) <= max(peak * BAR_SHARE, BAR_BYTES)
 
 
+async def test_what_openvino_holds_is_near_what_was_computed(converted_dir: Path) -> None:
+    """The text is so short that the cache for others stays empty, and few kernels are made."""
+    wanted = spec(FOLDER, backend="openvino", converted_dir=str(converted_dir))
+    assert memory_need(wanted).converting > 0
+    async with busy(wanted) as pid:
+        held = SystemMemoryProbe().process(pid).resident_bytes
+    need = memory_need(wanted)
+    assert need.converting == 0
+    assert abs(need.loaded - held) <= max(held * BAR_SHARE, BAR_BYTES)
+
+
 async def test_past_conversations_take_what_is_booked_for_them() -> None:
     probe, limit = SystemMemoryProbe(), 64 * MIB
     async with loaded(spec(GGUF)) as engine:

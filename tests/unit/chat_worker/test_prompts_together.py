@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
-from chat_worker.engine.prefill import TOGETHER
+from chat_worker.engine.prefill import PIECE_S, WHOLE
 from chat_worker.engine.runner import ScheduledTokens, TruncateSlot
 from chat_worker.engine.scheduler import Scheduler
 from tests.unit.chat_worker.fake_runner import limits
-from tests.unit.chat_worker.scheduling import learn_chunk, sequence
+from tests.unit.chat_worker.scheduling import learn_speed, sequence
 from tests.unit.chat_worker.test_runner_contract import (
     TOLERANCE,
     compute,
@@ -20,11 +20,13 @@ from tests.unit.chat_worker.test_runner_contract import (
 )
 from tests.unit.chat_worker.test_runner_contract import sequence as greedy_sequence
 
-CHUNK_TOKENS = 100
+# Of the time for prompts that are computed together, a prompt of 100 tokens takes a third.
+N_TOGETHER = 3
+TOKEN_S = PIECE_S * WHOLE / N_TOGETHER / 101
 
 
 def scheduler(n_together: int = 512) -> Scheduler:
-    """One that knows that `CHUNK_TOKENS` take as long as a step may, beside one that decodes."""
+    """One that knows what a token costs, beside an answer that has just begun."""
     bounds = limits(
         n_parallel=16,
         n_slots=16,
@@ -33,11 +35,12 @@ def scheduler(n_together: int = 512) -> Scheduler:
         n_ctx=1024,
         n_rows=76,
         shares_cells=False,
+        splits=True,
         n_together=n_together,
     )
     made = Scheduler(bounds)
+    learn_speed(made, TOKEN_S)
     made.add(sequence([5]))  # one token is always pending: as if it were decoding
-    learn_chunk(made, CHUNK_TOKENS)
     return made
 
 
@@ -49,20 +52,6 @@ def prompts(made: Scheduler, *lengths: int) -> list[int]:
     return sorted(item.n_tokens for item in plan.items if item.n_tokens > 1)
 
 
-def n_before_an_answer(made: Scheduler) -> int:
-    """Prompts that are computed until a step has an answer's next token in it."""
-    n_prompts = 0
-    while True:
-        plan, _ = made.schedule()
-        made.commit(plan.items, 0.4)
-        n_prompts += sum(item.n_tokens > 1 for item in plan.items)
-        for item in plan.items:
-            if item.completes:
-                item.sequence.tokens.append(7)
-        if any(item.n_tokens == 1 for item in plan.items):
-            return n_prompts
-
-
 def whole(tokens: list[list[int]]) -> list[ScheduledTokens]:
     """Each prompt in a slot of its own, with the row after its last token."""
     return [
@@ -72,7 +61,7 @@ def whole(tokens: list[list[int]]) -> list[ScheduledTokens]:
 
 
 def test_alike_prompts_are_computed_together_for_a_few_chunks_time() -> None:
-    assert prompts(scheduler(), *[100] * 10) == [100] * int(TOGETHER)
+    assert prompts(scheduler(), *[100] * 10) == [100] * N_TOGETHER
 
 
 def test_together_they_stay_within_what_the_backend_computes_at_once() -> None:
@@ -86,50 +75,16 @@ def test_prompts_of_other_lengths_wait_for_their_turn(others: list[int]) -> None
 
 def test_of_more_than_there_is_time_for_those_nearest_in_length_are_taken() -> None:
     lengths = [100, 109, 91, 101, 102, 109, 99, 103]
-    assert prompts(scheduler(), *lengths) == [99, 100, 101, 102, 103]
+    assert prompts(scheduler(), *lengths) == [99, 100, 101]
 
 
 def test_parts_of_a_long_prompt_have_no_company() -> None:
-    assert len(prompts(scheduler(), 500, 500, 500)) == 1
+    assert len(prompts(scheduler(), 900, 900, 900)) == 1
 
 
-def test_where_it_costs_as_much_each_prompt_has_its_own_step() -> None:
-    assert prompts(scheduler(n_together=0), *[100] * 10) == [100]
-
-
-def test_answers_wait_for_whole_prompts_and_then_go_on_together() -> None:
-    made = scheduler(n_together=0)
-    assert [n_before_an_answer(made) for _ in range(2)] == [0, 0]
-    for n in range(12):
-        made.add(sequence([3 + n] * 100))
-    # So many and one prompts had their turn before the next step with an answer in it.
-    assert [n_before_an_answer(made) for _ in range(2)] == [int(TOGETHER) + 1] * 2
-
-
-def test_answers_that_begin_together_wait_for_each_other() -> None:
-    made = scheduler(n_together=0)
-    for n in range(8):
-        made.add(sequence([3 + n] * 100))
-    assert n_before_an_answer(made) == 8
-    # Then they are being read, and wait no longer than others.
-    for n in range(7):
-        made.add(sequence([203 + n] * 100))
-    assert n_before_an_answer(made) == int(TOGETHER) + 1
-
-
-def test_answers_do_not_wait_for_parts_of_a_long_prompt() -> None:
-    made = scheduler()
-    made.add(sequence([3] * 1000))
-    plan, _ = made.schedule()
-    assert [item.n_tokens for item in plan.items] == [1, CHUNK_TOKENS]
-
-
-def test_answers_do_not_wait_where_the_model_is_too_slow_for_it() -> None:
-    made = scheduler()
-    learn_chunk(made, 1)
-    made.add(sequence([3] * 20))
-    plan, _ = made.schedule()
-    assert [item.n_tokens for item in plan.items] == [1, 20]
+def test_where_it_costs_as_much_prompts_fill_a_piece_and_no_more() -> None:
+    n_tokens = sum(prompts(scheduler(n_together=0), *[50] * 10))
+    assert 50 < n_tokens <= PIECE_S / TOKEN_S
 
 
 @pytest.mark.parametrize(

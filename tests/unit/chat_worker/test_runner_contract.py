@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -31,9 +32,30 @@ def transformers_runner(path: Path) -> ModelRunner:
     return load_folder(spec, lambda fraction, stage: None).runner
 
 
-@pytest.fixture(params=["fake", "llama.cpp", "llama.cpp, one pool", "transformers"])
+def openvino_runner(path: Path, converted: Path, kv_type: Literal["f16", "q8_0"]) -> ModelRunner:
+    from chat_worker.backends.openvino.load import load as load_converted
+
+    spec = LoadSpec(
+        backend="openvino",
+        path=str(path),
+        n_ctx=512,
+        n_parallel=4,
+        precision="f32",
+        kv_type=kv_type,
+        converted_dir=str(converted),
+    )
+    return load_converted(spec, lambda fraction, stage: None).runner
+
+
+@pytest.fixture(params=["fake", "llama.cpp", "llama.cpp, one pool", "transformers", "openvino"])
 def runner(request: pytest.FixtureRequest) -> Iterator[ModelRunner]:
     match request.param:
+        case "openvino":
+            made = openvino_runner(
+                request.getfixturevalue("tiny_folder"),
+                request.getfixturevalue("converted_dir"),
+                "f16",
+            )
         case "llama.cpp":
             made = llama_runner(request.getfixturevalue("tiny_gguf"), 8 * 512)
         case "llama.cpp, one pool":

@@ -25,7 +25,7 @@ def test_the_next_turn_computes_only_what_is_new() -> None:
 
 def test_requests_with_a_common_prefix_compute_it_once_even_when_they_come_together() -> None:
     driver = Driver()
-    shared = list(range(50)) * 2
+    shared = list(range(32)) * 4
     several = [sequence([*shared, 50 + i], n_new=1) for i in range(4)]
     driver.run(*several)
     assert driver.runner.n_computed == len(shared) + 4

@@ -91,7 +91,7 @@ class FakeEngine:
         return self.ended.result() if self.ended.done() else None
 
     def finish_load(self) -> None:
-        self.loading.set_result(protocol.raw(msgspec.structs.asdict(self.entry)["id"]))
+        self.loading.set_result(protocol.raw({"model": self.entry.id}))
 
     def fail_load(self, error: Exception) -> None:
         self.loading.set_exception(error)

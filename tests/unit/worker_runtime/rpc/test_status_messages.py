@@ -47,6 +47,7 @@ SNAPSHOT = ModelSnapshot(
     expires_in_s=10.0,
     reductions=("less",),
     served_by="b",
+    chat_template="own",
 )
 
 

@@ -1,0 +1,50 @@
+"""The sizes and rotary frequencies of a decoder, from its `config.json`.
+
+Source of the frequencies: transformers' `modeling_rope_utils.py`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from chat_worker.backends.openvino.decoder_graph import DecoderShape, Floats
+from chat_worker.conversions import refusal_of, rope
+from worker_runtime.conversion.cache import NotConvertible
+
+
+def shape_of(config: Mapping[str, Any]) -> DecoderShape:
+    """Raises NotConvertible if the graph of this kind of model is not known."""
+    if reason := refusal_of(config):
+        raise NotConvertible(reason)
+    n_heads = int(config["num_attention_heads"])
+    head = int(config.get("head_dim") or config["hidden_size"] // n_heads)
+    return DecoderShape(
+        n_layers=int(config["num_hidden_layers"]),
+        n_heads=n_heads,
+        n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
+        head=head,
+        epsilon=float(config.get("rms_norm_eps", 1e-6)),
+        frequencies=_frequencies(rope(config), head),
+    )
+
+
+def _frequencies(parameters: Mapping[str, Any], head: int) -> Floats:
+    """Radians per token, (head / 2,)."""
+    plain = parameters["rope_theta"] ** -(np.arange(0, head, 2, dtype=np.float64) / head)
+    match parameters["rope_type"]:
+        case "linear":
+            plain = plain / parameters["factor"]
+        case "llama3":
+            plain = _stretched(plain, parameters)
+    frequencies: Floats = plain.astype(np.float32)
+    return frequencies
+
+
+def _stretched(plain: Any, parameters: Mapping[str, Any]) -> Any:
+    """Llama 3.1's: slow rotations by the factor, fast ones not at all, and a transition between."""
+    low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+    n_turns = parameters["original_max_position_embeddings"] * plain / (2 * math.pi)
+    share = np.clip((n_turns - low) / (high - low), 0, 1)
+    return plain * (share + (1 - share) / parameters["factor"])

@@ -1,0 +1,130 @@
+"""Which chat models OpenVINO can run, by their headers, and where their converted forms are kept.
+
+The worker reads this too, so it imports neither OpenVINO nor numpy.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from chat_worker.pipe_messages import LoadSpec
+from worker_runtime.conversion import cache
+from worker_runtime.conversion.cache import Conversions
+from worker_runtime.machine.processor import Processor, read_processor
+from worker_runtime.model_files.folders import is_openvino_folder
+from worker_runtime.model_files.odd_paths import path_of
+from worker_runtime.model_files.small_json import read_object
+
+Precision = Literal["auto", "f32", "bf16", "int8"]
+# The kinds of models whose graph `decoder_graph` builds.
+KINDS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+# Qwen's configuration lists a window even if it is not used; Mistral's has no such switch.
+WINDOW_BY_SWITCH = frozenset({"qwen2", "qwen3"})
+ROPE_TYPES = frozenset({"default", "linear", "llama3"})
+VERSION = 1
+EXACT, ROUNDED = "chat-f32", "chat-int8"
+GRAPH = "openvino_model.xml"
+WEIGHTS = "openvino_model.bin"
+TRANSFORMERS_KEYS = ("rope_parameters", "rope_scaling")
+
+
+class Record(cache.Record, kw_only=True):
+    """What is stored about a converted chat model.
+
+    Args:
+        difference: the mean difference of its logits to those of transformers, as a part of their
+            spread.
+    """
+
+    # JSON has no number for one that is not known.
+    difference: float | None = None
+
+
+CONVERSIONS = Conversions(
+    kind=Record,
+    record="decoder.json",
+    module="chat_worker.backends.openvino.convert",
+    version=VERSION,
+    libraries=("openvino",),
+    sources=("*.safetensors", "config.json"),
+    files=(GRAPH, WEIGHTS),
+    weights=WEIGHTS,
+    # The weights exist twice while they are written, in float32 at most.
+    spare_disk=4.5,
+)
+
+
+def folder_for(converted_dir: str, precision: Precision) -> Path:
+    """The folder of converted chat models: exact weights are stored apart from rounded ones."""
+    return Path(converted_dir) / (EXACT if precision == "f32" else ROUNDED)
+
+
+def is_exact(folder: Path) -> bool:
+    """Whether a converted model in `folder`, or in a temporary folder beside it, keeps its weights
+    as they are."""
+    return EXACT in (folder.parent.name, folder.parent.parent.name)
+
+
+def unusable(spec: LoadSpec, processor: Processor | None = None) -> str:
+    """Why the folder of `spec` does not run on OpenVINO here; empty if it may.
+
+    Raises:
+        InvalidModelFile: its configuration is not valid.
+        OSError: it cannot be read.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed"
+    processor = processor or read_processor()
+    # Not on other architectures, nor where the system does not tell what the processor has.
+    if processor.has("sse2", "avx") and not processor.has("avx2"):
+        return "the processor has no AVX2"
+    path = path_of(spec.path)
+    if is_openvino_folder(path):
+        return ""
+    if reason := refusal_of(read_object(path / "config.json")):
+        return reason
+    record = known_conversion(spec)
+    return record.refusal if record is not None else ""
+
+
+def known_conversion(spec: LoadSpec) -> Record | None:
+    """The record of the model's conversion; None if it would be converted when it is loaded."""
+    return CONVERSIONS.known(path_of(spec.path), folder_for(spec.converted_dir, spec.precision))
+
+
+def refusal_of(config: Mapping[str, Any]) -> str:
+    """Why a model with this `config.json` cannot be converted; empty if it can."""
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        return "models of its kind are not converted"
+    if "quantization_config" in config:
+        return "its weights are quantized already"
+    if config.get("hidden_act", "silu") != "silu":
+        return "its activation function is not converted"
+    if config.get("partial_rotary_factor", 1.0) != 1.0:
+        return "its rotary positions cover a part of a head"
+    if rope(config).get("rope_type", "default") not in ROPE_TYPES:
+        return "its rotary positions are of another type"
+    return "its attention has a window" if _has_window(config) else ""
+
+
+def rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the rotary positions, which older files store in other places."""
+    found: dict[str, Any] = {"rope_theta": config.get("rope_theta", 10_000.0)}
+    for key in TRANSFORMERS_KEYS:
+        stated = config.get(key)
+        if isinstance(stated, dict):
+            found |= stated
+    found.setdefault("rope_type", found.get("type", "default"))
+    return found
+
+
+def _has_window(config: Mapping[str, Any]) -> bool:
+    layers = config.get("layer_types")
+    if isinstance(layers, list) and set(map(str, layers)) != {"full_attention"}:
+        return True
+    if config.get("model_type") in WINDOW_BY_SWITCH and not config.get("use_sliding_window"):
+        return False
+    window, longest = config.get("sliding_window"), config.get("max_position_embeddings")
+    return isinstance(window, int) and not (isinstance(longest, int) and window >= longest)

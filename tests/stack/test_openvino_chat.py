@@ -1,0 +1,66 @@
+"""A chat model on OpenVINO behind the whole stack, and one that transformers runs instead."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.running_stack import GUIDE, ROOT, RunningStack, wait_until
+
+FOLDER = ROOT / "models" / "guide" / GUIDE
+OTHER = "not-converted"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    place = tmp_path_factory.mktemp("stack")
+    other = Path(shutil.copytree(FOLDER, place / "models" / OTHER))
+    config = json.loads((other / "config.json").read_text())
+    # Qwen 2 with another activation function, which transformers computes.
+    (other / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
+    settings = {
+        "MODEL_PATH": str(FOLDER),
+        "MODELS_DIR": str(place / "models"),
+        "MODEL_BACKEND": "openvino",
+        "CONVERTED_MODELS_DIR": str(place / "converted"),
+        "MAX_LOADED_MODELS": "2",
+    }
+    with RunningStack(place / "stack.log", **settings) as running:
+        yield running
+
+
+def ask(stack: RunningStack, name: str) -> str:
+    with stack.openai() as client:
+        reply = client.chat.completions.create(
+            model=name,
+            messages=[{"role": "user", "content": "What is Y26HKX?"}],
+            max_tokens=40,
+            temperature=0,
+        )
+    return reply.choices[0].message.content or ""
+
+
+def test_a_folder_of_safetensors_is_converted_and_answers_several_clients_alike(
+    stack: RunningStack,
+) -> None:
+    with ThreadPoolExecutor(4) as clients:
+        answers = set(clients.map(lambda _: ask(stack, GUIDE), range(4)))
+    assert len(answers) == 1
+    assert "Y26HKX" in answers.pop()
+    assert stack.models()[GUIDE]["backend"] == "openvino"
+    assert stack.models()[GUIDE]["reductions"] == []
+
+
+def test_what_is_not_converted_answers_through_transformers_which_the_list_says(
+    stack: RunningStack,
+) -> None:
+    ask(stack, OTHER)
+    why = ["on transformers, not OpenVINO: its activation function is not converted"]
+    wait_until(
+        (stack.models()[OTHER]["reductions"] == why for _ in iter(int, 1)),
+        within_s=30,
+        what="the list of models to say why",
+    )
