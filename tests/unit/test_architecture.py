@@ -24,9 +24,10 @@ LOCKS = re.compile(
 )
 DOCUMENTS = sorted(
     [
-        *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "README.md")),
+        *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")),
+        *ROOT.glob("README*.md"),
         ROOT / "benchmarks/README.md",
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
     ]
 )
 # Folders and files of the repository; models/ is the user's.
