@@ -40,20 +40,26 @@ class AuditMiddleware:
         if scope["type"] != "http" or not _is_action(scope):
             await self._app(scope, receive, send)
             return
-        status = NO_STATUS
+        is_written = False
+
+        async def write(status: int) -> None:
+            nonlocal is_written
+            is_written = True
+            if context_of(scope).key is not None or not self._needs_key:
+                await asyncio.shield(asyncio.to_thread(self._append, _line(scope, status)))
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            # Before the reply, so that lines have the order in which clients saw replies.
             if message["type"] == "http.response.start":
-                status = message["status"]
+                await write(message["status"])
             await send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
             # Also for a client that has left: it was done.
-            if context_of(scope).key is not None or not self._needs_key:
-                await asyncio.shield(asyncio.to_thread(self._append, _line(scope, status)))
+            if not is_written:
+                await write(NO_STATUS)
 
     def _append(self, line: str) -> None:
         try:
