@@ -23,6 +23,7 @@ from embed_worker.library import (
 from embed_worker.pipe_messages import LoadSpec, spec_decoder
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
+from worker_runtime.libraries import missing_modules
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.memory.need import Need
 
@@ -92,8 +93,8 @@ def _openvino_or_torch(
     why = f"its conversion is not done, which takes {mib(_conversion_bytes(said))}"
     if record is None and prepared_for(entry.path) is not None:
         yield LoadOption(entry, need)
-        return
-    if record is None:
+        why = "its converted form is not stored"
+    elif record is None:
         # During the conversion the model's own weights are not loaded yet.
         beyond = max(_conversion_bytes(said) - need.weights, 0)
         yield LoadOption(entry, replace(need, converting=beyond))
@@ -102,7 +103,7 @@ def _openvino_or_torch(
     else:
         yield LoadOption(entry, need)
         return
-    if spec.may_fall_back:
+    if spec.may_fall_back and not missing_modules(TORCH):
         on_torch = replace(spec, backend=TORCH, fingerprint=spec.torch_fingerprint)
         other = replace(
             entry, backend=TORCH, fingerprint=on_torch.fingerprint, load_spec=protocol.raw(on_torch)

@@ -49,7 +49,8 @@ def test_what_the_vector_cache_may_hold_is_booked(
 def test_no_conversion_is_booked_for_the_built_in_model_which_is_prepared(
     built_in: Path, tmp_path: Path
 ) -> None:
-    assert need(entry_at(built_in, device="cpu", converted_dir=tmp_path)).converting == 0
+    prepared, _ = load_options(entry_at(built_in, device="cpu", converted_dir=tmp_path))
+    assert prepared.need.converting == 0
 
 
 def test_a_conversion_is_booked_and_torch_is_what_is_left_without_the_memory_for_it(
