@@ -9,7 +9,7 @@ from typing import Any
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, Overloaded, RateLimited, ServingError
 from gateway.translate.responses_reply import ResponseBuilder
-from gateway.transport.drain import Drain
+from gateway.transport.drain import Drain, cancel_once
 
 RETRY_AFTER_S = 5
 
@@ -139,7 +139,7 @@ class BackgroundResponses:
             return False
         response, task = found
         response.is_cancelled = True
-        task.cancel()
+        cancel_once(task)
         await asyncio.wait({task})
         return True
 
@@ -147,7 +147,7 @@ class BackgroundResponses:
         """End all responses and wait until they are stored."""
         tasks = {task for _, task in self._running.values()}
         for task in tasks:
-            task.cancel()
+            cancel_once(task)
         if tasks:
             await asyncio.wait(tasks)
 

@@ -35,5 +35,13 @@ class Drain:
     def expire(self) -> None:
         """End all requests that still run."""
         self.expired.set()
-        for task in self._running | self.background:
+        for task in self._running:
             task.cancel()
+        for task in self.background:
+            cancel_once(task)
+
+
+def cancel_once(task: asyncio.Task[Any]) -> None:
+    """Cancel a task that stores what it has then: a second time would keep it from that."""
+    if not task.cancelling():
+        task.cancel()

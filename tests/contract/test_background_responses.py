@@ -152,6 +152,8 @@ async def test_a_conversation_grows_only_by_whole_responses(
     cut = await begin(gateway, input="cut", conversation=conversation)
     await polled(gateway, cut["id"], "in_progress")
     await gateway.http.post(f"{PATH}/{cut['id']}/cancel")
+    # Until then it would take the words that are meant for the next one.
+    await soon((await worker.next_call()).cancelled.wait())
     for text in ("a", "b"):
         steps.finish()
         response = await begin(gateway, input=text, conversation=conversation)
