@@ -98,19 +98,30 @@ def _talk(chosen: argparse.Namespace, server: Server, model: str) -> int:
 def _converse(chosen: argparse.Namespace, conversation: Conversation) -> None:
     write(f"{conversation.model}; /help for the commands")
     prompt, files = Prompt(), ""
-    while (text := prompt.read()) is not None:
-        if text.startswith("/"):
-            if text.split()[0] in ("/exit", "/bye", "/quit"):
+    while True:
+        try:
+            text = prompt.read()
+            if text is None or text.split()[:1] in (["/exit"], ["/bye"], ["/quit"]):
                 return
-            files += _command(text, conversation)
-        elif text.strip():
-            try:
-                spoken = conversation.ask(files + text, _print_piece)
-            except CommandError as error:
-                write("\n".join([f"error: {error}", *(f"  {one}" for one in error.suggestions)]))
-                continue
-            files = ""
-            _report(chosen, spoken)
+            files = _turn(chosen, conversation, text, files)
+        except KeyboardInterrupt:
+            # Ctrl-C ends what runs at any moment, but not the conversation.
+            write("")
+
+
+def _turn(chosen: argparse.Namespace, conversation: Conversation, text: str, files: str) -> str:
+    """Do what a line says; returns the text of files for the next message."""
+    if text.startswith("/"):
+        return files + _command(text, conversation)
+    if not text.strip():
+        return files
+    try:
+        spoken = conversation.ask(files + text, _print_piece)
+    except CommandError as error:
+        write("\n".join([f"error: {error}", *(f"  {one}" for one in error.suggestions)]))
+        return files
+    _report(chosen, spoken)
+    return ""
 
 
 def _command(text: str, conversation: Conversation) -> str:
