@@ -1,12 +1,13 @@
 """What is kept of use, in a SQLite file: sums by key and period, and by key, day and model."""
 
 import asyncio
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
+
+from gateway.private_database import open_database
 
 FILE_SUFFIX = ".usage.sqlite3"
 # Reports reach back so far.
@@ -109,7 +110,7 @@ class SqliteLedger:
         try:
             with self._turn:
                 if self._connection is None:
-                    self._connection = _connected(self._path)
+                    self._connection = open_database(self._path, SCHEMA, busy_s=BUSY_S)
                 with self._connection as db:
                     return work(db)
         except sqlite3.Error as error:
@@ -140,21 +141,6 @@ class SqliteLedger:
             db.execute("DELETE FROM sums WHERE day < ?", (day - 31,))
             self._cleaned_day = day
         return _sums(db, list(sums))
-
-
-def _connected(path: Path | None) -> sqlite3.Connection:
-    if path is not None:
-        # SQLite gives the files beside the database the same permissions as the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path or ":memory:", timeout=BUSY_S, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(SCHEMA)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
 
 
 def _sums(db: sqlite3.Connection, keys: list[SumKey]) -> dict[SumKey, int]:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure
+from gateway.private_database import open_database
 from gateway.stored_responses.store import Record
 
 FILE = "responses.sqlite3"
@@ -124,7 +125,7 @@ def _sum(db: sqlite3.Connection) -> int:
 def _open(path: Path) -> sqlite3.Connection:
     """Open the database; a file that is not a valid database is renamed first."""
     try:
-        return _connected(path)
+        return open_database(path, SCHEMA, busy_s=BUSY_S)
     except sqlite3.OperationalError:
         # The file is locked or unreadable, or the disk is full: a new file would not help.
         raise
@@ -132,18 +133,4 @@ def _open(path: Path) -> sqlite3.Connection:
         aside = path.with_name(path.name + DAMAGED)
         log.warning("stored responses: %s is put aside as %s: %s", path.name, aside.name, error)
         os.replace(path, aside)
-        return _connected(path)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    # SQLite gives the files beside the database the same permissions as the database.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(SCHEMA)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
+        return open_database(path, SCHEMA, busy_s=BUSY_S)
