@@ -4,13 +4,12 @@ They are kept in one small JSON file, which is read again when another process h
 """
 
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from common.atomic_file import replace_file
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, PermissionDenied
 from common.model_ids import folded_id
@@ -132,7 +131,8 @@ class CustomModels:
             )
         content = _ALL.dump_json([*models.values()], indent=1, exclude_none=True)
         try:
-            _replace(self._path, content)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._path, content)
         except OSError as error:
             log.error("%s cannot be written: %s", self._path, error)
             raise PermissionDenied(
@@ -148,18 +148,3 @@ def without_tag(name: str) -> str:
 
 def _key(name: str) -> str:
     return folded_id(without_tag(name))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write the whole file, or leave it as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        os.unlink(fresh)
-        raise

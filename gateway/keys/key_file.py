@@ -8,15 +8,14 @@ A line that is wrong gives no key and is named in the log; the others stay valid
 written to a new file that replaces the old one, so a reader never sees half of it.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import filelock
 import msgspec
 
+from common.atomic_file import replace_file
 from gateway.keys.endpoints import NAMES
 from gateway.keys.record import KeyRecord, plain_record
 
@@ -94,13 +93,4 @@ def edit(path: Path, change: Edit) -> None:
     with filelock.FileLock(f"{path}.lock", timeout=LOCK_WAIT_S):
         file = KeyFile(path.read_text(encoding="utf-8") if path.exists() else "")
         change(file.records)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as new:
-                new.write(file.text())
-                new.flush()
-                os.fsync(new.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_file(path, file.text().encode())
