@@ -8,7 +8,9 @@ tests with a container engine, if they are wanted. The last lines printed are ab
 """
 
 import contextlib
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,9 @@ WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/em
 OF_WHOLE_SERVICES = ("tests/clients", "tests/faults", "tests/stack")
 OF_THE_GATEWAY = "tests/contract"
 WITH_CONTAINERS = "tests/containers"
+# Several times what a session takes on two cores. One that hangs in native code, where no limit of
+# a test reaches it, must not take the time of the others.
+SESSION_WITHIN_S = 1800.0
 FAST, COVERAGE, CONTAINERS = "--fast", "--coverage", "--containers"
 
 
@@ -84,14 +89,25 @@ def _at_once(shown: Sequence[str], beside: Sequence[Sequence[str]], env: Mapping
         ]
         failed = _run(shown, env)
         for process, file in zip(running, printed, strict=True):
-            failed = process.wait() or failed
+            failed = _ended(process) or failed
             file.seek(0)
             say(file.read().decode(errors="replace"))
     return failed
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:
-    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+    return _ended(subprocess.Popen(command, cwd=ROOT, env=env))
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status; a process that takes too long is ended, and says where it stood."""
+    try:
+        return process.wait(SESSION_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        say(f"· a session has not ended within {SESSION_WITHIN_S:.0f} s and is stopped")
+        # pytest has set faulthandler up, which prints where each thread is.
+        process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGABRT)
+        return process.wait() or 1
 
 
 def _is_path(argument: str) -> bool:

@@ -2,6 +2,8 @@
 of them are slow; the processor is named, as kernels differ by it; and nothing is printed after
 pytest's summary line."""
 
+import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from cli.hardware import hardware
 # --hypothesis-show-statistics tests/unit/worker_runtime/test_fuzzed_folders.py`.
 settings.register_profile("many", max_examples=3000, deadline=None, print_blob=True)
 
+EXIT_WITHIN_S = 60
 TESTS = Path(__file__).parent
 # Whole services, or models that are loaded, converted and compared: left out by -m "not slow".
 SLOW_FOLDERS = ("clients", "containers", "faults", "models", "stack")
@@ -64,8 +67,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Close what llama-cpp-python leaves open, which Python would complain of at its exit."""
+    """Let pytest end, whatever a failed test left running.
+
+    A server of gRPC's that nobody stopped keeps Python from ending. And close what llama-cpp-python leaves open, which Python would complain of at its exit."""
     module = sys.modules.get("llama_cpp._utils")
     for name in ("outnull_file", "errnull_file"):
         if (file := getattr(module, name, None)) is not None:
             file.close()
+    # A copy of stderr, since pytest closes the file that it gave to faulthandler.
+    faulthandler.dump_traceback_later(EXIT_WITHIN_S, exit=True, file=os.dup(2))

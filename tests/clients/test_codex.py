@@ -45,13 +45,11 @@ async def call_then_answer(
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[RunningGateway]:
-    worker = ScriptedWorker(generate=call_then_answer)
-    await worker.start()
-    try:
-        async with running_gateway([worker]) as running:
-            yield running
-    finally:
-        await worker.stop()
+    async with (
+        ScriptedWorker(generate=call_then_answer) as worker,
+        running_gateway([worker]) as running,
+    ):
+        yield running
 
 
 async def codex(gateway: RunningGateway, home: Path, *arguments: str) -> list[dict[str, Any]]:

@@ -24,10 +24,8 @@ def short_pauses() -> Iterator[None]:
 
 @pytest.fixture
 async def worker() -> AsyncIterator[ScriptedWorker]:
-    scripted = ScriptedWorker()
-    await scripted.start()
-    yield scripted
-    await scripted.stop()
+    async with ScriptedWorker() as scripted:
+        yield scripted
 
 
 @pytest.fixture

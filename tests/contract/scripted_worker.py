@@ -1,7 +1,7 @@
 """A worker that does as it is told: the contract's services over a real socket, no model.
 
-    worker = ScriptedWorker(generate=my_script)
-    port = await worker.start()
+    async with ScriptedWorker(generate=my_script) as worker:
+        ... worker.port
 
 Scripts are plain functions, so a test reads as what the worker does. `worker.calls` tells what
 arrived and how it ended. Also fit as a null worker for benchmarks: the defaults answer at once.
@@ -11,7 +11,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -169,6 +169,14 @@ class ScriptedWorker:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # A server of gRPC's that is left running keeps Python from ending.
+        await self.stop()
 
     async def start(self, port: int = 0) -> int:
         """Listen on loopback; the port."""

@@ -247,9 +247,11 @@ async def test_a_worker_without_the_stream_is_asked_by_rpcs() -> None:
 async def test_a_wrong_token_opens_no_stream() -> None:
     worker = Worker()
     port = await worker.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = EmbedServiceStub(channel).EmbedMany(metadata=(("authorization", "Bearer no"),))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    await worker.server.stop(0)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = EmbedServiceStub(channel).EmbedMany(metadata=(("authorization", "Bearer no"),))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    finally:
+        await worker.server.stop(0)

@@ -211,12 +211,10 @@ async def test_one_model_is_found_in_whatever_case_it_is_named(gateway: RunningG
 async def test_a_name_of_a_chat_and_an_embedding_model_is_listed_for_each(
     worker: ScriptedWorker,
 ) -> None:
-    other = ScriptedWorker(chat_ids=(EMBED_ID,))
-    await other.start()
-    try:
-        async with running_gateway([other], embed_workers=worker.address) as gateway:
-            listed = (await gateway.http.get("/v1/models")).json()["data"]
-    finally:
-        await other.stop()
+    async with (
+        ScriptedWorker(chat_ids=(EMBED_ID,)) as other,
+        running_gateway([other], embed_workers=worker.address) as gateway,
+    ):
+        listed = (await gateway.http.get("/v1/models")).json()["data"]
     found = sorted(model["capability"] for model in listed if model["id"] == EMBED_ID)
     assert found == ["chat", "embed"]

@@ -76,9 +76,10 @@ async def test_a_vanished_worker_is_a_503_and_a_returned_one_serves(
 
 
 async def test_requests_wait_for_a_worker_that_is_restarted() -> None:
-    worker = ScriptedWorker()
-    await worker.start()
-    async with running_gateway([worker], worker_wait_s=60) as gateway:
+    async with (
+        ScriptedWorker() as worker,
+        running_gateway([worker], worker_wait_s=60) as gateway,
+    ):
         await worker.stop()
         requests = [(CHAT, BODY), (EMBED, {"input": "x"}), (CHAT, BODY | {"stream": True})]
         asking = [
@@ -92,13 +93,13 @@ async def test_requests_wait_for_a_worker_that_is_restarted() -> None:
         await worker.start(worker.port)
         assert [reply.status_code for reply in await asyncio.gather(*asking)] == [200] * 12
         assert (pool.chat.n_waiting, pool.embed.n_waiting) == (0, 0)
-    await worker.stop()
 
 
 async def test_a_request_that_waited_for_a_worker_in_vain_is_told_so() -> None:
-    worker = ScriptedWorker()
-    await worker.start()
-    async with running_gateway([worker], worker_wait_s=0.2) as gateway:
+    async with (
+        ScriptedWorker() as worker,
+        running_gateway([worker], worker_wait_s=0.2) as gateway,
+    ):
         await worker.stop()
         reply = await gateway.http.post(CHAT, json=BODY)
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "not_ready")
@@ -106,9 +107,10 @@ async def test_a_request_that_waited_for_a_worker_in_vain_is_told_so() -> None:
 
 
 async def test_a_client_that_leaves_while_it_waits_for_a_worker_waits_no_longer() -> None:
-    worker = ScriptedWorker()
-    await worker.start()
-    async with running_gateway([worker], worker_wait_s=60) as gateway:
+    async with (
+        ScriptedWorker() as worker,
+        running_gateway([worker], worker_wait_s=60) as gateway,
+    ):
         await worker.stop()
         async with gateway.raw() as (_, writer):
             body = json.dumps(BODY).encode()

@@ -64,9 +64,8 @@ async def test_what_needs_no_browser_is_right(npm: str) -> None:
 
 
 async def test_the_page_works_with_a_scripted_worker(npm: str, browser: str) -> None:
-    worker = ScriptedWorker(generate=as_told)
-    await worker.start()
     async with (
+        ScriptedWorker(generate=as_told) as worker,
         running_gateway([worker]) as plain,
         running_gateway([worker], api_keys=KEY) as locked,
     ):
@@ -76,7 +75,6 @@ async def test_the_page_works_with_a_scripted_worker(npm: str, browser: str) -> 
             CONSOLE_URL=plain.base_url.replace("127.0.0.1", "localhost"),
             CONSOLE_LOCKED_URL=locked.base_url,
         )
-    await worker.stop()
 
 
 async def test_the_page_works_with_real_models(npm: str, browser: str, tmp_path: Path) -> None:

@@ -63,10 +63,7 @@ function Confirmation({ ids, onEnd }: { ids: string[]; onEnd: () => void }) {
           kind="danger"
           icon="trash"
           label={t("action.delete")}
-          onClick={() => {
-            void remove(ids);
-            onEnd();
-          }}
+          onClick={() => void remove(ids).then(onEnd)}
         />
         <Button label={t("action.cancel")} onClick={onEnd} />
       </div>

@@ -73,13 +73,14 @@ export function setOptions(change: Partial<Options>): void {
   else void save(conversation);
 }
 
+/** Resolves once they are gone from the browser too, as far as it still stores anything. */
 export async function remove(ids: readonly string[]): Promise<void> {
   for (const id of ids) runs.value[id]?.stopping.abort();
   batch(() => {
     all.value = Object.fromEntries(Object.entries(all.value).filter(([id]) => !ids.includes(id)));
     if (!all.value[currentId.value]) begin();
   });
-  await store?.remove(ids);
+  await stored((kept) => kept.remove(ids));
 }
 
 /** Show the branch that `message` is on. */
@@ -206,10 +207,14 @@ function put(conversation: Conversation): void {
 
 async function save(conversation: Conversation): Promise<void> {
   put(conversation);
+  await stored((kept) => kept.put(conversation));
+  const gone = surplus(conversations.value);
+  if (gone.length) await remove(gone);
+}
+
+async function stored(change: (kept: Store) => Promise<void>): Promise<void> {
   try {
-    await store?.put(conversation);
-    const gone = surplus(conversations.value);
-    if (gone.length) await remove(gone);
+    if (store) await change(store);
   } catch {
     // The browser's store is full or was closed; the page itself still has everything.
     isKept.value = false;

@@ -56,12 +56,15 @@ class IndexedStore implements Store {
   }
 
   async put(conversation: Conversation): Promise<void> {
-    await settled(this.table("readwrite").put(conversation));
+    const table = this.table("readwrite");
+    table.put(conversation);
+    await committed(table.transaction);
   }
 
   async remove(ids: readonly string[]): Promise<void> {
     const table = this.table("readwrite");
-    await Promise.all(ids.map((id) => settled(table.delete(id))));
+    for (const id of ids) table.delete(id);
+    await committed(table.transaction);
   }
 
   private table(mode: IDBTransactionMode): IDBObjectStore {
@@ -73,6 +76,14 @@ function opened(): Promise<IDBDatabase> {
   const opening = indexedDB.open(NAME, 1);
   opening.onupgradeneeded = () => opening.result.createObjectStore(TABLE, { keyPath: "id" });
   return settled(opening);
+}
+
+/** Until then a page that is left takes its changes with it. */
+function committed(transaction: IDBTransaction): Promise<void> {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error ?? new Error("the store failed"));
+  });
 }
 
 function settled<T>(request: IDBRequest<T>): Promise<T> {

@@ -231,6 +231,7 @@ test("conversations outlive the page until they are deleted", async () => {
   await page.locator(".message.user").getByText("remember me").waitFor();
   await list.getByRole("button", { name: "Delete: remember me" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   await page.reload();
   await list.getByRole("button", { name: "and me", exact: true }).waitFor();
   expect(await list.getByText("remember me").count()).toBe(0);

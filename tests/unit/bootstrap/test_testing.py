@@ -69,6 +69,22 @@ def test_a_session_that_dies_is_in_the_last_line(
     assert " passed, 1 session(s) died in " in capfd.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("folder", ["tests/contract", "tests/stack"])
+def test_a_session_that_does_not_end_is_stopped_and_says_where_it_stood(
+    project: Path,
+    folder: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hangs = "import time\n\n\ndef test_it() -> None:\n    time.sleep(600)\n"
+    (project / folder / "test_more.py").write_text(hangs)
+    monkeypatch.setattr(testing, "SESSION_WITHIN_S", 4)
+    assert run(project) != 0
+    said = capfd.readouterr()
+    assert "1 session(s) died" in said.err.splitlines()[-1]
+    assert "in test_it" in said.out + said.err
+
+
 @pytest.mark.parametrize("folder", ["tests/contract", "tests/stack", "tests/models"])
 def test_a_failure_in_any_session_is_the_result(project: Path, folder: str) -> None:
     (project / folder / "test_more.py").write_text(FAILS)

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -20,15 +21,23 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+@asynccontextmanager
+async def serving(server: grpc.aio.Server) -> AsyncIterator[int]:
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
 @pytest.fixture
 async def worker() -> AsyncIterator[tuple[int, health_aio.HealthServicer]]:
     servicer = health_aio.HealthServicer()
     server = grpc.aio.server()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield port, servicer
-    await server.stop(None)
+    async with serving(server) as port:
+        yield port, servicer
 
 
 async def run_probe(*arguments: str) -> int:
@@ -55,11 +64,8 @@ async def test_a_draining_worker_answers_but_is_not_healthy(
 
 
 async def test_a_server_without_the_health_service_answers_that_it_is_not_healthy() -> None:
-    server = grpc.aio.server()
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    assert not (await grpc_health("127.0.0.1", port, 5)).is_serving
-    await server.stop(None)
+    async with serving(grpc.aio.server()) as port:
+        assert not (await grpc_health("127.0.0.1", port, 5)).is_serving
 
 
 async def test_a_process_that_accepts_but_never_answers_times_out() -> None:
