@@ -70,6 +70,10 @@ MESSAGES = {
     "body_not_object": "the body must be a JSON object",
     "unknown_parameter": "unknown parameter: {name}",
     "body_not_json": "the body is not valid JSON: {detail}",
+    "continued_or_new": (
+        "continue_final_message continues the last message, add_generation_prompt begins a new "
+        "one: only one of them can be true"
+    ),
     "needs_logprobs": "top_logprobs needs logprobs: true",
     "thread_unsupported": "thread is not supported: conversations of this API are not kept",
     "budget_needed": "thinking of type enabled, and no other, needs budget_tokens",

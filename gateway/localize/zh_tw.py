@@ -94,6 +94,10 @@ MESSAGES = {
     "body_not_object": "請求內容必須是 JSON 物件",
     "unknown_parameter": "不支援的參數：{name}",
     "body_not_json": "請求內容不是有效的 JSON：{detail}",
+    "continued_or_new": (
+        "continue_final_message 會接續最後一則訊息，add_generation_prompt 會另起一則："
+        "兩者只能有一個為 true"
+    ),
     "needs_logprobs": "top_logprobs 需要 logprobs: true",
     "thread_unsupported": "不支援 thread：不保存這個 API 的對話",
     "budget_needed": "類型為 enabled 的 thinking 需要 budget_tokens，其他類型則不可有",

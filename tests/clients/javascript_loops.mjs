@@ -24,6 +24,7 @@ async function ai(api) {
     },
   });
   const ask = async (messages, forced) => {
+    let failure;
     const result = streamText({
       model: api === "chat" ? openai.chat(MODEL) : openai(MODEL),
       messages,
@@ -32,12 +33,12 @@ async function ai(api) {
       maxRetries: 0,
       stopWhen: stepCountIs(2),
       prepareStep: ({ stepNumber }) => ({ toolChoice: forced && !stepNumber ? "required" : "auto" }),
-      onError: ({ error }) => {
-        throw error;
-      },
+      // What is thrown here is lost: its place is taken by "No output generated".
+      onError: ({ error }) => (failure ??= error),
     });
     let text = "";
     for await (const piece of result.textStream) text += piece;
+    if (failure) throw failure;
     return { text, messages: (await result.response).messages };
   };
   const first = [{ role: "user", content: QUESTION }];
