@@ -30,6 +30,7 @@ async function ai(api) {
       messages,
       tools: { weather },
       maxOutputTokens: MOST_TOKENS,
+      temperature: 0,
       maxRetries: 0,
       stopWhen: stepCountIs(2),
       prepareStep: ({ stepNumber }) => ({ toolChoice: forced && !stepNumber ? "required" : "auto" }),
@@ -64,7 +65,7 @@ async function agents() {
   });
   const modelProvider = new OpenAIProvider({ baseURL, apiKey: "none", useResponses: true });
   const runner = new Runner({ modelProvider });
-  const settings = { maxTokens: MOST_TOKENS, parallelToolCalls: false };
+  const settings = { maxTokens: MOST_TOKENS, temperature: 0, parallelToolCalls: false };
   const agent = (toolChoice) =>
     new Agent({
       name: "guide",
