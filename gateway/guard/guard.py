@@ -1,0 +1,142 @@
+"""The guard of a gateway: the policy in force, and what it does to requests and answers.
+
+A match is counted, and logged by the name of its rule, never with the text.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from common.error_texts import ErrorText
+from common.errors import ContentBlocked, UnsupportedParameter
+from gateway.guard.json_texts import checked_json
+from gateway.guard.matcher import Match, redacted
+from gateway.guard.policy import Where, WrongPolicy, state_of
+from gateway.guard.rules import Rules, read_rules
+from gateway.measures.measures import Measures
+from gateway.middleware.request_context import RequestContext
+from gateway.translate.guarded_events import GuardedEvents
+from gateway.translate.guarded_request import (
+    InputText,
+    generation_texts,
+    has_token_ids,
+    input_texts,
+)
+from gateway.translate.token_estimate import Inputs
+from protos.y26hkx.v1 import chat_pb2
+
+# Characters, after which other requests run.
+AT_ONCE = 200_000
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """
+    Raises:
+        WrongPolicy: the file is no policy.
+    """
+
+    def __init__(self, path: Path, measures: Measures) -> None:
+        self._path = path
+        self._measures = measures
+        self._state = state_of(path)
+        self._rules = read_rules(path)
+
+    def of(self, context: RequestContext) -> "RequestGuard | None":
+        """What guards a request; None if its key is exempt."""
+        rules = self._current()
+        if context.key is not None and context.key.id in rules.policy.exempt_keys:
+            return None
+        return RequestGuard(rules, context, self._measures)
+
+    def _current(self) -> Rules:
+        """The rules; a changed file is read again, and one that is wrong changes nothing."""
+        state = state_of(self._path)
+        if state != self._state:
+            self._state = state
+            try:
+                self._rules = read_rules(self._path)
+                log.info("the guard has a new policy: %s", self._path)
+            except WrongPolicy as error:
+                log.error("the guard keeps its policy, the new one cannot be used: %s", error)
+        return self._rules
+
+
+class RequestGuard:
+    """The policy for one request."""
+
+    def __init__(self, rules: Rules, context: RequestContext, measures: Measures) -> None:
+        self._rules = rules
+        self._context = context
+        self._measures = measures
+
+    async def check(self, request: chat_pb2.GenerateRequest | Inputs) -> None:
+        """Redact the texts of a request where rules say so.
+
+        Raises:
+            ContentBlocked: a rule refuses it.
+            UnsupportedParameter: it has token ids, which no rule can read.
+        """
+        if not self._rules.reads_input:
+            return
+        if self._rules.policy.token_ids == "block" and has_token_ids(request):
+            is_chat = isinstance(request, chat_pb2.GenerateRequest)
+            raise UnsupportedParameter(
+                ErrorText("token_ids_unread"),
+                param="prompt" if is_chat else "input",
+                suggestions=(ErrorText("send_text"),),
+            )
+        if isinstance(request, chat_pb2.GenerateRequest):
+            await self._check(generation_texts(request))
+        else:
+            await self._check(input_texts(request))
+
+    def events(self, request: chat_pb2.GenerateRequest) -> GuardedEvents | None:
+        """What the events of its answer go through; None if no rule is about answers."""
+        if not self._rules.output:
+            return None
+        return GuardedEvents(
+            request,
+            self._rules.output,
+            self._rules.policy.hold_back,
+            lambda rule: self._note(rule.name, rule.action, "output"),
+        )
+
+    async def _check(self, texts: Iterable[InputText]) -> None:
+        n_at_once = 0
+        for text in texts:
+            n_at_once += len(text.text)
+            if n_at_once > AT_ONCE:
+                n_at_once = 0
+                await asyncio.sleep(0)
+            replacement, matches = self._matches(text)
+            for rule in {match.rule.name: match.rule for match in matches}.values():
+                self._note(rule.name, rule.action, "input")
+                if rule.action == "block":
+                    raise ContentBlocked(
+                        ErrorText("content_blocked", rule=rule.name),
+                        param=text.param,
+                        metadata={"rule": rule.name},
+                    )
+            if replacement != text.text:
+                text.replace(replacement)
+
+    def _matches(self, text: InputText) -> tuple[str, list[Match]]:
+        matcher = self._rules.input[text.role]
+        if text.is_json:
+            return checked_json(text.text, matcher)
+        matches = matcher.find(text.text)
+        return redacted(text.text, list(_redactions(matches))), matches
+
+    def _note(self, rule: str, action: str, on: Where) -> None:
+        self._measures.rules[rule][action, on] += 1
+        log.info(
+            "rule %s: %s on %s request_id=%s client=%s",
+            *(rule, action, on, self._context.request_id, self._context.client or "-"),
+        )
+
+
+def _redactions(matches: Iterable[Match]) -> Iterator[Match]:
+    return (match for match in matches if match.rule.action == "redact")

@@ -1,0 +1,48 @@
+"""A policy's rules, compiled for each kind of text that they apply to."""
+
+from pathlib import Path
+
+from gateway.guard.matcher import CompiledRule, Matcher
+from gateway.guard.policy import ROLES, Policy, WrongPolicy, read_policy
+
+
+class Rules:
+    """
+    Args:
+        input: what finds the rules of requests, by the role of who wrote a text.
+        output: what finds the rules of answers.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        compiled = [CompiledRule(rule) for rule in policy.rules]
+        self._made: dict[tuple[str, ...], Matcher] = {}
+        self.input = {
+            role: self._matcher(
+                [one for one in compiled if "input" in one.rule.on and role in one.rule.roles]
+            )
+            for role in ROLES
+        }
+        self.output = self._matcher([one for one in compiled if "output" in one.rule.on])
+
+    @property
+    def reads_input(self) -> bool:
+        return bool(self.policy.classifiers) or any(self.input.values())
+
+    def _matcher(self, rules: list[CompiledRule]) -> Matcher:
+        """Rules that apply to the same texts are compiled once: many words take their time."""
+        names = tuple(one.rule.name for one in rules)
+        if names not in self._made:
+            self._made[names] = Matcher(rules)
+        return self._made[names]
+
+
+def read_rules(path: Path) -> Rules:
+    """
+    Raises:
+        WrongPolicy: the file is no policy, or RE2 does not take one of its patterns.
+    """
+    try:
+        return Rules(read_policy(path))
+    except WrongPolicy as error:
+        raise WrongPolicy(f"{path}: {error}") from None
