@@ -25,7 +25,8 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant", "tool")
 
 Name = Annotated[str, Meta(pattern=r"^[\w.-]{1,64}$")]
 Text = Annotated[str, Meta(min_length=1, max_length=1000)]
-Texts = Annotated[tuple[Text, ...], Meta(max_length=20_000)]
+Words = Annotated[tuple[Text, ...], Meta(max_length=20_000)]
+Patterns = Annotated[tuple[Text, ...], Meta(max_length=1000)]
 
 
 class WrongPolicy(ValueError):
@@ -48,8 +49,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     action: Action
     on: tuple[Where, ...] = ("input", "output")
     roles: tuple[Role, ...] = ROLES
-    words: Texts = ()
-    patterns: Annotated[Texts, Meta(max_length=1000)] = ()
+    words: Words = ()
+    patterns: Patterns = ()
     replacement: Annotated[str, Meta(max_length=100, pattern=r'^[^"\\\x00-\x1f]*$')] = "[redacted]"
 
 
