@@ -3,7 +3,8 @@
 import argparse
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.report import bar, table
@@ -20,7 +21,7 @@ LIMIT_US = 50.0
 TEXTS = {
     "English": "The committee read the instructions again and found that nothing was left to do. ",
     "French": "Le café était très agréable, et l'été déjà là où l'on s'en va tôt. ",
-    "Chinese": "資料隱私很重要！請不要把密碼（或金鑰）貼給別人：例如「範例」。Python 效能提升了 20%，",
+    "Chinese": "資料隱私很重要！請不要把密碼（或金鑰）貼給別人：例如「範例」。Python 快了 20%，",
 }
 
 
@@ -40,6 +41,11 @@ def cpu_us(work: Callable[[], object]) -> float:
     return best / CALLS * 1e6
 
 
+def peer_finds(patterns: Sequence[re.Pattern[str]], text: str) -> bool:
+    folded = fold(text)
+    return any(pattern.search(folded) for pattern in patterns)
+
+
 def word_rule() -> CompiledRule:
     words = tuple(f"{at * 7919 % 100_003:x}word {at}" for at in range(N_WORDS))
     return CompiledRule(Rule("words", "block", words=words))
@@ -55,9 +61,9 @@ def main(argv: list[str]) -> int:
     for name, text in ((name, two_kilobytes(text)) for name, text in TEXTS.items()):
         assert not with_words.find(text), "the text breaks no rule"
         figures = [
-            cpu_us(lambda text=text: guard.find(text)),
-            cpu_us(lambda text=text: with_words.find(text)),
-            cpu_us(lambda text=text: [one.search(fold(text)) for one in peer]),
+            cpu_us(partial(guard.find, text)),
+            cpu_us(partial(with_words.find, text)),
+            cpu_us(partial(peer_finds, peer, text)),
         ]
         worst = max(worst, *figures[:2])
         rows.append([name, *(f"{figure:.1f}" for figure in figures)])

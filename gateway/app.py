@@ -135,6 +135,7 @@ def create_app(
             yield
             returning.cancel()
             await services.background.close()
+            await services.close_guard()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()

@@ -91,6 +91,10 @@ class Services:
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
 
+    async def close_guard(self) -> None:
+        if self._guard is not None:
+            await self._guard.close()
+
     def guard_of(self, context: RequestContext) -> "RequestGuard | None":
         """What guards a request; None: nothing does."""
         return None if self._guard is None else self._guard.of(context)

@@ -5,14 +5,15 @@ A match is counted, and logged by the name of its rule, never with the text.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from common.error_texts import ErrorText
-from common.errors import ContentBlocked, UnsupportedParameter
+from common.errors import ContentBlocked, NotReady, UnsupportedParameter
+from gateway.guard.classifier_client import RETRY_AFTER_S, ClassifierClient, ClassifierFailed
 from gateway.guard.json_texts import checked_json
 from gateway.guard.matcher import Match, redacted
-from gateway.guard.policy import Where, WrongPolicy, state_of
+from gateway.guard.policy import ClassifierRule, Rule, Where, WrongPolicy, state_of
 from gateway.guard.rules import Rules, read_rules
 from gateway.measures.measures import Measures
 from gateway.middleware.request_context import RequestContext
@@ -43,13 +44,20 @@ class Guard:
         self._measures = measures
         self._state = state_of(path)
         self._rules = read_rules(path)
+        self._classifiers: list[ClassifierClient] = []
+        self._use_classifiers()
 
     def of(self, context: RequestContext) -> "RequestGuard | None":
         """What guards a request; None if its key is exempt."""
         rules = self._current()
         if context.key is not None and context.key.id in rules.policy.exempt_keys:
             return None
-        return RequestGuard(rules, context, self._measures)
+        return RequestGuard(rules, self._classifiers, context, self._measures)
+
+    async def close(self) -> None:
+        """End the classifiers' processes."""
+        for classifier in self._classifiers:
+            await classifier.close()
 
     def _current(self) -> Rules:
         """The rules; a changed file is read again, and one that is wrong changes nothing."""
@@ -58,17 +66,34 @@ class Guard:
             self._state = state
             try:
                 self._rules = read_rules(self._path)
+                self._use_classifiers()
                 log.info("the guard has a new policy: %s", self._path)
             except WrongPolicy as error:
                 log.error("the guard keeps its policy, the new one cannot be used: %s", error)
         return self._rules
 
+    def _use_classifiers(self) -> None:
+        """Those of the policy; one that the policy had before goes on."""
+        before, rules = self._classifiers, self._rules.policy.classifiers
+        kept = {client.rule.name: client for client in before if client.rule in rules}
+        self._classifiers = [kept.get(rule.name) or ClassifierClient(rule) for rule in rules]
+        for client in before:
+            if client.rule not in rules:
+                client.end()
+
 
 class RequestGuard:
     """The policy for one request."""
 
-    def __init__(self, rules: Rules, context: RequestContext, measures: Measures) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        classifiers: Sequence[ClassifierClient],
+        context: RequestContext,
+        measures: Measures,
+    ) -> None:
         self._rules = rules
+        self._classifiers = classifiers
         self._context = context
         self._measures = measures
 
@@ -77,6 +102,7 @@ class RequestGuard:
 
         Raises:
             ContentBlocked: a rule refuses it.
+            NotReady: a classifier that has to see it fails.
             UnsupportedParameter: it has token ids, which no rule can read.
         """
         if not self._rules.reads_input:
@@ -106,6 +132,7 @@ class RequestGuard:
 
     async def _check(self, texts: Iterable[InputText]) -> None:
         n_at_once = 0
+        passed: list[tuple[str, str]] = []
         for text in texts:
             n_at_once += len(text.text)
             if n_at_once > AT_ONCE:
@@ -113,15 +140,39 @@ class RequestGuard:
                 await asyncio.sleep(0)
             replacement, matches = self._matches(text)
             for rule in {match.rule.name: match.rule for match in matches}.values():
-                self._note(rule.name, rule.action, "input")
-                if rule.action == "block":
-                    raise ContentBlocked(
-                        ErrorText("content_blocked", rule=rule.name),
-                        param=text.param,
-                        metadata={"rule": rule.name},
-                    )
+                self._apply(rule, text.param)
+            passed.append((text.role, replacement))
             if replacement != text.text:
                 text.replace(replacement)
+
+        for classifier in self._classifiers:
+            await self._classify(
+                classifier, [t for role, t in passed if role in classifier.rule.roles]
+            )
+
+    async def _classify(self, classifier: ClassifierClient, texts: list[str]) -> None:
+        if not texts:
+            return
+        rule = classifier.rule
+        try:
+            score = await classifier.highest(texts)
+        except ClassifierFailed as error:
+            log.warning("the classifier %s failed: %s", rule.name, error)
+            if rule.on_failure == "pass":
+                return
+            text = ErrorText("classifier_failed", name=rule.name)
+            raise NotReady(text, retry_after_s=RETRY_AFTER_S) from None
+        if score >= rule.threshold:
+            self._apply(rule)
+
+    def _apply(self, rule: Rule | ClassifierRule, param: str | None = None) -> None:
+        self._note(rule.name, rule.action, "input")
+        if rule.action == "block":
+            raise ContentBlocked(
+                ErrorText("content_blocked", rule=rule.name),
+                param=param,
+                metadata={"rule": rule.name},
+            )
 
     def _matches(self, text: InputText) -> tuple[str, list[Match]]:
         matcher = self._rules.input[text.role]

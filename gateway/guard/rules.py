@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gateway.guard.classifier import ENTRY_POINT_GROUP, installed_classifiers
 from gateway.guard.matcher import CompiledRule, Matcher
 from gateway.guard.policy import ROLES, Policy, WrongPolicy, read_policy
 
@@ -15,6 +16,13 @@ class Rules:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        installed = installed_classifiers() if policy.classifiers else {}
+        for classifier in policy.classifiers:
+            if classifier.name not in installed:
+                raise WrongPolicy(
+                    f"no installed package has the classifier {classifier.name} "
+                    f"(entry points {ENTRY_POINT_GROUP})"
+                )
         compiled = [CompiledRule(rule) for rule in policy.rules]
         self._made: dict[tuple[str, ...], Matcher] = {}
         self.input = {

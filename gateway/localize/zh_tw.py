@@ -135,6 +135,7 @@ MESSAGES = {
     "modelfile_text_open": "以三個引號開始的文字沒有結束",
     "input_would_be_cut": "輸入多出 {n_tokens} 個 token，而 truncate 為 false",
     "content_blocked": "此伺服器的規則 {rule!r} 拒絕了請求中的內容",
+    "classifier_failed": "每個請求都須經過的分類器 {name!r} 失敗",
     "token_ids_unread": "此伺服器會檢查收到的內容，而無法讀取 token id",
     "best_of_differs": "best_of 必須等於 n",
     "schema_too_large": "結構描述超過 {most_kib} KiB",
