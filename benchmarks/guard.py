@@ -16,7 +16,7 @@ from gateway.guard.policy import Rule, read_policy
 STARTER = Path(__file__).resolve().parent.parent / "docs/examples/guard.toml"
 N_WORDS = 5000
 N_BYTES = 2048
-ROUNDS, CALLS = 30, 200
+ROUNDS, CALLS = 20, 50
 LIMIT_US = 50.0
 TEXTS = {
     "English": "The committee read the instructions again and found that nothing was left to do. ",

@@ -126,7 +126,7 @@ class RequestGuard:
         return GuardedEvents(
             request,
             self._rules.output,
-            self._rules.policy.hold_back,
+            self._rules.hold_back,
             lambda rule: self._note(rule.name, rule.action, "output"),
         )
 

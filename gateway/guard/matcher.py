@@ -13,8 +13,9 @@ import re2
 from gateway.guard.folding import Originals, fold
 from gateway.guard.policy import Rule, WrongPolicy
 
-# Of each expression: enough for 20,000 words, and the most that texts made for it can use up.
-_MAX_MEMORY_BYTES = 16 << 20
+# Of each expression, as much as texts made for it can use up: with less, 5,000 words beside some
+# patterns take a hundred times longer.
+_MAX_MEMORY_BYTES = 64 << 20
 # Of one rule in one text, so that a text made of matches costs little. What follows is one match.
 _MOST_MATCHES = 1000
 # Letters of scripts that are written without spaces between words.

@@ -3,8 +3,12 @@
 from pathlib import Path
 
 from gateway.guard.classifier import ENTRY_POINT_GROUP, installed_classifiers
+from gateway.guard.folding import fold
 from gateway.guard.matcher import CompiledRule, Matcher
 from gateway.guard.policy import ROLES, Policy, WrongPolicy, read_policy
+
+# Characters: a word may have more spaces in an answer, and what follows tells whether it ends.
+LEAST_HELD = 16
 
 
 class Rules:
@@ -12,6 +16,7 @@ class Rules:
     Args:
         input: what finds the rules of requests, by the role of who wrote a text.
         output: what finds the rules of answers.
+        hold_back: see `HeldText`.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -32,6 +37,7 @@ class Rules:
             for role in ROLES
         }
         self.output = self._matcher([one for one in compiled if "output" in one.rule.on])
+        self.hold_back = _hold_back(policy)
 
     @property
     def reads_input(self) -> bool:
@@ -43,6 +49,15 @@ class Rules:
         if names not in self._made:
             self._made[names] = Matcher(rules)
         return self._made[names]
+
+
+def _hold_back(policy: Policy) -> int:
+    """How much of an answer has to wait: less than the policy says if its rules are short."""
+    strict = [rule for rule in policy.rules if "output" in rule.on and rule.action != "flag"]
+    if any(rule.patterns for rule in strict):
+        return policy.hold_back
+    longest = max((len(fold(word)) for rule in strict for word in rule.words), default=0)
+    return min(policy.hold_back, longest + LEAST_HELD)
 
 
 def read_rules(path: Path) -> Rules:
