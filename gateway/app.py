@@ -130,7 +130,7 @@ def create_app(
             services.batches.running(app.inside, services.batch_context),
         ):
             returning = asyncio.create_task(
-                return_memory(services.batches.activity, return_freed_memory)
+                return_memory(services.batches.foreground, return_freed_memory)
             )
             yield
             returning.cancel()
