@@ -1,6 +1,6 @@
 """The guard of a gateway: the policy in force, and what it does to requests and answers.
 
-A match is counted, and logged by the name of its rule, never with the text.
+Matches are counted, and each rule is logged once for a request, never with the text.
 """
 
 import asyncio
@@ -95,6 +95,7 @@ class RequestGuard:
         self._rules = rules
         self._classifiers = classifiers
         self._context = context
+        self._logged: set[tuple[str, Where]] = set()
         self._measures = measures
 
     async def check(self, request: chat_pb2.GenerateRequest | Inputs) -> None:
@@ -144,7 +145,6 @@ class RequestGuard:
             passed.append((text.role, replacement))
             if replacement != text.text:
                 text.replace(replacement)
-
         for classifier in self._classifiers:
             await self._classify(
                 classifier, [t for role, t in passed if role in classifier.rule.roles]
@@ -183,6 +183,10 @@ class RequestGuard:
 
     def _note(self, rule: str, action: str, on: Where) -> None:
         self._measures.rules[rule][action, on] += 1
+        # A request may have thousands of matches.
+        if (rule, on) in self._logged:
+            return
+        self._logged.add((rule, on))
         log.info(
             "rule %s: %s on %s request_id=%s client=%s",
             *(rule, action, on, self._context.request_id, self._context.client or "-"),
