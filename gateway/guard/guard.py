@@ -12,7 +12,7 @@ from common.error_texts import ErrorText
 from common.errors import ContentBlocked, NotReady, UnsupportedParameter
 from gateway.guard.classifier_client import RETRY_AFTER_S, ClassifierClient, ClassifierFailed
 from gateway.guard.json_texts import checked_json
-from gateway.guard.matcher import Match, redacted
+from gateway.guard.matcher import Match, forget_compiled, redacted
 from gateway.guard.policy import ClassifierRule, Rule, Where, WrongPolicy, state_of
 from gateway.guard.rules import Rules, read_rules
 from gateway.measures.measures import Measures
@@ -64,6 +64,7 @@ class Guard:
         state = state_of(self._path)
         if state != self._state:
             self._state = state
+            forget_compiled()
             try:
                 self._rules = read_rules(self._path)
                 self._use_classifiers()

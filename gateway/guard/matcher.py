@@ -121,6 +121,11 @@ class _CharacterOffsets:
         return n_chars
 
 
+def forget_compiled() -> None:
+    """Free the expressions of former policies, which re2 keeps."""
+    re2.purge()
+
+
 def redacted(
     text: str, matches: Sequence[Match], written: Callable[[str], str] = lambda text: text
 ) -> str:
