@@ -8,7 +8,7 @@ from gateway.measures.histogram import OVERHEAD_BOUNDS, TIME_BOUNDS, TOKEN_BOUND
 # A label is a time series of each metric, in this process and in Prometheus.
 MOST_MODELS = 64
 MOST_KEYS = 200
-MOST_RULES = 400
+MOST_RULES = 250
 
 
 class ModelMeasures:
