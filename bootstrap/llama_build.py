@@ -43,8 +43,8 @@ DEFINES: dict[Build, dict[str, str]] = {
 }
 # Included by CMake; it leaves out what this server does not use.
 LEFT_OUT = ROOT / "bootstrap" / "llama_build.cmake"
-# Minutes of one CPU, by measurement.
-CPU_MINUTES: dict[Build, int] = {"portable": 24}
+# Minutes of one CPU, about.
+CPU_MINUTES, CPU_MINUTES_PORTABLE = 5, 20
 # The code for processors with AMX.
 AMX_VARIANT = "*ggml-cpu-sapphirerapids*"
 
@@ -151,7 +151,8 @@ def build_options(build: Build, variables: Mapping[str, str]) -> tuple[list[str]
 def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
     package = next(p for p in lock.packages if p.name == NAME)
     n_cpus = os.cpu_count() or 1
-    minutes = max(1, round(CPU_MINUTES.get(build, 14) / n_cpus))
+    n_minutes = CPU_MINUTES_PORTABLE if build == "portable" else CPU_MINUTES
+    minutes = max(1, round(n_minutes / n_cpus))
     hint = f"with {n_cpus} CPUs this takes about {minutes} minutes, once"
     with Step(f"compiling {NAME} {package.version}", hint=hint) as step:
         options, changed = build_options(build, uv.env)

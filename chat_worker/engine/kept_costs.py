@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 64 * 1024
 # All models together; the least recently written files are deleted.
 MAX_FILES = 64
 
-Seconds = Annotated[float, Meta(gt=0, lt=3600)]
+Seconds = Annotated[float, Meta(ge=0, lt=3600)]
 Count = Annotated[int, Meta(ge=0, le=2**24)]
 Feature = Annotated[float, Meta(ge=0, lt=1e12)]
 
