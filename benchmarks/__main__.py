@@ -24,7 +24,7 @@ BENCHMARKS = {
     "estimate": "memory that models are thought to take beside what they took",
     "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
-    "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
+    "make-model": "write random-weight models of Qwen2.5's shapes",
 }
 # Of those whose name is another: a module named as a library would hide it.
 MODULES = {

@@ -1,7 +1,8 @@
-"""Makes random-weight models of Qwen2.5-0.5B's shape, so that speed can be measured offline.
+"""Makes random-weight models of Qwen2.5's shapes, so that speed can be measured offline.
 
-    python3 run.py bench make-model                  # GGUF: f16, Q8_0, Q4_K_M
+    python3 run.py bench make-model                  # of 0.5B; GGUF: f16, Q8_0, Q4_K_M
     python3 run.py bench make-model --safetensors
+    python3 run.py bench make-model --size 3b        # GGUF: Q4_K_M
 
 Speed does not depend on the values of the weights. The vocabulary is byte-level BPE, trained here
 on the help texts of Python's standard library and filled up with unreachable tokens to Qwen's
@@ -59,6 +60,7 @@ class Shape:
     n_trained: tokens of the vocabulary that text can reach.
     scale: standard deviation of the weights.
     more_special: control tokens on top of Qwen2.5's.
+    tied: the head is the matrix of the embeddings.
     """
 
     name: str = "qwen-shape-0.5b"
@@ -72,6 +74,12 @@ class Shape:
     n_trained: int = 24_000
     scale: float = 0.02
     more_special: tuple[str, ...] = ()
+    tied: bool = True
+
+    @property
+    def head(self) -> int:
+        """The width of an attention head."""
+        return self.hidden // self.n_heads
 
     @property
     def special(self) -> tuple[str, ...]:
@@ -79,6 +87,11 @@ class Shape:
 
 
 QWEN_05B = Shape()
+LARGER = {
+    "1.5b": Shape("qwen-shape-1.5b", 28, 1536, 12, 2, 8960),
+    "3b": Shape("qwen-shape-3b", 36, 2048, 16, 2, 11008),
+    "7b": Shape("qwen-shape-7b", 28, 3584, 28, 4, 18944, 152_064, tied=False),
+}
 # For tests: made in a second, and decided enough that rounding does not change its greedy text.
 TINY = Shape("tiny", 2, 64, 4, 2, 128, 1_024, 2_048, 700, 0.25)
 
@@ -87,11 +100,20 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench make-model", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--safetensors", action="store_true", help="write a transformers folder")
+    parser.add_argument("--size", choices=("0.5b", *LARGER), default="0.5b")
     parser.add_argument("--seed", type=int, default=20_26)
     chosen = parser.parse_args(argv)
     chosen.out.mkdir(parents=True, exist_ok=True)
     shape = QWEN_05B
-    if chosen.safetensors:
+    if chosen.size in LARGER:
+        # Imported here because it imports this module.
+        from benchmarks.make_large_shape import write_q4_k_m
+
+        larger = LARGER[chosen.size]
+        path = chosen.out / f"{larger.name}-Q4_K_M.gguf"
+        write_q4_k_m(path, larger, chosen.seed)
+        _said(path)
+    elif chosen.safetensors:
         write_safetensors(chosen.out / shape.name, shape, chosen.seed)
     else:
         f16 = chosen.out / f"{shape.name}-f16.gguf"
@@ -128,7 +150,6 @@ def train_tokenizer(shape: Shape) -> Tokenizer:
 def tensors(shape: Shape, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """(name as transformers has it, values) for every tensor; the head is tied."""
     random = np.random.default_rng(seed)
-    head = shape.hidden // shape.n_heads
 
     def normal(*sizes: int) -> NDArray[np.float32]:
         return random.standard_normal(sizes, dtype=np.float32) * np.float32(shape.scale)
@@ -142,8 +163,11 @@ def tensors(shape: Shape, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]
             ("k", shape.n_kv_heads),
             ("v", shape.n_kv_heads),
         ):
-            yield f"{at}.self_attn.{projection}_proj.weight", normal(n_heads * head, shape.hidden)
-            yield f"{at}.self_attn.{projection}_proj.bias", normal(n_heads * head)
+            yield (
+                f"{at}.self_attn.{projection}_proj.weight",
+                normal(n_heads * shape.head, shape.hidden),
+            )
+            yield f"{at}.self_attn.{projection}_proj.bias", normal(n_heads * shape.head)
         yield f"{at}.self_attn.o_proj.weight", normal(shape.hidden, shape.hidden)
         yield f"{at}.mlp.gate_proj.weight", normal(shape.ffn, shape.hidden)
         yield f"{at}.mlp.up_proj.weight", normal(shape.ffn, shape.hidden)
@@ -153,6 +177,24 @@ def tensors(shape: Shape, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]
 
 
 def write_gguf(path: Path, shape: Shape, seed: int) -> None:
+    import gguf
+
+    writer = described(path, shape, gguf.LlamaFileType.MOSTLY_F16)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, shape.n_layers)
+    for name, values in tensors(shape, seed):
+        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if mapped is None:
+            raise ValueError(f"no GGUF name for {name}")
+        writer.add_tensor(mapped, values.astype(np.float16) if values.ndim == 2 else values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file(progress=False)
+    writer.close()
+    _said(path)
+
+
+def described(path: Path, shape: Shape, file_type: int) -> Any:
+    """A writer of a GGUF file that knows everything but the tensors."""
     import gguf
 
     writer = gguf.GGUFWriter(path, "qwen2")
@@ -165,19 +207,9 @@ def write_gguf(path: Path, shape: Shape, seed: int) -> None:
     writer.add_head_count_kv(shape.n_kv_heads)
     writer.add_layer_norm_rms_eps(EPS)
     writer.add_rope_freq_base(ROPE_BASE)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(file_type)
     add_vocabulary(writer, train_tokenizer(shape), shape.n_vocab)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, shape.n_layers)
-    for name, values in tensors(shape, seed):
-        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if mapped is None:
-            raise ValueError(f"no GGUF name for {name}")
-        writer.add_tensor(mapped, values.astype(np.float16) if values.ndim == 2 else values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file(progress=False)
-    writer.close()
-    _said(path)
+    return writer
 
 
 def quantize(source: Path, target: Path, label: str) -> None:

@@ -20,13 +20,16 @@ python3 run.py COMMAND [arguments]
   check   [STEP …]                             format, lint, types, import contracts, drift
   bench   NAME …                               measure, each figure beside a peer's
   setup   [EXTRA …]                            set up .venv, for these extras only (all), and stop
-  wheel   [FOLDER]                             build a wheel with the built-in models inside (dist)
+  wheel   [--llama] [FOLDER]                   build a wheel with the built-in models inside (dist);
+                                               --llama: one of llama.cpp, for machines without a
+                                               compiler and for every processor
   lock    [--upgrade]                          write requirements.lock anew
   help                                         this text
 
 The first start installs into .venv and takes minutes; later ones install nothing. Indexes,
 find-links folders and certificates are taken from pip's and uv's configuration. Y26HKX_TORCH
-chooses torch's build: auto (CPU unless there is an NVIDIA GPU), cpu, cuda, pypi.
+chooses torch's build: auto (CPU unless there is an NVIDIA GPU), cpu, cuda, pypi. Y26HKX_LLAMA
+chooses llama.cpp's: auto (for this processor), portable (for all: it takes longer).
 After set-up the same is .venv/bin/y26hkx serve (Windows: .venv\\Scripts\\y26hkx serve).
 """
 
@@ -83,9 +86,11 @@ def _setup(settings: Settings, arguments: list[str]) -> int:
 
 
 def _wheel(settings: Settings, arguments: list[str]) -> int:
-    from bootstrap.wheel import build
+    from bootstrap import llama_wheel, wheel
 
-    say(f"Built: {build(settings, Path(*arguments[:1] or ['dist']).resolve())}")
+    folders = [argument for argument in arguments if argument != "--llama"]
+    make = wheel if folders == arguments else llama_wheel
+    say(f"Built: {make.build(settings, Path(*folders[:1] or ['dist']).resolve())}")
     return 0
 
 

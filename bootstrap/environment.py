@@ -35,7 +35,7 @@ class Stamp:
         torch: which build was requested.
         extras: the extras and groups that are installed.
         processor: digest of the processor features with which llama.cpp was tested.
-        llama: how llama.cpp was built; empty if unknown.
+        llama: how llama.cpp was built, or must be; empty if unknown, or left to the set-up.
     """
 
     lock: str
@@ -49,7 +49,8 @@ class Stamp:
     def wanted(cls, settings: Settings, extras: frozenset[str], lock: Path = LOCK) -> "Stamp":
         digest = hashlib.sha256(lock.read_bytes() + _own_packages()) if lock.is_file() else None
         locked = "" if digest is None else digest.hexdigest()
-        return cls(locked, str(ROOT), settings.torch, extras, features_digest())
+        llama = "" if settings.llama == "auto" else settings.llama
+        return cls(locked, str(ROOT), settings.torch, extras, features_digest(), llama)
 
     @classmethod
     def read(cls, path: Path = STAMP) -> "Stamp | None":
@@ -68,6 +69,7 @@ class Stamp:
     def covers(self, wanted: "Stamp") -> bool:
         """Whether an environment with this stamp meets `wanted`."""
         same = (self.lock, self.root, self.torch) == (wanted.lock, wanted.root, wanted.torch)
+        same &= wanted.llama in ("", self.llama)
         return same and roots(self.extras) >= roots(wanted.extras)
 
 
@@ -133,7 +135,7 @@ def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> 
         step.call(uv.uninstall("--quiet", *LEFT_OUT), uv.env)
     if "torch" in named:
         torch_build.install(uv, lock, settings)
-    llama = llama_build.install(uv, lock) if llama_build.NAME in named else ""
+    llama = llama_build.install(uv, lock, settings.llama) if llama_build.NAME in named else ""
     with Step("installing y26hkx itself") as step:
         step.call(uv.install("--build-constraints", LOCK, "--editable", ROOT), uv.env)
     return llama

@@ -2,13 +2,17 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 TorchChoice = Literal["auto", "cpu", "cuda", "pypi"]
+LlamaChoice = Literal["auto", "portable"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+T = TypeVar("T")
 
 
 class SetupError(Exception):
@@ -23,10 +27,13 @@ class Settings:
         variables: the whole environment, to be passed to uv, pip and the programs that are started.
         torch: Y26HKX_TORCH: auto (CPU build unless there is an NVIDIA GPU), cpu, cuda or pypi
             (both: the package index's default build, several GB on Linux).
+        llama: Y26HKX_LLAMA: auto (a ready wheel, else compiled for this processor) or portable
+            (compiled for all processors of its kind; the best code is chosen when it is loaded).
     """
 
     variables: dict[str, str]
     torch: TorchChoice
+    llama: LlamaChoice = "auto"
 
     @classmethod
     def read(cls) -> "Settings":
@@ -36,11 +43,16 @@ class Settings:
             SetupError: a variable has an invalid value.
         """
         variables = dict(os.environ)  # noqa: TID251 - settings.py is where the environment is read
-        torch = variables.get("Y26HKX_TORCH", "auto").strip().lower() or "auto"
-        for choice in get_args(TorchChoice):
-            if torch == choice:
-                return cls(variables, choice)
-        raise SetupError(f"Y26HKX_TORCH={torch}: must be one of {', '.join(get_args(TorchChoice))}")
+        torch = _chosen(variables, "Y26HKX_TORCH", get_args(TorchChoice))
+        return cls(variables, torch, _chosen(variables, "Y26HKX_LLAMA", get_args(LlamaChoice)))
+
+
+def _chosen(variables: Mapping[str, str], name: str, choices: tuple[T, ...]) -> T:
+    given = variables.get(name, "auto").strip().lower() or "auto"
+    for choice in choices:
+        if given == choice:
+            return choice
+    raise SetupError(f"{name}={given}: must be one of {', '.join(map(str, choices))}")
 
 
 def scripts_folder(venv: Path) -> Path:

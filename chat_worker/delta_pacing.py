@@ -11,7 +11,8 @@ from chat_worker.text.reply import Reply, ReplyFormat
 # rate is at most 20 deltas a second; lower if many answers are generated together, but at least 4.
 N_ALONE = 4
 SHORTEST_FRAME_S, LONGEST_FRAME_S = 1 / 20, 1 / 4
-DELTAS_PER_S = 30  # for all answers together
+# For all answers together: each takes a millisecond of the processor on its way to the client.
+DELTAS_PER_S = 45
 
 
 def frame_s(n_answers: int) -> float:

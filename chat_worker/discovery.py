@@ -273,6 +273,7 @@ class ChatModelScan:
             kv_type=own.kv_type or settings.kv_type,
             kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
             kept_bytes=settings.kept_mb * 1024 * 1024,
+            learnt_folder=path_text(settings.learnt_dir.resolve()),
             repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
             torch_dtype=settings.torch_dtype,
             quantization=settings.quantization,

@@ -19,6 +19,7 @@ from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
 from chat_worker.conversions import unusable
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
+from chat_worker.engine.kept_costs import KeptCosts
 from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.prefix_cache import PrefixCache
 from chat_worker.engine.sequence import Sequence
@@ -36,9 +37,19 @@ from common.errors import BackendLoadFailed, InvalidRequest
 from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.engine_process.model_steps import LEAST_LIMIT_S
 from worker_runtime.engine_process.watchdog import Watchdog
+from worker_runtime.machine import cores
+from worker_runtime.machine.processor import read_processor
+from worker_runtime.model_files.odd_paths import path_of
 
 EXIT_ENGINE_DIED = 70
 CLOSE_TIMEOUT_S = 5.0
+COSTS = "step-costs"  # folder
+# What decides how long steps take, beside processor and threads. The fingerprint includes the
+# library's version.
+DECIDE_COSTS = (
+    *("fingerprint", "backend", "n_ctx", "n_cells", "n_parallel", "n_batch", "n_ubatch", "kv_type"),
+    *("extra_buffers", "torch_dtype", "quantization", "compile", "precision"),
+)
 
 
 class ChatEngine:
@@ -97,6 +108,7 @@ class _Model:
             self._output_processor.write,
             self._die,
             prefixes=prefixes,
+            kept_costs=_kept_costs(spec),
             answer_wait_s=spec.answer_wait_s,
         )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
@@ -210,6 +222,16 @@ def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> Pre
             watch=lambda: watchdog.step(THREAD, LEAST_LIMIT_S),
         )
     return PrefixCache(backend.states, disk, whole=whole)
+
+
+def _kept_costs(spec: m.LoadSpec) -> KeptCosts | None:
+    if not spec.learnt_folder:
+        return None
+    loaded = [getattr(spec, name) for name in DECIDE_COSTS]
+    n_threads = spec.n_threads or cores.physical(cores.fastest(cores.usable()))
+    return KeptCosts(
+        path_of(spec.learnt_folder) / COSTS, repr((loaded, n_threads, read_processor()))
+    )
 
 
 class UsableTemplate(NamedTuple):

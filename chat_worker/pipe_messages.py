@@ -43,6 +43,8 @@ class LoadSpec(Struct, kw_only=True):
     kept_folder: str = ""
     kept_bytes: int = 0
     fingerprint: str = ""
+    # Folder for what is learnt of the machine, such as the costs of steps; empty: none.
+    learnt_folder: str = ""
     repetition_penalty: float = 1.0  # for requests that set none
     # For the transformers backend.
     torch_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"

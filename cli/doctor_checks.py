@@ -44,6 +44,7 @@ OTHER_NAMES = {
     "EMBED_EXTRAS",
     "Y26HKX_HOME",
     "Y26HKX_TORCH",
+    "Y26HKX_LLAMA",
     "API_KEY",
     "Y26HKX_API_KEY",
 }

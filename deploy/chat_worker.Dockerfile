@@ -11,13 +11,15 @@ WORKDIR /app
 COPY run.py pyproject.toml requirements.lock README.md ./
 COPY bootstrap bootstrap
 RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
-# Other machines run this image: no instructions that only the building one has.
-ARG CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON"
+# Other machines run this image: llama.cpp has code for all kinds of processors, and takes the best.
+ARG Y26HKX_LLAMA=portable
+ARG CMAKE_ARGS=""
 ARG CHAT_EXTRAS="llama remote"
 # cuda for machines with an NVIDIA GPU: several GB more.
 ARG Y26HKX_TORCH=cpu
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 CMAKE_ARGS="$CMAKE_ARGS" Y26HKX_TORCH="$Y26HKX_TORCH" \
+    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 CMAKE_ARGS="$CMAKE_ARGS" Y26HKX_LLAMA="$Y26HKX_LLAMA" \
+    Y26HKX_TORCH="$Y26HKX_TORCH" \
     python run.py setup $CHAT_EXTRAS
 
 FROM python:3.12-slim

@@ -7,9 +7,11 @@ declares the C functions is imported.
 import ctypes
 import importlib
 import importlib.util
+import os
 import sys
 import types
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding mentions only in a comment
@@ -17,6 +19,8 @@ LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding mentions only in a
 _recent: deque[str] = deque(maxlen=50)
 _callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
 LEVEL_ERROR = 4  # GGML_LOG_LEVEL_ERROR
+# The files with the code for one kind of processor each.
+VARIANTS = "*ggml-cpu-*"
 
 
 def load_native() -> Any:
@@ -38,8 +42,29 @@ def load_native() -> Any:
         callback = native.llama_log_callback(_on_log)
         _callbacks.append(callback)
         native.llama_log_set(callback, ctypes.c_void_p(0))
+        _load_backends()
         native.llama_backend_init()
     return native
+
+
+def library_folder() -> Path:
+    """The folder of llama.cpp's libraries."""
+    return Path(importlib.import_module("llama_cpp._ggml").libggml_base_path)
+
+
+def _load_backends() -> None:
+    """Load the code for this processor, where the library has code for several: a portable build.
+
+    A library that was compiled for one processor has its code built in.
+    """
+    folder = library_folder()
+    if any(folder.glob(VARIANTS)):
+        load_from = importlib.import_module(
+            "llama_cpp._ggml"
+        ).libggml.ggml_backend_load_all_from_path
+        load_from.restype, load_from.argtypes = None, (ctypes.c_char_p,)
+        # llama.cpp would look beside Python's own program otherwise.
+        load_from(os.fsencode(folder))
 
 
 def model_params(native: Any, *, extra_buffers: bool) -> Any:

@@ -185,8 +185,8 @@ class RuntimeSettings(SharedSettings):
         default_factory=cache_folder,
         validation_alias="MEMORY_LEARNT_DIR",
         description=(
-            "Folder for the measured memory of past loads, and for the report of llama.cpp's "
-            "self-test on this processor; unset: the user's cache folder."
+            "Folder for the measured memory of past loads, the measured times of chat models, and "
+            "the report of llama.cpp's self-test on this processor; unset: the user's cache folder."
         ),
     )
     max_waiting: int = Field(

@@ -23,6 +23,7 @@ from chat_worker.engine.commands import (
 )
 from chat_worker.engine.commit import commit
 from chat_worker.engine.execution import Execution, Result
+from chat_worker.engine.kept_costs import KeptCosts
 from chat_worker.engine.output_collector import OutputCollector
 from chat_worker.engine.outputs import EngineOutput
 from chat_worker.engine.prefix_cache import PrefixCache
@@ -44,6 +45,7 @@ class EngineLoop:
         emit: receives the outputs of each step; called on the loop's thread, must not block.
         on_death: called on the loop's thread if an unexpected error ends it.
         prefixes: what slots lose, for later sequences.
+        kept_costs: where the measured costs of steps outlive the process; None: nowhere.
         answer_wait_s: the longest wait of answers for the prompts of other requests.
     """
 
@@ -54,13 +56,16 @@ class EngineLoop:
         on_death: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         prefixes: PrefixCache | None = None,
+        kept_costs: KeptCosts | None = None,
         answer_wait_s: float = ANSWER_WAIT_S,
     ) -> None:
         self._prefixes = prefixes or PrefixCache(None)
         self._runner = KeepingRunner(runner, self._prefixes)
         self._on_death = on_death
         self._clock = clock
-        self._scheduler = Scheduler(runner.limits, answer_wait_s)
+        self._kept_costs = kept_costs
+        known = kept_costs.read() if kept_costs else None
+        self._scheduler = Scheduler(runner.limits, answer_wait_s, known)
         self._offload = PrefixOffload(self._prefixes, self._scheduler, self._runner)
         self._scheduler.bring_back = self._offload.bring_back
         self._execution = Execution(self._runner, self._scheduler, clock)
@@ -107,6 +112,7 @@ class EngineLoop:
                 for result in self._execution.run(plan):
                     self._commit(result)
                 self._outputs.emit()
+            self._keep_costs()
             until_s = self._clock() + PUT_AWAY_WITHIN_S
             self._offload.put_away(lambda: self._clock() < until_s)
             self._runner.close()
@@ -146,6 +152,11 @@ class EngineLoop:
             # What arrives goes first; only new sequences cancel it.
             self._is_to_shed = not self._offload.shed(self._inbox.empty)
         self._scheduler.slots.check_integrity(self._runner.length)
+
+    def _keep_costs(self) -> None:
+        measured = self._scheduler.costs.measured
+        if self._kept_costs is not None and (measured.steps or measured.answers):
+            self._kept_costs.write(measured)
 
     def _reap(self) -> None:
         """Remove cancelled sequences before any time is spent on them."""

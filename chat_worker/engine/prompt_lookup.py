@@ -10,6 +10,9 @@ Source: Saxena 2023, Prompt Lookup Decoding; exactness: Leviathan et al. 2023, f
 guess; the choice of the length: their section 3.3.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 # A guess needs this many equal tokens before it.
 N_GRAM = 4
 # Together with the certain token, a guess makes a batch of 4, 8 or 16, for which processors' matrix
@@ -26,10 +29,18 @@ PAUSE, RECOVERY = 16, 128
 
 
 class Costs:
-    """The measured costs of pure decoding steps, by the size of their batch."""
+    """The measured costs of pure decoding steps, by the size of their batch.
 
-    def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+    Args:
+        known: seconds that were measured before.
+    """
+
+    def __init__(self, known: Mapping[int, float] = MappingProxyType({})) -> None:
+        self._seconds = dict(known)
+
+    @property
+    def seconds(self) -> dict[int, float]:
+        return dict(self._seconds)
 
     def learn(self, n_rows: int, seconds: float) -> None:
         known = self._seconds.get(n_rows)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from chat_worker.engine.kept_costs import MeasuredCosts
 from chat_worker.engine.prefill import Prefill
 from chat_worker.engine.runner import CacheOp, Limits, Plan, ScheduledTokens
 from chat_worker.engine.sequence import Sequence
@@ -37,15 +38,21 @@ class Scheduler:
 
     Args:
         answer_wait_s: the longest wait of answers for the prompts of other requests.
+        known: what steps cost before this load.
     """
 
-    def __init__(self, limits: Limits, answer_wait_s: float = ANSWER_WAIT_S) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        answer_wait_s: float = ANSWER_WAIT_S,
+        known: MeasuredCosts | None = None,
+    ) -> None:
         self.slots = Slots(limits)
         self._limits = limits
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
-        self._costs = StepCosts(splits=limits.splits)
-        self._prefill = Prefill(limits, self.slots, self._costs, answer_wait_s)
+        self.costs = StepCosts(splits=limits.splits, known=known)
+        self._prefill = Prefill(limits, self.slots, self.costs, answer_wait_s)
         self._ops: list[CacheOp] = []
         # Returns a slot with a prefix that no slot holds; None if that is not better.
         self.bring_back: Callable[[Sequence], Taken | None] = lambda sequence: None
@@ -112,7 +119,7 @@ class Scheduler:
             computed = sequence.tokens[item.start : item.start + item.n_tokens]
             self.slots.extend(item.slot, computed)
             sequence.n_computed += item.n_tokens
-        self._costs.learn(items, seconds)
+        self.costs.learn(items, seconds)
         self._prefill.learn(items, seconds)
 
     def settle(self, item: ScheduledTokens, n_right: int) -> None:
@@ -198,7 +205,7 @@ class Scheduler:
             if sequence.prompt_lookup is not None and self._limits.can_truncate and left > 0:
                 room = sequence.limit - len(sequence.tokens) - 1
                 guess = sequence.prompt_lookup.guess(
-                    sequence.tokens, min(left, room), len(decoding), self._costs.answers
+                    sequence.tokens, min(left, room), len(decoding), self.costs.answers
                 )
             left -= len(guess)
             guesses.append(guess)

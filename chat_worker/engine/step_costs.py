@@ -12,6 +12,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
+from chat_worker.engine.kept_costs import MeasuredCosts
 from chat_worker.engine.prompt_lookup import Costs
 from chat_worker.engine.runner import ScheduledTokens
 
@@ -40,16 +41,28 @@ class StepCosts:
     Args:
         splits: the backend computes the prompts and the answers of a step one after the other, so
             that together they cost as much as apart.
+        known: what was learnt before.
     """
 
-    def __init__(self, *, splits: bool) -> None:
-        self.answers = Costs()
+    def __init__(self, *, splits: bool, known: MeasuredCosts | None = None) -> None:
+        self.answers = Costs(known.answers if known else {})
         self._splits = splits
         # The share of the answers' cost that remains in a step with prompts.
         self._mixed = 1.0 if splits else 0.0
         self._steps: deque[tuple[NDArray[np.float64], float]] = deque(maxlen=WINDOW)
         self._largest = 0
         self._figures = np.zeros(3)
+        if known is not None and known.steps:
+            self._steps += ((np.array(features), seconds) for *features, seconds in known.steps)
+            self._largest = known.largest
+            self._mixed = 1.0 if splits else known.mixed
+            self._figures = _fitted(self._steps)
+
+    @property
+    def measured(self) -> MeasuredCosts:
+        """What was learnt, to be kept for the next load."""
+        steps = [(*features.tolist(), seconds) for features, seconds in self._steps]
+        return MeasuredCosts(steps, self._largest, self._mixed, self.answers.seconds)
 
     @property
     def mixing_pays(self) -> bool:

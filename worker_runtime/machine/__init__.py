@@ -31,7 +31,7 @@ class Machine:
         limit_bytes: the tightest memory limit of the containers or control groups around this
             process.
         cores: logical cores that this process may use.
-        physical_cores: how many physical cores these are.
+        physical_cores: how many physical cores these are; of the fast kind, if there are two.
         quota_cores: processor time that a container may use, in cores; None: no limit.
         overcommit: the Linux mode of vm.overcommit_memory.
         quantizes: whether the packages for weights in 4 or 8 bits are installed.
@@ -58,13 +58,14 @@ def read_machine() -> Machine:
     total, available, swap = _memory()
     groups = list(allowances())
     usable = cores.usable()
+    fastest = cores.fastest(usable)
     return Machine(
         total_bytes=total,
         available_bytes=_least(available, *(group.left_bytes for group in groups)),
         swap_bytes=swap,
         limit_bytes=_least(*(group.limit_bytes for group in groups)),
         cores=len(usable),
-        physical_cores=cores.physical(usable),
+        physical_cores=cores.physical(fastest),
         quota_cores=cores.quota(),
         overcommit=_overcommit(),
         quantizes=all(map(importlib.util.find_spec, QUANTIZING)),

@@ -1,4 +1,5 @@
-"""The cores that this process may use: logical, physical, and the time it may use them."""
+"""The cores that this process may use: logical, the fastest, physical, and the time it may use
+them."""
 
 import os
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 from common.cgroup import groups
 
-CPUS = Path("/sys/devices/system/cpu")
+DEVICES = Path("/sys/devices")
+CPUS = DEVICES / "system" / "cpu"
+# Cores with less of the largest one's capacity are of the economical kind.
+FAST_SHARE = 0.5
 
 
 def usable() -> Collection[int]:
@@ -15,6 +19,26 @@ def usable() -> Collection[int]:
     if sys.platform == "linux":
         return os.sched_getaffinity(0)
     return range(os.cpu_count() or 1)
+
+
+def fastest(logical: Collection[int], devices: Path = DEVICES) -> Collection[int]:
+    """Those of the `logical` cores that are of the fast kind, where a processor has two kinds.
+
+    Threads that compute a model wait for the slowest after each matrix, so a core that saves power
+    would hold up all others. If only such cores may be used, these.
+    """
+    if sys.platform == "win32":
+        # Imported here because it loads ctypes, which other systems do not need.
+        from worker_runtime.machine import windows
+
+        fast = windows.fast_cores()
+    elif sys.platform == "darwin":
+        # They have the first numbers. Programs cannot choose cores there, only how many.
+        n_fast = _sysctl("hw.perflevel0.logicalcpu")
+        fast = set(range(n_fast)) if n_fast else set(logical)
+    else:
+        fast = _intel_fast(devices) or _capable(logical, devices / "system" / "cpu")
+    return sorted(fast & set(logical)) or logical
 
 
 def physical(logical: Collection[int], cpus: Path = CPUS) -> int:
@@ -49,6 +73,32 @@ def quota(root: Path = Path("/")) -> float | None:
         if share.isdigit() and period.isdigit():
             found.append(int(share) / int(period))
     return min(found, default=None)
+
+
+def _intel_fast(devices: Path) -> set[int]:
+    """The cores that Linux counts with the fast kind; empty unless there are two kinds."""
+    ranges = [part.split("-") for part in _text(devices / "cpu_core" / "cpus").split(",") if part]
+    return {core for ends in ranges for core in range(int(ends[0]), int(ends[-1]) + 1)}
+
+
+def _capable(logical: Collection[int], cpus: Path) -> set[int]:
+    """By what Linux knows of ARM's cores."""
+    capacities = {core: _text(cpus / f"cpu{core}" / "cpu_capacity") for core in logical}
+    known = {core: int(capacity) for core, capacity in capacities.items() if capacity.isdigit()}
+    least = FAST_SHARE * max(known.values(), default=0)
+    return {core for core in logical if known.get(core, least) >= least}
+
+
+def _sysctl(name: str) -> int:
+    """A number that macOS knows; 0 if it does not."""
+    # Imported here because other systems do not need it.
+    import ctypes
+
+    value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    failed = ctypes.CDLL(None).sysctlbyname(
+        name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0)
+    )
+    return 0 if failed else value.value
 
 
 def _text(path: Path) -> str:

@@ -102,6 +102,6 @@ class FreeCores:
 
 
 def free_cores() -> Callable[[], int]:
-    """Choose among the physical cores that this process may use."""
-    usable = cores.usable()
+    """Choose among the physical cores of the fast kind that this process may use."""
+    usable = cores.fastest(cores.usable())
     return FreeCores(cores.physical(usable), usable)

@@ -1,9 +1,14 @@
 """Memory and cores as Windows reports them."""
 
 import ctypes
+import struct
 from typing import Any
 
 PROCESSOR_CORE = 0
+# The beginning of SYSTEM_LOGICAL_PROCESSOR_INFORMATION_EX for a core: relationship, size, flags,
+# efficiency class, number of groups; and the mask and the number of its first group.
+CORE = struct.Struct("<IIBB20xHQH")
+GROUP_CORES = 64
 
 
 def memory() -> tuple[int | None, int | None, int | None]:
@@ -54,6 +59,29 @@ def physical_cores() -> int | None:
     if not ask(relations, ctypes.byref(length)):
         return None
     return sum(relation.kind == PROCESSOR_CORE for relation in relations) or None
+
+
+def fast_cores() -> set[int]:
+    """The logical cores of the fastest kind; empty if Windows does not report them."""
+    ask = _kernel32().GetLogicalProcessorInformationEx
+    length = ctypes.c_uint32(0)
+    ask(PROCESSOR_CORE, None, ctypes.byref(length))
+    report = ctypes.create_string_buffer(length.value)
+    if not length.value or not ask(PROCESSOR_CORE, report, ctypes.byref(length)):
+        return set()
+    return fast_cores_of(report.raw)
+
+
+def fast_cores_of(report: bytes) -> set[int]:
+    """Those of the highest efficiency class, which Windows calls the most performant."""
+    by_class: dict[int, set[int]] = {}
+    at = 0
+    while at + CORE.size <= len(report):
+        _, size, _, efficiency, _, mask, group = CORE.unpack_from(report, at)
+        own = {GROUP_CORES * group + bit for bit in range(GROUP_CORES) if mask >> bit & 1}
+        by_class.setdefault(efficiency, set()).update(own)
+        at += size or len(report)
+    return by_class[max(by_class)] if by_class else set()
 
 
 def _kernel32() -> Any:

@@ -33,6 +33,14 @@ def test_another_lock_place_or_torch_is_not_covered(change: dict[str, str]) -> N
     assert not dataclasses.replace(there, **change).covers(there)  # type: ignore[arg-type]
 
 
+def test_a_build_of_llama_cpp_that_is_asked_for_replaces_another() -> None:
+    portable = Stamp.wanted(Settings({}, "auto", "portable"), RUNTIME)
+    native = dataclasses.replace(Stamp.wanted(AUTO, RUNTIME), llama="native")
+    assert not native.covers(portable)
+    assert portable.covers(portable)
+    assert portable.covers(Stamp.wanted(AUTO, RUNTIME))
+
+
 def test_a_stamp_is_read_as_it_was_written(tmp_path: Path) -> None:
     stamp = Stamp.wanted(AUTO, DEVELOPMENT)
     stamp.write(tmp_path / "stamp")
@@ -87,9 +95,10 @@ def test_on_another_processor_llama_cpp_is_tested_and_noted_again(
     assert written.read_text() == repr(wanted)
 
 
-def test_a_wrong_choice_of_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("Y26HKX_TORCH", "gpu")
-    with pytest.raises(SetupError, match="Y26HKX_TORCH=gpu"):
+@pytest.mark.parametrize("name", ["Y26HKX_TORCH", "Y26HKX_LLAMA"])
+def test_a_wrong_choice_of_a_build_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "gpu")
+    with pytest.raises(SetupError, match=f"{name}=gpu"):
         Settings.read()
 
 

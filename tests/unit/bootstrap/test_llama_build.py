@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from bootstrap import llama_build
 from bootstrap.compilers import WITHOUT_AMX, makes_wrong_amx, wrong_amx
+from bootstrap.llama_wheel import FOR_PROGRAMS, copy_without
 from bootstrap.lock import Lock
 from bootstrap.processor import digest_of
 from bootstrap.settings import SetupError
@@ -80,15 +82,15 @@ def test_such_a_compiler_gets_the_flags_beside_the_users_own(
     assert defines(options)["CMAKE_CXX_FLAGS"] == f"-g {WITHOUT_AMX}"
     assert "GGML_NATIVE" not in defines(options)
     words = shlex.split(changed["CMAKE_ARGS"])
-    assert words == ["-DGGML_BLAS=ON", f"-DCMAKE_C_FLAGS=-O2 -g {WITHOUT_AMX}"]
+    assert words[1:] == ["-DGGML_BLAS=ON", f"-DCMAKE_C_FLAGS=-O2 -g {WITHOUT_AMX}"]
     assert "GCC 12.2" in capfd.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a compiler made of a shell script")
 def test_others_get_none_and_the_users_arguments_stay(tmp_path: Path) -> None:
     user = compiler(tmp_path, "#define __GNUC__ 14\n#define __x86_64__ 1\n")
-    options, changed = llama_build.build_options("portable", user | {"CMAKE_ARGS": "-DX=1"})
-    assert not changed
+    options, changed = llama_build.build_options("plain", user | {"CMAKE_ARGS": "-DX=1"})
+    assert shlex.split(changed["CMAKE_ARGS"])[1:] == ["-DX=1"]
     assert defines(options).keys() == {"GGML_NATIVE", "Y26HKX_MADE_BY"}
     assert defines(options)["GGML_NATIVE"] == "OFF"
 
@@ -105,6 +107,21 @@ def test_the_processor_is_known_by_what_compilers_use() -> None:
     avx = digest_of(CPUINFO.format("fpu avx2 ibpb fma"))
     assert avx == digest_of(CPUINFO.format("fma avx2 fpu"))
     assert avx != digest_of(CPUINFO.format("fpu avx2 fma amx_int8"))
+
+
+def test_what_is_left_out_is_named_by_a_path_that_the_build_does_not_depend_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options, changed = llama_build.build_options("portable", {})
+    (include,) = shlex.split(changed["CMAKE_ARGS"])
+    assert include == f"-DCMAKE_PROJECT_INCLUDE={llama_build.LEFT_OUT.as_posix()}"
+    copy = tmp_path / "another checkout" / "llama_build.cmake"
+    copy.parent.mkdir()
+    shutil.copy(llama_build.LEFT_OUT, copy)
+    monkeypatch.setattr(llama_build, "LEFT_OUT", copy)
+    again, changed = llama_build.build_options("portable", {})
+    assert again == options
+    assert shlex.split(changed["CMAKE_ARGS"]) == [f"-DCMAKE_PROJECT_INCLUDE={copy.as_posix()}"]
 
 
 class Builds:
@@ -132,12 +149,12 @@ def test_what_computes_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [llama_build.BROKEN, llama_build.PLAIN_ONLY])
-def test_what_fails_is_compiled_for_this_processor_then_for_all(
+def test_what_fails_is_compiled_for_this_processor_then_for_most(
     monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     builds = Builds(monkeypatch, status, status, 0)
-    assert builds.test("wheel") == "portable"
-    assert builds.made == ["native", "portable"]
+    assert builds.test("wheel") == "plain"
+    assert builds.made == ["native", "plain"]
 
 
 def test_what_computes_with_plain_code_does_not_hold_up_a_start(
@@ -155,6 +172,42 @@ def test_a_build_that_fails_leaves_what_is_there(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(llama_build, "_compile", fail)
     assert builds.test("wheel") == "wheel"
+
+
+def test_code_for_amx_that_a_compiler_got_wrong_is_removed_from_a_portable_build(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "lib/python3.11/site-packages/llama_cpp/lib"
+    folder.mkdir(parents=True)
+    for name in ("zen4", "sapphirerapids", "haswell"):
+        (folder / f"libggml-cpu-{name}.so").touch()
+    llama_build.drop_amx(tmp_path)
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["libggml-cpu-haswell.so", "libggml-cpu-zen4.so"]
+
+
+def test_a_wheel_for_other_machines_is_whole_without_what_is_left_out(tmp_path: Path) -> None:
+    made, target = tmp_path / "some-1.0-py3-none-any.whl", tmp_path / "dist"
+    target.mkdir()
+    with zipfile.ZipFile(made, "w") as wheel:
+        for name in ("some.py", "lib/libx.so", "include/x.h", "some/lib/libx.so"):
+            wheel.writestr(name, "x = 1")
+        wheel.writestr(
+            "some-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: some\nVersion: 1.0\n"
+        )
+        wheel.writestr(
+            "some-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        wheel.writestr("some-1.0.dist-info/RECORD", "")
+    copy = copy_without(made, target, [*FOR_PROGRAMS])
+    command = [sys.executable, "-m", "pip", "install", "--no-index", "--quiet", "--target"]
+    subprocess.run([*command, tmp_path / "site", copy], check=True)
+    left = {
+        path.name for path in (tmp_path / "site").rglob("*") if path.suffix in (".py", ".so", ".h")
+    }
+    assert left == {"some.py", "libx.so"}
+    assert not (tmp_path / "site" / "lib").exists()
 
 
 def test_the_second_copy_of_the_libraries_is_removed_and_no_other_folder(tmp_path: Path) -> None:

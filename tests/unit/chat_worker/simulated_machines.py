@@ -50,10 +50,10 @@ class Machine:
         return max(self.fixed_s, answers_s) + tokens_s + n_answers * self.token_s
 
 
-# The first two were measured with the 0.5B model of `run.py bench make-model` in Q4_K_M, on two
-# cores of an AMD EPYC (Zen 5) and of an Intel Xeon with AMX. The third is a processor without
-# AVX-512, the fourth has a model of 7B. The last two compute a mixed step as one batch: a processor
-# with an 8-bit cache in one pool, and a GPU.
+# The first was measured with the 0.5B model of `run.py bench make-model` in Q4_K_M, on two cores of
+# an AMD EPYC (Zen 5). The others are made up: the second after a few figures of two cores of an
+# Intel Xeon with AMX, the third as a processor without AVX-512, the fourth as a model of 7B. The
+# last two compute a mixed step as one batch: a processor with an 8-bit cache in one pool, a GPU.
 MACHINES = (
     Machine("EPYC", 0.02, 3.3e-3, 4.9e-7, (0.019, 0.040, 0.051, 0.055)),
     Machine("Xeon with AMX", 0.06, 4.3e-3, 5e-7, (0.042, 0.06, 0.08, 0.09)),

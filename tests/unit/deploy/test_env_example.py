@@ -19,7 +19,7 @@ NAME = re.compile(r"^#([A-Z0-9_]+)=", re.MULTILINE)
 # Set between the processes, or read by others than the services.
 INTERNAL = {"EXIT_WITH_PARENT", "PROFILE_CHOICES"}
 NOT_OF_A_SERVICE = {
-    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_TORCH", "Y26HKX_HOME"),
+    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_TORCH", "Y26HKX_LLAMA", "Y26HKX_HOME"),
     *("GATEWAY_MEMORY", "CHAT_MEMORY", "EMBED_MEMORY", "CHAT_EXTRAS", "EMBED_EXTRAS"),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from chat_worker.settings import ChatSettings
 from cli.settings import StackSettings
 from embed_worker.settings import EmbedSettings
-from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine
+from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine, windows
 from worker_runtime.machine.profile import choose, size_of
 from worker_runtime.memory.probe import SystemMemoryProbe
 
@@ -77,6 +77,43 @@ def test_two_threads_of_one_core_count_once(tmp_path: Path) -> None:
     assert cores.physical([0, 1, 2, 3], tmp_path) == 2
     assert cores.physical([0, 2], tmp_path) == 1
     assert cores.physical([7, 8], tmp_path) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the files are Linux's")
+def test_of_two_kinds_of_cores_the_fast_ones_compute(tmp_path: Path) -> None:
+    """As Linux shows an Intel Core of 6 cores with two threads and 8 that save power."""
+    assert cores.fastest(range(20), tmp_path) == list(range(20))
+    for kind, numbers in (("cpu_core", "0-3,5-11"), ("cpu_atom", "4,12-19")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "cpus").write_text(f"{numbers}\n")
+    assert cores.fastest(range(20), tmp_path) == [0, 1, 2, 3, *range(5, 12)]
+    assert cores.fastest([2, 13, 14], tmp_path) == [2]
+    # A process that may use the others only.
+    assert cores.fastest([13, 14], tmp_path) == [13, 14]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the files are Linux's")
+def test_arms_cores_are_told_apart_by_their_capacity(tmp_path: Path) -> None:
+    for core, capacity in enumerate([250, 250, 870, 870, 1024]):
+        folder = tmp_path / f"system/cpu/cpu{core}"
+        folder.mkdir(parents=True)
+        (folder / "cpu_capacity").write_text(f"{capacity}\n")
+    assert cores.fastest(range(5), tmp_path) == [2, 3, 4]
+    assert cores.fastest([0, 1], tmp_path) == [0, 1]
+
+
+def test_windows_names_the_fast_cores_by_their_efficiency_class() -> None:
+    def core(efficiency: int, mask: int, group: int = 0) -> bytes:
+        head = windows.CORE.pack(windows.PROCESSOR_CORE, 48, 0, efficiency, 1, mask, group)
+        return head.ljust(48, b"\0")
+
+    report = core(1, 0b0011) + core(1, 0b1100) + core(0, 0b10000) + core(0, 0b100000)
+    assert windows.fast_cores_of(report) == {0, 1, 2, 3}
+    assert windows.fast_cores_of(core(0, 0b1) + core(0, 0b1, group=1)) == {0, 64}
+    assert windows.fast_cores_of(b"") == set()
+    # A report that is cut off, or has no sizes, ends.
+    assert windows.fast_cores_of(core(1, 0b1)[:20]) == set()
+    assert windows.fast_cores_of(core(1, 0b1).replace(b"\x30\0\0\0", bytes(4), 1)) == {0}
 
 
 def test_small_and_large_machines_differ_from_the_plain_defaults() -> None:
