@@ -34,7 +34,7 @@ def made_certificate(folder: Path, *options: str) -> MadeCertificate:
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
             *("-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
-            *("-out", made.chain, "-keyout", made.key, *encrypt, *options),
+            *("-out", str(made.chain), "-keyout", str(made.key), *encrypt, *options),
         ],
         check=True,
         capture_output=True,

@@ -9,12 +9,12 @@ import orjson
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, Overloaded, ServingError
-from common.loopback import UNIX, is_loopback
+from common.loopback import is_loopback
 from gateway.errors import envelope
 from gateway.middleware.access_log import note_refusal
 from gateway.middleware.request_context import new_request_id
 from gateway.settings import GatewaySettings
-from gateway.transport.uvicorn_internals import Http1Connection
+from gateway.transport.uvicorn_internals import Http1Connection, address_of
 
 # Then a client has to connect again, and may come to another gateway behind the same name.
 MOST_REQUESTS = 10_000
@@ -43,9 +43,7 @@ class BoundedConnection(Http1Connection):
 
     def enter(self, transport: asyncio.Transport) -> bool:
         """Count the connection; False: there is no room for it."""
-        peer = transport.get_extra_info("peername")
-        # The clients of a Unix socket have no addresses.
-        self.address = str(peer[0]) if isinstance(peer, tuple) else UNIX
+        self.address = address_of(transport)
         self.transport = transport
         self.per_address[self.address] += 1
         self.inside.add(self)

@@ -38,9 +38,11 @@ CLOSE = (b"connection", b"close")
 class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not typed for us
     """One connection, with hooks for a subclass that limits it."""
 
+    client: tuple[str, int] | None
+
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(WriteCoalescing(transport))
-        if self.client is None:
+        if address_of(transport) == UNIX:
             self.client = (UNIX, 0)
 
     def on_response_complete(self) -> None:
@@ -79,6 +81,14 @@ class Http1Connection(H11Protocol):  # type: ignore[misc]  # uvicorn is not type
             self.transport.write(self.conn.send(h11.Data(data=body)))
             self.transport.write(self.conn.send(h11.EndOfMessage()))
         self.transport.close()
+
+
+def address_of(transport: asyncio.Transport) -> str:
+    """The address of the client; `UNIX` for any of a Unix socket, "" if it has left already."""
+    if not isinstance(transport.get_extra_info("sockname"), tuple):
+        return UNIX
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed for us
