@@ -198,6 +198,7 @@ def make_pool(settings: GatewaySettings) -> Pool:
         settings.worker_token.get_secret_value(),
         settings.certificates(),
         settings.worker_wait_s,
+        settings.slow_worker_factor,
     )
 
 

@@ -13,6 +13,8 @@ from common.error_texts import ErrorText
 from common.errors import Cancelled, ServingError
 from protos.y26hkx.v1 import chat_pb2
 
+LEAST_TOKENS = 8
+
 
 class Cancellable(Protocol):
     """A call to a worker."""
@@ -58,6 +60,13 @@ class Running:
     n_tokens: int = 0
     has_started: bool = False
     call: Cancellable | None = None
+
+    @property
+    def pace_s(self) -> float | None:
+        """Seconds of a token after the first; None: too few to tell."""
+        if self.first_s is None or self.n_tokens < LEAST_TOKENS:
+            return None
+        return (time.monotonic() - self.first_s) / (self.n_tokens - 1)
 
     def count(self, event: chat_pb2.GenerateEvent) -> None:
         if event.HasField("delta"):
