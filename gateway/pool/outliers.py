@@ -9,13 +9,13 @@ Source: Envoy's documentation, "Outlier detection" (bounded share, longer each t
 """
 
 import logging
-import statistics
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, Cancelled, DeadlineExceeded, ServingError, WorkerLost
-from gateway.pool.conduct import Reason
+from gateway.pool.conduct import Mean, Reason
 from gateway.pool.endpoint import Endpoint
 
 FAILURES_IN_A_ROW = 5
@@ -81,29 +81,26 @@ class Outliers:
         """Look at all; called every few seconds."""
         known = self._endpoints()
         self._out.intersection_update(known)
-        serving = [e for e in known if e.serving]
-        for endpoint in serving:
-            if endpoint.conduct.is_closed and len(serving) > 1:
-                others = [e for e in serving if e is not endpoint and e.conduct.is_closed]
-                if _fails_more(endpoint, others):
-                    self._eject(endpoint, "errors")
-                elif self._slow_factor and self._is_slower(endpoint, others):
-                    self._eject(endpoint, "slow")
-        for endpoint in serving:
+        compared = [e for e in known if e.serving and e.conduct.is_closed]
+        n = sum(e.conduct.failed.n for e in compared)
+        n_failed = sum(e.conduct.failed.total for e in compared)
+        paces = _paces(compared)
+        for endpoint in compared:
+            failed = endpoint.conduct.failed
+            others = Mean(n - failed.n, n_failed - failed.total)
+            if _fails_more(failed, others):
+                self._eject(endpoint, "errors")
+            elif self._slow_factor and self._is_slower(endpoint, paces):
+                self._eject(endpoint, "slow")
+        for endpoint in known:
             endpoint.conduct.fade()
 
-    def _is_slower(self, endpoint: Endpoint, others: Iterable[Endpoint]) -> bool:
+    def _is_slower(self, endpoint: Endpoint, paces: Mapping[str, list[float]]) -> bool:
         for model, mine in endpoint.conduct.pace.items():
-            if mine.n < LEAST_CALLS:
-                continue
-            theirs = [
-                found.value
-                for other in others
-                if (found := other.conduct.pace.get(model)) and found.n >= LEAST_CALLS
-            ]
-            usual_s = statistics.median(theirs) if theirs else mine.value
-            if mine.value > max(self._slow_factor * usual_s, usual_s + LEAST_SLOWER_S):
-                return True
+            if mine.n >= LEAST_CALLS and len(paces[model]) > 1:
+                usual_s = _median_of_others(paces[model], mine.value)
+                if mine.value > max(self._slow_factor * usual_s, usual_s + LEAST_SLOWER_S):
+                    return True
         return False
 
     def _eject(self, endpoint: Endpoint, reason: Reason) -> None:
@@ -119,13 +116,26 @@ class Outliers:
         log.warning("worker %s gets no calls for %.0f s: %s", endpoint.address, out_s, reason)
 
 
-def _fails_more(endpoint: Endpoint, others: Iterable[Endpoint]) -> bool:
-    mine = endpoint.conduct.failed
-    if mine.n < LEAST_CALLS or mine.value < WORST_SHARE:
-        return False
-    n = sum(other.conduct.failed.n for other in others)
-    n_failed = sum(other.conduct.failed.total for other in others)
-    return n >= LEAST_CALLS and n_failed / n < mine.value / 2
+def _fails_more(mine: Mean, others: Mean) -> bool:
+    enough = min(mine.n, others.n) >= LEAST_CALLS
+    return enough and mine.value >= WORST_SHARE and others.value < mine.value / 2
+
+
+def _paces(endpoints: Iterable[Endpoint]) -> dict[str, list[float]]:
+    """The sorted times of each model, from workers with enough calls."""
+    found: dict[str, list[float]] = {}
+    for endpoint in endpoints:
+        for model, pace in endpoint.conduct.pace.items():
+            if pace.n >= LEAST_CALLS:
+                found.setdefault(model, []).append(pace.value)
+    return {model: sorted(values) for model, values in found.items()}
+
+
+def _median_of_others(values: Sequence[float], mine: float) -> float:
+    """The median of sorted values without one of them."""
+    at, n = bisect_left(values, mine), len(values) - 1
+    low, high = ((n - 1) // 2, n // 2)
+    return (values[low + (low >= at)] + values[high + (high >= at)]) / 2
 
 
 def _is_silent(error: ServingError) -> bool:

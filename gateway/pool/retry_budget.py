@@ -11,19 +11,19 @@ RESERVE = 256.0
 
 class RetryBudget:
     def __init__(self) -> None:
-        self._balance = RESERVE
+        self.balance = RESERVE
         self.n_taken = 0
         self.n_refused = 0
 
     def earn(self) -> None:
         """For each call that is tried for the first time."""
-        self._balance = min(self._balance + SHARE, RESERVE)
+        self.balance = min(self.balance + SHARE, RESERVE)
 
     def take(self) -> bool:
         """Whether a call may be tried again now."""
-        if self._balance < 1:
+        if self.balance < 1:
             self.n_refused += 1
             return False
-        self._balance -= 1
+        self.balance -= 1
         self.n_taken += 1
         return True

@@ -1,4 +1,4 @@
-"""Workers that fail, hang, vanish or are new, under load: what clients notice of it, and metrics."""
+"""Workers that fail, hang, vanish or are new, under load: what clients notice, and metrics."""
 
 import asyncio
 from collections import Counter
@@ -82,7 +82,7 @@ async def test_in_an_outage_workers_get_few_calls_twice() -> None:
         ScriptedWorker(raising(full)) as two,
         running_gateway([one, two]) as gateway,
     ):
-        gateway.services.pool.chat.retries._balance = 3
+        gateway.services.pool.chat.retries.balance = 3
         for _ in range(5):
             assert await chats(gateway, range(20)) == {429: 20}
         assert len(one.calls) + len(two.calls) <= 100 + 3 + 20
