@@ -22,6 +22,7 @@ BENCHMARKS = {
     "unload": "memory that unloads give back, over 20 cycles of each backend",
     "estimate": "memory that models are thought to take beside what they took",
     "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
+    "resilience": "workers that fail, slow down, freeze or vanish under load: what clients notice",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write the random-weight model of Qwen2.5-0.5B's shape",
 }
