@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -212,42 +211,6 @@ async def unary(
             return answer
         finally:
             endpoint.n_outstanding -= 1
-
-
-async def small_unary(
-    workers: Workers,
-    model: str,
-    request_id: str,
-    timeout_s: float,
-    send: Callable[[Endpoint, Any], Awaitable[T]],
-    *,
-    hedged: bool,
-) -> T:
-    """As `unary`, for calls that take about the same time, by which workers are compared.
-
-    Args:
-        hedged: ask a second worker if the first takes longer than usual.
-    """
-
-    async def timed(endpoint: Endpoint, options: Any) -> T:
-        began_s = time.monotonic()
-        answer = await send(endpoint, options)
-        took_s = time.monotonic() - began_s
-        workers.outliers.note_pace(endpoint, model, took_s)
-        workers.hedging.note(took_s)
-        return answer
-
-    tried: list[Endpoint] = []
-    first = unary(workers, model, request_id, timeout_s, timed, tried)
-    if not hedged:
-        return await first
-
-    def may_ask() -> bool:
-        return any(e not in tried for e in workers.serving) and workers.retries.take()
-
-    return await workers.hedging.answer(
-        first, may_ask, lambda: unary(workers, model, request_id, timeout_s, timed, [*tried])
-    )
 
 
 async def rescan(endpoint: Endpoint, timeout_s: float) -> worker_pb2.RescanModelsResponse:

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from gateway.middleware.request_context import context_of
-from gateway.pool.calls import small_unary, unary
+from gateway.pool.calls import unary
 from gateway.pool.endpoint import Endpoint
+from gateway.pool.small_calls import small_unary
 from gateway.pool.workers import Workers
 from gateway.services import services_of
 from gateway.transport.disconnect import cancel_on_disconnect
