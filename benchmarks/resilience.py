@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.http_load import Connection
 from benchmarks.report import quantile, say, table
 from common.errors import BackendFailure, WorkerLost
-from protos.y26hkx.v1 import embed_pb2
+from protos.y26hkx.v1 import embed_pb2, worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import ScriptedWorker, row_numbers
 
@@ -151,6 +151,8 @@ async def fleet(
         workers = [
             await stack.enter_async_context(ScriptedWorker(embed=answer)) for answer in answers
         ]
+        for worker in workers:
+            worker.embed_state = worker_pb2.MODEL_STATE_READY
         settings = {"access_log": False} | scenario.settings
         gateway = await stack.enter_async_context(running_gateway(workers, **settings))
         yield workers, gateway

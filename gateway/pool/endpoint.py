@@ -67,6 +67,8 @@ class Endpoint:
         self._heard_s = 0.0
         # Of the models in the status: each call asks every worker for its model.
         self._folded_ids: frozenset[str] = frozenset()
+        # Of those that need not be loaded first; "" stands for the default model.
+        self._ready_ids: frozenset[str] = frozenset()
         # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
         # Calls of its conversations that went elsewhere, because it had too many.
@@ -81,6 +83,9 @@ class Endpoint:
         self.events.extend(events_between(self.status, status))
         self.status, self._heard_s = status, time.monotonic()
         self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
+        ready = [m for m in status.models if m.state == worker_pb2.MODEL_STATE_READY]
+        names = (name for m in ready for name in (folded_id(m.id), *([""] * m.is_default)))
+        self._ready_ids = frozenset(names)
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
         """Store newer data of the models; the rest of the status stays."""
@@ -102,6 +107,10 @@ class Endpoint:
                 if model.HasField("expires_in_s"):
                     model.expires_in_s = max(model.expires_in_s - age_s, 0.0)
             yield model
+
+    def has_ready(self, model: str) -> bool:
+        """Whether the model is loaded; empty: the default model."""
+        return folded_id(model) in self._ready_ids
 
     def lists(self, model: str) -> bool:
         return not model or folded_id(model) in self._folded_ids

@@ -27,10 +27,12 @@ async def small_unary(
     """
 
     async def timed(endpoint: Endpoint, options: Any) -> T:
-        began_s = time.monotonic()
+        # The time of a load tells nothing of the worker.
+        is_ready, began_s = endpoint.has_ready(model), time.monotonic()
         answer = await send(endpoint, options)
         took_s = time.monotonic() - began_s
-        workers.outliers.note_pace(endpoint, model, took_s)
+        if is_ready:
+            workers.outliers.note_pace(endpoint, model, took_s)
         workers.hedging.note(took_s)
         return answer
 

@@ -28,6 +28,8 @@ def server_context(chain: Path, key: Path) -> ssl.SSLContext:
     # Without a password given, OpenSSL would ask the terminal for that of an encrypted key.
     context.load_cert_chain(chain, key, password="")
     context.set_alpn_protocols(["http/1.1"])
+    # Before OpenSSL 3 a client could ask for handshake after handshake on one connection.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     return context
 
 

@@ -7,6 +7,7 @@ from common.errors import BackendFailure, DeadlineExceeded, Overloaded, ServingE
 from gateway.pool.conduct import FIRST_OUT_S, LONGEST_OUT_S, Conduct
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.outliers import FAILURES_IN_A_ROW, Outliers
+from protos.y26hkx.v1 import worker_pb2
 
 LOST = WorkerLost("gone")
 
@@ -137,6 +138,22 @@ def test_never_more_than_a_third_is_left_out_by_comparison() -> None:
         fleet.paced(worker, 0.1 if worker < 5 else 2.0)
     fleet.outliers.compare()
     assert len(fleet.out) == 3
+
+
+def test_a_call_that_waits_for_a_load_is_none_to_compare() -> None:
+    worker = Endpoint("w:1")
+    states = {"own": worker_pb2.MODEL_STATE_READY, "other": worker_pb2.MODEL_STATE_LOADING}
+    models = [
+        worker_pb2.Model(id=name, state=state, is_default=name == "own")
+        for name, state in states.items()
+    ]
+    worker.hear(worker_pb2.WorkerStatus(models=models))
+    assert [worker.has_ready(name) for name in ("OWN", "", "other", "x")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_few_calls_tell_nothing_and_old_ones_fade() -> None:
