@@ -164,8 +164,8 @@ async def started(
                 await generation.start()
                 workers.outliers.note_answer(endpoint)
                 yield generation
-                if pace_s := running.pace_s:
-                    workers.outliers.note_pace(endpoint, model, pace_s)
+                if running.pace_s:
+                    workers.outliers.note_pace(endpoint, model, running.pace_s)
                 return
             except ServingError as error:
                 workers.outliers.note_error(endpoint, error)

@@ -7,7 +7,8 @@ from common.errors import BackendFailure, DeadlineExceeded, Overloaded, ServingE
 from gateway.pool.conduct import FIRST_OUT_S, LONGEST_OUT_S, Conduct
 from gateway.pool.endpoint import Endpoint
 from gateway.pool.outliers import FAILURES_IN_A_ROW, Outliers
-from protos.y26hkx.v1 import worker_pb2
+from gateway.pool.running import Running, Totals
+from protos.y26hkx.v1 import chat_pb2, common_pb2, worker_pb2
 
 LOST = WorkerLost("gone")
 
@@ -154,6 +155,18 @@ def test_a_call_that_waits_for_a_load_is_none_to_compare() -> None:
         False,
         False,
     ]
+
+
+def test_a_tokens_time_is_the_workers_own_whatever_the_client_reads() -> None:
+    running = Running("req", "", "m", Totals())
+    running.count(chat_pb2.GenerateEvent(queued=chat_pb2.Queued()))
+    for n_tokens, pace_s in ((7, 0.0), (20, 0.1)):
+        finished = chat_pb2.Finished(
+            usage=common_pb2.Usage(completion_tokens=n_tokens),
+            timings=chat_pb2.Timings(decode_s=2.0),
+        )
+        running.count(chat_pb2.GenerateEvent(finished=finished))
+        assert running.pace_s == pace_s
 
 
 def test_few_calls_tell_nothing_and_old_ones_fade() -> None:
