@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,13 +51,14 @@ class RunningGateway:
 
 @asynccontextmanager
 async def running_gateway(
-    workers: Sequence[ScriptedWorker], verify: ssl.SSLContext | bool = True, **settings: Any
+    workers: Sequence[ScriptedWorker], **settings: Any
 ) -> AsyncIterator[RunningGateway]:
     """A gateway in front of `workers` (started already), once it sees all of them.
 
     Args:
-        verify: what its client trusts, where it speaks HTTPS.
+        settings: by their names; and `verify`, what its client trusts where it speaks HTTPS.
     """
+    verify = settings.pop("verify", True)
     addresses = ",".join(worker.address for worker in workers)
     # Without a wait for workers, so that tests of lost ones need not wait either.
     default = {"port": 0, "worker_wait_s": 0}

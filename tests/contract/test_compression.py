@@ -20,7 +20,7 @@ async def coding(gateway: RunningGateway, path: str, body: Any, **headers: str) 
     assert reply.status_code == httpx.codes.OK
     if "stream" not in body:
         assert reply.json()["object"]
-    return reply.headers.get("content-encoding", "")
+    return str(reply.headers.get("content-encoding", ""))
 
 
 async def test_long_replies_to_other_machines_are_compressed(worker: ScriptedWorker) -> None:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ def certificate(tmp_path: Path) -> MadeCertificate:
     return made_certificate(tmp_path)
 
 
-def settings_of(certificate: MadeCertificate) -> dict[str, object]:
+def settings_of(certificate: MadeCertificate) -> dict[str, Any]:
     return {"https_cert": certificate.chain, "https_key": certificate.key}
 
 
@@ -45,7 +46,7 @@ async def test_requests_and_streams_come_over_tls(
     worker: ScriptedWorker, certificate: MadeCertificate
 ) -> None:
     async with running_gateway(
-        [worker], certificate.trusting(), **settings_of(certificate)
+        [worker], verify=certificate.trusting(), **settings_of(certificate)
     ) as gateway:
         assert (await gateway.http.post(CHAT, json=BODY)).status_code == 200
         async with gateway.http.stream("POST", CHAT, json=BODY | {"stream": True}) as reply:
@@ -79,7 +80,7 @@ async def test_a_handshake_has_the_time_of_a_head_and_counts_as_a_connection(
     worker: ScriptedWorker, certificate: MadeCertificate
 ) -> None:
     settings = settings_of(certificate) | {"header_timeout_s": 0.3, "max_connections": 4}
-    async with running_gateway([worker], certificate.trusting(), **settings) as gateway:
+    async with running_gateway([worker], verify=certificate.trusting(), **settings) as gateway:
         inside = gateway.server.config.http.inside
         silent = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(12)]
         try:
@@ -98,7 +99,7 @@ async def test_a_renewed_certificate_counts_for_new_connections_and_ends_none(
     (tmp_path / "next").mkdir()
     renewed = made_certificate(tmp_path / "next")
     old = certificate.trusting()
-    async with running_gateway([worker], old, **settings_of(certificate)) as gateway:
+    async with running_gateway([worker], verify=old, **settings_of(certificate)) as gateway:
         async with gateway.http.stream("POST", CHAT, json=BODY | {"stream": True}) as reply:
             lines = reply.aiter_lines()
             await anext(lines)
@@ -119,7 +120,7 @@ async def test_a_reader_that_stops_is_cut_over_tls_too(
     worker: ScriptedWorker, certificate: MadeCertificate
 ) -> None:
     settings = settings_of(certificate) | {"write_stall_s": 0.3}
-    async with running_gateway([worker], certificate.trusting(), **settings) as gateway:
+    async with running_gateway([worker], verify=certificate.trusting(), **settings) as gateway:
         trusted = certificate.trusting()
         _, writer = await asyncio.open_connection(
             "127.0.0.1", gateway.port, ssl=trusted, limit=1024

@@ -5,6 +5,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ async def test_a_socket_serves_its_owner_and_group_and_is_gone_at_the_end(
 async def test_its_clients_are_not_limited_as_those_of_one_address(
     worker: ScriptedWorker, path: Path
 ) -> None:
-    settings = {"socket": path, "max_connections_per_address": 1}
+    settings: dict[str, Any] = {"socket": path, "max_connections_per_address": 1}
     async with running_gateway([worker], **settings) as gateway:
         first = socket.socket(socket.AF_UNIX)
         with first:
@@ -53,7 +54,11 @@ async def test_its_clients_are_not_limited_as_those_of_one_address(
 async def test_a_proxy_behind_it_says_whose_a_request_is(
     worker: ScriptedWorker, path: Path
 ) -> None:
-    settings = {"socket": path, "trusted_proxies": "unix:", "rate_limit": "1/minute"}
+    settings: dict[str, Any] = {
+        "socket": path,
+        "trusted_proxies": "unix:",
+        "rate_limit": "1/minute",
+    }
     async with running_gateway([worker], **settings) as gateway:
         asked = [
             await gateway.http.get("/v1/models", headers={"x-forwarded-for": address})
@@ -77,7 +82,7 @@ def test_a_socket_of_a_dead_server_is_replaced_and_that_of_a_living_one_is_not(p
 
 
 @pytest.mark.parametrize("more", [{"https_cert": Path("c")}, {"ollama_port": 11434}])
-def test_what_is_for_ports_is_refused_beside_it(path: Path, more: dict[str, object]) -> None:
+def test_what_is_for_ports_is_refused_beside_it(path: Path, more: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="GATEWAY_SOCKET replaces that"):
         GatewaySettings(_env_file=None, socket=path, **more)
 

@@ -29,7 +29,7 @@ class NotedConnection(Http1Connection):
 
     def connection_made(self, transport: Transport) -> None:
         super().connection_made(transport)
-        self.notes.append(("open", self.client[0], self.is_answering))
+        self.notes.append(("open", (self.client or ("",))[0], self.is_answering))
 
     def on_answered(self) -> None:
         self.notes.append(("answered", self.is_answering, self.is_sent_a_body))
