@@ -6,6 +6,7 @@ import sys
 
 BENCHMARKS = {
     "gateway": "requests/s, streamed tokens/s and added latency with a null worker",
+    "guard": "processor time of the guard's rules for 2 KB of text, and for a delta of a stream",
     "batches": "latency of one short text beside a batch of embeddings, and without it",
     "chat": "output tokens/s beside llama-server at 1, 4, 8 and 16 clients",
     "engines": "llama.cpp, OpenVINO, transformers and llama-server on one model",

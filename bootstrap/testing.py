@@ -89,17 +89,17 @@ def _at_once(shown: Sequence[str], beside: Sequence[Sequence[str]], env: Mapping
         ]
         failed = _run(shown, env)
         for process, file in zip(running, printed, strict=True):
-            failed = _ended(process) or failed
+            failed = ended(process) or failed
             file.seek(0)
             say(file.read().decode(errors="replace"))
     return failed
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:
-    return _ended(subprocess.Popen(command, cwd=ROOT, env=env))
+    return ended(subprocess.Popen(command, cwd=ROOT, env=env))
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int:
+def ended(process: subprocess.Popen[bytes]) -> int:
     """Return the exit status; a process that takes too long is ended, and says where it stood."""
     try:
         return process.wait(SESSION_WITHIN_S)

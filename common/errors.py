@@ -6,6 +6,7 @@
     │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
     │   ├── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
     │   ├── UnsupportedEncoding     INVALID_ARGUMENT     a compressed body
+    │   ├── ContentBlocked          INVALID_ARGUMENT     a rule of the guard refuses its text
     │   └── PreviousNotFound        INVALID_ARGUMENT     nothing is kept of what it goes on from
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
     ├── PermissionDenied            PERMISSION_DENIED    not from there, or not with this key
@@ -88,6 +89,10 @@ class RequestTooLarge(InvalidRequest):
 
 class UnsupportedEncoding(InvalidRequest):
     code = "unsupported_encoding"
+
+
+class ContentBlocked(InvalidRequest):
+    code = "content_filter"
 
 
 class PreviousNotFound(InvalidRequest):

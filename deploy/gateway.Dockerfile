@@ -7,7 +7,7 @@ COPY bootstrap bootstrap
 # uv at its locked version, outside .venv, so that the image does not carry it.
 RUN pip install --no-cache-dir "$(grep -o '^uv==[0-9.]*' requirements.lock)"
 RUN --mount=type=cache,target=/root/.cache/uv \
-    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 python run.py setup gateway redis
+    UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 python run.py setup gateway redis guard
 
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="Y26HKX gateway" \

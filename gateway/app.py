@@ -131,11 +131,12 @@ def create_app(
             services.batches.running(app.inside, services.batch_context),
         ):
             returning = asyncio.create_task(
-                return_memory(services.batches.activity, return_freed_memory)
+                return_memory(services.batches.foreground, return_freed_memory)
             )
             yield
             returning.cancel()
             await services.background.close()
+            await services.close_guard()
         if services.rate_limit is not None:
             await services.rate_limit.close()
         services.responses.close()

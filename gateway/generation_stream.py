@@ -3,11 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING
 
 from gateway.pool.calls import GenerationCall, TimeLimits, started
 from gateway.pool.workers import Workers
 from gateway.translate.progress import SILENCE, progress_text
 from protos.y26hkx.v1 import chat_pb2
+
+if TYPE_CHECKING:
+    # It needs a library that is there only where a guard is wanted.
+    from gateway.guard.guard import RequestGuard
 
 Translate = Callable[[chat_pb2.GenerateEvent], Iterable[bytes]]
 OnEvent = Callable[[chat_pb2.GenerateEvent], None]
@@ -20,15 +25,22 @@ class GenerationStream:
 
     Args:
         around: surrounds each call, for limits and metrics.
+        guard: what requests and answers may say; None: anything.
     """
 
     def __init__(
-        self, workers: Workers, request_id: str, limits: TimeLimits, around: Around
+        self,
+        workers: Workers,
+        request_id: str,
+        limits: TimeLimits,
+        around: Around,
+        guard: "RequestGuard | None" = None,
     ) -> None:
         self._workers = workers
         self._request_id = request_id
         self._limits = limits
         self._around = around
+        self._guard = guard
         self._current: GenerationCall | None = None
         # The id of the requested model; empty: no worker has it.
         self.model = ""
@@ -59,6 +71,9 @@ class GenerationStream:
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         self.model = self._workers.known_id(request.model)
+        if self._guard is not None:
+            await self._guard.check(request)
+        guarded = None if self._guard is None else self._guard.events(request)
         async with (
             self._around(request) as on_event,
             started(
@@ -69,11 +84,20 @@ class GenerationStream:
             self.started = generation.started.started
             silence = _Silence(generation, self._limits.next_s)
             try:
-                on_event(generation.started)
-                yield generation.started
-                async for event in generation.rest():
-                    on_event(event)
+                if guarded is None:
+                    on_event(generation.started)
+                    yield generation.started
+                    async for event in generation.rest():
+                        on_event(event)
+                        yield event
+                    return
+                for event in guarded.see(generation.started, on_event):
                     yield event
+                async for event in generation.rest():
+                    for passed in guarded.see(event, on_event):
+                        yield passed
+                    if guarded.is_over:
+                        return
             finally:
                 silence.end()
 

@@ -12,7 +12,7 @@ LATELY_S = 60.0
 RETURN_EVERY_S = 30.0
 
 
-class Activity:
+class ForegroundRequests:
     """The requests of people and programs in flight, without those of batches."""
 
     def __init__(self) -> None:
@@ -47,15 +47,15 @@ class Activity:
             await asyncio.sleep(left_s)
 
 
-async def return_memory(activity: Activity, give_back: Callable[[], None]) -> None:
+async def return_memory(foreground: ForegroundRequests, give_back: Callable[[], None]) -> None:
     """Now and then, if there were requests: their memory stays with the allocator otherwise.
 
     Args:
         give_back: takes some milliseconds, in a thread.
     """
-    n_known = activity.n_begun
+    n_known = foreground.n_begun
     while True:
         await asyncio.sleep(RETURN_EVERY_S)
-        if activity.n_begun != n_known:
-            n_known = activity.n_begun
+        if foreground.n_begun != n_known:
+            n_known = foreground.n_begun
             await asyncio.to_thread(give_back)

@@ -1,5 +1,7 @@
 """What a route needs beside its request: settings, workers and metrics; one object per app."""
 
+from typing import TYPE_CHECKING
+
 from starlette.requests import Request
 
 from common.setting_origins import shown_settings
@@ -32,6 +34,10 @@ from gateway.transport.drain import Drain
 from gateway.transport.sse import StreamLimits
 from gateway.transport.supervision import Supervision
 
+if TYPE_CHECKING:
+    # It needs a library that is there only where a guard is wanted.
+    from gateway.guard.guard import Guard, RequestGuard
+
 
 class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
@@ -46,6 +52,7 @@ class Services:
         self.metrics = Metrics(
             pool, self.body_budget, self.turns, detailed=settings.detailed_metrics
         )
+        self._guard = _guard(settings, self.metrics)
         self.custom_models = CustomModels(settings.custom_models_file)
         self.model_names = ModelNames(
             settings.aliases, falls_back=settings.falls_back, custom=self._custom_base
@@ -84,6 +91,14 @@ class Services:
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
 
+    async def close_guard(self) -> None:
+        if self._guard is not None:
+            await self._guard.close()
+
+    def guard_of(self, context: RequestContext) -> "RequestGuard | None":
+        """What guards a request; None: nothing does."""
+        return None if self._guard is None else self._guard.of(context)
+
     def batch_context(self, batch: Batch, request_id: str) -> RequestContext | None:
         """The context of a request of a batch; None if its client may not make it any more."""
         need = need_of("POST", batch.endpoint)
@@ -106,6 +121,14 @@ class Services:
     def _custom_base(self, name: str) -> str | None:
         made = self.custom_models.find(name)
         return None if made is None else made.model
+
+
+def _guard(settings: GatewaySettings, metrics: Metrics) -> "Guard | None":
+    if settings.guard_policy is None:
+        return None
+    from gateway.guard.guard import Guard
+
+    return Guard(settings.guard_policy, metrics.measures)
 
 
 def _store(settings: GatewaySettings) -> ResponseStore:

@@ -195,6 +195,14 @@ class GatewaySettings(ListenSettings):
             "Export memory metrics of each model's process, not only of workers and totals."
         ),
     )
+    guard_policy: Path | None = Field(
+        default=None,
+        validation_alias="GUARD_POLICY",
+        description=(
+            "TOML file of rules that block, redact or flag texts of requests and answers; it is "
+            "read again when it changes. Unset: there is no guard."
+        ),
+    )
     console: bool = Field(
         default=True,
         validation_alias="CONSOLE",
@@ -246,6 +254,19 @@ class GatewaySettings(ListenSettings):
     def _is_a_folder_to_be(cls, value: Path | None) -> Path | None:
         if value is not None and value.exists() and not value.is_dir():
             raise ValueError(f"{value} is not a folder")
+        return value
+
+    @field_validator("guard_policy")
+    @classmethod
+    def _is_a_policy(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                from gateway.guard.rules import read_rules
+            except ModuleNotFoundError as error:
+                raise ValueError(
+                    f"needs the library {error.name}: pip install 'y26hkx[guard]'"
+                ) from None
+            read_rules(value)
         return value
 
     @field_validator("model_aliases")

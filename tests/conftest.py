@@ -67,9 +67,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Let pytest end, whatever a failed test left running.
+    """Let pytest end, whatever a failed test left running: a server of gRPC's keeps Python from it.
 
-    A server of gRPC's that nobody stopped keeps Python from ending. And close what llama-cpp-python leaves open, which Python would complain of at its exit."""
+    Also close what llama-cpp-python leaves open, which Python would complain of at its exit.
+    """
     module = sys.modules.get("llama_cpp._utils")
     for name in ("outnull_file", "errnull_file"):
         if (file := getattr(module, name, None)) is not None:

@@ -70,6 +70,10 @@ MESSAGES = {
     "body_not_object": "the body must be a JSON object",
     "unknown_parameter": "unknown parameter: {name}",
     "body_not_json": "the body is not valid JSON: {detail}",
+    "continued_or_new": (
+        "continue_final_message continues the last message, add_generation_prompt begins a new "
+        "one: only one of them can be true"
+    ),
     "needs_logprobs": "top_logprobs needs logprobs: true",
     "thread_unsupported": "thread is not supported: conversations of this API are not kept",
     "budget_needed": "thinking of type enabled, and no other, needs budget_tokens",
@@ -116,6 +120,9 @@ MESSAGES = {
     "instruction_unsupported": "a Modelfile's instruction {name} is not supported",
     "modelfile_text_open": "a text in three quotes does not end",
     "input_would_be_cut": ("the input is {n_tokens} tokens too long, and truncate is false"),
+    "content_blocked": "the rule {rule!r} of this server refuses what the request says",
+    "classifier_failed": "the classifier {name!r}, which has to see each request, fails",
+    "token_ids_unread": "this server reads what it is sent, and cannot read token ids",
     "best_of_differs": "best_of must equal n",
     "schema_too_large": "the schema is larger than {most_kib} KiB",
     "one_format_only": (

@@ -14,7 +14,7 @@ from common.errors import InvalidRequest
 from gateway.batches.records import Batch
 from gateway.batches.runner import BatchRunner, MakeContext
 from gateway.batches.store import BatchStore
-from gateway.idle_time import Activity
+from gateway.idle_time import ForegroundRequests
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Batches:
         self._longest_bytes = longest_bytes
         self._store: BatchStore | None = None
         self._runner: BatchRunner | None = None
-        self.activity = Activity()
+        self.foreground = ForegroundRequests()
 
     @property
     def store(self) -> BatchStore:
@@ -71,7 +71,7 @@ class Batches:
             yield
             return
         self._runner = BatchRunner(
-            self._store, app, self.activity, make_context, self._longest_bytes
+            self._store, app, self.foreground, make_context, self._longest_bytes
         )
         running = asyncio.create_task(self._runner.run())
         try:

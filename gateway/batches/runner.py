@@ -20,7 +20,7 @@ from gateway.batches.inside import Answer, ask
 from gateway.batches.lines import Line
 from gateway.batches.records import Batch, FileRecord, Mistake, Status
 from gateway.batches.store import BatchStore, new_id
-from gateway.idle_time import Activity
+from gateway.idle_time import ForegroundRequests
 from gateway.middleware.request_context import RequestContext
 
 # So many requests of a batch are in flight, so that embeddings are computed together.
@@ -54,13 +54,13 @@ class BatchRunner:
         self,
         store: BatchStore,
         app: ASGIApp,
-        activity: Activity,
+        foreground: ForegroundRequests,
         make_context: MakeContext,
         longest_bytes: int,
     ) -> None:
         self._store = store
         self._app = app
-        self._activity = activity
+        self._foreground = foreground
         self._make_context = make_context
         self._longest_bytes = longest_bytes
         self._wake = asyncio.Event()
@@ -152,7 +152,7 @@ class BatchRunner:
     async def _asked(self, run: "_Run", line: Line, context: RequestContext) -> Answer:
         """The answer to one request, which leaves room for people who may ask again."""
         body = msgspec.json.encode(line.body)
-        if not self._activity.asked_lately:
+        if not self._foreground.asked_lately:
             return await ask(self._app, line.url, body, context)
         async with self._gently:
             await self._quiet(run)
@@ -168,7 +168,7 @@ class BatchRunner:
         while not run.is_over:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._activity.quiet()
+                    await self._foreground.quiet()
                     return
 
     def _refuse(self, run: "_Run", line: Line) -> None:

@@ -12,6 +12,7 @@ CODES = {
     "unsupported_parameter": "不支援的參數：{text}",
     "request_too_large": "請求內容過大：{text}",
     "unsupported_encoding": "不接受壓縮的內容：{text}",
+    "content_filter": "內容遭此伺服器的規則拒絕：{text}",
     "invalid_api_key": "API 金鑰遺漏或不正確：{text}",
     "permission_denied": "不允許這個來源的呼叫：{text}",
     "rate_limit_exceeded": "請求過於頻繁，請稍後再試：{text}",
@@ -95,6 +96,10 @@ MESSAGES = {
     "body_not_object": "請求內容必須是 JSON 物件",
     "unknown_parameter": "不支援的參數：{name}",
     "body_not_json": "請求內容不是有效的 JSON：{detail}",
+    "continued_or_new": (
+        "continue_final_message 會接續最後一則訊息，add_generation_prompt 會另起一則："
+        "兩者只能有一個為 true"
+    ),
     "needs_logprobs": "top_logprobs 需要 logprobs: true",
     "thread_unsupported": "不支援 thread：不保存這個 API 的對話",
     "budget_needed": "類型為 enabled 的 thinking 需要 budget_tokens，其他類型則不可有",
@@ -134,6 +139,9 @@ MESSAGES = {
     "instruction_unsupported": "不支援 Modelfile 的指令 {name}",
     "modelfile_text_open": "以三個引號開始的文字沒有結束",
     "input_would_be_cut": "輸入多出 {n_tokens} 個 token，而 truncate 為 false",
+    "content_blocked": "此伺服器的規則 {rule!r} 拒絕了請求中的內容",
+    "classifier_failed": "每個請求都須經過的分類器 {name!r} 失敗",
+    "token_ids_unread": "此伺服器會檢查收到的內容，而無法讀取 token id",
     "best_of_differs": "best_of 必須等於 n",
     "schema_too_large": "結構描述超過 {most_kib} KiB",
     "one_format_only": (

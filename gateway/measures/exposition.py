@@ -126,6 +126,7 @@ class MeasuresCollector(Collector):
         yield from self._numbers()
         yield from self._of_otel()
         yield from self._of_keys()
+        yield self._of_rules()
         overhead = HistogramMetricFamily(
             f"{self._prefix}gateway_overhead_seconds",
             "From a request's arrival until a worker is called for it",
@@ -203,6 +204,17 @@ class MeasuresCollector(Collector):
             for code, n in measures.refused.items():
                 refused.add_metric([key, code], n)
         yield refused
+
+    def _of_rules(self) -> Metric:
+        family = CounterMetricFamily(
+            f"{self._prefix}guard_matches",
+            "Texts in which a rule of the guard matched",
+            labels=["rule", "action", "where"],
+        )
+        for rule, measures in self._measures.rules:
+            for (action, where), n in measures.items():
+                family.add_metric([rule, action, where], n)
+        return family
 
 
 def _add(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:

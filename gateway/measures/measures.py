@@ -8,6 +8,7 @@ from gateway.measures.histogram import OVERHEAD_BOUNDS, TIME_BOUNDS, TOKEN_BOUND
 # A label is a time series of each metric, in this process and in Prometheus.
 MOST_MODELS = 64
 MOST_KEYS = 200
+MOST_RULES = 250
 
 
 class ModelMeasures:
@@ -46,5 +47,7 @@ class Measures:
     def __init__(self) -> None:
         self.models = ByLabel(ModelMeasures, MOST_MODELS)
         self.keys = ByLabel(KeyMeasures, MOST_KEYS)
+        # Matches of each of the guard's rules, by its action and "input" or "output".
+        self.rules: ByLabel[Counter[tuple[str, str]]] = ByLabel(Counter, MOST_RULES)
         # From a request's arrival until a worker is called for it.
         self.overhead = Histogram(OVERHEAD_BOUNDS)

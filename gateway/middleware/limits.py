@@ -19,7 +19,7 @@ class LimitsMiddleware:
         self._app = app
         self._rate = services.rate_limit
         self._budgets = services.budgets
-        self._activity = services.batches.activity
+        self._foreground = services.batches.foreground
         self._keys = services.metrics.measures.keys
         self._most_at_once = services.settings.most_at_once
         self._in_flight: Counter[str] = Counter()
@@ -39,12 +39,12 @@ class LimitsMiddleware:
         self._keys[context.key_label].requests += 1
         self._in_flight[context.client] += 1
         if context.kind is not None:
-            self._activity.begin()
+            self._foreground.begin()
         try:
             await self._app(scope, receive, send)
         finally:
             if context.kind is not None:
-                self._activity.end()
+                self._foreground.end()
             self._in_flight[context.client] -= 1
             if not self._in_flight[context.client]:
                 del self._in_flight[context.client]

@@ -39,6 +39,8 @@ async def ask(
         names: the client's names of the contract's fields, for errors.
     """
     services, context = services_of(request), context_of(request.scope)
+    if (guard := services.guard_of(context)) is not None:
+        await guard.check(message)
     lease, states = await services.budgets.reserve(
         context.key, "embeddings", message.model, tokens_of_inputs(message)
     )

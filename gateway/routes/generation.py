@@ -68,7 +68,11 @@ class CountedGeneration:
         if getattr(body, "service_tier", None) in BACKGROUND_TIERS:
             self.context.background = True
         self.generation = GenerationStream(
-            services.pool.chat, self.context.request_id, self._limits, self._counted
+            services.pool.chat,
+            self.context.request_id,
+            self._limits,
+            self._counted,
+            services.guard_of(self.context),
         )
         services.metrics.chat_requests.inc()
 

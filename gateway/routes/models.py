@@ -12,7 +12,7 @@ from common.error_texts import ErrorText
 from common.errors import ModelNotFound
 from common.model_ids import folded_id
 from gateway.errors import json_response, shorten
-from gateway.middleware.request_context import context_of
+from gateway.routes.named_model import may_see
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 
@@ -26,7 +26,7 @@ NO_ENDS = {"first_id": None, "last_id": None}
 @router.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Response:
     """All models of all workers; an id that a chat and an embedding model share is listed twice."""
-    found = [model for model in _all_models(services_of(request)) if _may_see(request, model["id"])]
+    found = [model for model in _all_models(services_of(request)) if may_see(request, model["id"])]
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else NO_ENDS
     # The fields of OpenAI's list, and of Anthropic's.
     return json_response({"object": "list", "data": found, "has_more": False} | ends)
@@ -55,12 +55,7 @@ async def one_model(request: Request, model_id: str) -> Response:
 def _seen(request: Request) -> dict[str, dict[str, Any]]:
     """The models that the client may use, by id."""
     found = models_of(services_of(request))
-    return {id: model for id, model in found.items() if _may_see(request, id)}
-
-
-def _may_see(request: Request, model: str) -> bool:
-    key = context_of(request.scope).key
-    return key is None or key.allows_model(model)
+    return {id: model for id, model in found.items() if may_see(request, id)}
 
 
 def _known(services: Services, found: dict[str, Any], name: str) -> str | None:

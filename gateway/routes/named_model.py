@@ -61,6 +61,12 @@ def _default(services: Services, kind: Kind | None) -> str:
     return "" if kind == "embeddings" else services.pool.chat.known_id("")
 
 
+def may_see(request: Request, model: str) -> bool:
+    """Return whether the client's key may use the model with this id."""
+    key = context_of(request.scope).key
+    return key is None or key.allows_model(model)
+
+
 def is_listed(services: Services, model: str) -> bool:
     """Return whether a serving worker lists the model."""
     serving = (*services.pool.chat.serving, *services.pool.embed.serving)

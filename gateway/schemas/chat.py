@@ -186,6 +186,12 @@ class ChatRequest(FormatFields):
             raise InvalidRequest(ErrorText("needs_logprobs"), param="top_logprobs")
         return self
 
+    @model_validator(mode="after")
+    def _continues_or_begins(self) -> Self:
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(ErrorText("continued_or_new"), param="continue_final_message")
+        return self
+
 
 def without_effect(body: ChatRequest) -> set[str]:
     """Names of fields of this API alone that the client set and that change nothing."""

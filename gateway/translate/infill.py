@@ -12,6 +12,7 @@ from gateway.translate.sampling import ChatDefaults, sampling, stop_strings, tok
 from protos.y26hkx.v1 import chat_pb2
 
 MS_PER_S = 1000
+CUT_OFF = (chat_pb2.ChoiceEnd.REASON_LENGTH, chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER)
 
 
 def infill_request(
@@ -66,7 +67,7 @@ class Infilled:
     def _end(self, finished: chat_pb2.Finished) -> dict[str, Any]:
         usage, timings, started = finished.usage, finished.timings, self._started
         end = finished.choices[0]
-        is_limit = end.reason == chat_pb2.ChoiceEnd.REASON_LENGTH
+        is_limit = end.reason in CUT_OFF
         kind = "word" if end.HasField("stop_sequence") else "limit" if is_limit else "eos"
         return {
             "stop": True,

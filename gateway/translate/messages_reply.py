@@ -13,6 +13,7 @@ STOP_REASONS = {
     chat_pb2.ChoiceEnd.REASON_STOP: "end_turn",
     chat_pb2.ChoiceEnd.REASON_LENGTH: "max_tokens",
     chat_pb2.ChoiceEnd.REASON_TOOL_CALLS: "tool_use",
+    chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER: "refusal",
 }
 THINKING, TEXT = -2, -1
 

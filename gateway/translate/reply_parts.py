@@ -34,6 +34,7 @@ FINISH_REASONS = {
     chat_pb2.ChoiceEnd.REASON_STOP: "stop",
     chat_pb2.ChoiceEnd.REASON_LENGTH: "length",
     chat_pb2.ChoiceEnd.REASON_TOOL_CALLS: "tool_calls",
+    chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER: "content_filter",
 }
 
 

@@ -39,6 +39,11 @@ _ERROR_CODES = {
     "rate_limit_error": "rate_limit_exceeded",
     "overloaded_error": "rate_limit_exceeded",
 }
+# Why a response is not complete.
+_CUT = {
+    chat_pb2.ChoiceEnd.REASON_LENGTH: "max_output_tokens",
+    chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER: "content_filter",
+}
 
 
 class ResponseBuilder:
@@ -131,13 +136,13 @@ class ResponseBuilder:
         yield self._whole(IN_PROGRESS)
 
     def _finish(self, finished: chat_pb2.Finished) -> Iterator[ResponseEvent]:
-        cut = any(end.reason == chat_pb2.ChoiceEnd.REASON_LENGTH for end in finished.choices)
+        cut = next((_CUT[end.reason] for end in finished.choices if end.reason in _CUT), None)
         status = INCOMPLETE if cut else COMPLETED
         yield from self._output.end(status)
         self._state["status"] = status
         self._state["usage"] = _usage(finished.usage)
         if cut:
-            self._state["incomplete_details"] = {"reason": "max_output_tokens"}
+            self._state["incomplete_details"] = {"reason": cut}
         else:
             self._state["completed_at"] = int(time.time())
         yield self._whole(status)

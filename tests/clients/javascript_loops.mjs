@@ -24,20 +24,22 @@ async function ai(api) {
     },
   });
   const ask = async (messages, forced) => {
+    let failure;
     const result = streamText({
       model: api === "chat" ? openai.chat(MODEL) : openai(MODEL),
       messages,
       tools: { weather },
       maxOutputTokens: MOST_TOKENS,
+      temperature: 0,
       maxRetries: 0,
       stopWhen: stepCountIs(2),
       prepareStep: ({ stepNumber }) => ({ toolChoice: forced && !stepNumber ? "required" : "auto" }),
-      onError: ({ error }) => {
-        throw error;
-      },
+      // What is thrown here is lost: its place is taken by "No output generated".
+      onError: ({ error }) => (failure ??= error),
     });
     let text = "";
     for await (const piece of result.textStream) text += piece;
+    if (failure) throw failure;
     return { text, messages: (await result.response).messages };
   };
   const first = [{ role: "user", content: QUESTION }];
@@ -63,7 +65,7 @@ async function agents() {
   });
   const modelProvider = new OpenAIProvider({ baseURL, apiKey: "none", useResponses: true });
   const runner = new Runner({ modelProvider });
-  const settings = { maxTokens: MOST_TOKENS, parallelToolCalls: false };
+  const settings = { maxTokens: MOST_TOKENS, temperature: 0, parallelToolCalls: false };
   const agent = (toolChoice) =>
     new Agent({
       name: "guide",

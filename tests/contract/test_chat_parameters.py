@@ -125,6 +125,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": ALLOWED}, "tools"),
     ({"tool_choice": {}}, ""),
     ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, ""),
+    ({"continue_final_message": True, "add_generation_prompt": True}, "only one"),
     ({"min_tokens": 2}, ""),
     ({"stop_token_ids": [1]}, ""),
     ({"best_of": 2}, ""),

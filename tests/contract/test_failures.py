@@ -22,6 +22,7 @@ STATUS = {
     "unsupported_parameter": 400,
     "request_too_large": 413,
     "unsupported_encoding": 415,
+    "content_filter": 400,
     # A worker that refuses the gateway's token is no fault of the client's key.
     "invalid_api_key": 500,
     "permission_denied": 403,

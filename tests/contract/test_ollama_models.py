@@ -13,6 +13,8 @@ import httpx
 import ollama
 import pytest
 
+from gateway.keys.administration import add_key
+from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
@@ -309,3 +311,25 @@ async def test_a_gateway_whose_second_port_is_taken_ends_and_says_so() -> None:
     assert process.returncode == 1
     assert b"the second port cannot be opened" in said
     assert b"Traceback" not in said
+
+
+async def test_a_key_sees_only_the_models_that_it_may_use(
+    worker: ScriptedWorker, tmp_path: Path
+) -> None:
+    keys, custom = tmp_path / "keys", tmp_path / "custom.json"
+    admin = add_key(keys, Rights(admin=True))
+    other = add_key(keys, Rights(models=(EMBED_ID,)))
+    seen = {}
+    async with running_gateway([worker], api_keys_file=keys, custom_models_file=custom) as gateway:
+        for name, key in (("admin", admin), ("other", other)):
+            http = gateway.http
+            http.headers["authorization"] = f"Bearer {key.text}"
+            if key is admin:
+                await http.post("/api/copy", json={"source": CHAT_ID, "destination": "mine"})
+            lists = [(await http.get(path)).json()["models"] for path in ("/api/tags", "/api/ps")]
+            shown = await http.post("/api/show", json={"model": CHAT_ID})
+            names = [{model["name"] for model in models} for models in lists]
+            seen[name] = (*names, shown.status_code)
+    chat, embed = f"{CHAT_ID}:latest", f"{EMBED_ID}:latest"
+    assert seen["admin"] == ({chat, embed, "mine:latest"}, {chat}, 200)
+    assert seen["other"] == ({embed}, set(), 403)

@@ -5,6 +5,7 @@ holds the text back until the calls are parsed, or until it is certain that the 
 and can be passed on.
 """
 
+import json
 from enum import Enum, auto
 
 from chat_worker.text.tool_calls.beginnings import (
@@ -147,7 +148,7 @@ class ToolCallFilter:
             return True
         self._look_for_closer()
         if not is_end and not self._is_due():
-            return False
+            return self._repeats_itself()
         self._n_parsed = len(self._held)
         limit = self._held.find(self._marks.closer) if self._is_closed else None
         parsed = parse_calls(self._held, self._tools, ReplyEnd(limit) if is_end else None)
@@ -167,9 +168,23 @@ class ToolCallFilter:
 
     def _is_due(self) -> bool:
         """Return whether parsing the held text now is likely to find complete calls."""
-        may_be_complete = self._is_closed or not self._parallel
-        has_grown = len(self._held) - self._n_parsed >= self._n_parsed * REPARSE_SHARE
-        return may_be_complete and has_grown
+        return (self._is_closed or not self._parallel) and self._has_grown()
+
+    def _has_grown(self) -> bool:
+        return len(self._held) - self._n_parsed >= self._n_parsed * REPARSE_SHARE
+
+    def _repeats_itself(self) -> bool:
+        """Take the calls of an array that is not closed, if the last one was made before."""
+        if not (self._forced and self._held.startswith("[") and self._has_grown()):
+            return False
+        self._n_parsed = len(self._held)
+        closed = self._held[: self._held.rfind("}") + 1] + "]"
+        # The parsers forgive what is missing, so they would take a call that is not whole.
+        parsed = parse_calls(closed, self._tools, None) if _is_json(closed) else None
+        if parsed is None or len({*parsed.calls}) == len(parsed.calls):
+            return False
+        self._take(parsed)
+        return True
 
     def _take(self, parsed: ParsedCalls) -> None:
         for call in parsed.calls if self._parallel else parsed.calls[:1]:
@@ -222,3 +237,11 @@ class ToolCallFilter:
     def _taken(self) -> list[Piece]:
         taken, self._out = self._out, []
         return taken
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

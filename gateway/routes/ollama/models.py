@@ -11,6 +11,7 @@ from common.packages import version_of
 from gateway.errors import json_response
 from gateway.openapi import takes
 from gateway.routes.lifecycle import holders, refresh_models
+from gateway.routes.named_model import may_see
 from gateway.routes.ollama.named import model_of, models_by_id, parse_named
 from gateway.schemas.ollama.models import ShowRequest
 from gateway.services import services_of
@@ -37,9 +38,9 @@ async def version(request: Request) -> Response:
 
 @router.get("/api/tags")
 async def tags(request: Request) -> Response:
-    """All models, and those that clients made of them."""
+    """All models that the client may use, and those that clients made of them."""
     services = services_of(request)
-    found = models_by_id(services)
+    found = {id: m for id, m in models_by_id(services).items() if may_see(request, id)}
     made = [
         listed(model_of(services, custom.model), custom)
         for custom in services.custom_models.all()
@@ -50,13 +51,13 @@ async def tags(request: Request) -> Response:
 
 @router.get("/api/ps")
 async def ps(request: Request) -> Response:
-    """The models that are loaded."""
+    """The models that are loaded, of those that the client may use."""
     services = services_of(request)
     serving = [*services.pool.chat.serving, *services.pool.embed.serving]
     # Clients ask right after a request, before the workers tell of it by themselves.
     with contextlib.suppress(ServingError):
         await cancel_on_disconnect(request, refresh_models(request, serving))
-    known = models_by_id(services).values()
+    known = (m for id, m in models_by_id(services).items() if may_see(request, id))
     return json_response({"models": [running(m) for m in known if m.state in LOADED]})
 
 

@@ -14,7 +14,10 @@ from gateway.translate.reply_parts import reduced, token_text
 from protos.y26hkx.v1 import chat_pb2
 
 NS_PER_S = 1_000_000_000
-LENGTH = chat_pb2.ChoiceEnd.REASON_LENGTH
+END_REASONS = {
+    chat_pb2.ChoiceEnd.REASON_LENGTH: "length",
+    chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER: "content_filter",
+}
 Kind = Literal["chat", "generate"]
 Part = dict[str, Any]
 
@@ -130,7 +133,7 @@ class Reply:
     def _end(self, finished: chat_pb2.Finished) -> Iterator[Part]:
         if calls := self._last_call():
             yield self._part("", tool_calls=calls) | {"done": False}
-        reason = "length" if finished.choices[0].reason == LENGTH else "stop"
+        reason = END_REASONS.get(finished.choices[0].reason, "stop")
         part = self._part("") | {"done": True, "done_reason": reason}
         if self._conversation is not None:
             answer = ("assistant", "".join(self._text))

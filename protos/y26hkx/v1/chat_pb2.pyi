@@ -785,12 +785,16 @@ class ChoiceEnd(_message.Message):
         REASON_STOP: ChoiceEnd._Reason.ValueType  # 1
         REASON_LENGTH: ChoiceEnd._Reason.ValueType  # 2
         REASON_TOOL_CALLS: ChoiceEnd._Reason.ValueType  # 3
+        REASON_CONTENT_FILTER: ChoiceEnd._Reason.ValueType  # 4
+        """A rule of the gateway's guard ended it; no worker sends this."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper): ...
     REASON_UNSPECIFIED: ChoiceEnd.Reason.ValueType  # 0
     REASON_STOP: ChoiceEnd.Reason.ValueType  # 1
     REASON_LENGTH: ChoiceEnd.Reason.ValueType  # 2
     REASON_TOOL_CALLS: ChoiceEnd.Reason.ValueType  # 3
+    REASON_CONTENT_FILTER: ChoiceEnd.Reason.ValueType  # 4
+    """A rule of the gateway's guard ended it; no worker sends this."""
 
     CHOICE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int

@@ -1,6 +1,7 @@
 """Which tests run in which session, and that failures of any are told."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,20 +70,19 @@ def test_a_session_that_dies_is_in_the_last_line(
     assert " passed, 1 session(s) died in " in capfd.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("folder", ["tests/contract", "tests/stack"])
 def test_a_session_that_does_not_end_is_stopped_and_says_where_it_stood(
-    project: Path,
-    folder: str,
-    capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hangs = "import time\n\n\ndef test_it() -> None:\n    time.sleep(600)\n"
-    (project / folder / "test_more.py").write_text(hangs)
-    monkeypatch.setattr(testing, "SESSION_WITHIN_S", 4)
-    assert run(project) != 0
-    said = capfd.readouterr()
-    assert "1 session(s) died" in said.err.splitlines()[-1]
-    assert "in test_it" in said.out + said.err
+    hangs = "import time\nprint('begun', flush=True)\ntime.sleep(600)"
+    command = [sys.executable, "-X", "faulthandler", "-c", hangs]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as session:
+        assert session.stdout is not None
+        assert session.stderr is not None
+        assert session.stdout.readline().strip() == b"begun"
+        monkeypatch.setattr(testing, "SESSION_WITHIN_S", 0.1)
+        assert testing.ended(session) != 0
+        if sys.platform != "win32":
+            assert b"line 3 in <module>" in session.stderr.read()
 
 
 @pytest.mark.parametrize("folder", ["tests/contract", "tests/stack", "tests/models"])

@@ -181,3 +181,13 @@ def test_a_call_that_never_ends_costs_linear_time() -> None:
         reader.push("x")
     endless = ["<tool_call>"] * 10_000 + ['<tool_call>{"arguments": {"a": "' + "x" * 1_500_000]
     assert read(endless) == ([], "".join(endless))
+
+
+def test_a_reply_that_must_be_calls_is_complete_once_an_array_repeats_one() -> None:
+    once = '{"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}'
+    calls = ToolCallFilter(Tools(SCHEMAS), forced=True)
+    found = calls.push(f'[{{"name": "now", "arguments": {{}}}}, {once}, ')
+    assert not calls.is_complete
+    found += calls.push(f'{once}, {{"name')
+    assert calls.is_complete
+    assert [call.name for call in found if isinstance(call, Call)] == ["now", "get_weather"]

@@ -159,7 +159,7 @@ def test_entry_point_and_probe_are_modules_of_the_image(compose: dict[str, Any],
 
 def test_the_gateways_image_has_no_model_library() -> None:
     setups = re.findall(r"run\.py setup (.+)", dockerfile("gateway"))
-    assert setups == ["gateway redis"]
+    assert setups == ["gateway redis guard"]
     assert not any(MODEL_LIBRARIES.search(path) for path in copied("gateway"))
 
 

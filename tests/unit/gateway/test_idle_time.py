@@ -5,13 +5,13 @@ import asyncio
 import pytest
 
 from gateway import idle_time
-from gateway.idle_time import Activity, return_memory
+from gateway.idle_time import ForegroundRequests, return_memory
 from tests.contract.running_gateway import soon
 
 
 async def test_it_is_quiet_when_the_last_one_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle_time, "QUIET_S", 0.01)
-    found = Activity()
+    found = ForegroundRequests()
     await soon(found.quiet())
     found.begin()
     found.begin()
@@ -34,7 +34,7 @@ async def test_memory_is_given_back_after_requests_and_not_without_them(
         times.append(1)
         loop.call_soon_threadsafe(given.set)
 
-    found = Activity()
+    found = ForegroundRequests()
     returning = asyncio.create_task(return_memory(found, give_back))
     for n in range(3):
         # Without a request nothing happens, however often it looks.
