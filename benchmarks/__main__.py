@@ -23,6 +23,7 @@ BENCHMARKS = {
     "unload": "memory that unloads give back, over 20 cycles of each backend",
     "estimate": "memory that models are thought to take beside what they took",
     "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
+    "resilience": "workers that fail, slow down, freeze or vanish under load: what clients notice",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write random-weight models of Qwen2.5's shapes",
 }

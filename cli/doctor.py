@@ -21,7 +21,7 @@ from cli.capacity import ModelCapacity, capacities
 from cli.hardware import Hardware, free_disk_bytes, hardware
 from cli.liveness import http_status
 from cli.selftest import kernel_memory
-from cli.serve import OK, require_free
+from cli.serve import OK, require_unused
 from cli.settings import SettingsError, StackSettings, dotenv
 from cli.startup_warnings import StartupWarning, startup_warnings
 from cli.summary import choice_line, cores_line, memory_line
@@ -185,22 +185,22 @@ def _read(service: type[T]) -> T | ValidationError:
 
 
 def _port(settings: StackSettings) -> Iterator[StartupWarning]:
-    if not settings.port:
+    if not settings.port and not settings.socket:
         return
     try:
-        require_free(settings.host, settings.port)
+        require_unused(settings, settings.port)
     except SettingsError as error:
         if _is_ours(settings):
-            where = f"{settings.reached_at}:{settings.port}"
+            where = str(settings.address())
             yield StartupWarning(
                 "already_serving", "info", f"a server already answers at {where}", "see /health"
             )
         else:
-            yield StartupWarning("port_taken", "failure", str(error), "set GATEWAY_PORT")
+            yield StartupWarning("port_taken", "failure", str(error), "set another one")
 
 
 def _is_ours(settings: StackSettings) -> bool:
-    ask = http_status(settings.reached_at, settings.port, "/health/live", ASK_WITHIN_S)
+    ask = http_status(settings.address(), "/health/live", ASK_WITHIN_S)
     try:
         return asyncio.run(ask) == OK
     except (OSError, TimeoutError):

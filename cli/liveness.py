@@ -9,7 +9,10 @@ import asyncio
 import contextlib
 import ssl
 import struct
+import sys
 from dataclasses import dataclass
+
+from cli.address import Address
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
@@ -25,7 +28,7 @@ class GrpcHealth:
     is_serving: bool
 
 
-async def http_status(host: str, port: int, path: str, timeout_s: float) -> int:
+async def http_status(address: Address, path: str, timeout_s: float) -> int:
     """The status of `GET path`.
 
     Raises:
@@ -33,12 +36,10 @@ async def http_status(host: str, port: int, path: str, timeout_s: float) -> int:
         TimeoutError: no answer in time.
     """
     async with asyncio.timeout(timeout_s):
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await _connect(address)
         try:
-            name = f"[{host}]" if ":" in host else host
-            writer.write(
-                f"GET {path} HTTP/1.1\r\nHost: {name}:{port}\r\nConnection: close\r\n\r\n".encode()
-            )
+            head = f"GET {path} HTTP/1.1\r\nHost: {address.authority}\r\nConnection: close\r\n\r\n"
+            writer.write(head.encode())
             words = (await reader.readline()).split()
         finally:
             await _close(writer)
@@ -74,6 +75,14 @@ async def grpc_health(
             raise ConnectionError("the connection ended before the answer") from error
         finally:
             await _close(writer)
+
+
+async def _connect(address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if not address.socket:
+        return await asyncio.open_connection(address.host, address.port, ssl=address.any_answer)
+    if sys.platform == "win32":
+        raise OSError("Unix sockets are not for Windows")
+    return await asyncio.open_unix_connection(address.socket)
 
 
 def _tls(authority: str, certificate: str, key: str) -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """Exit status 0 if a service is healthy, for container health checks: `python -m cli.probe worker`.
 
-python -m cli.probe gateway [--port 8001]     GET /health/live (or --path)
+python -m cli.probe gateway [--port 8001]     GET /health/live (or --path); HTTPS or a Unix socket
+                                              where the settings say so
 python -m cli.probe worker --port 50051       grpc.health.v1, SERVING
 """
 
@@ -8,6 +9,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cli.liveness import grpc_health, http_status
 from cli.settings import SettingsError, StackSettings
@@ -36,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _ask(chosen: argparse.Namespace) -> str:
+    settings = StackSettings.read({})
     if chosen.service == "gateway":
-        status = await http_status(chosen.host, chosen.port, chosen.path, chosen.timeout)
+        address = replace(settings.address(chosen.port), host=chosen.host)
+        status = await http_status(address, chosen.path, chosen.timeout)
         return "" if status == OK else f"HTTP {status}"
-    certificates = StackSettings.read({}).worker_certificates
+    certificates = settings.worker_certificates
     health = await grpc_health(chosen.host, chosen.port, chosen.timeout, certificates)
     return "" if health.is_serving else "NOT_SERVING"
 

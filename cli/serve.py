@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from cli.address import Address
 from cli.liveness import grpc_health, http_status
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
 from cli.running import recorded
@@ -58,7 +59,7 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
         if made_key:
             settings = StackSettings.read({**options, "API_KEYS": made_key})
         port = settings.port or free_ports(1, settings.host)[0]
-        _require_port(settings, port)
+        _require_own(settings, port)
         if settings.ollama_port:
             require_free(settings.host, settings.ollama_port)
         _refuse_exposure(settings)
@@ -69,7 +70,7 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
         return WRONG_SETTINGS
     output = Output(stdout_unbuffered())
     try:
-        with recorded(settings.own_folder, port):
+        with recorded(settings.own_folder, settings.address(port)):
             return asyncio.run(_serve(settings, port, began, output, made_key))
     except KeyboardInterrupt:
         # Ctrl-C came before the supervisor handles signals, when no service runs yet.
@@ -92,10 +93,9 @@ async def _serve(
 
     async def announce() -> None:
         await _tell_findings(settings, supervisor.print_line)
-        await _until_ready(settings.reached_at, port, began)
-        supervisor.print_line(
-            f"ready in {time.monotonic() - began:.1f} s: http://{_at(settings, port)}"
-        )
+        address = settings.address(port)
+        await _until_ready(address, began)
+        supervisor.print_line(f"ready in {time.monotonic() - began:.1f} s: {address}")
 
     if settings.exit_with_parent:
         exit_with_parent()
@@ -146,24 +146,25 @@ def _refuse_exposure(settings: StackSettings) -> None:
         raise SettingsError(str(failure))
 
 
-def _require_port(settings: StackSettings, port: int) -> None:
+def _require_own(settings: StackSettings, port: int) -> None:
     """
     Raises:
-        SettingsError: the port is taken; the message tells whether by a server of ours.
+        SettingsError: the port or socket is taken; the message tells whether by a server of ours.
     """
     try:
-        require_free(settings.host, port)
+        require_unused(settings, port)
     except SettingsError:
-        if not _is_ours(settings.reached_at, port):
+        address = settings.address(port)
+        if not _is_ours(address):
             raise
         raise SettingsError(
-            f"a server already answers at http://{_at(settings, port)}; use it (y26hkx chat), "
+            f"a server already answers at {address}; use it (y26hkx chat), "
             "stop it (y26hkx stop), or choose another --port"
         ) from None
 
 
-def _is_ours(host: str, port: int) -> bool:
-    ask = http_status(host, port, "/health/live", ANSWER_WITHIN_S)
+def _is_ours(address: Address) -> bool:
+    ask = http_status(address, "/health/live", ANSWER_WITHIN_S)
     try:
         return asyncio.run(ask) == OK
     except (OSError, TimeoutError):
@@ -204,12 +205,12 @@ def stages(
     }
     given = {"CHAT_WORKERS": settings.chat_workers, "EMBED_WORKERS": settings.embed_workers}
     own |= {name: value for name, value in given.items() if value is not None}
-    host = settings.reached_at
+    address = settings.address(port)
     gateway = ServiceSpec(
         name="gateway",
         command=[sys.executable, "-m", "gateway"],
         env={**without_secrets(settings.inherited, SECRETS["gateway"]), **shared, **own},
-        answers=lambda: http_status(host, port, "/health/live", ANSWER_WITHIN_S),
+        answers=lambda: http_status(address, "/health/live", ANSWER_WITHIN_S),
         drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
         essential=True,
         gets_conditions=True,
@@ -238,6 +239,20 @@ def free_ports(n: int, host: str) -> list[int]:
     finally:
         for probe in held:
             probe.close()
+
+
+def require_unused(settings: StackSettings, port: int) -> None:
+    """
+    Raises:
+        SettingsError: another program listens on the gateway's port or socket.
+    """
+    if not settings.socket:
+        require_free(settings.host, port)
+    elif sys.platform != "win32":
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            # Nobody listens at a socket that refuses; the gateway tells what else is wrong with it.
+            probe.connect(settings.socket)
+            raise SettingsError(f"another program listens at {settings.address()}")
 
 
 def require_free(host: str, port: int) -> None:
@@ -280,17 +295,12 @@ def _seconds(settings: StackSettings, name: str, default: float) -> float:
         return default
 
 
-async def _until_ready(host: str, port: int, began: float) -> None:
+async def _until_ready(address: Address, began: float) -> None:
     while True:
         try:
-            if await http_status(host, port, "/health/ready", ANSWER_WITHIN_S) == OK:
+            if await http_status(address, "/health/ready", ANSWER_WITHIN_S) == OK:
                 return
         except (OSError, TimeoutError):
             pass
         slow = time.monotonic() - began > LOOK_FAST_FOR_S
         await asyncio.sleep(2.0 if slow else 0.1)
-
-
-def _at(settings: StackSettings, port: int) -> str:
-    host = settings.reached_at
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli.address import Address
 from common.deprecated_settings import translate
 from common.folders import cache_folder_of, models_folder_of
 from common.loopback import is_loopback
@@ -31,6 +32,8 @@ class StackSettings:
         deprecated: a sentence about each deprecated variable among them.
         host: GATEWAY_HOST, the address of the API.
         port: GATEWAY_PORT; 0 for a free one.
+        socket: GATEWAY_SOCKET, a Unix socket instead of host and port; empty: none.
+        tls_certificate: GATEWAY_TLS_CERT; empty: plain HTTP.
         ollama_port: OLLAMA_COMPAT_PORT, a second port of the API; 0: none.
         chat_port: CHAT_WORKER_PORT; 0 for a free one.
         embed_port: EMBED_WORKER_PORT; 0 for a free one.
@@ -44,6 +47,8 @@ class StackSettings:
     deprecated: tuple[str, ...]
     host: str
     port: int
+    socket: str
+    tls_certificate: str
     ollama_port: int
     chat_port: int
     embed_port: int
@@ -69,6 +74,8 @@ class StackSettings:
             deprecated=translation.notes,
             host=values.get("GATEWAY_HOST", "127.0.0.1"),
             port=_port(values, "GATEWAY_PORT", 8001),
+            socket=values.get("GATEWAY_SOCKET", ""),
+            tls_certificate=values.get("GATEWAY_TLS_CERT", ""),
             ollama_port=_port(values, "OLLAMA_COMPAT_PORT", 0),
             chat_port=_port(values, "CHAT_WORKER_PORT", 0),
             embed_port=_port(values, "EMBED_WORKER_PORT", 0),
@@ -81,6 +88,20 @@ class StackSettings:
     def reached_at(self) -> str:
         """The host by which this machine reaches the gateway."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+
+    def address(self, port: int | None = None) -> Address:
+        """Where this machine reaches the gateway.
+
+        Args:
+            port: of the gateway, where the settings leave that open.
+        """
+        chosen = self.port if port is None else port
+        return Address(self.reached_at, chosen, self.socket, self.tls_certificate)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only processes of this machine can call the gateway."""
+        return bool(self.socket) or is_loopback(self.host)
 
     @property
     def worker_certificates(self) -> tuple[str, str, str] | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cli.settings import StackSettings, is_on
-from common.loopback import is_loopback
 from worker_runtime.machine import GIB, STRICT, Machine
 from worker_runtime.machine.profile import choose
 
@@ -59,7 +58,7 @@ def never_unloads(settings: StackSettings) -> bool:
 
 
 def _exposure(settings: StackSettings) -> Iterator[StartupWarning]:
-    if not is_loopback(settings.host) and not has_keys(settings):
+    if not settings.is_local and not has_keys(settings):
         yield StartupWarning(
             "exposed_without_keys",
             "failure",

@@ -1,6 +1,7 @@
 """The lines that the stack prints at its start: address, machine, settings, and risks."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from cli.settings import StackSettings
 from cli.startup_warnings import has_keys, never_unloads, startup_warnings
@@ -18,12 +19,15 @@ def summary(
     gpus: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines to print."""
-    at = f"http://{settings.reached_at}:{port}"
-    if settings.has_console:
-        yield f"console          {at}/  (chat, models, live figures, the API)"
-    yield f"OpenAI base URL  {at}/v1  (listening on {settings.host})"
+    address = settings.address(port)
+    if settings.socket:
+        yield f"OpenAI base URL  {address.url}/v1 by the Unix socket {settings.socket}"
+    else:
+        if settings.has_console:
+            yield f"console          {address.url}/  (chat, models, live figures, the API)"
+        yield f"OpenAI base URL  {address.url}/v1  (listening on {settings.host})"
     if settings.ollama_port:
-        yield f"Ollama's API     http://{settings.reached_at}:{settings.ollama_port}"
+        yield f"Ollama's API     {replace(address, port=settings.ollama_port).url}"
     yield f"models           {settings.models_dir}"
     yield f"processor        {cores_line(machine)}; GPU {'; '.join(gpus) or 'none of NVIDIA'}"
     yield f"memory           {memory_line(machine)}"

@@ -5,6 +5,7 @@
     │   ├── ContextLengthExceeded   INVALID_ARGUMENT     too many tokens for the model
     │   ├── UnsupportedParameter    INVALID_ARGUMENT     unknown, or not offered here
     │   ├── RequestTooLarge         INVALID_ARGUMENT     more bytes than a request may have
+    │   ├── UnsupportedEncoding     INVALID_ARGUMENT     a compressed body
     │   ├── ContentBlocked          INVALID_ARGUMENT     a rule of the guard refuses its text
     │   └── PreviousNotFound        INVALID_ARGUMENT     nothing is kept of what it goes on from
     ├── AuthenticationFailed        UNAUTHENTICATED      no key, or a wrong one
@@ -84,6 +85,10 @@ class UnsupportedParameter(InvalidRequest):
 
 class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    code = "unsupported_encoding"
 
 
 class ContentBlocked(InvalidRequest):

@@ -3,6 +3,9 @@ it."""
 
 import ipaddress
 
+# In place of an address: all clients of a Unix socket.
+UNIX = "unix:"
+
 
 def is_address(host: str) -> bool:
     """Whether `host` is an IP address, not a name; IPv6 without brackets."""
@@ -15,7 +18,7 @@ def is_address(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, is loopback; of names only localhost is."""
-    if host.lower() == "localhost":
+    if host.lower() in ("localhost", UNIX):
         return True
     try:
         address = ipaddress.ip_address(host.strip("[]"))

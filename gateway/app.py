@@ -26,6 +26,7 @@ from gateway.middleware.audit import AuditMiddleware
 from gateway.middleware.auth import AuthMiddleware
 from gateway.middleware.body_budget import BodyBudgetMiddleware
 from gateway.middleware.compat_port import CompatPortMiddleware
+from gateway.middleware.compression import CompressionMiddleware
 from gateway.middleware.cors import CorsPolicyMiddleware
 from gateway.middleware.edges import (
     BoundsMiddleware,
@@ -164,6 +165,7 @@ def create_app(
     app.openapi = functools.cache(functools.partial(describe, app, described, BODIES))  # type: ignore[method-assign]
     # The last one added is the outermost.
     app.add_middleware(HeadMiddleware)
+    app.add_middleware(CompressionMiddleware)
     app.add_middleware(CountMiddleware, services=services)
     app.add_middleware(BodyBudgetMiddleware, budget=services.body_budget)
     app.add_middleware(BoundsMiddleware, settings=settings)
@@ -197,6 +199,7 @@ def make_pool(settings: GatewaySettings) -> Pool:
         settings.worker_token.get_secret_value(),
         settings.certificates(),
         settings.worker_wait_s,
+        settings.slow_worker_factor,
     )
 
 

@@ -22,6 +22,7 @@ LONGEST_RETRY_S = 120
 # The nearest class in the inheritance order counts.
 _STATUS_AND_TYPE: dict[type[ServingError], tuple[int, str]] = {
     errors.RequestTooLarge: (413, "invalid_request_error"),
+    errors.UnsupportedEncoding: (415, "invalid_request_error"),
     errors.InvalidRequest: (400, "invalid_request_error"),
     errors.AuthenticationFailed: (401, "authentication_error"),
     errors.PermissionDenied: (403, "permission_error"),
@@ -126,6 +127,8 @@ def error_response(error: ServingError, scope: Scope) -> Response:
         headers["x-should-retry"] = "false"
     if status == 401:
         headers["www-authenticate"] = "Bearer"
+    if status == 415:
+        headers["accept-encoding"] = "identity"
     return json_response(error_body(error, scope), status, headers)
 
 

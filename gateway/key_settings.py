@@ -6,7 +6,7 @@ from pathlib import Path
 from limits import parse
 from pydantic import Field, SecretStr, field_validator
 
-from common.loopback import is_address
+from common.loopback import UNIX, is_address
 from common.settings import split_list
 from gateway.limit_settings import LimitSettings
 from gateway.middleware.rate_limit import shared_storage
@@ -49,7 +49,7 @@ class KeySettings(LimitSettings):
         validation_alias="TRUSTED_PROXIES",
         description=(
             "Comma-separated addresses and networks, such as 10.0.0.0/8, of proxies whose "
-            "X-Forwarded-For says where a client is."
+            "X-Forwarded-For says where a client is; unix: for one that uses GATEWAY_SOCKET."
         ),
     )
     rate_limit: str | None = Field(
@@ -82,7 +82,8 @@ class KeySettings(LimitSettings):
     @classmethod
     def _are_networks(cls, value: str) -> str:
         for network in split_list(value):
-            ip_network(network)
+            if network != UNIX:
+                ip_network(network)
         return value
 
     @field_validator("rate_limit")
@@ -101,7 +102,8 @@ class KeySettings(LimitSettings):
 
     def is_proxy(self, address: str) -> bool:
         """Whether the address is that of a proxy that is trusted."""
-        networks = (ip_network(network) for network in split_list(self.trusted_proxies))
+        listed = (network for network in split_list(self.trusted_proxies) if network != UNIX)
+        networks = (ip_network(network) for network in listed)
         return is_address(address) and any(ip_address(address) in one for one in networks)
 
     @property

@@ -27,6 +27,7 @@ from common.errors import ServingError
 from gateway.measures.exposition import MeasuresCollector
 from gateway.measures.loads import LoadSums, LoadTimes
 from gateway.measures.measures import Measures
+from gateway.measures.pool import PoolFigures
 from gateway.middleware.body_budget import BodyBudget
 from gateway.pool import Pool
 from gateway.sharing.fair_queue import FairQueue
@@ -81,6 +82,7 @@ class Metrics:
         )
         self._total = Counter("y26hkx_total_tokens", "All tokens", registry=registry)
         registry.register(_WorkerFigures(pool, turns, detailed))
+        registry.register(PoolFigures(pool))
         self.measures = Measures()
         registry.register(MeasuresCollector(self.measures))
 

@@ -21,6 +21,7 @@ LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 _OF_ALL = {
     errors.InvalidRequest,
     errors.RequestTooLarge,
+    errors.UnsupportedEncoding,
     errors.AuthenticationFailed,
     errors.PermissionDenied,
     errors.BackendFailure,
@@ -102,6 +103,8 @@ def _headers(status: int) -> dict[str, Any]:
         names += ["retry-after", "retry-after-ms"]
     if status == 401:
         names.append("www-authenticate")
+    if status == 415:
+        names.append("accept-encoding")
     return {name: {"schema": _TEXT} for name in names}
 
 

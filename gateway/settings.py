@@ -1,5 +1,5 @@
-"""The gateway's settings. With `key_settings` and `limit_settings` the only reader of the
-environment in this package."""
+"""The gateway's settings. With `listen_settings`, `key_settings` and `limit_settings` the only
+reader of the environment in this package."""
 
 import os
 import re
@@ -13,8 +13,10 @@ from common.sampling_ranges import DEFAULT_TEMPERATURE, DEFAULT_TOP_P, RANGES
 from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, split_list
 from common.sizes import MIB
-from gateway.key_settings import NO_RATE, KeySettings
+from gateway.key_settings import NO_RATE
+from gateway.listen_settings import ListenSettings
 from gateway.localize import languages
+from gateway.worker_targets import parse_targets
 
 MAX_PORT = 65535
 DEFAULT_CUSTOM_MODELS = Path("./models/custom.json")
@@ -24,26 +26,19 @@ OPEN_IN_FLIGHT = 8
 IS_HOST = re.compile(r"[\w.-]+|\*")
 
 
-class GatewaySettings(KeySettings):
-    host: str = Field(
-        default="127.0.0.1",
-        validation_alias="GATEWAY_HOST",
-        description="Address to listen on; off loopback API keys are required.",
-    )
-    port: int = Field(
-        default=8001, ge=0, le=65535, validation_alias="GATEWAY_PORT", description="HTTP port."
-    )
+class GatewaySettings(ListenSettings):
     chat_workers: str = Field(
         default="127.0.0.1:50051",
         validation_alias="CHAT_WORKERS",
         description=(
-            "Comma-separated host:port of chat workers; a host name may have several addresses."
+            "Comma-separated host:port of chat workers; a host name may have several addresses. "
+            "host:port@5% gets 5 % of the calls, as a new version that is tried."
         ),
     )
     embed_workers: str = Field(
         default="127.0.0.1:50052",
         validation_alias="EMBED_WORKERS",
-        description="Comma-separated host:port of embedding workers.",
+        description="Comma-separated host:port of embedding workers; with shares as above.",
     )
     worker_slots: int = Field(
         default=4,
@@ -62,6 +57,23 @@ class GatewaySettings(KeySettings):
         description=(
             "Seconds that a request waits while no worker serves, as when one is restarted. "
             "0: it is refused at once."
+        ),
+    )
+    slow_worker_factor: float = Field(
+        default=4.0,
+        ge=0,
+        validation_alias="SLOW_WORKER_FACTOR",
+        description=(
+            "A worker that takes this many times as long as the others, for a token or a small "
+            "embedding call of the same model, gets no calls for a while; 0: however slow it is."
+        ),
+    )
+    hedge_embeddings: bool = Field(
+        default=False,
+        validation_alias="HEDGE_EMBEDDINGS",
+        description=(
+            "1: a small embedding call that takes longer than 95 % of them did is sent to a second "
+            "worker, and the first answer counts."
         ),
     )
     worker_token: SecretStr = Field(
@@ -85,16 +97,6 @@ class GatewaySettings(KeySettings):
         description=(
             "Requests that name a model nobody knows: refuse, or default: the default model "
             "answers, and the reply says which."
-        ),
-    )
-    ollama_port: int = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        validation_alias="OLLAMA_COMPAT_PORT",
-        description=(
-            "A second HTTP port with all the same, for programs that look for Ollama at 11434; "
-            "0: none."
         ),
     )
     custom_models_file: Path = Field(
@@ -214,20 +216,6 @@ class GatewaySettings(KeySettings):
         ),
     )
 
-    @model_validator(mode="after")
-    def _no_open_door(self) -> Self:
-        if not is_loopback(self.host) and not self.has_keys:
-            raise ValueError(
-                f"GATEWAY_HOST={self.host} is open to others: set API_KEYS or API_KEYS_FILE"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _two_ports(self) -> Self:
-        if self.ollama_port and self.ollama_port == self.port:
-            raise ValueError(f"OLLAMA_COMPAT_PORT={self.port} is GATEWAY_PORT already")
-        return self
-
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, value: str) -> str:
@@ -246,7 +234,7 @@ class GatewaySettings(KeySettings):
     @field_validator("chat_workers", "embed_workers")
     @classmethod
     def _are_addresses(cls, value: str) -> str:
-        for target in split_list(value):
+        for target, _ in parse_targets(split_list(value)):
             port = target.rpartition(":")[2]
             if not host_of(target) or not port.isdecimal() or int(port) > MAX_PORT:
                 raise ValueError(f"{target} is not host:port")
@@ -256,7 +244,7 @@ class GatewaySettings(KeySettings):
     def _no_open_way_to_workers(self) -> Self:
         targets = {"CHAT_WORKERS": self.chat_workers, "EMBED_WORKERS": self.embed_workers}
         for name, value in targets.items():
-            for target in split_list(value):
+            for target, _ in parse_targets(split_list(value)):
                 if not is_loopback(host_of(target)) and not self.trusts_others:
                     raise ValueError(f"{name}: {target} may be another machine: {SUGGESTION}")
         return self
@@ -305,14 +293,14 @@ class GatewaySettings(KeySettings):
         """The rate limit in force; empty: none."""
         if self.rate_limit:
             return "" if self.rate_limit.lower() == NO_RATE else self.rate_limit
-        return "" if is_loopback(self.host) else OPEN_RATE
+        return "" if self.is_local else OPEN_RATE
 
     @property
     def most_at_once(self) -> int:
         """Requests that one key may have in flight; 0: no limit."""
         if self.max_in_flight_per_key is not None:
             return self.max_in_flight_per_key
-        return 0 if is_loopback(self.host) else OPEN_IN_FLIGHT
+        return 0 if self.is_local else OPEN_IN_FLIGHT
 
 
 def child_environment() -> dict[str, str]:

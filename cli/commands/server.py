@@ -29,14 +29,24 @@ class Server:
             settings = StackSettings.read({})
         except SettingsError as error:
             raise CommandError(str(error)) from error
-        host = settings.reached_at
-        host = f"[{host}]" if ":" in host else host
-        self.address = (address or f"http://{host}:{settings.port}").rstrip("/")
+        local = settings.address()
+        self.address = (address or str(local)).rstrip("/")
         key = api_key(settings)
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        # A proxy has no way to this machine.
+        if address is not None:
+            self._http = httpx.Client(base_url=self.address, timeout=TIMEOUT, headers=headers)
+            return
+        try:
+            verify = local.trust or True
+        except OSError as error:
+            raise CommandError(f"GATEWAY_TLS_CERT cannot be read: {error}") from error
+        # Without the environment: a proxy has no way to this machine.
         self._http = httpx.Client(
-            base_url=self.address, timeout=TIMEOUT, headers=headers, trust_env=address is not None
+            base_url=local.url,
+            timeout=TIMEOUT,
+            headers=headers,
+            transport=httpx.HTTPTransport(verify=verify, uds=local.socket or None, trust_env=False),
+            trust_env=False,
         )
 
     def runs(self) -> bool:

@@ -18,22 +18,22 @@ CLOCK_S = 2.0
 
 
 def stop(chosen: argparse.Namespace) -> int:
-    """Stop the server of this user on the port of the settings."""
+    """Stop the server of this user at the address of the settings."""
     settings = StackSettings.read({})
-    port = settings.port
-    record = read_record(settings.own_folder, port)
+    address = settings.address()
+    record = read_record(settings.own_folder, address)
     process = _process(record) if record else None
     if process is None:
         hint = "it was not started by y26hkx serve here" if Server().runs() else "none runs"
-        raise CommandError(f"no server to stop on port {port}: {hint}")
+        raise CommandError(f"no server to stop at {address}: {hint}")
     # Windows ends the supervisor at once; its services notice, and drain all the same.
     process.terminate()
     if not _ends(process):
         raise CommandError(f"process {process.pid} has not ended within {WITHIN_S:.0f} s")
     if chosen.json:
-        write_json({"stopped": True, "pid": process.pid, "port": port})
+        write_json({"stopped": True, "pid": process.pid, "port": address.port})
     else:
-        write(f"stopped the server on port {port}")
+        write(f"stopped the server at {address}")
     return 0
 
 

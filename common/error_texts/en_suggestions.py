@@ -6,6 +6,7 @@ MESSAGES = {
     "delete_files": "delete files that you do not need any more",
     "list_origin": "list it in CORS_ORIGINS",
     "list_host": "list it in ALLOWED_HOSTS",
+    "send_uncompressed": "send the body as it is, without Content-Encoding",
     "set_keys": "set API_KEYS, and send a key",
     "wait_for_worker": "wait a moment: a worker is starting or restarting",
     "use_chat_endpoint": "ask a chat endpoint, such as /v1/chat/completions",

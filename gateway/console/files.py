@@ -12,6 +12,8 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from gateway.middleware.compression import accepts_gzip
+
 BUILT = Path(__file__).parent / "built"
 PAGE = "/"
 # Where the page expects everything else; `console/vite.config.ts` has the same.
@@ -100,7 +102,7 @@ class ConsoleFiles:
         if file.etag in asked.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         body = file.plain
-        if "gzip" in asked.get("accept-encoding", "").lower():
+        if accepts_gzip(asked.get("accept-encoding", "")):
             body = file.zipped
             headers["content-encoding"] = "gzip"
         return Response(body, headers=headers, media_type=file.type)

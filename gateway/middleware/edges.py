@@ -15,6 +15,7 @@ from common.errors import (
     NotReady,
     RequestTooLarge,
     ServingError,
+    UnsupportedEncoding,
 )
 from common.gc_tuning import GarbageCounter
 from gateway.errors import error_response, id_headers, shorten
@@ -141,10 +142,10 @@ class BoundsMiddleware:
             context = context_of(scope)
             context.note_error(error)
             refusal = error_response(error, scope)
-            if not isinstance(error, RequestTooLarge):
-                # It is unclear where the next request begins. The end of a large body is known;
-                # that connection stays open, because a client that is reset while it sends
-                # never reads the answer.
+            if not isinstance(error, RequestTooLarge | UnsupportedEncoding):
+                # It is unclear where the next request begins. The end of a body that is too large
+                # or compressed is known; that connection stays open, because a client that is
+                # reset while it sends never reads the answer.
                 refusal.headers["connection"] = "close"
             await refusal(scope, receive, send)
             return
@@ -192,7 +193,10 @@ def _check_head(scope: Scope, limit: int) -> None:
     if b"content-length" in names and b"transfer-encoding" in names:
         raise InvalidRequest(ErrorText("two_lengths"))
     if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
-        raise InvalidRequest(ErrorText("coding_unknown", coding=shorten(str(coding))))
+        raise UnsupportedEncoding(
+            ErrorText("coding_unknown", coding=shorten(str(coding))),
+            suggestions=(ErrorText("send_uncompressed"),),
+        )
     if names.count(b"authorization") > 1:
         raise InvalidRequest(ErrorText("two_keys"))
     length = header(scope, b"content-length")

@@ -18,9 +18,10 @@ class Pool:
         token: str,
         certificates: Certificates | None = None,
         wait_s: float = 0.0,
+        slow_factor: float = 0.0,
     ) -> None:
-        self.chat = Workers(chat, token, certificates, wait_s)
-        self.embed = Workers(embed, token, certificates, wait_s)
+        self.chat = Workers(chat, token, certificates, wait_s, slow_factor)
+        self.embed = Workers(embed, token, certificates, wait_s, slow_factor)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

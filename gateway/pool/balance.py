@@ -25,6 +25,10 @@ def sticky(candidates: Sequence[Endpoint], key: bytes) -> Endpoint:
         return candidates[0]
     total = sum(endpoint.n_outstanding for endpoint in candidates) + 1
     bound = LOAD_BOUND * total / len(candidates)
+    first = max(candidates, key=lambda endpoint: _weight(endpoint.address, key))
+    if first.n_outstanding < bound:
+        return first
+    first.n_diverted += 1
     free = [endpoint for endpoint in candidates if endpoint.n_outstanding < bound]
     if not free:
         return least_outstanding(candidates)

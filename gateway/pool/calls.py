@@ -1,7 +1,8 @@
 """Calls to workers: one retry before the first event, time limits, and cancellation in any case.
 
 A call is retried only for the errors in `RETRIED` and only before its first event: on another
-worker, on the same one if only its engine process died, or on the next one that serves.
+worker, on the same one if only its engine process died, or on the next one that serves; and only
+within the retry budget.
 """
 
 import asyncio
@@ -144,10 +145,14 @@ async def started(
     """
     tried: list[Endpoint] = []
     model = workers.known_id(request.model)
+    key = _key(request)
+    pick = functools.partial(sticky, key=key)
+    workers.retries.earn()
     with workers.generations.following(request_id, request.cache_salt, model) as running:
         while True:
-            pick = functools.partial(sticky, key=_key(request))
-            endpoint = await workers.pick(request.model, pick, _excluded(workers, tried))
+            endpoint = await workers.pick(
+                request.model, pick, _excluded(workers, tried), lambda: _point(key)
+            )
             tried.append(endpoint)
             endpoint.n_outstanding += 1
             call = endpoint.chat.Generate(
@@ -156,14 +161,17 @@ async def started(
             running.call = generation = GenerationCall(call, limits, running)
             try:
                 on_begin(generation)
-                try:
-                    await generation.start()
-                except RETRIED as error:
-                    if not await _can_retry(workers, tried, error):
-                        raise
-                    continue
+                await generation.start()
+                workers.outliers.note_answer(endpoint)
                 yield generation
+                if running.pace_s:
+                    workers.outliers.note_pace(endpoint, model, running.pace_s)
                 return
+            except ServingError as error:
+                workers.outliers.note_error(endpoint, error)
+                has_begun = generation.started is not None
+                if has_begun or not await _can_retry(workers, tried, error):
+                    raise
             finally:
                 call.cancel()
                 endpoint.n_outstanding -= 1
@@ -175,24 +183,32 @@ async def unary(
     request_id: str,
     timeout_s: float,
     send: Callable[[Endpoint, Any], Awaitable[T]],
+    tried: list[Endpoint] | None = None,
 ) -> T:
     """The reply of one unary call.
 
     Args:
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
+        tried: workers that are not asked if there are others; it gets those that are.
     """
-    tried: list[Endpoint] = []
+    tried = [] if tried is None else tried
+    if not tried:
+        workers.retries.earn()
     while True:
         endpoint = await workers.pick(model, least_outstanding, _excluded(workers, tried))
         tried.append(endpoint)
         endpoint.n_outstanding += 1
         options = {"metadata": _metadata(endpoint, request_id), "timeout": timeout_s}
         try:
-            return await send(endpoint, options)
+            answer = await send(endpoint, options)
         except (grpc.aio.AioRpcError, ServingError) as error:
             problem = error if isinstance(error, ServingError) else serving_error(error)
-            if not isinstance(problem, RETRIED) or not await _can_retry(workers, tried, problem):
+            workers.outliers.note_error(endpoint, problem)
+            if not await _can_retry(workers, tried, problem):
                 raise problem from None
+        else:
+            workers.outliers.note_answer(endpoint)
+            return answer
         finally:
             endpoint.n_outstanding -= 1
 
@@ -216,14 +232,15 @@ def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
 
 
 async def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingError) -> bool:
-    if len(tried) > 1:
+    if not isinstance(error, RETRIED) or len(tried) > 1:
         return False
-    if any(endpoint not in tried for endpoint in workers.serving):
-        return True
-    # Either only its engine process died, and it starts a new one, or the worker itself is gone:
-    # then the next attempt waits until one serves.
-    await tried[0].check()
-    return isinstance(error, errors.WorkerLost) or not tried[0].serving
+    if not any(endpoint not in tried for endpoint in workers.serving):
+        # Either only its engine process died, and it starts a new one, or the worker itself is
+        # gone: then the next attempt waits until one serves.
+        await tried[0].check()
+        if not isinstance(error, errors.WorkerLost) and tried[0].serving:
+            return False
+    return workers.retries.take()
 
 
 def _key(request: chat_pb2.GenerateRequest) -> bytes:
@@ -234,6 +251,11 @@ def _key(request: chat_pb2.GenerateRequest) -> bytes:
         if message.role == "user":
             break
     return digest.digest()
+
+
+def _point(key: bytes) -> float:
+    """Where a conversation stands between 0 and 1, by which it stays with its version."""
+    return int.from_bytes(key[:4], "big") / 2**32
 
 
 def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:

@@ -15,18 +15,18 @@ RESOLVE_INTERVAL_S = 3.0
 
 
 async def resolve(target: str) -> dict[str, str]:
-    """All "address:port" of "name:port", each with the name; empty if it does not resolve now."""
+    """All "address:port" of "name:port", each with that; empty if it does not resolve now."""
     host, port = host_of(target), target.rpartition(":")[2]
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
         log.debug("the name %s does not resolve now", host)
         return {}
-    return {_join(str(address[0]), int(address[1])): host for *_, address in found}
+    return {_join(str(address[0]), int(address[1])): target for *_, address in found}
 
 
 async def resolve_all(targets: list[str]) -> dict[str, str]:
-    """The addresses of all `targets`, each with its name."""
+    """The addresses of all `targets`, each with its target."""
     names: dict[str, str] = {}
     for found in await asyncio.gather(*(resolve(target) for target in targets)):
         names |= found

@@ -51,7 +51,7 @@ class EmbedStub:
         Raises:
             ServingError, grpc.aio.AioRpcError: the worker refused, failed, or was lost.
         """
-        if not _is_small(request) or not self._is_open:
+        if not is_small(request) or not self._is_open:
             self._wanted.set()
             alone: pb.EmbedResponse
             alone = await self._stub.Embed(request, metadata=metadata, timeout=timeout)
@@ -129,5 +129,5 @@ class EmbedStub:
                 waiting.set_exception(problem)
 
 
-def _is_small(request: pb.EmbedRequest) -> bool:
+def is_small(request: pb.EmbedRequest) -> bool:
     return len(request.inputs) <= MOST_INPUTS and request.ByteSize() <= MOST_BYTES

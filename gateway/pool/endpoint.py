@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.model_ids import folded_id
 from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
+from gateway.pool.conduct import Conduct
 from gateway.pool.embed_stream import EmbedStub
 from gateway.pool.model_events import ModelEvent, events_between
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
@@ -47,6 +48,7 @@ class Endpoint:
 
     Args:
         address: its name in logs and in `/health/detailed`.
+        target: the "host:port" of the settings that stands for it.
     """
 
     # Stubs of the services, or objects with the same methods.
@@ -54,8 +56,10 @@ class Endpoint:
     embed: Any
     worker: Any
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, target: str = "") -> None:
         self.address = address
+        self.target = target
+        self.conduct = Conduct()
         self.serving = False
         self.status = worker_pb2.WorkerStatus()
         # The latest events of its models.
@@ -63,8 +67,12 @@ class Endpoint:
         self._heard_s = 0.0
         # Of the models in the status: each call asks every worker for its model.
         self._folded_ids: frozenset[str] = frozenset()
+        # Of those that need not be loaded first; "" stands for the default model.
+        self._ready_ids: frozenset[str] = frozenset()
         # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
+        # Calls of its conversations that went elsewhere, because it had too many.
+        self.n_diverted = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
 
     async def check(self) -> None:
@@ -75,6 +83,9 @@ class Endpoint:
         self.events.extend(events_between(self.status, status))
         self.status, self._heard_s = status, time.monotonic()
         self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
+        ready = [m for m in status.models if m.state == worker_pb2.MODEL_STATE_READY]
+        names = (name for m in ready for name in (folded_id(m.id), *([""] * m.is_default)))
+        self._ready_ids = frozenset(names)
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
         """Store newer data of the models; the rest of the status stays."""
@@ -96,6 +107,10 @@ class Endpoint:
                 if model.HasField("expires_in_s"):
                     model.expires_in_s = max(model.expires_in_s - age_s, 0.0)
             yield model
+
+    def has_ready(self, model: str) -> bool:
+        """Whether the model is loaded; empty: the default model."""
+        return folded_id(model) in self._ready_ids
 
     def lists(self, model: str) -> bool:
         return not model or folded_id(model) in self._folded_ids
@@ -121,6 +136,7 @@ class RemoteEndpoint(Endpoint):
 
     Args:
         address: "host:port".
+        target: as above.
         token: sent with every call but health checks; empty: none.
         tls: certificates of this side, and the name that the worker has to prove; None: no TLS.
         on_serving: called when it begins to serve.
@@ -129,11 +145,12 @@ class RemoteEndpoint(Endpoint):
     def __init__(
         self,
         address: str,
+        target: str,
         token: str,
         tls: Tls | None = None,
         on_serving: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(address)
+        super().__init__(address, target)
         self.channel = _channel(address, tls)
         self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
@@ -158,6 +175,8 @@ class RemoteEndpoint(Endpoint):
     def _mark(self, serving: bool) -> None:
         if serving != self.serving:
             log.info("worker %s is %s", self.address, "serving" if serving else "not serving")
+            if serving:
+                self.conduct.begin_anew()
         self.serving = serving
         if serving:
             self._logged_reason = ""

@@ -13,6 +13,9 @@ from common.error_texts import ErrorText
 from common.errors import Cancelled, ServingError
 from protos.y26hkx.v1 import chat_pb2
 
+# The time of fewer says little of a token's.
+LEAST_TOKENS = 8
+
 
 class Cancellable(Protocol):
     """A call to a worker."""
@@ -45,6 +48,8 @@ class Running:
         model: the id of the requested model; empty if no worker has it.
         began_s, first_s: its beginning and its first token, by the monotonic clock.
         call: the present attempt; None while no worker is free for it.
+        pace_s: seconds of a token, as the worker measured them: a client that reads slowly delays
+            what arrives here. 0: it is not over, or had few tokens.
     """
 
     request_id: str
@@ -58,6 +63,7 @@ class Running:
     n_tokens: int = 0
     has_started: bool = False
     call: Cancellable | None = None
+    pace_s: float = 0.0
 
     def count(self, event: chat_pb2.GenerateEvent) -> None:
         if event.HasField("delta"):
@@ -68,6 +74,10 @@ class Running:
             self.cached_tokens = event.started.cached_tokens
             self.totals.prompt_tokens += self.prompt_tokens
             self.totals.cached_tokens += self.cached_tokens
+        elif event.HasField("finished"):
+            n_tokens = event.finished.usage.completion_tokens
+            if n_tokens >= LEAST_TOKENS:
+                self.pace_s = event.finished.timings.decode_s / n_tokens
 
     def _count_tokens(self, n_tokens: int) -> None:
         self.n_tokens += n_tokens

@@ -1,6 +1,7 @@
 """All workers of one kind: found by name, watched, and picked from."""
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Sequence
 
 from common.error_texts import ErrorText
@@ -10,7 +11,13 @@ from common.model_ids import same_model_id
 from common.settings import Certificates
 from gateway.pool.discovery import RESOLVE_INTERVAL_S, resolve_all
 from gateway.pool.endpoint import Endpoint, RemoteEndpoint, Tls
+from gateway.pool.hedging import Hedging
+from gateway.pool.outliers import Outliers
+from gateway.pool.retry_budget import RetryBudget
 from gateway.pool.running import RunningGenerations
+from gateway.pool.versions import Versions
+from gateway.settings import host_of
+from gateway.worker_targets import parse_targets
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]
@@ -20,10 +27,11 @@ MAX_WAITING = 256
 
 class Workers:
     """Args:
-    targets: a "name:port" for each, as configured.
+    targets: a "name:port" for each, as configured, perhaps with its share of the calls.
     token: sent with every call; empty: none.
     certificates: for workers on other machines; None: those are called without TLS.
     wait_s: the seconds that a request waits while no worker serves, as when one is restarted.
+    slow_factor: as `Outliers` takes it.
     """
 
     def __init__(
@@ -32,8 +40,14 @@ class Workers:
         token: str,
         certificates: Certificates | None = None,
         wait_s: float = 0.0,
+        slow_factor: float = 0.0,
     ) -> None:
-        self.targets = targets
+        parsed = parse_targets(targets)
+        self.targets = [target.name for target in parsed]
+        self._versions = Versions(parsed)
+        self.outliers = Outliers(lambda: self.endpoints, slow_factor)
+        self.retries = RetryBudget()
+        self.hedging = Hedging()
         self._token = token
         self._certificates = certificates
         self._wait_s = wait_s
@@ -62,13 +76,14 @@ class Workers:
                     if not self._endpoints[address].serving:
                         watching.pop(address).cancel()
                         del self._endpoints[address]
+                self.outliers.compare()
                 await asyncio.sleep(RESOLVE_INTERVAL_S)
 
-    def _connect(self, address: str, name: str) -> RemoteEndpoint:
-        tls = None
+    def _connect(self, address: str, target: str) -> RemoteEndpoint:
+        tls, name = None, host_of(target)
         if self._certificates is not None and not is_loopback(name):
             tls = Tls(self._certificates, name)
-        return RemoteEndpoint(address, self._token, tls, on_serving=self._one_serves.set)
+        return RemoteEndpoint(address, target, self._token, tls, on_serving=self._one_serves.set)
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -78,9 +93,17 @@ class Workers:
     def serving(self) -> list[Endpoint]:
         return [endpoint for endpoint in self.endpoints if endpoint.serving]
 
-    async def pick(self, model: str, pick: Pick, not_these: Iterable[Endpoint] = ()) -> Endpoint:
+    async def pick(
+        self,
+        model: str,
+        pick: Pick,
+        not_these: Iterable[Endpoint] = (),
+        point: Callable[[], float] = random.random,
+    ) -> Endpoint:
         """A serving worker, and one that lists `model` if there is any.
 
+        Args:
+            point: which version of the workers, from 0 to 1; asked if they have shares.
         Raises:
             NotReady: no worker serves, and none began to in time.
         """
@@ -93,7 +116,9 @@ class Workers:
                 retry_after_s=2,
                 suggestions=(ErrorText("wait_for_worker"),),
             )
-        return pick([e for e in serving if e.lists(model)] or serving)
+        listing = [e for e in serving if e.lists(model)] or serving
+        found = self.outliers.sound(listing)
+        return pick(self._versions.choose(found, point()) if self._versions else found)
 
     async def _wait(self) -> None:
         """Wait until a worker serves, for a bounded time, and as one of a bounded number."""

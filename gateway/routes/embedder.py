@@ -10,6 +10,7 @@ from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ModelNotFound
 from gateway.errors import shorten
 from gateway.middleware.request_context import context_of
+from gateway.pool.embed_stream import is_small
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
@@ -48,7 +49,8 @@ async def ask(
     began_s = time.perf_counter()
     measures.overhead.observe(began_s - context.arrived_s)
     try:
-        response = await _answer(request, message.model, send, names or {})
+        small = isinstance(message, embed_pb2.EmbedRequest) and is_small(message)
+        response = await _answer(request, message.model, send, names or {}, is_small=small)
         lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
     finally:
         lease.close()
@@ -65,11 +67,13 @@ async def _answer(
     model: str,
     send: Callable[[Endpoint, dict[str, Any]], Awaitable[Answered]],
     names: Mapping[str, str],
+    *,
+    is_small: bool,
 ) -> Answered:
     """The answer of a worker; its errors name fields as the client does."""
     services = services_of(request)
     try:
-        return await answer_from(request, services.pool.embed, model, send)
+        return await answer_from(request, services.pool.embed, model, send, is_small=is_small)
     except ModelNotFound:
         if model and any(endpoint.lists(model) for endpoint in services.pool.chat.serving):
             raise _chats(model) from None

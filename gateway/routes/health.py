@@ -114,6 +114,7 @@ def _workers(workers: Workers) -> list[dict[str, Any]]:
         {
             "address": endpoint.address,
             "serving": endpoint.serving,
+            "left_out": endpoint.conduct.reason,
             "draining": endpoint.status.draining,
             "queue_depth": endpoint.status.queue_depth,
             "n_active": endpoint.status.n_active,

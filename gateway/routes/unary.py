@@ -8,6 +8,7 @@ from starlette.requests import Request
 from gateway.middleware.request_context import context_of
 from gateway.pool.calls import unary
 from gateway.pool.endpoint import Endpoint
+from gateway.pool.small_calls import small_unary
 from gateway.pool.workers import Workers
 from gateway.services import services_of
 from gateway.transport.disconnect import cancel_on_disconnect
@@ -21,14 +22,22 @@ async def answer_from(
     workers: Workers,
     model: str,
     send: Callable[[Endpoint, dict[str, Any]], Awaitable[T]],
+    *,
+    is_small: bool = False,
 ) -> T:
     """The answer of a worker.
 
     Args:
         send: makes the call on an endpoint, with keyword arguments for metadata and timeout.
+        is_small: it takes about as long as others of its kind.
     """
-    limit_s = services_of(request).settings.request_timeout_s
-    call = unary(workers, model, context_of(request.scope).request_id, limit_s, send)
+    settings, request_id = services_of(request).settings, context_of(request.scope).request_id
+    limit_s = settings.request_timeout_s
+    if is_small:
+        hedged = settings.hedge_embeddings
+        call = small_unary(workers, model, request_id, limit_s, send, hedged=hedged)
+    else:
+        call = unary(workers, model, request_id, limit_s, send)
     return await cancel_on_disconnect(request, call)
 
 

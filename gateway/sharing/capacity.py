@@ -18,7 +18,7 @@ def capacity_of(workers: Workers, slots: int, model: str) -> int | None:
     """
     found = [
         known.backend
-        for endpoint in workers.serving
+        for endpoint in workers.outliers.sound(workers.serving)
         for known in endpoint.status.models
         if same_model_id(known.id, model)
     ]

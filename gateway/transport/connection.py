@@ -14,7 +14,10 @@ from gateway.errors import envelope
 from gateway.middleware.access_log import note_refusal
 from gateway.middleware.request_context import new_request_id
 from gateway.settings import GatewaySettings
-from gateway.transport.uvicorn_internals import Http1Connection
+from gateway.transport.uvicorn_internals import Http1Connection, address_of
+
+# Then a client has to connect again, and may come to another gateway behind the same name.
+MOST_REQUESTS = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -25,28 +28,50 @@ class BoundedConnection(Http1Connection):
     settings: GatewaySettings
     most_connections: int
     per_address: Counter[str]
-    # Connections without a request, the longest idle one first.
+    # Connections that are open, also those whose TLS is not agreed on yet.
+    inside: set["BoundedConnection"]
+    # Of these, those without a request, the longest idle one first.
     idle: dict["BoundedConnection", None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.address = ""
+        self._n_answered = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._upload_timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
+    def enter(self, transport: asyncio.Transport) -> bool:
+        """Count the connection; False: there is no room for it."""
+        self.address = address_of(transport)
+        self.transport = transport
         self.per_address[self.address] += 1
+        self.inside.add(self)
         self.idle[self] = None
-        self._wait_for_head()
         crowded = (
             not is_loopback(self.address)
             # Behind it are many clients.
             and not self.settings.is_proxy(self.address)
             and self.per_address[self.address] > self.settings.max_connections_per_address
         )
-        full = self.n_open > self.most_connections
-        if crowded or (full and not self._make_room()):
+        full = len(self.inside) > self.most_connections
+        return not (crowded or (full and not self._make_room()))
+
+    def leave(self) -> None:
+        """Undo that, unless it was done already."""
+        if self not in self.inside:
+            return
+        self.inside.discard(self)
+        self.idle.pop(self, None)
+        self.per_address[self.address] -= 1
+        if self.per_address[self.address] <= 0:
+            del self.per_address[self.address]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        has_room = self in self.inside or self.enter(transport)
+        super().connection_made(transport)
+        self._wait_for_head()
+        if not has_room:
             self._refuse(503, Overloaded(ErrorText("too_many_connections"), retry_after_s=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,10 +79,7 @@ class BoundedConnection(Http1Connection):
         for timer in (self._stall_timer, self._upload_timer):
             if timer is not None:
                 timer.cancel()
-        self.idle.pop(self, None)
-        self.per_address[self.address] -= 1
-        if self.per_address[self.address] <= 0:
-            del self.per_address[self.address]
+        self.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -67,9 +89,13 @@ class BoundedConnection(Http1Connection):
         if self.is_answering:
             self._head_arrived()
             self.idle.pop(self, None)
+            self._end_in_time()
 
     def on_answered(self) -> None:
-        if not self.is_answering:
+        self._n_answered += 1
+        if self.is_answering:
+            self._end_in_time()
+        else:
             self.idle[self] = None
         if self.is_sent_a_body and self._upload_timer is None:
             # Reading goes on: a client that is reset while it sends never reads the reply.
@@ -99,6 +125,10 @@ class BoundedConnection(Http1Connection):
         del self.idle[oldest]
         oldest.transport.close()
         return True
+
+    def _end_in_time(self) -> None:
+        if self._n_answered >= MOST_REQUESTS - 1:
+            self.close_after_this()
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self.settings.header_timeout_s, self._too_slow)
@@ -138,6 +168,7 @@ def bounded_by(settings: GatewaySettings, most_connections: int) -> type[Bounded
         "settings": settings,
         "most_connections": most_connections,
         "per_address": Counter[str](),
+        "inside": set(),
         "idle": {},
     }
     return type("BoundedConnection", (BoundedConnection,), shared)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -12,6 +13,7 @@ from gateway.settings import GatewaySettings
 from gateway.transport.connection import bounded_by
 from gateway.transport.drain import Drain
 from gateway.transport.fd_limit import fit_connections
+from gateway.transport.listeners import listen
 from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
 
 IDLE_TIMEOUT_S = 75
@@ -31,8 +33,6 @@ class GatewayServer(QuietServer):
         most, backlog = fit_connections(settings.max_connections, BACKLOG)
         config = uvicorn.Config(
             app,
-            host=settings.host,
-            port=settings.port,
             http=bounded_by(settings, most),
             ws="none",
             loop="asyncio",
@@ -46,7 +46,7 @@ class GatewayServer(QuietServer):
             log_config=None,
             backlog=backlog,
         )
-        super().__init__(config, drain.expired, settings.ollama_port)
+        super().__init__(config, drain.expired)
         self._settings = settings
         self._drain = drain
         self._draining: asyncio.Task[None] | None = None
@@ -56,6 +56,15 @@ class GatewayServer(QuietServer):
         for number in SIGNALS:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._on_signal))
         await super().serve(sockets)
+
+    async def listen(self, connect: Callable[[], Any]) -> list[asyncio.Server]:
+        return await listen(self._settings, connect, self.config.backlog)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        if self._settings.socket is not None:
+            # While it listens: afterwards it might be that of the next server.
+            self._settings.socket.unlink(missing_ok=True)
+        await super().shutdown(sockets)
 
     def _on_signal(self) -> None:
         if self._draining is None:

@@ -53,7 +53,12 @@ class RunningGateway:
 async def running_gateway(
     workers: Sequence[ScriptedWorker], **settings: Any
 ) -> AsyncIterator[RunningGateway]:
-    """A gateway in front of `workers` (started already), once it sees all of them."""
+    """A gateway in front of `workers` (started already), once it sees all of them.
+
+    Args:
+        settings: by their names; and `verify`, what its client trusts where it speaks HTTPS.
+    """
+    verify = settings.pop("verify", True)
     addresses = ",".join(worker.address for worker in workers)
     # Without a wait for workers, so that tests of lost ones need not wait either.
     default = {"port": 0, "worker_wait_s": 0}
@@ -66,14 +71,19 @@ async def running_gateway(
     serving = asyncio.create_task(uvicorn.Server.serve(server))
     try:
         await until(lambda: server.started or serving.done())
-        port = server.servers[0].sockets[0].getsockname()[1]
+        if serving.done():
+            await serving
+        at = server.servers[0].sockets[0].getsockname()
+        port, path = (at[1], None) if isinstance(at, tuple) else (0, at)
         pools = (services.pool.chat, services.pool.embed)
         await until(lambda: all(len(pool.serving) == len(workers) for pool in pools))
         await until(
             lambda: all(endpoint.status.models for pool in pools for endpoint in pool.endpoints)
         )
+        scheme = "http" if found.https_cert is None else "https"
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}",
+            base_url="http://localhost" if path else f"{scheme}://127.0.0.1:{port}",
+            transport=httpx.AsyncHTTPTransport(uds=path, verify=verify, trust_env=False),
             timeout=30,
             trust_env=False,
             event_hooks={"response": [require_documented]},

@@ -152,6 +152,7 @@ class ScriptedWorker:
         self.load = load
         # More of what its first chat model says of itself.
         self.facts: dict[str, Any] = {}
+        self.embed_state = worker_pb2.MODEL_STATE_UNLOADED
         self.rescan_error = rescan_error
         self.score_error = score_error
         self.truncated = truncated
@@ -229,7 +230,7 @@ class ScriptedWorker:
         embed = worker_pb2.Model(
             id=EMBED_ID,
             capability=worker_pb2.CAPABILITY_EMBED,
-            state=worker_pb2.MODEL_STATE_UNLOADED,
+            state=self.embed_state,
             is_default=True,
         )
         return [*chat, embed]

@@ -197,7 +197,10 @@ async def test_no_value_in_any_field_of_any_route_is_an_internal_error(
 
 async def test_a_compressed_body_is_refused_for_what_it_is(gateway: RunningGateway) -> None:
     reply = await gateway.http.post(EMBED, content=b"x", headers={"content-encoding": "gzip"})
-    assert "gzip" in check_shape(reply, 400)["message"]
+    error = check_shape(reply, 415)
+    assert "gzip" in error["message"]
+    assert "without Content-Encoding" in error["suggestions"][0]
+    assert reply.headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("path", [CHAT, EMBED])

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 
+from gateway.transport import connection
+from protos.y26hkx.v1 import chat_pb2
+from tests.contract.failures import BODY
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker, count_up
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -175,3 +179,47 @@ async def test_who_asks_before_sending_a_body_is_answered_first(gateway: Running
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
         writer.write(b"null")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 400")
+
+
+async def test_requests_that_are_sent_ahead_are_answered_in_order_and_read_one_by_one(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def waits(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        await may_answer.wait()
+        async for event in count_up(request):
+            yield event
+
+    worker.generate = waits
+    body = json.dumps(BODY).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: first\r\n"
+    chat = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    async with gateway.raw() as (reader, writer), asyncio.timeout(20):
+        writer.write(chat)
+        await worker.next_call()
+        ahead = (GET + b"X-Request-Id: %d\r\n\r\n" % number for number in range(200_000))
+        writer.write(b"".join(ahead))
+        await asyncio.sleep(0.2)
+        # It is in the buffers of the system and of this side: the gateway does not read on.
+        assert writer.transport.get_write_buffer_size() > 0
+        assert len(gateway.server.requests) == 1
+        (one,) = (one for one in gateway.server.config.http.inside if one.is_answering)
+        assert len(one.conn.trailing_data[0]) < 2**20
+        may_answer.set()
+        for name in (b"first", *(b"%d" % number for number in range(50))):
+            assert b"\r\nx-request-id: " + name in await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"}" if name != b"first" else b"}}")
+
+
+async def test_a_connection_ends_after_many_requests_and_says_so(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_REQUESTS", 3)
+    for requests in ([GET + b"\r\n"] * 3, [(GET + b"\r\n") * 3]):
+        async with gateway.raw() as (reader, writer), asyncio.timeout(10):
+            for request in requests:
+                writer.write(request)
+                await asyncio.sleep(0)
+            replies = (await reader.read()).split(b"HTTP/1.1 200 OK")[1:]
+        assert [b"connection: close" in reply for reply in replies] == [False, False, True]

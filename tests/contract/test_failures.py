@@ -21,6 +21,8 @@ STATUS = {
     "context_length_exceeded": 400,
     "unsupported_parameter": 400,
     "request_too_large": 413,
+    "unsupported_encoding": 415,
+    "content_filter": 400,
     # A worker that refuses the gateway's token is no fault of the client's key.
     "invalid_api_key": 500,
     "permission_denied": 403,

@@ -4,6 +4,7 @@ rebinding: the page's own name points to this machine)."""
 import pytest
 from pydantic import ValidationError
 
+from cli.address import Address
 from cli.liveness import http_status
 from gateway.settings import GatewaySettings
 from tests.contract.running_gateway import RunningGateway, running_gateway
@@ -105,7 +106,7 @@ async def test_with_keys_the_key_decides(worker: ScriptedWorker) -> None:
 
 
 async def test_health_checks_are_answered(gateway: RunningGateway) -> None:
-    assert await http_status("127.0.0.1", gateway.port, "/health/live", 5.0) == 200
+    assert await http_status(Address("127.0.0.1", gateway.port), "/health/live", 5.0) == 200
     async with gateway.raw() as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")

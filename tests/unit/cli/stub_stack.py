@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from cli.address import Address
 from cli.backoff import RestartPolicy
 from cli.liveness import http_status
 from cli.output import Output, open_standard_streams, stdout_unbuffered
@@ -36,7 +37,7 @@ def main() -> int:
                     *(name, str(folder), modes.get(name, "normal")),
                 ],
                 env=env,
-                answers=partial(http_status, "127.0.0.1", port, "/health/live", 1),
+                answers=partial(http_status, Address("127.0.0.1", port), "/health/live", 1),
                 drain_s=30,
                 essential=name == "front",
                 gets_conditions=name == "front",

@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from cli.address import Address
 from cli.liveness import grpc_health, http_status
 from cli.probe import main as probe
 
@@ -74,7 +75,7 @@ async def test_a_process_that_accepts_but_never_answers_times_out() -> None:
         with pytest.raises(TimeoutError):
             await grpc_health("127.0.0.1", port, 0.2)
         with pytest.raises(TimeoutError):
-            await http_status("127.0.0.1", port, "/health/live", 0.2)
+            await http_status(Address("127.0.0.1", port), "/health/live", 0.2)
 
 
 @pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xff" * 9])

@@ -14,6 +14,7 @@ from gateway.pool.endpoint import Endpoint
 class Worker:
     address: str
     n_outstanding: int = 0
+    n_diverted: int = 0
 
 
 def workers(*outstanding: int) -> list[Endpoint]:
@@ -44,7 +45,11 @@ def test_a_worker_that_leaves_moves_only_its_own_conversations() -> None:
 
 
 def test_an_overloaded_worker_gets_no_more() -> None:
-    assert all(sticky(workers(9, 0, 0), key).address != "w0:1" for key in keys(50))
+    three = workers(9, 0, 0)
+    assert all(sticky(three, key).address != "w0:1" for key in keys(50))
+    assert three[0].n_diverted == sum(
+        sticky(workers(0, 0, 0), k).address == "w0:1" for k in keys(50)
+    )
 
 
 def test_one_worker_takes_everything() -> None:
