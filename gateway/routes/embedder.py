@@ -11,6 +11,8 @@ from common.errors import InvalidRequest, ModelNotFound
 from gateway.errors import shorten
 from gateway.middleware.request_context import context_of
 from gateway.pool.endpoint import Endpoint
+from gateway.routes.ignored_header import header_of_names
+from gateway.routes.traced_calls import note_embedding, traced_embedding
 from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
@@ -46,8 +48,10 @@ async def ask(
     began_s = time.perf_counter()
     measures.overhead.observe(began_s - context.arrived_s)
     try:
-        response = await _answer(request, message.model, send, names or {})
-        lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
+        with traced_embedding(message) as span:
+            response = await _answer(request, message.model, send, names or {})
+            lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
+            note_embedding(span, lease.model, lease.prompt_tokens)
     finally:
         lease.close()
     services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=lease.prompt_tokens))
@@ -138,8 +142,8 @@ def headers(
         measured = response.model.HasField("cosine")
         cosine = f"; cosine to float32 {response.model.cosine:.6f}" if measured else ""
         found["x-model-precision"] = f"{precision}{cosine}"
-    if names := sorted({*ignored_fields(body), *ignored}):
-        found["x-ignored-parameters"] = ", ".join(names)
+    if names := header_of_names({*ignored_fields(body), *ignored}):
+        found["x-ignored-parameters"] = names
     if response.truncated:
         cut = ", ".join(str(index) for index in response.truncated[:MAX_NAMED])
         found["x-truncated-inputs"] = cut

@@ -1,4 +1,4 @@
-"""Calls as our OpenAPI document describes them, and calls that it forbids: schemathesis writes both.
+"""Calls that our OpenAPI document describes, and calls that it forbids: schemathesis writes both.
 
 `python -m tests.fuzzing.api` asks the gateway with scripted workers behind it; with `--stack`, real
 services and models. It prints what was answered how often, and each reply that the document lacks.

@@ -126,7 +126,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        return Rpc(method, metadata.get(REQUEST_ID_KEY, "")), metadata
+        caller_id = metadata.get(REQUEST_ID_KEY, "")
+        return self._inflight_rpcs.begin(method, caller_id, metadata), metadata
 
     @contextmanager
     def _admitted(self, rpc: Rpc, metadata: Mapping[str, str]) -> Iterator[None]:
