@@ -2,7 +2,7 @@
 
 import gzip
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -103,7 +103,7 @@ def _span(service: str, sent: SentSpan) -> Span:
     )
 
 
-def _values(pairs: "Iterator[KeyValue] | list[KeyValue]") -> dict[str, Value]:
+def _values(pairs: Iterable[KeyValue]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for pair in pairs:
         kind = pair.value.WhichOneof("value")

@@ -7,13 +7,15 @@ services and models. It prints what was answered how often, and each reply that 
 import argparse
 import asyncio
 import contextlib
+import math
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis
 import requests
@@ -61,6 +63,19 @@ _odd_headers = strategies.dictionaries(
 )  # fmt: skip
 
 
+class Limits(NamedTuple):
+    """
+    Args:
+        n_calls: about how many calls to make.
+        until_s: when to stop anyway, by `time.monotonic`.
+        only: a part of the paths to call.
+    """
+
+    n_calls: int
+    until_s: float = math.inf
+    only: str = ""
+
+
 @dataclass
 class Findings:
     """
@@ -81,13 +96,12 @@ class Findings:
         return self.statuses.total()
 
 
-def fuzz(url: str, key: str, models: tuple[str, ...], n_calls: int, only: str = "") -> Findings:
-    """Make about `n_calls` calls, valid and wrong ones of each operation in turn.
+def fuzz(url: str, key: str, models: tuple[str, ...], limits: Limits) -> Findings:
+    """Make valid and wrong calls of each operation in turn.
 
     Args:
         key: of an admin.
         models: ids of models.
-        only: a part of the paths to call.
     """
     findings = Findings(models)
     schema = schemathesis.openapi.from_dict(document())
@@ -96,15 +110,15 @@ def fuzz(url: str, key: str, models: tuple[str, ...], n_calls: int, only: str = 
         for operation in (found.ok() for found in schema.get_all_operations())
         for mode in GenerationMode
         # Any text is a valid id, and what has no input has no wrong one.
-        if only in operation.path and (mode is GenerationMode.POSITIVE or operation.body)
+        if limits.only in operation.path and (mode is GenerationMode.POSITIVE or operation.body)
     ]
-    per_round = min(PER_ROUND, max(1, n_calls // len(kinds)))
+    per_round = min(PER_ROUND, max(1, limits.n_calls // len(kinds)))
     session = requests.Session()
     session.headers["authorization"] = f"Bearer {key}"
     for seed in range(sys.maxsize):
         for operation, mode in kinds:
             _round(operation, mode, per_round, seed, _Caller(url, session, findings))
-            if findings.n_calls >= n_calls:
+            if findings.n_calls >= limits.n_calls or time.monotonic() > limits.until_s:
                 return findings
     return findings
 
@@ -212,23 +226,25 @@ async def real(folder: Path, key_file: Path) -> AsyncIterator[str]:
         yield stack.base_url
 
 
-async def run(n_calls: int, *, stack: bool = False, only: str = "") -> Findings:
+async def run(limits: Limits, *, stack: bool = False) -> Findings:
     """Fuzz a gateway of its own."""
     start, models = (real, (GUIDE, MINILM)) if stack else (scripted, (CHAT_ID, EMBED_ID))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         key = add_key(folder / "keys.jsonl", Rights(admin=True)).text
         async with start(folder, folder / "keys.jsonl") as url:
-            return await asyncio.to_thread(fuzz, url, key, models, n_calls, only)
+            return await asyncio.to_thread(fuzz, url, key, models, limits)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=20_000)
+    parser.add_argument("--minutes", type=float, default=60, help="at most")
     parser.add_argument("--stack", action="store_true", help="real services and models")
     parser.add_argument("--only", default="", help="a part of the paths to call")
     given = parser.parse_args()
-    found = asyncio.run(run(given.calls, stack=given.stack, only=given.only))
+    limits = Limits(given.calls, time.monotonic() + given.minutes * 60, given.only)
+    found = asyncio.run(run(limits, stack=given.stack))
     by_status: Counter[int] = Counter()
     for (asked, status), n in sorted(found.statuses.items()):
         by_status[status] += n
