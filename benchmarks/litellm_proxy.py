@@ -68,7 +68,7 @@ def compare(ours: Figures, theirs: Figures) -> None:
 
 @contextlib.contextmanager
 def _proxy(binary: str) -> Iterator[tuple[int, psutil.Process, float]]:
-    """The proxy on the core that our gateway had: port, process, and seconds that it took to start."""
+    """The proxy, on the core of our gateway: port, process, and seconds that it took to start."""
     port = free_port()
     mock = {"model": "openai/null", "api_key": "none", "mock_response": " token"}
     config = {"model_list": [{"model_name": "null-chat", "litellm_params": mock}]}
