@@ -43,7 +43,7 @@ CHAT = msgspec.json.encode(
 )
 N_STREAM_TOKENS = 200
 # Their median is shown: a neighbour's burst on this machine lasts about one.
-N_ROUNDS = 3
+N_ROUNDS = 7
 STREAM = msgspec.json.encode(
     {
         "model": "null-chat",
