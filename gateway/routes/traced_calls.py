@@ -107,11 +107,10 @@ class _Watch:
 
 
 def _asked(request: chat_pb2.GenerateRequest) -> dict[str, Value]:
-    sampling = request.sampling
     asked: dict[str, Value] = {
-        f"gen_ai.request.{name}": getattr(sampling, name)
-        for name in SAMPLING
-        if sampling.HasField(name)
+        f"gen_ai.request.{field.name}": value
+        for field, value in request.sampling.ListFields()
+        if field.name in SAMPLING
     }
     if request.HasField("max_tokens"):
         asked["gen_ai.request.max_tokens"] = request.max_tokens
