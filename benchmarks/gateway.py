@@ -8,7 +8,7 @@ A third gateway has all features on: keys with every limit, kept usage, logs as 
 same requests in turns with the first, which shows what they cost.
 
 With LITELLM_BIN set (the `litellm` command of `litellm[proxy]`), its proxy answers the same chat
-request from its own mock in the same run, on the same core.
+request from its own mock in the same run, on the same core (`litellm_proxy.py`).
 """
 
 import argparse
@@ -25,15 +25,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import grpc
-import httpx
 import msgspec
 import psutil
 
-from benchmarks.http_load import Connection
+from benchmarks.http_load import Connection, flood, one_by_one
+from benchmarks.litellm_proxy import Figures, compare, litellm_figures
+from benchmarks.peer import pin, wait_for
 from benchmarks.report import bar, say, table
 from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
-from protos.y26hkx.v1 import embed_pb2, embed_pb2_grpc
+from protos.y26hkx.v1 import chat_pb2, chat_pb2_grpc, embed_pb2, embed_pb2_grpc
 from tests.running_stack import KEPT_VARIABLES, free_port
 
 EMBEDDING = msgspec.json.encode({"input": "hello world", "model": "null-embed"})
@@ -60,16 +61,20 @@ class Full(NamedTuple):
     key: str
 
 
-async def alone(port: int, n: int = 1000) -> float:
-    """Median seconds of one embedding call at a time."""
+async def straight_chat(port: int, n: int = 300) -> float:
+    """Median seconds of a chat without the gateway."""
     took = []
-    async with Connection("127.0.0.1", port) as connection:
+    conversation = chat_pb2.Conversation(messages=[chat_pb2.Message(role="user", content="go")])
+    request = chat_pb2.GenerateRequest(
+        model="null-chat", conversation=conversation, max_tokens=1, n=1
+    )
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
         for _ in range(n):
             started = time.perf_counter()
-            status, _ = await connection.post("/v1/embeddings", EMBEDDING)
+            async for _ in stub.Generate(request):
+                pass
             took.append(time.perf_counter() - started)
-            if status != httpx.codes.OK:
-                raise RuntimeError(f"status {status}")
     return statistics.median(took)
 
 
@@ -86,23 +91,6 @@ async def straight(port: int, n: int = 1000) -> float:
             await stub.Embed(request)
             took.append(time.perf_counter() - started)
     return statistics.median(took)
-
-
-async def flood(
-    port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 100, key: str = ""
-) -> float:
-    """Requests per second."""
-
-    async def one() -> None:
-        async with Connection("127.0.0.1", port, key) as connection:
-            for _ in range(n_each):
-                status, reply = await connection.post(path, body)
-                if status != httpx.codes.OK:
-                    raise RuntimeError(f"status {status}: {reply[:200]!r}")
-
-    started = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(n_clients)))
-    return n_clients * n_each / (time.perf_counter() - started)
 
 
 async def streams(port: int, n_clients: int = 16, n_each: int = 4, key: str = "") -> float:
@@ -151,38 +139,11 @@ def with_all_features(env: dict[str, str]) -> Iterator[Full]:
         process = subprocess.Popen([sys.executable, "-m", "gateway"], env=env | own)
         try:
             pin(process.pid, 0)
-            wait_for(f"http://127.0.0.1:{port}/health/ready")
+            wait_for(f"http://127.0.0.1:{port}/health/ready", within_s=60)
             yield Full(port, key)
         finally:
             process.terminate()
             process.wait()
-
-
-@contextlib.contextmanager
-def litellm(binary: str) -> Iterator[int]:
-    """LiteLLM's proxy with a mocked model, on the core that our gateway had."""
-    port = free_port()
-    mock = {"model": "openai/null", "api_key": "none", "mock_response": " token"}
-    config = {"model_list": [{"model_name": "null-chat", "litellm_params": mock}]}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        path.write_bytes(msgspec.json.encode(config))  # JSON is YAML
-        arguments = [binary, "--config", str(path), "--port", str(port), "--host", "127.0.0.1"]
-        process = subprocess.Popen(
-            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
-        )
-        try:
-            pin(process.pid, 0)
-            wait_for(f"http://127.0.0.1:{port}/health/liveliness", within_s=120)
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def pin(pid: int, core: int) -> None:
-    if sys.platform != "darwin" and (psutil.cpu_count() or 1) > 1:
-        psutil.Process(pid).cpu_affinity([core])
 
 
 def main(argv: list[str]) -> int:
@@ -195,24 +156,32 @@ def main(argv: list[str]) -> int:
         "EMBED_WORKERS": f"127.0.0.1:{worker_port}",
     }
     worker = subprocess.Popen([sys.executable, "-m", "benchmarks.null_worker", str(worker_port)])
+    began_s = time.monotonic()
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=env)
-    bare = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.bare_relay", str(bare_port), str(worker_port)]
-    )
+    bare = None
     try:
         pin(gateway.pid, 0)
+        # Without a worker of its own yet, so that nothing else starts on this core.
+        wait_for(f"http://127.0.0.1:{port}/health/live", within_s=60)
+        start_s = time.monotonic() - began_s
+        bare = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.bare_relay", str(bare_port), str(worker_port)]
+        )
         pin(bare.pid, 0)
         # The load too, or it takes its time from the gateway's core.
         for pid in (worker.pid, os.getpid()):
             pin(pid, 1)
         for each in (port, bare_port):
-            wait_for(f"http://127.0.0.1:{each}/health/ready")
-        added, direct = asyncio.run(alone(port)), asyncio.run(straight(worker_port))
+            wait_for(f"http://127.0.0.1:{each}/health/ready", within_s=60)
+        added = asyncio.run(one_by_one(port, "/v1/embeddings", EMBEDDING, n=1000))
+        direct = asyncio.run(straight(worker_port))
+        chat_s = asyncio.run(one_by_one(port, "/v1/chat/completions", CHAT))
+        direct_chat_s = asyncio.run(straight_chat(worker_port))
         with with_all_features(env) as full:
             rounds = [asyncio.run(one_round(port, bare_port, full)) for _ in range(N_ROUNDS)]
         rss = psutil.Process(gateway.pid).memory_info().rss / 2**20
     finally:
-        for process in (gateway, bare, worker):
+        for process in filter(None, (gateway, bare, worker)):
             process.terminate()
             process.wait()
     rate, bare_rate, tokens, bare_tokens, chat_rate, full_rate, full_tokens, full_chat = (
@@ -229,9 +198,8 @@ def main(argv: list[str]) -> int:
     )
     say(f"gateway resident memory: {rss:.0f} MiB")
     if binary := os.environ.get("LITELLM_BIN"):  # noqa: TID251 -- a benchmark is its own outermost caller
-        with litellm(binary) as peer_port:
-            peer = asyncio.run(flood(peer_port, "/v1/chat/completions", CHAT, n_each=20))
-        bar("chat requests/s, times LiteLLM's", chat_rate / peer, 1.0, at_most=False)
+        ours = Figures(chat_rate, chat_s - direct_chat_s, rss, start_s)
+        compare(ours, litellm_figures(binary, CHAT))
     kept = [
         bar("added p50", (added - direct) * 1e3, 1.5, at_most=True, unit=" ms"),
         bar("embedding requests/s, 16 clients", rate, 1500, at_most=False),
@@ -250,14 +218,3 @@ def main(argv: list[str]) -> int:
         ),
     ]
     return 0 if all(kept) else 1
-
-
-def wait_for(url: str, within_s: float = 20) -> None:
-    """Return once `url` answers 200."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(url).status_code == httpx.codes.OK:
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"{url} does not answer")

@@ -5,6 +5,7 @@ A full client library costs more per request than the gateway does, so it would 
 
 import asyncio
 import itertools
+import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,8 @@ from types import TracebackType
 from typing import Self
 
 import msgspec
+
+OK = 200
 
 
 @dataclass
@@ -111,6 +114,36 @@ class Connection:
         while size := int((await self._reader.readuntil(b"\r\n")).strip(), 16):
             yield (await self._reader.readexactly(size + 2))[:-2]
         await self._reader.readexactly(2)
+
+
+async def flood(
+    port: int, path: str, body: bytes, n_clients: int = 16, n_each: int = 100, key: str = ""
+) -> float:
+    """Requests per second."""
+
+    async def one() -> None:
+        async with Connection("127.0.0.1", port, key) as connection:
+            for _ in range(n_each):
+                status, reply = await connection.post(path, body)
+                if status != OK:
+                    raise RuntimeError(f"status {status}: {reply[:200]!r}")
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(n_clients)))
+    return n_clients * n_each / (time.perf_counter() - started)
+
+
+async def one_by_one(port: int, path: str, body: bytes, n: int = 300) -> float:
+    """Median seconds of one request at a time."""
+    took = []
+    async with Connection("127.0.0.1", port) as connection:
+        for _ in range(n):
+            started = time.perf_counter()
+            status, _ = await connection.post(path, body)
+            took.append(time.perf_counter() - started)
+            if status != OK:
+                raise RuntimeError(f"status {status}")
+    return statistics.median(took)
 
 
 async def send_alone(port: int, path: str, body: bytes) -> Stream:

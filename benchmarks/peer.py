@@ -2,11 +2,13 @@
 
 import contextlib
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 
 import httpx
+import psutil
 
 START_S = 120
 
@@ -36,3 +38,19 @@ def _wait_healthy(process: subprocess.Popen[bytes], port: int) -> None:
                 return
         time.sleep(0.01)
     raise RuntimeError(f"{process.args!r} did not come up")
+
+
+def pin(pid: int, core: int) -> None:
+    if sys.platform != "darwin" and (psutil.cpu_count() or 1) > 1:
+        psutil.Process(pid).cpu_affinity([core])
+
+
+def wait_for(url: str, within_s: float = 20) -> None:
+    """Return once `url` answers 200."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{url} does not answer")

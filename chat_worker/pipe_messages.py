@@ -177,6 +177,8 @@ class Generate(Struct, tag="generate", kw_only=True):
     echo: bool = False
     constraint: ConstraintSpec | None = None
     cache_salt: str = ""
+    # The headers of W3C Trace Context, for another server.
+    trace: dict[str, str] = {}
 
 
 class Tokenize(Struct, tag="tokenize"):

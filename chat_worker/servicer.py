@@ -13,8 +13,10 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from chat_worker import pipe_messages as m
+from chat_worker.engine_spans import trace_engine
 from chat_worker.large_requests import LargeRequests
 from chat_worker.translate import to_conversation, to_events, to_generate
+from common import tracing
 from common.error_texts import ErrorText
 from common.errors import Overloaded
 from protos.y26hkx.v1 import chat_pb2 as pb
@@ -80,6 +82,8 @@ class ChatServicer(ChatServiceServicer):
         waiting = _LeaseWaiter(self._models, request.model, keep_alive_of(request))
         with self._request_slots.take():
             body = await self._large.translated(to_generate, request, n_bytes)
+            if (span := tracing.current.get()) is not None:
+                body.trace = span.headers
             async with waiting.running(), aclosing(waiting.notices()) as notices:
                 async for notice in notices:
                     yield pb.GenerateEvent(queued=notice)
@@ -146,6 +150,7 @@ async def _relay(lease: Lease, body: m.Generate) -> AsyncGenerator[pb.GenerateEv
                         # A remote server reports the number of prompt tokens only at the end.
                         late = event.prompt_tokens - n_prompt
                         lease.count_tokens(prompt=late, completion=completion - n_counted)
+                        trace_engine(event, lease)
             for message in to_events(events, lease.entry, lease.reductions):
                 yield message
 

@@ -38,9 +38,11 @@ REPORT_BYTES = 1 << 20
 # The secrets that a service needs; it is given no others.
 SECRETS = {
     # HF_TOKEN is for the downloads that it starts.
-    "gateway": frozenset({"API_KEYS", "HF_TOKEN", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}),
-    "chat_worker": frozenset({"REMOTE_API_KEYS", "WORKER_TOKEN"}),
-    "embed_worker": frozenset({"WORKER_TOKEN"}),
+    "gateway": frozenset(
+        {"API_KEYS", "HF_TOKEN", "OTLP_HEADERS", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}
+    ),
+    "chat_worker": frozenset({"OTLP_HEADERS", "REMOTE_API_KEYS", "WORKER_TOKEN"}),
+    "embed_worker": frozenset({"OTLP_HEADERS", "WORKER_TOKEN"}),
 }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 
 _SECRET = re.compile(
     # RATE_LIMIT_STORAGE is an address that may hold a password. Names of secret files count, too.
-    r"(TOKEN|SECRET|PASSWORD|API_?KEYS?|RATE_LIMIT_STORAGE)(_FILE)?$",
+    r"(TOKEN|SECRET|PASSWORD|API_?KEYS?|RATE_LIMIT_STORAGE|OTLP_HEADERS)(_FILE)?$",
     re.IGNORECASE,
 )
 

@@ -8,10 +8,18 @@ trusted. The shared token is required in addition.
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -84,6 +92,31 @@ class SharedSettings(BaseSettings):
         validation_alias="LOG_FORMAT",
         description="text, or json: each line is a JSON object.",
     )
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias="OTLP_ENDPOINT",
+        description=(
+            "Address of an OpenTelemetry collector, such as http://localhost:4318, that gets "
+            "traces over HTTP (needs the extra otel); empty: there are none."
+        ),
+    )
+    otlp_headers: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="OTLP_HEADERS",
+        description='Comma-separated "name=value": headers that the collector asks for.',
+    )
+    trace_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias="TRACE_SAMPLE_RATIO",
+        description="Share of requests that are traced, where their traceparent does not decide.",
+    )
+    trace_texts: bool = Field(
+        default=False,
+        validation_alias="TRACE_TEXTS",
+        description="1: traces have the messages of chats and their answers, too.",
+    )
     tls_ca: Path | None = Field(
         default=None,
         validation_alias="WORKER_TLS_CA",
@@ -149,6 +182,22 @@ class SharedSettings(BaseSettings):
     def _level_in_any_case(cls, value: Any) -> Any:
         return value.strip().upper() if isinstance(value, str) else value
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _can_be_traced(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value} is not an http:// or https:// address")
+        if value and not find_spec("opentelemetry.exporter"):
+            raise ValueError("traces need the extra otel: pip install 'y26hkx[otel]'")
+        return value
+
+    @field_validator("otlp_headers")
+    @classmethod
+    def _are_headers(cls, value: SecretStr) -> SecretStr:
+        if not all("=" in pair for pair in split_list(value.get_secret_value())):
+            raise ValueError("must be name=value, separated by commas")
+        return value
+
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
         files = {
@@ -163,6 +212,11 @@ class SharedSettings(BaseSettings):
             if path is not None and not path.is_file():
                 raise ValueError(f"{name}: there is no file {path}")
         return self
+
+    @property
+    def otlp_header_fields(self) -> dict[str, str]:
+        pairs = (pair.partition("=") for pair in split_list(self.otlp_headers.get_secret_value()))
+        return {name.strip(): value.strip() for name, _, value in pairs}
 
     @property
     def trusts_others(self) -> bool:

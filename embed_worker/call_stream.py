@@ -13,7 +13,7 @@ import grpc.aio
 from common.rpc_status import to_status
 from common.send_queue import SendQueue
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime.rpc.inflight import InflightRpcs, Rpc
+from worker_runtime.rpc.inflight import InflightRpcs
 
 
 class CallStream:
@@ -61,7 +61,7 @@ class CallStream:
         task.add_done_callback(lambda _: self._running.pop(call.id, None))
 
     async def _answer(self, call: pb.EmbedCall) -> None:
-        rpc = Rpc(self._method, call.request_id)
+        rpc = self._inflight_rpcs.begin(self._method, call.request_id, call.trace)
         reply = pb.EmbedReply(id=call.id)
         try:
             with self._inflight_rpcs.counted():

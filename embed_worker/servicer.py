@@ -6,6 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from common.errors import WorkerLost
+from common.tracing import step
 from embed_worker import pipe_messages as m
 from embed_worker.call_stream import CallStream
 from embed_worker.encoder_choice import EncoderChoice
@@ -125,7 +126,8 @@ class EmbedServicer(EmbedServiceServicer):
     ) -> tuple[Lease, Answer]:
         async with self._models.lease(model, keep_alive_s=keep_alive_s) as lease:
             try:
-                answer = m.event_decoder.decode(await lease.engine.unary(body))
+                with step("encode", {"process.pid": lease.engine.pid}):
+                    answer = m.event_decoder.decode(await lease.engine.unary(body))
             except WorkerLost:
                 # Until the process is known to be dead, the next lease would use it again.
                 await lease.engine.wait()

@@ -38,6 +38,7 @@ from gateway.middleware.hosts import HostMiddleware
 from gateway.middleware.limits import LimitsMiddleware
 from gateway.middleware.paths import ELSEWHERE, MeantPathMiddleware
 from gateway.middleware.request_context import context_of
+from gateway.middleware.trace import TraceMiddleware
 from gateway.openapi import describe
 from gateway.pool import Pool
 from gateway.routes import (
@@ -136,10 +137,7 @@ def create_app(
             yield
             returning.cancel()
             await services.background.close()
-            await services.close_guard()
-        if services.rate_limit is not None:
-            await services.rate_limit.close()
-        services.responses.close()
+        await services.close()
 
     app = LayeredApp(
         title="Y26HKX",
@@ -179,6 +177,8 @@ def create_app(
     app.add_middleware(CorsPolicyMiddleware, settings=settings)
     if not settings.has_keys:
         app.add_middleware(HostMiddleware, settings=settings)
+    if services.tracer is not None:
+        app.add_middleware(TraceMiddleware, tracer=services.tracer)
     app.add_middleware(RequestIdMiddleware, services=services)
     if proxies := split_list(settings.trusted_proxies):
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)

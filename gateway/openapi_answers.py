@@ -14,8 +14,14 @@ from gateway.middleware.request_context import API_PATHS
 
 MODELS = ("/v1/models/", "/api/delete")
 ERROR, ANTHROPIC_ERROR, OLLAMA_ERROR = "Error", "AnthropicError", "OllamaError"
-STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
-LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
+# Of one event and of one line, as OpenAPI 3.2 and FastAPI describe streams.
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+STREAM = {"text/event-stream": {"itemSchema": _EVENT}}
+LINES = {"application/x-ndjson": {"itemSchema": {"type": "object"}}}
 
 # Errors that any route can meet: wrong headers, keys, hosts or web pages, and bugs.
 _OF_ALL = {

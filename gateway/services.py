@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from common.setting_origins import shown_settings
+from common.tracing import Tracer
 from gateway.batches.batches import Batches
 from gateway.batches.records import Batch
 from gateway.custom_models import CustomModels
@@ -43,6 +44,7 @@ class Services:
     def __init__(self, settings: GatewaySettings, pool: Pool) -> None:
         self.settings = settings
         self.pool = pool
+        self.tracer = Tracer.of(settings, "gateway")
         self.keys = Keys(settings)
         self.budgets = Budgets(Sums(ledger_of(settings)))
         self.body_budget = BodyBudget(
@@ -91,13 +93,19 @@ class Services:
             settings.sse_comment_interval_s, settings.sse_progress_after_s
         )
 
-    async def close_guard(self) -> None:
-        if self._guard is not None:
-            await self._guard.close()
-
     def guard_of(self, context: RequestContext) -> "RequestGuard | None":
         """What guards a request; None: nothing does."""
         return None if self._guard is None else self._guard.of(context)
+
+    async def close(self) -> None:
+        """Once no request runs any more."""
+        if self._guard is not None:
+            await self._guard.close()
+        if self.rate_limit is not None:
+            await self.rate_limit.close()
+        self.responses.close()
+        if self.tracer is not None:
+            await self.tracer.close()
 
     def batch_context(self, batch: Batch, request_id: str) -> RequestContext | None:
         """The context of a request of a batch; None if its client may not make it any more."""

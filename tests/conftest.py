@@ -24,6 +24,7 @@ SLOW_FOLDERS = ("clients", "containers", "faults", "models", "stack")
 SLOW_MODULES = (
     "contract/test_departures.py",
     "contract/test_draining.py",
+    "contract/test_fuzzed_api.py",
     "contract/test_ollama_refused.py",
     "unit/chat_worker/test_infill.py",
     "unit/chat_worker/test_memory_estimate.py",

@@ -84,7 +84,9 @@ class Upstream:
         """
         path, body = path_and_body(request, self._spec)
         reply = RemoteReply(call_id, request.n, queue_s)
-        sent = self._client.stream("POST", self._url(path), content=msgspec.json.encode(body))
+        sent = self._client.stream(
+            "POST", self._url(path), content=msgspec.json.encode(body), headers=request.trace
+        )
         try:
             async with sent as response:
                 await _require_stream(response)

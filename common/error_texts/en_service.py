@@ -22,6 +22,7 @@ MESSAGES = {
     "model_not_found": "the model {model!r} does not exist",
     "engine_miscounted": "the engine answered with {n_events} events instead of one",
     "worker_token_wrong": "the worker's token is missing or wrong",
+    "rpc_malformed": "the call's message cannot be read",
     "worker_stopping": "the worker is shutting down",
     "reader_too_slow": "the answer was read too slowly",
     "worker_failed_to_manage": "the worker failed to manage the model",

@@ -327,6 +327,7 @@ MESSAGES = {
     "model_not_found": "找不到指定的模型：{model!r}",
     "engine_miscounted": "引擎回應了 {n_events} 個事件，而非一個",
     "worker_token_wrong": "工作行程的權杖遺漏或不正確",
+    "rpc_malformed": "無法解讀此呼叫的訊息",
     "worker_stopping": "工作行程正在關閉",
     "reader_too_slow": "回答的讀取速度過慢",
     "worker_failed_to_manage": "工作行程無法管理此模型",

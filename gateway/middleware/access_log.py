@@ -64,6 +64,8 @@ class AccessLogMiddleware:
             "status": status,
             "ms": round(took_s * 1000, 1),
         }
+        if context.trace_id:
+            fields["trace"] = context.trace_id
         if context.error_code:
             fields["error"] = context.error_code
         if not whole:

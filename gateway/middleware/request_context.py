@@ -52,6 +52,7 @@ class RequestContext:
     background: whether it may wait for all others.
     arrived_s: when the request arrived, by `time.perf_counter`.
     error_code: of the latest error that was sent to the client; empty: none.
+    trace_id: of its trace; empty: it is in none.
     """
 
     request_id: str
@@ -67,6 +68,7 @@ class RequestContext:
     background: bool = False
     acted_on: dict[str, str] = field(default_factory=dict)
     error_code: str = ""
+    trace_id: str = ""
     arrived_s: float = field(default_factory=time.perf_counter)
 
     @property

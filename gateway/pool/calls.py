@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from common import errors
+from common import errors, tracing
 from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.rpc_limits import REQUEST_ID_KEY
@@ -259,7 +259,9 @@ def _point(key: bytes) -> float:
 
 
 def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:
-    return (*endpoint.metadata, (REQUEST_ID_KEY, request_id))
+    metadata = (*endpoint.metadata, (REQUEST_ID_KEY, request_id))
+    span = tracing.current.get()
+    return metadata if span is None else (*metadata, *span.headers.items())
 
 
 @contextlib.asynccontextmanager

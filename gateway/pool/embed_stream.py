@@ -15,6 +15,7 @@ from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.rpc_limits import REQUEST_ID_KEY
 from common.send_queue import SendQueue
+from common.tracing import TRACE_KEYS
 from gateway.pool.call_errors import error_in_status, serving_error
 from protos.y26hkx.v1 import embed_pb2 as pb
 
@@ -57,8 +58,12 @@ class EmbedStub:
             alone = await self._stub.Embed(request, metadata=metadata, timeout=timeout)
             return alone
         self._last_id += 1
+        fields = dict(metadata)
         call = pb.EmbedCall(
-            id=self._last_id, request=request, request_id=dict(metadata)[REQUEST_ID_KEY]
+            id=self._last_id,
+            request=request,
+            request_id=fields[REQUEST_ID_KEY],
+            trace={key: fields[key] for key in TRACE_KEYS if key in fields},
         )
         waiting: asyncio.Future[pb.EmbedResponse] = asyncio.get_running_loop().create_future()
         self._waiting[call.id] = waiting

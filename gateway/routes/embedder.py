@@ -12,6 +12,8 @@ from gateway.errors import shorten
 from gateway.middleware.request_context import context_of
 from gateway.pool.embed_stream import is_small
 from gateway.pool.endpoint import Endpoint
+from gateway.routes.ignored_header import header_of_names
+from gateway.routes.traced_calls import note_embedding, traced_embedding
 from gateway.routes.unary import answer_from
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
@@ -50,8 +52,10 @@ async def ask(
     measures.overhead.observe(began_s - context.arrived_s)
     try:
         small = isinstance(message, embed_pb2.EmbedRequest) and is_small(message)
-        response = await _answer(request, message.model, send, names or {}, is_small=small)
-        lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
+        with traced_embedding(message) as span:
+            response = await _answer(request, message.model, send, names or {}, is_small=small)
+            lease.model, lease.prompt_tokens = response.model.id, response.usage.prompt_tokens
+            note_embedding(span, lease.model, lease.prompt_tokens)
     finally:
         lease.close()
     services.metrics.count_tokens(common_pb2.Usage(prompt_tokens=lease.prompt_tokens))
@@ -144,8 +148,8 @@ def headers(
         measured = response.model.HasField("cosine")
         cosine = f"; cosine to float32 {response.model.cosine:.6f}" if measured else ""
         found["x-model-precision"] = f"{precision}{cosine}"
-    if names := sorted({*ignored_fields(body), *ignored}):
-        found["x-ignored-parameters"] = ", ".join(names)
+    if names := header_of_names({*ignored_fields(body), *ignored}):
+        found["x-ignored-parameters"] = names
     if response.truncated:
         cut = ", ".join(str(index) for index in response.truncated[:MAX_NAMED])
         found["x-truncated-inputs"] = cut

@@ -4,12 +4,12 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import MappingProxyType
 
 from starlette.requests import Request
 
-from gateway.errors import shorten
+from common.tracing import step
 from gateway.generation_stream import GenerationStream, OnEvent
 from gateway.measures.by_label import OTHER
 from gateway.measures.generation import Generation
@@ -17,7 +17,9 @@ from gateway.middleware.request_context import context_of
 from gateway.pool.calls import TimeLimits
 from gateway.routes.counted_call import CountedCall
 from gateway.routes.embedder import check_chats
+from gateway.routes.ignored_header import header_of_names
 from gateway.routes.patience import patient
+from gateway.routes.traced_calls import traced_generation
 from gateway.schemas.base import ApiModel
 from gateway.schemas.ignored import ignored_fields
 from gateway.services import Services
@@ -28,8 +30,6 @@ from protos.y26hkx.v1 import chat_pb2
 
 NOT_HEADER_TEXT = re.compile(r"[^ -~]")
 MAX_REDUCED = 1000
-# Clients take 8 KiB of a header line.
-MAX_NAMES = 64
 # Names of tiers whose requests may wait for all others.
 BACKGROUND_TIERS = ("flex", "batch")
 
@@ -114,15 +114,21 @@ class CountedGeneration:
         times = Generation(metrics.measures, model, key_measures, self.context.arrived_s)
         call = CountedCall(lease, times, metrics, self._began_s)
         try:
-            async with self._services.turns.turn(
-                self._ask(model, n_tokens, request.n), self._wait
-            ) as turn:
+            async with self._turn_of(self._ask(model, n_tokens, request.n)) as turn:
                 times.dispatch()
-                yield call.see
+                with traced_generation(request, call.see) as see:
+                    yield see
                 turn.n_used = lease.prompt_tokens + lease.completion_tokens
         finally:
             times.end()
             lease.close()
+
+    @asynccontextmanager
+    async def _turn_of(self, ask: Ask) -> AsyncIterator[Turn]:
+        async with AsyncExitStack() as stack:
+            with step("queue"):
+                turn = await stack.enter_async_context(self._services.turns.turn(ask, self._wait))
+            yield turn
 
     def _ask(self, model: str, n_tokens: int, n_choices: int) -> Ask:
         key = self.context.key
@@ -138,12 +144,6 @@ class CountedGeneration:
 
     def _wait(self, turn: Turn) -> None:
         self._turn = turn
-
-
-def header_of_names(names: Iterable[str]) -> str:
-    """Names of parameters, which clients may have made up, as a header can hold them."""
-    found = sorted({NOT_HEADER_TEXT.sub("?", shorten(name)) for name in names})
-    return ", ".join(found[:MAX_NAMES])
 
 
 def new_id(prefix: str) -> str:

@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from gateway.errors import json_response
 from gateway.openapi import takes
-from gateway.routes.generation import CountedGeneration, header_of_names
+from gateway.routes.generation import CountedGeneration
+from gateway.routes.ignored_header import header_of_names
 from gateway.routes.named_model import parse_for_model
 from gateway.routes.unary import count_input_tokens
 from gateway.schemas.messages import CountTokensRequest, MessagesRequest, without_effect

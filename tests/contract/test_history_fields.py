@@ -8,7 +8,7 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import EMBED_ID, ScriptedWorker, delta, finished, started
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 HELLO: dict[str, Any] = {"role": "user", "content": "hi"}
@@ -84,6 +84,19 @@ async def test_names_that_no_header_can_hold_are_told_without_harm(gateway: Runn
     assert reply.status_code == 200, reply.text
     assert "x-evil" not in reply.headers
     assert len(reply.headers["x-ignored-parameters"]) < 8192
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "鍵", "é", "a\r\nx-evil: 1"], ids=repr)
+async def test_odd_names_are_told_by_every_api(gateway: RunningGateway, name: str) -> None:
+    bodies = {
+        CHAT: {"messages": [HELLO | {name: 1}]},
+        "/api/embed": {"model": EMBED_ID, "input": "a", name: 1},
+    }
+    for path, body in bodies.items():
+        reply = await gateway.http.post(path, json=body)
+        assert reply.status_code == 200, reply.text
+        assert "x-evil" not in reply.headers
+        assert reply.headers["x-ignored-parameters"]
 
 
 async def test_anthropics_prefill_reaches_the_worker_as_the_last_message(

@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Never, Self
 
+from common import tracing
 from common.error_texts import ErrorText
 from common.errors import NotReady
 from worker_runtime.aio import first_of
@@ -32,6 +33,7 @@ from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
 from worker_runtime.lifecycle.unload import Freed
 from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
+from worker_runtime.lifecycle.wait_spans import traced_lease
 from worker_runtime.machine.kernel_memory import Kernels, NoKernels
 from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.ledger import Ledger, NoLedger
@@ -148,7 +150,10 @@ class Models:
             Overloaded: too many callers wait, or other models held the memory for too long.
             NotReady: the worker is shutting down.
         """
-        return self._owner(model).lease(keep_alive_s, on_wait)
+        owner = self._owner(model)
+        if (span := tracing.current.get()) is not None:
+            return traced_lease(span, on_wait, lambda waits: owner.lease(keep_alive_s, waits))
+        return owner.lease(keep_alive_s, on_wait)
 
     async def load(
         self,

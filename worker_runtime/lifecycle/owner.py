@@ -218,8 +218,10 @@ class ModelOwner:
             self._context.admission.release(reservation)
 
     def _enter_end_state(self) -> None:
-        failed = bool(self._breaker.cause)
-        self._tracker.enter(ModelState.FAILED if failed else ModelState.UNLOADED)
+        end = ModelState.FAILED if self._breaker.cause else ModelState.UNLOADED
+        # It never left this state if nobody waited any more when the files had been read.
+        if self._tracker.state is not end:
+            self._tracker.enter(end)
         if self._breaker.retry_after_s(self._clock.monotonic()) is not None:
             self._wait_queue.refuse(lambda: self._breaker.failure(self._clock.monotonic()))
         for freed in self._unloads:

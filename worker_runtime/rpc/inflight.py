@@ -6,13 +6,14 @@ A call is an RPC, or one message of a stream that carries many calls.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import grpc.aio
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, ServingError
+from common.tracing import Span, Tracer, current
 from worker_runtime.rpc.logs import clean_id, request_id
 
 LONG_LIVED = ("/WatchStatus", "/EmbedMany")
@@ -24,6 +25,8 @@ class InflightRpcs:
     """Counts the RPCs that a drain waits for, and refuses new ones after the drain has begun."""
 
     def __init__(self) -> None:
+        # Of those that are traced; None: none is.
+        self.tracer: Tracer | None = None
         self.draining = asyncio.Event()
         self._n_open = 0
         self._none_open = asyncio.Event()
@@ -42,6 +45,20 @@ class InflightRpcs:
             if not self._n_open:
                 self._none_open.set()
 
+    def begin(self, method: str, caller_id: str, headers: Mapping[str, str]) -> "Rpc":
+        """The call that this task serves.
+
+        Args:
+            caller_id: the id of the request that it is part of.
+            headers: those of W3C Trace Context, among others.
+        """
+        rpc = Rpc(method, caller_id)
+        if self.tracer is not None and not rpc.is_long_lived:
+            facts = {"rpc.system": "grpc", "y26hkx.request_id": clean_id(caller_id)}
+            rpc.span = self.tracer.begin(method.removeprefix("/"), headers, facts)
+            current.set(rpc.span)
+        return rpc
+
     async def all_ended(self) -> None:
         await self._none_open.wait()
 
@@ -51,6 +68,7 @@ class Rpc:
 
     def __init__(self, method: str, caller_id: str) -> None:
         self.method = method
+        self.span: Span | None = None
         self._began_s = time.monotonic()
         request_id.set(clean_id(caller_id))
 
@@ -82,6 +100,8 @@ class Rpc:
         return self.method.endswith(LONG_LIVED)
 
     def log(self, outcome: str) -> None:
+        if self.span is not None:
+            self.span.end("" if outcome == "OK" else outcome)
         # The gateway logs each request, so a successful RPC needs no second line.
         is_news = outcome != "OK" and not self.is_long_lived
         took_ms = (time.monotonic() - self._began_s) * 1000

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from common.error_texts import ErrorText
-from common.errors import AuthenticationFailed, ServingError
+from common.errors import AuthenticationFailed, InvalidRequest, ServingError
 from common.gc_tuning import GarbageCounter
 from common.rpc_limits import REQUEST_ID_KEY, TOKEN_KEY
 from common.rpc_status import DETAILS_KEY, to_status
@@ -23,6 +24,13 @@ from worker_runtime.rpc.inflight import InflightRpcs, Rpc
 # gRPC refuses more than 8 KiB of trailing metadata, in which the message stands twice.
 MAX_MESSAGE_CHARS = 1024
 MAX_DETAILS_BYTES = 4096
+
+
+class _Malformed:
+    """Stands in for a request whose bytes are no message of its type."""
+
+    def ByteSize(self) -> int:  # noqa: N802 - a message's name
+        return 0
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
@@ -57,7 +65,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrapped(self, method: str, handler: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         codec = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": _read_by(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.unary_unary is not None:
@@ -80,7 +88,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             rpc, metadata = self._rpc(method, context)
             try:
                 with self._admitted(rpc, metadata):
-                    reply = await serve(request, context)
+                    reply = await serve(_readable(request), context)
             except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
                 await _fail(context, rpc.problem(error))
             rpc.log("OK")
@@ -96,7 +104,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             rpc, metadata = self._rpc(method, context)
             try:
                 with self._admitted(rpc, metadata):
-                    async with aclosing(serve(request, context)) as replies:
+                    async with aclosing(serve(_readable(request), context)) as replies:
                         async for reply in replies:
                             yield reply
             except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
@@ -112,7 +120,7 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             rpc, metadata = self._rpc(method, context)
             try:
                 with self._admitted(rpc, metadata):
-                    await serve(requests, context)
+                    await serve(_all_readable(requests), context)
             except BaseException as error:  # noqa: BLE001 - the RPC's outermost frame
                 await _fail(context, rpc.problem(error))
 
@@ -126,7 +134,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             for key, value in context.invocation_metadata() or ()
             if isinstance(value, str)
         }
-        return Rpc(method, metadata.get(REQUEST_ID_KEY, "")), metadata
+        caller_id = metadata.get(REQUEST_ID_KEY, "")
+        return self._inflight_rpcs.begin(method, caller_id, metadata), metadata
 
     @contextmanager
     def _admitted(self, rpc: Rpc, metadata: Mapping[str, str]) -> Iterator[None]:
@@ -139,6 +148,30 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             return
         with self._inflight_rpcs.counted():
             yield
+
+
+def _read_by(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """`deserialize` without its error, which gRPC would log with a traceback, before the token of
+    the call is known."""
+
+    def read(sent: bytes) -> Any:
+        try:
+            return deserialize(sent)
+        except DecodeError:
+            return _Malformed()
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    if isinstance(request, _Malformed):
+        raise InvalidRequest(ErrorText("rpc_malformed"))
+    return request
+
+
+async def _all_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)
 
 
 async def _fail(context: grpc.aio.ServicerContext[Any, Any], error: ServingError) -> NoReturn:

@@ -18,6 +18,7 @@ from common.loopback import is_loopback
 from common.parent_watch import exit_with_parent
 from common.rpc_limits import MAX_MESSAGE_BYTES
 from common.setting_origins import changed_line
+from common.tracing import Tracer
 from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability, Catalog
@@ -120,6 +121,7 @@ async def serve(
     logs.configure(settings.log_level, settings.log_format)
     log.info("settings: %s", changed_line(settings))
     requests, inflight_rpcs = StopRequests(), inflight_rpcs or InflightRpcs()
+    tracer = inflight_rpcs.tracer = Tracer.of(settings, f"{capability}-worker")
     services = ("", SERVICES[capability], WORKER_SERVICE)
     health = health_aio.HealthServicer()
     server = grpc.aio.server(
@@ -158,6 +160,8 @@ async def serve(
         )
         await server.stop(LAST_STATUS_S)
         await _unload_all(models, requests)
+        if tracer is not None:
+            await tracer.close()
         log.info("stopped")
 
 

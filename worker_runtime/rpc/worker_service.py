@@ -7,8 +7,6 @@ from typing import Any
 
 import grpc.aio
 
-from common.error_texts import ErrorText
-from common.errors import InvalidRequest
 from common.packages import version_of
 from protos.y26hkx.v1 import worker_pb2, worker_pb2_grpc
 from worker_runtime.aio import first_of
@@ -77,8 +75,6 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
             latest.put_nowait((fraction, stage))
 
         keep_alive_s = keep_alive_of(request)
-        if keep_alive_s is not None and keep_alive_s != keep_alive_s:
-            raise InvalidRequest(ErrorText("keep_alive_no_number"), param="keep_alive_s")
         loading = asyncio.create_task(
             self._models.load(request.model, on_progress, keep_alive_s=keep_alive_s)
         )

@@ -16,13 +16,20 @@ from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.lifecycle.manager import LifecyclePolicy, Models
 from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.need import Need
+from worker_runtime.off_loop import OffLoop, at_once
 
 IDLE_S = 60.0
 
 
 class World:
     def __init__(
-        self, policy: LifecyclePolicy, *, auto: bool, entries: list[ModelEntry], spare_bytes: int
+        self,
+        policy: LifecyclePolicy,
+        *,
+        auto: bool,
+        entries: list[ModelEntry],
+        spare_bytes: int,
+        off_loop: OffLoop = at_once,
     ) -> None:
         self.clock = FakeClock()
         self.launcher = FakeLauncher(auto=auto)
@@ -42,6 +49,7 @@ class World:
             load_options=lambda entry: (
                 LoadOption(entry, Need(weights=entry.size_bytes, spare=spare_bytes)),
             ),
+            off_loop=off_loop,
         )
 
     def model(self, model: str = "a") -> ModelSnapshot:
@@ -80,6 +88,7 @@ async def world(
     auto: bool = True,
     entries: list[ModelEntry] | None = None,
     spare_bytes: int = 0,
+    off_loop: OffLoop = at_once,
     **policy: object,
 ) -> AsyncIterator[World]:
     numbers = {"idle_timeout_s": IDLE_S} | policy
@@ -89,6 +98,7 @@ async def world(
         auto=auto,
         entries=found,
         spare_bytes=spare_bytes,
+        off_loop=off_loop,
     )
     async with made.models:
         yield made

@@ -1,6 +1,8 @@
 """Models come: loads, those who wait for them, and what these hear."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,23 @@ async def test_a_load_is_abandoned_only_when_nobody_waits() -> None:
         assert not made.launcher.alive
         assert made.state() is ModelState.UNLOADED
         assert made.model().counters.load_failures == 0
+
+
+async def test_a_caller_that_leaves_while_the_files_are_read_harms_nothing() -> None:
+    may_read = asyncio.Event()
+
+    async def slowly(function: Callable[[], Any]) -> Any:
+        await may_read.wait()
+        return function()
+
+    async with world(off_loop=slowly) as made:
+        leaving = await waiter(made)
+        leaving.cancel()
+        await settle()
+        may_read.set()
+        await settle()
+        assert made.state() is ModelState.UNLOADED
+        assert await made.use("a")
 
 
 async def test_a_waiter_cancelled_in_the_moment_of_its_grant_leaves_no_lease() -> None:

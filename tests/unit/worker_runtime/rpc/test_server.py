@@ -224,6 +224,23 @@ async def test_a_token_is_demanded_on_everything_but_health_and_reflection() -> 
 
 
 @POSIX_ONLY
+async def test_bytes_that_are_no_message_are_refused_after_the_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with worker(token="swordfish") as made:
+        unary = made.channel.unary_unary("/y26hkx.v1.ChatService/Tokenize")
+        stream = made.channel.unary_stream("/y26hkx.v1.ChatService/Generate")
+        for metadata, code in (
+            (made.metadata, grpc.StatusCode.INVALID_ARGUMENT),
+            ((), grpc.StatusCode.UNAUTHENTICATED),
+        ):
+            options: Any = {"metadata": metadata, "timeout": BOUND_S}
+            assert (await refusal(lambda: unary(b"\xff", **options))).code() is code  # noqa: B023
+            assert await stream(b"\xff", **options).code() is code
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@POSIX_ONLY
 async def test_a_deadline_and_a_cancel_end_the_work_of_the_servicer() -> None:
     async with worker() as made:
         late = await refusal(tokenize(made, "for ever", timeout=0.2))
