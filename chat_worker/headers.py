@@ -59,7 +59,9 @@ def _of_folder(folder: Path) -> Said:
 def _of_gguf(first: Path) -> Said:
     main, dims = shape_of_headers(read_gguf_headers(gguf_shards(first)))
     if main.metadata.get("general.type") == "adapter":
-        raise InvalidModelFile("it is an adapter (LoRA): merge it into its model")
+        raise InvalidModelFile(
+            "it is an adapter (LoRA): name it as lora of its model in models.toml, or merge it"
+        )
     if main.vocabulary_size and not dims.n_values:
         raise InvalidModelFile("it holds a vocabulary, and no weights")
     return Said(

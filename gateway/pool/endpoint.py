@@ -63,6 +63,10 @@ class Endpoint:
         self._heard_s = 0.0
         # Of the models in the status: each call asks every worker for its model.
         self._folded_ids: frozenset[str] = frozenset()
+        # What models.toml there says: ids by the models' other names, folded, and models by folded
+        # ids that have sampling parameters of their own.
+        self._aliases: dict[str, str] = {}
+        self._sampling: dict[str, worker_pb2.SamplingDefaults] = {}
         # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
         self.metadata: tuple[tuple[str, str], ...] = ()
@@ -74,7 +78,16 @@ class Endpoint:
         """Store the latest status of the worker, and what happened since the last one."""
         self.events.extend(events_between(self.status, status))
         self.status, self._heard_s = status, time.monotonic()
-        self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
+        models = {folded_id(model.id): model for model in status.models}
+        self._folded_ids = frozenset(models)
+        self._aliases = {
+            folded: model.id
+            for model in status.models
+            for folded in map(folded_id, model.aliases)
+            # An id is never another model's alias.
+            if folded not in models
+        }
+        self._sampling = {id: m.sampling for id, m in models.items() if m.HasField("sampling")}
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
         """Store newer data of the models; the rest of the status stays."""
@@ -96,6 +109,14 @@ class Endpoint:
                 if model.HasField("expires_in_s"):
                     model.expires_in_s = max(model.expires_in_s - age_s, 0.0)
             yield model
+
+    def id_of(self, alias: str) -> str | None:
+        """The id of the model that has this other name."""
+        return self._aliases.get(folded_id(alias))
+
+    def sampling_of(self, model: str) -> worker_pb2.SamplingDefaults | None:
+        """How tokens of this model are chosen where a request does not say."""
+        return self._sampling.get(folded_id(model))
 
     def lists(self, model: str) -> bool:
         return not model or folded_id(model) in self._folded_ids

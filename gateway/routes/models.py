@@ -13,6 +13,7 @@ from common.errors import ModelNotFound
 from common.model_ids import folded_id
 from gateway.errors import json_response, shorten
 from gateway.middleware.request_context import context_of
+from gateway.routes.named_model import may_use
 from gateway.services import Services, services_of
 from protos.y26hkx.v1 import worker_pb2
 
@@ -26,7 +27,9 @@ NO_ENDS = {"first_id": None, "last_id": None}
 @router.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Response:
     """All models of all workers; an id that a chat and an embedding model share is listed twice."""
-    found = [model for model in _all_models(services_of(request)) if _may_see(request, model["id"])]
+    services = services_of(request)
+    found = [model for model in _all_models(services) if _may_see(request, model["id"])]
+    found += _aliases(services, found)
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else NO_ENDS
     # The fields of OpenAI's list, and of Anthropic's.
     return json_response({"object": "list", "data": found, "has_more": False} | ends)
@@ -60,7 +63,24 @@ def _seen(request: Request) -> dict[str, dict[str, Any]]:
 
 def _may_see(request: Request, model: str) -> bool:
     key = context_of(request.scope).key
-    return key is None or key.allows_model(model)
+    return key is None or may_use(services_of(request), key, model)
+
+
+def _aliases(services: Services, models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An entry for each other name of these models, which are told of them, too."""
+    by_id = {folded_id(model["id"]): model for model in models}
+    named = [*services.model_names.aliases(), *(a for m in models for a in m["aliases"])]
+    entries = {}
+    for alias in named:
+        meant = services.model_names.known(alias, lambda id: folded_id(id) in by_id)
+        if folded_id(alias) in by_id or meant is None or folded_id(meant) not in by_id:
+            continue
+        model = by_id[folded_id(meant)]
+        if alias not in model["aliases"]:
+            model["aliases"].append(alias)
+        own = {"id": alias, "display_name": alias, "is_default": False, "aliases": []}
+        entries[folded_id(alias)] = model | own | {"alias_of": model["id"]}
+    return list(entries.values())
 
 
 def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
@@ -99,6 +119,7 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         "backend": model.backend,
         "state": state_name(model.state),
         "is_default": model.is_default,
+        "aliases": list(model.aliases),
         "context_length": model.context_length or None,
         "chat_template": model.chat_template or None,
         "size_bytes": model.size_bytes,

@@ -150,8 +150,9 @@ class ScriptedWorker:
         self.generate = generate
         self.embed = embed
         self.load = load
-        # More of what its first chat model says of itself.
+        # More of what its first chat model says of itself, and its embedding model.
         self.facts: dict[str, Any] = {}
+        self.embed_facts: dict[str, Any] = {}
         self.rescan_error = rescan_error
         self.score_error = score_error
         self.truncated = truncated
@@ -231,6 +232,7 @@ class ScriptedWorker:
             capability=worker_pb2.CAPABILITY_EMBED,
             state=worker_pb2.MODEL_STATE_UNLOADED,
             is_default=True,
+            **self.embed_facts,
         )
         return [*chat, embed]
 

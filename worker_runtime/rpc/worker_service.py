@@ -80,7 +80,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         if keep_alive_s is not None and keep_alive_s != keep_alive_s:
             raise InvalidRequest(ErrorText("keep_alive_no_number"), param="keep_alive_s")
         loading = asyncio.create_task(
-            self._models.load(request.model, on_progress, keep_alive_s=keep_alive_s)
+            self._models.load(
+                request.model,
+                on_progress,
+                keep_alive_s=keep_alive_s,
+                n_ctx=request.context_length if request.HasField("context_length") else None,
+                force=request.force,
+            )
         )
         try:
             while not loading.done():
