@@ -38,6 +38,21 @@ def models_folder_of(environment: Mapping[str, str]) -> Path:
     return Path(data) / NAME / here
 
 
+def service_folder(system: str, environment: Mapping[str, str]) -> Path:
+    """Where this system looks for the services of a user; on Windows, where their files may be.
+
+    Args:
+        system: as `sys.platform`.
+    """
+    home_folder = Path(os.path.expanduser("~"))
+    if system == "win32":
+        return _local_of(environment) / NAME
+    if system == "darwin":
+        return home_folder / "Library" / "LaunchAgents"
+    config = environment.get("XDG_CONFIG_HOME") or home_folder / ".config"
+    return Path(config) / "systemd" / "user"
+
+
 def _local_of(environment: Mapping[str, str]) -> Path:
     """Windows' folder of what belongs to this user on this machine."""
     home_folder = Path(os.path.expanduser("~"))

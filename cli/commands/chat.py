@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
 def chat(chosen: argparse.Namespace) -> int:
     """Chat with a model of the running server."""
     server = Server(chosen.server)
-    model = chosen.model or _default(server)
+    model = chosen.model or default_model(server)
     return _talk(chosen, server, model)
 
 
@@ -69,7 +69,8 @@ def _known(server: Server, name: str) -> str:
     return next((model.id for model in here() if same_model_id(model.id, name)), "")
 
 
-def _default(server: Server) -> str:
+def default_model(server: Server) -> str:
+    """The id of the chat model that answers where none is named."""
     models = server.get("/v1/models")["data"]
     ids = [one["id"] for one in models if one["is_default"] and one["capability"] == "chat"]
     if not ids:

@@ -68,7 +68,11 @@ def show(chosen: argparse.Namespace) -> int:
 def ps(chosen: argparse.Namespace) -> int:
     """List the models that the server has in memory, or on their way there."""
     models = Server(chosen.server).get("/v1/models")["data"]
-    busy = [one for one in models if one["state"] not in (NOT_LOADED, "failed")]
+    busy = [
+        one
+        for one in models
+        if one["state"] not in (NOT_LOADED, "failed") and "alias_of" not in one
+    ]
     if chosen.json:
         write_json(busy)
         return 0
@@ -89,7 +93,9 @@ def ps(chosen: argparse.Namespace) -> int:
 
 def load(chosen: argparse.Namespace) -> int:
     """Load a model and show the progress."""
-    body = {"model": chosen.model}
+    body: dict[str, Any] = {"model": chosen.model, "force": chosen.force}
+    if chosen.context is not None:
+        body["context_length"] = chosen.context
     if chosen.keep_alive is not None:
         number = chosen.keep_alive.lstrip("-").isdecimal()
         body["keep_alive"] = int(chosen.keep_alive) if number else chosen.keep_alive

@@ -32,7 +32,7 @@ class Server:
         host = settings.reached_at
         host = f"[{host}]" if ":" in host else host
         self.address = (address or f"http://{host}:{settings.port}").rstrip("/")
-        key = api_key(settings)
+        key = self.key = api_key(settings)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         # A proxy has no way to this machine.
         self._http = httpx.Client(
