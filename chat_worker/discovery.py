@@ -39,6 +39,11 @@ from worker_runtime.model_files.model_places import (
 )
 from worker_runtime.model_files.models_toml import ModelOptions, ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.other_programs import (
+    hub_snapshots,
+    lm_studio_places,
+    ollama_places,
+)
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
@@ -87,10 +92,13 @@ class ChatModelScan:
                 ids.add(place)
         for model_id, place in ids.items():
             entries.setdefault(model_id, self._entry(model_id, place))
+        theirs = {model_id: place.aliases for model_id, place in ids.items()}
         self._ids = {entry.path: entry.id for entry in entries.values()}
         main_id = self._add_remote(entries) or main_id
         entries = {
-            id: msgspec.structs.replace(entry, options=self._options.of(id))
+            id: msgspec.structs.replace(
+                entry, options=self._options.of(id).with_aliases(theirs.get(id, ()))
+            )
             for id, entry in entries.items()
         }
         chosen = (main_id, default_model(self._settings.models_dir), GUIDE_ID)
@@ -190,9 +198,25 @@ class ChatModelScan:
                 if place.path not in found:
                     found.add(place.path)
                     yield place
+        for place in self._of_other_programs(listings):
+            if place.path not in found:
+                found.add(place.path)
+                yield place
         if self._settings.builtin_models:
             for place in self._in_folder(listings.of(GUIDE_FOLDER), listings):
                 yield msgspec.structs.replace(place, is_built_in=True)
+
+    def _of_other_programs(self, listings: Listings) -> Iterator[Place]:
+        sources = self._settings.source_folders
+        for folder in sources.get("lmstudio", ()):
+            yield from lm_studio_places(folder, listings)
+        for folder in sources.get("ollama", ()):
+            yield from ollama_places(folder, listings)
+        for folder in sources.get("huggingface", ()):
+            for id, snapshot in hub_snapshots(folder, listings):
+                for place in self._at_folder(snapshot, listings):
+                    own_id = "" if place.is_file else id
+                    yield msgspec.structs.replace(place, own_id=own_id)
 
     def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
         """The models in a folder and in the folders within."""

@@ -12,7 +12,7 @@ from chat_worker.model_dims import model_dims, shape_of_headers
 from worker_runtime.catalog import ModelFacts
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
-from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
+from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards
 
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, speech.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
@@ -47,7 +47,7 @@ def read(path: Path) -> Said:
         InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
-    return _of_gguf(path) if is_gguf(path) and not os.path.isdir(path) else _of_folder(path)
+    return _of_folder(path) if os.path.isdir(path) else _of_gguf(path)
 
 
 def _of_folder(folder: Path) -> Said:

@@ -80,6 +80,9 @@ class ModelOptions(SamplingDefaults, frozen=True, kw_only=True):
     lora: _Path | None = None
     lora_scale: Annotated[float, Meta(ge=-10, le=10)] = 1.0
 
+    def with_aliases(self, others: tuple[str, ...]) -> "ModelOptions":
+        return replace(self, aliases=(*self.aliases, *others)) if others else self
+
     @property
     def of_load(self) -> str:
         """The options that a loaded model cannot take on, always written the same way; empty: none
