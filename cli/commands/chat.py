@@ -9,7 +9,7 @@ from cli.commands.conversation import Conversation, Spoken
 from cli.commands.failure import CommandError
 from cli.commands.local_server import server_for
 from cli.commands.models import here
-from cli.commands.printing import write, write_json
+from cli.commands.printing import colored, write, write_json
 from cli.commands.prompt import Prompt
 from cli.commands.pull import fetch, fetch_there
 from cli.commands.server import Server
@@ -177,7 +177,7 @@ def _report(chosen: argparse.Namespace, spoken: Spoken) -> None:
         notes.append(f"the oldest {spoken.trimmed_tokens:,} tokens did not fit and were left out")
     if spoken.reduced:
         notes.append(f"loaded smaller: {spoken.reduced}")
-    write(f"\033[2m[{'; '.join(notes)}]\033[0m" if notes else "")
+    write(colored(f"[{'; '.join(notes)}]", "faint") if notes else "")
 
 
 def _print_piece(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from chat_worker.settings import ChatSettings
 from cli.capacity import ModelCapacity, capacities
 from cli.commands.failure import CommandError
-from cli.commands.printing import size, table, write, write_json
+from cli.commands.printing import colored, size, table, write, write_json
 from cli.commands.progress import Progress
 from cli.commands.server import Server
 from common.model_ids import same_model_id
@@ -127,13 +127,13 @@ def unload(chosen: argparse.Namespace) -> int:
 
 def _fits(model: ModelCapacity) -> str:
     if model.broken:
-        return f"no: {model.broken}"
+        return colored(f"no: {model.broken}", "red")
     if model.verdict == "fits reduced":
-        return f"reduced: {'; '.join(model.reductions)}"
+        return colored(f"reduced: {'; '.join(model.reductions)}", "yellow")
     if model.verdict == "does not fit" and model.room_bytes is not None:
         free = size(max(model.room_bytes, 0))
-        return f"no: it needs {size(model.least_bytes)}, {free} are free"
-    return "yes" if model.verdict == "fits" else "no"
+        return colored(f"no: it needs {size(model.least_bytes)}, {free} are free", "red")
+    return colored("yes", "green") if model.verdict == "fits" else colored("no", "red")
 
 
 def _expiry(model: dict[str, Any]) -> str:
