@@ -64,23 +64,24 @@ def launch(chosen: argparse.Namespace) -> int:
     """Start a client, and return its exit status."""
     client = CLIENTS[chosen.client]
     program = shutil.which(client.program)
-    if program is None and not chosen.print:
+    only_shows = chosen.print or chosen.json
+    if program is None and not only_shows:
         raise CommandError(f"{client.program} is not installed", [client.install])
     with (
         server_for(chosen.server) as server,
         tempfile.TemporaryDirectory(prefix="y26hkx-launch-") as folder,
     ):
-        target = _target(chosen, server, Path(folder))
+        target = _target(chosen, server, Path(folder), shows=only_shows)
         how = client.launch(target)
         command = [program or client.program, *how.arguments, *chosen.arguments]
-        if chosen.print or chosen.json:
+        if only_shows:
             _show(command, how.variables, as_json=chosen.json)
             return 0
         _warn(target)
         return _run(command, how.variables)
 
 
-def _target(chosen: argparse.Namespace, server: Server, folder: Path) -> Target:
+def _target(chosen: argparse.Namespace, server: Server, folder: Path, *, shows: bool) -> Target:
     model = server.model(chosen.model or default_model(server))
     if model is None:
         raise CommandError(f"there is no model {chosen.model!r}", ["y26hkx ls lists them"])
@@ -88,7 +89,7 @@ def _target(chosen: argparse.Namespace, server: Server, folder: Path) -> Target:
         wanted = {"model": model["id"], "context_length": chosen.context}
         model |= server.post("/v1/models/load", wanted)
     key = server.key or NO_KEY
-    if server.key and (chosen.print or chosen.json):
+    if server.key and shows:
         key = HIDDEN
     context = int(model.get("context_length") or 0)
     return Target(f"{server.address}/v1", key, model.get("id") or model["model"], context, folder)
@@ -134,10 +135,16 @@ def _codex(target: Target) -> Launch:
     wanted |= {f"model_providers.{PROVIDER}.{name}": value for name, value in provider.items()}
     if target.context:
         wanted["model_context_window"] = target.context
-    # JSON's texts and numbers are TOML's, too.
-    options = [f"{name}={json.dumps(value)}" for name, value in wanted.items()]
+    options = [f"{name}={_in_toml(value)}" for name, value in wanted.items()]
     arguments = [text for option in options for text in ("-c", option)]
     return Launch(arguments, {"Y26HKX_API_KEY": target.key})
+
+
+def _in_toml(value: str | int) -> str:
+    """A text in single quotes where that is possible: Windows' batch files lose double ones."""
+    is_plain = isinstance(value, str) and "'" not in value
+    # JSON's texts and numbers are TOML's, too.
+    return f"'{value}'" if is_plain else json.dumps(value)
 
 
 def _opencode(target: Target) -> Launch:

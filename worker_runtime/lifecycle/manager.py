@@ -182,7 +182,7 @@ class Models:
                 on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
 
         owner = self._owner(model)
-        entry = None if n_ctx is None else self._with_context(owner.entry, n_ctx)
+        entry = None if n_ctx is None else self._with_context(owner.found, n_ctx)
         await owner.load(keep_alive_s, report_progress, entry=entry, force=force)
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:

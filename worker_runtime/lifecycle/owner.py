@@ -38,7 +38,7 @@ class ModelOwner:
     def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
         self.entry = entry
         # The entry of the latest scan; `entry` may have the context that a load asked for.
-        self._found = entry
+        self.found = entry
         self._forced = False
         self._context = context
         self._policy, self._clock = context.policy, context.clock
@@ -120,7 +120,7 @@ class ModelOwner:
     def update(self, entry: ModelEntry) -> None:
         """Take the entry of a new scan. If the model itself changed, a loaded one serves its
         present leases, then it is unloaded."""
-        before, self._found = self._found, entry
+        before, self.found = self.found, entry
         if entry.fingerprint != before.fingerprint:
             self._take(entry)
         elif self.entry is before:
@@ -178,7 +178,7 @@ class ModelOwner:
 
     @property
     def priority(self) -> int:
-        return self._found.options.priority
+        return self.found.options.priority
 
     @property
     def is_pinned(self) -> bool:
@@ -244,8 +244,8 @@ class ModelOwner:
         finally:
             self._loaded = None
             self._enter_end_state()
-            if self.entry.fingerprint == entry.fingerprint != self._found.fingerprint:
-                self._take(self._found)
+            if self.entry.fingerprint == entry.fingerprint != self.found.fingerprint:
+                self._take(self.found)
 
     async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
         """Load one of the options that are left and serve it until it is unloaded."""
@@ -275,7 +275,7 @@ class ModelOwner:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))
                 self._loaded = loaded
-                loaded.stays = self._found.options.pinned
+                loaded.stays = self.found.options.pinned
                 self._breaker.loaded()
                 self._wait_queue.grant(loaded)
                 self._tracker.enter(ModelState.READY)

@@ -29,7 +29,7 @@ def test_a_launch_agent_and_a_task_name_the_same_command(tmp_path: Path) -> None
     agent = plistlib.loads(service_of("darwin", tmp_path, odd, tmp_path).content.encode())
     assert agent["ProgramArguments"] == [odd, "-m", "cli", "serve"]
     assert agent["WorkingDirectory"] == str(tmp_path)
-    task = ElementTree.fromstring(  # noqa: S314 - it is ours
+    task = ElementTree.fromstring(
         service_of("win32", tmp_path, odd, tmp_path).content.partition("?>\n")[2]
     )
     run = task.find(f"{TASK}Actions/{TASK}Exec")
