@@ -68,12 +68,12 @@ def _of_gguf(first: Path) -> Said:
         not OTHER_ARCHITECTURES.search(main.architecture) and main.vocabulary_size > 0,
         main.context_length,
         family_of_gguf(gguf_id(first), main),
-        _takes_q8_cache(main),
+        takes_q8_cache(main),
         facts=facts_of_gguf(first, main, dims),
     )
 
 
-def _takes_q8_cache(header: GgufHeader) -> bool:
+def takes_q8_cache(header: GgufHeader) -> bool:
     """Whether an 8-bit cache is possible: llama.cpp stores it in blocks of 32 values per head."""
 
     def number(key: str) -> int:

@@ -183,4 +183,4 @@ def test_a_manifest_leads_nowhere_but_to_blobs(library: Path, home: Path, digest
 
 def test_a_source_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="lmstdio is not one of auto, lmstudio, ollama"):
-        ChatSettings(model_sources="lmstdio", _env_file=None)  # type: ignore[arg-type]
+        ChatSettings(model_sources="lmstdio", _env_file=None)
