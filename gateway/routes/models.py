@@ -168,5 +168,6 @@ def _base(model_id: str, created_s: int) -> dict[str, Any]:
         "owned_by": "y26hkx",
         "type": "model",
         "display_name": model_id,
+        "aliases": [],
         "created_at": created.isoformat().replace("+00:00", "Z"),
     }
