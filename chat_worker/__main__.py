@@ -24,7 +24,7 @@ async def run(settings: ChatSettings) -> None:
         watched=settings.models_dir / MODELS_TOML,
     )
     load_options = with_expansion_factors(ChatLoadOptions(scan, settings), settings)
-    async with local_models(settings, catalog, load_options) as models:
+    async with local_models(settings, catalog, load_options, scan.with_context) as models:
         servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,

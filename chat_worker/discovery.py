@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from chat_worker import headers
+from chat_worker.facts import with_template
 from chat_worker.family import Family
-from chat_worker.pipe_messages import LoadSpec
+from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
@@ -17,8 +18,9 @@ from common.packages import version_of
 from worker_runtime.catalog import ModelEntry, Scan, fingerprint
 from worker_runtime.engine_process import protocol
 from worker_runtime.libraries import marked_if_missing, missing_modules
+from worker_runtime.lifecycle.load_options import refuse_context
 from worker_runtime.model_files.default_model import default_model
-from worker_runtime.model_files.folder_listing import Listing, Listings
+from worker_runtime.model_files.folder_listing import Listing, Listings, look_at
 from worker_runtime.model_files.folders import (
     OPENVINO_FILES,
     is_causal_lm_folder,
@@ -37,6 +39,11 @@ from worker_runtime.model_files.model_places import (
 )
 from worker_runtime.model_files.models_toml import ModelOptions, ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.other_programs import (
+    hub_snapshots,
+    lm_studio_places,
+    ollama_places,
+)
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
@@ -85,11 +92,38 @@ class ChatModelScan:
                 ids.add(place)
         for model_id, place in ids.items():
             entries.setdefault(model_id, self._entry(model_id, place))
+        theirs = {model_id: place.aliases for model_id, place in ids.items()}
         self._ids = {entry.path: entry.id for entry in entries.values()}
         main_id = self._add_remote(entries) or main_id
+        entries = {
+            id: msgspec.structs.replace(
+                entry, options=self._options.of(id).with_aliases(theirs.get(id, ()))
+            )
+            for id, entry in entries.items()
+        }
         chosen = (main_id, default_model(self._settings.models_dir), GUIDE_ID)
         self.default_id = next((one for one in chosen if one in entries), "")
         return Scan(list(entries.values()), self.default_id)
+
+    def with_context(self, entry: ModelEntry, n_ctx: int) -> ModelEntry:
+        """The model with another context for each request, up to the one that it was trained for.
+
+        Raises:
+            UnsupportedParameter: the context of remote models is not decided here.
+        """
+        if entry.backend not in PACKAGES:
+            refuse_context(entry, n_ctx)
+        n_ctx = min(n_ctx, entry.facts.trained_context or n_ctx)
+        spec = spec_decoder.decode(entry.load_spec)
+        if n_ctx == entry.context_length:
+            return entry
+        print_ = fingerprint(entry.path, n_ctx, 0, entry.backend, entry.fingerprint)
+        return msgspec.structs.replace(
+            entry,
+            context_length=n_ctx,
+            fingerprint=print_,
+            load_spec=protocol.raw(msgspec.structs.replace(spec, n_ctx=n_ctx, fingerprint=print_)),
+        )
 
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
         """The models beside `entry` and in the models folder that can be loaded, except itself."""
@@ -164,9 +198,25 @@ class ChatModelScan:
                 if place.path not in found:
                     found.add(place.path)
                     yield place
+        for place in self._of_other_programs(listings):
+            if place.path not in found:
+                found.add(place.path)
+                yield place
         if self._settings.builtin_models:
             for place in self._in_folder(listings.of(GUIDE_FOLDER), listings):
                 yield msgspec.structs.replace(place, is_built_in=True)
+
+    def _of_other_programs(self, listings: Listings) -> Iterator[Place]:
+        sources = self._settings.source_folders
+        for folder in sources.get("lmstudio", ()):
+            yield from lm_studio_places(folder, listings)
+        for folder in sources.get("ollama", ()):
+            yield from ollama_places(folder, listings)
+        for folder in sources.get("huggingface", ()):
+            for id, snapshot in hub_snapshots(folder, listings):
+                for place in self._at_folder(snapshot, listings):
+                    own_id = "" if place.is_file else id
+                    yield msgspec.structs.replace(place, own_id=own_id)
 
     def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
         """The models in a folder and in the folders within."""
@@ -221,8 +271,9 @@ class ChatModelScan:
         backend = backend or self._backend(place)
         size_bytes = sum(file.size_bytes for file in place.files if not file.name.endswith(".json"))
         options = self._options.of(model_id)
+        own = options.chat_template
         # With other options a loaded model is another one.
-        version = version_of(PACKAGES[backend]) + options.text
+        version = version_of(PACKAGES[backend]) + options.of_load + _state_of(options.lora)
         print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
         spec = self.spec(model_id, backend, path)
         entry = ModelEntry(
@@ -237,7 +288,7 @@ class ChatModelScan:
             load_spec=protocol.raw(msgspec.structs.replace(spec, fingerprint=print_)),
             engine_module=ENGINE_MODULE,
             broken=printable(said.broken),
-            facts=said.facts,
+            facts=with_template(said.facts, own) if own else said.facts,
         )
         return marked_if_missing(entry, backend)
 
@@ -268,6 +319,9 @@ class ChatModelScan:
                 settings.default_system_prompt if own.system_prompt is None else own.system_prompt
             ),
             global_seed=settings.global_seed,
+            chat_template=own.chat_template or "",
+            lora=(own.lora or "") if backend == "llama.cpp" else "",
+            lora_scale=own.lora_scale,
             speculate=settings.speculation,
             answer_wait_s=settings.answer_wait_s,
             kv_type=own.kv_type or settings.kv_type,
@@ -281,3 +335,11 @@ class ChatModelScan:
             precision=settings.precision,
             converted_dir=path_text(settings.converted_dir.resolve()),
         )
+
+
+def _state_of(path: str | None) -> str:
+    """Changes when the file does; empty: there is none."""
+    if path is None:
+        return ""
+    state = look_at(Path(path))
+    return f"{state.size_bytes} {state.mtime_ns}"

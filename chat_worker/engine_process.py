@@ -92,7 +92,7 @@ class _Model:
     def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
-        template, source, self.template_kind = usable_template(backend)
+        template, source, self.template_kind = usable_template(backend, spec.chat_template)
         self._encoder = PromptEncoder(backend.tokenizer, template)
         chat_format = ChatFormat(backend.tokenizer, source, template.traits.written)
         self._input_processor = InputProcessor(
@@ -242,9 +242,22 @@ class UsableTemplate(NamedTuple):
     kind: TemplateKind
 
 
-def usable_template(backend: Backend) -> UsableTemplate:
-    """The model's own template, or a default one. The worker logs which, and shows it."""
+def usable_template(backend: Backend, configured: str = "") -> UsableTemplate:
+    """The configured template, else the model's own, or a default one. The worker logs which, and
+    shows it.
+
+    Raises:
+        BackendLoadFailed: the configured one is not valid Jinja.
+    """
     special_texts = backend.tokenizer.special_texts
+    if configured:
+        try:
+            return UsableTemplate(ChatTemplate(configured, special_texts), configured, "configured")
+        except TemplateError as error:
+            raise BackendLoadFailed(
+                ErrorText("template_not_valid", detail=str(error)),
+                suggestions=(ErrorText("mend_template"),),
+            ) from error
     why = "has no chat template"
     if backend.template:
         try:

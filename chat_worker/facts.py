@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from chat_worker.model_dims import ModelDims
 from chat_worker.text.infill import FAMILIES, spellings_among
 from chat_worker.text.reasoning import thinking_marks
@@ -62,6 +64,12 @@ def facts_of_folder(folder: Path, dims: ModelDims) -> ModelFacts:
             _template(folder, tokenizer), can_infill=spellings_among(texts) is not None
         ),
     )
+
+
+def with_template(facts: ModelFacts, template: str) -> ModelFacts:
+    """The facts of the same model with this chat template."""
+    can_infill = "insert" in facts.abilities
+    return replace(facts, abilities=_abilities(template, can_infill=can_infill))
 
 
 def _abilities(template: str, *, can_infill: bool) -> tuple[str, ...]:

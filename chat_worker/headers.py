@@ -12,7 +12,7 @@ from chat_worker.model_dims import model_dims, shape_of_headers
 from worker_runtime.catalog import ModelFacts
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, read_gguf_headers
-from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards, is_gguf
+from worker_runtime.model_files.gguf_files import gguf_id, gguf_shards
 
 # Architectures in GGUF files that do not chat: encoders, projectors of vision models, speech.
 OTHER_ARCHITECTURES = re.compile(r"bert|clip|t5encoder|embedding|wavtokenizer|dream|llada", re.I)
@@ -47,7 +47,7 @@ def read(path: Path) -> Said:
         InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
-    return _of_gguf(path) if is_gguf(path) and not os.path.isdir(path) else _of_folder(path)
+    return _of_folder(path) if os.path.isdir(path) else _of_gguf(path)
 
 
 def _of_folder(folder: Path) -> Said:
@@ -59,19 +59,21 @@ def _of_folder(folder: Path) -> Said:
 def _of_gguf(first: Path) -> Said:
     main, dims = shape_of_headers(read_gguf_headers(gguf_shards(first)))
     if main.metadata.get("general.type") == "adapter":
-        raise InvalidModelFile("it is an adapter (LoRA): merge it into its model")
+        raise InvalidModelFile(
+            "it is an adapter (LoRA): name it as lora of its model in models.toml, or merge it"
+        )
     if main.vocabulary_size and not dims.n_values:
         raise InvalidModelFile("it holds a vocabulary, and no weights")
     return Said(
         not OTHER_ARCHITECTURES.search(main.architecture) and main.vocabulary_size > 0,
         main.context_length,
         family_of_gguf(gguf_id(first), main),
-        _takes_q8_cache(main),
+        takes_q8_cache(main),
         facts=facts_of_gguf(first, main, dims),
     )
 
 
-def _takes_q8_cache(header: GgufHeader) -> bool:
+def takes_q8_cache(header: GgufHeader) -> bool:
     """Whether an 8-bit cache is possible: llama.cpp stores it in blocks of 32 values per head."""
 
     def number(key: str) -> int:

@@ -6,6 +6,8 @@ of the computation, packed for oneDNN, and the keys and values in the slots. The
 measured; `run.py bench estimate` shows how exact the estimate is.
 """
 
+from msgspec.structs import replace
+
 from chat_worker.backends.sizes import (
     BLOCK_TOKENS,
     context_tokens,
@@ -60,7 +62,14 @@ def memory_need(spec: LoadSpec) -> Need:
     dims = model_dims(path)
     if spec.backend == "openvino":
         return _in_openvino(spec, dims)
-    return _in_torch(spec, dims) if path.is_dir() else need_of_gguf(spec, dims)
+    if path.is_dir():
+        return _in_torch(spec, dims)
+    need = need_of_gguf(spec, dims)
+    return (
+        replace(need, weights=need.weights + path_of(spec.lora).stat().st_size)
+        if spec.lora
+        else need
+    )
 
 
 def need_of_gguf(spec: LoadSpec, dims: ModelDims) -> Need:

@@ -31,6 +31,11 @@ class LoadSpec(Struct, kw_only=True):
     max_input_chars: int = 0  # 0: no limit
     on_overflow: Literal["trim", "refuse"] = "trim"
     default_system_prompt: str = ""
+    # Renders conversations in place of the model's own; empty: none. Jinja.
+    chat_template: str = ""
+    # An adapter for llama.cpp, and how much it counts; empty: none.
+    lora: str = ""
+    lora_scale: float = 1.0
     global_seed: int | None = None
     # Guess tokens that occur in the prompt; the answers are the same.
     speculate: bool = True

@@ -14,6 +14,7 @@ SERVICES = {
     "chat-worker": ("chat_worker", "one chat worker alone (CHAT_WORKER_PORT, WORKER_TOKEN)"),
     "embed-worker": ("embed_worker", "one embedding worker alone (EMBED_WORKER_PORT)"),
 }
+LAUNCH = "launch"
 EPILOG = """\
 All settings are environment variables or lines of a .env file in the current folder. The options
 above are the most used settings and win over both. .env.example lists all of them.
@@ -63,12 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parsed(given: Sequence[str]) -> argparse.Namespace:
     """The command and its options; a mistake ends the process."""
     parser = command_parser()
+    behind: Sequence[str] = ()
+    if given[:1] == [LAUNCH] and "--" in given:
+        # argparse would take some of the client's arguments for ours.
+        at = given.index("--")
+        given, behind = given[:at], given[at + 1 :]
     chosen, rest = parser.parse_known_args(given)
     if rest and (not hasattr(chosen, "prompt") or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         # argparse takes words behind an option for unknown ones.
         chosen.prompt += rest
+    if behind:
+        chosen.arguments = list(behind)
     return chosen
 
 

@@ -18,9 +18,16 @@ RUNS = {
     "embed": "embed.embed",
     "stop": "stop.stop",
     "completion": "completion.completion",
+    "alias": "alias.alias",
+    "bench": "bench.bench",
+    "launch": "launch.launch",
+    "logs": "logs.logs",
+    "service": "service.service",
 }
+SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
+AGENTS = ("codex", "opencode", "qwen-code", "aider")
 # The commands that can ask a server elsewhere.
-ASK_SERVER = frozenset({"run", "chat", "rm", "ps", "load", "unload", "embed"})
+ASK_SERVER = frozenset({"run", "chat", "rm", "ps", "load", "unload", "embed", "bench", "launch"})
 
 
 class _Commands(Protocol):
@@ -43,12 +50,33 @@ def add_commands(commands: _Commands) -> None:
     _command(commands, "ps", "the loaded models: memory, context, requests, when they go")
     load = _command(commands, "load", "load a model now")
     _add_model(load)
+    load.add_argument("--context", type=int, help="tokens of one request, until it is unloaded")
+    load.add_argument("--force", action="store_true", help="also if it seems not to fit")
     load.add_argument("--keep-alive", help="how long it stays loaded: 300, 5m, -1 for ever")
     _add_model(_command(commands, "unload", "unload a model now"), can_force=True)
     _add_embed(_command(commands, "embed", "compute the vectors of the texts in a file"))
     _command(commands, "stop", "stop the server that runs here")
     completion = _command(commands, "completion", "print what makes a shell complete commands")
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.add_argument("shell", choices=SHELLS)
+    _add_alias(_command(commands, "alias", "other names of models: list, set or remove them"))
+    bench = _command(
+        commands, "bench", "measure a model, beside its own past and other servers here"
+    )
+    bench.add_argument("model", nargs="?", help="an id (y26hkx ls); without it the default model")
+    bench.add_argument("--no-peers", action="store_true", help="ask no other server")
+    _add_launch(
+        _command(
+            commands,
+            "launch",
+            "run a coding agent with a model of this server; its arguments follow --",
+        )
+    )
+    logs = _command(commands, "logs", "what the server here prints, and where that is kept")
+    logs.add_argument("-n", "--lines", type=int, default=50, help="as many of the last lines")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
+    service = _command(commands, "service", "let the server start with the session")
+    service.add_argument("action", choices=("install", "status", "uninstall"))
+    _add_print(service)
 
 
 def run_command(chosen: argparse.Namespace) -> int:
@@ -72,6 +100,24 @@ def _command(commands: _Commands, name: str, what: str) -> argparse.ArgumentPars
             "--server", help="address of the server (http://127.0.0.1:8001, by GATEWAY_PORT)"
         )
     return parser
+
+
+def _add_alias(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="the other name, such as gpt-4o or mine:small")
+    parser.add_argument("model", nargs="?", help="the id of the model that it means (y26hkx ls)")
+    parser.add_argument("--remove", metavar="NAME", help="forget this alias")
+
+
+def _add_launch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("client", choices=AGENTS)
+    parser.add_argument("--model", help="an id (y26hkx ls); without it the default model")
+    parser.add_argument("--context", type=int, help="load it with this context, in tokens")
+    parser.set_defaults(arguments=[])
+    _add_print(parser)
+
+
+def _add_print(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--print", action="store_true", help="only show what would be done")
 
 
 def _add_model(parser: argparse.ArgumentParser, *, can_force: bool = False) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from cli.address import Address
 from cli.liveness import grpc_health, http_status
+from cli.log_file import KeptLines, log_file
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
 from cli.running import recorded
 from cli.service import WRONG_SETTINGS, ServiceSpec, StackFailed
@@ -70,7 +71,8 @@ def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"y26hkx cannot start: {error}\n")
         return WRONG_SETTINGS
-    output = Output(stdout_unbuffered())
+    kept = log_file(settings.own_folder, port)
+    output = Output(KeptLines(stdout_unbuffered(), kept, made_key))
     try:
         with recorded(settings.own_folder, settings.address(port)):
             return asyncio.run(_serve(settings, port, began, output, made_key))

@@ -162,6 +162,11 @@ def _port(values: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def wants_color() -> bool:
+    """Whether this user wants colors on a terminal: https://no-color.org."""
+    return not os.environ.get("NO_COLOR")  # noqa: TID251 - settings.py is where the environment is read
+
+
 def api_key(settings: StackSettings) -> str:
     """The key with which commands call the server; empty: none is known."""
     keys = settings.values.get("Y26HKX_API_KEY") or settings.values.get("API_KEYS", "")

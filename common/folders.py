@@ -38,6 +38,36 @@ def models_folder_of(environment: Mapping[str, str]) -> Path:
     return Path(data) / NAME / here
 
 
+def folders_of_other_programs(environment: Mapping[str, str]) -> dict[str, list[Path]]:
+    """Where other programs of this user keep models, by their names in MODEL_SOURCES."""
+    home_folder = Path(os.path.expanduser("~"))
+    cache = Path(environment.get("XDG_CACHE_HOME") or home_folder / ".cache")
+    hugging_face = Path(environment.get("HF_HOME") or cache / "huggingface")
+    named = environment.get("OLLAMA_MODELS")
+    # The second is that of the service which Ollama's installer makes on Linux.
+    ollama = [home_folder / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+    return {
+        "lmstudio": [home_folder / ".lmstudio" / "models", cache / "lm-studio" / "models"],
+        "ollama": [Path(named)] if named else ollama,
+        "huggingface": [Path(environment.get("HF_HUB_CACHE") or hugging_face / "hub")],
+    }
+
+
+def service_folder(system: str, environment: Mapping[str, str]) -> Path:
+    """Where this system looks for the services of a user; on Windows, where their files may be.
+
+    Args:
+        system: as `sys.platform`.
+    """
+    home_folder = Path(os.path.expanduser("~"))
+    if system == "win32":
+        return _local_of(environment) / NAME
+    if system == "darwin":
+        return home_folder / "Library" / "LaunchAgents"
+    config = environment.get("XDG_CONFIG_HOME") or home_folder / ".config"
+    return Path(config) / "systemd" / "user"
+
+
 def _local_of(environment: Mapping[str, str]) -> Path:
     """Windows' folder of what belongs to this user on this machine."""
     home_folder = Path(os.path.expanduser("~"))

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from chat_worker.discovery import ChatModelScan
-from chat_worker.headers import OTHER_ARCHITECTURES
+from chat_worker.headers import OTHER_ARCHITECTURES, takes_q8_cache
 from chat_worker.load_options import ChatLoadOptions, smaller_specs
 from chat_worker.memory_estimate import need_of_gguf
 from chat_worker.model_dims import REPACKED_ROWS, ModelDims, shape_of_headers
@@ -116,11 +116,14 @@ def _of_chat_models(variants: Sequence[Variant], header: GgufHeader) -> Iterator
     _, known = shape_of_headers([header])
     trained = known.n_ctx_train or settings.request_tokens
     context = min(settings.request_tokens, trained)
+    specs = [spec]
+    if settings.load_ladder:
+        specs += smaller_specs(spec, context)
+        if takes_q8_cache(header):
+            specs.append(replace(specs[-1], kv_type="q8_0"))
     for variant in variants:
         dims = _with_weights(known, variant, variants[0].size_bytes)
-        needs = [need_of_gguf(spec, dims).total]
-        if settings.load_ladder:
-            needs += [need_of_gguf(less, dims).total for less in smaller_specs(spec, context)]
+        needs = [need_of_gguf(each, dims).total for each in specs]
         reductions = ("a smaller batch, cache or context",)
         given_up = [(), *[reductions] * (len(needs) - 1)]
         yield _fit(variant, "chat", needs, given_up, budget, settings.parallel, context)

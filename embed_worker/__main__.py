@@ -11,12 +11,18 @@ from embed_worker.settings import EmbedSettings
 from protos.y26hkx.v1.embed_pb2_grpc import add_EmbedServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
+from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
 from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.server import local_models, serve
 
 
 async def run(settings: EmbedSettings) -> None:
-    catalog = Catalog(EmbedModelScan(settings), ttl_s=settings.scan_ttl_s, clock=SystemClock())
+    catalog = Catalog(
+        EmbedModelScan(settings),
+        ttl_s=settings.scan_ttl_s,
+        clock=SystemClock(),
+        watched=settings.models_dir / MODELS_TOML,
+    )
     encoder_choice = EncoderChoice(catalog, fallback_to_default=settings.fallback_to_default)
     async with local_models(settings, catalog, load_options) as models:
         inflight_rpcs = InflightRpcs()

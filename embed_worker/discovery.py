@@ -33,6 +33,7 @@ from worker_runtime.model_files.model_places import (
     place_of_file,
     unreadable,
 )
+from worker_runtime.model_files.models_toml import ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
 from worker_runtime.model_files.static_folders import is_static_folder
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
@@ -54,10 +55,12 @@ class EmbedModelScan:
         self._backend = library.backend(settings)
         self._headers = HeaderCache(headers.read, lambda reason: headers.Said(broken=reason))
         self._notes = Notes()
+        self._options = ModelsToml(settings.models_dir)
 
     def __call__(self) -> Scan:
         self._headers.begin_scan()
         self._notes.begin_scan()
+        self._options.read()
         ids = UniqueIds(self._prefers, self._notes)
         for place in self._places():
             ids.add(place)
@@ -132,6 +135,7 @@ class EmbedModelScan:
             engine_module=ENGINE_MODULE,
             broken=NO_POOLING if said.lacks_pooling and not pooling else printable(said.broken),
             facts=said.facts,
+            options=self._options.of(model_id),
         )
         return marked_if_missing(entry, self._needed(backend, path))
 

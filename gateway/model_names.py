@@ -13,6 +13,7 @@ class ModelNames:
     Args:
         aliases: ids of models, by the other names that clients may use for them.
         falls_back: whether an unknown name refers to the default model.
+        of_workers: the id of the model that a worker knows by another name; None if none does.
         custom: the id of the model under a name that clients made; None if they made none.
     """
 
@@ -21,10 +22,12 @@ class ModelNames:
         aliases: Mapping[str, str],
         *,
         falls_back: bool,
+        of_workers: Callable[[str], str | None] = lambda _: None,
         custom: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._aliases = {folded_id(alias): model for alias, model in aliases.items()}
         self._falls_back = falls_back
+        self._of_workers = of_workers
         self._custom = custom
 
     def meant(self, name: str, is_known: Callable[[str], bool]) -> str:
@@ -47,9 +50,19 @@ class ModelNames:
         for spelling in spellings(name):
             if is_known(spelling):
                 return spelling
-            if (model := self._aliases.get(folded_id(spelling))) is not None:
-                return next(filter(is_known, spellings(model)), model)
+            if (model := self.aliased(spelling, is_known)) is not None:
+                return model
         return None
+
+    def aliased(self, name: str, is_known: Callable[[str], bool]) -> str | None:
+        """Return the id of the model that has exactly this alias, or None."""
+        if (model := self._aliases.get(folded_id(name))) is not None:
+            return next(filter(is_known, spellings(model)), model)
+        return self._of_workers(name)
+
+    def aliases(self) -> Iterator[str]:
+        """Yield the aliases that the settings name."""
+        yield from self._aliases
 
 
 def spellings(name: str) -> Iterator[str]:

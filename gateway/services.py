@@ -57,7 +57,10 @@ class Services:
         self._guard = _guard(settings, self.metrics)
         self.custom_models = CustomModels(settings.custom_models_file)
         self.model_names = ModelNames(
-            settings.aliases, falls_back=settings.falls_back, custom=self._custom_base
+            settings.aliases,
+            falls_back=settings.falls_back,
+            of_workers=pool.id_of_alias,
+            custom=self._custom_base,
         )
         self.new_models = NewModels(pool)
         self.pulls = Pulls(settings.max_pulls)
@@ -119,6 +122,11 @@ class Services:
             return None
         context.key, context.client, context.cache_salt = key, key.client, key.cache_salt
         return context
+
+    def defaults_of(self, model: str | None) -> ChatDefaults:
+        """What a request for this model means where it does not say; None: the default model."""
+        of_model = self.pool.sampling_of(model or "")
+        return self.chat_defaults if of_model is None else self.chat_defaults.with_model(of_model)
 
     def _capacity(self, model: str) -> int | None:
         # Without keys all clients are programs of one person.

@@ -16,7 +16,7 @@ from protos.y26hkx.v1 import worker_pb2
 from simple.calls import LocalStub
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.lifecycle.preload import load_early
+from worker_runtime.lifecycle.preload import load_unasked
 from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
 from worker_runtime.rpc.server import local_models
 from worker_runtime.rpc.worker_service import WorkerServicer
@@ -60,14 +60,18 @@ class LocalWorkers(Workers):
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
         load_options = with_expansion_factors(ChatLoadOptions(self._scan, settings), settings)
-        async with local_models(settings, self._catalog, load_options) as models:
+        async with local_models(
+            settings, self._catalog, load_options, self._scan.with_context
+        ) as models:
             control = WorkerServicer(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
             endpoint.hear(control.status())
             endpoint.serving = True
             async with asyncio.TaskGroup() as tasks:
-                loading = tasks.create_task(load_early(models, settings, default=settings.preload))
+                loading = tasks.create_task(
+                    load_unasked(models, settings, default=settings.preload)
+                )
                 try:
                     yield
                 finally:

@@ -19,6 +19,7 @@ from common.model_ids import folded_id
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.clock import Clock
 from worker_runtime.model_files.foreign_files import real_path
+from worker_runtime.model_files.models_toml import NO_OPTIONS, ModelOptions
 from worker_runtime.off_loop import OffLoop, in_thread
 
 FileState = tuple[int, int]
@@ -69,6 +70,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     # The command that installs what it lacks; empty if other files are needed.
     remedy: str = ""
     facts: ModelFacts = ModelFacts()
+    # What models.toml says of it.
+    options: ModelOptions = NO_OPTIONS
 
 
 class Scan(msgspec.Struct, frozen=True):
@@ -143,6 +146,10 @@ class Catalog:
     async def _watched_state(self) -> FileState | None:
         watched = self._watched
         return None if watched is None else await self._off_loop(lambda: _state(watched))
+
+    async def next_change(self, after: int) -> None:
+        """Wait until `n_scans` is greater than `after`."""
+        await self._ended.until(lambda: self.n_scans > after)
 
     async def first_scan(self) -> None:
         """Wait until the disk has been scanned once."""

@@ -15,7 +15,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from common.folders import cache_folder_of
+from common.folders import cache_folder_of, folders_of_other_programs
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, SharedSettings, models_folder, split_list
@@ -42,6 +42,11 @@ CALLS_NOBODY = {
 def cache_folder() -> Path:
     """The folder in which this user's programs keep files that they can make again."""
     return cache_folder_of(os.environ)  # noqa: TID251 - settings.py is where the environment is read
+
+
+def other_folders() -> dict[str, list[Path]]:
+    """Where other programs of this user keep models, by their names in MODEL_SOURCES."""
+    return folders_of_other_programs(os.environ)  # noqa: TID251 - settings.py is where the environment is read
 
 
 class ProfileSource(PydanticBaseSettingsSource):

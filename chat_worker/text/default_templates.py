@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Literal
 
 # Which template renders a model's conversations.
-TemplateKind = Literal["own", "chatml", "plain"]
+TemplateKind = Literal["own", "configured", "chatml", "plain"]
 CHATML_MARKS = ("<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}"

@@ -9,7 +9,7 @@ from cli.commands.conversation import Conversation, Spoken
 from cli.commands.failure import CommandError
 from cli.commands.local_server import server_for
 from cli.commands.models import here
-from cli.commands.printing import write, write_json
+from cli.commands.printing import colored, write, write_json
 from cli.commands.prompt import Prompt
 from cli.commands.pull import fetch, fetch_there
 from cli.commands.server import Server
@@ -49,7 +49,7 @@ def run(chosen: argparse.Namespace) -> int:
 def chat(chosen: argparse.Namespace) -> int:
     """Chat with a model of the running server."""
     server = Server(chosen.server)
-    model = chosen.model or _default(server)
+    model = chosen.model or default_model(server)
     return _talk(chosen, server, model)
 
 
@@ -69,7 +69,8 @@ def _known(server: Server, name: str) -> str:
     return next((model.id for model in here() if same_model_id(model.id, name)), "")
 
 
-def _default(server: Server) -> str:
+def default_model(server: Server) -> str:
+    """The id of the chat model that answers where none is named."""
     models = server.get("/v1/models")["data"]
     ids = [one["id"] for one in models if one["is_default"] and one["capability"] == "chat"]
     if not ids:
@@ -176,7 +177,7 @@ def _report(chosen: argparse.Namespace, spoken: Spoken) -> None:
         notes.append(f"the oldest {spoken.trimmed_tokens:,} tokens did not fit and were left out")
     if spoken.reduced:
         notes.append(f"loaded smaller: {spoken.reduced}")
-    write(f"\033[2m[{'; '.join(notes)}]\033[0m" if notes else "")
+    write(colored(f"[{'; '.join(notes)}]", "faint") if notes else "")
 
 
 def _print_piece(text: str) -> None:

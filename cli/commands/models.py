@@ -7,7 +7,7 @@ from typing import Any
 from chat_worker.settings import ChatSettings
 from cli.capacity import ModelCapacity, capacities
 from cli.commands.failure import CommandError
-from cli.commands.printing import size, table, write, write_json
+from cli.commands.printing import colored, size, table, write, write_json
 from cli.commands.progress import Progress
 from cli.commands.server import Server
 from common.model_ids import same_model_id
@@ -68,7 +68,11 @@ def show(chosen: argparse.Namespace) -> int:
 def ps(chosen: argparse.Namespace) -> int:
     """List the models that the server has in memory, or on their way there."""
     models = Server(chosen.server).get("/v1/models")["data"]
-    busy = [one for one in models if one["state"] not in (NOT_LOADED, "failed")]
+    busy = [
+        one
+        for one in models
+        if one["state"] not in (NOT_LOADED, "failed") and "alias_of" not in one
+    ]
     if chosen.json:
         write_json(busy)
         return 0
@@ -89,7 +93,9 @@ def ps(chosen: argparse.Namespace) -> int:
 
 def load(chosen: argparse.Namespace) -> int:
     """Load a model and show the progress."""
-    body = {"model": chosen.model}
+    body: dict[str, Any] = {"model": chosen.model, "force": chosen.force}
+    if chosen.context is not None:
+        body["context_length"] = chosen.context
     if chosen.keep_alive is not None:
         number = chosen.keep_alive.lstrip("-").isdecimal()
         body["keep_alive"] = int(chosen.keep_alive) if number else chosen.keep_alive
@@ -121,13 +127,13 @@ def unload(chosen: argparse.Namespace) -> int:
 
 def _fits(model: ModelCapacity) -> str:
     if model.broken:
-        return f"no: {model.broken}"
+        return colored(f"no: {model.broken}", "red")
     if model.verdict == "fits reduced":
-        return f"reduced: {'; '.join(model.reductions)}"
+        return colored(f"reduced: {'; '.join(model.reductions)}", "yellow")
     if model.verdict == "does not fit" and model.room_bytes is not None:
         free = size(max(model.room_bytes, 0))
-        return f"no: it needs {size(model.least_bytes)}, {free} are free"
-    return "yes" if model.verdict == "fits" else "no"
+        return colored(f"no: it needs {size(model.least_bytes)}, {free} are free", "red")
+    return colored("yes", "green") if model.verdict == "fits" else colored("no", "red")
 
 
 def _expiry(model: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ class Server:
             raise CommandError(str(error)) from error
         local = settings.address()
         self.address = (address or str(local)).rstrip("/")
-        key = api_key(settings)
+        key = self.key = api_key(settings)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         if address is not None:
             self._http = httpx.Client(base_url=self.address, timeout=TIMEOUT, headers=headers)

@@ -39,6 +39,7 @@ MESSAGES = {
     "batch_objects_full": "at most {most} files and as many batches are kept",
     "batches_off": "this server keeps no files and runs no batches",
     "file_missing": "the form has no file",
+    "context_not_ours": "the context of model {model} is not chosen here",
     "purpose_unsupported": "files are kept for the purpose 'batch' only",
     "file_in_use": "a batch that is not over needs this file",
     "batch_is_over": "the batch is over: {status}",

@@ -47,6 +47,8 @@ MESSAGES = {
     ),
     "generates_no_text": "model {model} does not generate text",
     "context_not_made": "the context of model {model} could not be made",
+    "template_not_valid": "the chat template that models.toml names is not valid Jinja: {detail}",
+    "lora_refused": "llama.cpp refuses the adapter {file}: it may be of another model",
     "does_not_compute": "the model was loaded but does not compute",
     "llama_missing": "llama-cpp-python is missing or does not run on this machine",
     "not_compiled": (

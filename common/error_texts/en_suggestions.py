@@ -27,6 +27,7 @@ MESSAGES = {
     "set_setting": "set {setting}",
     "download_files": "download the files again",
     "update_package": "update {package}",
+    "mend_template": "mend the file in chat_template of models.toml, or remove that line",
     "download_file": "download the file again",
     "save_tokenizer": "save the tokenizer again with save_pretrained",
     "leave_keyword_out": "leave that keyword out",

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from common.settings import Certificates
 from gateway.pool.workers import Workers
+from protos.y26hkx.v1 import worker_pb2
 
 
 class Pool:
@@ -22,6 +23,18 @@ class Pool:
     ) -> None:
         self.chat = Workers(chat, token, certificates, wait_s, slow_factor)
         self.embed = Workers(embed, token, certificates, wait_s, slow_factor)
+
+    def id_of_alias(self, alias: str) -> str | None:
+        """The id of the model that a serving worker knows by this other name."""
+        found = (endpoint.id_of(alias) for endpoint in (*self.chat.serving, *self.embed.serving))
+        return next((id for id in found if id is not None), None)
+
+    def sampling_of(self, model: str) -> worker_pb2.SamplingDefaults | None:
+        """How tokens of a chat model are chosen where a request does not say; None: as the gateway
+        chooses. "" is the default model."""
+        model = model or self.chat.known_id("")
+        found = (endpoint.sampling_of(model) for endpoint in self.chat.serving)
+        return next((one for one in found if one is not None), None)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

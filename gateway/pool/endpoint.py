@@ -69,6 +69,10 @@ class Endpoint:
         self._folded_ids: frozenset[str] = frozenset()
         # Of those that need not be loaded first; "" stands for the default model.
         self._ready_ids: frozenset[str] = frozenset()
+        # What models.toml there says: ids by the models' other names, folded, and models by folded
+        # ids that have sampling parameters of their own.
+        self._aliases: dict[str, str] = {}
+        self._sampling: dict[str, worker_pb2.SamplingDefaults] = {}
         # Calls of this gateway to this worker that have not ended.
         self.n_outstanding = 0
         # Calls of its conversations that went elsewhere, because it had too many.
@@ -82,7 +86,16 @@ class Endpoint:
         """Store the latest status of the worker, and what happened since the last one."""
         self.events.extend(events_between(self.status, status))
         self.status, self._heard_s = status, time.monotonic()
-        self._folded_ids = frozenset(folded_id(model.id) for model in status.models)
+        models = {folded_id(model.id): model for model in status.models}
+        self._folded_ids = frozenset(models)
+        self._aliases = {
+            folded: model.id
+            for model in status.models
+            for folded in map(folded_id, model.aliases)
+            # An id is never another model's alias.
+            if folded not in models
+        }
+        self._sampling = {id: m.sampling for id, m in models.items() if m.HasField("sampling")}
         ready = [m for m in status.models if m.state == worker_pb2.MODEL_STATE_READY]
         names = (name for m in ready for name in (folded_id(m.id), *([""] * m.is_default)))
         self._ready_ids = frozenset(names)
@@ -111,6 +124,14 @@ class Endpoint:
     def has_ready(self, model: str) -> bool:
         """Whether the model is loaded; empty: the default model."""
         return folded_id(model) in self._ready_ids
+
+    def id_of(self, alias: str) -> str | None:
+        """The id of the model that has this other name."""
+        return self._aliases.get(folded_id(alias))
+
+    def sampling_of(self, model: str) -> worker_pb2.SamplingDefaults | None:
+        """How tokens of this model are chosen where a request does not say."""
+        return self._sampling.get(folded_id(model))
 
     def lists(self, model: str) -> bool:
         return not model or folded_id(model) in self._folded_ids

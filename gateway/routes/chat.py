@@ -30,7 +30,7 @@ async def chat_completions(request: Request) -> Response:
     body = await parse_for_model(request, ChatRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
-    message = generate_request(body, services.chat_defaults, call.context.cache_salt)
+    message = generate_request(body, services.defaults_of(body.model), call.context.cache_salt)
     logprobs = bool(body.logprobs)
     if not body.stream:
         events = await cancel_on_disconnect(request, call.generation.collect(message))

@@ -35,7 +35,7 @@ async def completions(request: Request) -> Response:
     body = await parse_for_model(request, CompletionRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits)
-    messages = generate_requests(body, services.chat_defaults, call.context.cache_salt)
+    messages = generate_requests(body, services.defaults_of(body.model), call.context.cache_salt)
     completion = Completion(
         new_id("cmpl"),
         body.n or 1,

@@ -24,7 +24,7 @@ async def infill(request: Request) -> Response:
     body = await parse_for_model(request, InfillRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body))
-    message = infill_request(body, services.chat_defaults, call.context.cache_salt)
+    message = infill_request(body, services.defaults_of(body.model), call.context.cache_salt)
     reply = Infilled()
     if not body.stream:
         events = await cancel_on_disconnect(request, call.generation.collect(message))

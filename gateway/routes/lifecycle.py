@@ -54,7 +54,7 @@ async def load_model(request: Request) -> Response:
     with `stream` the progress comes as server-sent events."""
     services = services_of(request)
     body = await parse(request, LoadRequest)
-    if not is_listed(services, body.model):
+    if not is_listed(services, meant(services, body.model)):
         await services.new_models.look(body.model)
     body.model = meant(services, body.model)
     context_of(request.scope).acted_on["model"] = body.model
@@ -124,7 +124,12 @@ async def load(
     request: Request, workers: list[Endpoint], body: LoadRequest
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The progress, and at last the facts about the loaded model."""
-    message = worker_pb2.LoadModelRequest(model=body.model, keep_alive_s=body.keep_alive)
+    message = worker_pb2.LoadModelRequest(
+        model=body.model,
+        keep_alive_s=body.keep_alive,
+        context_length=body.context_length,
+        force=bool(body.force),
+    )
     began_s = time.perf_counter()
     model = _own_id(workers[0], body.model)
     progresses = load_everywhere(workers, message, lambda worker: _options(request, worker))

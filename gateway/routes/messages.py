@@ -35,7 +35,7 @@ async def messages(request: Request) -> Response:
     body = await parse_for_model(request, MessagesRequest)
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
-    message = generate_request(body, services.chat_defaults, call.context.cache_salt)
+    message = generate_request(body, services.defaults_of(body.model), call.context.cache_salt)
     reply_id = f"msg_{secrets.token_hex(12)}"
     if not body.stream:
         events = await cancel_on_disconnect(request, call.generation.collect(message))

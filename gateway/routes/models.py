@@ -26,7 +26,9 @@ NO_ENDS = {"first_id": None, "last_id": None}
 @router.get("/models", include_in_schema=False)
 async def list_models(request: Request) -> Response:
     """All models of all workers; an id that a chat and an embedding model share is listed twice."""
-    found = [model for model in _all_models(services_of(request)) if may_see(request, model["id"])]
+    services = services_of(request)
+    found = [model for model in _all_models(services) if may_see(request, model["id"])]
+    found += _aliases(services, found)
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else NO_ENDS
     # The fields of OpenAI's list, and of Anthropic's.
     return json_response({"object": "list", "data": found, "has_more": False} | ends)
@@ -56,6 +58,23 @@ def _seen(request: Request) -> dict[str, dict[str, Any]]:
     """The models that the client may use, by id."""
     found = models_of(services_of(request))
     return {id: model for id, model in found.items() if may_see(request, id)}
+
+
+def _aliases(services: Services, models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An entry for each other name of these models, which are told of them, too."""
+    by_id = {folded_id(model["id"]): model for model in models}
+    named = [*services.model_names.aliases(), *(a for m in models for a in m["aliases"])]
+    entries = {}
+    for alias in named:
+        meant = services.model_names.known(alias, lambda id: folded_id(id) in by_id)
+        if folded_id(alias) in by_id or meant is None or folded_id(meant) not in by_id:
+            continue
+        model = by_id[folded_id(meant)]
+        if alias not in model["aliases"]:
+            model["aliases"].append(alias)
+        own = {"id": alias, "display_name": alias, "is_default": False, "aliases": []}
+        entries[folded_id(alias)] = model | own | {"alias_of": model["id"]}
+    return list(entries.values())
 
 
 def _known(services: Services, found: dict[str, Any], name: str) -> str | None:
@@ -94,6 +113,7 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         "backend": model.backend,
         "state": state_name(model.state),
         "is_default": model.is_default,
+        "aliases": list(model.aliases),
         "context_length": model.context_length or None,
         "chat_template": model.chat_template or None,
         "size_bytes": model.size_bytes,
@@ -142,5 +162,6 @@ def _base(model_id: str, created_s: int) -> dict[str, Any]:
         "owned_by": "y26hkx",
         "type": "model",
         "display_name": model_id,
+        "aliases": [],
         "created_at": created.isoformat().replace("+00:00", "Z"),
     }

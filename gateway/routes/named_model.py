@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from common.error_texts import ErrorText
 from common.errors import PermissionDenied
+from common.model_ids import same_model_id
 from gateway.errors import shorten
 from gateway.keys.endpoints import Kind
 from gateway.keys.record import KeyRecord
@@ -40,19 +41,31 @@ async def parse_for_model(request: Request, schema: type[T]) -> T:
                 apply(custom, body)
     key = context.key
     if key is not None and key.models is not None:
-        _check_right(key, getattr(body, "model", None) or _default(services, context.kind))
+        _check_right(
+            services, key, getattr(body, "model", None) or _default(services, context.kind)
+        )
     return body
 
 
-def _check_right(key: KeyRecord, model: str) -> None:
+def _check_right(services: Services, key: KeyRecord, model: str) -> None:
     """
     Raises:
         PermissionDenied: the key may not use the model; "": a default that is not known here.
     """
     if not model and not key.admin:
         raise PermissionDenied(ErrorText("model_unnamed"), param="model")
-    if not key.allows_model(model):
+    if not may_use(services, key, model):
         raise PermissionDenied(ErrorText("model_forbidden", model=shorten(model)), param="model")
+
+
+def may_use(services: Services, key: KeyRecord, model: str) -> bool:
+    """Whether the key may use the model with this id, of which it may name an alias."""
+    return key.allows_model(model) or any(
+        same_model_id(meant, model)
+        for name in key.models or ()
+        if not is_listed(services, name)
+        and (meant := services.model_names.aliased(name, lambda id: is_listed(services, id)))
+    )
 
 
 def _default(services: Services, kind: Kind | None) -> str:
@@ -64,7 +77,7 @@ def _default(services: Services, kind: Kind | None) -> str:
 def may_see(request: Request, model: str) -> bool:
     """Return whether the client's key may use the model with this id."""
     key = context_of(request.scope).key
-    return key is None or key.allows_model(model)
+    return key is None or may_use(services_of(request), key, model)
 
 
 def is_listed(services: Services, model: str) -> bool:

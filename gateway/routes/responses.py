@@ -47,8 +47,8 @@ async def responses(request: Request) -> Response:
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     owner = call.context.client
     own_input = await services.responses.with_history(owner, body)
-    message = generate_request(body, services.chat_defaults, call.context.cache_salt)
-    reply = ResponseBuilder(secrets.token_hex(24), body, services.chat_defaults)
+    message = generate_request(body, services.defaults_of(body.model), call.context.cache_salt)
+    reply = ResponseBuilder(secrets.token_hex(24), body, services.defaults_of(body.model))
 
     async def keep() -> dict[str, Any]:
         whole = reply.response()

@@ -18,6 +18,8 @@ class UnloadRequest(_ModelRequest):
 
 class LoadRequest(_ModelRequest):
     keep_alive: KeepAlive | None = None
+    context_length: Annotated[int, Field(ge=256, le=1 << 24)] | None = None
+    force: bool | None = None
     stream: bool | None = None
 
 

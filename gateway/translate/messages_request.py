@@ -51,10 +51,8 @@ def generate_request(
     return chat_pb2.GenerateRequest(
         model=body.model,
         conversation=_conversation(body),
-        sampling=chat_pb2.Sampling(
-            temperature=defaults.temperature if body.temperature is None else body.temperature,
-            top_p=defaults.top_p if body.top_p is None else body.top_p,
-            top_k=body.top_k,
+        sampling=defaults.complete(
+            chat_pb2.Sampling(temperature=body.temperature, top_p=body.top_p, top_k=body.top_k)
         ),
         max_tokens=body.max_tokens,
         stop=body.stop_sequences,

@@ -150,9 +150,10 @@ class ScriptedWorker:
         self.generate = generate
         self.embed = embed
         self.load = load
-        # More of what its first chat model says of itself.
+        # More of what its first chat model says of itself, and its embedding model.
         self.facts: dict[str, Any] = {}
         self.embed_state = worker_pb2.MODEL_STATE_UNLOADED
+        self.embed_facts: dict[str, Any] = {}
         self.rescan_error = rescan_error
         self.score_error = score_error
         self.truncated = truncated
@@ -232,6 +233,7 @@ class ScriptedWorker:
             capability=worker_pb2.CAPABILITY_EMBED,
             state=self.embed_state,
             is_default=True,
+            **self.embed_facts,
         )
         return [*chat, embed]
 

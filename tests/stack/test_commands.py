@@ -200,6 +200,55 @@ def test_a_failure_is_one_sentence_or_json(
     assert words in command.json(*arguments, status=1)["error"]["message"]
 
 
+def test_an_alias_is_served_and_the_rest_of_the_file_stays(
+    command: Command, stack: RunningStack, folder: Path
+) -> None:
+    file = folder / "models" / "models.toml"
+    file.write_text(f'# Mine.\n[models."{GUIDE}"] # the guide\npriority = 1 # first\n')
+    assert command.json("alias", "gpt-4o", GUIDE.upper()) == {"gpt-4o": GUIDE}
+    assert "# the guide\npriority = 1 # first\n" in file.read_text("utf-8")
+    wait_until(("gpt-4o" in stack.models() for _ in iter(int, 1)), 30, "it is served")
+    assert command.json("chat", "--model", "gpt-4o", "hi", "--max-tokens", "3")["model"] == GUIDE
+    assert "is the id of a model" in command("alias", MINILM, GUIDE, status=1).stderr
+    assert "there is no model" in command("alias", "x", "nobody", status=1).stderr
+    assert command.json("alias", "--remove", "GPT-4O") == {}
+    assert file.read_text("utf-8").startswith("# Mine.\n")
+    file.write_text("[models")
+    assert "cannot be changed" in command("alias", "x", GUIDE, status=1).stderr
+    assert file.read_text("utf-8") == "[models"
+    file.unlink()
+
+
+def test_logs_shows_what_the_server_printed(command: Command) -> None:
+    assert "ready in" in command("logs", "-n", "500").stdout
+    assert Path(command.json("logs")["file"]).is_file()
+
+
+def test_bench_keeps_what_it_measured(command: Command) -> None:
+    first = command.json("bench", GUIDE, "--no-peers")
+    assert first["now"]["answer_tokens_per_s"] > 0
+    again = command.json("bench", "--no-peers")
+    assert again["before"] == [first["now"]]
+    assert again["now"]["prompt_tokens_per_s"] > 0
+
+
+@pytest.mark.parametrize("client", ["codex", "opencode", "qwen-code", "aider"])
+def test_launch_gives_a_client_the_server_the_model_and_its_context(
+    command: Command, client: str
+) -> None:
+    said = json.loads(command("launch", client, "--json", "--", "--own", "argument").stdout)
+    everything = json.dumps(said)
+    assert said["command"][-2:] == ["--own", "argument"]
+    assert all(part in everything for part in (f":{command.environment['GATEWAY_PORT']}/v1", GUIDE))
+
+
+def test_a_client_that_is_not_installed_is_said_with_how(command: Command) -> None:
+    command.environment = command.environment | {"PATH": ""}
+    done = command("launch", "codex", status=1)
+    assert "codex is not installed" in done.stderr
+    assert "npm install -g @openai/codex" in done.stderr
+
+
 def test_stop_ends_the_server_that_was_started_here(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gguf as gguf_library
+import numpy as np
 import pytest
 
 from tests.made_models import HONEST, gguf
@@ -133,6 +135,70 @@ def test_models_toml_changes_one_model_while_the_server_runs(stack: RunningStack
     assert contexts() == (1024, before[1])
     file.unlink()
     wait_until((contexts() == before for _ in iter(int, 1)), 30, "it is forgotten")
+
+
+OPTIONS = """
+[models."own"]
+aliases = ["mine:small"]
+context = 2048
+temperature = 0
+max_tokens = 6
+chat_template = "own.jinja"
+"""
+LORA = """
+[models."sub/own"]
+temperature = 0
+max_tokens = 6
+lora = "own-adapter.gguf"
+"""
+
+
+def test_a_model_has_names_sampling_a_template_and_an_adapter_of_its_own(
+    stack: RunningStack,
+) -> None:
+    folder = stack.log.parent / "models"
+    (folder / "own.jinja").write_text("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    write_adapter(folder / "own-adapter.gguf")
+    (folder / "models.toml").write_text(OPTIONS + LORA)
+    try:
+        wait_until(("mine:small" in stack.models() for _ in iter(int, 1)), 30, "it is taken")
+        asked = {"model": "mine:small", "messages": [{"role": "user", "content": "hi"}]}
+        said = stack.http.post("/v1/chat/completions", json=asked).json()
+        # That of the template, and not of the model's own.
+        assert said["usage"]["prompt_tokens"] < 6, said
+        assert said["usage"]["completion_tokens"] <= 6
+        assert stack.models()["own"]["chat_template"] == "configured"
+        loaded = stack.http.post(
+            "/v1/models/load", json={"model": "mine:small", "context_length": 512}
+        ).json()
+        assert loaded["context_length"] == 512, loaded
+        prompt = {"prompt": "What is a model?"}
+        answers = [
+            stack.http.post("/v1/completions", json=prompt | {"model": model}).json()
+            for model in ("own", "sub/own")
+        ]
+        assert answers[0]["choices"][0]["text"] != answers[1]["choices"][0]["text"], answers
+    finally:
+        (folder / "models.toml").unlink()
+    wait_until(("mine:small" not in stack.models() for _ in iter(int, 1)), 30, "it is forgotten")
+
+
+def write_adapter(path: Path) -> None:
+    """A LoRA adapter for the guide that changes its answers."""
+    base = gguf_library.GGUFReader(GUIDE_FILE)
+    name = "blk.0.ffn_down.weight"
+    n_in, n_out = (int(n) for n in next(t for t in base.tensors if t.name == name).shape)
+    writer = gguf_library.GGUFWriter(path, "qwen2")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 1.0)
+    noise = np.random.default_rng(1).standard_normal
+    writer.add_tensor(f"{name}.lora_a", noise((1, n_in)).astype(np.float32))
+    writer.add_tensor(f"{name}.lora_b", noise((n_out, 1)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def test_a_start_with_a_wrong_models_toml_is_refused(tmp_path: Path) -> None:

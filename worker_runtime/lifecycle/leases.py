@@ -83,12 +83,20 @@ class LoadedModel:
         self._keep_alive_s = policy.idle_timeout_s
         # When the last lease ended, or when the first of the leases held now began.
         self.turned_s = self.ready_s = clock.monotonic()
-        # The model stays until it is unloaded by hand or a request names another keep-alive time.
-        self.is_pinned = False
+        # A request asked that the model stays until it is unloaded by hand; a later one may name
+        # another keep-alive time.
+        self._asked_to_stay = False
+        # models.toml says that it stays, whatever requests ask for.
+        self.stays = False
         # The model has dropped its caches since it was last used.
         self._has_shed = False
         # When the process was last measured, and what it held.
         self._measured = (float("-inf"), ProcessMemory())
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the model stays until it is unloaded by hand."""
+        return self._asked_to_stay or self.stays
 
     @property
     def idle_deadline_s(self) -> float | None:
@@ -142,7 +150,7 @@ class LoadedModel:
         self.n_leases -= 1
         self.n_served += self.engine.exit is None
         if keep_alive_s is not None:
-            self.is_pinned = keep_alive_s < 0
+            self._asked_to_stay = keep_alive_s < 0
         self._keep_alive_s = self._policy.idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0

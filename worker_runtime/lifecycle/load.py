@@ -89,9 +89,13 @@ class ModelLoader:
         self._breaker = breaker
         # Duration of the latest load in seconds.
         self.took_s = 0.0
+        self._forced = False
 
-    async def options(self, entry: ModelEntry) -> Fallback:
+    async def options(self, entry: ModelEntry, *, forced: bool) -> Fallback:
         """Ask for the model's load options; there are none if no caller waits any more.
+
+        Args:
+            forced: only the preferred one, which is loaded also if it seems not to fit.
 
         Raises:
             BackendLoadFailed: the files cannot be read, or not in time.
@@ -102,7 +106,8 @@ class ModelLoader:
         )
         if options is None and owner.wanted():
             raise load_failed(entry.backend, ErrorText("files_too_slow", limit_s=limit_s))
-        allowed = await context.kernels.allowed(options or ())
+        self._forced = forced
+        allowed = await context.kernels.allowed((options or ())[: 1 if forced else None])
         return Fallback(allowed, context.clock, limit_s)
 
     async def reserve(self, fallback: Fallback) -> Reservation | None:
@@ -117,7 +122,10 @@ class ModelLoader:
         try:
             reservation = await first_of(
                 context.admission.reserve(
-                    self._owner, [need.total for need in needs], [need.spare for need in needs]
+                    self._owner,
+                    [need.total for need in needs],
+                    [need.spare for need in needs],
+                    forced=self._forced,
                 ),
                 self._owner.until_unwanted(),
                 context.clock.sleep(context.policy.queue_wait_s),

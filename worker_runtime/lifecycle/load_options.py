@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from common.error_texts import ErrorText
+from common.errors import UnsupportedParameter
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process.load_errors import load_failed
 from worker_runtime.memory.need import Need, estimate
@@ -46,6 +48,8 @@ class LoadOption(msgspec.Struct, frozen=True):
 LoadOptions = Callable[[ModelEntry], Sequence[LoadOption]]
 # The same as a coroutine, for callers that must not block.
 AsyncLoadOptions = Callable[[ModelEntry], Coroutine[Any, Any, Sequence[LoadOption]]]
+# Returns a model with another context for each request, in tokens.
+WithContext = Callable[[ModelEntry, int], ModelEntry]
 # Receives what an option's process holds in memory, after its load and before its end.
 OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 
@@ -53,6 +57,16 @@ OnMeasured = Callable[[LoadOption, ProcessMemory], None]
 def single_option(entry: ModelEntry) -> Sequence[LoadOption]:
     """The only load option of a model that cannot give anything up."""
     return (LoadOption(entry, estimate(entry)),)
+
+
+def refuse_context(entry: ModelEntry, n_ctx: int) -> ModelEntry:
+    """
+    Raises:
+        UnsupportedParameter: always, for models whose context is not chosen here.
+    """
+    raise UnsupportedParameter(
+        ErrorText("context_not_ours", model=entry.id), param="context_length"
+    )
 
 
 def ignore_measurement(option: LoadOption, held: ProcessMemory) -> None:

@@ -25,8 +25,10 @@ from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
     LoadOptions,
     OnMeasured,
+    WithContext,
     async_load_options,
     ignore_measurement,
+    refuse_context,
     single_option,
 )
 from worker_runtime.lifecycle.owner import ModelOwner
@@ -60,6 +62,7 @@ class Models:
 
     Args:
         load_options: returns the load options of a model with the memory that each takes.
+        with_context: returns a model with another context for each request.
         on_measured: called on the event loop; must neither block for long nor raise.
         kernels: what is known about native code on this processor; None if none is run.
         ledger: the reservations of all workers of this machine; None if there is no other worker.
@@ -75,6 +78,7 @@ class Models:
         probe: MemoryProbe,
         *,
         load_options: LoadOptions = single_option,
+        with_context: WithContext = refuse_context,
         on_measured: OnMeasured = ignore_measurement,
         kernels: Kernels | None = None,
         ledger: Ledger | None = None,
@@ -98,6 +102,7 @@ class Models:
             kernels or NoKernels(),
             self._instead_of,
         )
+        self._with_context = with_context
         self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
@@ -161,19 +166,29 @@ class Models:
         on_progress: OnProgress | None = None,
         *,
         keep_alive_s: float | None = None,
+        n_ctx: int | None = None,
+        force: bool = False,
     ) -> None:
-        """Load `model` now, even if it failed a moment ago. Raises the same errors as `lease`.
+        """Load `model` now, even if it failed a moment ago.
 
         Args:
+            n_ctx: tokens of one request, until the model is unloaded; None: as it is.
+            force: load it as it is configured also if it seems not to fit. Idle models leave for
+                it, and its own leases end if it is loaded with another context.
             on_progress: called with fraction and stage, under the same rules as `on_wait` of
                 `lease`.
+        Raises:
+            UnsupportedParameter: this model's context is not decided here.
+            ServingError: those of `lease`.
         """
 
         def report_progress(waiting: WaitStatus) -> None:
             if on_progress is not None:
                 on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
 
-        await self._owner(model).load(keep_alive_s, report_progress)
+        owner = self._owner(model)
+        entry = None if n_ctx is None else self._with_context(owner.found, n_ctx)
+        await owner.load(keep_alive_s, report_progress, entry=entry, force=force)
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:
         """End the process of `model` when its leases end.
@@ -286,8 +301,8 @@ class Models:
             if entry is None:
                 owner.close()
                 del self._owners[model]
-            elif entry.fingerprint != owner.entry.fingerprint:
-                owner.replace(entry)
+            else:
+                owner.update(entry)
 
     def _snapshot_of(self, entry: ModelEntry, *, is_default: bool) -> ModelSnapshot:
         owner = self._owners.get(entry.id)

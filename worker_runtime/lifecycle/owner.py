@@ -37,6 +37,9 @@ class ModelOwner:
 
     def __init__(self, entry: ModelEntry, context: LifecycleContext) -> None:
         self.entry = entry
+        # The entry of the latest scan; `entry` may have the context that a load asked for.
+        self.found = entry
+        self._forced = False
         self._context = context
         self._policy, self._clock = context.policy, context.clock
         self._breaker = CircuitBreaker(context.policy)
@@ -71,8 +74,30 @@ class ModelOwner:
         finally:
             self._release(loaded, keep_alive_s)
 
-    async def load(self, keep_alive_s: float | None, on_wait: OnWait | None) -> None:
+    async def load(
+        self,
+        keep_alive_s: float | None,
+        on_wait: OnWait | None,
+        *,
+        entry: ModelEntry | None = None,
+        force: bool = False,
+    ) -> None:
+        """Load the model.
+
+        Args:
+            entry: the model with another context, until it is unloaded; None: as it is.
+            force: as it is configured, also if it seems not to fit; leases that stand in the way
+                end.
+        """
         self._breaker.allow_retry()
+        loaded = self._loaded
+        differs = entry is not None and entry.fingerprint != self.entry.fingerprint
+        if differs or (force and loaded is not None and loaded.option.reductions):
+            self._take(entry or self.entry)
+        self._forced = force and (loaded is None or not loaded.accepting)
+        if self._forced:
+            self._drain_limit_s = 0.0
+            self._changes.notify()
         self._release(await self._acquire(on_wait), keep_alive_s)
 
     async def unload(self, *, force: bool) -> Freed:
@@ -92,8 +117,19 @@ class ModelOwner:
         self._changes.notify()
         return msgspec.structs.replace(await freed, n_running=n_running)
 
-    def replace(self, entry: ModelEntry) -> None:
-        """Take the new entry. A loaded model serves its present leases, then it is unloaded."""
+    def update(self, entry: ModelEntry) -> None:
+        """Take the entry of a new scan. If the model itself changed, a loaded one serves its
+        present leases, then it is unloaded."""
+        before, self.found = self.found, entry
+        if entry.fingerprint != before.fingerprint:
+            self._take(entry)
+        elif self.entry is before:
+            self.entry = entry
+        if self._loaded is not None:
+            self._loaded.stays = entry.options.pinned
+            self._changes.notify()
+
+    def _take(self, entry: ModelEntry) -> None:
         self.entry = entry
         self._breaker.reset()
         if self._tracker.state is ModelState.FAILED:
@@ -139,6 +175,10 @@ class ModelOwner:
     @property
     def last_used_s(self) -> float:
         return self._loaded.turned_s if self._loaded is not None else 0.0
+
+    @property
+    def priority(self) -> int:
+        return self.found.options.priority
 
     @property
     def is_pinned(self) -> bool:
@@ -189,8 +229,9 @@ class ModelOwner:
     async def _load_and_serve(self) -> None:
         entry, self._freed_now = self.entry, Freed()
         self._drain_limit_s = None
+        forced, self._forced = self._forced, False
         try:
-            fallback = await self._loader.options(entry)
+            fallback = await self._loader.options(entry, forced=forced)
             while fallback.options and self.wanted():
                 await self._attempt(fallback, entry)
                 await first_of(self._clock.sleep(fallback.pause_s), self.until_unwanted())
@@ -203,6 +244,8 @@ class ModelOwner:
         finally:
             self._loaded = None
             self._enter_end_state()
+            if self.entry.fingerprint == entry.fingerprint != self.found.fingerprint:
+                self._take(self.found)
 
     async def _attempt(self, fallback: Fallback, entry: ModelEntry) -> None:
         """Load one of the options that are left and serve it until it is unloaded."""
@@ -234,11 +277,12 @@ class ModelOwner:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))
                 self._loaded = loaded
+                loaded.stays = self.found.options.pinned
                 self._breaker.loaded()
                 self._wait_queue.grant(loaded)
                 self._tracker.enter(ModelState.READY)
                 self._measure(loaded)
-                if self._unloads or self.entry is not entry:
+                if self._unloads or self.entry.fingerprint != entry.fingerprint:
                     loaded.accepting = False
                 self._context.admission.settle()
                 await self._serve(loaded)

@@ -1,7 +1,8 @@
 """Admits loads: reserves memory for a model before it loads, and evicts other models for it.
 
 Requests for memory are served first come, first served, so that small models cannot starve a big
-one. Idle models are evicted at once, the least recently used first. A model in use may be evicted
+one. Idle models are evicted at once, those with the lowest priority first, and of these the least
+recently used. A model in use may be evicted
 after its minimum time: it finishes the requests that it has begun. Each decision is synchronous
 and sees one consistent state of this worker and, through the ledger, of the other workers.
 
@@ -35,6 +36,8 @@ class _Request(msgspec.Struct):
     needs: Sequence[int]
     spares: Sequence[int]
     admitted: asyncio.Future[Reservation]
+    # It is admitted also if it seems not to fit.
+    forced: bool = False
     reservation: Reservation | None = None
 
 
@@ -105,7 +108,12 @@ class MemoryAdmission:
         return Holdings(self.booked_bytes, self._policy.memory_limit_bytes, others, headroom)
 
     async def reserve(
-        self, tenant: Tenant, needs: Sequence[int], spares: Sequence[int] = ()
+        self,
+        tenant: Tenant,
+        needs: Sequence[int],
+        spares: Sequence[int] = (),
+        *,
+        forced: bool = False,
     ) -> Reservation:
         """Wait until memory is free and reserve it. Cancelling leaves the queue.
 
@@ -114,13 +122,15 @@ class MemoryAdmission:
                 ever fit is reserved: to wait for other models is better than to load a smaller
                 option.
             spares: bytes beyond each need that are reserved too as far as memory is free.
+            forced: where no option can fit, reserve the first one as soon as no model is left that
+                may be evicted.
         Raises:
             BackendLoadFailed: no option can fit, even if every other model is evicted.
         """
         admitted: asyncio.Future[Reservation] = asyncio.get_running_loop().create_future()
         # `reserve` awaits the future. If it was cancelled, nobody needs the error any more.
         admitted.add_done_callback(lambda done: done.exception())
-        request = _Request(tenant, needs, spares or [0] * len(needs), admitted)
+        request = _Request(tenant, needs, spares or [0] * len(needs), admitted, forced)
         self._requests.append(request)
         self._reservations.notify()
         try:
@@ -201,7 +211,7 @@ class MemoryAdmission:
     def _refuse_hopeless(self) -> None:
         budget = self._budget()
         for request in list(self._requests):
-            if self._first_fit(request.needs, budget) is None:
+            if not request.forced and self._first_fit(request.needs, budget) is None:
                 self._requests.remove(request)
                 if not request.admitted.done():
                     capability = request.tenant.capability
@@ -224,28 +234,45 @@ class MemoryAdmission:
         """Reserve the memory if it is free; else evict models for it. Returns whether it fitted."""
         budget = self._budget()
         option = self._first_fit(request.needs, budget)
-        assert option is not None, "hopeless requests were refused"
-        need = request.needs[option]
         if not self._gate.may_load:
             return False
+        if option is None:
+            assert request.forced, "hopeless requests were refused"
+            return self._admit_forced(request)
+        need = request.needs[option]
         if not self._would_fit(need, budget, []) and self._take_back_for(need, budget):
             budget = self._budget()
         if not self._would_fit(need, budget, []):
             if self._clock.monotonic() >= self._returned_at_s:
                 self._evict_for(need, budget)
             return False
+        wanted = request.spares[option]
+        free = budget.free_bytes()
+        spare = spare_of(None if free is None else free - need, wanted)
+        self._grant(
+            request,
+            Reservation(
+                request.tenant, need + spare, option, spare_bytes=spare, wanted_spare_bytes=wanted
+            ),
+        )
+        return True
+
+    def _admit_forced(self, request: _Request) -> bool:
+        """Reserve more than there is, once all models that may be evicted are gone."""
+        for reservation in self._idle():
+            self._evict(reservation)
+        if any(reservation.leaving for reservation in self._held):
+            return False
+        self._grant(request, Reservation(request.tenant, request.needs[0]))
+        return True
+
+    def _grant(self, request: _Request, reservation: Reservation) -> None:
         self._requests.remove(request)
         if not request.admitted.done():
-            wanted = request.spares[option]
-            free = budget.free_bytes()
-            spare = spare_of(None if free is None else free - need, wanted)
-            request.reservation = Reservation(
-                request.tenant, need + spare, option, spare_bytes=spare, wanted_spare_bytes=wanted
-            )
-            self._held.append(request.reservation)
+            request.reservation = reservation
+            self._held.append(reservation)
             self._reservations.notify()
-            request.admitted.set_result(request.reservation)
-        return True
+            request.admitted.set_result(reservation)
 
     def _take_back_for(self, need: int, budget: MemoryBudget) -> bool:
         """Take as much spare memory as `need` lacks; whether there was any."""
@@ -282,7 +309,7 @@ class MemoryAdmission:
 
     def _idle(self) -> list[Reservation]:
         idle = [r for r in self._held if not r.leaving and r.tenant.can_evict()]
-        return sorted(idle, key=lambda r: r.tenant.last_used_s)
+        return sorted(idle, key=_first_to_go)
 
     def _yielding(self) -> list[Reservation]:
         busy = [
@@ -290,7 +317,7 @@ class MemoryAdmission:
             for r in self._held
             if not r.leaving and r.tenant.can_yield() and not r.tenant.can_evict()
         ]
-        return sorted(busy, key=lambda r: r.tenant.last_used_s)
+        return sorted(busy, key=_first_to_go)
 
     def _evict(self, reservation: Reservation) -> None:
         reservation.leaving = True
@@ -323,3 +350,7 @@ class MemoryAdmission:
         if machine.headroom_bytes is not None:
             return machine.headroom_bytes
         return default_headroom_bytes(machine.total_bytes)
+
+
+def _first_to_go(reservation: Reservation) -> tuple[int, float]:
+    return reservation.tenant.priority, reservation.tenant.last_used_s

@@ -20,6 +20,10 @@ class Tenant(Protocol):
     def last_used_s(self) -> float: ...
 
     @property
+    def priority(self) -> int:
+        """Of models that may be evicted, those with the lowest go first."""
+
+    @property
     def is_pinned(self) -> bool:
         """Whether the model stays loaded until it is unloaded by hand."""
 

@@ -30,6 +30,8 @@ class Place(msgspec.Struct, frozen=True):
     is_built_in: bool = False
     # Its id, if that is not the name of its file or folder.
     own_id: str = ""
+    # Other names that the program has for it which downloaded it.
+    aliases: tuple[str, ...] = ()
 
     @property
     def state(self) -> FileState:

@@ -25,9 +25,14 @@ from worker_runtime.catalog import Capability, Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.lifecycle import calibration
-from worker_runtime.lifecycle.load_options import LoadOptions, single_option
+from worker_runtime.lifecycle.load_options import (
+    LoadOptions,
+    WithContext,
+    refuse_context,
+    single_option,
+)
 from worker_runtime.lifecycle.manager import Models
-from worker_runtime.lifecycle.preload import load_early
+from worker_runtime.lifecycle.preload import load_unasked
 from worker_runtime.machine.kernel_memory import FILE as KERNELS_FILE
 from worker_runtime.machine.kernel_memory import KernelMemory
 from worker_runtime.memory.ledger import FolderLedger, Ledger, NoLedger, own_folder
@@ -68,7 +73,10 @@ log = logging.getLogger(__name__)
 
 
 def local_models(
-    settings: RuntimeSettings, catalog: Catalog, load_options: LoadOptions = single_option
+    settings: RuntimeSettings,
+    catalog: Catalog,
+    load_options: LoadOptions = single_option,
+    with_context: WithContext = refuse_context,
 ) -> Models:
     """Build `Models` with real processes, time and memory. Enter it before use."""
     probe = SystemMemoryProbe()
@@ -82,6 +90,7 @@ def local_models(
         SystemClock(),
         probe,
         load_options=calibration_file.corrected(load_options),
+        with_context=with_context,
         on_measured=calibration_file.note,
         kernels=kernels,
         ledger=_ledger(settings),
@@ -146,7 +155,7 @@ async def serve(
         if settings.exit_with_parent:
             exit_with_parent(settings.drain_s + FORCE_AFTER_DRAIN_S)
         release_start_up_memory()
-        loading = asyncio.create_task(load_early(models, settings, default=preload))
+        loading = asyncio.create_task(load_unasked(models, settings, default=preload))
         try:
             await requests.first.wait()
         finally:

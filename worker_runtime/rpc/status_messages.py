@@ -15,6 +15,7 @@ from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.reservation import Holdings
+from worker_runtime.model_files.models_toml import ModelOptions
 
 CAPABILITIES: dict[Capability, "worker_pb2.Capability.ValueType"] = {
     "chat": worker_pb2.CAPABILITY_CHAT,
@@ -37,9 +38,17 @@ def model_message(snapshot: ModelSnapshot) -> worker_pb2.Model:
             **_same_named(worker_pb2.ModelCounters, snapshot.counters)
         ),
         "caches": _caches(snapshot),
+        "aliases": snapshot.entry.options.aliases,
+        "sampling": _sampling(snapshot.entry.options),
         "facts": worker_pb2.ModelFacts(**_same_named(worker_pb2.ModelFacts, snapshot.entry.facts)),
     }
     return worker_pb2.Model(**fields)
+
+
+def _sampling(options: ModelOptions) -> worker_pb2.SamplingDefaults | None:
+    given = _same_named(worker_pb2.SamplingDefaults, options)
+    unset = set(given.values()) == {None}
+    return None if unset else worker_pb2.SamplingDefaults(**given)
 
 
 def _caches(snapshot: ModelSnapshot) -> list[worker_pb2.CacheCounts]:

@@ -76,7 +76,13 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
 
         keep_alive_s = keep_alive_of(request)
         loading = asyncio.create_task(
-            self._models.load(request.model, on_progress, keep_alive_s=keep_alive_s)
+            self._models.load(
+                request.model,
+                on_progress,
+                keep_alive_s=keep_alive_s,
+                n_ctx=request.context_length if request.HasField("context_length") else None,
+                force=request.force,
+            )
         )
         try:
             while not loading.done():

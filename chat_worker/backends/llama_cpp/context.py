@@ -1,6 +1,14 @@
 """llama.cpp's context: the KV cache and buffers of a model, which can be freed for a while."""
 
-from typing import Any
+import ctypes
+from typing import Any, NamedTuple
+
+
+class Adapter(NamedTuple):
+    """A LoRA adapter, freed with its model, and how much it counts."""
+
+    handle: Any
+    scale: float
 
 
 class LlamaContext:
@@ -10,14 +18,19 @@ class LlamaContext:
         native: the binding's module of C functions.
         model: not owned.
         params: the context's parameters.
-        handle: the context created with them; owned by this object.
+        adapter: added to the model's weights; None: nothing is.
+    Raises:
+        RuntimeError: llama.cpp cannot create it.
     """
 
-    def __init__(self, native: Any, model: Any, params: Any, handle: Any) -> None:
+    def __init__(
+        self, native: Any, model: Any, params: Any, adapter: "Adapter | None" = None
+    ) -> None:
         self._native = native
         self._model = model
         self._params = params
-        self._handle = handle
+        self._adapter = adapter
+        self._handle = self._made()
 
     @property
     def is_there(self) -> bool:
@@ -31,11 +44,21 @@ class LlamaContext:
             RuntimeError: there is not enough memory to create it again.
         """
         if self._handle is None:
-            made = self._native.llama_init_from_model(self._model, self._params)
-            if not made:
-                raise RuntimeError("llama.cpp could not make its context again")
-            self._handle = made
+            self._handle = self._made()
         return self._handle
+
+    def _made(self) -> Any:
+        native = self._native
+        made = native.llama_init_from_model(self._model, self._params)
+        if not made:
+            raise RuntimeError("llama.cpp could not make its context")
+        if self._adapter is not None:
+            adapters = (native.llama_adapter_lora_p_ctypes * 1)(self._adapter.handle)
+            scales = (ctypes.c_float * 1)(self._adapter.scale)
+            if native.llama_set_adapters_lora(made, adapters, 1, scales):
+                native.llama_free(made)
+                raise RuntimeError("llama.cpp could not apply the adapter")
+        return made
 
     @property
     def memory(self) -> Any:

@@ -3,10 +3,11 @@
 import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from chat_worker.backend import Backend
-from chat_worker.backends.llama_cpp.context import LlamaContext
+from chat_worker.backends.llama_cpp.context import Adapter, LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_states import LlamaSlotStates
 from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
@@ -145,11 +146,20 @@ def _context(
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
     # In one pool, slots share prefixes, and short requests leave cells for long ones.
     params.kv_unified = shares
-    handle = native.llama_init_from_model(model, params)
-    if not handle:
+    try:
+        return LlamaContext(native, model, params, _adapter(native, model, spec))
+    except RuntimeError:
         native.llama_model_free(model)
-        raise _failure(ErrorText("context_not_made", model=spec.model_id), ())
-    return LlamaContext(native, model, params, handle)
+        raise _failure(ErrorText("context_not_made", model=spec.model_id), ()) from None
+
+
+def _adapter(native: Any, model: Any, spec: LoadSpec) -> Adapter | None:
+    if not spec.lora:
+        return None
+    handle = native.llama_adapter_lora_init(model, os.fsencode(spec.lora))
+    if not handle:
+        raise _failure(ErrorText("lora_refused", file=printable(Path(spec.lora).name)), ())
+    return Adapter(handle, spec.lora_scale)
 
 
 def _warm_up(native: Any, context: LlamaContext, spec: LoadSpec) -> None:

@@ -24,6 +24,6 @@ async def chat(request: Request) -> Response:
     if not body.messages:
         return await load_or_unload(request, body, found, reply)
     options = options_of(body, found.custom)
-    message = chat_request(body, found.custom, options, services.chat_defaults)
+    message = chat_request(body, found.custom, options, services.defaults_of(body.model))
     ignored = without_effect(body) | ignored_context(services, found, options)
     return await answer(request, body, message, reply, ignored)

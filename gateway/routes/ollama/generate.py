@@ -26,6 +26,6 @@ async def generate(request: Request) -> Response:
     if not (body.prompt or body.suffix):
         return await load_or_unload(request, body, found, reply)
     options = options_of(body, found.custom)
-    message = generate_request(body, turns, options, services.chat_defaults)
+    message = generate_request(body, turns, options, services.defaults_of(body.model))
     ignored = without_effect(body) | ignored_context(services, found, options)
     return await answer(request, body, message, reply, ignored)

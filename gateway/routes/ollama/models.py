@@ -46,7 +46,8 @@ async def tags(request: Request) -> Response:
         for custom in services.custom_models.all()
         if custom.model in found
     ]
-    return json_response({"models": [*map(listed, found.values()), *made]})
+    aliases = [listed(model, alias=alias) for model in found.values() for alias in model.aliases]
+    return json_response({"models": [*map(listed, found.values()), *aliases, *made]})
 
 
 @router.get("/api/ps")

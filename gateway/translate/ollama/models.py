@@ -27,9 +27,11 @@ def tagged(model_id: str) -> str:
     return model_id if ":" in model_id.rpartition("/")[2] else f"{model_id}:latest"
 
 
-def listed(model: worker_pb2.Model, custom: CustomModel | None = None) -> Described:
-    """A model in the list of all."""
-    name = tagged(custom.name if custom else model.id)
+def listed(
+    model: worker_pb2.Model, custom: CustomModel | None = None, alias: str = ""
+) -> Described:
+    """A model in the list of all, under its id or another name."""
+    name = tagged(custom.name if custom else alias or model.id)
     return {
         "name": name,
         "model": name,

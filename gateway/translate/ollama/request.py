@@ -112,7 +112,7 @@ def _request(
     request = chat_pb2.GenerateRequest(
         model=body.model_id,
         sampling=_sampling(options, defaults),
-        max_tokens=_token_limit(options),
+        max_tokens=_token_limit(options, defaults),
         stop=options.stops,
         n=1,
         constraint=_constraint(body),
@@ -124,10 +124,9 @@ def _request(
 
 
 def _sampling(options: Options, defaults: ChatDefaults) -> chat_pb2.Sampling:
-    temperature, top_p = options.temperature, options.top_p
-    return chat_pb2.Sampling(
-        temperature=defaults.temperature if temperature is None else temperature,
-        top_p=defaults.top_p if top_p is None else top_p,
+    asked = chat_pb2.Sampling(
+        temperature=options.temperature,
+        top_p=options.top_p,
         top_k=None if options.top_k is None else max(options.top_k, 0),
         min_p=options.min_p,
         repetition_penalty=options.repeat_penalty,
@@ -135,12 +134,15 @@ def _sampling(options: Options, defaults: ChatDefaults) -> chat_pb2.Sampling:
         presence_penalty=options.presence_penalty,
         seed=None if options.seed in (None, ANY_SEED) else options.seed % 2**64,
     )
+    return defaults.complete(asked)
 
 
-def _token_limit(options: Options) -> int | None:
+def _token_limit(options: Options, defaults: ChatDefaults) -> int | None:
     """As many tokens as the context leaves (None) where Ollama's clients ask for no other limit."""
     asked = options.num_predict
-    return asked if asked is not None and 0 < asked <= MAX_TOKENS else None
+    if asked is None:
+        return defaults.models_limit
+    return asked if 0 < asked <= MAX_TOKENS else None
 
 
 def _constraint(body: GenerationFields) -> chat_pb2.Constraint | None:

@@ -99,6 +99,8 @@ class Model(_message.Message):
     CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
     CACHES_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    SAMPLING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     capability: Global___Capability.ValueType
     backend: _builtins.str
@@ -138,7 +140,8 @@ class Model(_message.Message):
     load_stage: _builtins.str
     """While loading: the present stage, as the engine reports it."""
     chat_template: _builtins.str
-    """Which chat template renders its conversations: "own", or "chatml" or "plain" if it has none that
+    """Which chat template renders its conversations: "own", "configured" by
+    models.toml, or "chatml" or "plain" if it has none that
     is valid; empty while unloaded, and for models that have no prompts here.
     """
     @_builtins.property
@@ -159,6 +162,14 @@ class Model(_message.Message):
 
     @_builtins.property
     def facts(self) -> Global___ModelFacts: ...
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names for it, and how its tokens are chosen where a request does not say: what models.toml
+        says.
+        """
+
+    @_builtins.property
+    def sampling(self) -> Global___SamplingDefaults: ...
     def __init__(
         self,
         *,
@@ -190,10 +201,12 @@ class Model(_message.Message):
         chat_template: _builtins.str = ...,
         caches: _abc.Iterable[Global___CacheCounts] | None = ...,
         facts: Global___ModelFacts | None = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        sampling: Global___SamplingDefaults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "facts", b"facts", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "facts", b"facts", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "backend", b"backend", "caches", b"caches", "capability", b"capability", "chat_template", b"chat_template", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "facts", b"facts", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "aliases", b"aliases", "backend", b"backend", "caches", b"caches", "capability", b"capability", "chat_template", b"chat_template", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "facts", b"facts", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "sampling", b"sampling", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
     _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015
@@ -213,6 +226,79 @@ class Model(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_after_s) -> _WhichOneofReturnType__retry_after_s | None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class SamplingDefaults(_message.Message):
+    """Each that is unset is the gateway's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
+    PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    temperature: _builtins.float
+    top_p: _builtins.float
+    top_k: _builtins.int
+    min_p: _builtins.float
+    repetition_penalty: _builtins.float
+    frequency_penalty: _builtins.float
+    presence_penalty: _builtins.float
+    max_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        min_p: _builtins.float | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        frequency_penalty: _builtins.float | None = ...,
+        presence_penalty: _builtins.float | None = ...,
+        max_tokens: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_max_tokens", b"_max_tokens", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "max_tokens", b"max_tokens", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
+    _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__max_tokens: _TypeAlias = _typing.Literal["max_tokens"]  # noqa: Y015
+    _WhichOneofArgType__max_tokens: _TypeAlias = _typing.Literal["_max_tokens", b"_max_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__presence_penalty: _TypeAlias = _typing.Literal["presence_penalty"]  # noqa: Y015
+    _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tokens) -> _WhichOneofReturnType__max_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___SamplingDefaults: _TypeAlias = SamplingDefaults  # noqa: Y015
 
 @_typing.final
 class ModelFacts(_message.Message):
@@ -572,20 +658,37 @@ class LoadModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     KEEP_ALIVE_S_FIELD_NUMBER: _builtins.int
+    CONTEXT_LENGTH_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     keep_alive_s: _builtins.float
+    context_length: _builtins.int
+    """Tokens of one request, until the model is unloaded; unset: what is configured, or what it is
+    loaded with.
+    """
+    force: _builtins.bool
+    """As configured and not smaller, also if it seems not to fit; idle models leave for it. The
+    requests of the model itself are ended where it has to be loaded anew.
+    """
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         keep_alive_s: _builtins.float | None = ...,
+        context_length: _builtins.int | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_keep_alive_s", b"_keep_alive_s", "context_length", b"context_length", "keep_alive_s", b"keep_alive_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s", "keep_alive_s", b"keep_alive_s", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_length", b"_context_length", "_keep_alive_s", b"_keep_alive_s", "context_length", b"context_length", "force", b"force", "keep_alive_s", b"keep_alive_s", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_length: _TypeAlias = _typing.Literal["context_length"]  # noqa: Y015
+    _WhichOneofArgType__context_length: _TypeAlias = _typing.Literal["_context_length", b"_context_length"]  # noqa: Y015
     _WhichOneofReturnType__keep_alive_s: _TypeAlias = _typing.Literal["keep_alive_s"]  # noqa: Y015
     _WhichOneofArgType__keep_alive_s: _TypeAlias = _typing.Literal["_keep_alive_s", b"_keep_alive_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_length) -> _WhichOneofReturnType__context_length | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__keep_alive_s) -> _WhichOneofReturnType__keep_alive_s | None: ...
 
 Global___LoadModelRequest: _TypeAlias = LoadModelRequest  # noqa: Y015

@@ -118,3 +118,69 @@ def test_a_folder_is_loaded_as_the_old_settings_say(library: Path) -> None:
     assert (of_folder.n_threads, of_folder.repetition_penalty) == (3, 1.1)
     of_file = spec_decoder.decode(found["first"].load_spec)
     assert (of_file.n_threads, of_file.repetition_penalty) == (5, 1.0)
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user who has LM Studio, Ollama and Hugging Face's cache."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    studio = home / ".lmstudio/models/publisher/repository"
+    studio.mkdir(parents=True)
+    shutil.copy(tiny_gguf, studio / "studio-Q4_K_M.gguf")
+    snapshot = home / ".cache/huggingface/hub/models--org--cached/snapshots/0a1b"
+    folder_of_transformers(snapshot)
+    shutil.copy(tiny_gguf, snapshot.parent.parent.parent / "loose.gguf")
+    blobs = home / ".ollama/models/blobs"
+    blobs.mkdir(parents=True)
+    shutil.copy(tiny_gguf, blobs / f"sha256-{'0' * 64}")
+    for name in ("library/small/0.5b", "library/small/latest", "someone/own/q4"):
+        write_manifest(home, name, "0" * 64)
+    write_manifest(home, "library/gone/latest", "1" * 64)
+    return home
+
+
+def write_manifest(home: Path, name: str, digest: str) -> None:
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.template", "digest": f"sha256:{'2' * 64}"},
+        {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"},
+    ]
+    file = home / ".ollama/models/manifests/registry.ollama.ai" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"schemaVersion": 2, "layers": layers}))
+
+
+def test_models_of_other_programs_are_listed_where_they_are_if_that_is_set(
+    library: Path, home: Path
+) -> None:
+    before, _ = scan(library)
+    found, default = scan(library, model_sources="auto")
+    new = {id: entry for id, entry in found.items() if id not in before}
+    assert set(new) == {"studio-Q4_K_M", "small:0.5b", "gone", "org/cached"}
+    assert "missing" in new["gone"].broken
+    assert new["small:0.5b"].path.parent == home / ".ollama/models/blobs"
+    assert new["small:0.5b"].context_length == 2048
+    assert new["small:0.5b"].options.aliases == ("small", "someone/own:q4")
+    assert default == GUIDE_ID
+    found, _ = scan(library, model_sources="lmstudio")
+    assert set(found) - set(before) == {"studio-Q4_K_M"}
+
+
+@pytest.mark.parametrize(
+    "digest", ["../../../../etc/passwd", "sha256:" + "0" * 63, "0" * 64 + "/../x"]
+)
+def test_a_manifest_leads_nowhere_but_to_blobs(library: Path, home: Path, digest: str) -> None:
+    write_manifest(home, "library/odd/latest", digest)
+    odd = home / ".ollama/models/manifests/registry.ollama.ai/library/odd"
+    (odd / "broken").write_bytes(b"[" * 10_000)
+    (odd / "other").write_text('{"layers": [{"mediaType": 7}]}')
+    found, _ = scan(library, model_sources="ollama")
+    assert not any(id.startswith("odd") for id in found)
+
+
+def test_a_source_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError, match="lmstdio is not one of auto, lmstudio, ollama"):
+        ChatSettings(model_sources="lmstdio", _env_file=None)

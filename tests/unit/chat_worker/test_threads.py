@@ -51,7 +51,7 @@ def test_a_context_that_is_made_again_has_the_threads_of_the_last_step(tiny_gguf
     )
     params = native.llama_context_default_params()
     params.n_ctx, params.n_threads = 256, 2
-    context = LlamaContext(native, model, params, native.llama_init_from_model(model, params))
+    context = LlamaContext(native, model, params)
     context.compute_with(1)
     assert native.llama_n_threads(context.handle) == native.llama_n_threads_batch(context.handle)
     assert native.llama_n_threads(context.handle) == 1

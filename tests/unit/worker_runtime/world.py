@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import msgspec
+
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.fakes import (
     FakeClock,
@@ -12,13 +14,17 @@ from tests.unit.worker_runtime.fakes import (
     settle,
 )
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
-from worker_runtime.lifecycle.load_options import LoadOption
+from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.lifecycle.manager import LifecyclePolicy, Models
 from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.memory.need import Need
 from worker_runtime.off_loop import OffLoop, at_once
 
 IDLE_S = 60.0
+
+
+def with_context(entry: ModelEntry, n_ctx: int) -> ModelEntry:
+    return msgspec.structs.replace(entry, context_length=n_ctx, fingerprint=f"fp_{n_ctx}")
 
 
 class World:
@@ -28,7 +34,7 @@ class World:
         *,
         auto: bool,
         entries: list[ModelEntry],
-        spare_bytes: int,
+        load_options: LoadOptions,
         off_loop: OffLoop = at_once,
     ) -> None:
         self.clock = FakeClock()
@@ -46,9 +52,8 @@ class World:
             self.launcher,
             self.clock,
             self.probe,
-            load_options=lambda entry: (
-                LoadOption(entry, Need(weights=entry.size_bytes, spare=spare_bytes)),
-            ),
+            load_options=load_options,
+            with_context=with_context,
             off_loop=off_loop,
         )
 
@@ -88,16 +93,21 @@ async def world(
     auto: bool = True,
     entries: list[ModelEntry] | None = None,
     spare_bytes: int = 0,
+    load_options: LoadOptions | None = None,
     off_loop: OffLoop = at_once,
     **policy: object,
 ) -> AsyncIterator[World]:
     numbers = {"idle_timeout_s": IDLE_S} | policy
+
+    def option(entry: ModelEntry) -> tuple[LoadOption]:
+        return (LoadOption(entry, Need(weights=entry.size_bytes, spare=spare_bytes)),)
+
     found = entries if entries is not None else [entry("a"), entry("b"), entry("c")]
     made = World(
         LifecyclePolicy(**numbers),  # type: ignore[arg-type]
         auto=auto,
         entries=found,
-        spare_bytes=spare_bytes,
+        load_options=load_options or option,
         off_loop=off_loop,
     )
     async with made.models:

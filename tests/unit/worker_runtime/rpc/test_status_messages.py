@@ -1,5 +1,6 @@
 """What is known of a model, and of memory, reaches its protobuf message whole."""
 
+import msgspec
 from google.protobuf.message import Message
 
 from protos.y26hkx.v1 import worker_pb2
@@ -10,6 +11,7 @@ from worker_runtime.memory.monitor import MemoryReading
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import MachineMemory, ProcessMemory
 from worker_runtime.memory.reservation import Holdings
+from worker_runtime.model_files.models_toml import ModelOptions
 from worker_runtime.rpc.status_messages import memory_message, model_message
 
 COUNTERS = Counters(
@@ -25,8 +27,9 @@ COUNTERS = Counters(
     caches={"disk": CacheCounts(1, 2, 3, 4, 5)},
     busy_seconds_sum=10.5,
 )
+OPTIONS = ModelOptions(aliases=("gpt-4o",), temperature=0.0)
 SNAPSHOT = ModelSnapshot(
-    entry(),
+    msgspec.structs.replace(entry(), options=OPTIONS),
     is_default=True,
     state=ModelState.LOADING,
     counters=COUNTERS,
@@ -61,6 +64,8 @@ def test_all_that_is_known_of_a_model_is_told() -> None:
     message = model_message(SNAPSHOT)
     assert [left_out(part) for part in (message, message.memory, message.counters)] == [set()] * 3
     assert left_out(message.caches[0]) == set()
+    assert message.sampling.HasField("temperature")
+    assert not message.sampling.HasField("top_p")
     assert (message.n_waiting, message.load_stage, message.served_by) == (2, "weights", "b")
     assert message.resident_bytes == message.memory.anonymous_bytes + message.memory.mapped_bytes
     assert (message.memory.booked_bytes, message.memory.estimated_bytes) == (8, 15)
@@ -69,6 +74,7 @@ def test_all_that_is_known_of_a_model_is_told() -> None:
 def test_what_is_not_known_of_a_model_is_left_unset() -> None:
     message = model_message(ModelSnapshot(entry(), False, ModelState.UNLOADED, Counters()))
     assert {"idle_s", "retry_after_s", "freed_bytes", "expires_in_s", "pid"} <= left_out(message)
+    assert not message.HasField("sampling")
     assert message.state == worker_pb2.MODEL_STATE_UNLOADED
 
 
