@@ -8,9 +8,8 @@ from typing import Any
 import uvicorn
 
 from gateway.middleware.edges import MAX_HEAD_BYTES
-from gateway.settings import GatewaySettings
+from gateway.services import Services
 from gateway.transport.connection import bounded_by
-from gateway.transport.drain import Drain
 from gateway.transport.fd_limit import fit_connections
 from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
 
@@ -27,13 +26,14 @@ log = logging.getLogger(__name__)
 class GatewayServer(QuietServer):
     """Handles signals itself: uvicorn would cut off streams, and skip the lifespan at a second."""
 
-    def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
+    def __init__(self, app: Any, services: Services) -> None:
+        settings = services.settings
         most, backlog = fit_connections(settings.max_connections, BACKLOG)
         config = uvicorn.Config(
             app,
             host=settings.host,
             port=settings.port,
-            http=bounded_by(settings, most),
+            http=bounded_by(settings, services.proxies, most),
             ws="none",
             loop="asyncio",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -46,9 +46,9 @@ class GatewayServer(QuietServer):
             log_config=None,
             backlog=backlog,
         )
-        super().__init__(config, drain.expired, settings.ollama_port)
+        super().__init__(config, services.drain.expired, settings.ollama_port)
         self._settings = settings
-        self._drain = drain
+        self._drain = services.drain
         self._draining: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: Any = None) -> None:
