@@ -15,6 +15,8 @@ from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024
+# Within which requests arrive that were sent when the port was still open.
+LAST_REQUESTS_S = 1.0
 # SIGBREAK is Windows' Ctrl-Break, the only signal that reaches a process group there.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -72,8 +74,14 @@ class GatewayServer(QuietServer):
         # there is none, and an idle gateway need not wait.
         alone = settings.exit_with_parent and not self.requests
         await sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
-        # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
-        drain.refusing = True
+        if settings.exit_with_parent:
+            # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
+            drain.refusing = True
+        else:
+            # A proxy that is refused a connection tries another gateway, but it passes a 503 on. What
+            # comes by connections that it has already cannot be tried elsewhere, and is answered.
+            await self.stop_listening()
+            await sleep_unless(drain.expired, LAST_REQUESTS_S if self.n_open else 0)
         deadline = asyncio.get_running_loop().time() + settings.drain_s
         while asyncio.get_running_loop().time() < deadline:
             running = self.requests | drain.background
