@@ -75,11 +75,11 @@ class GatewayServer(QuietServer):
         alone = settings.exit_with_parent and not self.requests
         await sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
         if settings.exit_with_parent:
-            # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
+            # The port stays open: new requests get a 503 with Retry-After, no refused connection.
             drain.refusing = True
         else:
-            # A proxy that is refused a connection tries another gateway, but it passes a 503 on. What
-            # comes by connections that it has already cannot be tried elsewhere, and is answered.
+            # A proxy that is refused a connection tries another gateway, but it passes a 503 on.
+            # What comes by connections that it has already cannot be tried elsewhere.
             await self.stop_listening()
             await sleep_unless(drain.expired, LAST_REQUESTS_S if self.n_open else 0)
         deadline = asyncio.get_running_loop().time() + settings.drain_s
