@@ -56,5 +56,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 50051
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "worker", "--port", "50051"]
+    CMD ["python", "-S", "-m", "cli.probe", "worker", "--port", "50051"]
 ENTRYPOINT ["python", "-m", "chat_worker"]

@@ -54,5 +54,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 50052
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "worker", "--port", "50052"]
+    CMD ["python", "-S", "-m", "cli.probe", "worker", "--port", "50052"]
 ENTRYPOINT ["python", "-m", "embed_worker"]

@@ -34,5 +34,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 8001
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "gateway", "--port", "8001"]
+    CMD ["python", "-S", "-m", "cli.probe", "gateway", "--port", "8001"]
 ENTRYPOINT ["python", "-m", "gateway"]

@@ -238,7 +238,7 @@ def test_entry_point_and_probe_are_modules_of_the_image(compose: dict[str, Any],
     assert ast.literal_eval(entry) == ["python", "-m", name]
     assert ["CMD", *probe] == compose["services"][name]["healthcheck"]["test"]
     assert probe[-1] == str(SERVICES[name])
-    for module in (name, probe[2]):
+    for module in (name, probe[probe.index("-m") + 1]):
         assert module.split(".")[0] in copied(name)
         assert importlib.util.find_spec(module) is not None
 
