@@ -12,8 +12,8 @@ from gateway.limit_settings import LimitSettings
 from gateway.middleware.rate_limit import shared_storage
 
 NO_RATE = "none"
-# Neither a number nor an address with a mistake in it.
-IS_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?(?<![0-9])(?<![0-9]\.)")
+# Its last part is no number, as that of an address with a mistake in it would be.
+IS_NAME = re.compile(r"(?=.{1,253}$)(?!(.*\.)?[0-9]+\.?$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 Network = IPv4Network | IPv6Network
 

@@ -5,7 +5,7 @@ The containers of a proxy change their addresses, and their name finds the new o
 
 import asyncio
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -38,7 +38,13 @@ class TrustedProxies:
         """Resolve the names, again every few seconds, until cancelled."""
         while self._names:
             found = await asyncio.gather(*map(addresses_of, self._names))
-            self.networks = self._fixed.union(*(map(ip_network, each) for each in found))
+            # An address with a scope, as of a link, is no network.
+            self.networks = self._fixed.union(
+                network
+                for addresses in found
+                for address in addresses
+                if (network := network_of(address)) is not None
+            )
             await asyncio.sleep(RESOLVE_INTERVAL_S)
 
 
@@ -52,7 +58,7 @@ class ForwardedMiddleware:
         self._inner: ASGIApp = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._proxies.networks is not self._trusted:
+        if self._proxies.networks != self._trusted:
             self._trusted = self._proxies.networks
             hosts = [str(network) for network in self._trusted]
             self._inner = ProxyHeadersMiddleware(self._app, trusted_hosts=hosts)

@@ -107,13 +107,20 @@ class FolderLedger:
         # Held until this process ends.
         self._alive = filelock.FileLock(_alive_file(self._own))
         try:
-            self._alive.acquire(timeout=0)
+            # Nobody may ask for the lock before this process has it.
+            with self._exclusively():
+                self._alive.acquire(timeout=0)
         except NotImplementedError as error:
             raise OSError(str(error)) from error
         self._written = LedgerPage(self.place)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[tuple[LedgerPage, ...]]:
+        with self._exclusively():
+            yield tuple(self._pages())
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
         try:
             self._lock.acquire(timeout=LOCK_S, poll_interval=0.001)
         except OSError as error:
@@ -121,7 +128,7 @@ class FolderLedger:
             # whose process is stopped, or to fail because the disk is full.
             log.warning("the memory ledger could not be locked: %s", error)
         try:
-            yield tuple(self._pages())
+            yield
         finally:
             self._lock.release()
 
@@ -142,17 +149,22 @@ class FolderLedger:
             self._written = page
 
     def _pages(self) -> Iterator[LedgerPage]:
-        for path in self._folder.glob("*.json"):
-            if path == self._own:
+        # A worker that has booked nothing yet has no page.
+        suffixes = (".json", ".alive")
+        found = {
+            file.with_suffix(".json")
+            for suffix in suffixes
+            for file in self._folder.glob(f"*{suffix}")
+        }
+        for path in found - {self._own}:
+            if _is_locked(_alive_file(path)):
+                if (page := _read(path)) is not None:
+                    yield page
                 continue
-            page = _read(path)
-            if page is not None and _is_locked(_alive_file(path)):
-                yield page
-            else:
-                # The worker has ended, so its reservations do not count.
-                for file in (path, _alive_file(path)):
-                    with contextlib.suppress(OSError):
-                        file.unlink()
+            # The worker has ended, so its reservations do not count.
+            for file in (path, _alive_file(path)):
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
 
 def own_folder() -> Path:
