@@ -133,6 +133,7 @@ async def test_without_a_supervisor_a_proxy_is_refused_a_connection_and_loses_no
             await client.aclose()
         assert process.returncode is None
         asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         assert await asyncio.wait_for(process.wait(), 15) == 0
 
 
