@@ -17,7 +17,7 @@ from common.loopback import is_loopback
 CERTIFICATE_FILES = ("WORKER_TLS_CA", "WORKER_TLS_CERT", "WORKER_TLS_KEY")
 
 
-class SettingsError(Exception):
+class SettingsError(ValueError):
     """A setting is invalid; the message names it."""
 
 

@@ -2,7 +2,9 @@
 #   docker build -f deploy/all_in_one.Dockerfile -t y26hkx .
 #   docker run -p 127.0.0.1:8001:8001 y26hkx
 # Without API_KEYS it makes a key and prints it, because a published port may be reached by others.
-FROM python:3.12-slim AS build
+# To pin it: --build-arg PYTHON_IMAGE=python:3.12-slim@sha256:…
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE} AS build
 # For llama.cpp, where its author's index has no ready wheel for this system.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential \
@@ -22,8 +24,10 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     Y26HKX_TORCH="$Y26HKX_TORCH" \
     python run.py setup $EXTRAS
 
-FROM python:3.12-slim
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Y26HKX" \
+    org.opencontainers.image.description="A local model server: chat and embeddings behind OpenAI's API" \
+    org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 # llama.cpp computes with OpenMP.
 RUN apt-get update \
@@ -57,5 +61,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 8001
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "gateway", "--port", "8001"]
+    CMD ["python", "-S", "-m", "cli.probe", "gateway", "--port", "8001"]
 ENTRYPOINT ["python", "-m", "cli", "serve", "--key-if-none"]

@@ -2,7 +2,9 @@
 #   docker build -f deploy/chat_worker.Dockerfile -t y26hkx-chat-worker .
 # With transformers, for safetensors models:
 #   docker build --build-arg CHAT_EXTRAS="llama remote transformers" …
-FROM python:3.12-slim AS build
+# To pin it: --build-arg PYTHON_IMAGE=python:3.12-slim@sha256:…
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE} AS build
 # For llama.cpp, where its author's index has no ready wheel for this system.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential \
@@ -22,8 +24,10 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     Y26HKX_TORCH="$Y26HKX_TORCH" \
     python run.py setup $CHAT_EXTRAS
 
-FROM python:3.12-slim
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Y26HKX chat worker" \
+    org.opencontainers.image.description="Text generation behind gRPC, with llama.cpp" \
+    org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 # llama.cpp computes with OpenMP.
 RUN apt-get update \
@@ -54,5 +58,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 50051
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "worker", "--port", "50051"]
+    CMD ["python", "-S", "-m", "cli.probe", "worker", "--port", "50051"]
 ENTRYPOINT ["python", "-m", "chat_worker"]

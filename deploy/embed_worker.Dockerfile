@@ -2,7 +2,9 @@
 #   docker build -f deploy/embed_worker.Dockerfile -t y26hkx-embed-worker .
 # With torch, which converts other safetensors models and runs cross-encoders, or with llama.cpp:
 #   docker build --build-arg EMBED_EXTRAS="openvino builtin embed llama" …
-FROM python:3.12-slim AS build
+# To pin it: --build-arg PYTHON_IMAGE=python:3.12-slim@sha256:…
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /app
 COPY run.py pyproject.toml requirements.lock README.md ./
 COPY bootstrap bootstrap
@@ -21,8 +23,10 @@ RUN --mount=type=cache,target=/root/.cache/uv \
     Y26HKX_TORCH="$Y26HKX_TORCH" \
     python run.py setup $EMBED_EXTRAS
 
-FROM python:3.12-slim
+FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Y26HKX embedding worker" \
+    org.opencontainers.image.description="Embeddings and reranking behind gRPC, with OpenVINO" \
+    org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.licenses="Apache-2.0"
 # llama.cpp computes with OpenMP.
 RUN apt-get update \
@@ -52,5 +56,5 @@ ENV PATH=/app/.venv/bin:$PATH \
 USER 10001
 EXPOSE 50052
 HEALTHCHECK --interval=30s --start-interval=2s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-m", "cli.probe", "worker", "--port", "50052"]
+    CMD ["python", "-S", "-m", "cli.probe", "worker", "--port", "50052"]
 ENTRYPOINT ["python", "-m", "embed_worker"]

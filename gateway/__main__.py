@@ -21,7 +21,7 @@ async def run(settings: GatewaySettings) -> None:
     log.info("settings: %s", changed_line(settings))
     app = create_app(settings)
     services: Services = app.state.services
-    server = GatewayServer(app, settings, services.drain)
+    server = GatewayServer(app, services)
     if settings.exit_with_parent:
         watch_parent = partial(exit_with_parent, on_line=services.supervision.hear)
         asyncio.get_running_loop().call_soon(watch_parent)

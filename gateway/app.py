@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from common.error_texts import ErrorText
 from common.errors import ServingError
@@ -78,6 +77,7 @@ from gateway.schemas.stored_responses import ConversationRequest
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.transport.proxies import ForwardedMiddleware
 
 BODIES = (
     ChatRequest,
@@ -134,7 +134,9 @@ def create_app(
             returning = asyncio.create_task(
                 return_memory(services.batches.foreground, return_freed_memory)
             )
+            watching_proxies = asyncio.create_task(services.proxies.watch())
             yield
+            watching_proxies.cancel()
             returning.cancel()
             await services.background.close()
         await services.close()
@@ -180,8 +182,8 @@ def create_app(
     if services.tracer is not None:
         app.add_middleware(TraceMiddleware, tracer=services.tracer)
     app.add_middleware(RequestIdMiddleware, services=services)
-    if proxies := split_list(settings.trusted_proxies):
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=proxies)
+    if services.proxies.listed:
+        app.add_middleware(ForwardedMiddleware, proxies=services.proxies)
     if settings.access_log:
         paths = [route.path for route in described] + (files.paths if files is not None else [])
         app.add_middleware(AccessLogMiddleware, paths=paths)

@@ -1,17 +1,30 @@
 """Who may call, as whom, how often, and what is written of it."""
 
-from ipaddress import ip_address, ip_network
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from limits import parse
 from pydantic import Field, SecretStr, field_validator
 
-from common.loopback import UNIX, is_address
+from common.loopback import UNIX
 from common.settings import split_list
 from gateway.limit_settings import LimitSettings
 from gateway.middleware.rate_limit import shared_storage
 
 NO_RATE = "none"
+# Its last part is no number, as that of an address with a mistake in it would be.
+IS_NAME = re.compile(r"(?=.{1,253}$)(?!(.*\.)?[0-9]+\.?$)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+
+Network = IPv4Network | IPv6Network
+
+
+def network_of(listed: str) -> Network | None:
+    """The network or address that is written so; None for a name."""
+    try:
+        return ip_network(listed)
+    except ValueError:
+        return None
 
 
 class KeySettings(LimitSettings):
@@ -27,6 +40,11 @@ class KeySettings(LimitSettings):
             "File of keys: JSON Lines with rights and limits, which y26hkx key add writes, or "
             "SHA-256 hex digests, one per line. It is read again when it changes."
         ),
+    )
+    monitoring_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="MONITORING_API_KEY",
+        description="Key for a scraper: it may read metrics and health, and nothing else.",
     )
     usage_file: Path | None = Field(
         default=None,
@@ -48,8 +66,8 @@ class KeySettings(LimitSettings):
         default="",
         validation_alias="TRUSTED_PROXIES",
         description=(
-            "Comma-separated addresses and networks, such as 10.0.0.0/8, of proxies whose "
-            "X-Forwarded-For says where a client is; unix: for one that uses GATEWAY_SOCKET."
+            "Comma-separated addresses, networks such as 10.0.0.0/8, and host names of proxies "
+            "whose X-Forwarded-For says where a client is; unix: for one that uses GATEWAY_SOCKET."
         ),
     )
     rate_limit: str | None = Field(
@@ -80,10 +98,10 @@ class KeySettings(LimitSettings):
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_networks(cls, value: str) -> str:
-        for network in split_list(value):
-            if network != UNIX:
-                ip_network(network)
+    def _are_proxies(cls, value: str) -> str:
+        for proxy in split_list(value):
+            if proxy != UNIX and network_of(proxy) is None and not IS_NAME.fullmatch(proxy):
+                raise ValueError(f"{proxy} is no address, network or host name")
         return value
 
     @field_validator("rate_limit")
@@ -99,12 +117,6 @@ class KeySettings(LimitSettings):
         if value.get_secret_value():
             shared_storage(value.get_secret_value())
         return value
-
-    def is_proxy(self, address: str) -> bool:
-        """Whether the address is that of a proxy that is trusted."""
-        listed = (network for network in split_list(self.trusted_proxies) if network != UNIX)
-        networks = (ip_network(network) for network in listed)
-        return is_address(address) and any(ip_address(address) in one for one in networks)
 
     @property
     def has_keys(self) -> bool:

@@ -30,6 +30,7 @@ from gateway.measures.measures import Measures
 from gateway.measures.pool import PoolFigures
 from gateway.middleware.body_budget import BodyBudget
 from gateway.pool import Pool
+from gateway.pool.names import named
 from gateway.sharing.fair_queue import FairQueue
 from protos.y26hkx.v1 import common_pb2, worker_pb2
 
@@ -198,8 +199,7 @@ class _WorkerFigures(Collector):
             # Chats wait in the gateway for their turn, too.
             n_in_turn = self._turns.n_waiting if kind == "chat" else 0
             demand.add_metric([kind], n_running + workers.n_waiting + n_in_turn)
-            for number, endpoint in enumerate(workers.endpoints):
-                name = f"{kind}-{number}"
+            for name, endpoint in named(kind, workers.endpoints):
                 memory = endpoint.status.memory
                 available.add_metric([name], memory.available_bytes)
                 booked.add_metric([name], memory.booked_bytes)
@@ -223,9 +223,9 @@ class _WorkerFigures(Collector):
             labels=["worker", "model"],
         )
         for kind, workers in (("chat", self._pool.chat), ("embed", self._pool.embed)):
-            for number, endpoint in enumerate(workers.endpoints):
+            for name, endpoint in named(kind, workers.endpoints):
                 for model in endpoint.status.models:
-                    labels = [f"{kind}-{number}", model.id]
+                    labels = [name, model.id]
                     anonymous.add_metric(labels, model.memory.anonymous_bytes)
                     mapped.add_metric(labels, model.memory.mapped_bytes)
         yield from (anonymous, mapped)
@@ -240,12 +240,12 @@ class _WorkerFigures(Collector):
             "bytes": GaugeMetricFamily(f"{name}_bytes", "Bytes of cached vectors", labels=labels),
             "entries": GaugeMetricFamily(f"{name}_entries", "Cached vectors", labels=labels),
         }
-        for number, endpoint in enumerate(self._pool.embed.endpoints):
+        for worker, endpoint in named("embed", self._pool.embed.endpoints):
             for model in endpoint.status.models:
                 for cache in model.caches:
                     for field, family in families.items():
                         value = getattr(cache, field)
-                        family.add_metric([f"embed-{number}", model.id, cache.place], value)
+                        family.add_metric([worker, model.id, cache.place], value)
         yield from families.values()
 
 

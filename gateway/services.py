@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from common.setting_origins import shown_settings
+from common.settings import split_list
 from common.tracing import Tracer
 from gateway.batches.batches import Batches
 from gateway.batches.records import Batch
@@ -32,6 +33,7 @@ from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
 from gateway.translate.sampling import ChatDefaults
 from gateway.transport.drain import Drain
+from gateway.transport.proxies import TrustedProxies
 from gateway.transport.sse import StreamLimits
 from gateway.transport.supervision import Supervision
 
@@ -67,6 +69,7 @@ class Services:
         self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
         self.shown_settings = shown_settings(settings)
         self.drain = Drain()
+        self.proxies = TrustedProxies(split_list(settings.trusted_proxies))
         self.background = BackgroundResponses(
             settings.max_background_responses, settings.most_at_once, self.drain
         )

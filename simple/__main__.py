@@ -14,7 +14,7 @@ from worker_runtime.rpc import logs
 
 async def run(settings: SimpleSettings) -> None:
     app = create_simple_app(settings)
-    server = GatewayServer(app, settings, app.state.services.drain)
+    server = GatewayServer(app, app.state.services)
     release_start_up_memory()
     await server.serve()
 

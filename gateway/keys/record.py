@@ -143,3 +143,11 @@ def plain_record(sha256: bytes) -> KeyRecord:
     """The record of a key from API_KEYS, or from a line with a bare digest: it has all rights."""
     text = sha256.hex()
     return KeyRecord(id=text[:16], salt="", hash=text, admin=True)
+
+
+def monitoring_record(sha256: bytes) -> KeyRecord:
+    """The record of MONITORING_API_KEY."""
+    text = sha256.hex()
+    return KeyRecord(
+        id=text[:16], salt="", hash=text, alias="monitoring", endpoints=("monitoring",)
+    )

@@ -15,7 +15,7 @@ from common.error_texts import ErrorText
 from common.errors import AuthenticationFailed
 from common.settings import split_list
 from gateway.keys.key_file import KeyFile
-from gateway.keys.record import KeyRecord, digest, plain_record, split_key
+from gateway.keys.record import KeyRecord, digest, monitoring_record, plain_record, split_key
 from gateway.settings import GatewaySettings
 
 _NO_SALT = "00" * 16
@@ -33,11 +33,13 @@ class Keys:
     def __init__(self, settings: GatewaySettings, clock: Callable[[], float] = time.time) -> None:
         digests = (_sha256(key) for key in split_list(settings.api_keys.get_secret_value()))
         self._fixed = {digest: plain_record(digest) for digest in digests}
+        if scraper := settings.monitoring_api_key.get_secret_value():
+            self._fixed.setdefault(_sha256(scraper), monitoring_record(_sha256(scraper)))
         self.path = settings.api_keys_file
         self._clock = clock
         self._read: tuple[int, int, int] | None = None
         self._file = KeyFile()
-        self.required = bool(self._fixed) or self.path is not None
+        self.required = settings.has_keys
 
     def record_of(self, key: str) -> KeyRecord:
         """The record of a valid key.

@@ -17,12 +17,17 @@ RESOLVE_INTERVAL_S = 3.0
 async def resolve(target: str) -> dict[str, str]:
     """All "address:port" of "name:port", each with that; empty if it does not resolve now."""
     host, port = host_of(target), target.rpartition(":")[2]
+    return {_join(address, port): target for address in await addresses_of(host)}
+
+
+async def addresses_of(host: str) -> list[str]:
+    """The addresses of a name; none if it does not resolve now."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         log.debug("the name %s does not resolve now", host)
-        return {}
-    return {_join(str(address[0]), int(address[1])): target for *_, address in found}
+        return []
+    return [str(address[0]) for *_, address in found]
 
 
 async def resolve_all(targets: list[str]) -> dict[str, str]:
@@ -33,5 +38,5 @@ async def resolve_all(targets: list[str]) -> dict[str, str]:
     return names
 
 
-def _join(address: str, port: int) -> str:
+def _join(address: str, port: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

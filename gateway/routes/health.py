@@ -9,6 +9,7 @@ from starlette.responses import Response
 from common.error_texts import ErrorText
 from common.errors import NotReady
 from gateway.errors import json_response
+from gateway.pool.names import named
 from gateway.pool.workers import Workers
 from gateway.routes.memory import memory_of, warnings_of
 from gateway.routes.models import models_of
@@ -74,8 +75,8 @@ async def detailed(request: Request) -> Response:
         "memory": used,
         "models": _models(services),
         "workers": {
-            "chat": _workers(services.pool.chat),
-            "embed": _workers(services.pool.embed),
+            "chat": _workers("chat", services.pool.chat),
+            "embed": _workers("embed", services.pool.embed),
         },
         "warnings": warnings,
         "settings": _settings(services),
@@ -109,9 +110,10 @@ def _models(services: Services) -> dict[str, Any]:
     }
 
 
-def _workers(workers: Workers) -> list[dict[str, Any]]:
+def _workers(kind: str, workers: Workers) -> list[dict[str, Any]]:
     return [
         {
+            "name": name,
             "address": endpoint.address,
             "serving": endpoint.serving,
             "left_out": endpoint.conduct.reason,
@@ -122,5 +124,5 @@ def _workers(workers: Workers) -> list[dict[str, Any]]:
             "uptime_seconds": round(endpoint.status.uptime_s, 1),
             "available_bytes": endpoint.status.memory.available_bytes,
         }
-        for endpoint in workers.endpoints
+        for name, endpoint in named(kind, workers.endpoints)
     ]

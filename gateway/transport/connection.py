@@ -14,6 +14,7 @@ from gateway.errors import envelope
 from gateway.middleware.access_log import note_refusal
 from gateway.middleware.request_context import new_request_id
 from gateway.settings import GatewaySettings
+from gateway.transport.proxies import TrustedProxies
 from gateway.transport.uvicorn_internals import Http1Connection, address_of
 
 # Then a client has to connect again, and may come to another gateway behind the same name.
@@ -26,6 +27,7 @@ class BoundedConnection(Http1Connection):
     """`bounded_by` makes a subclass for a server; its connections share the attributes below."""
 
     settings: GatewaySettings
+    proxies: TrustedProxies
     most_connections: int
     per_address: Counter[str]
     # Connections that are open, also those whose TLS is not agreed on yet.
@@ -51,7 +53,7 @@ class BoundedConnection(Http1Connection):
         crowded = (
             not is_loopback(self.address)
             # Behind it are many clients.
-            and not self.settings.is_proxy(self.address)
+            and self.address not in self.proxies
             and self.per_address[self.address] > self.settings.max_connections_per_address
         )
         full = len(self.inside) > self.most_connections
@@ -162,10 +164,13 @@ class BoundedConnection(Http1Connection):
         self.reply_and_close(status, headers, body)
 
 
-def bounded_by(settings: GatewaySettings, most_connections: int) -> type[BoundedConnection]:
+def bounded_by(
+    settings: GatewaySettings, proxies: TrustedProxies, most_connections: int
+) -> type[BoundedConnection]:
     """The class for the connections of one server."""
     shared = {
         "settings": settings,
+        "proxies": proxies,
         "most_connections": most_connections,
         "per_address": Counter[str](),
         "inside": set(),

@@ -2,7 +2,8 @@
 
 - `begun`: the gateway is not ready, and connections close after their answer. Requests are still
   accepted, because load balancers notice late.
-- `refusing`: new requests get 503.
+- `refusing`, under a supervisor: new requests get 503. Elsewhere new connections are refused, so
+  that a proxy tries another gateway.
 - `expired`: requests that still run are ended with an error.
 """
 

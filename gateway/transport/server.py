@@ -9,15 +9,16 @@ from typing import Any
 import uvicorn
 
 from gateway.middleware.edges import MAX_HEAD_BYTES
-from gateway.settings import GatewaySettings
+from gateway.services import Services
 from gateway.transport.connection import bounded_by
-from gateway.transport.drain import Drain
 from gateway.transport.fd_limit import fit_connections
 from gateway.transport.listeners import listen
 from gateway.transport.uvicorn_internals import QuietServer, sleep_unless
 
 IDLE_TIMEOUT_S = 75
 BACKLOG = 1024
+# Within which requests arrive that were sent when the port was still open.
+LAST_REQUESTS_S = 1.0
 # SIGBREAK is Windows' Ctrl-Break, the only signal that reaches a process group there.
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
@@ -29,11 +30,12 @@ log = logging.getLogger(__name__)
 class GatewayServer(QuietServer):
     """Handles signals itself: uvicorn would cut off streams, and skip the lifespan at a second."""
 
-    def __init__(self, app: Any, settings: GatewaySettings, drain: Drain) -> None:
+    def __init__(self, app: Any, services: Services) -> None:
+        settings = services.settings
         most, backlog = fit_connections(settings.max_connections, BACKLOG)
         config = uvicorn.Config(
             app,
-            http=bounded_by(settings, most),
+            http=bounded_by(settings, services.proxies, most),
             ws="none",
             loop="asyncio",
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -46,9 +48,9 @@ class GatewayServer(QuietServer):
             log_config=None,
             backlog=backlog,
         )
-        super().__init__(config, drain.expired)
+        super().__init__(config, services.drain.expired)
         self._settings = settings
-        self._drain = drain
+        self._drain = services.drain
         self._draining: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: Any = None) -> None:
@@ -81,8 +83,14 @@ class GatewayServer(QuietServer):
         # there is none, and an idle gateway need not wait.
         alone = settings.exit_with_parent and not self.requests
         await sleep_unless(drain.expired, 0 if alone else settings.drain_accept_s)
-        # The port stays open: new requests get a 503 with Retry-After, not a refused connection.
-        drain.refusing = True
+        if settings.exit_with_parent:
+            # The port stays open: new requests get a 503 with Retry-After, no refused connection.
+            drain.refusing = True
+        else:
+            # A proxy that is refused a connection tries another gateway, but it passes a 503 on.
+            # What comes by connections that it has already cannot be tried elsewhere.
+            await self.stop_listening()
+            await sleep_unless(drain.expired, LAST_REQUESTS_S if self.n_open else 0)
         deadline = asyncio.get_running_loop().time() + settings.drain_s
         while asyncio.get_running_loop().time() < deadline:
             running = self.requests | drain.background

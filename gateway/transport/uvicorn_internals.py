@@ -107,6 +107,24 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
         """The requests in progress."""
         return self.server_state.tasks  # type: ignore[no-any-return]
 
+    @property
+    def n_open(self) -> int:
+        """Connections of the server."""
+        return len(self.server_state.connections)
+
+    async def stop_listening(self) -> None:
+        """Refuse new connections from now on; those that were made stay open."""
+        closed = asyncio.Event()
+
+        def close() -> None:
+            for server in self.servers:
+                server.close()
+            closed.set()
+
+        # A timer runs after what the selector found: the connections that wait are accepted before.
+        asyncio.get_running_loop().call_later(0.001, close)
+        await closed.wait()
+
     async def listen(self, connect: Callable[[], Any]) -> list[asyncio.Server]:
         """Open what the server listens on.
 

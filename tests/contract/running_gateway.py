@@ -66,7 +66,7 @@ async def running_gateway(
     found = GatewaySettings(_env_file=None, **{**default, **targets, **settings})
     app = create_app(found)
     services: Services = app.state.services
-    server = GatewayServer(app, found, services.drain)
+    server = GatewayServer(app, services)
     # Not GatewayServer.serve: it would take pytest's signals.
     serving = asyncio.create_task(uvicorn.Server.serve(server))
     try:

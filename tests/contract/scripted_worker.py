@@ -163,6 +163,7 @@ class ScriptedWorker:
         # How often it was asked to scan its models folder.
         self.n_rescans = 0
         self.arrived = asyncio.Event()
+        self.host = "scripted"
         self.port = 0
         self._health = health_aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
@@ -352,7 +353,10 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
     ) -> AsyncIterator[worker_pb2.WorkerStatus]:
         scripted = self._worker
         yield worker_pb2.WorkerStatus(
-            worker_id="scripted", models=scripted.models(), memory=scripted.memory
+            worker_id="scripted",
+            models=scripted.models(),
+            memory=scripted.memory,
+            host=scripted.host,
         )
         await self._worker.stopping.wait()
 

@@ -54,7 +54,8 @@ async def gateway_process(
         "gateway",
         cwd=ROOT,
         env=kept | own | env,
-        stdin=subprocess.DEVNULL,
+        # A supervisor keeps it open.
+        stdin=subprocess.PIPE if "EXIT_WITH_PARENT" in env else subprocess.DEVNULL,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
     url = f"http://127.0.0.1:{port}"
@@ -93,8 +94,9 @@ async def test_a_running_stream_ends_whole_and_readiness_goes_first(
 ) -> None:
     talk = Talk()
     worker.generate = talk
+    env = {"GATEWAY_DRAIN_ACCEPT_S": "1", "EXIT_WITH_PARENT": "1"}
     async with (
-        gateway_process(worker, GATEWAY_DRAIN_ACCEPT_S="1") as (process, http),
+        gateway_process(worker, **env) as (process, http),
         http.stream("POST", CHAT, json=BODY) as reply,
     ):
         lines = reply.aiter_lines()
@@ -108,6 +110,30 @@ async def test_a_running_stream_ends_whole_and_readiness_goes_first(
         talk.go_on.set()
         rest = [line async for line in lines]
         assert "data: [DONE]" in rest
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+
+
+async def test_without_a_supervisor_a_proxy_is_refused_a_connection_and_loses_no_request(
+    worker: ScriptedWorker,
+) -> None:
+    worker.generate = Talk()
+    async with gateway_process(worker, GATEWAY_DRAIN_ACCEPT_S="0") as (process, http):
+        asking = asyncio.create_task(http.post(CHAT, json=BODY))
+        await worker.next_call()
+        kept = [httpx.AsyncClient(base_url=http.base_url, trust_env=False) for _ in range(2)]
+        for client in kept:
+            assert (await client.get("/health/live")).status_code == 200
+        ask_to_stop(process)
+        # A proxy tries the next gateway then, but it passes a 503 on.
+        await answers(http, "/health/live", 0)
+        for client in kept:
+            # What has been sent already cannot be tried elsewhere.
+            reply = await client.post("/v1/embeddings", json={"input": "x"})
+            assert (reply.status_code, reply.headers["connection"]) == (200, "close")
+            await client.aclose()
+        assert process.returncode is None
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         assert await asyncio.wait_for(process.wait(), 15) == 0
 
 

@@ -151,6 +151,18 @@ async def test_a_key_for_monitoring_sees_metrics_and_nothing_else(team: Team) ->
     assert (await team.chat(key)).status_code == 403
 
 
+async def test_the_key_of_the_setting_for_scrapers_may_read_metrics_and_nothing_else(
+    worker: ScriptedWorker,
+) -> None:
+    settings = {"api_keys": "sk-all", "monitoring_api_key": "sk-scraper"}
+    async with running_gateway([worker], **settings) as gateway:
+        http, key = gateway.http, bearer("sk-scraper")
+        assert (await http.get("/metrics", headers=key)).status_code == 200
+        for path, body in ((CHAT, BODY), (EMBED, INPUT), ("/v1/models/load", {"model": "x"})):
+            assert (await http.post(path, json=body, headers=key)).status_code == 403
+        assert (await http.post(CHAT, json=BODY, headers=bearer("sk-all"))).status_code == 200
+
+
 def test_each_route_belongs_to_a_group_or_is_open_to_every_key() -> None:
     app = create_app(GatewaySettings(_env_file=None))
     routes = [(m, r.path) for r in app.routes if isinstance(r, Route) for m in r.methods or ()]

@@ -1,5 +1,6 @@
 """What `/health/memory`, `/health/detailed` and `/metrics` say of memory that workers report."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -128,8 +129,22 @@ async def test_metrics_tell_of_models_memory_and_of_pressure() -> None:
     async with gateway_over(told) as gateway:
         page = (await gateway.http.get("/metrics")).text
     figures = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
-    labels = f'{{model="{CHAT_ID}",worker="chat-0"}}'
+    labels = f'{{model="{CHAT_ID}",worker="chat-scripted"}}'
     assert float(figures[f"y26hkx_model_anonymous_bytes{labels}"]) == GIB
     assert float(figures[f"y26hkx_model_mapped_bytes{labels}"]) == 2 * GIB
-    assert float(figures['y26hkx_memory_pressure_ratio{waiting="full",worker="chat-0"}']) == 0.25
-    assert float(figures['y26hkx_available_memory_bytes{worker="chat-0"}']) == 1024
+    assert (
+        float(figures['y26hkx_memory_pressure_ratio{waiting="full",worker="chat-scripted"}'])
+        == 0.25
+    )
+    assert float(figures['y26hkx_available_memory_bytes{worker="chat-scripted"}']) == 1024
+
+
+async def test_workers_are_named_by_their_hosts_and_by_addresses_where_those_are_no_names() -> None:
+    async with ScriptedWorker() as a, ScriptedWorker() as b, ScriptedWorker() as c:
+        a.host, b.host, c.host = 'box 1"}\n' + "x" * 100, "twins", "twins"
+        async with running_gateway([a, b, c]) as gateway:
+            detailed = (await gateway.http.get("/health/detailed")).json()
+            page = (await gateway.http.get("/metrics")).text
+    expected = {f"chat-box_1___{'x' * 56}", f"chat-{b.address}", f"chat-{c.address}"}
+    assert {worker["name"] for worker in detailed["workers"]["chat"]} == expected
+    assert set(re.findall(r'^y26hkx_slots_in_use{worker="(chat[^"]+)"}', page, re.M)) == expected

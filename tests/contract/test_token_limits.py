@@ -229,11 +229,13 @@ async def test_the_openai_sdk_waits_as_it_is_told_and_then_gets_its_answer(
     assert len(slept) == 1
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.0/8", "no.such.name.invalid, localhost"])
 async def test_behind_a_trusted_proxy_a_client_is_who_the_proxy_says(
-    worker: ScriptedWorker,
+    worker: ScriptedWorker, proxy: str
 ) -> None:
-    settings = {"rate_limit": "1/minute", "trusted_proxies": "127.0.0.0/8"}
+    settings = {"rate_limit": "1/minute", "trusted_proxies": proxy}
     async with running_gateway([worker], **settings) as gateway:
+        await until(lambda: "127.0.0.1" in gateway.services.proxies)
 
         async def status(forwarded: str) -> int:
             headers = {"x-forwarded-for": forwarded}

@@ -28,7 +28,7 @@ def vectors(stack: RunningStack, texts: list[str], model: str = MINILM) -> NDArr
 def cache_figures(stack: RunningStack, figure: str, model: str = MINILM) -> dict[str, float]:
     """A figure by the place where vectors are kept."""
     name = f"y26hkx_embedding_cache_{figure}"
-    line = rf'^{name}{{model="{model}",place="(\w+)",worker="embed-0"}} (\S+)$'
+    line = rf'^{name}{{model="{model}",place="(\w+)",worker="embed-[^"]+"}} (\S+)$'
     found = re.findall(line, stack.http.get("/metrics").text, re.MULTILINE)
     return {place: float(value) for place, value in found}
 

@@ -29,6 +29,7 @@ from worker_runtime.policy import LifecyclePolicy
 POLL_S = 1.0
 # How long a process may take to free memory that was taken back, before models are evicted instead.
 RETURN_S = 3.0
+TOLD_STEP_BYTES = 16 << 20
 
 
 class _Request(msgspec.Struct):
@@ -169,7 +170,7 @@ class MemoryAdmission:
         To be called when a model became idle or when free memory may have changed.
         """
         if not self._requests:
-            self._write(0)
+            self._write()
             return
         # The pressure may have changed since it was last read.
         self._gate.note(self._probe.stall())
@@ -177,7 +178,7 @@ class MemoryAdmission:
             self._refuse_hopeless()
             while self._requests and self._admit(self._requests[0]):
                 pass
-            self._write(self._missing_bytes(self._requests[0]) if self._requests else 0)
+            self._write(*(self._missing_bytes(self._requests[0]) if self._requests else ()))
 
     async def until_in_use(self) -> None:
         """Return when a model holds memory or requests it."""
@@ -187,10 +188,13 @@ class MemoryAdmission:
         """Free caches, then evict idle models, for other workers that lack memory; under full
         memory pressure, those of one model at a time. Caches get free memory again."""
         with self._ledger.open() as self._others:
-            missing_bytes = sum(page.wanted_bytes for page in self._others)
+            missing_bytes = sum(
+                page.wanted_bytes if self._is_here(page) else page.machine_wanted_bytes
+                for page in self._others
+            )
             if not missing_bytes and not self._requests and self._gate.may_load:
                 grant_again(self._held, self._budget().free_bytes())
-                self._write(0)
+                self._write()
         if self._gate.take_turn():
             missing_bytes = max(missing_bytes, 1)
         missing_bytes -= sum(r.need_bytes for r in self._held if r.leaving)
@@ -204,9 +208,15 @@ class MemoryAdmission:
             missing_bytes -= reservation.need_bytes
             self._evict(reservation)
 
-    def _write(self, wanted_bytes: int) -> None:
-        entries = tuple(LedgerEntry(r.tenant.name, r.need_bytes, r.pid) for r in self._held)
-        self._ledger.write(entries, wanted_bytes)
+    def _write(self, wanted_bytes: int = 0, machine_wanted_bytes: int = 0) -> None:
+        entries = tuple(
+            LedgerEntry(r.tenant.name, r.need_bytes, r.pid, self._told_bytes(r.pid))
+            for r in self._held
+        )
+        self._ledger.write(entries, wanted_bytes, machine_wanted_bytes)
+
+    def _is_here(self, page: LedgerPage) -> bool:
+        return page.place == self._ledger.place
 
     def _refuse_hopeless(self) -> None:
         budget = self._budget()
@@ -282,12 +292,16 @@ class MemoryAdmission:
         self._returned_at_s = self._clock.monotonic() + RETURN_S
         return True
 
-    def _missing_bytes(self, request: _Request) -> int:
-        """Bytes of machine memory that are missing even after the present evictions."""
+    def _missing_bytes(self, request: _Request) -> tuple[int, int]:
+        """Bytes that are missing even after the present evictions: here, and of the machine."""
         budget = msgspec.structs.replace(self._budget(), limit_bytes=None)
-        option = self._first_fit(request.needs, budget) or 0
-        free = budget.free_bytes(tuple(self._claim(r) for r in self._held if r.leaving))
-        return 0 if free is None else max(request.needs[option] - free, 0)
+        need = request.needs[self._first_fit(request.needs, budget) or 0]
+        going = tuple(self._claim(r) for r in self._held if r.leaving)
+        free, of_machine = budget.free_bytes(going), budget.machine_free_bytes(going)
+        return (
+            0 if free is None else max(need - free, 0),
+            0 if of_machine is None else max(need - of_machine, 0),
+        )
 
     def _evict_for(self, need: int, budget: MemoryBudget) -> None:
         """Evict the least recently used models until `need` fits; none if that is not enough."""
@@ -329,6 +343,10 @@ class MemoryAdmission:
     def _taken_bytes(self, pid: int) -> int:
         return self._probe.process(pid).anonymous_bytes if pid else 0
 
+    def _told_bytes(self, pid: int) -> int:
+        """In steps, so that the page is not written for every byte."""
+        return self._taken_bytes(pid) // TOLD_STEP_BYTES * TOLD_STEP_BYTES
+
     def _budget(self) -> MemoryBudget:
         machine = self._probe.machine()
         return MemoryBudget(
@@ -339,9 +357,18 @@ class MemoryAdmission:
             others=tuple(
                 Claim(entry.booked_bytes, self._taken_bytes(entry.pid))
                 for page in self._others
+                if self._is_here(page)
                 for entry in page.entries
             ),
             container_bytes=machine.container_bytes,
+            # Their processes cannot be measured from here.
+            elsewhere=tuple(
+                Claim(entry.booked_bytes, entry.taken_bytes)
+                for page in self._others
+                if not self._is_here(page)
+                for entry in page.entries
+            ),
+            machine_bytes=machine.machine_bytes,
         )
 
     def _headroom_bytes(self, machine: MachineMemory) -> int:

@@ -55,6 +55,10 @@ class MemoryBudget(msgspec.Struct, frozen=True):
         others: memory of other workers' models on this machine.
         container_bytes: limit of the container or control group that leaves the least memory; None:
             the machine itself does.
+        elsewhere: memory of models in other containers of this machine, which count in
+            `machine_bytes` only.
+        machine_bytes: free for models in the whole machine, whatever this container's limit; None:
+            the same as here.
     """
 
     available_bytes: int | None
@@ -63,6 +67,8 @@ class MemoryBudget(msgspec.Struct, frozen=True):
     claims: tuple[Claim, ...]
     others: tuple[Claim, ...] = ()
     container_bytes: int | None = None
+    elsewhere: tuple[Claim, ...] = ()
+    machine_bytes: int | None = None
 
     def free_bytes(
         self, gone: tuple[Claim, ...] = (), *, without_others: bool = False
@@ -80,14 +86,32 @@ class MemoryBudget(msgspec.Struct, frozen=True):
         budget = None if self.limit_bytes is None else self.limit_bytes - booked + given_up
         if self.available_bytes is None:
             return budget
-        promised = sum(claim.promised_bytes for claim in (*self.claims, *self.others))
         leaving = (*gone, *self.others) if without_others else gone
-        freed = sum(claim.held_bytes for claim in leaving)
-        machine = self.available_bytes - self.headroom_bytes - promised + freed
-        return machine if budget is None else min(machine, budget)
+        here = self.available_bytes - self.headroom_bytes
+        bounds = [here + _change((*self.claims, *self.others), leaving)]
+        if self.elsewhere:
+            leaving = (*leaving, *self.elsewhere) if without_others else leaving
+            bounds.append(self._of_machine(here, leaving))
+        return min([*bounds, *([] if budget is None else [budget])])
+
+    def machine_free_bytes(self, gone: tuple[Claim, ...] = ()) -> int | None:
+        """The same without any container's limit and this worker's own; None: it is not checked."""
+        if self.available_bytes is None:
+            return None
+        return self._of_machine(self.available_bytes - self.headroom_bytes, gone)
+
+    def _of_machine(self, here_bytes: int, leaving: tuple[Claim, ...]) -> int:
+        free = here_bytes if self.machine_bytes is None else self.machine_bytes
+        return free + _change((*self.claims, *self.others, *self.elsewhere), leaving)
 
     def fits(
         self, need_bytes: int, gone: tuple[Claim, ...] = (), *, without_others: bool = False
     ) -> bool:
         free = self.free_bytes(gone, without_others=without_others)
         return free is None or need_bytes <= free
+
+
+def _change(claims: tuple[Claim, ...], leaving: tuple[Claim, ...]) -> int:
+    """What becomes of available bytes when claims take all of theirs and those leaving end."""
+    promised = sum(claim.promised_bytes for claim in claims)
+    return sum(claim.held_bytes for claim in leaving) - promised

@@ -59,12 +59,15 @@ class MachineMemory(msgspec.Struct, frozen=True):
             machine of that size.
         container_bytes: limit of the container or control group that leaves the least memory; None:
             the machine itself does.
+        machine_bytes: free for models in the whole machine, if a container or control group leaves
+            less; None: the same as here.
     """
 
     total_bytes: int
     available_bytes: int
     headroom_bytes: int | None = None
     container_bytes: int | None = None
+    machine_bytes: int | None = None
 
 
 class MemoryProbe(Protocol):
@@ -123,7 +126,8 @@ def _linux(root: Path) -> MachineMemory:
     groups_above = list(allowances(root))
     least = min([available or 0, *(group.left_bytes for group in groups_above)])
     # Each keeps some of its own free: a small container of a busy machine is bounded by either.
-    free, container = (available or 0) - default_headroom_bytes(total or 0), None
+    free = whole = (available or 0) - default_headroom_bytes(total or 0)
+    container = None
     for group in groups_above:
         left = group.left_bytes - container_headroom_bytes(group.limit_bytes)
         if left < free:
@@ -133,4 +137,5 @@ def _linux(root: Path) -> MachineMemory:
         available_bytes=least,
         headroom_bytes=least - free,
         container_bytes=container,
+        machine_bytes=whole if groups_above else None,
     )

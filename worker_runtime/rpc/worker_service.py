@@ -1,6 +1,7 @@
 """The Worker service: lists models and their states, loads and unloads them by hand."""
 
 import asyncio
+import socket
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -36,6 +37,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         self._models = models
         self._capability = capability
         self._draining = draining
+        self._host = socket.gethostname()
         self._worker_id = uuid.uuid4().hex[:12]
         self._version = version_of("y26hkx", missing="unknown")
         self._started_s = models.clock.monotonic()
@@ -120,6 +122,7 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         reading = self._models.memory(snapshots)
         return worker_pb2.WorkerStatus(
             worker_id=self._worker_id,
+            host=self._host,
             capability=CAPABILITIES[self._capability],
             models=map(model_message, snapshots),
             memory=memory_message(reading, self._models.holdings(reading.machine)),

@@ -563,6 +563,7 @@ class WorkerStatus(_message.Message):
     DRAINING_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     UPTIME_S_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     capability: Global___Capability.ValueType
     queue_depth: _builtins.int
@@ -570,6 +571,8 @@ class WorkerStatus(_message.Message):
     draining: _builtins.bool
     version: _builtins.str
     uptime_s: _builtins.float
+    host: _builtins.str
+    """The name of its host or container; empty from older workers."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]: ...
     @_builtins.property
@@ -586,10 +589,11 @@ class WorkerStatus(_message.Message):
         draining: _builtins.bool = ...,
         version: _builtins.str = ...,
         uptime_s: _builtins.float = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["memory", b"memory"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capability", b"capability", "draining", b"draining", "memory", b"memory", "models", b"models", "n_active", b"n_active", "queue_depth", b"queue_depth", "uptime_s", b"uptime_s", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capability", b"capability", "draining", b"draining", "host", b"host", "memory", b"memory", "models", b"models", "n_active", b"n_active", "queue_depth", b"queue_depth", "uptime_s", b"uptime_s", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

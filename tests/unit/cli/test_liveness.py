@@ -43,7 +43,7 @@ async def worker() -> AsyncIterator[tuple[int, health_aio.HealthServicer]]:
 
 async def run_probe(*arguments: str) -> int:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.probe", *arguments), cwd=ROOT, stderr=subprocess.DEVNULL
+        *(sys.executable, "-S", "-m", "cli.probe", *arguments), cwd=ROOT, stderr=subprocess.DEVNULL
     )
     return await process.wait()
 

@@ -72,5 +72,9 @@ def test_one_secret_in_both_places_is_a_mistake(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_each_secret_setting_can_be_in_a_file_and_the_digests_of_keys_stay_what_they_are() -> None:
-    assert set(secret_settings(GatewaySettings)) == {"WORKER_TOKEN", "RATE_LIMIT_STORAGE"}
+    assert set(secret_settings(GatewaySettings)) == {
+        "WORKER_TOKEN",
+        "RATE_LIMIT_STORAGE",
+        "MONITORING_API_KEY",
+    }
     assert set(secret_settings(ChatSettings)) == {"WORKER_TOKEN", "REMOTE_API_KEYS"}

@@ -72,7 +72,7 @@ def is_passed(service: str, name: str) -> bool:
     """Whether what .env sets `name` to is what `service` sees."""
     here = environment(service)
     value = here.get(name)
-    return name not in here or value is None or value.startswith(f"${{{name}?")
+    return name not in here or value is None or value.startswith((f"${{{name}?", f"${{{name}:-"))
 
 
 def test_every_variable_reaches_its_services_or_is_in_the_list_of_fixed_ones() -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 SERVICES = {"gateway": 8001, "chat_worker": 50051, "embed_worker": 50052}
 WORKERS = ("chat_worker", "embed_worker")
+BESIDE = ("redis", "prometheus", "grafana", "tls")
+IMAGES = (*SERVICES, "all_in_one")
 MODEL_LIBRARIES = re.compile(r"torch|llama|transformers|embed|openvino|\ball\b")
 SERVICE_KEYS = {
     *(
@@ -31,7 +34,8 @@ SERVICE_KEYS = {
         "networks",
     ),
     *("stop_grace_period", "mem_limit", "volumes", "init", "restart", "read_only", "tmpfs"),
-    *("cap_drop", "security_opt", "pids_limit", "logging"),
+    *("cap_drop", "security_opt", "pids_limit", "logging", "cpus"),
+    *("profiles", "command", "secrets", "user", "cap_add"),
 }
 
 HAS_COMPOSE = (
@@ -65,9 +69,80 @@ def copied(service: str) -> list[str]:
 
 
 def test_the_stack_has_the_three_services_and_only_known_keys(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == set(SERVICES)
+    profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
+    assert {name for name, found in profiles.items() if found is None} == set(SERVICES)
+    assert {name: found for name, found in profiles.items() if found is not None} == {
+        "redis": ["redis"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+        "tls": ["tls"],
+    }
     for service in compose["services"].values():
         assert set(service) <= SERVICE_KEYS
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_runs_beside_is_bounded_too_and_sees_no_secret_of_ours(
+    compose: dict[str, Any], name: str
+) -> None:
+    service = compose["services"][name]
+    # Compose itself writes the key into Prometheus' container.
+    assert service["read_only"] is (name != "prometheus")
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"mem_limit", "pids_limit", "logging"} <= set(service)
+    assert "env_file" not in service
+    # Another tag, or a digest, by .env.
+    assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[\w./-]+:v?\d[\w.-]*\}", service["image"])
+    for volume in service["volumes"]:
+        source, _, rest = volume.partition(":")
+        if source.startswith("."):
+            assert (ROOT / source).exists()
+            assert rest.endswith(":ro,z")
+        else:
+            assert source in compose["volumes"]
+
+
+def test_prometheus_asks_every_service_at_the_port_where_its_metrics_are(
+    compose: dict[str, Any],
+) -> None:
+    path = ROOT / "deploy/monitoring/prometheus-compose.yml"
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["scrape_configs"]
+    asked = {
+        name: found["port"]
+        for job in jobs
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    environment = {name: compose["services"][name]["environment"] for name in SERVICES}
+    assert asked == {
+        "gateway": SERVICES["gateway"],
+        "chat_worker": int(environment["chat_worker"]["CHAT_WORKER_METRICS_PORT"]),
+        "embed_worker": int(environment["embed_worker"]["EMBED_WORKER_METRICS_PORT"]),
+    }
+    (key,) = compose["services"]["prometheus"]["secrets"]
+    assert jobs[0]["authorization"]["credentials_file"] == f"/run/secrets/{key}"
+    assert compose["secrets"][key] == {"environment": "MONITORING_API_KEY"}
+
+
+def test_the_gateway_trusts_the_container_with_tls_by_a_name_that_only_that_one_has(
+    compose: dict[str, Any],
+) -> None:
+    (alias,) = compose["services"]["tls"]["networks"]["clients"]["aliases"]
+    trusted = compose["services"]["gateway"]["environment"]["TRUSTED_PROXIES"]
+    assert trusted == f"${{TRUSTED_PROXIES:-{alias}}}"
+    # No resolver of the host can know it.
+    assert alias.endswith(".internal")
+
+
+def test_gpus_change_what_is_built_and_nothing_that_does_not_exist(compose: dict[str, Any]) -> None:
+    path = ROOT / "deploy/compose.gpu.yml"
+    changed = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
+    assert set(changed) == set(WORKERS)
+    for name, service in changed.items():
+        assert set(service["build"]["args"]) <= set(compose["services"][name]["build"]["args"])
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
 
 @pytest.mark.skipif(not HAS_COMPOSE, reason="Docker's compose plugin is not installed")
@@ -81,7 +156,8 @@ def test_dockers_own_check_accepts_the_file_and_demands_the_keys() -> None:
 def test_nothing_starts_without_keys_and_token(compose: dict[str, Any]) -> None:
     # Empty ones are for secrets by file; the services refuse to start without either.
     assert compose["services"]["gateway"]["environment"]["API_KEYS"].startswith("${API_KEYS?")
-    for service in compose["services"].values():
+    for name in SERVICES:
+        service = compose["services"][name]
         assert service["environment"]["WORKER_TOKEN"].startswith("${WORKER_TOKEN?")
 
 
@@ -134,6 +210,16 @@ def test_each_image_is_built_in_two_stages_and_runs_as_nobody_special(
     assert instructions(name, "USER") == ["10001"]
 
 
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_say_what_they_are_and_may_be_built_on_a_pinned_base(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (line,) = instructions(name, "LABEL")
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', line))
+    assert set(labels) == {"title", "description", "version", "licenses"}
+    assert (labels["version"], labels["licenses"]) == (project["version"], project["license"])
+    assert instructions(name, "FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_everything_an_image_copies_exists_and_reaches_the_builder(name: str) -> None:
     sent = {
@@ -152,7 +238,7 @@ def test_entry_point_and_probe_are_modules_of_the_image(compose: dict[str, Any],
     assert ast.literal_eval(entry) == ["python", "-m", name]
     assert ["CMD", *probe] == compose["services"][name]["healthcheck"]["test"]
     assert probe[-1] == str(SERVICES[name])
-    for module in (name, probe[2]):
+    for module in (name, probe[probe.index("-m") + 1]):
         assert module.split(".")[0] in copied(name)
         assert importlib.util.find_spec(module) is not None
 

@@ -38,7 +38,7 @@ def environment(service: str, port: int) -> dict[str, str]:
 
 def probe(service: str, port: int) -> int:
     kind = "gateway" if service == "gateway" else "worker"
-    command = [sys.executable, "-m", "cli.probe", kind, "--port", str(port)]
+    command = [sys.executable, "-S", "-m", "cli.probe", kind, "--port", str(port)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
 
 

@@ -66,12 +66,32 @@ def test_the_manifests_are_what_the_chart_renders() -> None:
 @WITH_HELM
 def test_the_chart_makes_secrets_certificates_and_scalers_where_they_are_wanted() -> None:
     more = "scaleToZero.enabled=true,mutualTls.enabled=true,serviceMonitor.enabled=true"
+    more += ",serviceMonitor.keySecret=scraper"
     found = manifests(helm(*NAMED, "--set", f"{more},models.existingClaim=models"))
     kinds = [one["kind"] for one in found]
     assert (kinds.count("ScaledObject"), kinds.count("Certificate")) == (2, 3)
     assert "ServiceMonitor" in kinds
     secrets = manifests(helm("--set", "secrets.apiKeyDigests={abc},secrets.workerToken=t"))
     assert sum(one["kind"] == "Secret" for one in secrets) == 2
+
+
+@WITH_HELM
+def test_a_job_downloads_the_models_that_are_named_into_the_volume_that_workers_only_read() -> None:
+    wanted = "models.existingClaim=models,models.pull={hf.co/a/b:Q4_K_M,c/d}"
+    found = manifests(helm(*NAMED, "--set", f"{wanted},models.hubTokenSecret=hf"))
+    (job,) = (one for one in found if one["kind"] == "Job")
+    for version in VERSIONS:
+        kubernetes_validate.validate(job, version, strict=True)
+    names = [one["command"][-1] for one in job["spec"]["template"]["spec"]["containers"]]
+    assert names == ["hf.co/a/b:Q4_K_M", "c/d"]
+
+
+def test_gateways_and_chat_workers_agree_how_many_sequences_are_decoded_together() -> None:
+    told = [
+        {v["name"]: v.get("value") for v in pod(component)["containers"][0]["env"]}
+        for component in ("gateway", "chat")
+    ]
+    assert told[0]["MAX_CONCURRENT_REQUESTS"] == told[1]["MAX_CONCURRENT_REQUESTS"]
 
 
 @pytest.mark.parametrize("component", SETTINGS)

@@ -61,6 +61,8 @@ class FakeMachine:
 class MachineLedger:
     """One worker's way to the machine's ledger; tells when bytes are booked that are not there."""
 
+    place = ""
+
     def __init__(self, machine: FakeMachine, worker: int) -> None:
         self._machine = machine
         self._worker = worker
@@ -77,9 +79,12 @@ class MachineLedger:
         finally:
             self._is_open = False
 
-    def write(self, entries: tuple[LedgerEntry, ...], wanted_bytes: int) -> None:
-        before = self._machine.pages.get(self._worker, LedgerPage(0, 0))
-        self._machine.pages[self._worker] = LedgerPage(self._worker, 0, entries, wanted_bytes)
+    def write(
+        self, entries: tuple[LedgerEntry, ...], wanted_bytes: int, machine_wanted_bytes: int
+    ) -> None:
+        before = self._machine.pages.get(self._worker, LedgerPage(""))
+        page = LedgerPage("", entries, wanted_bytes, machine_wanted_bytes)
+        self._machine.pages[self._worker] = page
         is_new = {entry.model for entry in entries} - {entry.model for entry in before.entries}
         if is_new and self._machine.unpromised_bytes() < HEADROOM_BYTES:
             self._machine.faults.append(f"memory was booked that is not there: {entries}")

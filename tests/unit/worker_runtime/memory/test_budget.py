@@ -1,5 +1,7 @@
 """The arithmetic of an admission."""
 
+import msgspec
+
 from worker_runtime.memory.budget import Claim, MemoryBudget
 
 ROOM = MemoryBudget(
@@ -22,3 +24,15 @@ def test_what_other_workers_hold_of_the_machine_could_be_given_back() -> None:
     machine = MemoryBudget(100, 10, None, (), ROOM.others)
     assert machine.free_bytes() == 50
     assert machine.free_bytes(without_others=True) == 110
+
+
+def test_models_in_other_containers_count_for_the_machine_and_not_for_this_one_s_limit() -> None:
+    elsewhere = (Claim(60, 20),)
+    roomy = MemoryBudget(100, 10, None, (Claim(30, 10),), elsewhere=elsewhere, machine_bytes=500)
+    assert roomy.free_bytes() == 70
+    tight = msgspec.structs.replace(roomy, machine_bytes=100)
+    assert tight.free_bytes() == 40
+    # Were they gone, 20 bytes more of the machine would be free, and the container's limit counts.
+    assert tight.free_bytes(without_others=True) == 70
+    assert tight.machine_free_bytes() == 40
+    assert tight.machine_free_bytes(tight.claims) == 70

@@ -1,6 +1,5 @@
 """What workers of one machine know of each other's bookings, between real processes."""
 
-import os
 import subprocess
 import sys
 import textwrap
@@ -15,7 +14,7 @@ from worker_runtime.memory.ledger import LedgerEntry, FolderLedger
 
 ledger = FolderLedger(Path(sys.argv[1]))
 with ledger.open():
-    ledger.write((LedgerEntry("other", 7, 1),), 5)
+    ledger.write((LedgerEntry("other", 7, 1, 3),), 5, 4)
 print("booked", flush=True)
 sys.stdin.read()
 """
@@ -36,21 +35,24 @@ def test_a_worker_sees_what_another_has_booked_until_that_dies(tmp_path: Path) -
         assert other.stdout is not None
         assert other.stdout.readline().strip() == b"booked"
         (page,) = pages(ledger)
-        assert (page.entries, page.wanted_bytes) == ((LedgerEntry("other", 7, 1),), 5)
+        assert page == LedgerPage(ledger.place, (LedgerEntry("other", 7, 1, 3),), 5, 4)
         other.kill()
         other.wait()
         assert pages(ledger) == ()
+        left = [path.suffix for path in (tmp_path / "ledger").iterdir()]
+        assert sorted(left) == ["", ".alive"], "its own lock, and the one for all"
 
 
-def test_a_page_whose_process_id_went_to_another_process_does_not_count(tmp_path: Path) -> None:
-    first = FolderLedger(tmp_path)
-    with first.open():
-        first.write((LedgerEntry("a", 7),), 0)
-    own = tmp_path / f"{os.getpid()}.json"
-    own.rename(tmp_path / "1.json")
-    assert len(pages(first)) == 1
-    (tmp_path / "1.json").write_text(f'{{"pid":{os.getpid()},"started_s":1.0}}')
-    assert pages(first) == ()
+def test_a_page_of_another_container_counts_though_its_processes_are_not_seen_here(
+    tmp_path: Path,
+) -> None:
+    here, elsewhere = FolderLedger(tmp_path), FolderLedger(tmp_path, place="pid:[1]")
+    with elsewhere.open():
+        # No process has this number.
+        elsewhere.write((LedgerEntry("a", 7, 1 << 30),), 0, 0)
+    (page,) = pages(here)
+    assert page.place == "pid:[1]"
+    assert page.place != here.place
 
 
 def test_a_page_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
@@ -61,11 +63,12 @@ def test_a_page_that_cannot_be_read_is_dropped(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_written_fails_nobody_and_is_written_later(tmp_path: Path) -> None:
     ledger = FolderLedger(tmp_path)
-    in_the_way = tmp_path / f"{os.getpid()}.new"
+    (alive,) = tmp_path.glob("*.alive")
+    in_the_way = alive.with_suffix(".new")
     in_the_way.mkdir()
     with ledger.open():
-        ledger.write((LedgerEntry("a", 7),), 0)
+        ledger.write((LedgerEntry("a", 7),), 0, 0)
     in_the_way.rmdir()
     with ledger.open():
-        ledger.write((LedgerEntry("a", 7),), 0)
-    assert (tmp_path / f"{os.getpid()}.json").exists()
+        ledger.write((LedgerEntry("a", 7),), 0, 0)
+    assert alive.with_suffix(".json").exists()
