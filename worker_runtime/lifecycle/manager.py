@@ -22,6 +22,7 @@ from worker_runtime.engine_process.interface import Launcher, OnProgress
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
+    LoadOption,
     LoadOptions,
     OnMeasured,
     async_load_options,
@@ -30,6 +31,7 @@ from worker_runtime.lifecycle.load_options import (
 )
 from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.trial import Trial, Tried
 from worker_runtime.lifecycle.unload import Freed
 from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
 from worker_runtime.machine.kernel_memory import Kernels, NoKernels
@@ -169,6 +171,21 @@ class Models:
                 on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
 
         await self._owner(model).load(keep_alive_s, report_progress)
+
+    async def try_load(self, option: LoadOption) -> Tried | None:
+        """Load `option` for a moment while nothing else happens here, and end its process.
+
+        Returns:
+            None if memory was short, or if a request came before it was done.
+        Raises:
+            ServingError: it could not be loaded.
+        """
+        return await Trial(option, self._context).run(lambda: self.is_busy)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is served or waits, or the worker is shutting down."""
+        return self._closing or any(s.n_leases or s.n_waiting for s in self.snapshot())
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:
         """End the process of `model` when its leases end.

@@ -24,49 +24,49 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/y26hkx/v1/worker.proto\x12\ty26hkx.v1\"\xf7\x05\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\ncapability\x18\x02 \x01(\x0e\x32\x15.y26hkx.v1.Capability\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.y26hkx.v1.ModelState\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x13\n\x0bloaded_at_s\x18\x08 \x01(\x01\x12\x13\n\x06idle_s\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08n_leases\x18\n \x01(\r\x12\x11\n\tn_waiting\x18\x0b \x01(\r\x12\x16\n\x0eresident_bytes\x18\x0c \x01(\x04\x12\x15\n\rload_fraction\x18\r \x01(\x02\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\x12\x1a\n\rretry_after_s\x18\x0f \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tcreated_s\x18\x10 \x01(\x03\x12\x0b\n\x03pid\x18\x11 \x01(\r\x12\x18\n\x0b\x66reed_bytes\x18\x12 \x01(\x04H\x02\x88\x01\x01\x12*\n\x08\x63ounters\x18\x13 \x01(\x0b\x32\x18.y26hkx.v1.ModelCounters\x12&\n\x06memory\x18\x14 \x01(\x0b\x32\x16.y26hkx.v1.ModelMemory\x12\x12\n\nreductions\x18\x15 \x03(\t\x12\x11\n\tserved_by\x18\x16 \x01(\t\x12\x0e\n\x06pinned\x18\x17 \x01(\x08\x12\x19\n\x0c\x65xpires_in_s\x18\x18 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\nload_stage\x18\x19 \x01(\t\x12\x15\n\rchat_template\x18\x1a \x01(\t\x12&\n\x06\x63\x61\x63hes\x18\x1e \x03(\x0b\x32\x16.y26hkx.v1.CacheCounts\x12$\n\x05\x66\x61\x63ts\x18( \x01(\x0b\x32\x15.y26hkx.v1.ModelFactsB\t\n\x07_idle_sB\x10\n\x0e_retry_after_sB\x0e\n\x0c_freed_bytesB\x0f\n\r_expires_in_s\"\x9e\x01\n\nModelFacts\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x14\n\x0cn_parameters\x18\x03 \x01(\x04\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x18\n\x10\x65mbedding_length\x18\x05 \x01(\r\x12\x17\n\x0ftrained_context\x18\x06 \x01(\r\x12\x11\n\tabilities\x18\x07 \x03(\t\"m\n\x0b\x43\x61\x63heCounts\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\x12\x11\n\tevictions\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x04\"\xd5\x01\n\x0bModelMemory\x12\x17\n\x0f\x65stimated_bytes\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ooked_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61nonymous_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x04 \x01(\x04\x12\x12\n\npeak_bytes\x18\x05 \x01(\x04\x12\x15\n\rweights_bytes\x18\x06 \x01(\x04\x12\x10\n\x08kv_bytes\x18\x07 \x01(\x04\x12\x15\n\rcompute_bytes\x18\x08 \x01(\x04\x12\x14\n\x0c\x63\x61\x63hes_bytes\x18\t \x01(\x04\"\xe6\x01\n\rModelCounters\x12\r\n\x05loads\x18\x01 \x01(\x04\x12\x15\n\rload_failures\x18\x02 \x01(\x04\x12\x18\n\x10load_seconds_sum\x18\x03 \x01(\x01\x12\x0f\n\x07\x63rashes\x18\x04 \x01(\x04\x12\x0f\n\x07unloads\x18\x05 \x01(\x04\x12\x10\n\x08requests\x18\x06 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x07 \x01(\x04\x12\x15\n\rcached_tokens\x18\x08 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\t \x01(\x04\x12\x18\n\x10\x62usy_seconds_sum\x18\n \x01(\x01\"\xea\x02\n\x06Memory\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\x12\x1d\n\x15worker_resident_bytes\x18\x03 \x01(\x04\x12\x1e\n\x16\x65ngines_resident_bytes\x18\x04 \x01(\x04\x12\r\n\x05trend\x18\x05 \x01(\t\x12\x15\n\rleak_detected\x18\x06 \x01(\x08\x12\x14\n\x0c\x62ooked_bytes\x18\x07 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x08 \x01(\x04\x12\x1b\n\x13others_booked_bytes\x18\t \x01(\x04\x12\x16\n\x0eheadroom_bytes\x18\n \x01(\x04\x12\x17\n\x0f\x61nonymous_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x0c \x01(\x04\x12\x15\n\rpressure_some\x18\r \x01(\x02\x12\x15\n\rpressure_full\x18\x0e \x01(\x02\x12\x10\n\x08pressure\x18\x0f \x01(\t\"\xed\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12)\n\ncapability\x18\x02 \x01(\x0e\x32\x15.y26hkx.v1.Capability\x12 \n\x06models\x18\x03 \x03(\x0b\x32\x10.y26hkx.v1.Model\x12!\n\x06memory\x18\x04 \x01(\x0b\x32\x11.y26hkx.v1.Memory\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x10\n\x08n_active\x18\x06 \x01(\r\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x10\n\x08uptime_s\x18\t \x01(\x01\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.y26hkx.v1.Model\"<\n\x12WatchStatusRequest\x12\x17\n\ninterval_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_interval_s\"M\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x0ckeep_alive_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0f\n\r_keep_alive_s\"U\n\x0cLoadProgress\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.y26hkx.v1.ModelState\x12\x10\n\x08\x66raction\x18\x02 \x01(\x02\x12\r\n\x05stage\x18\x03 \x01(\t\"2\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"U\n\x13UnloadModelResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\x12\x16\n\x0eregained_bytes\x18\x02 \x01(\x03\x12\x11\n\tn_running\x18\x03 \x01(\r\"\x15\n\x13RescanModelsRequest\"G\n\x14RescanModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.y26hkx.v1.Model\x12\r\n\x05ttl_s\x18\x02 \x01(\x01*S\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x02*\x8d\x02\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x16\n\x12MODEL_STATE_QUEUED\x10\x02\x12\x18\n\x14MODEL_STATE_RESERVED\x10\x03\x12\x17\n\x13MODEL_STATE_LOADING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x07\x12\x19\n\x15MODEL_STATE_VERIFYING\x10\x08\x12\x16\n\x12MODEL_STATE_FAILED\x10\t2\x87\x03\n\rWorkerService\x12I\n\nListModels\x12\x1c.y26hkx.v1.ListModelsRequest\x1a\x1d.y26hkx.v1.ListModelsResponse\x12G\n\x0bWatchStatus\x12\x1d.y26hkx.v1.WatchStatusRequest\x1a\x17.y26hkx.v1.WorkerStatus0\x01\x12\x43\n\tLoadModel\x12\x1b.y26hkx.v1.LoadModelRequest\x1a\x17.y26hkx.v1.LoadProgress0\x01\x12L\n\x0bUnloadModel\x12\x1d.y26hkx.v1.UnloadModelRequest\x1a\x1e.y26hkx.v1.UnloadModelResponse\x12O\n\x0cRescanModels\x12\x1e.y26hkx.v1.RescanModelsRequest\x1a\x1f.y26hkx.v1.RescanModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/y26hkx/v1/worker.proto\x12\ty26hkx.v1\"\x8f\x06\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\ncapability\x18\x02 \x01(\x0e\x32\x15.y26hkx.v1.Capability\x12\x0f\n\x07\x62\x61\x63kend\x18\x03 \x01(\t\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.y26hkx.v1.ModelState\x12\x12\n\nis_default\x18\x05 \x01(\x08\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12\x13\n\x0bloaded_at_s\x18\x08 \x01(\x01\x12\x13\n\x06idle_s\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08n_leases\x18\n \x01(\r\x12\x11\n\tn_waiting\x18\x0b \x01(\r\x12\x16\n\x0eresident_bytes\x18\x0c \x01(\x04\x12\x15\n\rload_fraction\x18\r \x01(\x02\x12\x0f\n\x07\x66\x61ilure\x18\x0e \x01(\t\x12\x1a\n\rretry_after_s\x18\x0f \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tcreated_s\x18\x10 \x01(\x03\x12\x0b\n\x03pid\x18\x11 \x01(\r\x12\x18\n\x0b\x66reed_bytes\x18\x12 \x01(\x04H\x02\x88\x01\x01\x12*\n\x08\x63ounters\x18\x13 \x01(\x0b\x32\x18.y26hkx.v1.ModelCounters\x12&\n\x06memory\x18\x14 \x01(\x0b\x32\x16.y26hkx.v1.ModelMemory\x12\x12\n\nreductions\x18\x15 \x03(\t\x12\x11\n\tserved_by\x18\x16 \x01(\t\x12\x0e\n\x06pinned\x18\x17 \x01(\x08\x12\x19\n\x0c\x65xpires_in_s\x18\x18 \x01(\x01H\x03\x88\x01\x01\x12\x12\n\nload_stage\x18\x19 \x01(\t\x12\x15\n\rchat_template\x18\x1a \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\x1b \x01(\t\x12&\n\x06\x63\x61\x63hes\x18\x1e \x03(\x0b\x32\x16.y26hkx.v1.CacheCounts\x12$\n\x05\x66\x61\x63ts\x18( \x01(\x0b\x32\x15.y26hkx.v1.ModelFactsB\t\n\x07_idle_sB\x10\n\x0e_retry_after_sB\x0e\n\x0c_freed_bytesB\x0f\n\r_expires_in_s\"\x9e\x01\n\nModelFacts\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x14\n\x0cn_parameters\x18\x03 \x01(\x04\x12\x14\n\x0cquantization\x18\x04 \x01(\t\x12\x18\n\x10\x65mbedding_length\x18\x05 \x01(\r\x12\x17\n\x0ftrained_context\x18\x06 \x01(\r\x12\x11\n\tabilities\x18\x07 \x03(\t\"m\n\x0b\x43\x61\x63heCounts\x12\r\n\x05place\x18\x01 \x01(\t\x12\x0c\n\x04hits\x18\x02 \x01(\x04\x12\x0e\n\x06misses\x18\x03 \x01(\x04\x12\x11\n\tevictions\x18\x04 \x01(\x04\x12\r\n\x05\x62ytes\x18\x05 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x06 \x01(\x04\"\xd5\x01\n\x0bModelMemory\x12\x17\n\x0f\x65stimated_bytes\x18\x01 \x01(\x04\x12\x14\n\x0c\x62ooked_bytes\x18\x02 \x01(\x04\x12\x17\n\x0f\x61nonymous_bytes\x18\x03 \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x04 \x01(\x04\x12\x12\n\npeak_bytes\x18\x05 \x01(\x04\x12\x15\n\rweights_bytes\x18\x06 \x01(\x04\x12\x10\n\x08kv_bytes\x18\x07 \x01(\x04\x12\x15\n\rcompute_bytes\x18\x08 \x01(\x04\x12\x14\n\x0c\x63\x61\x63hes_bytes\x18\t \x01(\x04\"\xe6\x01\n\rModelCounters\x12\r\n\x05loads\x18\x01 \x01(\x04\x12\x15\n\rload_failures\x18\x02 \x01(\x04\x12\x18\n\x10load_seconds_sum\x18\x03 \x01(\x01\x12\x0f\n\x07\x63rashes\x18\x04 \x01(\x04\x12\x0f\n\x07unloads\x18\x05 \x01(\x04\x12\x10\n\x08requests\x18\x06 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x07 \x01(\x04\x12\x15\n\rcached_tokens\x18\x08 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\t \x01(\x04\x12\x18\n\x10\x62usy_seconds_sum\x18\n \x01(\x01\"\xea\x02\n\x06Memory\x12\x13\n\x0btotal_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x61vailable_bytes\x18\x02 \x01(\x04\x12\x1d\n\x15worker_resident_bytes\x18\x03 \x01(\x04\x12\x1e\n\x16\x65ngines_resident_bytes\x18\x04 \x01(\x04\x12\r\n\x05trend\x18\x05 \x01(\t\x12\x15\n\rleak_detected\x18\x06 \x01(\x08\x12\x14\n\x0c\x62ooked_bytes\x18\x07 \x01(\x04\x12\x13\n\x0blimit_bytes\x18\x08 \x01(\x04\x12\x1b\n\x13others_booked_bytes\x18\t \x01(\x04\x12\x16\n\x0eheadroom_bytes\x18\n \x01(\x04\x12\x17\n\x0f\x61nonymous_bytes\x18\x0b \x01(\x04\x12\x14\n\x0cmapped_bytes\x18\x0c \x01(\x04\x12\x15\n\rpressure_some\x18\r \x01(\x02\x12\x15\n\rpressure_full\x18\x0e \x01(\x02\x12\x10\n\x08pressure\x18\x0f \x01(\t\"\xed\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12)\n\ncapability\x18\x02 \x01(\x0e\x32\x15.y26hkx.v1.Capability\x12 \n\x06models\x18\x03 \x03(\x0b\x32\x10.y26hkx.v1.Model\x12!\n\x06memory\x18\x04 \x01(\x0b\x32\x11.y26hkx.v1.Memory\x12\x13\n\x0bqueue_depth\x18\x05 \x01(\r\x12\x10\n\x08n_active\x18\x06 \x01(\r\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x0f\n\x07version\x18\x08 \x01(\t\x12\x10\n\x08uptime_s\x18\t \x01(\x01\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.y26hkx.v1.Model\"<\n\x12WatchStatusRequest\x12\x17\n\ninterval_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_interval_s\"M\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x19\n\x0ckeep_alive_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0f\n\r_keep_alive_s\"U\n\x0cLoadProgress\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.y26hkx.v1.ModelState\x12\x10\n\x08\x66raction\x18\x02 \x01(\x02\x12\r\n\x05stage\x18\x03 \x01(\t\"2\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05\x66orce\x18\x02 \x01(\x08\"U\n\x13UnloadModelResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x04\x12\x16\n\x0eregained_bytes\x18\x02 \x01(\x03\x12\x11\n\tn_running\x18\x03 \x01(\r\"\x15\n\x13RescanModelsRequest\"G\n\x14RescanModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.y26hkx.v1.Model\x12\r\n\x05ttl_s\x18\x02 \x01(\x01*S\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41PABILITY_CHAT\x10\x01\x12\x14\n\x10\x43\x41PABILITY_EMBED\x10\x02*\x8d\x02\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x01\x12\x16\n\x12MODEL_STATE_QUEUED\x10\x02\x12\x18\n\x14MODEL_STATE_RESERVED\x10\x03\x12\x17\n\x13MODEL_STATE_LOADING\x10\x04\x12\x15\n\x11MODEL_STATE_READY\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x07\x12\x19\n\x15MODEL_STATE_VERIFYING\x10\x08\x12\x16\n\x12MODEL_STATE_FAILED\x10\t2\x87\x03\n\rWorkerService\x12I\n\nListModels\x12\x1c.y26hkx.v1.ListModelsRequest\x1a\x1d.y26hkx.v1.ListModelsResponse\x12G\n\x0bWatchStatus\x12\x1d.y26hkx.v1.WatchStatusRequest\x1a\x17.y26hkx.v1.WorkerStatus0\x01\x12\x43\n\tLoadModel\x12\x1b.y26hkx.v1.LoadModelRequest\x1a\x17.y26hkx.v1.LoadProgress0\x01\x12L\n\x0bUnloadModel\x12\x1d.y26hkx.v1.UnloadModelRequest\x1a\x1e.y26hkx.v1.UnloadModelResponse\x12O\n\x0cRescanModels\x12\x1e.y26hkx.v1.RescanModelsRequest\x1a\x1f.y26hkx.v1.RescanModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.y26hkx.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPABILITY']._serialized_start=2672
-  _globals['_CAPABILITY']._serialized_end=2755
-  _globals['_MODELSTATE']._serialized_start=2758
-  _globals['_MODELSTATE']._serialized_end=3027
+  _globals['_CAPABILITY']._serialized_start=2696
+  _globals['_CAPABILITY']._serialized_end=2779
+  _globals['_MODELSTATE']._serialized_start=2782
+  _globals['_MODELSTATE']._serialized_end=3051
   _globals['_MODEL']._serialized_start=45
-  _globals['_MODEL']._serialized_end=804
-  _globals['_MODELFACTS']._serialized_start=807
-  _globals['_MODELFACTS']._serialized_end=965
-  _globals['_CACHECOUNTS']._serialized_start=967
-  _globals['_CACHECOUNTS']._serialized_end=1076
-  _globals['_MODELMEMORY']._serialized_start=1079
-  _globals['_MODELMEMORY']._serialized_end=1292
-  _globals['_MODELCOUNTERS']._serialized_start=1295
-  _globals['_MODELCOUNTERS']._serialized_end=1525
-  _globals['_MEMORY']._serialized_start=1528
-  _globals['_MEMORY']._serialized_end=1890
-  _globals['_WORKERSTATUS']._serialized_start=1893
-  _globals['_WORKERSTATUS']._serialized_end=2130
-  _globals['_LISTMODELSREQUEST']._serialized_start=2132
-  _globals['_LISTMODELSREQUEST']._serialized_end=2151
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2153
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2207
-  _globals['_WATCHSTATUSREQUEST']._serialized_start=2209
-  _globals['_WATCHSTATUSREQUEST']._serialized_end=2269
-  _globals['_LOADMODELREQUEST']._serialized_start=2271
-  _globals['_LOADMODELREQUEST']._serialized_end=2348
-  _globals['_LOADPROGRESS']._serialized_start=2350
-  _globals['_LOADPROGRESS']._serialized_end=2435
-  _globals['_UNLOADMODELREQUEST']._serialized_start=2437
-  _globals['_UNLOADMODELREQUEST']._serialized_end=2487
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=2489
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=2574
-  _globals['_RESCANMODELSREQUEST']._serialized_start=2576
-  _globals['_RESCANMODELSREQUEST']._serialized_end=2597
-  _globals['_RESCANMODELSRESPONSE']._serialized_start=2599
-  _globals['_RESCANMODELSRESPONSE']._serialized_end=2670
-  _globals['_WORKERSERVICE']._serialized_start=3030
-  _globals['_WORKERSERVICE']._serialized_end=3421
+  _globals['_MODEL']._serialized_end=828
+  _globals['_MODELFACTS']._serialized_start=831
+  _globals['_MODELFACTS']._serialized_end=989
+  _globals['_CACHECOUNTS']._serialized_start=991
+  _globals['_CACHECOUNTS']._serialized_end=1100
+  _globals['_MODELMEMORY']._serialized_start=1103
+  _globals['_MODELMEMORY']._serialized_end=1316
+  _globals['_MODELCOUNTERS']._serialized_start=1319
+  _globals['_MODELCOUNTERS']._serialized_end=1549
+  _globals['_MEMORY']._serialized_start=1552
+  _globals['_MEMORY']._serialized_end=1914
+  _globals['_WORKERSTATUS']._serialized_start=1917
+  _globals['_WORKERSTATUS']._serialized_end=2154
+  _globals['_LISTMODELSREQUEST']._serialized_start=2156
+  _globals['_LISTMODELSREQUEST']._serialized_end=2175
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2177
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2231
+  _globals['_WATCHSTATUSREQUEST']._serialized_start=2233
+  _globals['_WATCHSTATUSREQUEST']._serialized_end=2293
+  _globals['_LOADMODELREQUEST']._serialized_start=2295
+  _globals['_LOADMODELREQUEST']._serialized_end=2372
+  _globals['_LOADPROGRESS']._serialized_start=2374
+  _globals['_LOADPROGRESS']._serialized_end=2459
+  _globals['_UNLOADMODELREQUEST']._serialized_start=2461
+  _globals['_UNLOADMODELREQUEST']._serialized_end=2511
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=2513
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=2598
+  _globals['_RESCANMODELSREQUEST']._serialized_start=2600
+  _globals['_RESCANMODELSREQUEST']._serialized_end=2621
+  _globals['_RESCANMODELSRESPONSE']._serialized_start=2623
+  _globals['_RESCANMODELSRESPONSE']._serialized_end=2694
+  _globals['_WORKERSERVICE']._serialized_start=3054
+  _globals['_WORKERSERVICE']._serialized_end=3445
 # @@protoc_insertion_point(module_scope)
