@@ -92,16 +92,13 @@ class Conversions(Generic[R]):
         Raises:
             NotConvertible: the model, or this machine, does not allow a conversion.
         """
-        folder = cache / f"{model.name}-{self._key(model)}"
-        record = self._undamaged(folder)
-        if record is None:
-            self._check_disk(model, cache)
-            with _alone(folder, on_progress):
-                # Another worker may have converted the model in the meantime.
-                record = self._undamaged(folder)
-                if record is None:
-                    self._make(model, folder, on_progress)
-                    record = self.read(folder)
+        kept = self._kept(model, cache)
+        if kept is not None and not self._damage(*kept):
+            # Found without reading the model.
+            folder, record = kept
+        else:
+            folder = cache / f"{model.name}-{self._key(model)}"
+            record = self._found_or_made(model, folder, on_progress)
         if record is None:
             raise NotConvertible("its conversion left nothing behind")
         if record.refusal:
@@ -112,6 +109,19 @@ class Conversions(Generic[R]):
             with contextlib.suppress(OSError):
                 self.write(folder, record)
         return folder, record
+
+    def _found_or_made(self, model: Path, folder: Path, on_progress: OnProgress) -> R | None:
+        record = self._undamaged(folder)
+        if record is not None:
+            return record
+        self._check_disk(model, folder.parent)
+        with _alone(folder, on_progress):
+            # Another worker may have converted the model in the meantime.
+            record = self._undamaged(folder)
+            if record is None:
+                self._make(model, folder, on_progress)
+                record = self.read(folder)
+        return record
 
     def known(self, model: Path, cache: Path) -> R | None:
         """Return the record of `model`'s conversion, found by the times of the model's files.

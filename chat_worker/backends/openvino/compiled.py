@@ -3,7 +3,6 @@
 import contextlib
 import mmap
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,17 @@ N_KEPT_KERNELS = 256
 GROUPS = {32: 0, 8: 128, 4: 32}
 CPU = "CPU"
 KV_TYPES = {"f16": "f16", "q8_0": "u8"}
+
+
+class NoSuchDevice(Exception):
+    """OpenVINO does not list the device, but those that the text names."""
+
+
+def check_device(device: str) -> None:
+    """Raises NoSuchDevice: this machine has no such device, or no driver for it."""
+    listed = openvino.Core().available_devices
+    if device not in listed:
+        raise NoSuchDevice(", ".join(listed))
 
 
 def read_model(folder: Path) -> tuple[Any, mmap.mmap | None]:
@@ -43,14 +53,6 @@ def forget_pages(pages: mmap.mmap | None) -> None:
             pages.madvise(mmap.MADV_DONTNEED)
 
 
-class NoSuchDevice(Exception):
-    """OpenVINO does not list the device; `listed` are those that it does."""
-
-    def __init__(self, listed: Sequence[str]) -> None:
-        super().__init__(", ".join(listed))
-        self.listed = listed
-
-
 def compile_model(
     model: Any,
     precision: Precision,
@@ -72,11 +74,8 @@ def compile_model(
             must not be smaller. 0: the library's choice.
     Raises:
         RuntimeError: OpenVINO does not support the model.
-        NoSuchDevice: this machine has no such device, or no driver for it.
     """
     core = openvino.Core()
-    if device not in (listed := core.available_devices):
-        raise NoSuchDevice(listed)
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "KV_CACHE_PRECISION": KV_TYPES[kv_type],

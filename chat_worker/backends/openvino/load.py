@@ -14,6 +14,7 @@ from chat_worker.backends.llama_cpp.load import load_vocabulary
 from chat_worker.backends.openvino.compiled import (
     GROUPS,
     NoSuchDevice,
+    check_device,
     compile_model,
     forget_pages,
     read_model,
@@ -116,6 +117,7 @@ def _compiled(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> tupl
         BackendLoadFailed: OpenVINO does not run this model.
     """
     try:
+        check_device(spec.device)
         path, place = path_of(spec.path), _converted(spec, on_progress)
         on_progress(0.7, "compiling")
         model, pages = read_model(place)

@@ -45,7 +45,7 @@ def load(name: str, path: Path, converted: Path) -> Backend:
 def backend(
     request: pytest.FixtureRequest, tiny_gguf: Path, tiny_folder: Path, converted_dir: Path
 ) -> Iterator[Backend]:
-    path = tiny_gguf if request.param == "llama.cpp" else tiny_folder
+    path = tiny_folder if request.param == "transformers" else tiny_gguf
     loaded = load(request.param, path, converted_dir)
     yield loaded
     loaded.runner.close()
@@ -80,9 +80,9 @@ def test_a_restored_slot_goes_on_as_the_one_that_was_saved(backend: Backend) -> 
     assert np.abs(found - expected).max() < max(TOLERANCE, 0.02 * np.abs(expected).max())
 
 
-def test_a_state_of_another_layout_is_refused(tiny_folder: Path, converted_dir: Path) -> None:
-    one = load("openvino", tiny_folder, converted_dir)
-    other = load("openvino, 8-bit cache", tiny_folder, converted_dir)
+def test_a_state_of_another_layout_is_refused(tiny_gguf: Path, converted_dir: Path) -> None:
+    one = load("openvino", tiny_gguf, converted_dir)
+    other = load("openvino, 8-bit cache", tiny_gguf, converted_dir)
     assert one.states is not None
     assert other.states is not None
     compute(one, TOKENS, 0, 0)
