@@ -22,6 +22,7 @@ from worker_runtime.clock import Clock, SystemClock
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.trial import Tried
+from worker_runtime.model_files.errors import InvalidModelFile
 
 # Seconds between two looks at whether the worker is idle.
 LOOK_S = 5.0
@@ -64,35 +65,40 @@ class BackendTrials:
         while True:
             await self._clock.sleep(min(LOOK_S, self._idle_s))
             entry = self._due()
-            if entry is not None:
-                await self._compare(entry)
+            if entry is None:
+                continue
+            try:
+                is_settled = await self._compare(entry)
+            except (ServingError, InvalidModelFile, OSError) as error:
+                log.warning("the backends of model %s were not compared: %s", entry.id, error)
+                is_settled = True
+            if is_settled:
+                self._settled.add(entry.fingerprint)
 
     def _due(self) -> ModelEntry | None:
         """A model that was used here and is to be measured; None while anything is used."""
         used = [s for s in self._models.snapshot() if s.counters.loads]
         if self._models.is_busy or any((s.idle_s or 0) < self._idle_s for s in used):
             return None
-        return next((s.entry for s in used if s.entry.fingerprint not in self._settled), None)
+        # As the catalogue has them: what is loaded may be smaller, or run by another backend.
+        ids = {snapshot.entry.id for snapshot in used}
+        entries = (entry for entry in self._models.catalog.entries() if entry.id in ids)
+        return next((e for e in entries if e.fingerprint not in self._settled), None)
 
-    async def _compare(self, entry: ModelEntry) -> None:
+    async def _compare(self, entry: ModelEntry) -> bool:
+        """Returns whether that is done: measured now or before, or there is nothing to choose."""
         options = await asyncio.to_thread(self._load_options.to_compare, entry)
         if options is None:
-            self._settled.add(entry.fingerprint)
-            return
-        try:
-            found = await self._measured(*options)
-        except ServingError as error:
-            log.warning("the backends of model %s were not compared: %s", entry.id, error)
-            self._settled.add(entry.fingerprint)
-            return
+            return True
+        found = await self._measured(*options)
         if found is None:
-            return
+            return False
         log.info("model %s: %s", entry.id, found.text)
-        self._settled.add(entry.fingerprint)
         await asyncio.to_thread(self._load_options.speeds.note, entry, found)
         if not found.prefers_openvino:
             spec = spec_decoder.decode(options[1].entry.load_spec)
             await asyncio.to_thread(forget_conversion, spec)
+        return True
 
     async def _measured(self, own: LoadOption, other: LoadOption) -> Comparison | None:
         """None if there was no memory for that, or a request came."""

@@ -92,6 +92,7 @@ class Conversions(Generic[R]):
         Raises:
             NotConvertible: the model, or this machine, does not allow a conversion.
         """
+        record: R | None
         kept = self._kept(model, cache)
         if kept is not None and not self._damage(*kept):
             # Found without reading the model.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import openvino
+from numpy.typing import NDArray
 from openvino import opset13 as ops
 
 from chat_worker.backends.openvino.decoder_graph import Floats
@@ -50,6 +51,8 @@ class DecoderWeights:
         self._tensors = tensors
         self._bits = bits
         self._is_tied = is_tied
+        # The library's constants of 4 bits use this memory.
+        self._packed: list[NDArray[np.uint8]] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors and not (self._is_tied and name == "lm_head.weight")
@@ -76,6 +79,7 @@ class DecoderWeights:
     def _in_4_bits(self, name: str, n_rows: int, n_columns: int) -> Any:
         n_groups = n_columns // GROUP
         packed = np.empty((n_rows, n_columns // 2), np.uint8)
+        self._packed.append(packed)
         scales = np.empty((n_rows, n_groups, 1), np.float16)
         for rows, values in self._parts(name):
             groups = values.reshape(-1, n_groups, GROUP)

@@ -11,6 +11,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load as load_gguf
 from chat_worker.backends.openvino.gguf_tensors import GgufTensors
 from chat_worker.backends.openvino.load import load
+from chat_worker.backends.openvino.weights import DecoderWeights
 from chat_worker.conversions import (
     CONVERSIONS,
     GRAPH,
@@ -248,6 +250,20 @@ def test_quantized_tensors_are_read_as_ggml_reads_them(
     assert np.array_equal(tensors.read(name), plain)
     assert np.array_equal(tensors.read(name, slice(7, 20)), plain[7:20])
     assert "model.layers.2.mlp.down_proj.weight" not in tensors
+
+
+def test_weights_in_4_bits_keep_the_values_of_a_file_in_q4_0(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantized.gguf"
+    quantize(tiny_gguf, path, "Q4_0")
+    tensors = GgufTensors(path)
+    weights = DecoderWeights(tensors, bits=4, is_tied=False)
+    name = "model.layers.1.mlp.down_proj.weight"
+    model = openvino.Model([openvino.opset13.result(weights.matrix(name))], [], "one matrix")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    (found,) = openvino.compile_model(model, "CPU", exact)([]).values()
+    assert np.array_equal(found, tensors.read(name))
 
 
 def test_a_damaged_conversion_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:
