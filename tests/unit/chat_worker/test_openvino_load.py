@@ -19,8 +19,12 @@ from numpy.typing import NDArray
 from benchmarks.make_qwen_shape import TINY, add_vocabulary, quantize, train_tokenizer
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load as load_gguf
+from chat_worker.backends.openvino.compiled import compile_model
+from chat_worker.backends.openvino.decoder_graph import decoder_graph
 from chat_worker.backends.openvino.gguf_tensors import GgufTensors
 from chat_worker.backends.openvino.load import load
+from chat_worker.backends.openvino.original import read_original, runner_logits
+from chat_worker.backends.openvino.runner import OpenVinoRunner
 from chat_worker.backends.openvino.weights import DecoderWeights
 from chat_worker.conversions import (
     CONVERSIONS,
@@ -32,7 +36,7 @@ from chat_worker.conversions import (
     unusable,
 )
 from chat_worker.discovery import ChatModelScan
-from chat_worker.engine.runner import ModelRunner, ScheduledTokens, TruncateSlot
+from chat_worker.engine.runner import Limits, ModelRunner, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.load_options import ChatLoadOptions
@@ -213,16 +217,15 @@ def test_logits_of_a_gguf_file_in_float32_are_those_of_llama_cpp(
 ) -> None:
     path = tmp_path / "small.gguf"
     write_small_gguf(path, **GGUF_FAMILIES[family])
-    ours, theirs = on_openvino(path, tmp_path / "converted"), on_llama(path)
-    tokens = [int(token) for token in np.random.default_rng(0).integers(2, 1000, 90)]
-    rows, expected = (
-        np.array(backend.runner.run([item(tokens, 0, 60)])) for backend in (ours, theirs)
-    )
+    original = read_original(path)
+    weights = DecoderWeights(original.tensors, bits=32, is_tied=original.is_tied)
+    graph = decoder_graph(original.shape, weights)
+    compiled = compile_model(graph, "f32", "f16", n_threads=1)
+    runner = OpenVinoRunner(compiled, Limits(1, 1, 64, 64, 64, 64, TINY.n_vocab))
     # llama.cpp rounds the inputs of products with weights in F16 to F16.
-    assert np.abs(rows - expected).mean() < 0.005 * expected.std()
-    assert (ours.template, ours.facts.n_ctx_train) == (theirs.template, theirs.facts.n_ctx_train)
-    ours.runner.close()
-    theirs.runner.close()
+    difference = np.abs(runner_logits(runner) - original.logits).mean()
+    assert difference < 0.005 * original.logits.std()
+    runner.close()
 
 
 def test_greedy_text_of_a_gguf_file_is_that_of_llama_cpp(tmp_path: Path) -> None:
@@ -231,6 +234,7 @@ def test_greedy_text_of_a_gguf_file_is_that_of_llama_cpp(tmp_path: Path) -> None
     text = "<|im_start|>user\nWhat is Y26HKX?<|im_end|>\n<|im_start|>assistant\n"
     tokens = ours.tokenizer.encode(text, parse_control=True)
     assert tokens == theirs.tokenizer.encode(text, parse_control=True)
+    assert (ours.template, ours.facts.n_ctx_train) == (theirs.template, theirs.facts.n_ctx_train)
     assert greedy(ours.runner, tokens) == greedy(theirs.runner, tokens)
     ours.runner.close()
     theirs.runner.close()
@@ -414,7 +418,7 @@ def test_a_damaged_graph_is_an_error_with_a_way_forward(tiny_folder: Path, tmp_p
 def test_what_is_not_converted_is_known_from_the_header_of_a_gguf_file(
     changed: dict[str, Any], reason: str
 ) -> None:
-    plain = {
+    plain: dict[str, Any] = {
         "general.architecture": "llama",
         "llama.embedding_length": 64,
         "llama.attention.head_count": 4,
