@@ -26,6 +26,8 @@ from worker_runtime.model_files.errors import InvalidModelFile
 
 # Seconds between two looks at whether the worker is idle.
 LOOK_S = 5.0
+# Seconds until a trial that was cut short, or for which memory was short, is begun again.
+RETRY_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ class BackendTrials:
                 is_settled = True
             if is_settled:
                 self._settled.add(entry.fingerprint)
+            else:
+                await self._clock.sleep(RETRY_S)
 
     def _due(self) -> ModelEntry | None:
         """A model that was used here and is to be measured; None while anything is used."""
