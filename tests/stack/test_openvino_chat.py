@@ -91,3 +91,23 @@ def test_a_gguf_file_is_measured_on_both_backends_while_nobody_asks(tmp_path: Pa
             what="the list of models to say why",
         )
         assert "OpenVINO was measured here" in str(stack.models()[GUIDE]["backend_reason"])
+
+
+def test_a_conversation_survives_the_unload_of_its_model_on_openvino(tmp_path: Path) -> None:
+    settings = {
+        "MODEL_PATH": str(FOLDER.with_suffix(".gguf")),
+        "MODELS_DIR": str(tmp_path),
+        "MODEL_BACKEND": "openvino",
+        "CONVERTED_MODELS_DIR": str(tmp_path / "converted"),
+        "KV_CACHE_DIR": str(tmp_path / "kept"),
+    }
+    question = {"role": "user", "content": "What is Y26HKX, and for whom is it? " * 20}
+    body = {"model": GUIDE, "messages": [question], "max_tokens": 8, "temperature": 0}
+    with RunningStack(tmp_path / "stack.log", **settings) as stack:
+        first = stack.http.post("/v1/chat/completions", json=body).json()
+        assert stack.models()[GUIDE]["backend"] == "openvino"
+        stack.http.post("/v1/models/unload", json={"model": GUIDE}).raise_for_status()
+        second = stack.http.post("/v1/chat/completions", json=body).json()
+    assert second["choices"][0]["message"] == first["choices"][0]["message"]
+    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached == second["usage"]["prompt_tokens"] - 1
