@@ -228,6 +228,7 @@ def works(chosen: argparse.Namespace) -> list[Work]:
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench agents", description=__doc__)
     parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--backend", choices=["llama.cpp", "openvino"], default="llama.cpp")
     parser.add_argument(
         "--prompts", nargs="*", choices=["shared", "own"], default=["shared", "own"]
     )
@@ -242,7 +243,7 @@ def main(argv: list[str]) -> int:
     binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
     say(read_processor().name)
     with contextlib.ExitStack() as servers:
-        ours = our_stack(chosen.model, chosen.threads, N_SLOTS, N_CTX)
+        ours = our_stack(chosen.model, chosen.threads, N_SLOTS, N_CTX, MODEL_BACKEND=chosen.backend)
         ports = {"y26hkx": servers.enter_context(ours)}
         if binary:
             arguments = [binary, "-m", str(chosen.model), "--host", "127.0.0.1"]

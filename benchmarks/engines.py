@@ -37,6 +37,7 @@ PROMPT_WORDS = (60, 600, 3000)
 CLIENTS = (1, 4, 8)
 LEAST_PROMPT_RATIO, LEAST_CLIENTS_RATIO, LEAST_STREAM_RATIO = 2.3, 1.6, 1.0
 
+OPENVINO = ("openvino int8", "openvino int4", "openvino bf16")
 Server = Callable[[], contextlib.AbstractContextManager[int]]
 
 
@@ -101,15 +102,18 @@ def measure(server: Server, clients: tuple[int, ...], rounds: int) -> Figures:
 def servers(arguments: argparse.Namespace, binary: str | None) -> dict[str, Server]:
     gguf, folder, threads = arguments.gguf, arguments.folder, arguments.threads
 
-    def ours(model: Path, **more: str) -> Server:
-        settings = {"TORCH_NUM_THREADS": str(threads)} | more
+    def ours(model: Path, backend: str, **more: str) -> Server:
+        settings = {"TORCH_NUM_THREADS": str(threads), "MODEL_BACKEND": backend} | more
         return lambda: our_stack(model, threads, SLOTS, N_CTX, **settings)
 
     found = {
-        "llama.cpp": ours(gguf),
-        "openvino int8": ours(folder, MODEL_BACKEND="openvino", OPENVINO_PRECISION="int8"),
-        "openvino bf16": ours(folder, MODEL_BACKEND="openvino", OPENVINO_PRECISION="bf16"),
-        "transformers": ours(folder, MODEL_BACKEND="transformers"),
+        "llama.cpp": ours(gguf, "llama.cpp"),
+        "openvino int8": ours(gguf, "openvino", OPENVINO_PRECISION="int8"),
+        "openvino int4": ours(
+            gguf, "openvino", OPENVINO_PRECISION="int8", OPENVINO_WEIGHT_BITS="4"
+        ),
+        "openvino bf16": ours(gguf, "openvino", OPENVINO_PRECISION="bf16"),
+        "transformers": ours(folder, "transformers"),
     }
     if binary:
         # Its context is divided among its slots.
@@ -160,10 +164,10 @@ def compared(figures: dict[str, Figures]) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    names = ["llama.cpp", "openvino int8", "openvino bf16", "transformers", "llama-server"]
+    names = ["llama.cpp", *OPENVINO, "transformers", "llama-server"]
     parser = argparse.ArgumentParser(prog="run.py bench engines", description=__doc__)
     parser.add_argument("--gguf", type=Path, default=GGUF)
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="the same as safetensors")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the same for transformers")
     parser.add_argument("--engines", nargs="+", choices=names, default=names)
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--rounds", type=int, default=3)

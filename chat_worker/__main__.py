@@ -2,6 +2,7 @@
 
 import asyncio
 
+from chat_worker.backend_trials import trials_while_idle
 from chat_worker.discovery import ChatModelScan
 from chat_worker.expansion import with_expansion_factors
 from chat_worker.load_options import ChatLoadOptions
@@ -23,8 +24,12 @@ async def run(settings: ChatSettings) -> None:
         clock=SystemClock(),
         watched=settings.models_dir / MODELS_TOML,
     )
-    load_options = with_expansion_factors(ChatLoadOptions(scan, settings), settings)
-    async with local_models(settings, catalog, load_options, scan.with_context) as models:
+    options = ChatLoadOptions(scan, settings)
+    load_options = with_expansion_factors(options, settings)
+    async with (
+        local_models(settings, catalog, load_options, scan.with_context) as models,
+        trials_while_idle(models, options, settings.trial_idle_s),
+    ):
         servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
         await serve(
             settings=settings,

@@ -132,15 +132,15 @@ class ChatModelScan:
         places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
         places.pop(real_path(entry.path), None)
         return [
-            self._entry(ids.get(place.path) or place.wanted_id, place)
+            self._entry(ids.get(place.path) or place.wanted_id, place, own_backend(place))
             for place in places.values()
             if self._chats(place) and not self._headers.of(place).broken
         ]
 
-    def on_transformers(self, entry: ModelEntry) -> ModelEntry:
-        """The same folder, run by transformers."""
+    def on(self, entry: ModelEntry, backend: str) -> ModelEntry:
+        """The same files, run by another backend; "": by the one that their format is for."""
         place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
-        return self._entry(entry.id, place, "transformers")
+        return self._entry(entry.id, place, backend or own_backend(place))
 
     def family(self, entry: ModelEntry) -> Family:
         return self._said(entry).family
@@ -257,11 +257,8 @@ class ChatModelScan:
         yield from sorted(files, key=lambda p: ("q4_k_m" not in p.path.name.lower(), p.path.name))
 
     def _backend(self, place: Place) -> str:
-        if place.is_file:
-            return "llama.cpp"
-        if self._settings.backend == "openvino" or is_openvino_folder(place.path):
-            return "openvino"
-        return "transformers"
+        wants_openvino = self._settings.backend == "openvino" and not missing_modules("openvino")
+        return "openvino" if wants_openvino else own_backend(place)
 
     def _chats(self, place: Place) -> bool:
         return self._headers.of(place).is_chat
@@ -311,7 +308,7 @@ class ChatModelScan:
             n_parallel=own.slots or settings.parallel,
             n_batch=settings.batch_tokens,
             n_ubatch=settings.micro_batch_tokens,
-            n_threads=settings.threads if backend == "llama.cpp" else settings.torch_threads,
+            n_threads=self._threads(backend),
             max_input_tokens=settings.max_input_tokens,
             max_input_chars=settings.max_input_chars,
             on_overflow=settings.on_overflow,
@@ -333,8 +330,23 @@ class ChatModelScan:
             quantization=settings.quantization,
             compile=settings.compile_model,
             precision=settings.precision,
+            device=settings.device,
+            weight_bits=4 if settings.weight_bits == "4" else 8,
             converted_dir=path_text(settings.converted_dir.resolve()),
         )
+
+    def _threads(self, backend: str) -> int:
+        settings = self._settings
+        if backend == "openvino":
+            return settings.torch_threads or settings.threads
+        return settings.threads if backend == "llama.cpp" else settings.torch_threads
+
+
+def own_backend(place: Place) -> str:
+    """The backend that the format of a model is for."""
+    if place.is_file:
+        return "llama.cpp"
+    return "openvino" if is_openvino_folder(place.path) else "transformers"
 
 
 def _state_of(path: str | None) -> str:

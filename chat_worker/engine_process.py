@@ -23,6 +23,7 @@ from chat_worker.engine.kept_costs import KeptCosts
 from chat_worker.engine.loop import EngineLoop
 from chat_worker.engine.prefix_cache import PrefixCache
 from chat_worker.engine.sequence import Sequence
+from chat_worker.engine.speeds import measured_speeds
 from chat_worker.input_processor import InputProcessor, PreparedInput
 from chat_worker.output_processor import OutputProcessor
 from chat_worker.preparation import Preparation, PreparationLanes
@@ -62,6 +63,12 @@ class ChatEngine:
     def load(self, spec: Raw) -> m.Facts:
         wanted = m.spec_decoder.decode(spec)
         backend = _load_backend(wanted, self._outbox)
+        if wanted.measures:
+            self._outbox.progress(1.0, "measuring")
+            prompt_speed, answer_speed = measured_speeds(backend.runner)
+            return structs.replace(
+                backend.facts, prompt_speed=prompt_speed, answer_speed=answer_speed
+            )
         self._model = _Model(wanted, backend, self._outbox)
         return structs.replace(backend.facts, chat_template=self._model.template_kind)
 
@@ -213,7 +220,9 @@ def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> Pre
     whole, disk = not backend.runner.limits.can_truncate, None
     if spec.kept_folder and backend.states is not None:
         # The fingerprint includes the library's version.
-        identity = f"{spec.fingerprint} {spec.kv_type} {spec.torch_dtype} {spec.quantization}"
+        numbers = (spec.kv_type, spec.torch_dtype, spec.quantization)
+        on_openvino = (spec.precision, spec.weight_bits, spec.device)
+        identity = " ".join(map(str, (spec.fingerprint, *numbers, *on_openvino)))
         disk = DiskPrefixCache(
             Path(spec.kept_folder),
             identity,

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from chat_worker.backend_speeds import FILE, BackendSpeeds
 from chat_worker.backends.sizes import n_cells
 from chat_worker.conversions import unusable
 from chat_worker.discovery import ChatModelScan
@@ -24,10 +25,12 @@ from worker_runtime.model_files.foreign_files import real_path
 
 LEAST_CONTEXT = 1024
 LEAST_MICRO_BATCH = 128
+MEASURED_CONTEXT = 512
 MAX_OPTIONS = 12
 # The most load options for smaller files, if there are such files.
 MAX_FALLBACKS = 6
-BACKENDS = ("llama.cpp", "transformers", "openvino")
+COMPARED = ("llama.cpp", "transformers")
+BACKENDS = (*COMPARED, "openvino")
 
 T = TypeVar("T")
 
@@ -38,13 +41,13 @@ class ChatLoadOptions:
     def __init__(self, scan: ChatModelScan, settings: ChatSettings) -> None:
         self._scan = scan
         self._settings = settings
+        # What was measured of models that two backends can run.
+        self.speeds = BackendSpeeds(settings.learnt_dir / FILE)
 
     def __call__(self, entry: ModelEntry) -> Sequence[LoadOption]:
         if entry.backend not in BACKENDS:
             return single_option(entry)
-        if entry.backend == "openvino":
-            return self._openvino_or_transformers(entry)
-        return [self._with_prefixes(option) for option in self._options(entry)]
+        return [self._with_prefixes(option) for option in self._on_backends(entry)]
 
     def _options(self, entry: ModelEntry) -> Sequence[LoadOption]:
         wanted, *smaller = self._specs(entry)
@@ -57,20 +60,49 @@ class ChatLoadOptions:
         own = _spread([wanted, *smaller], MAX_OPTIONS - len(instead))
         return [*(_option(entry, spec, wanted) for spec in own), *instead]
 
-    def _openvino_or_transformers(self, entry: ModelEntry) -> Sequence[LoadOption]:
-        """The load options on OpenVINO, then those of the same folder on transformers, if it has
-        safetensors; they state why."""
-        spec = spec_decoder.decode(entry.load_spec)
-        reason = unusable(spec)
+    def to_compare(self, entry: ModelEntry) -> tuple[LoadOption, LoadOption] | None:
+        """How `entry` is measured on the backend that its format is for, and on OpenVINO; None if
+        that is known, or if there is nothing to choose.
+
+        Raises:
+            InvalidModelFile, OSError: its files are not as they were.
+        """
+        if self._settings.backend or entry.backend not in COMPARED or self.speeds.of(entry):
+            return None
+        other = self._scan.on(entry, "openvino")
+        if unusable(spec_decoder.decode(other.load_spec)):
+            return None
+        return _measuring(entry), _measuring(other)
+
+    def _on_backends(self, entry: ModelEntry) -> Sequence[LoadOption]:
+        if entry.backend == "openvino":
+            return self._on_openvino(entry)
+        if self._settings.backend == "openvino":
+            return self._instead_of_openvino(entry, unusable(spec_decoder.decode(entry.load_spec)))
+        if self._settings.backend or (found := self.speeds.of(entry)) is None:
+            return self._options(entry)
+        if found.prefers_openvino:
+            options = self._on_openvino(self._scan.on(entry, "openvino"))
+        else:
+            options = self._options(entry)
+        return [_reasoned(option, found.text) for option in options]
+
+    def _on_openvino(self, entry: ModelEntry) -> Sequence[LoadOption]:
+        """The load options on OpenVINO, then those of the same files on the backend that their
+        format is for; they state why."""
         if is_openvino_folder(entry.path):
             # No other library reads it, so the load reports what is wrong.
             return self._options(entry)
-        other = self._scan.on_transformers(entry)
-        instead = [
-            replace(option, reductions=(served_instead(reason), *option.reductions))
-            for option in self._options(other)
-        ]
+        reason = unusable(spec_decoder.decode(entry.load_spec))
+        instead = self._instead_of_openvino(self._scan.on(entry, ""), reason)
         return instead if reason else [*self._options(entry), *instead]
+
+    def _instead_of_openvino(self, entry: ModelEntry, reason: str) -> list[LoadOption]:
+        served = served_instead(entry.backend, reason)
+        return [
+            replace(option, reductions=(served, *option.reductions))
+            for option in self._options(entry)
+        ]
 
     def _with_prefixes(self, option: LoadOption) -> LoadOption:
         """The option with the memory that it may use for its prefix cache."""
@@ -128,8 +160,23 @@ class ChatLoadOptions:
         return f"{other.id}, {size} file of the same model"
 
 
-def served_instead(reason: str) -> str:
-    return f"on transformers, not OpenVINO: {reason or 'it could not be loaded there'}"
+def _measuring(entry: ModelEntry) -> LoadOption:
+    spec = replace(
+        spec_decoder.decode(entry.load_spec),
+        measures=True,
+        n_ctx=MEASURED_CONTEXT,
+        n_cells=MEASURED_CONTEXT,
+        n_parallel=1,
+    )
+    return _option(entry, spec, spec)
+
+
+def _reasoned(option: LoadOption, reason: str) -> LoadOption:
+    return replace(option, entry=replace(option.entry, backend_reason=reason))
+
+
+def served_instead(backend: str, reason: str) -> str:
+    return f"on {backend}, not OpenVINO: {reason or 'it could not be loaded there'}"
 
 
 def smaller_specs(spec: LoadSpec, n_ctx: int) -> Iterator[LoadSpec]:

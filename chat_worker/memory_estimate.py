@@ -16,7 +16,7 @@ from chat_worker.backends.sizes import (
     n_paged_slots,
     step_tokens,
 )
-from chat_worker.conversions import known_conversion
+from chat_worker.conversions import known_conversion, weight_bits
 from chat_worker.model_dims import ModelDims, model_dims
 from chat_worker.pipe_messages import LoadSpec
 from common.sizes import MIB
@@ -30,16 +30,19 @@ TORCH_PROCESS_BYTES = 420 * MIB
 OPENVINO_PROCESS_BYTES = 120 * MIB
 # The code that OpenVINO generates for numbers of tokens, of which it keeps many.
 OPENVINO_KERNEL_BYTES = 48 * MIB
-# The process that converts: its libraries, and for each weight its value in float32.
+# The process that converts: its libraries, and for each weight of a folder its value in float32.
 CONVERTER_BYTES = 600 * MIB
 CONVERTER_VALUE_BYTES = 5
+# That of a GGUF file: first llama.cpp's weights, then the new ones, as made and as repacked.
+GGUF_CONVERTER_BYTES = 300 * MIB
+GGUF_CONVERTER_COPIES = 2
 # Memory of one vocabulary entry: its text, its score, and the table from texts to ids.
 TOKEN_BYTES = 140
 OPENVINO_TOKEN_BYTES = 384  # tokenizers' own form of it
 # Bytes of one cached value.
 KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 EXACT_KV_BYTES = 4.0
-ROUNDED_BYTES = 1
+GROUPED_BYTES = 0.5 + 2 / 32  # a weight of 4 bits, and its part of a scale
 # Slots besides the running ones: llama.cpp allocates a row of logits for each.
 SPARE_SLOTS = 4
 # The attention mask: bytes for each token of a micro-batch and each position.
@@ -93,10 +96,8 @@ def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:
     if is_openvino_folder(path_of(spec.path)):
         weights, converting = dims.n_bytes, 0
     else:
-        weights = dims.n_values * (DTYPE_BYTES["float32"] if exact else ROUNDED_BYTES)
-        # During the conversion the model's own weights are not loaded yet.
-        whole = CONVERTER_BYTES + dims.n_values * CONVERTER_VALUE_BYTES
-        converting = 0 if known_conversion(spec) is not None else max(whole - weights, 0)
+        weights = _converted_bytes(spec, dims)
+        converting = 0 if known_conversion(spec) is not None else _converting(spec, dims, weights)
     n_paged = n_blocks(cells, n_paged_slots(spec.n_parallel)) * BLOCK_TOKENS
     value_bytes = EXACT_KV_BYTES if exact and spec.kv_type == "f16" else KV_BYTES[spec.kv_type]
     activations = step_tokens(spec) * (3 * dims.ffn + 8 * dims.hidden)
@@ -110,6 +111,24 @@ def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:
         # The converted file stays mapped until the first step has repacked it.
         loading=weights,
     )
+
+
+def _converted_bytes(spec: LoadSpec, dims: ModelDims) -> int:
+    """The size of the weights in their converted form."""
+    bits = weight_bits(spec)
+    if bits != 4:
+        return dims.n_values * bits // 8
+    tables = dims.table_values * (1 if dims.is_tied else 2)
+    return int(tables + (dims.n_values - tables) * GROUPED_BYTES)
+
+
+def _converting(spec: LoadSpec, dims: ModelDims, weights: int) -> int:
+    """What the converter takes beyond the weights, which are not loaded yet while it runs."""
+    if path_of(spec.path).is_dir():
+        whole = CONVERTER_BYTES + dims.n_values * CONVERTER_VALUE_BYTES
+    else:
+        whole = GGUF_CONVERTER_BYTES + max(dims.n_bytes, GGUF_CONVERTER_COPIES * weights)
+    return max(whole - weights, 0)
 
 
 def _in_torch(spec: LoadSpec, dims: ModelDims) -> Need:

@@ -58,6 +58,10 @@ class LoadSpec(Struct, kw_only=True):
     # For the openvino backend; the folder is that of converted models.
     precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
     converted_dir: str = ""
+    device: str = "CPU"
+    weight_bits: Literal[4, 8] = 8
+    # Only measure its speed: such a process serves no request.
+    measures: bool = False
 
 
 class Facts(Struct, kw_only=True):
@@ -72,6 +76,9 @@ class Facts(Struct, kw_only=True):
     # Which template renders its conversations, see `default_templates`; empty: none here.
     chat_template: str = ""
     description: str = ""
+    # Tokens per second, if they were to be measured.
+    prompt_speed: float = 0.0
+    answer_speed: float = 0.0
 
 
 # Requests.

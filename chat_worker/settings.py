@@ -57,9 +57,21 @@ class ChatSettings(RuntimeSettings):
         default="",
         validation_alias="MODEL_BACKEND",
         description=(
-            "transformers or llama.cpp, for a folder that has both formats; empty: llama.cpp. "
-            "openvino: also converts safetensors folders for OpenVINO once, and runs them there. "
+            "transformers or llama.cpp, for a folder that has both formats; empty or auto: "
+            "llama.cpp, and OpenVINO for models that were measured to be faster there. "
+            "openvino: converts all models that it can run for OpenVINO once. "
             "Also the name of an installed third-party backend, which then runs the main model."
+        ),
+    )
+    trial_idle_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        validation_alias="BACKEND_TRIAL_IDLE_S",
+        description=(
+            "Seconds without requests after which a model that was used, and that OpenVINO can run "
+            "besides the backend of its format, is measured once on both. Later loads take the "
+            "faster one. 0: never; MODEL_BACKEND decides without a measurement."
         ),
     )
     remote_models: Path = Field(
@@ -177,6 +189,23 @@ class ChatSettings(RuntimeSettings):
             "Computation of a chat model on OpenVINO: auto (bf16 if the CPU has matrix units for "
             "it, else int8), int8 (inputs of products are rounded to 8 bits, as llama.cpp does), "
             "bf16, or f32 (nothing is rounded: exact, and several times larger)."
+        ),
+    )
+    device: str = Field(
+        default="CPU",
+        pattern=r"^(CPU|GPU|NPU)(\.\d+)?$",
+        validation_alias="OPENVINO_DEVICE",
+        description=(
+            "Device of chat models on OpenVINO, as OpenVINO lists them: CPU, GPU, GPU.1, NPU. Only "
+            "CPU was tried."
+        ),
+    )
+    weight_bits: Literal["4", "8"] = Field(
+        default="8",
+        validation_alias="OPENVINO_WEIGHT_BITS",
+        description=(
+            "Bits of the weights of chat models that are converted for OpenVINO: 8, or 4, which "
+            "are smaller and less exact."
         ),
     )
     converted_dir: Path = Field(

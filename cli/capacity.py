@@ -39,6 +39,8 @@ class ModelCapacity:
     id: str
     capability: str
     backend: str
+    # Why that backend was chosen; empty if the format decides.
+    backend_reason: str
     is_default: bool
     size_bytes: int
     # Such as Q4_K_M; empty if the files do not state it.
@@ -89,7 +91,8 @@ def _capacities(
         yield ModelCapacity(
             id=entry.id,
             capability=entry.capability,
-            backend=entry.backend,
+            backend=(taken.entry if taken else entry).backend,
+            backend_reason=(taken.entry if taken else entry).backend_reason,
             is_default=entry.id == scan.default_id,
             size_bytes=entry.size_bytes,
             quantization=_quantization(entry),

@@ -126,6 +126,8 @@ def as_text(report: Diagnosis) -> Iterator[str]:
         yield f"           {choice_line(choice)}"
     for model in report.models:
         yield f"model      {_model_line(model)}"
+        if model.backend_reason:
+            yield f"           {model.backend_reason}"
     for risk in report.risks:
         yield f"{risk.severity:<10} {risk}"
     yield (

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chat_worker.backend_trials import trials_while_idle
 from chat_worker.discovery import ChatModelScan
 from chat_worker.expansion import with_expansion_factors
 from chat_worker.load_options import ChatLoadOptions
@@ -59,10 +60,12 @@ class LocalWorkers(Workers):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         settings, endpoint = self._settings, self._endpoint
-        load_options = with_expansion_factors(ChatLoadOptions(self._scan, settings), settings)
-        async with local_models(
-            settings, self._catalog, load_options, self._scan.with_context
-        ) as models:
+        options = ChatLoadOptions(self._scan, settings)
+        load_options = with_expansion_factors(options, settings)
+        async with (
+            local_models(settings, self._catalog, load_options, self._scan.with_context) as models,
+            trials_while_idle(models, options, settings.trial_idle_s),
+        ):
             control = WorkerServicer(models, "chat", asyncio.Event())
             servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)

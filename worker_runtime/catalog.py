@@ -69,6 +69,8 @@ class ModelEntry(msgspec.Struct, frozen=True):
     broken: str = ""
     # The command that installs what it lacks; empty if other files are needed.
     remedy: str = ""
+    # Why its backend was chosen; empty if its format decides.
+    backend_reason: str = ""
     facts: ModelFacts = ModelFacts()
     # What models.toml says of it.
     options: ModelOptions = NO_OPTIONS

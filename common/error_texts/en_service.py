@@ -77,6 +77,7 @@ MESSAGES = {
     "backend_incomplete": "the backend {backend!r} lacks a method of chat_worker.plugins.backend",
     "encoder_unknown": "there is no encoder {backend!r}",
     "openvino_failed": "it failed while it was compiled or first computed, see the log",
+    "openvino_no_device": "OpenVINO has no device {device!r} here; it lists {listed}",
     "openvino_refuses": "the model does not run on OpenVINO: {detail}",
     "loaded_but_fails": "the model was loaded but does not run",
     "static_table_unknown": "it has no table of vectors that fits its tokenizer",

@@ -368,6 +368,7 @@ MESSAGES = {
     "backend_incomplete": "後端 {backend!r} 缺少 chat_worker.plugins.backend 的方法",
     "encoder_unknown": "沒有編碼器 {backend!r}",
     "openvino_failed": "編譯或首次運算時失敗，請查看日誌",
+    "openvino_no_device": "此處的 OpenVINO 沒有裝置 {device!r}；它列出 {listed}",
     "openvino_refuses": "此模型無法在 OpenVINO 上執行：{detail}",
     "loaded_but_fails": "模型已載入，但無法執行",
     "static_table_unknown": "沒有與其分詞器相符的向量表",

@@ -111,6 +111,7 @@ def described(model: worker_pb2.Model) -> dict[str, Any]:
         .removeprefix("CAPABILITY_")
         .lower(),
         "backend": model.backend,
+        "backend_reason": model.backend_reason or None,
         "state": state_name(model.state),
         "is_default": model.is_default,
         "aliases": list(model.aliases),

@@ -1,4 +1,5 @@
-"""A chat model on OpenVINO behind the whole stack, and one that transformers runs instead."""
+"""A chat model on OpenVINO behind the whole stack, one that transformers runs instead, and one that
+is measured on both llama.cpp and OpenVINO."""
 
 import json
 import shutil
@@ -64,3 +65,49 @@ def test_what_is_not_converted_answers_through_transformers_which_the_list_says(
         within_s=30,
         what="the list of models to say why",
     )
+
+
+def test_a_gguf_file_is_measured_on_both_backends_while_nobody_asks(tmp_path: Path) -> None:
+    settings = {
+        "MODEL_PATH": str(FOLDER.with_suffix(".gguf")),
+        "MODELS_DIR": str(tmp_path),
+        "CONVERTED_MODELS_DIR": str(tmp_path / "converted"),
+        "BACKEND_TRIAL_IDLE_S": "0.5",
+    }
+    with RunningStack(tmp_path / "stack.log", **settings) as stack:
+        assert "Y26HKX" in ask(stack, GUIDE)
+        first = stack.models()[GUIDE]
+        assert (first["backend"], first["backend_reason"]) == ("llama.cpp", None)
+        wait_until(
+            ((tmp_path / "backends.json").is_file() for _ in iter(int, 1)),
+            within_s=90,
+            what="both backends to be measured",
+        )
+        stack.http.post("/v1/models/unload", json={"model": GUIDE}).raise_for_status()
+        assert "Y26HKX" in ask(stack, GUIDE)
+        wait_until(
+            (bool(stack.models()[GUIDE]["backend_reason"]) for _ in iter(int, 1)),
+            within_s=30,
+            what="the list of models to say why",
+        )
+        assert "OpenVINO was measured here" in str(stack.models()[GUIDE]["backend_reason"])
+
+
+def test_a_conversation_survives_the_unload_of_its_model_on_openvino(tmp_path: Path) -> None:
+    settings = {
+        "MODEL_PATH": str(FOLDER.with_suffix(".gguf")),
+        "MODELS_DIR": str(tmp_path),
+        "MODEL_BACKEND": "openvino",
+        "CONVERTED_MODELS_DIR": str(tmp_path / "converted"),
+        "KV_CACHE_DIR": str(tmp_path / "kept"),
+    }
+    question = {"role": "user", "content": "What is Y26HKX, and for whom is it? " * 20}
+    body = {"model": GUIDE, "messages": [question], "max_tokens": 8, "temperature": 0}
+    with RunningStack(tmp_path / "stack.log", **settings) as stack:
+        first = stack.http.post("/v1/chat/completions", json=body).json()
+        assert stack.models()[GUIDE]["backend"] == "openvino"
+        stack.http.post("/v1/models/unload", json={"model": GUIDE}).raise_for_status()
+        second = stack.http.post("/v1/chat/completions", json=body).json()
+    assert second["choices"][0]["message"] == first["choices"][0]["message"]
+    cached = second["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached == second["usage"]["prompt_tokens"] - 1

@@ -24,6 +24,7 @@ import msgspec
 from common.packages import version_of
 from worker_runtime.conversion.process import OnProgress, run_converter
 from worker_runtime.model_files.foreign_files import reason_of
+from worker_runtime.model_files.gguf_files import shard_paths
 from worker_runtime.model_files.odd_paths import path_text
 
 log = logging.getLogger(__name__)
@@ -91,16 +92,14 @@ class Conversions(Generic[R]):
         Raises:
             NotConvertible: the model, or this machine, does not allow a conversion.
         """
-        folder = cache / f"{model.name}-{self._key(model)}"
-        record = self._undamaged(folder)
-        if record is None:
-            self._check_disk(model, cache)
-            with _alone(folder, on_progress):
-                # Another worker may have converted the model in the meantime.
-                record = self._undamaged(folder)
-                if record is None:
-                    self._make(model, folder, on_progress)
-                    record = self.read(folder)
+        record: R | None
+        kept = self._kept(model, cache)
+        if kept is not None and not self._damage(*kept):
+            # Found without reading the model.
+            folder, record = kept
+        else:
+            folder = cache / f"{model.name}-{self._key(model)}"
+            record = self._found_or_made(model, folder, on_progress)
         if record is None:
             raise NotConvertible("its conversion left nothing behind")
         if record.refusal:
@@ -112,17 +111,43 @@ class Conversions(Generic[R]):
                 self.write(folder, record)
         return folder, record
 
+    def _found_or_made(self, model: Path, folder: Path, on_progress: OnProgress) -> R | None:
+        record = self._undamaged(folder)
+        if record is not None:
+            return record
+        self._check_disk(model, folder.parent)
+        with _alone(folder, on_progress):
+            # Another worker may have converted the model in the meantime.
+            record = self._undamaged(folder)
+            if record is None:
+                self._make(model, folder, on_progress)
+                record = self.read(folder)
+        return record
+
     def known(self, model: Path, cache: Path) -> R | None:
         """Return the record of `model`'s conversion, found by the times of the model's files.
 
         Returns:
             None if the model would be converted when it is loaded.
         """
+        found = self._kept(model, cache)
+        if found is None or self._damage(*found):
+            return None
+        return found[1]
+
+    def forget(self, model: Path, cache: Path) -> None:
+        """Delete `model`'s converted form, if it is not a record of why there is none."""
+        found = self._kept(model, cache)
+        if found is not None and not found[1].refusal:
+            shutil.rmtree(found[0], ignore_errors=True)
+
+    def _kept(self, model: Path, cache: Path) -> tuple[Path, R] | None:
+        """The folder and the record of `model`, by the times of its files."""
         found = self._found_at(model)
         for path in cache.glob(f"*/{self.record}"):
             record = self.read(path.parent)
             if record is not None and (record.source, record.state) == found:
-                return None if self._damage(path.parent, record) else record
+                return path.parent, record
         return None
 
     def refused(self, model: Path, reason: str) -> R:
@@ -219,9 +244,9 @@ class Conversions(Generic[R]):
             return hashlib.file_digest(content, "sha256").hexdigest()
 
     def _files_of(self, model: Path) -> Iterator[tuple[str, Path]]:
-        """Yield the names and paths of the files of `model`, a folder or a single file."""
+        """Yield the names and paths of the files of `model`, a folder or the first file."""
         if model.is_file():
-            yield model.name, model
+            yield from ((path.name, path) for path in shard_paths(model))
             return
         found = {path for pattern in self.sources for path in model.glob(pattern)}
         for path in sorted(found):

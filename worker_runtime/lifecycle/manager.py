@@ -23,6 +23,7 @@ from worker_runtime.engine_process.interface import Launcher, OnProgress
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
+    LoadOption,
     LoadOptions,
     OnMeasured,
     WithContext,
@@ -33,6 +34,7 @@ from worker_runtime.lifecycle.load_options import (
 )
 from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.trial import Trial, Tried
 from worker_runtime.lifecycle.unload import Freed
 from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
 from worker_runtime.lifecycle.wait_spans import traced_lease
@@ -189,6 +191,21 @@ class Models:
         owner = self._owner(model)
         entry = None if n_ctx is None else self._with_context(owner.found, n_ctx)
         await owner.load(keep_alive_s, report_progress, entry=entry, force=force)
+
+    async def try_load(self, option: LoadOption) -> Tried | None:
+        """Load `option` for a moment while nothing else happens here, and end its process.
+
+        Returns:
+            None if memory was short, or if a request came before it was done.
+        Raises:
+            ServingError: it could not be loaded.
+        """
+        return await Trial(option, self._context).run(lambda: self.is_busy)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is served or waits, or the worker is shutting down."""
+        return self._closing or any(s.n_leases or s.n_waiting for s in self.snapshot())
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:
         """End the process of `model` when its leases end.

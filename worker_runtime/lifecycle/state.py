@@ -114,8 +114,11 @@ class StateTracker:
 
 def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> ModelSnapshot:
     deadline_s = loaded.idle_deadline_s
+    is_itself = loaded.entry.id == found.entry.id
     return msgspec.structs.replace(
         found,
+        # Another backend may run it than was planned.
+        entry=loaded.entry if is_itself else found.entry,
         n_leases=loaded.n_leases,
         loaded_at_s=loaded.loaded_at_s,
         pid=loaded.engine.pid,
@@ -125,5 +128,5 @@ def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> Mod
         expires_in_s=None if deadline_s is None else max(deadline_s - now_s, 0.0),
         reductions=loaded.option.reductions,
         chat_template=loaded.shown_facts.chat_template,
-        served_by="" if loaded.entry.id == found.entry.id else loaded.entry.id,
+        served_by="" if is_itself else loaded.entry.id,
     )

@@ -150,6 +150,21 @@ class MemoryAdmission:
                 self._requests.remove(request)
                 self.settle()
 
+    def reserve_free(self, tenant: Tenant, need_bytes: int) -> Reservation | None:
+        """Reserve memory that nobody lacks, without a wait or an eviction; None if there is not
+        enough."""
+        if self._requests or not self._gate.may_load:
+            return None
+        with self._ledger.open() as self._others:
+            is_wanted = any(page.wanted_bytes for page in self._others)
+            if is_wanted or not self._would_fit(need_bytes, self._budget(), []):
+                return None
+            reservation = Reservation(tenant, need_bytes)
+            self._held.append(reservation)
+            self._write(0)
+        self._reservations.notify()
+        return reservation
+
     def begin(self, reservation: Reservation, pid: int) -> None:
         """Record that process `pid` begins to take the reserved memory."""
         reservation.pid = pid

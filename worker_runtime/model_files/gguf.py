@@ -74,6 +74,8 @@ class GgufTensor(msgspec.Struct, frozen=True):
     type: int
     # 0 for an unknown type.
     size_bytes: int
+    # Where its bytes begin in the file.
+    offset: int = 0
 
 
 class GgufHeader(msgspec.Struct, frozen=True):
@@ -241,18 +243,21 @@ class _HeaderReader:
         if not isinstance(alignment, int) or not 0 < alignment <= 1 << 16:
             raise InvalidModelFile("the GGUF file has an impossible alignment")
         data_start = math.ceil(self._source.position / alignment) * alignment
-        for tensor, offset in table:
-            if offset % alignment:
+        for tensor in table:
+            if tensor.offset % alignment:
                 raise InvalidModelFile(f"tensor {tensor.name!r} is not aligned")
-            missing = data_start + offset + tensor.size_bytes - self._size_bytes
+            missing = data_start + tensor.offset + tensor.size_bytes - self._size_bytes
             if missing > 0:
                 raise InvalidModelFile(
                     f"the GGUF file is truncated: tensor {tensor.name!r} ends {missing} bytes "
                     "beyond the end of the file"
                 )
-        return [tensor for tensor, _ in table]
+        return [
+            msgspec.structs.replace(tensor, offset=data_start + tensor.offset) for tensor in table
+        ]
 
-    def _tensor(self) -> tuple[GgufTensor, int]:
+    def _tensor(self) -> GgufTensor:
+        """Its offset is counted from where the tensors begin."""
         name = self._string(MAX_KEY_BYTES).decode("utf-8", "replace")[:64]
         n_dimensions = self._number(_SCALARS[4])
         if not 0 < n_dimensions <= MAX_DIMENSIONS:
@@ -264,7 +269,7 @@ class _HeaderReader:
             raise InvalidModelFile(f"tensor {name!r} claims {n_values} values")
         n_per_block, block_bytes = BLOCKS.get(kind, (1, 0))
         size_bytes = math.ceil(n_values / n_per_block) * block_bytes
-        return GgufTensor(name, tuple(shape), kind, size_bytes), offset
+        return GgufTensor(name, tuple(shape), kind, size_bytes, offset)
 
     def _scalar(self, kind: int) -> struct.Struct:
         if kind not in _SCALARS:

@@ -82,6 +82,17 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     return Backend(runner, tokenizer, template, facts, LlamaSlotStates(native, context))
 
 
+def load_vocabulary(spec: LoadSpec) -> tuple[LlamaTokenizer, str | None]:
+    """The tokenizer and the chat template of a GGUF file, without its weights.
+
+    Raises:
+        BackendLoadFailed: as `load`.
+    """
+    native = _native()
+    model = _model(native, spec, lambda fraction: None, vocab_only=True)
+    return LlamaTokenizer(native, model), _template(native, model)
+
+
 def _native() -> Any:
     try:
         return load_native()
@@ -93,7 +104,13 @@ def _native() -> Any:
         ) from error
 
 
-def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) -> Any:
+def _model(
+    native: Any,
+    spec: LoadSpec,
+    on_progress: Callable[[float], None],
+    *,
+    vocab_only: bool = False,
+) -> Any:
     path = path_of(spec.path)
     if not path.is_file():
         raise BackendLoadFailed(
@@ -105,6 +122,7 @@ def _model(native: Any, spec: LoadSpec, on_progress: Callable[[float], None]) ->
         return True
 
     params = model_params(native, extra_buffers=spec.extra_buffers)
+    params.vocab_only = vocab_only
     params.progress_callback = native.llama_progress_callback(progress)
     model = native.llama_model_load_from_file(os.fsencode(path), params)
     if not model:

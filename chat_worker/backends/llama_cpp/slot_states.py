@@ -1,13 +1,12 @@
 """Copies of slots, in llama.cpp's own format: the cells of one sequence in the cache's type."""
 
 import ctypes
-import mmap
-import sys
 from typing import Any
 
 import numpy as np
 
 from chat_worker.backends.llama_cpp.context import LlamaContext
+from common.pages import pages
 
 WHOLE = 0  # llama_state_seq_flags: the cells of all kinds of layers
 
@@ -24,7 +23,7 @@ class LlamaSlotStates:
 
     def save(self, slot: int, n_tokens: int) -> memoryview | None:
         size = self.size(slot, n_tokens)
-        state = memoryview(_pages(size))
+        state = memoryview(pages(size))
         n_written = self._native.llama_state_seq_get_data_ext(
             self._context.handle, _pointer(state), size, slot, WHOLE
         )
@@ -35,13 +34,6 @@ class LlamaSlotStates:
             self._context.handle, _pointer(state), state.nbytes, slot, WHOLE
         )
         return bool(n_read)
-
-
-def _pages(n_bytes: int) -> mmap.mmap:
-    """Memory that the system has back as soon as it is dropped, which malloc does not promise."""
-    if sys.platform == "win32":
-        return mmap.mmap(-1, n_bytes)
-    return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _pointer(state: memoryview) -> Any:

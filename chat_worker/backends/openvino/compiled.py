@@ -1,4 +1,4 @@
-"""Reads and compiles models for the CPU, in one of several precisions."""
+"""Reads and compiles models, for the CPU in one of several precisions."""
 
 import contextlib
 import mmap
@@ -15,8 +15,21 @@ from worker_runtime.machine.processor import read_processor
 
 # Kernels for numbers of tokens that the plugin keeps: with its own 5,000, memory keeps growing.
 N_KEPT_KERNELS = 256
-GROUP = 128
+# By the bits of our own weights, which have a scale for each row, or for each 32 in it.
+GROUPS = {32: 0, 8: 128, 4: 32}
+CPU = "CPU"
 KV_TYPES = {"f16": "f16", "q8_0": "u8"}
+
+
+class NoSuchDevice(Exception):
+    """OpenVINO does not list the device, but those that the text names."""
+
+
+def check_device(device: str) -> None:
+    """Raises NoSuchDevice: this machine has no such device, or no driver for it."""
+    listed = openvino.Core().available_devices
+    if device not in listed:
+        raise NoSuchDevice(", ".join(listed))
 
 
 def read_model(folder: Path) -> tuple[Any, mmap.mmap | None]:
@@ -41,37 +54,50 @@ def forget_pages(pages: mmap.mmap | None) -> None:
 
 
 def compile_model(
-    model: Any, precision: Precision, kv_type: str, *, n_threads: int, by_row: bool = False
+    model: Any,
+    precision: Precision,
+    kv_type: str,
+    *,
+    n_threads: int,
+    group: int = 0,
+    device: str = CPU,
 ) -> Any:
     """Compile `model`, whose attention becomes paged.
 
     Args:
         precision: f32 computes without any rounding. int8 rounds the inputs of products with 8-bit
             weights to 8 bits, in groups. bf16 computes in bfloat16. auto is bf16 if the processor
-            has matrix units for it, else int8.
+            has matrix units for it, else int8; on other devices their own choice.
         kv_type: of the KV cache, as llama.cpp names it.
         n_threads: 0: the library's choice.
-        by_row: the weights have one scale for each row, so that inputs may be rounded in larger
-            groups, which costs less; groups of weights must not be smaller than those of inputs.
+        group: inputs are rounded in groups of so many; larger ones cost less, and the weights'
+            must not be smaller. 0: the library's choice.
     Raises:
         RuntimeError: OpenVINO does not support the model.
     """
+    core = openvino.Core()
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
+        "KV_CACHE_PRECISION": KV_TYPES[kv_type],
+    }
+    if device != CPU:
+        if precision == "f32":
+            config["INFERENCE_PRECISION_HINT"] = "f32"
+        return core.compile_model(paged(model), device, config)
+    config |= {
         "NUM_STREAMS": 1,
         "CPU_RUNTIME_CACHE_CAPACITY": N_KEPT_KERNELS,
-        "KV_CACHE_PRECISION": KV_TYPES[kv_type],
         "INFERENCE_PRECISION_HINT": "bf16" if _in_bfloat16(precision) else "f32",
     }
     if precision == "f32":
         config |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
         if kv_type == "f16":
             config["KV_CACHE_PRECISION"] = "f32"
-    elif by_row:
-        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = GROUP
+    elif group:
+        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = group
     if n_threads:
         config["INFERENCE_NUM_THREADS"] = n_threads
-    return openvino.Core().compile_model(paged(model), "CPU", config)
+    return core.compile_model(paged(model), CPU, config)
 
 
 def _in_bfloat16(precision: Precision) -> bool:

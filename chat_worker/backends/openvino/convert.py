@@ -1,39 +1,34 @@
-"""Converts a safetensors folder for OpenVINO: `python -m chat_worker.backends.openvino.convert`.
+"""Converts a model for OpenVINO: `python -m chat_worker.backends.openvino.convert`.
 
-The graph is built here from the tensors, and its logits are compared with those of transformers: a
-model whose logits differ must run on transformers, and the record states the reason.
+The graph is built here from the tensors of a safetensors folder or a GGUF file, and its logits are
+compared with those of the model's own library: a model whose logits differ must run there, and the
+record states the reason.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openvino
-import torch
 from numpy.typing import NDArray
-from transformers import AutoModelForCausalLM
-from transformers.utils.logging import disable_progress_bar
 
 from chat_worker.backends.openvino.compiled import compile_model, forget_pages, read_model
 from chat_worker.backends.openvino.decoder_graph import decoder_graph
-from chat_worker.backends.openvino.decoder_shape import shape_of
+from chat_worker.backends.openvino.original import (
+    PROBE,
+    TOLERANCES,
+    read_original,
+    runner_logits,
+)
 from chat_worker.backends.openvino.runner import OpenVinoRunner
-from chat_worker.backends.openvino.tensors import SafetensorsTensors
 from chat_worker.backends.openvino.weights import DecoderWeights
-from chat_worker.conversions import CONVERSIONS, GRAPH, Record, is_exact
-from chat_worker.engine.runner import Limits, RunFailed, ScheduledTokens
-from chat_worker.engine.sampling import Sampler, SamplingParams
-from chat_worker.engine.sequence import Sequence
+from chat_worker.conversions import CONVERSIONS, GRAPH, Record, bits_in
+from chat_worker.engine.runner import Limits, RunFailed
+from common.errors import BackendLoadFailed
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.conversion.converter import run
 from worker_runtime.conversion.process import OnProgress
 from worker_runtime.model_files.errors import InvalidModelFile
-from worker_runtime.model_files.folders import read_causal_lm
-from worker_runtime.model_files.small_json import read_object
 
-PROBE = [*range(1, 49), *range(1, 17)]
-# The mean difference of logits as a part of their spread: rounded weights cause a few hundredths.
-TOLERANCES = {True: 0.001, False: 0.1}
 CONVERSION_ERRORS = (
     RuntimeError,
     ValueError,
@@ -41,6 +36,7 @@ CONVERSION_ERRORS = (
     TypeError,
     AttributeError,
     RunFailed,
+    BackendLoadFailed,
     InvalidModelFile,
 )
 
@@ -49,64 +45,38 @@ def convert(source: Path, folder: Path, on_progress: OnProgress) -> Record:
     """Write the graph of `source` to `folder`, and return its record.
 
     Raises:
-        NotConvertible: the model must run on transformers.
+        NotConvertible: the model must run on its own library.
     """
-    config = read_object(source / "config.json")
-    shape = shape_of(config)
-    exact = is_exact(folder)
-    on_progress(0.1, "computing with transformers")
+    bits = bits_in(folder)
+    on_progress(0.1, "computing with its own library")
     # First, so that its weights have left the memory before the others are made.
-    expected = _plain_logits(source)
+    original = read_original(source)
     on_progress(0.3, "converting")
-    tensors = SafetensorsTensors(read_causal_lm(source).weights.files)
-    is_tied = config.get("tie_word_embeddings") is True
-    weights = DecoderWeights(tensors, rounded=not exact, is_tied=is_tied)
-    graph = decoder_graph(shape, weights)
+    weights = DecoderWeights(original.tensors, bits=bits, is_tied=original.is_tied)
+    graph = decoder_graph(original.shape, weights)
     openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
     # The graph holds all weights; from here on it is read from its file.
     del graph, weights
-    on_progress(0.6, "comparing with transformers")
-    difference = _difference(_logits(folder, expected.shape[-1]), expected)
+    on_progress(0.6, "comparing")
+    difference = _difference(_logits(folder, original.logits.shape[-1]), original.logits)
     # Written so that NaN fails.
-    if not difference <= TOLERANCES[exact]:
+    if not difference <= TOLERANCES.get(bits, original.tolerance):
         raise NotConvertible(f"its converted form differs: by {difference:.4f}")
     return Record(difference=difference)
 
 
-@torch.inference_mode()
-def _plain_logits(source: Path) -> NDArray[np.float32]:
-    """transformers' logits at all positions of `PROBE`, in float32: (n_tokens, n_vocab)."""
-    disable_progress_bar()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        source,
-        dtype=torch.float32,
-        trust_remote_code=False,
-        local_files_only=True,
-        use_safetensors=True,
-    )
-    logits: NDArray[np.float32] = model(torch.tensor([PROBE]), use_cache=False).logits[0].numpy()
-    return logits
-
-
 def _logits(folder: Path, n_vocab: int) -> NDArray[np.float32]:
-    """The same, computed by the converted model in two parts."""
+    """What the converted model computes."""
     # The pages must stay mapped as long as the model computes.
     model, pages = read_model(folder)
     compiled = compile_model(model, "f32", "f16", n_threads=0)
     n_tokens = len(PROBE)
     limits = Limits(1, 1, n_tokens, n_tokens, n_tokens, n_tokens, n_vocab)
     runner = OpenVinoRunner(compiled, limits)
-    sampler = Sampler(SamplingParams(), [])
-    sequence = Sequence(call_id=0, choice=0, tokens=PROBE, limit=n_tokens, sampler=sampler)
-    half = n_tokens // 2
-    parts = [(0, half), (half, n_tokens - half)]
-    rows = [
-        np.array(runner.run([ScheduledTokens(sequence, 0, start, n_each, n_each)]))
-        for start, n_each in parts
-    ]
+    logits = runner_logits(runner)
     runner.close()
     forget_pages(pages)
-    return np.concatenate(rows)
+    return logits
 
 
 def _difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -1,6 +1,7 @@
 """The memory of the KV cache: a tensor of keys and one of values for each layer, in blocks."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,38 @@ class KvCache:
         """Copy a block in all layers."""
         for blocks in self._blocks:
             blocks[target] = blocks[source]
+
+    @property
+    def layout(self) -> str:
+        """What the bytes of a block mean."""
+        return " ".join(
+            f"{name} {tensor.element_type.get_type_name()} {list(tensor.shape)[1:]}"
+            for name, tensor in self._tensors.items()
+        )
+
+    @property
+    def block_bytes(self) -> int:
+        """The size of a block in all layers."""
+        return sum(blocks.shape[1] for blocks in self._blocks)
+
+    def read(self, numbers: list[int], target: NDArray[np.uint8]) -> None:
+        """Copy blocks to `target`, (n_blocks * block_bytes,), layer by layer."""
+        for blocks, part in zip(self._blocks, self._parts(len(numbers), target), strict=True):
+            # The other mode copies twice.
+            np.take(blocks, numbers, axis=0, out=part, mode="clip")
+
+    def write(self, numbers: list[int], source: NDArray[np.uint8]) -> None:
+        """Fill blocks with what `read` copied."""
+        for blocks, part in zip(self._blocks, self._parts(len(numbers), source), strict=True):
+            blocks[numbers] = part
+
+    def _parts(self, n_blocks: int, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """The part of each layer, (n_blocks, its bytes of a block)."""
+        start = 0
+        for blocks in self._blocks:
+            end = start + n_blocks * blocks.shape[1]
+            yield whole[start:end].reshape(n_blocks, -1)
+            start = end
 
 
 def _block_shape(port: Any) -> list[int]:

@@ -1,17 +1,26 @@
-"""Loads a folder into a `Backend` on OpenVINO, converting it first if it holds safetensors.
+"""Loads a model into a `Backend` on OpenVINO, converting it first if it has another format.
 
 Nothing is downloaded, and no code that comes with a model is run.
 """
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from chat_worker.backend import Backend
-from chat_worker.backends.openvino.compiled import compile_model, forget_pages, read_model
+from chat_worker.backend import Backend, Tokenizer
+from chat_worker.backends.llama_cpp.load import load_vocabulary
+from chat_worker.backends.openvino.compiled import (
+    GROUPS,
+    NoSuchDevice,
+    check_device,
+    compile_model,
+    forget_pages,
+    read_model,
+)
 from chat_worker.backends.openvino.runner import OpenVinoRunner
+from chat_worker.backends.openvino.slot_states import OpenVinoSlotStates
 from chat_worker.backends.sizes import context_tokens, n_cells, n_paged_slots, step_tokens
 from chat_worker.backends.threads import n_threads
 from chat_worker.backends.transformers.tokenizer import (
@@ -20,7 +29,7 @@ from chat_worker.backends.transformers.tokenizer import (
     end_tokens,
     read_object,
 )
-from chat_worker.conversions import CONVERSIONS, WEIGHTS, folder_for
+from chat_worker.conversions import CONVERSIONS, WEIGHTS, folder_for, weight_bits
 from chat_worker.engine.runner import Limits, RunFailed, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
@@ -31,7 +40,8 @@ from common.freed_memory import return_freed_memory
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.memory.oom_signs import shortage_of
 from worker_runtime.model_files.folders import CONTEXT_KEYS, is_openvino_folder
-from worker_runtime.model_files.odd_paths import library_path
+from worker_runtime.model_files.gguf import read_gguf_header
+from worker_runtime.model_files.odd_paths import library_path, path_of
 
 NAME = "openvino"
 N_SPARE_ROWS = 60  # logits rows besides the running ones, for scoring prompts
@@ -40,58 +50,103 @@ WARM_UP_TOKENS = 16
 
 
 def load(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Backend:
-    """Load the folder's model, with a KV cache whose memory is used as it fills.
+    """Load a folder or a GGUF file, with a KV cache whose memory is used as it fills.
 
     Raises:
-        BackendLoadFailed: the folder is damaged, or OpenVINO does not run this model.
+        BackendLoadFailed: the files are damaged, or OpenVINO does not run this model.
     """
-    folder = library_path(spec.path)
     on_progress(0.0, "configuration")
+    text = _text_of_gguf(spec) if path_of(spec.path).is_file() else _text_of_folder(spec)
+    compiled, pages = _compiled(spec, on_progress)
+    runner = OpenVinoRunner(compiled, _limits(spec, text.n_trained, compiled), pages)
+    on_progress(0.9, "warming up")
+    _warm_up(runner)
+    forget_pages(pages)
+    return_freed_memory()
+    facts = Facts(
+        backend=NAME,
+        n_ctx=runner.limits.n_ctx,
+        n_ctx_train=text.n_trained,
+        n_vocab=runner.limits.n_vocab,
+        n_parallel=spec.n_parallel,
+        n_cells=runner.limits.n_cells,
+        description=f"{text.kind} {_computes_in(compiled)} {spec.device.lower()}",
+    )
+    tokenizer, states = text.tokenizer(runner.limits.n_vocab), OpenVinoSlotStates(runner)
+    return Backend(runner, tokenizer, text.template, facts, states)
+
+
+class _Text(NamedTuple):
+    """What a model's files state about text.
+
+    Args:
+        tokenizer: makes it for a vocabulary of the given size.
+        n_trained: the context of its training in tokens; 0 if that is not stated.
+    """
+
+    kind: str
+    tokenizer: Callable[[int], Tokenizer]
+    template: str | None
+    n_trained: int
+
+
+def _text_of_folder(spec: LoadSpec) -> _Text:
+    folder = library_path(spec.path)
     config = read_object(folder / "config.json")
     said = read_object(folder / "tokenizer_config.json")
     ends = end_tokens(folder, config.get("eos_token_id"))
-    n_trained = next((int(config[key]) for key in CONTEXT_KEYS if config.get(key)), 0)
+    return _Text(
+        str(config.get("model_type")),
+        lambda n_vocab: HuggingFaceTokenizer(folder, said, ends, n_vocab),
+        chat_template(folder, said),
+        next((int(config[key]) for key in CONTEXT_KEYS if config.get(key)), 0),
+    )
+
+
+def _text_of_gguf(spec: LoadSpec) -> _Text:
+    """llama.cpp's own reading of it."""
+    tokenizer, template = load_vocabulary(spec)
+    header = read_gguf_header(path_of(spec.path))
+    return _Text(header.architecture, lambda n_vocab: tokenizer, template, header.context_length)
+
+
+def _compiled(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> tuple[Any, Any]:
+    """The compiled model, and the mapped file with its weights.
+
+    Raises:
+        BackendLoadFailed: OpenVINO does not run this model.
+    """
     try:
-        place = _converted(spec, folder, on_progress)
+        check_device(spec.device)
+        path, place = path_of(spec.path), _converted(spec, on_progress)
         on_progress(0.7, "compiling")
         model, pages = read_model(place)
         threads = n_threads(spec, (place / WEIGHTS).stat().st_size)()
+        own = 0 if is_openvino_folder(path) else GROUPS[weight_bits(spec)]
         compiled = compile_model(
             model,
             spec.precision,
             spec.kv_type,
             n_threads=threads,
-            by_row=not is_openvino_folder(folder),
+            group=own,
+            device=spec.device,
         )
+    except NoSuchDevice as error:
+        raise _no_device(spec.device, error) from error
     except (NotConvertible, RuntimeError, OSError) as error:
         if shortage_of(error) is not None:
             raise
         raise _refused(error) from error
-    runner = OpenVinoRunner(compiled, _limits(spec, n_trained, compiled), pages)
-    tokenizer = HuggingFaceTokenizer(folder, said, ends, runner.limits.n_vocab)
-    on_progress(0.9, "warming up")
-    _warm_up(runner)
-    forget_pages(pages)
-    return_freed_memory()
-    template = chat_template(folder, said)
-    facts = Facts(
-        backend=NAME,
-        n_ctx=runner.limits.n_ctx,
-        n_ctx_train=n_trained,
-        n_vocab=runner.limits.n_vocab,
-        n_parallel=spec.n_parallel,
-        n_cells=runner.limits.n_cells,
-        description=f"{config.get('model_type')} {_computes_in(compiled)} cpu",
-    )
-    return Backend(runner, tokenizer, template, facts)
+    return compiled, pages
 
 
-def _converted(spec: LoadSpec, folder: Path, on_progress: Callable[[float, str], None]) -> Path:
+def _converted(spec: LoadSpec, on_progress: Callable[[float, str], None]) -> Path:
     """The folder with the graph: the model's own, or that of its converted form."""
-    if is_openvino_folder(folder):
-        return folder
-    cache = folder_for(spec.converted_dir, spec.precision)
-    return CONVERSIONS.converted(folder, cache, on_progress)[0]
+    path = library_path(spec.path)
+    if is_openvino_folder(path):
+        return path
+    cache = folder_for(spec.converted_dir, weight_bits(spec))
+    return CONVERSIONS.converted(path, cache, on_progress)[0]
 
 
 def _limits(spec: LoadSpec, n_trained: int, compiled: Any) -> Limits:
@@ -143,11 +198,19 @@ def _computes_in(compiled: Any) -> str:
     return f"{kind}, 8-bit inputs" if kind == "f32" and group else kind
 
 
+def _no_device(device: str, error: NoSuchDevice) -> BackendLoadFailed:
+    return BackendLoadFailed(
+        ErrorText("openvino_no_device", device=device, listed=str(error)),
+        suggestions=(ErrorText("set_setting", setting="OPENVINO_DEVICE=CPU"),),
+        metadata={"backend": NAME},
+    )
+
+
 def _refused(error: Exception) -> BackendLoadFailed:
     # A library's own text may contain paths, so only the log has it.
     detail = error if isinstance(error, NotConvertible) else ErrorText("openvino_failed")
     return BackendLoadFailed(
         ErrorText("openvino_refuses", detail=detail),
-        suggestions=(ErrorText("set_setting", setting="MODEL_BACKEND=transformers"),),
+        suggestions=(ErrorText("set_setting", setting="MODEL_BACKEND=auto"),),
         metadata={"backend": NAME},
     )

@@ -42,7 +42,7 @@ class OpenVinoRunner:
         self._n_blocks = n_blocks(limits.n_cells, limits.n_slots)
         # One block more than there are in the tables, for tokens that only fill a step up.
         self._spare_block = self._n_blocks
-        self._tables = BlockTables(limits.n_slots, self._n_blocks)
+        self.tables = BlockTables(limits.n_slots, self._n_blocks)
         self._cache: KvCache | None = None
         self._request: Any = None
 
@@ -53,9 +53,9 @@ class OpenVinoRunner:
     def apply(self, op: CacheOp) -> None:
         match op:
             case TruncateSlot(slot, length):
-                self._tables.truncate(slot, length)
+                self.tables.truncate(slot, length)
             case ForkSlot(source, target, length):
-                self._tables.fork(source, target, length)
+                self.tables.fork(source, target, length)
 
     def run(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         try:
@@ -64,11 +64,11 @@ class OpenVinoRunner:
         except (RuntimeError, MemoryError, NoBlocks) as error:
             raise RunFailed(f"OpenVINO could not compute the batch: {error}") from error
         for item in items:
-            self._tables.computed(item.slot, item.start + item.size)
+            self.tables.computed(item.slot, item.start + item.size)
         return rows
 
     def length(self, slot: int) -> int:
-        return self._tables.length(slot)
+        return self.tables.length(slot)
 
     def shed(self) -> None:
         self._cache = self._request = None
@@ -78,15 +78,21 @@ class OpenVinoRunner:
     def close(self) -> None:
         self._cache = self._request = self._compiled = None
 
-    def _reserve(self, items: list[ScheduledTokens]) -> None:
+    @property
+    def cache(self) -> KvCache:
+        """The contents of the blocks; its memory is allocated if it was shed."""
         if self._cache is None:
             self._cache = KvCache(self._compiled, self._n_blocks + 1)
             self._request = self._compiled.create_infer_request()
             self._cache.give_to(self._request)
+        return self._cache
+
+    def _reserve(self, items: list[ScheduledTokens]) -> None:
+        cache = self.cache
         for item in items:
-            copy = self._tables.reserve(item.slot, item.start + item.size)
+            copy = self.tables.reserve(item.slot, item.start + item.size)
             if copy is not None:
-                self._cache.copy(*copy)
+                cache.copy(*copy)
 
     def _infer(self, items: list[ScheduledTokens]) -> list[LogitsRow]:
         wanted = _wanted(items)
@@ -103,7 +109,7 @@ class OpenVinoRunner:
         What fills the step up is one more sequence.
         """
         starts, sizes = [item.start for item in items], [item.size for item in items]
-        blocks = [self._tables.blocks(item.slot) for item in items]
+        blocks = [self.tables.blocks(item.slot) for item in items]
         tokens = [token for item in items for token in item.tokens]
         if n_more := _n_more(len(tokens)):
             starts, sizes = [*starts, 0], [*sizes, n_more]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chat_worker.backends.openvino.decoder_graph import Floats
+from chat_worker.backends.openvino.weights import ALL
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.model_files.safetensors import Tensor, check_safetensors
 
@@ -35,21 +36,22 @@ class SafetensorsTensors:
     def __contains__(self, name: str) -> bool:
         return name in self._found
 
-    def read(self, name: str) -> Floats:
-        """The tensor's values in float32.
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._tensor(name)[2].shape)
 
-        Raises:
-            NotConvertible: there is no such tensor, or its type is another.
-        """
-        if name not in self._found:
-            raise NotConvertible(f"it has no tensor {name}")
-        file, start, tensor = self._found[name]
+    def read(self, name: str, rows: slice = ALL) -> Floats:
+        file, start, tensor = self._tensor(name)
         if tensor.dtype not in KINDS:
             raise NotConvertible(f"it has weights of type {tensor.dtype}")
         at = start + tensor.data_offsets[0]
         kind: Any = KINDS[tensor.dtype]
-        values: Any = np.memmap(file, kind, "r", at, tuple(tensor.shape))
+        values: Any = np.memmap(file, kind, "r", at, tuple(tensor.shape))[rows]
         if tensor.dtype == "BF16":
             # The upper half of a float32.
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return np.ascontiguousarray(values, np.float32)
+
+    def _tensor(self, name: str) -> tuple[Path, int, Tensor]:
+        if name not in self._found:
+            raise NotConvertible(f"it has no tensor {name}")
+        return self._found[name]

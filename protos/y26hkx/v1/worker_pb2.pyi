@@ -97,6 +97,7 @@ class Model(_message.Message):
     EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
     LOAD_STAGE_FIELD_NUMBER: _builtins.int
     CHAT_TEMPLATE_FIELD_NUMBER: _builtins.int
+    BACKEND_REASON_FIELD_NUMBER: _builtins.int
     CACHES_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
@@ -144,6 +145,8 @@ class Model(_message.Message):
     models.toml, or "chatml" or "plain" if it has none that
     is valid; empty while unloaded, and for models that have no prompts here.
     """
+    backend_reason: _builtins.str
+    """Why its backend was chosen, with what was measured here; empty if its format decides."""
     @_builtins.property
     def counters(self) -> Global___ModelCounters:
         """Sums since the worker started."""
@@ -199,6 +202,7 @@ class Model(_message.Message):
         expires_in_s: _builtins.float | None = ...,
         load_stage: _builtins.str = ...,
         chat_template: _builtins.str = ...,
+        backend_reason: _builtins.str = ...,
         caches: _abc.Iterable[Global___CacheCounts] | None = ...,
         facts: Global___ModelFacts | None = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
@@ -206,7 +210,7 @@ class Model(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "counters", b"counters", "expires_in_s", b"expires_in_s", "facts", b"facts", "freed_bytes", b"freed_bytes", "idle_s", b"idle_s", "memory", b"memory", "retry_after_s", b"retry_after_s", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "aliases", b"aliases", "backend", b"backend", "caches", b"caches", "capability", b"capability", "chat_template", b"chat_template", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "facts", b"facts", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "sampling", b"sampling", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s", "_freed_bytes", b"_freed_bytes", "_idle_s", b"_idle_s", "_retry_after_s", b"_retry_after_s", "aliases", b"aliases", "backend", b"backend", "backend_reason", b"backend_reason", "caches", b"caches", "capability", b"capability", "chat_template", b"chat_template", "context_length", b"context_length", "counters", b"counters", "created_s", b"created_s", "expires_in_s", b"expires_in_s", "facts", b"facts", "failure", b"failure", "freed_bytes", b"freed_bytes", "id", b"id", "idle_s", b"idle_s", "is_default", b"is_default", "load_fraction", b"load_fraction", "load_stage", b"load_stage", "loaded_at_s", b"loaded_at_s", "memory", b"memory", "n_leases", b"n_leases", "n_waiting", b"n_waiting", "pid", b"pid", "pinned", b"pinned", "reductions", b"reductions", "resident_bytes", b"resident_bytes", "retry_after_s", b"retry_after_s", "sampling", b"sampling", "served_by", b"served_by", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expires_in_s: _TypeAlias = _typing.Literal["expires_in_s"]  # noqa: Y015
     _WhichOneofArgType__expires_in_s: _TypeAlias = _typing.Literal["_expires_in_s", b"_expires_in_s"]  # noqa: Y015

@@ -9,24 +9,45 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
+import openvino
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.make_qwen_shape import TINY, add_vocabulary, quantize, train_tokenizer
 from chat_worker.backend import Backend
+from chat_worker.backends.llama_cpp.load import load as load_gguf
+from chat_worker.backends.openvino.compiled import compile_model
+from chat_worker.backends.openvino.decoder_graph import decoder_graph
+from chat_worker.backends.openvino.gguf_tensors import GgufTensors
 from chat_worker.backends.openvino.load import load
-from chat_worker.conversions import CONVERSIONS, GRAPH, WEIGHTS, folder_for, refusal_of, unusable
+from chat_worker.backends.openvino.original import read_original, runner_logits
+from chat_worker.backends.openvino.runner import OpenVinoRunner
+from chat_worker.backends.openvino.weights import DecoderWeights
+from chat_worker.conversions import (
+    CONVERSIONS,
+    GRAPH,
+    WEIGHTS,
+    folder_for,
+    refusal_of,
+    refusal_of_gguf,
+    unusable,
+)
 from chat_worker.discovery import ChatModelScan
-from chat_worker.engine.runner import ModelRunner, ScheduledTokens, TruncateSlot
+from chat_worker.engine.runner import Limits, ModelRunner, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.load_options import ChatLoadOptions
 from chat_worker.pipe_messages import LoadSpec
 from chat_worker.settings import ChatSettings
 from common.errors import BackendLoadFailed
+from worker_runtime import libraries
+from worker_runtime.libraries import Libraries
 from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.machine.processor import Processor
+from worker_runtime.model_files.gguf import GgufHeader
 
 GUIDE = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide"
 QUESTIONS = GUIDE.parent / "data"
@@ -73,10 +94,70 @@ def make(folder: Path, tokenizer_from: Path, kind: str, **changed: Any) -> Path:
     return folder
 
 
+def write_small_gguf(
+    path: Path,
+    *,
+    kind: str = "llama",
+    head: int = 16,
+    tied: bool = False,
+    stretch: bool = False,
+) -> None:
+    """A decided model of random weights, in the order of rows that llama.cpp expects."""
+    random, hidden, n_heads, n_kv_heads, ffn = np.random.default_rng(1), 64, 4, 2, 96
+    writer = gguf.GGUFWriter(path, kind)
+    writer.add_block_count(2)
+    writer.add_context_length(256)
+    writer.add_embedding_length(hidden)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(n_heads)
+    writer.add_head_count_kv(n_kv_heads)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
+    writer.add_rope_dimension_count(head)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(50_000.0)
+    add_vocabulary(writer, train_tokenizer(TINY), TINY.n_vocab)
+
+    def add(name: str, *sizes: int, at: float = 0.0) -> None:
+        values = random.standard_normal(sizes, np.float32) * np.float32(0.3) + np.float32(at)
+        writer.add_tensor(name, values.astype(np.float16) if len(sizes) > 1 else values)
+
+    add("token_embd.weight", TINY.n_vocab, hidden)
+    add("output_norm.weight", hidden, at=1.0)
+    if not tied:
+        add("output.weight", TINY.n_vocab, hidden)
+    if stretch:
+        writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, head // 2, dtype=np.float32))
+    for layer in range(2):
+        at = f"blk.{layer}"
+        add(f"{at}.attn_norm.weight", hidden, at=1.0)
+        add(f"{at}.ffn_norm.weight", hidden, at=1.0)
+        for part, n in (("q", n_heads), ("k", n_kv_heads), ("v", n_kv_heads)):
+            add(f"{at}.attn_{part}.weight", n * head, hidden)
+            if kind != "qwen3":
+                add(f"{at}.attn_{part}.bias", n * head)
+        if kind == "qwen3":
+            add(f"{at}.attn_q_norm.weight", head, at=1.0)
+            add(f"{at}.attn_k_norm.weight", head, at=1.0)
+        add(f"{at}.attn_output.weight", hidden, n_heads * head)
+        add(f"{at}.ffn_gate.weight", ffn, hidden)
+        add(f"{at}.ffn_up.weight", ffn, hidden)
+        add(f"{at}.ffn_down.weight", hidden, ffn)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file(progress=False)
+    writer.close()
+
+
 def on_openvino(folder: Path, converted: Path, **changed: Any) -> Backend:
     plain: dict[str, Any] = {"backend": "openvino", "path": str(folder), "precision": "f32"}
     spec = LoadSpec(**(plain | {"n_ctx": 256, "converted_dir": str(converted)} | changed))
     return load(spec, lambda fraction, stage: None)
+
+
+def on_llama(path: Path) -> Backend:
+    spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=256, n_parallel=1)
+    return load_gguf(spec, lambda fraction: None)
 
 
 def item(tokens: list[int], start: int, n_rows: int) -> ScheduledTokens:
@@ -122,9 +203,76 @@ def test_greedy_text_in_float32_is_that_of_transformers(
     runner.close()
 
 
+GGUF_FAMILIES: dict[str, dict[str, Any]] = {
+    "llama, wide heads, stretched": {"head": 32, "stretch": True},
+    "llama, tied": {"tied": True},
+    "qwen2": {"kind": "qwen2"},
+    "qwen3": {"kind": "qwen3"},
+}
+
+
+@pytest.mark.parametrize("family", GGUF_FAMILIES)
+def test_logits_of_a_gguf_file_in_float32_are_those_of_llama_cpp(
+    family: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "small.gguf"
+    write_small_gguf(path, **GGUF_FAMILIES[family])
+    original = read_original(path)
+    weights = DecoderWeights(original.tensors, bits=32, is_tied=original.is_tied)
+    graph = decoder_graph(original.shape, weights)
+    compiled = compile_model(graph, "f32", "f16", n_threads=1)
+    runner = OpenVinoRunner(compiled, Limits(1, 1, 64, 64, 64, 64, TINY.n_vocab))
+    # llama.cpp rounds the inputs of products with weights in F16 to F16.
+    difference = np.abs(runner_logits(runner) - original.logits).mean()
+    assert difference < 0.005 * original.logits.std()
+    runner.close()
+
+
+def test_greedy_text_of_a_gguf_file_is_that_of_llama_cpp(tmp_path: Path) -> None:
+    path = GUIDE.with_suffix(".gguf")
+    ours, theirs = on_openvino(path, tmp_path), on_llama(path)
+    text = "<|im_start|>user\nWhat is Y26HKX?<|im_end|>\n<|im_start|>assistant\n"
+    tokens = ours.tokenizer.encode(text, parse_control=True)
+    assert tokens == theirs.tokenizer.encode(text, parse_control=True)
+    assert (ours.template, ours.facts.n_ctx_train) == (theirs.template, theirs.facts.n_ctx_train)
+    assert greedy(ours.runner, tokens) == greedy(theirs.runner, tokens)
+    ours.runner.close()
+    theirs.runner.close()
+
+
+@pytest.mark.parametrize("label", ["Q8_0", "Q4_0", "Q4_K_M"])
+def test_quantized_tensors_are_read_as_ggml_reads_them(
+    label: str, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantized.gguf"
+    quantize(tiny_gguf, path, label)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors = GgufTensors(path)
+    reader = gguf.GGUFReader(path)
+    (expected,) = (t for t in reader.tensors if t.name == "blk.1.ffn_down.weight")
+    plain = gguf.quants.dequantize(expected.data, expected.tensor_type)
+    assert np.array_equal(tensors.read(name), plain)
+    assert np.array_equal(tensors.read(name, slice(7, 20)), plain[7:20])
+    assert "model.layers.2.mlp.down_proj.weight" not in tensors
+
+
+def test_weights_in_4_bits_keep_the_values_of_a_file_in_q4_0(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "quantized.gguf"
+    quantize(tiny_gguf, path, "Q4_0")
+    tensors = GgufTensors(path)
+    weights = DecoderWeights(tensors, bits=4, is_tied=False)
+    name = "model.layers.1.mlp.down_proj.weight"
+    model = openvino.Model([openvino.opset13.result(weights.matrix(name))], [], "one matrix")
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    (found,) = openvino.compile_model(model, "CPU", exact)([]).values()
+    assert np.array_equal(found, tensors.read(name))
+
+
 def test_a_damaged_conversion_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:
     on_openvino(tiny_folder, tmp_path).runner.close()
-    (kept,) = folder_for(str(tmp_path), "f32").glob("[!.]*")
+    (kept,) = folder_for(str(tmp_path), 32).glob("[!.]*")
     whole = (kept / GRAPH).read_bytes()
     (kept / GRAPH).write_bytes(whole[:1000])
     on_openvino(tiny_folder, tmp_path).runner.close()
@@ -135,7 +283,7 @@ def test_a_folder_in_openvino_s_own_format_needs_no_conversion(
     tiny_folder: Path, converted_dir: Path, tmp_path: Path
 ) -> None:
     expected = greedy(on_openvino(tiny_folder, converted_dir).runner, [5, 6, 7])
-    (kept,) = folder_for(str(converted_dir), "f32").glob("tiny-*")
+    (kept,) = folder_for(str(converted_dir), 32).glob("tiny-*")
     folder = tmp_path / "as-on-a-hub"
     shutil.copytree(kept, folder)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -240,7 +388,7 @@ def test_a_conversion_that_was_refused_is_not_tried_again(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
-    cache = folder_for(str(tmp_path / "converted"), "auto")
+    cache = folder_for(str(tmp_path / "converted"), 8)
     (cache / "tiny-0").mkdir(parents=True)
     CONVERSIONS.write(cache / "tiny-0", CONVERSIONS.refused(folder, "its form differs"))
     assert "its form differs" in options_of(tmp_path)[0].reductions[0]
@@ -254,6 +402,65 @@ def test_a_damaged_graph_is_an_error_with_a_way_forward(tiny_folder: Path, tmp_p
     with pytest.raises(BackendLoadFailed, match="does not run on OpenVINO") as raised:
         on_openvino(tmp_path, tmp_path)
     assert raised.value.suggestions
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"general.architecture": "phi3"}, "models of its kind"),
+        ({"llama.expert_count": 8}, "models of its kind"),
+        ({"llama.rope.scaling.type": "yarn"}, "rotary"),
+        ({"llama.rope.dimension_count": 8}, "rotary"),
+        ({"llama.attention.value_length": 8}, "width"),
+        ({"llama.attention.sliding_window": 128}, "window"),
+    ],
+)
+def test_what_is_not_converted_is_known_from_the_header_of_a_gguf_file(
+    changed: dict[str, Any], reason: str
+) -> None:
+    plain: dict[str, Any] = {
+        "general.architecture": "llama",
+        "llama.embedding_length": 64,
+        "llama.attention.head_count": 4,
+    }
+    assert refusal_of_gguf(GgufHeader(3, plain, {}, [], "")) == ""
+    assert reason in refusal_of_gguf(GgufHeader(3, plain | changed, {}, [], ""))
+
+
+def test_a_gguf_file_is_loaded_by_openvino_else_by_llama_cpp_with_the_reason(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_gguf, tmp_path)
+    first, *others = options_of(tmp_path)
+    assert (first.entry.backend, first.reductions) == ("openvino", ())
+    assert first.need.converting > 0
+    instead = next(option for option in others if option.entry.backend == "llama.cpp")
+    assert instead.reductions[0] == "on llama.cpp, not OpenVINO: it could not be loaded there"
+
+
+def test_without_openvino_models_run_on_the_backend_of_their_format_with_the_reason(
+    tiny_gguf: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(tiny_gguf, tmp_path / "file.gguf")
+    shutil.copytree(tiny_folder, tmp_path / "folder")
+    missing = Libraries(("no_such_module",), "openvino")
+    monkeypatch.setitem(libraries.OF_BACKENDS, "openvino", missing)
+    chosen = settings(tmp_path, backend="openvino")
+    found = ChatModelScan(chosen)
+    entries = {entry.id: entry for entry in found().entries}
+    assert {entry.broken for entry in entries.values()} == {""}
+    for name, backend in (("file", "llama.cpp"), ("folder", "transformers")):
+        first = ChatLoadOptions(found, chosen)(entries[name])[0]
+        assert first.entry.backend == backend
+        assert first.reductions[0].endswith("not OpenVINO: OpenVINO is not installed")
+
+
+def test_a_device_that_openvino_does_not_list_is_an_error_with_those_that_it_does(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BackendLoadFailed, match=r"no device 'GPU.7'.*CPU"):
+        on_openvino(tiny_gguf, tmp_path, device="GPU.7")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("module", ["load", "convert"])

@@ -50,6 +50,7 @@ def fit(**changes: object) -> ModelCapacity:
         "room_bytes": 20 * GIB,
         "verdict": "fits",
         "reductions": [],
+        "backend_reason": "",
         "broken": "",
     }
     return ModelCapacity(**facts | changes)  # type: ignore[arg-type]
