@@ -92,6 +92,8 @@ def unusable(spec: LoadSpec, processor: Processor | None = None) -> str:
     # Not on other architectures, nor where the system does not tell what the processor has.
     if processor.has("sse2", "avx") and not processor.has("avx2"):
         return "the processor has no AVX2"
+    if spec.lora:
+        return "its LoRA adapter is for llama.cpp"
     path = path_of(spec.path)
     if is_openvino_folder(path):
         return ""

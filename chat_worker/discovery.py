@@ -317,7 +317,7 @@ class ChatModelScan:
             ),
             global_seed=settings.global_seed,
             chat_template=own.chat_template or "",
-            lora=(own.lora or "") if backend == "llama.cpp" else "",
+            lora="" if is_torch else own.lora or "",
             lora_scale=own.lora_scale,
             speculate=settings.speculation,
             answer_wait_s=settings.answer_wait_s,

@@ -23,7 +23,7 @@ def takes(schema: type[BaseModel], *, streams: bool | Literal["lines"] = False) 
             JSON unless the body asks for one object.
     """
     reference = {"$ref": COMPONENT.format(model=schema.__name__)}
-    content = {"application/json": {"schema": reference}}
+    content: dict[str, Any] = {"application/json": {"schema": reference}}
     described: dict[str, Any] = {"requestBody": {"required": True, "content": content}}
     if streams:
         content = LINES if streams == "lines" else STREAM

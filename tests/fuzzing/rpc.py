@@ -117,7 +117,7 @@ def _fill(message: Message, chance: random.Random, depth: int) -> None:
             setattr(message, name, _value(described, chance))
 
 
-def _value(described: FieldDescriptor, chance: random.Random) -> Any:
+def _value(described: Any, chance: random.Random) -> Any:
     match described.type:
         case F.TYPE_STRING:
             return chance.choice(TEXTS)
@@ -140,12 +140,11 @@ async def _call(
     channel: grpc.aio.Channel, method: MethodDescriptor, request: bytes
 ) -> grpc.StatusCode:
     service = method.containing_service
-    make = channel.unary_stream if method.server_streaming else channel.unary_unary
+    make: Any = channel.unary_stream if method.server_streaming else channel.unary_unary
     metadata = (("authorization", f"Bearer {TOKEN}"), ("traceparent", "x"))
     if method.client_streaming:
-        call: Any = channel.stream_stream(f"/{service.full_name}/{method.name}")(
-            iter([request]), metadata=metadata, timeout=TIMEOUT_S
-        )
+        many: Any = channel.stream_stream(f"/{service.full_name}/{method.name}")
+        call = many(iter([request]), metadata=metadata, timeout=TIMEOUT_S)
     else:
         call = make(f"/{service.full_name}/{method.name}")(
             request, metadata=metadata, timeout=TIMEOUT_S

@@ -42,6 +42,10 @@ class Trial:
     def capability(self) -> Capability:
         return self._option.entry.capability
 
+    @property
+    def priority(self) -> int:
+        return 0
+
     def can_evict(self) -> bool:
         return not self._is_unwanted.is_set()
 

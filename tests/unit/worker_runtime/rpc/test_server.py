@@ -228,8 +228,8 @@ async def test_bytes_that_are_no_message_are_refused_after_the_token(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with worker(token="swordfish") as made:
-        unary = made.channel.unary_unary("/y26hkx.v1.ChatService/Tokenize")
-        stream = made.channel.unary_stream("/y26hkx.v1.ChatService/Generate")
+        unary: Any = made.channel.unary_unary("/y26hkx.v1.ChatService/Tokenize")
+        stream: Any = made.channel.unary_stream("/y26hkx.v1.ChatService/Generate")
         for metadata, code in (
             (made.metadata, grpc.StatusCode.INVALID_ARGUMENT),
             ((), grpc.StatusCode.UNAUTHENTICATED),
