@@ -22,6 +22,7 @@ from cli.commands.local_server import server_for
 from cli.commands.printing import write, write_json
 from cli.commands.server import Server
 from cli.settings import StackSettings
+from common.loopback import UNIX
 
 PROVIDER = "y26hkx"
 NO_KEY, HIDDEN = "none", "…"
@@ -82,6 +83,10 @@ def launch(chosen: argparse.Namespace) -> int:
 
 
 def _target(chosen: argparse.Namespace, server: Server, folder: Path, *, shows: bool) -> Target:
+    if server.address.startswith(UNIX):
+        raise CommandError(
+            f"{chosen.client} cannot use a Unix socket", ["serve on a port: unset GATEWAY_SOCKET"]
+        )
     model = server.model(chosen.model or default_model(server))
     if model is None:
         raise CommandError(f"there is no model {chosen.model!r}", ["y26hkx ls lists them"])

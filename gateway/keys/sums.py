@@ -140,5 +140,8 @@ class Sums:
             del self._sums[key]
 
     def _failed(self, error: OSError) -> None:
-        self._ask_again_s = time.monotonic() + PAUSE_S
-        log.warning("the ledger of usage fails, counting here until it answers: %r", error)
+        now_s = time.monotonic()
+        # Requests that asked at the same time fail together, which one line says.
+        if now_s >= self._ask_again_s:
+            log.warning("the ledger of usage fails, counting here until it answers: %r", error)
+        self._ask_again_s = now_s + PAUSE_S

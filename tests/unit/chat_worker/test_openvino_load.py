@@ -340,6 +340,13 @@ def test_a_processor_without_avx2_is_a_reason(tiny_folder: Path, tmp_path: Path)
     assert unusable(spec, Processor("newer", ("avx", "avx2", "sse2"))) == ""
 
 
+def test_an_adapter_is_a_reason(tiny_folder: Path, tmp_path: Path) -> None:
+    spec = LoadSpec(
+        backend="openvino", path=str(tiny_folder), converted_dir=str(tmp_path), lora="a.gguf"
+    )
+    assert "adapter" in unusable(spec)
+
+
 def scan(models_dir: Path, **changed: Any) -> Any:
     return ChatModelScan(settings(models_dir, **changed))()
 
