@@ -40,7 +40,14 @@ REPORT_BYTES = 1 << 20
 SECRETS = {
     # HF_TOKEN is for the downloads that it starts.
     "gateway": frozenset(
-        {"API_KEYS", "HF_TOKEN", "OTLP_HEADERS", "RATE_LIMIT_STORAGE", "WORKER_TOKEN"}
+        {
+            "API_KEYS",
+            "HF_TOKEN",
+            "MONITORING_API_KEY",
+            "OTLP_HEADERS",
+            "RATE_LIMIT_STORAGE",
+            "WORKER_TOKEN",
+        }
     ),
     "chat_worker": frozenset({"OTLP_HEADERS", "REMOTE_API_KEYS", "WORKER_TOKEN"}),
     "embed_worker": frozenset({"OTLP_HEADERS", "WORKER_TOKEN"}),

@@ -151,7 +151,7 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
         except OSError as error:
             log.error("cannot listen: %s", error)
             await self.lifespan.shutdown()
-            raise SystemExit(STARTUP_FAILURE) from None
+            raise SystemExit(1) from None
         for server in self.servers:
             log.info("listening on %s", [one.getsockname() for one in server.sockets])
         self.started = True

@@ -112,13 +112,17 @@ class StateTracker:
         return found if loaded is None else _with_loaded(found, loaded, now_s)
 
 
+def _of_now(loaded: ModelEntry, found: ModelEntry) -> ModelEntry:
+    return msgspec.structs.replace(loaded, options=found.options)
+
+
 def _with_loaded(found: ModelSnapshot, loaded: LoadedModel, now_s: float) -> ModelSnapshot:
     deadline_s = loaded.idle_deadline_s
     is_itself = loaded.entry.id == found.entry.id
     return msgspec.structs.replace(
         found,
-        # Another backend may run it than was planned.
-        entry=loaded.entry if is_itself else found.entry,
+        # Another backend may run it than was planned; names and such may be newer than the load.
+        entry=_of_now(loaded.entry, found.entry) if is_itself else found.entry,
         n_leases=loaded.n_leases,
         loaded_at_s=loaded.loaded_at_s,
         pid=loaded.engine.pid,

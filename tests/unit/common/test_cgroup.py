@@ -191,7 +191,8 @@ def test_a_small_container_keeps_little_free_and_a_full_machine_still_bounds_it(
 ) -> None:
     tree = Tree("0::/\n", (SYSFS, TWO), {HERE: V2(700, 60, cache=0)})
     found = tree.write(tmp_path / "roomy").machine()
-    assert found == MachineMemory(700 * MIB, 640 * MIB, 70 * MIB, 700 * MIB)
+    on_machine = 6000 * MIB - 8192 * MIB // 10
+    assert found == MachineMemory(700 * MIB, 640 * MIB, 70 * MIB, 700 * MIB, on_machine)
     probe = tree.write(tmp_path / "full")
     # 10 % of 8,192 MiB stay free on the machine: 81 MiB are left for this container.
     (tmp_path / "full/proc/meminfo").write_text(meminfo(available_mib=900))

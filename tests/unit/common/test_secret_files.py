@@ -76,5 +76,7 @@ def test_each_secret_setting_can_be_in_a_file_and_the_digests_of_keys_stay_what_
         "WORKER_TOKEN",
         "RATE_LIMIT_STORAGE",
         "MONITORING_API_KEY",
+        "OTLP_HEADERS",
     }
-    assert set(secret_settings(ChatSettings)) == {"WORKER_TOKEN", "REMOTE_API_KEYS"}
+    worker = {"WORKER_TOKEN", "OTLP_HEADERS"}
+    assert set(secret_settings(ChatSettings)) == worker | {"REMOTE_API_KEYS"}

@@ -29,7 +29,7 @@ COUNTERS = Counters(
 )
 OPTIONS = ModelOptions(aliases=("gpt-4o",), temperature=0.0)
 SNAPSHOT = ModelSnapshot(
-    msgspec.structs.replace(entry(), options=OPTIONS),
+    msgspec.structs.replace(entry(), options=OPTIONS, backend_reason="measured"),
     is_default=True,
     state=ModelState.LOADING,
     counters=COUNTERS,
