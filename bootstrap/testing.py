@@ -26,7 +26,7 @@ OF_THE_GATEWAY = "tests/contract"
 WITH_CONTAINERS = "tests/containers"
 # Several times what a session takes on two cores. One that hangs in native code, where no limit of
 # a test reaches it, must not take the time of the others.
-SESSION_WITHIN_S = 1800.0
+SESSION_WITHIN_S = 2400.0
 FAST, COVERAGE, CONTAINERS = "--fast", "--coverage", "--containers"
 
 

@@ -55,6 +55,8 @@ CATALOG = catalog(entry("one"), entry("judge", CROSS_ENCODER))
 class Engine:
     """Keeps the request, gives the prepared answer."""
 
+    pid = 1
+
     def __init__(self, answer: m.EncoderEvent) -> None:
         self.asked: list[msgspec.Struct] = []
         self._answer = answer
