@@ -136,9 +136,6 @@ def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> 
     if "torch" in named:
         torch_build.install(uv, lock, settings)
     llama = llama_build.install(uv, lock, settings.llama) if llama_build.NAME in named else ""
-    with Step("installing y26hkx itself, and compiling all modules") as step:
-        # Where Python may not write bytecode, each process would compile its imports again, which
-        # takes twice as long as they do.
-        itself = ("--compile-bytecode", "--build-constraints", LOCK, "--editable", ROOT)
-        step.call(uv.install(*itself), uv.env)
+    with Step("installing y26hkx itself") as step:
+        step.call(uv.install("--build-constraints", LOCK, "--editable", ROOT), uv.env)
     return llama

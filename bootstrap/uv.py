@@ -31,8 +31,10 @@ class Uv:
         """The command that installs exactly `what`; the lock decides about versions and
         dependencies."""
         to = program(VENV, "python")
-        command: list[str | Path] = [self._uv, "pip", "install", "--python", to, "--no-deps"]
-        return [*command, *self._arguments, *what]
+        # Compiled once: where Python may not write bytecode, each process would compile its imports
+        # again, which takes twice as long as they do.
+        options = ("--python", to, "--no-deps", "--compile-bytecode")
+        return [self._uv, "pip", "install", *options, *self._arguments, *what]
 
     def install_with_dependencies(self, *what: str | Path) -> list[str | Path]:
         """The command that installs `what` and its dependencies."""
