@@ -60,7 +60,11 @@ def _connect(chosen: argparse.Namespace) -> socket.socket:
             raise OSError("Unix sockets are not for Windows")
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(chosen.timeout)
-        connection.connect(address.socket)
+        try:
+            connection.connect(address.socket)
+        except OSError:
+            connection.close()
+            raise
         return connection
     connection = socket.create_connection(where, chosen.timeout)
     tls = address.any_answer
