@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.pool import Pool
+from gateway.pool.names import named
 
 
 class PoolFigures(Collector):
@@ -47,8 +48,7 @@ class PoolFigures(Collector):
                 calls.add_metric([kind, target, outcome], n)
             retries.add_metric([kind, "made"], workers.retries.n_taken)
             retries.add_metric([kind, "refused"], workers.retries.n_refused)
-            for number, endpoint in enumerate(workers.endpoints):
-                name = f"{kind}-{number}"
+            for name, endpoint in named(kind, workers.endpoints):
                 out.add_metric([name], not endpoint.conduct.is_closed)
                 diverted.add_metric([name], endpoint.n_diverted)
                 for reason, n in endpoint.conduct.ejections.items():
