@@ -7,7 +7,6 @@ next file replaces it.
 """
 
 import hashlib
-import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
+
+from common.atomic_file import replace_file
 
 VERSION = 1
 SUFFIX = ".costs"
@@ -79,14 +80,10 @@ class KeptCosts:
 
     def write(self, costs: MeasuredCosts) -> None:
         """Replace what was kept. A failure is reported, and costs the next load its knowledge."""
-        part = self._path.with_suffix(f".{os.getpid()}")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                part.write_bytes(msgspec.json.encode(CostsFile(VERSION, self._identity, costs)))
-                part.replace(self._path)
-            finally:
-                part.unlink(missing_ok=True)
+            content = msgspec.json.encode(CostsFile(VERSION, self._identity, costs))
+            replace_file(self._path, content)
             self._drop_oldest()
         except OSError as error:
             sys.stderr.write(f"the measured costs of steps were not kept: {error.strerror}\n")
