@@ -3,7 +3,6 @@
 All workers of a user share the file, with an entry for each model and processor.
 """
 
-import contextlib
 import hashlib
 import logging
 from pathlib import Path
@@ -12,15 +11,14 @@ import filelock
 import msgspec
 
 from chat_worker.pipe_messages import spec_decoder
-from common.atomic_file import replace_file
 from common.packages import version_of
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.learnt_table import LearntTable
 from worker_runtime.machine.processor import read_processor
 
 FILE = "backends.json"
 MAX_KNOWN = 256
 MAX_FILE_BYTES = 256 * 1024
-LOCK_S = 0.2
 # A request whose time is compared: an agent's turn, most of which the prefix cache holds.
 PROMPT_TOKENS, ANSWER_TOKENS = 600, 120
 # OpenVINO is used if such a request takes at most this share of the other backend's time: its
@@ -79,34 +77,19 @@ class BackendSpeeds:
     """Reads and writes the file, which is created with the first comparison."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._lock = filelock.FileLock(file.with_suffix(".lock"))
+        self._table = LearntTable(
+            file, dict[str, Comparison], max_entries=MAX_KNOWN, max_bytes=MAX_FILE_BYTES
+        )
 
     def of(self, entry: ModelEntry) -> Comparison | None:
         """What is known of a model on the backend that its format is for; None: nothing yet."""
-        return self._read().get(_key(entry))
+        return self._table.read().get(_key(entry))
 
     def note(self, entry: ModelEntry, found: Comparison) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock.acquire(timeout=LOCK_S, poll_interval=0.01):
-                every = self._read()
-                every.pop(_key(entry), None)
-                kept = [*every.items(), (_key(entry), found)][-MAX_KNOWN:]
-                with contextlib.suppress(PermissionError):
-                    # On Windows this fails while another process reads the file; then the model
-                    # is measured again.
-                    replace_file(self._file, msgspec.json.encode(dict(kept)))
+            self._table.put(_key(entry), found)
         except (OSError, filelock.Timeout) as failure:
             log.warning("the speeds of model %s were not saved: %s", entry.id, failure)
-
-    def _read(self) -> dict[str, Comparison]:
-        try:
-            with self._file.open("rb") as file:
-                return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=dict[str, Comparison])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            # The file is missing or not in our format; the next comparison writes a new one.
-            return {}
 
 
 def _key(entry: ModelEntry) -> str:

@@ -5,17 +5,16 @@ that all workers of a user share. Errors within the tolerated range are ignored.
 never lowered, because the same model may do less work the next time.
 """
 
-import contextlib
 import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import filelock
-import msgspec
 from msgspec.structs import replace
 
 from worker_runtime.catalog import ModelEntry
+from worker_runtime.learnt_table import LearntTable
 from worker_runtime.lifecycle.load_options import LoadOption, LoadOptions
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import ProcessMemory
@@ -23,7 +22,6 @@ from worker_runtime.memory.probe import ProcessMemory
 FILE = "memory.json"
 MAX_CORRECTIONS = 512
 MAX_FILE_BYTES = 64 * 1024
-LOCK_S = 0.2
 # Shares are of the estimate. Errors up to the larger tolerated bound are ignored; corrections are
 # cut to the range from LEAST_SHARE to MOST_SHARE.
 TOLERATED_SHARE, TOLERATED_BYTES = 0.1, 64 << 20
@@ -40,14 +38,15 @@ class Calibration:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
-        self._lock = filelock.FileLock(file.with_suffix(".lock"))
+        self._table = LearntTable(
+            file, dict[str, int], max_entries=MAX_CORRECTIONS, max_bytes=MAX_FILE_BYTES
+        )
 
     def corrected(self, load_options: LoadOptions) -> LoadOptions:
         """Return `load_options` with the corrections applied to the memory estimates."""
 
         def options(entry: ModelEntry) -> Sequence[LoadOption]:
-            errors = self._read()
+            errors = self._table.read()
             return [_corrected(option, errors) for option in load_options(entry)]
 
         return options
@@ -55,36 +54,15 @@ class Calibration:
     def note(self, option: LoadOption, held: ProcessMemory) -> None:
         """Compare the estimate of `option` with what its process holds, at any time after the
         load."""
-        key, errors = _key(option), self._read()
+        key, errors = _key(option), self._table.read()
         known, seen = errors.get(key), _error(_computed(option.need), held)
         error = seen if known is None else max(known, seen)
         if error == (known or 0):
             return
         try:
-            self._write(key, error)
+            self._table.put(key, error)
         except (OSError, filelock.Timeout) as failure:
             log.warning("memory use of model %s was not saved: %s", option.entry.id, failure)
-
-    def _read(self) -> dict[str, int]:
-        try:
-            with self._file.open("rb") as file:
-                return msgspec.json.decode(file.read(MAX_FILE_BYTES), type=dict[str, int])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            # The file is missing or not in our format; the next correction writes a new one.
-            return {}
-
-    def _write(self, key: str, error: int) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock.acquire(timeout=LOCK_S, poll_interval=0.01):
-            errors = self._read()
-            # The newest entry is last, because the oldest are dropped when there are too many.
-            errors.pop(key, None)
-            kept = [*errors.items(), (key, error)][-MAX_CORRECTIONS:]
-            fresh = self._file.with_suffix(".new")
-            fresh.write_bytes(msgspec.json.encode(dict(kept)))
-            with contextlib.suppress(PermissionError):
-                # On Windows this fails while another process reads the file; a later load saves it.
-                fresh.replace(self._file)
 
 
 def _corrected(option: LoadOption, errors: dict[str, int]) -> LoadOption:
