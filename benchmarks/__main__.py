@@ -24,6 +24,7 @@ BENCHMARKS = {
     "estimate": "memory that models are thought to take beside what they took",
     "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
     "resilience": "workers that fail, slow down, freeze or vanish under load: what clients notice",
+    "soak": "a day of mixed work in little time: what stays in each process",
     "make-minilm": "write all-MiniLM-L6-v2 as a GGUF file",
     "make-model": "write random-weight models of Qwen2.5's shapes",
 }

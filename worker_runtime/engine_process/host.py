@@ -7,7 +7,7 @@ An engine process first moves its stdout to a private descriptor and redirects s
 that a library that prints cannot corrupt the pipe. It exits when its stdin closes, so it does not
 outlive its worker. It has two threads. A reader takes commands off the pipe, so that a stop or the
 end of the pipe is noticed during a load, too; it also answers pings and reports a thread that is
-stuck. The main thread calls the engine.
+stuck. The main thread calls the engine. A load has a third one, see `_load_apart`.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -184,7 +185,7 @@ def _obey(engine: Engine, command: protocol.Command) -> bool:
 
 def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) -> bool:
     try:
-        facts = engine.load(spec)
+        facts = _load_apart(engine, spec)
     except ServingError as error:
         outbox.load_failed(error)
     except Exception as error:  # noqa: BLE001 - any failure of native code must reach the worker
@@ -196,6 +197,18 @@ def _load(engine: Engine, outbox: Outbox, spec: Raw, loaded: threading.Event) ->
         outbox.loaded(facts)
         return True
     return False
+
+
+def _load_apart(engine: Engine, spec: Raw) -> Any:
+    """Load on a thread that ends with the load.
+
+    OpenMP keeps a team of threads for every thread that has computed, and once all teams together
+    have more threads than the process has cores, they sleep and wake at each barrier, of which a
+    token has several hundred. So the thread that loads must not keep the team that its warm-up
+    used (gomp_managed_threads in libgomp's team.c).
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load") as executor:
+        return executor.submit(engine.load, spec).result()
 
 
 class _Inbox:

@@ -1,5 +1,6 @@
 """The engine process as the worker sees it: messages on a pipe, a tiny model behind them."""
 
+import itertools
 import math
 import os
 import signal
@@ -7,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from chat_worker import pipe_messages as m
+from tests.running_stack import wait_until
 from tests.unit.chat_worker.engine_pipe import EnginePipe
 from worker_runtime.engine_process import protocol
 
@@ -258,3 +261,15 @@ def test_a_killed_process_closes_its_pipe(tiny_gguf: Path) -> None:
         call = pipe.submit(question("x", max_tokens=400))
         os.kill(pipe.process.pid, signal.SIGKILL)
         assert pipe.answers(call) == {}
+
+
+def test_a_load_leaves_no_computing_threads_behind(tiny_gguf: Path) -> None:
+    """Beside those of the loop they would be more than there are cores, and then OpenMP's threads
+    sleep at every barrier instead of waiting actively."""
+
+    with EnginePipe() as one, EnginePipe() as four:
+        for pipe, n_threads in ((one, 1), (four, 4)):
+            assert isinstance(pipe.load(tiny_gguf, n_threads=n_threads), protocol.Loaded)
+        counts = [psutil.Process(pipe.process.pid).num_threads for pipe in (one, four)]
+        same = (counts[0]() == counts[1]() for _ in itertools.count())
+        wait_until(same, 5, "the thread that loaded ended with its team")
