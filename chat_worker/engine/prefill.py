@@ -56,7 +56,9 @@ class Prefill:
             flow_s = max(FLOW_S - self._costs.answers_s(n_answers), least_s)
             return self._pieces(order, n_answers, flow_s, flow_s), True
         rest_s = self._costs.seconds(first.n_pending, first.n_computed)
-        left_s = self._turns.left_s(rest_s, least_s, have_begun=have_begun)
+        n_cached = first.n_cached or 0
+        prompt_s = self._costs.seconds(len(first.tokens) - n_cached, n_cached)
+        left_s = self._turns.left_s(rest_s, prompt_s, least_s, have_begun=have_begun)
         if not left_s:
             return [], True
         whole_s = min(left_s, piece_s * WHOLE)

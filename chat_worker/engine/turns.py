@@ -30,19 +30,22 @@ class Turns:
         self._waited_s = self._peak_s = 0.0
         self._is_answers = False
 
-    def left_s(self, rest_s: float, least_s: float, *, have_begun: bool) -> float:
+    def left_s(self, rest_s: float, prompt_s: float, least_s: float, *, have_begun: bool) -> float:
         """How long prompts may be computed before the answers go on; 0: the answers go on now.
 
         Args:
             rest_s: cost of the rest of the prompt that is next, which is computed at once if there
                 is time for it.
+            prompt_s: cost of the prompt from where the cache ended. One that is too long as a whole
+                goes on in small pieces to its end, if these cost little more.
             least_s: cost of an efficient piece of it, for which there is time after each turn
                 unless it takes longer than answers may wait.
         """
         if self._is_answers:
             return 0.0
         most_s = self._most_s if have_begun else self._most_s * BEGINNING
-        if self._waited_s + rest_s <= most_s:
+        goes_on = prompt_s > most_s and least_s <= FLOW_S / 2
+        if self._waited_s + rest_s <= most_s and not goes_on:
             return most_s - self._waited_s
         least_s = min(least_s, self._most_s)
         left_s = max(FLOW_S, least_s) - self._waited_s

@@ -52,11 +52,12 @@ class Machine:
 
 # The first was measured with the 0.5B model of `run.py bench make-model` in Q4_K_M, on two cores of
 # an AMD EPYC (Zen 5). The others are made up: the second after a few figures of two cores of an
-# Intel Xeon with AMX, the third as a processor without AVX-512, the fourth as a model of 7B. The
-# last two compute a mixed step as one batch: a processor with an 8-bit cache in one pool, a GPU.
+# Intel Xeon with AMX, the third after OpenVINO's on the same, the fourth as a processor without
+# AVX-512, the fifth as a model of 7B. The last two compute a mixed step as one batch: a processor with an 8-bit cache in one pool, a GPU.
 MACHINES = (
     Machine("EPYC", 0.02, 3.3e-3, 4.9e-7, (0.019, 0.040, 0.051, 0.055)),
     Machine("Xeon with AMX", 0.06, 4.3e-3, 5e-7, (0.042, 0.06, 0.08, 0.09)),
+    Machine("OpenVINO", 0.02, 1.2e-3, 3e-7, (0.027, 0.033, 0.04, 0.048)),
     Machine("AVX2", 0.05, 0.012, 1.2e-6, (0.045, 0.08, 0.11, 0.13)),
     Machine("7B", 0.5, 0.08, 4e-6, (0.4, 0.45, 0.5, 0.55)),
     Machine("one pool", 0.05, 4e-3, 6e-7, (0.045, 0.06, 0.07, 0.08), splits=False),
