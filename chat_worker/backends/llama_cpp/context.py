@@ -30,6 +30,8 @@ class LlamaContext:
         self._model = model
         self._params = params
         self._adapter = adapter
+        # A slot that is copied to, where llama.cpp has put copies off.
+        self._copied_to: int | None = None
         self._handle = self._made()
 
     @property
@@ -65,6 +67,34 @@ class LlamaContext:
         """The context's KV cache."""
         return self._native.llama_get_memory(self.handle)
 
+    def copy(self, source: int, target: int) -> None:
+        """Copy all of a slot to one that has cells of its own; seen at the next step, or once
+        `settle` has returned."""
+        self._native.llama_memory_seq_cp(self.memory, source, target, -1, -1)
+        self._copied_to = target
+
+    def decode(self, batch: Any) -> int:
+        """llama_decode's code. It makes the copies that were put off, too."""
+        self._copied_to = None
+        return int(self._native.llama_decode(self.handle, batch))
+
+    def settle(self) -> None:
+        """Make the copies that llama.cpp has put off, before a slot is read or written otherwise.
+
+        Only a step makes them (`llama_kv_cache::seq_cp`): one of a single token, which is then
+        removed.
+        """
+        if self._copied_to is None:
+            return
+        slot = self._copied_to
+        length = int(self._native.llama_memory_seq_pos_max(self.memory, slot)) + 1
+        batch = self._native.llama_batch_init(1, 0, 1)
+        batch.n_tokens = batch.n_seq_id[0] = 1
+        batch.token[0], batch.pos[0], batch.seq_id[0][0], batch.logits[0] = 0, length, slot, 0
+        self.decode(batch)
+        self._native.llama_batch_free(batch)
+        self._native.llama_memory_seq_rm(self.memory, slot, length, -1)
+
     def compute_with(self, n_threads: int) -> None:
         """Use this many threads from now on."""
         if n_threads != self._params.n_threads:
@@ -76,4 +106,4 @@ class LlamaContext:
         """Free its memory; the next use creates it again, empty."""
         if self._handle is not None:
             self._native.llama_free(self._handle)
-            self._handle = None
+            self._handle = self._copied_to = None

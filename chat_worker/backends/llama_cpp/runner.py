@@ -103,7 +103,7 @@ class LlamaRunner:
             self._native.llama_memory_seq_cp(self._context.memory, source, target, 0, length)
             return
         # Slots with cells of their own can only be copied completely.
-        self._native.llama_memory_seq_cp(self._context.memory, source, target, -1, -1)
+        self._context.copy(source, target)
         self.apply(TruncateSlot(target, length))
 
     def _batches(self, items: list[ScheduledTokens]) -> list[list[ScheduledTokens]]:
@@ -123,7 +123,7 @@ class LlamaRunner:
     ) -> Iterator[tuple[ScheduledTokens, list[LogitsRow]]]:
         n_each = self._padded(items)
         wanted = iter(self._batch.fill(items, n_each))
-        code = self._native.llama_decode(self._context.handle, self._batch.struct)
+        code = self._context.decode(self._batch.struct)
         if code:
             raise RunFailed(f"llama_decode returned {code}")
         for item in items:

@@ -22,6 +22,7 @@ class LlamaSlotStates:
         return int(self._native.llama_state_seq_get_size_ext(self._context.handle, slot, WHOLE))
 
     def save(self, slot: int, n_tokens: int) -> memoryview | None:
+        self._context.settle()
         size = self.size(slot, n_tokens)
         state = memoryview(pages(size))
         n_written = self._native.llama_state_seq_get_data_ext(
@@ -30,6 +31,7 @@ class LlamaSlotStates:
         return state if n_written == size else None
 
     def restore(self, state: memoryview, slot: int) -> bool:
+        self._context.settle()
         n_read = self._native.llama_state_seq_set_data_ext(
             self._context.handle, _pointer(state), state.nbytes, slot, WHOLE
         )

@@ -53,7 +53,8 @@ class Machine:
 # The first was measured with the 0.5B model of `run.py bench make-model` in Q4_K_M, on two cores of
 # an AMD EPYC (Zen 5). The others are made up: the second after a few figures of two cores of an
 # Intel Xeon with AMX, the third after OpenVINO's on the same, the fourth as a processor without
-# AVX-512, the fifth as a model of 7B. The last two compute a mixed step as one batch: a processor with an 8-bit cache in one pool, a GPU.
+# AVX-512, the fifth as a model of 7B. The last two compute a mixed step as one batch: a processor
+# with an 8-bit cache in one pool, a GPU.
 MACHINES = (
     Machine("EPYC", 0.02, 3.3e-3, 4.9e-7, (0.019, 0.040, 0.051, 0.055)),
     Machine("Xeon with AMX", 0.06, 4.3e-3, 5e-7, (0.042, 0.06, 0.08, 0.09)),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chat_worker.backend import Backend
-from chat_worker.engine.runner import ScheduledTokens, TruncateSlot
+from chat_worker.engine.runner import ForkSlot, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
 from chat_worker.engine.sequence import Sequence
 from chat_worker.pipe_messages import LoadSpec
@@ -94,3 +94,31 @@ def test_a_state_of_another_layout_is_refused(tiny_gguf: Path, converted_dir: Pa
     assert not other.states.restore(state, 1)
     one.runner.close()
     other.runner.close()
+
+
+def test_a_copied_slot_holds_the_copy_whatever_happens_to_its_source(backend: Backend) -> None:
+    """Before the next step: llama.cpp puts copies between slots with cells of their own off, and
+    one request read another's prompt."""
+    assert backend.states is not None
+    compute(backend, TOKENS[::-1], 0, 0)
+    other = backend.states.save(0, len(TOKENS))
+    assert other is not None
+    expected = compute(backend, TOKENS + MORE, 2, 0)
+    for op in (TruncateSlot(2, len(TOKENS)), ForkSlot(2, 1, len(TOKENS)), TruncateSlot(2, 0)):
+        backend.runner.apply(op)
+    assert backend.states.restore(other, 2)
+    found = compute(backend, TOKENS + MORE, 1, len(TOKENS))
+    assert np.abs(found - expected).max() < max(TOLERANCE, 0.02 * np.abs(expected).max())
+
+
+def test_a_copied_slot_can_be_saved_at_once(backend: Backend) -> None:
+    assert backend.states is not None
+    expected = compute(backend, TOKENS + MORE, 2, 0)
+    for op in (TruncateSlot(2, len(TOKENS)), ForkSlot(2, 1, len(TOKENS))):
+        backend.runner.apply(op)
+    copy = backend.states.save(1, len(TOKENS))
+    assert copy is not None
+    assert backend.runner.length(1) == len(TOKENS)
+    assert backend.states.restore(copy, 0)
+    found = compute(backend, TOKENS + MORE, 0, len(TOKENS))
+    assert np.abs(found - expected).max() < max(TOLERANCE, 0.02 * np.abs(expected).max())
