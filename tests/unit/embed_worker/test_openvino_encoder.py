@@ -33,6 +33,7 @@ WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "wha
 UNCONVERTIBLE: dict[str, object] = {"pooling_mode": "weightedmean", "include_prompt": False}
 # Resident MiB of a process with all-MiniLM-L6-v2, after texts of every length.
 MOST_MIB = 250
+CONVERTS_HERE = pytest.mark.usefixtures("converts_here")
 # Seconds from the start of its process to the first vector.
 MOST_START_S = 2.0
 FRESH_PROCESS = """
@@ -175,6 +176,7 @@ def test_a_model_is_converted_once_and_anew_when_a_file_of_it_changes(tmp_path: 
     assert second.name != first.name, "what is older is cleared away"
 
 
+@CONVERTS_HERE
 @pytest.mark.parametrize(
     "pooling",
     [
@@ -189,6 +191,7 @@ def test_other_pooling_is_that_of_torch(tmp_path: Path, pooling: dict[str, objec
     np.testing.assert_allclose(encoded(model, rows), encoded(reference, rows), atol=1e-5)
 
 
+@CONVERTS_HERE
 def test_a_prompt_that_is_not_pooled_is_left_out(tmp_path: Path) -> None:
     pooling: dict[str, object] = {"pooling_mode_mean_tokens": True, "include_prompt": False}
     folder = variant(tmp_path, pooling, {"query": "Represent the question: "})
@@ -198,6 +201,7 @@ def test_a_prompt_that_is_not_pooled_is_left_out(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoded(model, rows), encoded(reference, rows), atol=1e-5)
 
 
+@CONVERTS_HERE
 def test_a_model_that_cannot_be_converted_stays_on_torch_and_that_is_remembered(
     tmp_path: Path,
 ) -> None:
@@ -295,6 +299,7 @@ def test_a_converter_that_was_killed_is_not_started_again(
     assert str(cache) in record.refusal, "it says what to delete"
 
 
+@CONVERTS_HERE
 def test_a_conversion_is_known_until_a_file_of_the_model_changes(tmp_path: Path) -> None:
     folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
     assert CONVERSIONS.known(folder, cache) is None
@@ -318,6 +323,7 @@ def test_a_model_that_suffers_from_less_precision_runs_in_float32(
     assert on_openvino(built_in, tmp_path, "auto").precision == "f32"
 
 
+@CONVERTS_HERE
 def test_what_a_killed_converter_left_is_cleared_away(tmp_path: Path) -> None:
     folder, cache = variant(tmp_path, UNCONVERTIBLE), tmp_path / "cache"
     for name, age_s in (("old", 7200), ("running", 10)):
