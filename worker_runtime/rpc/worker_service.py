@@ -56,15 +56,17 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         # max() first: NaN becomes the least interval.
         interval_s = min(max(LEAST_INTERVAL_S, asked_s), MOST_INTERVAL_S)
         clock, sent, sent_at_s = self._models.clock, b"", float("-inf")
-        changes = self._models.changes
+        changes, has_changed = self._models.changes, False
         while True:
             n_seen, status = changes.count, self.status()
             news = _what_matters(status)
             if news != sent or clock.monotonic() - sent_at_s >= HEARTBEAT_S:
                 yield status
                 sent, sent_at_s = news, clock.monotonic()
-            await clock.sleep(TOGETHER_S)
-            await first_of(changes.after(n_seen), clock.sleep(interval_s - TOGETHER_S))
+            if has_changed:
+                await clock.sleep(TOGETHER_S)
+            await first_of(changes.after(n_seen), clock.sleep(interval_s))
+            has_changed = changes.count > n_seen
 
     async def LoadModel(  # noqa: N802
         self, request: worker_pb2.LoadModelRequest, context: _Context
