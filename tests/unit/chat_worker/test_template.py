@@ -1,13 +1,18 @@
 """Model templates: what they may do as transformers lets them, and what they may not."""
 
+import tracemalloc
+
 import pytest
 from jinja2 import Environment, TemplateError
 
 from chat_worker.pipe_messages import Conversation, Message, ToolCall
+from chat_worker.text import template
 from chat_worker.text.template import ChatTemplate
 from common.errors import InvalidRequest
 
 HELLO = [Message("user", "hello")]
+# Lists count by their elements, of 8 bytes each.
+MOST_BYTES = 768 << 20
 
 
 def render(source: str, messages: list[Message] | None = None) -> str:
@@ -126,8 +131,13 @@ def test_a_template_that_is_not_jinja_is_noticed_when_it_is_compiled() -> None:
     ],
 )
 def test_a_hostile_template_fails_its_request_and_nothing_else(source: str) -> None:
-    with pytest.raises((InvalidRequest, TemplateError)):
-        render(source)
+    tracemalloc.start()
+    try:
+        with pytest.raises((InvalidRequest, TemplateError)):
+            render(source)
+        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES, "it is refused before it is made"
+    finally:
+        tracemalloc.stop()
 
 
 LARGE = (
@@ -188,6 +198,9 @@ def test_a_concatenation_is_jinjas(source: str) -> None:
         "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_that_takes_too_long_is_stopped(loop: str) -> None:
+def test_a_template_that_takes_too_long_is_stopped(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "LIMIT_S", 0.2)
     with pytest.raises(InvalidRequest):
         render(loop)
