@@ -24,10 +24,10 @@ from bootstrap.settings import ROOT
 # The longest first, so that none is left over at the end.
 SESSIONS = {
     "stack": ("tests/stack",),
+    "gateway": ("tests/contract",),
     "chat models": ("tests/unit/chat_worker",),
     "other models": ("tests/unit/embed_worker", "tests/models"),
     "faults and clients": ("tests/faults", "tests/clients"),
-    "gateway": ("tests/contract",),
 }
 OF_WHOLE_SERVICES = ("stack", "faults and clients")
 WITH_CONTAINERS = "tests/containers"
