@@ -1,28 +1,35 @@
-"""`run.py test`: runs the tests in four sessions, each in a process of its own.
+"""`run.py test`: runs the tests in several sessions, each in a process of its own.
 
-One session loads model libraries into pytest's own process, the others serve gRPC in it. No process
-of ours ever has both; a test process that had both sometimes crashed in native code. Unit and
-contract tests, which wait for sockets most of the time, run at the same time as the model
-libraries' session. Tests of whole services, which measure time and memory, run alone, and so do
-tests with a container engine, if they are wanted. The last lines printed are about all of them.
+Some sessions load model libraries into pytest's own process, the others serve gRPC in it. No
+process of ours ever has both; a test process that had both sometimes crashed in native code. A
+session often waits, for a process to start or a socket to answer, so more of them run at the same
+time than there are cores. Tests with a container engine run alone, if they are wanted. The last
+lines printed are about all sessions.
 """
 
-import contextlib
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from bootstrap.progress import say
 from bootstrap.session_totals import report_arguments, totals
 from bootstrap.settings import ROOT
 
-WITH_MODEL_LIBRARIES = ("tests/models", "tests/unit/chat_worker", "tests/unit/embed_worker")
-OF_WHOLE_SERVICES = ("tests/clients", "tests/faults", "tests/stack")
-OF_THE_GATEWAY = "tests/contract"
+# The longest first, so that none is left over at the end.
+SESSIONS = {
+    "stack": ("tests/stack",),
+    "gateway": ("tests/contract",),
+    "chat models": ("tests/unit/chat_worker",),
+    "other models": ("tests/unit/embed_worker", "tests/models"),
+    "faults and clients": ("tests/faults", "tests/clients"),
+}
+OF_WHOLE_SERVICES = ("stack", "faults and clients")
 WITH_CONTAINERS = "tests/containers"
 # Several times what a session takes on two cores. One that hangs in native code, where no limit of
 # a test reaches it, must not take the time of the others.
@@ -59,40 +66,50 @@ def _in_sessions(
 ) -> int:
     if any(_is_path(argument) for argument in arguments):
         return _run(command, env)
-    elsewhere = (*WITH_MODEL_LIBRARIES, *OF_WHOLE_SERVICES, OF_THE_GATEWAY, WITH_CONTAINERS)
-    others = [f"--ignore={folder}" for folder in elsewhere]
-    sessions = {"others": others, "gateway": [OF_THE_GATEWAY], "models": WITH_MODEL_LIBRARIES}
-    if not fast:
-        sessions["services"] = OF_WHOLE_SERVICES
+    elsewhere = [folder for folders in SESSIONS.values() for folder in folders] + [WITH_CONTAINERS]
+    others = {"others": tuple(f"--ignore={folder}" for folder in elsewhere)}
+    chosen = {
+        name: tests
+        for name, tests in (SESSIONS | others).items()
+        if not (fast and name in OF_WHOLE_SERVICES)
+    }
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        shown, gateway_run, models_run, *services_run = (
-            [*command, *report_arguments(Path(folder), name), *chosen]
-            for name, chosen in sessions.items()
-        )
-        failed = _at_once(shown, (gateway_run, models_run), env)
-        for services in services_run:
-            say("· tests of whole services …")
-            failed = _run(services, env) or failed
+        sessions = {
+            name: [*command, *report_arguments(Path(folder), name), *tests]
+            for name, tests in chosen.items()
+        }
+        failed = _side_by_side(sessions, (os.cpu_count() or 1) + 1, env)
         if any(Path(folder).iterdir()):
             say(totals(Path(folder), len(sessions), began_s))
     return failed
 
 
-def _at_once(shown: Sequence[str], beside: Sequence[Sequence[str]], env: Mapping[str, str]) -> int:
-    say("· unit tests; at the same time, printed later, those of the gateway and of models …")
-    with contextlib.ExitStack() as files:
-        printed = [files.enter_context(tempfile.TemporaryFile()) for _ in beside]
-        running = [
-            subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
-            for command, file in zip(beside, printed, strict=True)
-        ]
-        failed = _run(shown, env)
-        for process, file in zip(running, printed, strict=True):
-            failed = ended(process) or failed
-            file.seek(0)
-            say(file.read().decode(errors="replace"))
+def _side_by_side(
+    sessions: Mapping[str, Sequence[str]], at_once: int, env: Mapping[str, str]
+) -> int:
+    say(f"· {len(sessions)} sessions, {at_once} at a time; each is printed when it has ended …")
+    failed = 0
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        running = {pool.submit(_printed, run, env): name for name, run in sessions.items()}
+        for ending in as_completed(running):
+            status, printed = ending.result()
+            say(f"· {running[ending]}:\n{printed}")
+            failed = status or failed
+    finally:
+        # After Ctrl-C, which ends the sessions that run, no other may begin.
+        pool.shutdown(cancel_futures=True)
     return failed
+
+
+def _printed(command: Sequence[str], env: Mapping[str, str]) -> tuple[int, str]:
+    with tempfile.TemporaryFile() as file:
+        status = ended(
+            subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
+        )
+        file.seek(0)
+        return status, file.read().decode(errors="replace")
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> int:

@@ -71,10 +71,13 @@ class Changes:
             self._changed.clear()
             await self._changed.wait()
 
+    async def after(self, count: int) -> None:
+        """Return as soon as there were more than `count` notifications."""
+        await self.until(lambda: self.count > count)
+
     async def or_at(self, deadline_s: float | None, clock: Clock) -> None:
         """Return after the next change, or at the deadline if there is one."""
-        count = self.count
-        change = self.until(lambda: self.count != count)
+        change = self.after(self.count)
         if deadline_s is None:
             await change
         else:

@@ -120,6 +120,13 @@ class _Environment(ImmutableSandboxedEnvironment):
             return True
         return super().is_safe_attribute(obj, attr, value)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Jinja's own method behind `'…'.format`, which hides from `call` what it belongs to."""
+        formatted = super().wrap_str_format(value)
+        if formatted is not None:
+            _check_widths(value.__self__)
+        return formatted
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*":
             _check_product(left, right)
@@ -168,9 +175,7 @@ METHODS_OF_COUNTS = frozenset(
 
 
 def _check_method(owner: Any, name: str, args: list[Any]) -> None:
-    if name in ("format", "format_map"):
-        _check_widths(owner)
-    elif name == "replace" and len(args) > 1:
+    if name == "replace" and len(args) > 1:
         _check_size(len(owner) + owner.count(args[0]) * _size(args[1]))
     elif name == "join" and args:
         texts = [str(text) for text in args[0]]

@@ -30,6 +30,8 @@ SEED = 26
 N_SAMPLED = 300
 N_OFF_TOPIC_SAMPLED = 20
 BATCH = 64
+# The logits of all tokens of a batch exist at once.
+FORCED_BATCH = 16
 MAX_ANSWER_TOKENS = 160
 
 
@@ -92,16 +94,45 @@ class Guide:
         for row in ids[:, encoded["input_ids"].shape[1] :].tolist():
             yield row[: row.index(end) + 1] if end in row else row
 
+    def would_say(self, prompts: Sequence[str], continuations: Sequence[list[int]]) -> list[bool]:
+        """Whether the greedy tokens after each prompt are exactly these. The model computes all of
+        them at once, in a fraction of the time that one after the other takes."""
+        rows = [
+            (self.tokens(prompt), said) for prompt, said in zip(prompts, continuations, strict=True)
+        ]
+        says: list[bool] = []
+        for start in range(0, len(rows), FORCED_BATCH):
+            says += self._say(rows[start : start + FORCED_BATCH])
+        return says
+
+    def _say(self, rows: Sequence[tuple[list[int], list[int]]]) -> Iterator[bool]:
+        # Padded behind, where no other token looks.
+        ids = torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(prompt + said) for prompt, said in rows], batch_first=True
+        )
+        with torch.inference_mode():
+            best = self._model(ids).logits.argmax(-1)
+        for row, (prompt, said) in zip(best.tolist(), rows, strict=True):
+            yield row[len(prompt) - 1 :][: len(said)] == said
+
     def score(self, questions: Sequence[Question]) -> Score:
-        # Answers of like length end together, which saves most of the padded steps.
-        ordered = sorted(questions, key=lambda question: len(question.answer))
-        continuations = self.continuations([self.prompt(question.text) for question in ordered])
-        wrong: list[tuple[Question, str]] = []
-        for question, ids in zip(ordered, continuations, strict=True):
+        """Only what the model does not say as it should is generated, token by token."""
+        # Answers of like length end together, which saves most of the padding.
+        questions = sorted(questions, key=lambda question: len(question.answer))
+        ends = [self._model.config.eos_token_id]
+        says = self.would_say(
+            [self.prompt(question.text) for question in questions],
+            [self.tokens(question.answer.strip()) + ends for question in questions],
+        )
+        others = [question for question, right in zip(questions, says, strict=True) if not right]
+        return Score(len(questions), list(self._wrong(others)))
+
+    def _wrong(self, questions: Sequence[Question]) -> Iterator[tuple[Question, str]]:
+        continuations = self.continuations([self.prompt(question.text) for question in questions])
+        for question, ids in zip(questions, continuations, strict=True):
             said = self._tokenizer.decode(ids, skip_special_tokens=True).strip()
             if said != question.answer.strip() or ids[-1] != self._model.config.eos_token_id:
-                wrong.append((question, said))
-        return Score(len(questions), wrong)
+                yield question, said
 
 
 def trained() -> list[Question]:

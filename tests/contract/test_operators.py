@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_operators_audit_passes_with_no_worker(with_lifespan: bool) -> None:
     # Port 1: nobody listens there.
     app = create_app(
-        GatewaySettings(_env_file=None, chat_workers="127.0.0.1:1", embed_workers="127.0.0.1:1")
+        GatewaySettings(
+            _env_file=None,
+            chat_workers="127.0.0.1:1",
+            embed_workers="127.0.0.1:1",
+            worker_wait_s=0.1,
+        )
     )
     client = TestClient(app)
     if with_lifespan:

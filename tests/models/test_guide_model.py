@@ -91,11 +91,8 @@ def test_both_engines_split_a_prompt_into_the_same_tokens(
 def test_both_engines_give_the_same_greedy_tokens(
     guide: Guide, llama: Any, prompts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = guide.continuations(prompts)
-    n_same = sum(
-        greedy(llama, guide.tokens(prompt)) == tokens
-        for prompt, tokens in zip(prompts, expected, strict=True)
-    )
+    said = [greedy(llama, guide.tokens(prompt)) for prompt in prompts]
+    n_same = sum(guide.would_say(prompts, said))
     show(f"guide, same greedy tokens in both engines: {n_same} of {len(prompts)}", capsys)
     assert n_same / len(prompts) >= 0.95
 

@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 
 from tests.earlier_server import OLD_MEMORY, OLD_METRICS
-from tests.running_stack import GUIDE, MINILM, RunningStack, wait_until
+from tests.running_stack import GUIDE, MINILM, RunningStack
 
 
 def test_both_built_in_models_are_listed(stack: RunningStack) -> None:
@@ -64,12 +64,9 @@ def test_unknown_paths_and_methods_answer_in_shape(stack: RunningStack) -> None:
 def test_memory_is_told_by_process_and_adds_up(stack: RunningStack) -> None:
     stack.http.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
     engines = {p.pid: p.memory_info().rss for p in stack.find("chat_worker.engine_process")}
-    wait_until(
-        (engines.keys() <= {p.get("pid") for p in _processes(stack)} for _ in iter(int, 1)),
-        10,
-        "the engines in /health/memory",
-    )
-    for process in _processes(stack):
+    processes = _processes(stack)
+    assert engines.keys() <= {process.get("pid") for process in processes}
+    for process in processes:
         if process.get("pid") in engines:
             held = process["anonymous_bytes"] + process["mapped_bytes"]
             assert held == process["resident_bytes"]

@@ -24,7 +24,7 @@ def run(
 
     Args:
         convert: writes the converted form of a model to a folder, and returns its record.
-        errors: what `convert` raises if a library cannot handle the model.
+        errors: as of `keep_converted`.
     """
     exit_with_parent(force_after_s=1)
     source, folder = map(Path, sys.argv[1:3])
@@ -35,10 +35,29 @@ def run(
     def on_progress(fraction: float, stage: str) -> None:
         print(fraction, stage, file=progress, flush=True)
 
+    keep_converted(
+        conversions, source, folder, lambda fresh: convert(source, fresh, on_progress), errors
+    )
+
+
+def keep_converted(
+    conversions: Conversions[R],
+    source: Path,
+    folder: Path,
+    convert: Callable[[Path], R],
+    errors: tuple[type[Exception], ...],
+) -> None:
+    """Convert a model, or record why it is not converted.
+
+    Args:
+        convert: writes the converted form of the model to a folder, and returns its record.
+        errors: what `convert` raises if a library cannot handle the model.
+    """
+
     def converted(fresh: Path) -> R:
         """A lack of memory is not recorded."""
         try:
-            return convert(source, fresh, on_progress)
+            return convert(fresh)
         except NotConvertible as refusal:
             return conversions.refused(source, str(refusal))
         except errors as error:

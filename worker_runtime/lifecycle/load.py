@@ -44,6 +44,7 @@ class LifecycleContext:
 
     Args:
         instead: returns ids of models that would fit where the given one does not.
+        on_state: called after each change of a model's state.
     """
 
     policy: LifecyclePolicy
@@ -55,6 +56,7 @@ class LifecycleContext:
     on_measured: OnMeasured
     kernels: Kernels
     instead: Callable[[ModelEntry], Sequence[str]]
+    on_state: Callable[[], None]
 
 
 class Owner(Tenant, Protocol):

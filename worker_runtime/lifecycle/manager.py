@@ -16,7 +16,7 @@ from typing import Never, Self
 from common import tracing
 from common.error_texts import ErrorText
 from common.errors import NotReady
-from worker_runtime.aio import first_of
+from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
 from worker_runtime.engine_process.interface import Launcher, OnProgress
@@ -87,6 +87,8 @@ class Models:
         off_loop: OffLoop = at_once,
     ) -> None:
         self.catalog = catalog
+        # Notified of each new state of a model, and of each scan.
+        self.changes = Changes()
         self.clock = clock
         self.probe = probe
         self._monitor = MemoryMonitor(probe, clock)
@@ -103,6 +105,7 @@ class Models:
             on_measured,
             kernels or NoKernels(),
             self._instead_of,
+            self.changes.notify,
         )
         self._with_context = with_context
         self._owners: dict[str, ModelOwner] = {}
@@ -115,6 +118,7 @@ class Models:
         await self._tasks.__aenter__()
         self._watching = [
             self._tasks.create_task(self.catalog.keep_fresh()),
+            self._tasks.create_task(self._tell_of_scans()),
             self._tasks.create_task(self._watch()),
         ]
         try:
@@ -265,6 +269,11 @@ class Models:
     def _stop_watching(self) -> None:
         for task in self._watching:
             task.cancel()
+
+    async def _tell_of_scans(self) -> Never:
+        while True:
+            await self.catalog.next_change(self.catalog.n_scans)
+            self.changes.notify()
 
     async def _watch(self) -> Never:
         """While models are loaded: recycle leaking ones and free memory that others need."""

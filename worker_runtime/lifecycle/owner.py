@@ -44,7 +44,7 @@ class ModelOwner:
         self._policy, self._clock = context.policy, context.clock
         self._breaker = CircuitBreaker(context.policy)
         self._wait_queue = WaitQueue(context.policy.max_waiting, self._on_queue_change)
-        self._tracker = StateTracker(entry.id, self._wait_queue)
+        self._tracker = StateTracker(entry.id, self._wait_queue, context.on_state)
         self._counters = self._tracker.counters
         self._loader = ModelLoader(self, context, self._wait_queue, self._tracker, self._breaker)
         self._loaded: LoadedModel | None = None

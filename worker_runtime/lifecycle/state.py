@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -36,9 +37,13 @@ log = logging.getLogger(__name__)
 
 
 class StateTracker:
-    """Changed by the model's owner only; every change is reported to those in `wait_queue`."""
+    """Changed by the model's owner only; every change is reported to those in `wait_queue`.
 
-    def __init__(self, model: str, wait_queue: WaitQueue) -> None:
+    Args:
+        on_state: called after each change of the state itself.
+    """
+
+    def __init__(self, model: str, wait_queue: WaitQueue, on_state: Callable[[], None]) -> None:
         self.state = ModelState.UNLOADED
         self.counters = Counters()
         self.last_used_s: float | None = None
@@ -46,6 +51,7 @@ class StateTracker:
         self.freed_bytes: int | None = None
         self._model = model
         self._wait_queue = wait_queue
+        self._on_state = on_state
         self._load_fraction = 0.0
         self._load_stage = ""
 
@@ -55,6 +61,7 @@ class StateTracker:
         self.state = state
         self._load_fraction, self._load_stage = 0.0, ""
         self.announce()
+        self._on_state()
 
     def on_progress(self, fraction: float, stage: str) -> None:
         if self.state is ModelState.RESERVED:

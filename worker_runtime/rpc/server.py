@@ -163,6 +163,7 @@ async def serve(
             await asyncio.wait({loading})
         log.info("draining: running calls get up to %.0f s", settings.drain_s)
         inflight_rpcs.draining.set()
+        models.changes.notify()
         await health.enter_graceful_shutdown()
         await first_of(
             inflight_rpcs.all_ended(), asyncio.sleep(settings.drain_s), requests.second.wait()

@@ -18,6 +18,8 @@ from worker_runtime.rpc.status_messages import CAPABILITIES, memory_message, mod
 
 LEAST_INTERVAL_S, MOST_INTERVAL_S = 0.1, 60.0
 DEFAULT_INTERVAL_S = 1.0
+# A change is sent at once. Those that follow it within this time go together.
+TOGETHER_S = 0.05
 # A status is sent this often even without a change, because uptime and memory go on.
 HEARTBEAT_S = 10.0
 # Smaller changes of memory do not trigger a status.
@@ -54,16 +56,17 @@ class WorkerServicer(worker_pb2_grpc.WorkerServiceServicer):
         # max() first: NaN becomes the least interval.
         interval_s = min(max(LEAST_INTERVAL_S, asked_s), MOST_INTERVAL_S)
         clock, sent, sent_at_s = self._models.clock, b"", float("-inf")
+        changes, has_changed = self._models.changes, False
         while True:
-            status = self.status()
+            n_seen, status = changes.count, self.status()
             news = _what_matters(status)
             if news != sent or clock.monotonic() - sent_at_s >= HEARTBEAT_S:
                 yield status
                 sent, sent_at_s = news, clock.monotonic()
-            if self._draining.is_set():
-                await clock.sleep(interval_s)
-            else:
-                await first_of(self._draining.wait(), clock.sleep(interval_s))
+            if has_changed:
+                await clock.sleep(TOGETHER_S)
+            await first_of(changes.after(n_seen), clock.sleep(interval_s))
+            has_changed = changes.count > n_seen
 
     async def LoadModel(  # noqa: N802
         self, request: worker_pb2.LoadModelRequest, context: _Context

@@ -644,7 +644,7 @@ class WatchStatusRequest(_message.Message):
 
     INTERVAL_S_FIELD_NUMBER: _builtins.int
     interval_s: _builtins.float
-    """Unset: 1 s. Values are limited to 0.1 s – 60 s."""
+    """Between looks at counts and memory. Unset: 1 s; limits: 0.1 s – 60 s. New states come at once."""
     def __init__(
         self,
         *,

@@ -51,6 +51,7 @@ from worker_runtime.model_files.gguf import GgufHeader
 
 GUIDE = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide"
 QUESTIONS = GUIDE.parent / "data"
+CONVERTS_HERE = pytest.mark.usefixtures("converts_here")
 N_NEW = 24
 SMALL = {
     "vocab_size": 1024,
@@ -190,6 +191,7 @@ def plain_greedy(model: Any, tokens: list[int]) -> list[int]:
     return found
 
 
+@CONVERTS_HERE
 @pytest.mark.parametrize("family", FAMILIES)
 def test_greedy_text_in_float32_is_that_of_transformers(
     family: str, tiny_folder: Path, tmp_path: Path
@@ -228,6 +230,7 @@ def test_logits_of_a_gguf_file_in_float32_are_those_of_llama_cpp(
     runner.close()
 
 
+@CONVERTS_HERE
 def test_greedy_text_of_a_gguf_file_is_that_of_llama_cpp(tmp_path: Path) -> None:
     path = GUIDE.with_suffix(".gguf")
     ours, theirs = on_openvino(path, tmp_path), on_llama(path)
@@ -270,6 +273,7 @@ def test_weights_in_4_bits_keep_the_values_of_a_file_in_q4_0(
     assert np.array_equal(found, tensors.read(name))
 
 
+@CONVERTS_HERE
 def test_a_damaged_conversion_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:
     on_openvino(tiny_folder, tmp_path).runner.close()
     (kept,) = folder_for(str(tmp_path), 32).glob("[!.]*")
@@ -296,6 +300,7 @@ def test_a_folder_in_openvino_s_own_format_needs_no_conversion(
     assert not (tmp_path / "unused").exists()
 
 
+@CONVERTS_HERE
 def test_weights_in_8_bits_change_the_perplexity_by_less_than_a_hundredth(
     tmp_path: Path,
 ) -> None:

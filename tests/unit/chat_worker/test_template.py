@@ -1,9 +1,12 @@
 """Model templates: what they may do as transformers lets them, and what they may not."""
 
+import tracemalloc
+
 import pytest
 from jinja2 import Environment, TemplateError
 
 from chat_worker.pipe_messages import Conversation, Message, ToolCall
+from chat_worker.text import template
 from chat_worker.text.template import ChatTemplate
 from common.errors import InvalidRequest
 
@@ -130,6 +133,19 @@ def test_a_hostile_template_fails_its_request_and_nothing_else(source: str) -> N
         render(source)
 
 
+@pytest.mark.parametrize(
+    "source", ["{{ '{:999999999d}'.format(1) }}", "{{ '{:{w}d}'.format(1, w=999999999) }}"]
+)
+def test_a_wide_format_is_refused_before_it_is_made(source: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            render(source)
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+
+
 LARGE = (
     "{% set large = 'a' * 9000000 %}{% macro show(a, b='') %}{{ a }}{{ caller() }}{% endmacro %}"
 )
@@ -188,6 +204,9 @@ def test_a_concatenation_is_jinjas(source: str) -> None:
         "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
     ],
 )
-def test_a_template_that_takes_too_long_is_stopped(loop: str) -> None:
+def test_a_template_that_takes_too_long_is_stopped(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template, "LIMIT_S", 0.2)
     with pytest.raises(InvalidRequest):
         render(loop)

@@ -21,8 +21,7 @@ SHAPE = {
 
 def make(folder: Path, built_in: Path, config: PreTrainedConfig) -> None:
     """A model folder with the built-in model's tokenizer."""
-    shutil.copytree(built_in, folder)
-    (folder / "model.safetensors").unlink()
+    shutil.copytree(built_in, folder, ignore=shutil.ignore_patterns("model.safetensors"))
     torch.manual_seed(0)
     model = AutoModel.from_config(config)
     with torch.no_grad():

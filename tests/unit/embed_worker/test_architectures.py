@@ -28,6 +28,7 @@ WINDOW = 16
 LENGTHS = (1, 3, 9, 60, 200)
 
 
+@pytest.mark.usefixtures("converts_here")
 @pytest.mark.parametrize(
     ("name", "make_config", "unpadded"),
     [

@@ -23,7 +23,7 @@ from common.rpc_status import DETAILS_KEY, from_status
 from protos.y26hkx.v1 import chat_pb2, chat_pb2_grpc, worker_pb2, worker_pb2_grpc
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubSpec
-from worker_runtime.catalog import Catalog, Scan
+from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.rpc.logs import request_id
@@ -110,6 +110,8 @@ class Worker:
         self.health: Any = health_pb2_grpc.HealthStub(self.channel)
         self.metadata = (("authorization", f"Bearer {token}"), ("x-request-id", "req-1"))
         self.ended: asyncio.Task[None]
+        # What the next scan finds.
+        self.entries: list[ModelEntry]
 
 
 @contextlib.asynccontextmanager
@@ -136,6 +138,7 @@ async def worker(
         if serving.done():
             await serving
         made = Worker(bound.result(), chat, models, token)
+        made.entries = entries
         made.ended = serving
         try:
             yield made
@@ -167,6 +170,13 @@ def tokenize(made: Worker, text: str, **options: Any) -> Callable[[], Any]:
 
 
 @POSIX_ONLY
+def watch_with_rare_beats(made: Worker) -> Any:
+    """The stream of its statuses, of which a test gets those alone that changes cause."""
+    return made.control.WatchStatus(
+        worker_pb2.WatchStatusRequest(interval_s=60), metadata=made.metadata
+    )
+
+
 async def test_errors_of_servicers_cross_grpc_whole_and_bugs_without_their_text() -> None:
     async with worker() as made:
         refused = await refusal(tokenize(made, "refuse"))
@@ -254,10 +264,9 @@ async def test_a_deadline_and_a_cancel_end_the_work_of_the_servicer() -> None:
 
 
 @POSIX_ONLY
-async def test_status_tells_of_load_and_unload() -> None:
+async def test_status_tells_at_once_of_load_and_unload_and_of_new_models() -> None:
     async with worker(StubSpec(steps=3, step_s=0.1)) as made:
-        request = worker_pb2.WatchStatusRequest(interval_s=0.01)
-        watch = made.control.WatchStatus(request, metadata=made.metadata)
+        watch = watch_with_rare_beats(made)
 
         async def until(state: worker_pb2.ModelState.ValueType) -> worker_pb2.Model:
             while True:
@@ -282,6 +291,10 @@ async def test_status_tells_of_load_and_unload() -> None:
         assert reply.freed_bytes > 0
         unloaded = await until(worker_pb2.MODEL_STATE_UNLOADED)
         assert unloaded.freed_bytes == reply.freed_bytes
+        made.entries.append(entry("new"))
+        await made.control.RescanModels(worker_pb2.RescanModelsRequest(), metadata=made.metadata)
+        while "new" not in {model.id for model in (await watch.read()).models}:
+            pass
         watch.cancel()
 
 
@@ -308,9 +321,7 @@ async def test_drain_tells_watchers_refuses_newcomers_and_lets_running_calls_end
     async with worker() as made:
         health = made.health.Watch(health_pb2.HealthCheckRequest())
         assert (await health.read()).status == health_pb2.HealthCheckResponse.SERVING
-        status = made.control.WatchStatus(
-            worker_pb2.WatchStatusRequest(interval_s=0.1), metadata=made.metadata
-        )
+        status = watch_with_rare_beats(made)
         assert not (await status.read()).draining
         stream = made.chat.Generate(chat_pb2.GenerateRequest(), metadata=made.metadata)
         await stream.read()
