@@ -112,8 +112,10 @@ class ChatServicer(ChatServiceServicer):
     async def GenerateMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
         self, request_iterator: AsyncIterator[pb.GenerateCalls], context: Context
     ) -> None:
-        stream = GenerateStream(lambda request: self.Generate(request, context), self._inflight_rpcs)
-        await stream.run(request_iterator, context)
+        def serve(request: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+            return self.Generate(request, context)
+
+        await GenerateStream(serve, self._inflight_rpcs).run(request_iterator, context)
 
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeTextRequest, context: Context
