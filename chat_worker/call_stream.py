@@ -85,7 +85,7 @@ class _Window:
         self._wake()
 
     def note_read(self, n_events: int) -> None:
-        self._n_unread -= n_events
+        self._n_unread = max(0, self._n_unread - n_events)
         self._wake()
 
     def _wake(self) -> None:
