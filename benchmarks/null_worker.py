@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from chat_worker.call_stream import GenerateStream
 from protos.y26hkx.v1 import (
     chat_pb2,
     chat_pb2_grpc,
@@ -17,6 +18,7 @@ from protos.y26hkx.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from worker_runtime.rpc.inflight import InflightRpcs
 
 VECTOR = b"\x00\x00\x80\x3f" * 384
 CHAT = common_pb2.ServedModel(id="null-chat", backend="null", fingerprint="fp_0000000000000000")
@@ -26,13 +28,19 @@ EMBED = common_pb2.ServedModel(id="null-embed", backend="null", fingerprint="fp_
 class NullChat(chat_pb2_grpc.ChatServiceServicer):
     async def Generate(  # noqa: N802 -- the name in the contract
         self, request: chat_pb2.GenerateRequest, context: Any
-    ) -> AsyncIterator[chat_pb2.GenerateEvent]:
+    ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         yield chat_pb2.GenerateEvent(started=chat_pb2.Started(model=CHAT, prompt_tokens=1))
         for _ in range(request.max_tokens):
             yield chat_pb2.GenerateEvent(delta=chat_pb2.Delta(text=" token", n_tokens=1))
         end = chat_pb2.ChoiceEnd(reason=chat_pb2.ChoiceEnd.REASON_LENGTH)
         usage = common_pb2.Usage(prompt_tokens=1, completion_tokens=request.max_tokens)
         yield chat_pb2.GenerateEvent(finished=chat_pb2.Finished(choices=[end], usage=usage))
+
+    async def GenerateMany(  # type: ignore[override]  # noqa: N802 -- the stubs know generators only
+        self, request_iterator: AsyncIterator[chat_pb2.GenerateCalls], context: Any
+    ) -> None:
+        stream = GenerateStream(lambda request: self.Generate(request, context), InflightRpcs())
+        await stream.run(request_iterator, context)
 
 
 class NullEmbed(embed_pb2_grpc.EmbedServiceServicer):

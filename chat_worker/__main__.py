@@ -13,6 +13,7 @@ from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
+from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.server import local_models, serve
 
 
@@ -30,13 +31,16 @@ async def run(settings: ChatSettings) -> None:
         local_models(settings, catalog, load_options, scan.with_context) as models,
         trials_while_idle(models, options, settings.trial_idle_s),
     ):
-        servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
+        inflight_rpcs = InflightRpcs()
+        slots = RequestSlots(settings.parallel, settings.max_queue)
+        servicer = ChatServicer(models, slots, inflight_rpcs)
         await serve(
             settings=settings,
             capability="chat",
             models=models,
             add_service=lambda server: add_ChatServiceServicer_to_server(servicer, server),
             preload=settings.preload,
+            inflight_rpcs=inflight_rpcs,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc.aio
 
 from chat_worker import pipe_messages as m
+from chat_worker.call_stream import GenerateStream
 from chat_worker.engine_spans import trace_engine
 from chat_worker.large_requests import LargeRequests
 from chat_worker.translate import to_conversation, to_events, to_generate
@@ -24,6 +25,7 @@ from protos.y26hkx.v1.chat_pb2_grpc import ChatServiceServicer
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.wait_queue import WaitStatus
+from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.keep_alive import keep_alive_of
 
 Answer = TypeVar("Answer", m.Tokens, m.RenderedText)
@@ -70,9 +72,19 @@ class RequestSlots:
 
 
 class ChatServicer(ChatServiceServicer):
-    def __init__(self, models: Models, request_slots: RequestSlots) -> None:
+    """Serves the RPCs.
+
+    Args:
+        request_slots: bounds the requests.
+        inflight_rpcs: counts the calls of a stream.
+    """
+
+    def __init__(
+        self, models: Models, request_slots: RequestSlots, inflight_rpcs: InflightRpcs
+    ) -> None:
         self._models = models
         self._request_slots = request_slots
+        self._inflight_rpcs = inflight_rpcs
         self._large = LargeRequests()
 
     async def Generate(  # noqa: N802 - grpc's names
@@ -96,6 +108,14 @@ class ChatServicer(ChatServiceServicer):
                         # This one is prepared, so the next large request may go to the engine.
                         turn.end()
                         yield event
+
+    async def GenerateMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
+        self, request_iterator: AsyncIterator[pb.GenerateCalls], context: Context
+    ) -> None:
+        def serve(request: pb.GenerateRequest) -> AsyncGenerator[pb.GenerateEvent, None]:
+            return self.Generate(request, context)
+
+        await GenerateStream(serve, self._inflight_rpcs).run(request_iterator, context)
 
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeTextRequest, context: Context

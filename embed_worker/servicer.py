@@ -8,7 +8,7 @@ import grpc.aio
 from common.errors import WorkerLost
 from common.tracing import step
 from embed_worker import pipe_messages as m
-from embed_worker.call_stream import CallStream
+from embed_worker.call_stream import EmbedStream
 from embed_worker.encoder_choice import EncoderChoice
 from embed_worker.translate import (
     check_count,
@@ -63,9 +63,7 @@ class EmbedServicer(EmbedServiceServicer):
     async def EmbedMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
         self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Context
     ) -> None:
-        await CallStream("EmbedMany", self._embed, self._inflight_rpcs).run(
-            request_iterator, context
-        )
+        await EmbedStream(self._embed, self._inflight_rpcs).run(request_iterator, context)
 
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context

@@ -19,6 +19,7 @@ from worker_runtime.catalog import Catalog
 from worker_runtime.clock import SystemClock
 from worker_runtime.lifecycle.preload import load_unasked
 from worker_runtime.model_files.models_toml import FILE as MODELS_TOML
+from worker_runtime.rpc.inflight import InflightRpcs
 from worker_runtime.rpc.server import local_models
 from worker_runtime.rpc.worker_service import WorkerServicer
 
@@ -67,7 +68,8 @@ class LocalWorkers(Workers):
             trials_while_idle(models, options, settings.trial_idle_s),
         ):
             control = WorkerServicer(models, "chat", asyncio.Event())
-            servicer = ChatServicer(models, RequestSlots(settings.parallel, settings.max_queue))
+            slots = RequestSlots(settings.parallel, settings.max_queue)
+            servicer = ChatServicer(models, slots, InflightRpcs())
             endpoint.chat, endpoint.worker = LocalStub(servicer), LocalStub(control)
             endpoint.hear(control.status())
             endpoint.serving = True

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -53,8 +54,8 @@ class GenerationCall:
         self._running = running
         self.queued = chat_pb2.Queued()
         self.started: chat_pb2.GenerateEvent | None = None
-        # When the latest event arrived, by the loop's clock.
-        self._latest_s = asyncio.get_running_loop().time()
+        # When the latest event arrived, by the monotonic clock.
+        self._latest_s = time.monotonic()
         self._has_answered = False
         self._given_up: ServingError | None = None
 
@@ -89,7 +90,7 @@ class GenerationCall:
     def patience_s(self) -> float:
         """How much longer it may be silent; a prefill may take longer than a token."""
         limit_s = self._limits.next_s if self._has_answered else self._limits.first_s
-        return limit_s - (asyncio.get_running_loop().time() - self._latest_s)
+        return limit_s - (time.monotonic() - self._latest_s)
 
     def give_up(self, reason: ServingError | None = None) -> None:
         """Cancel the call; its reader gets `reason`, by default that the worker was silent."""
@@ -107,7 +108,7 @@ class GenerationCall:
             if self._given_up and task is not None and not task.cancelling():
                 raise self._given_up from None
             raise
-        self._latest_s = asyncio.get_running_loop().time()
+        self._latest_s = time.monotonic()
         if event is grpc.aio.EOF:
             raise await self._end()
         assert isinstance(event, chat_pb2.GenerateEvent)

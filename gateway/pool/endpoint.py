@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.model_ids import folded_id
 from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
+from gateway.pool.chat_stream import ChatStub
 from gateway.pool.conduct import Conduct
 from gateway.pool.embed_stream import EmbedStub
 from gateway.pool.model_events import ModelEvent, events_between
@@ -173,12 +174,12 @@ class RemoteEndpoint(Endpoint):
     ) -> None:
         super().__init__(address, target)
         self.channel = _channel(address, tls)
-        self.chat = chat_pb2_grpc.ChatServiceStub(self.channel)
         self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
         self._health: Any = health_pb2_grpc.HealthStub(self.channel)
         self._logged_reason = ""
         self._on_serving = on_serving
         self.metadata = ((TOKEN_KEY, f"Bearer {token}"),) if token else ()
+        self.chat = ChatStub(chat_pb2_grpc.ChatServiceStub(self.channel), self.metadata)
         self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
 
     async def watch(self) -> None:
@@ -188,6 +189,7 @@ class RemoteEndpoint(Endpoint):
                 tasks.create_task(self._watch_health())
                 tasks.create_task(self._check_alive())
                 tasks.create_task(self._watch_status())
+                tasks.create_task(self.chat.keep_open())
                 tasks.create_task(self.embed.keep_open())
         finally:
             self._mark(False)

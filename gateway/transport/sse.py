@@ -8,6 +8,7 @@ is an `error` event, which SDKs raise.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ class EventStream(Response):
         if not self._head_sent:
             self._head_sent = True
             await send(self._head())
-        self._sent_s = asyncio.get_running_loop().time()
+        self._sent_s = time.monotonic()
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
     def _head(self) -> dict[str, object]:
@@ -152,12 +153,11 @@ class EventStream(Response):
     async def _break_silence(self, send: Send) -> None:
         if self._waiting is None:
             return
-        loop = asyncio.get_running_loop()
-        self._sent_s = loop.time()
+        self._sent_s = time.monotonic()
         latest = SILENCE
         while True:
             await asyncio.sleep(min(self._limits.comment_s / 4, NEWS_S))
-            silent_s, text = loop.time() - self._sent_s, self._waiting()
+            silent_s, text = time.monotonic() - self._sent_s, self._waiting()
             news = text not in (latest, SILENCE)
             news_delay_s = NEWS_S if self._head_sent else self._limits.news_after_s
             if silent_s >= self._limits.comment_s or (news and silent_s >= news_delay_s):

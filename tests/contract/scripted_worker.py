@@ -9,7 +9,8 @@ arrived and how it ended. Also fit as a null worker for benchmarks: the defaults
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -17,7 +18,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from chat_worker.call_stream import GenerateStream
 from common.errors import ServingError
+from common.rpc_limits import REQUEST_ID_KEY
 from common.rpc_status import DETAILS_KEY, to_status
 from protos.y26hkx.v1 import (
     chat_pb2,
@@ -28,6 +31,7 @@ from protos.y26hkx.v1 import (
     worker_pb2,
     worker_pb2_grpc,
 )
+from worker_runtime.rpc.inflight import InflightRpcs
 
 CHAT_ID, EMBED_ID = "qwen-scripted", "embed-scripted"
 CHAT = common_pb2.ServedModel(id=CHAT_ID, backend="script", fingerprint="fp_00000000000000c0")
@@ -41,9 +45,13 @@ OPTIONS = (
 )
 
 
+# Of a call that shares a stream: its own metadata.
+_on_stream: ContextVar[dict[str, str]] = ContextVar("on_stream")
+
+
 @dataclass
 class Call:
-    """One RPC as the worker saw it."""
+    """One call as the worker saw it."""
 
     request: Any
     metadata: dict[str, str]
@@ -212,8 +220,7 @@ class ScriptedWorker:
         return self.calls[-1]
 
     def record(self, request: Any, context: Any) -> Call:
-        metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
-        call = Call(request, metadata)
+        call = Call(request, metadata_of(context) | _on_stream.get({}))
         self.calls.append(call)
         self.arrived.set()
         return call
@@ -246,15 +253,30 @@ class _Chat(chat_pb2_grpc.ChatServiceServicer):
     async def Generate(  # noqa: N802 - gRPC's name
         self, request: chat_pb2.GenerateRequest, context: Any
     ) -> AsyncIterator[chat_pb2.GenerateEvent]:
+        try:
+            async for event in self._events(request, context):
+                yield event
+        except ServingError as error:
+            await _abort(context, error)
+
+    async def GenerateMany(  # type: ignore[override]  # noqa: N802 - the stubs know generators only
+        self, request_iterator: AsyncIterator[chat_pb2.GenerateCalls], context: Any
+    ) -> None:
+        stream = _Stream(lambda request: self._events(request, context), InflightRpcs())
+        await stream.run(request_iterator, context)
+
+    async def _events(
+        self, request: chat_pb2.GenerateRequest, context: Any
+    ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         call = self._worker.record(request, context)
         answered = False
         try:
             async for event in self._worker.generate(request):
                 yield event
             answered = True
-        except ServingError as error:
+        except ServingError:
             answered = True
-            await _abort(context, error)
+            raise
         finally:
             # A cancelled call that was just sending is closed, not thrown a CancelledError.
             if not answered:
@@ -389,6 +411,16 @@ class _Worker(worker_pb2_grpc.WorkerServiceServicer):
             await _abort(context, self._worker.rescan_error)
         embed = [m for m in self._worker.models() if m.capability == worker_pb2.CAPABILITY_EMBED]
         return worker_pb2.RescanModelsResponse(models=embed, ttl_s=300)
+
+
+class _Stream(GenerateStream):
+    async def answer(self, call: chat_pb2.GenerateCall) -> None:
+        _on_stream.set({REQUEST_ID_KEY: call.request_id} | dict(call.trace))
+        await super().answer(call)
+
+
+def metadata_of(context: Any) -> dict[str, str]:
+    return {key: str(value) for key, value in context.invocation_metadata() or ()}
 
 
 async def _abort(context: Any, error: ServingError) -> None:

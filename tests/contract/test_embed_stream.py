@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from common.errors import DeadlineExceeded, InvalidRequest, NotReady, ServingError, WorkerLost
-from embed_worker.call_stream import CallStream
+from embed_worker.call_stream import EmbedStream
 from gateway.pool.embed_stream import MOST_INPUTS, EmbedStub
 from protos.y26hkx.v1 import embed_pb2 as pb
 from protos.y26hkx.v1.embed_pb2_grpc import (
@@ -63,7 +63,7 @@ class Worker(EmbedServiceServicer):
     async def EmbedMany(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.EmbedCalls], context: Any
     ) -> None:
-        stream = CallStream("EmbedMany", self.serve, self.inflight_rpcs)
+        stream = EmbedStream(self.serve, self.inflight_rpcs)
         await stream.run(self._counted(request_iterator), context)
 
     async def _counted(

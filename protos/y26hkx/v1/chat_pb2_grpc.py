@@ -39,6 +39,11 @@ class ChatServiceStub:
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateEvent.FromString,
                 _registered_method=True)
+        self.GenerateMany = channel.stream_stream(
+                '/y26hkx.v1.ChatService/GenerateMany',
+                request_serializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateCalls.SerializeToString,
+                response_deserializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateReplies.FromString,
+                _registered_method=True)
         self.Tokenize = channel.unary_unary(
                 '/y26hkx.v1.ChatService/Tokenize',
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.TokenizeTextRequest.SerializeToString,
@@ -63,6 +68,15 @@ class ChatServiceServicer:
         """Generates n choices. Events: queued*, started, delta*, finished. An error ends the stream with
         a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation within one
         decode step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateMany(self, request_iterator, context):
+        """The same for many small requests over one stream: a message costs a sixth of an RPC, and what
+        several answers say at the same time is one message. The first reply is empty: it says that
+        calls are accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +108,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateRequest.FromString,
                     response_serializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateEvent.SerializeToString,
+            ),
+            'GenerateMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.GenerateMany,
+                    request_deserializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateCalls.FromString,
+                    response_serializer=protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateReplies.SerializeToString,
             ),
             'Tokenize': grpc.unary_unary_rpc_method_handler(
                     servicer.Tokenize,
@@ -138,6 +157,33 @@ class ChatService:
             '/y26hkx.v1.ChatService/Generate',
             protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateRequest.SerializeToString,
             protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/y26hkx.v1.ChatService/GenerateMany',
+            protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateCalls.SerializeToString,
+            protos_dot_y26hkx_dot_v1_dot_chat__pb2.GenerateReplies.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,11 @@ class ChatServiceStub:
     a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation within one
     decode step.
     """
+    GenerateMany: _grpc.StreamStreamMultiCallable[_chat_pb2.GenerateCalls, _chat_pb2.GenerateReplies]
+    """The same for many small requests over one stream: a message costs a sixth of an RPC, and what
+    several answers say at the same time is one message. The first reply is empty: it says that
+    calls are accepted.
+    """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_chat_pb2.TokenizeTextRequest, _chat_pb2.TokenizeTextResponse]
     Detokenize: _grpc.UnaryUnaryMultiCallable[_chat_pb2.DetokenizeRequest, _chat_pb2.DetokenizeResponse]
     ApplyTemplate: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ApplyTemplateRequest, _chat_pb2.ApplyTemplateResponse]
@@ -48,6 +53,11 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Generates n choices. Events: queued*, started, delta*, finished. An error ends the stream with
     a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation within one
     decode step.
+    """
+    GenerateMany: _aio.StreamStreamMultiCallable[_chat_pb2.GenerateCalls, _chat_pb2.GenerateReplies]  # type: ignore[assignment]
+    """The same for many small requests over one stream: a message costs a sixth of an RPC, and what
+    several answers say at the same time is one message. The first reply is empty: it says that
+    calls are accepted.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_chat_pb2.TokenizeTextRequest, _chat_pb2.TokenizeTextResponse]  # type: ignore[assignment]
     Detokenize: _aio.UnaryUnaryMultiCallable[_chat_pb2.DetokenizeRequest, _chat_pb2.DetokenizeResponse]  # type: ignore[assignment]
@@ -64,6 +74,17 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Generates n choices. Events: queued*, started, delta*, finished. An error ends the stream with
         a google.rpc.Status (see common/errors.py). Cancelling the call stops the generation within one
         decode step.
+        """
+
+    @_abc_1.abstractmethod
+    def GenerateMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_chat_pb2.GenerateCalls],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.GenerateReplies], _abc.AsyncIterator[_chat_pb2.GenerateReplies]]:
+        """The same for many small requests over one stream: a message costs a sixth of an RPC, and what
+        several answers say at the same time is one message. The first reply is empty: it says that
+        calls are accepted.
         """
 
     @_abc_1.abstractmethod
