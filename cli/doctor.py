@@ -82,6 +82,7 @@ def examine(settings: StackSettings) -> Diagnosis:
         *_port(settings),
     ]
     found += doctor_checks.names(settings, dotenv())
+    found += doctor_checks.models_toml(settings.models_dir)
     return Diagnosis(
         machine=machine,
         hardware=hardware(),

@@ -26,6 +26,9 @@ from worker_runtime.libraries import OF_BACKENDS, install_command, missing_modul
 from worker_runtime.machine import GIB, Machine
 from worker_runtime.machine.kernel_memory import Fault
 from worker_runtime.machine.kernel_report import KernelReport
+from worker_runtime.model_files.errors import InvalidModelFile
+from worker_runtime.model_files.foreign_files import reason_of
+from worker_runtime.model_files.models_toml import read_models_toml
 
 SERVICES: tuple[type[BaseSettings], ...] = (
     GatewaySettings,
@@ -238,3 +241,14 @@ def _writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
+
+
+def models_toml(folder: Path) -> Iterator[StartupWarning]:
+    """What is wrong with models.toml, which a running server would only log."""
+    try:
+        read_models_toml(folder)
+    except (InvalidModelFile, OSError) as error:
+        reason = str(error) if isinstance(error, InvalidModelFile) else reason_of(error)
+        yield StartupWarning(
+            "models_toml_wrong", "failure", reason, "docs/models-folder.md has an example"
+        )

@@ -1,4 +1,4 @@
-"""`y26hkx estimate PATH`: the memory of a model by its parts, and whether it fits now.
+"""`y26hkx estimate MODEL`: the memory of a model by its parts, and whether it fits now.
 
 It reads headers only: no model is loaded, and no model library is imported. A load reserves the
 same amount.
@@ -18,6 +18,7 @@ from chat_worker.memory_estimate import memory_need as chat_need
 from chat_worker.pipe_messages import LoadSpec, spec_decoder
 from chat_worker.settings import ChatSettings
 from cli.capacity import chat_load_options, embed_load_options
+from common.model_ids import same_model_id
 from common.sizes import mib
 from embed_worker.discovery import EmbedModelScan as EmbedScan
 from embed_worker.settings import EmbedSettings
@@ -105,8 +106,7 @@ def estimate(path: Path, options: Mapping[str, object], *, as_json: bool) -> int
 
 
 def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
-    if not path.exists():
-        raise EstimateError(f"{path} does not exist")
+    path = _path_of(path)
     try:
         settings = ChatSettings(model_path=path, backend=_backend(path), **fields)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -123,6 +123,17 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
     spec = spec_decoder.decode(entry.load_spec)
     largest = None if entry.backend == "remote" else _largest_context(spec, entry, budget)
     return _described(entry, alternatives, budget, largest)
+
+
+def _path_of(named: Path) -> Path:
+    """The path itself, or that of the model with this id."""
+    if named.exists():
+        return named
+    entries = [*ChatScan(ChatSettings())().entries, *EmbedScan(EmbedSettings())().entries]
+    for entry in entries:
+        if entry.backend != "remote" and same_model_id(entry.id, named.as_posix()):
+            return entry.path
+    raise EstimateError(f"{named} does not exist, neither as a path nor among those of y26hkx ls")
 
 
 def _backend(path: Path) -> str:

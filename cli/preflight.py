@@ -16,16 +16,13 @@ from chat_worker.discovery import EMBEDDING_FOLDER
 from cli.capacity import ModelCapacity
 from cli.commands.printing import size
 from cli.doctor import examine_services
-from cli.doctor_checks import names
+from cli.doctor_checks import models_toml, names
 from cli.settings import StackSettings, dotenv
-from cli.startup_warnings import StartupWarning
 from worker_runtime.machine import read_machine
 from worker_runtime.model_files import unique_ids
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folder_listing import Listings
-from worker_runtime.model_files.foreign_files import reason_of
 from worker_runtime.model_files.model_places import gguf_places, may_be_model
-from worker_runtime.model_files.models_toml import read_models_toml
 
 MOST_LINES = 12
 # A server that starts with these is not the one that its settings describe. The services themselves
@@ -62,7 +59,7 @@ def main() -> int:
     folder = f"{settings.models_dir}{os.sep}"
     # The built-in models are not the user's to put in order.
     left_out = [s.replace(folder, "") for s in notes.sentences if folder in s]
-    found += _models_toml(settings.models_dir)
+    found += models_toml(settings.models_dir)
     found = [risk for risk in found if risk.severity != "info" and risk.id != "invalid_setting"]
     refused = [risk for risk in found if risk.severity == "failure" and risk.id in REFUSED]
     report = {
@@ -89,17 +86,6 @@ def _described(model: ModelCapacity) -> str:
     kind = f", {model.quantization}" if model.quantization else ""
     facts = f"{size(model.size_bytes)}{kind}, {model.verdict}"
     return f"{model.id} ({model.capability}{default}): {facts}"
-
-
-def _models_toml(folder: Path) -> Iterator[StartupWarning]:
-    """What is wrong with models.toml, which a running server would only log."""
-    try:
-        read_models_toml(folder)
-    except (InvalidModelFile, OSError) as error:
-        reason = str(error) if isinstance(error, InvalidModelFile) else reason_of(error)
-        yield StartupWarning(
-            "models_toml_wrong", "failure", reason, "docs/models-folder.md has an example"
-        )
 
 
 def _not_taken(models_dir: Path) -> Iterator[str]:

@@ -30,7 +30,7 @@ from pydantic_settings import (
 )
 
 from common.deprecated_settings import translate
-from common.folders import models_folder_of
+from common.folders import folders_of_other_programs, models_folder_of
 from common.secret_files import SecretFileSource
 from common.setting_mistakes import mistaken
 
@@ -270,6 +270,11 @@ def read_or_exit(settings: type[S], service: str, **given: Any) -> S:
 def models_folder() -> Path:
     """The models folder where MODELS_DIR names none."""
     return models_folder_of(os.environ)  # noqa: TID251 - for settings.py of the services
+
+
+def folders_of_others() -> dict[str, list[Path]]:
+    """Where other programs of this user keep models, by their names in MODEL_SOURCES."""
+    return folders_of_other_programs(os.environ)  # noqa: TID251 - for settings.py of the services
 
 
 def split_list(value: str) -> list[str]:

@@ -102,7 +102,7 @@ def _of_family(variants: Sequence[Variant], web: Web, headers: dict[str, str]) -
     first = variants[0].files[0]
     remote = RemoteBytes(web, first, headers)
     header = gguf_header_in(remote, first.size_bytes, MAX_HEADER_BYTES)  # type: ignore[arg-type]
-    if header.metadata.get(f"{header.architecture}.pooling_type") in POOLING_TYPES:
+    if header.pooling_type in POOLING_TYPES:
         return list(_of_embedders(variants, header))
     if OTHER_ARCHITECTURES.search(header.architecture) or not header.vocabulary_size:
         raise InvalidModelFile(f"models of kind {header.architecture[:32]!r} do not chat")

@@ -48,7 +48,7 @@ def remove(model: str, settings: DownloadSettings) -> Removed:
     # Of a chat and an embedding model with one id, both are meant.
     removed, freed_bytes = [], 0
     for entry in found:
-        for path in _files(entry.path, root):
+        for path in _files(entry, root):
             freed_bytes += _size(path)
             removed.append(path.relative_to(root.resolve()).as_posix())
             _delete(path)
@@ -62,20 +62,20 @@ def _entries() -> list[ModelEntry]:
     return [entry for entry in entries if entry.backend != "remote"]
 
 
-def _files(path: Path, root: Path) -> list[Path]:
-    """What makes up the model at `path`: files, or a folder.
+def _files(entry: ModelEntry, root: Path) -> list[Path]:
+    """What makes up the model: files, or a folder.
 
     Raises:
         InvalidRequest: it is not within the models folder, or it is built in.
     """
     root = root.resolve()
-    path = path.parent.resolve() / path.name
+    path = entry.path.parent.resolve() / entry.path.name
     # In a checkout the built-in model is within the models folder.
     if path.is_relative_to(GUIDE_FOLDER.resolve()):
         raise InvalidRequest(ErrorText("delete_built_in", model=path.stem), param="model")
     if not path.is_relative_to(root) or path == root:
         raise InvalidRequest(
-            ErrorText("delete_outside", model=path.name),
+            ErrorText("delete_outside", model=entry.id),
             param="model",
             suggestions=(ErrorText("delete_by_hand"),),
         )

@@ -35,6 +35,7 @@ from worker_runtime.model_files.model_places import (
 )
 from worker_runtime.model_files.models_toml import ModelsToml
 from worker_runtime.model_files.odd_paths import path_text, printable
+from worker_runtime.model_files.other_programs import ggufs_of_others, snapshots_of_others
 from worker_runtime.model_files.static_folders import is_static_folder
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
@@ -95,10 +96,25 @@ class EmbedModelScan:
         yield from _folders_within(embedding, listings)
         yield from (p for p in _folders_within(listings.of(root), listings) if not p.reason)
         yield from files
+        yield from self._of_other_programs(listings)
         built_in = built_in_folder() if self._settings.builtin_models else None
         if built_in is not None:
             place = _folder_place(built_in, listings)
             yield msgspec.structs.replace(place, is_built_in=True, own_id=BUILT_IN_ID)
+
+    def _of_other_programs(self, listings: Listings) -> Iterator[Place]:
+        """Of GGUF files those that state a pooling: the others may chat."""
+        sources = self._settings.source_folders
+        files = list(ggufs_of_others(sources, listings))
+        for id, snapshot in snapshots_of_others(sources, listings):
+            if _is_model(snapshot):
+                yield msgspec.structs.replace(_folder_place(snapshot, listings), own_id=id)
+            else:
+                files += gguf_places(listings.of(snapshot))
+        for place in files:
+            said = self._headers.of(place)
+            if not said.broken and not said.lacks_pooling:
+                yield place
 
     def _entry(self, model_id: str, place: Place) -> ModelEntry:
         path, said = place.path, self._headers.of(place)

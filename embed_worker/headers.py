@@ -21,7 +21,7 @@ from worker_runtime.model_files.folders import (
     read_sentence_encoder,
 )
 from worker_runtime.model_files.gguf import read_gguf_headers
-from worker_runtime.model_files.gguf_files import gguf_shards, is_gguf
+from worker_runtime.model_files.gguf_files import gguf_shards
 from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.safetensors import check_safetensors
 from worker_runtime.model_files.static_folders import is_static_folder, read_static
@@ -65,7 +65,7 @@ def read(model: Path) -> Said:
         InvalidModelFile: it cannot or must not be loaded; the error states the reason.
         OSError: a file cannot be read.
     """
-    if is_gguf(model) and not os.path.isdir(model):
+    if not os.path.isdir(model):
         return _of_gguf(model)
     if is_static_folder(model):
         static = read_static(model)
@@ -133,11 +133,10 @@ def _of_gguf(first: Path) -> Said:
         n_numbers += sum(math.prod(tensor.shape) for tensor in each.tensors)
         header = header or msgspec.structs.replace(each, tensors=[])
     assert header is not None, "a model has one file at least"
-    pooling = header.metadata.get(f"{header.architecture}.pooling_type")
     return Said(
         context_length=min(header.context_length, MAX_LLAMA_TOKENS),
         size_bytes=file_weights(shards).size_bytes,
-        ranks=pooling == RANKING,
-        lacks_pooling=pooling not in (*POOLING_TYPES, RANKING),
+        ranks=header.pooling_type == RANKING,
+        lacks_pooling=header.pooling_type not in (*POOLING_TYPES, RANKING),
         facts=facts_of_gguf(header, n_numbers),
     )

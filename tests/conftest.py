@@ -26,6 +26,7 @@ SLOW_MODULES = (
     "contract/test_draining.py",
     "contract/test_fuzzed_api.py",
     "contract/test_ollama_refused.py",
+    "unit/bootstrap/test_unused_files.py",
     "unit/chat_worker/test_infill.py",
     "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_openvino_load.py",

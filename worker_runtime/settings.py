@@ -15,13 +15,14 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
 )
 
-from common.folders import cache_folder_of, folders_of_other_programs
+from common.folders import cache_folder_of
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
-from common.settings import SUGGESTION, SharedSettings, models_folder, split_list
+from common.settings import SUGGESTION, models_folder, split_list
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
+from worker_runtime.source_settings import SourceSettings
 
 GIB = 1024**3
 # Makes glibc's malloc use huge pages. Weights and KV caches are read completely for each token, and
@@ -44,11 +45,6 @@ def cache_folder() -> Path:
     return cache_folder_of(os.environ)  # noqa: TID251 - settings.py is where the environment is read
 
 
-def other_folders() -> dict[str, list[Path]]:
-    """Where other programs of this user keep models, by their names in MODEL_SOURCES."""
-    return folders_of_other_programs(os.environ)  # noqa: TID251 - settings.py is where the environment is read
-
-
 class ProfileSource(PydanticBaseSettingsSource):
     """Values that fit this machine, for settings that nothing else sets."""
 
@@ -68,7 +64,7 @@ class ProfileSource(PydanticBaseSettingsSource):
             yield str(alias), value
 
 
-class RuntimeSettings(SharedSettings):
+class RuntimeSettings(SourceSettings):
     host: str = Field(
         default="127.0.0.1",
         validation_alias="WORKER_HOST",

@@ -6,20 +6,19 @@ program nor the network is measured.
 """
 
 import argparse
-import json
 import random
 import string
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 
 from cli.commands.chat import default_model
 from cli.commands.failure import CommandError
+from cli.commands.kept_speeds import FILE, Speed, keep, kept
 from cli.commands.local_server import server_for
 from cli.commands.printing import table, write, write_json
 from cli.commands.progress import Progress
@@ -27,7 +26,6 @@ from cli.settings import StackSettings
 from common.model_ids import same_model_id
 from common.packages import version_of
 
-FILE = "bench.jsonl"
 SHOWN = 5
 N_ROUNDS = 3
 PROMPT_WORDS = 200
@@ -36,22 +34,6 @@ PEER_WITHIN_S = 2.0
 NS = 1e9
 OLLAMA, LLAMA_SERVER = "http://127.0.0.1:11434", "http://127.0.0.1:8080"
 LATEST = ":latest"
-
-
-@dataclass(frozen=True)
-class Speed:
-    """
-    Args:
-        at_s: seconds since the epoch.
-        prompt_tokens_per_s: the fastest of the rounds; 0: unknown, as with the next one.
-    """
-
-    server: str
-    version: str
-    model: str
-    at_s: float
-    prompt_tokens_per_s: float
-    answer_tokens_per_s: float
 
 
 # Returns tokens and seconds of the prompt, then of the answer.
@@ -73,8 +55,8 @@ def bench(chosen: argparse.Namespace) -> int:
 
         version = version_of("y26hkx", missing="")
         now = _measured("y26hkx", version, model, _as_ollama(server.post, model), show)
-    before = [speed for speed in _kept(file) if same_model_id(speed.model, model)]
-    _keep(file, now)
+    before = [speed for speed in kept(file) if same_model_id(speed.model, model)]
+    keep(file, now)
     peers = [] if chosen.no_peers else list(_peers(model))
     if chosen.json:
         past = [asdict(speed) for speed in before]
@@ -190,30 +172,6 @@ def _post(http: httpx.Client, path: str, body: dict[str, Any]) -> Any:
 
 def _bare(name: str) -> str:
     return name.removesuffix(LATEST)
-
-
-def _kept(file: Path) -> list[Speed]:
-    try:
-        lines = file.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in lines:
-        try:
-            found.append(msgspec.json.decode(line, type=Speed))
-        except msgspec.DecodeError:
-            # Of another version, or half written.
-            continue
-    return found
-
-
-def _keep(file: Path, speed: Speed) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(asdict(speed)) + "\n")
-    except OSError as error:
-        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
 
 
 def _day(at_s: float) -> str:

@@ -12,6 +12,7 @@ from gateway.schemas.chat import ChatRequest, without_effect
 from gateway.services import services_of
 from gateway.translate.chat_reply import ChatChunks, collect
 from gateway.translate.chat_request import generate_request
+from gateway.translate.timings import ReplyTimings
 from gateway.transport.disconnect import cancel_on_disconnect
 from gateway.transport.sse import EventStream
 
@@ -32,11 +33,15 @@ async def chat_completions(request: Request) -> Response:
     call = CountedGeneration(request, services, body, limits, without_effect(body), NAMES)
     message = generate_request(body, services.defaults_of(body.model), call.context.cache_salt)
     logprobs = bool(body.logprobs)
+    timings = ReplyTimings() if body.timings_per_token else None
     if not body.stream:
         events = await cancel_on_disconnect(request, call.generation.collect(message))
-        reply = collect(new_id("chatcmpl"), events, message.n, logprobs=logprobs)
+        reply_id = new_id("chatcmpl")
+        reply = collect(reply_id, events, message.n, logprobs=logprobs, timings=timings)
         return json_response(reply, headers=call.header_dict())
     with_usage = bool(body.stream_options and body.stream_options.include_usage)
-    chunks = ChatChunks(new_id("chatcmpl"), message.n, logprobs=logprobs, with_usage=with_usage)
+    chunks = ChatChunks(
+        new_id("chatcmpl"), message.n, logprobs=logprobs, with_usage=with_usage, timings=timings
+    )
     source = call.generation.events(message, chunks.of)
     return EventStream(source, services.sse_limits, call.waiting, call.headers)

@@ -41,6 +41,7 @@ async def completions(request: Request) -> Response:
         body.n or 1,
         logprobs=body.logprobs is not None,
         with_usage=bool(body.stream_options and body.stream_options.include_usage),
+        with_timings=bool(body.timings_per_token),
     )
     if body.stream:
         source = _chunks(call.generation, messages, completion)

@@ -25,7 +25,7 @@ async def infill(request: Request) -> Response:
     limits = services.stream_limits if body.stream else services.plain_limits
     call = CountedGeneration(request, services, body, limits, without_effect(body))
     message = infill_request(body, services.defaults_of(body.model), call.context.cache_salt)
-    reply = Infilled()
+    reply = Infilled(with_timings=bool(body.timings_per_token))
     if not body.stream:
         events = await cancel_on_disconnect(request, call.generation.collect(message))
         return json_response(reply.collect(events), headers=call.header_dict())

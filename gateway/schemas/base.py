@@ -84,7 +84,7 @@ class ApiModel(BaseModel):
     """Strict types (`true` is no number), and a field nobody knows is refused by name."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    # Fields that the reply repeats: that is their effect.
+    # Fields that other APIs here ignore; here the reply shows them, which is their effect.
     echoed: ClassVar[frozenset[str]] = frozenset()
     # Names of other servers' fields that are taken; they are no suggestion for a wrong name.
     foreign: ClassVar[frozenset[str]] = frozenset()

@@ -4,6 +4,7 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, Tag, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
@@ -50,7 +51,7 @@ class OtherPart(ApiModel):
 Part = Annotated[
     Annotated[TextPart, Tag("text_part")]
     | Annotated[RefusalPart, Tag("refusal_part")]
-    | Annotated[OtherPart, Tag("other_part")],
+    | Annotated[SkipJsonSchema[OtherPart], Tag("other_part")],
     one_of_kinds("part", "text", "refusal"),
 ]
 Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=True)]
@@ -73,7 +74,34 @@ class ToolCall(HistoryModel):
     index: int | None = None
 
 
+def _filled(name: str, **schema: Any) -> dict[str, Any]:
+    """The schema of an object in which `name` is set, and is `schema`."""
+    return {"required": [name], "properties": {name: schema}}
+
+
+# What `_says_something` asks of a message, for the API's description.
+_SAYS_SOMETHING: dict[str, Any] = {
+    "anyOf": [
+        _filled("content", type=["string", "array"]),
+        _filled("role", const="assistant")
+        | {
+            "anyOf": [
+                _filled("tool_calls", type="array", minItems=1),
+                _filled("function_call", type="object"),
+                *(
+                    _filled(name, type="string", minLength=1)
+                    for name in ("refusal", "reasoning_content", "reasoning")
+                ),
+            ]
+        },
+    ],
+    "if": _filled("role", const="function"),
+    "then": _filled("name", type="string", minLength=1),
+}
+
+
 class Message(HistoryModel):
+    model_config = ConfigDict(json_schema_extra=_SAYS_SOMETHING)
     # Evaluation harnesses say so of each message.
     type: Literal["text", "message"] | None = None
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]

@@ -91,7 +91,10 @@ class FormatFields(SamplingFields, OtherFormats):
     """The formats under all their names; a request may use only one."""
 
     foreign: ClassVar[frozenset[str]] = OtherNames.foreign | OtherFormats.model_fields.keys()
+    echoed: ClassVar[frozenset[str]] = frozenset({"timings_per_token"})
 
     response_format: ResponseFormat | None = None
     regex: Pattern | None = None
     grammar: Pattern | None = None
+    # llama-server's: whether the reply, or each chunk of a stream, has `timings`.
+    timings_per_token: bool | None = None

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, UnsupportedParameter
@@ -80,7 +81,8 @@ class ToolUseBlock(Cacheable):
 
 
 ResultPart = Annotated[
-    Annotated[TextBlock, Tag("text_block")] | Annotated[OtherBlock, Tag("other_block")],
+    Annotated[TextBlock, Tag("text_block")]
+    | Annotated[SkipJsonSchema[OtherBlock], Tag("other_block")],
     one_of_kinds("block", "text"),
 ]
 
@@ -115,7 +117,7 @@ Block = Annotated[
     | Annotated[ToolResultBlock, Tag("tool_result_block")]
     | Annotated[ThinkingBlock, Tag("thinking_block")]
     | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
-    | Annotated[OtherBlock, Tag("other_block")],
+    | Annotated[SkipJsonSchema[OtherBlock], Tag("other_block")],
     one_of_kinds("block", "text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
 ]
 

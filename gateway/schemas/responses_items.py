@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic.json_schema import SkipJsonSchema
 
 from gateway.schemas.base import (
     MAX_ENTRIES,
@@ -26,10 +27,10 @@ class TextPart(HistoryModel):
 
 Part = Annotated[
     Annotated[TextPart, Tag("input_text_part")]
-    | Annotated[TextPart, Tag("output_text_part")]
-    | Annotated[TextPart, Tag("text_part")]
+    | Annotated[SkipJsonSchema[TextPart], Tag("output_text_part")]
+    | Annotated[SkipJsonSchema[TextPart], Tag("text_part")]
     | Annotated[RefusalPart, Tag("refusal_part")]
-    | Annotated[OtherPart, Tag("other_part")],
+    | Annotated[SkipJsonSchema[OtherPart], Tag("other_part")],
     one_of_kinds("part", "input_text", "output_text", "text", "refusal"),
 ]
 Content = Text | Annotated[list[Part], Field(max_length=MAX_ENTRIES, fail_fast=True)]

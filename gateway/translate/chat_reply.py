@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
+from gateway.translate.timings import ReplyTimings
 from protos.y26hkx.v1 import chat_pb2
 
 _TEXT_HEAD = b',"choices":[{"index":%d,"delta":{"content":'
@@ -47,17 +48,25 @@ class ChoiceSoFar:
 
 
 def collect(
-    reply_id: str, events: list[chat_pb2.GenerateEvent], n: int, *, logprobs: bool
+    reply_id: str,
+    events: list[chat_pb2.GenerateEvent],
+    n: int,
+    *,
+    logprobs: bool,
+    timings: ReplyTimings | None = None,
 ) -> dict[str, Any]:
     """The whole reply from all events of a call.
 
     Args:
         n: choices asked for.
         logprobs: whether the client asked for them.
+        timings: added to the reply, if the client asked for them.
     """
     choices = {number: ChoiceSoFar() for number in range(n)}
     started, finished = chat_pb2.Started(), chat_pb2.Finished()
     for event in events:
+        if timings is not None:
+            timings.see(event)
         match event.WhichOneof("event"):
             case "started":
                 started = event.started
@@ -82,21 +91,36 @@ def collect(
         ],
         "usage": usage(finished.usage),
     } | served_by(started)
-    return reply
+    return reply if timings is None else reply | {"timings": timings.shown()}
 
 
 class ChatChunks:
-    """Turns events into the bytes of `chat.completion.chunk`s; one string is encoded per token."""
+    """Turns events into the bytes of `chat.completion.chunk`s; one string is encoded per token.
 
-    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
+    Args:
+        timings: added to each chunk, if the client asked for them.
+    """
+
+    def __init__(
+        self,
+        reply_id: str,
+        n: int,
+        *,
+        logprobs: bool,
+        with_usage: bool,
+        timings: ReplyTimings | None = None,
+    ) -> None:
         self._base = {"id": reply_id, "object": "chat.completion.chunk"}
         self._base |= {"created": int(time.time())}  # type: ignore[dict-item]
         self._n = n
         self._logprobs = logprobs
         self._with_usage = with_usage
+        self._timings = timings
         self._prefix = self._last_prefix = b""
 
     def of(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
+        if self._timings is not None:
+            self._timings.see(event)
         match event.WhichOneof("event"):
             case "delta":
                 yield from self._delta(event.delta)
@@ -117,7 +141,7 @@ class ChatChunks:
             yield self._chunk(number, {"role": "assistant", "content": ""})
 
     def _delta(self, delta: chat_pb2.Delta) -> Iterator[bytes]:
-        if not (self._logprobs or delta.reasoning or delta.tool_calls):
+        if not (self._logprobs or delta.reasoning or delta.tool_calls or self._timings):
             text = orjson.dumps(delta.text)
             yield self._prefix + _TEXT_HEAD % delta.choice + text + _TEXT_TAIL
             return
@@ -131,8 +155,8 @@ class ChatChunks:
         for end in finished.choices:
             yield self._chunk(end.choice, {}, FINISH_REASONS[end.reason])
         if self._with_usage:
-            tail = orjson.dumps({"choices": [], "usage": usage(finished.usage)})
-            yield self._last_prefix + b"," + tail[1:]
+            tail = {"choices": [], "usage": usage(finished.usage)} | self._timings_field()
+            yield self._last_prefix + b"," + orjson.dumps(tail)[1:]
 
     def _chunk(
         self,
@@ -147,7 +171,11 @@ class ChatChunks:
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        return self._prefix + b"," + orjson.dumps({"choices": [choice]})[1:]
+        body = {"choices": [choice]} | self._timings_field()
+        return self._prefix + b"," + orjson.dumps(body)[1:]
+
+    def _timings_field(self) -> dict[str, Any]:
+        return {} if self._timings is None else {"timings": self._timings.shown()}
 
 
 def _bodies(delta: chat_pb2.Delta) -> Iterator[dict[str, Any]]:

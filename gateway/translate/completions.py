@@ -14,6 +14,7 @@ from gateway.schemas.completions import CompletionRequest
 from gateway.translate.formats import constraint
 from gateway.translate.reply_parts import FINISH_REASONS, served_by, token_text, usage
 from gateway.translate.sampling import ChatDefaults, sampling, stop_strings, token_limit
+from gateway.translate.timings import ReplyTimings
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 
 
@@ -68,7 +69,9 @@ def _request(
 class Completion:
     """One reply, of one call per prompt; choice numbers go on from prompt to prompt."""
 
-    def __init__(self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool) -> None:
+    def __init__(
+        self, reply_id: str, n: int, *, logprobs: bool, with_usage: bool, with_timings: bool
+    ) -> None:
         self._base: dict[str, Any] = {
             "id": reply_id,
             "object": "text_completion",
@@ -77,11 +80,13 @@ class Completion:
         self._n = n
         self._logprobs = logprobs
         self._with_usage = with_usage
+        self._timings = ReplyTimings() if with_timings else None
         self._offsets: dict[int, _Offset] = {}
         self.total = common_pb2.Usage()
 
     def chunks(self, event: chat_pb2.GenerateEvent, prompt: int) -> list[bytes]:
         """The stream's chunks for `event` of the call for the `prompt`th prompt."""
+        self._time(event)
         match event.WhichOneof("event"):
             case "started":
                 self._name(event.started)
@@ -106,7 +111,8 @@ class Completion:
         """The usage chunk, if it was asked for."""
         if not self._with_usage:
             return None
-        return orjson.dumps(self._base | {"choices": [], "usage": usage(self.total)})
+        last = {"choices": [], "usage": usage(self.total)} | self._timings_field()
+        return orjson.dumps(self._base | last)
 
     def collect(self, calls: list[list[chat_pb2.GenerateEvent]]) -> dict[str, Any]:
         """The whole reply from all events of all calls."""
@@ -116,6 +122,7 @@ class Completion:
             scored: dict[int, list[chat_pb2.TokenLogprob]] = {number: [] for number in text}
             reasons = dict.fromkeys(text, "stop")
             for event in events:
+                self._time(event)
                 match event.WhichOneof("event"):
                     case "started":
                         self._name(event.started)
@@ -131,7 +138,15 @@ class Completion:
                 at = prompt * self._n + number
                 logprobs = self._logprobs_of(at, scored[number])
                 choices.append(self._choice(at, text[number], logprobs, reasons[number]))
-        return self._base | {"choices": choices, "usage": usage(self.total)}
+        reply = self._base | {"choices": choices, "usage": usage(self.total)}
+        return reply | self._timings_field()
+
+    def _time(self, event: chat_pb2.GenerateEvent) -> None:
+        if self._timings is not None:
+            self._timings.see(event)
+
+    def _timings_field(self) -> dict[str, Any]:
+        return {} if self._timings is None else {"timings": self._timings.shown()}
 
     def _name(self, started: chat_pb2.Started) -> None:
         self._base |= served_by(started)
@@ -143,7 +158,9 @@ class Completion:
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         usage_field = {"usage": None} if self._with_usage else {}
-        return orjson.dumps(self._base | {"choices": [choice]} | usage_field)
+        return orjson.dumps(
+            self._base | {"choices": [choice]} | usage_field | self._timings_field()
+        )
 
     def _choice(
         self, number: int, text: str, logprobs: dict[str, Any] | None, reason: str | None

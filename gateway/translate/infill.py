@@ -9,9 +9,9 @@ from gateway.schemas.infill import InfillRequest
 from gateway.translate.formats import constraint
 from gateway.translate.reply_parts import reduced
 from gateway.translate.sampling import ChatDefaults, sampling, stop_strings, token_limit
+from gateway.translate.timings import ReplyTimings
 from protos.y26hkx.v1 import chat_pb2
 
-MS_PER_S = 1000
 CUT_OFF = (chat_pb2.ChoiceEnd.REASON_LENGTH, chat_pb2.ChoiceEnd.REASON_CONTENT_FILTER)
 
 
@@ -38,23 +38,32 @@ def infill_request(
 
 
 class Infilled:
-    """The reply to one request."""
+    """The reply to one request.
 
-    def __init__(self) -> None:
+    Args:
+        with_timings: whether each event of a stream has timings, and not only the last.
+    """
+
+    def __init__(self, *, with_timings: bool) -> None:
+        self._with_timings = with_timings
         self._started = chat_pb2.Started()
+        self._timings = ReplyTimings()
 
     def events(self, event: chat_pb2.GenerateEvent) -> Iterator[bytes]:
+        self._timings.see(event)
         match event.WhichOneof("event"):
             case "started":
                 self._started = event.started
             case "delta":
-                yield orjson.dumps({"content": event.delta.text, "stop": False})
+                timings = {"timings": self._timings.shown()} if self._with_timings else {}
+                yield orjson.dumps({"content": event.delta.text, "stop": False} | timings)
             case "finished":
                 yield orjson.dumps({"content": ""} | self._end(event.finished))
 
     def collect(self, events: list[chat_pb2.GenerateEvent]) -> dict[str, Any]:
         text, end = "", chat_pb2.Finished()
         for event in events:
+            self._timings.see(event)
             match event.WhichOneof("event"):
                 case "started":
                     self._started = event.started
@@ -65,7 +74,7 @@ class Infilled:
         return {"content": text} | self._end(end)
 
     def _end(self, finished: chat_pb2.Finished) -> dict[str, Any]:
-        usage, timings, started = finished.usage, finished.timings, self._started
+        usage, started = finished.usage, self._started
         end = finished.choices[0]
         is_limit = end.reason in CUT_OFF
         kind = "word" if end.HasField("stop_sequence") else "limit" if is_limit else "eos"
@@ -78,10 +87,5 @@ class Infilled:
             "tokens_evaluated": usage.prompt_tokens,
             "tokens_cached": usage.cached_tokens,
             "truncated": bool(started.trimmed_tokens),
-            "timings": {
-                "prompt_n": usage.prompt_tokens - usage.cached_tokens,
-                "prompt_ms": timings.prefill_s * MS_PER_S,
-                "predicted_n": usage.completion_tokens,
-                "predicted_ms": timings.decode_s * MS_PER_S,
-            },
+            "timings": self._timings.shown(),
         } | reduced(started)

@@ -94,3 +94,46 @@ def _has_described_form(reply: httpx.Response) -> None:
     said = body if isinstance(body["error"], str) else body["error"]
     assert said.get("code") is None or said["code"] in answer["description"]
     assert set(answer["headers"]) <= set(reply.headers) | {"retry-after", "retry-after-ms"}
+
+
+def _valid(**message: Any) -> bool:
+    """Whether the description has a message with these fields."""
+    components = document()["components"]
+    schema = components["schemas"]["gateway__schemas__chat__Message"] | {"components": components}
+    try:
+        jsonschema.validate(message, schema)
+    except jsonschema.ValidationError:
+        return False
+    return True
+
+
+CALL = {"function": {"name": "f", "arguments": "{}"}}
+MESSAGES: dict[str, dict[str, Any]] = {
+    "a text": {"role": "user", "content": "x"},
+    "an empty text": {"role": "system", "content": ""},
+    "parts": {"role": "user", "content": [{"type": "text", "text": "x"}]},
+    "nothing of a user": {"role": "user"},
+    "null of a user": {"role": "user", "content": None},
+    "a result of nothing": {"role": "tool", "tool_call_id": "1"},
+    "nothing of an assistant": {"role": "assistant"},
+    "calls": {"role": "assistant", "tool_calls": [CALL]},
+    "calls and null": {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    "no calls": {"role": "assistant", "content": None, "tool_calls": []},
+    "calls of a user": {"role": "user", "tool_calls": [CALL]},
+    "an old call": {"role": "assistant", "function_call": CALL["function"]},
+    "a refusal": {"role": "assistant", "content": None, "refusal": "no"},
+    "an empty refusal": {"role": "assistant", "content": None, "refusal": ""},
+    "thoughts": {"role": "assistant", "reasoning_content": "hm"},
+    "thoughts by another name": {"role": "assistant", "reasoning": "hm"},
+    "a function's result": {"role": "function", "name": "f", "content": "1"},
+    "a function without a name": {"role": "function", "content": "1"},
+    "a function with an empty name": {"role": "function", "name": "", "content": "1"},
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+async def test_a_message_is_taken_exactly_if_it_is_described(
+    gateway: RunningGateway, message: dict[str, Any]
+) -> None:
+    reply = await gateway.http.post(CHAT, json={"messages": [message]})
+    assert (reply.status_code == httpx.codes.OK) == _valid(**message), reply.text

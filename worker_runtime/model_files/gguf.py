@@ -115,6 +115,13 @@ class GgufHeader(msgspec.Struct, frozen=True):
         return value if isinstance(value, int) and 0 < value < 1 << 31 else 0
 
     @property
+    def pooling_type(self) -> int:
+        """How the vectors of its tokens become one, as llama.cpp counts the ways; 0: that is not
+        stated, as for models that chat."""
+        value = self.metadata.get(f"{self.architecture}.pooling_type", 0)
+        return value if isinstance(value, int) else 0
+
+    @property
     def vocabulary_size(self) -> int:
         return self.array_lengths.get(VOCABULARY_KEY, 0)
 

@@ -6,7 +6,7 @@ Hugging Face `models--ORG--NAME/snapshots/COMMIT/`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,27 @@ class _Layer(msgspec.Struct, rename="camel"):
 
 class _Manifest(msgspec.Struct):
     layers: list[_Layer]
+
+
+Folders = Mapping[str, Sequence[Path]]
+
+
+def ggufs_of_others(sources: Folders, listings: Listings) -> Iterator[Place]:
+    """The GGUF models of LM Studio and Ollama.
+
+    Args:
+        sources: folders by the names of the programs.
+    """
+    for folder in sources.get("lmstudio", ()):
+        yield from lm_studio_places(folder, listings)
+    for folder in sources.get("ollama", ()):
+        yield from ollama_places(folder, listings)
+
+
+def snapshots_of_others(sources: Folders, listings: Listings) -> Iterator[tuple[str, Path]]:
+    """Ids and folders of the latest snapshots in Hugging Face's cache."""
+    for folder in sources.get("huggingface", ()):
+        yield from hub_snapshots(folder, listings)
 
 
 def lm_studio_places(root: Path, listings: Listings) -> Iterator[Place]:

@@ -1,14 +1,12 @@
 /** Where a message is written, with files beside it. */
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { bytes, t } from "../i18n";
+import { t } from "../i18n";
 import { Button } from "../shell/controls";
+import { readTexts } from "./attachments";
 import type { FileText } from "./conversation";
 import { jsonFault } from "./request";
 import { current, run, say, stop } from "./state";
-
-// Below the body limit of the server, with room for the conversation.
-const MOST_FILE_BYTES = 512 * 1024;
 
 export function Composer() {
   const [text, setText] = useState("");
@@ -32,10 +30,22 @@ export function Composer() {
     setFiles([]);
     setFaults([]);
   };
-  const attach = async (chosen: FileList) => {
-    const read = await Promise.all([...chosen].map(readText));
-    setFiles([...files, ...read.filter((found): found is FileText => typeof found !== "string")]);
-    setFaults(read.filter((found): found is string => typeof found === "string"));
+  const attach = async (chosen: Iterable<File>) => {
+    const [texts, faults] = await readTexts(chosen);
+    setFiles((files) => [...files, ...texts]);
+    setFaults(faults);
+  };
+  const onPaste = (event: ClipboardEvent) => {
+    const pasted = event.clipboardData!;
+    // Office programs put a picture of a copied text beside it.
+    if (!pasted.files.length || pasted.types.includes("text/plain")) return;
+    event.preventDefault();
+    void attach(pasted.files);
+  };
+  const onDrop = (event: DragEvent) => {
+    if (!event.dataTransfer?.files.length) return;
+    event.preventDefault();
+    void attach(event.dataTransfer.files);
   };
   const onKeyDown = (event: KeyboardEvent) => {
     // While a Chinese word is being composed, Enter takes the word.
@@ -47,6 +57,8 @@ export function Composer() {
   return (
     <form
       class="composer"
+      onDragOver={(event) => event.preventDefault()}
+      onDrop={onDrop}
       onSubmit={(event) => {
         event.preventDefault();
         send();
@@ -67,6 +79,7 @@ export function Composer() {
         aria-describedby="composer-hint"
         onInput={(event) => setText(event.currentTarget.value)}
         onKeyDown={onKeyDown}
+        onPaste={onPaste}
       />
       <div class="row">
         <FileChoice onChoose={(chosen) => void attach(chosen)} />
@@ -118,17 +131,4 @@ function Files({ files, onChange }: { files: FileText[]; onChange: (files: FileT
       ))}
     </ul>
   );
-}
-
-/** The file's text, or why it is left out. */
-async function readText(file: File): Promise<FileText | string> {
-  const name = file.name;
-  if (file.size > MOST_FILE_BYTES) return t("chat.attachTooLarge", { name, size: bytes(MOST_FILE_BYTES) });
-  try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
-    if (!text.includes("\0")) return { name, text };
-  } catch {
-    // Not UTF-8: told below, like a text with NUL.
-  }
-  return t("chat.attachNotText", { name });
 }

@@ -58,6 +58,7 @@ export const en = {
   "chat.send": "Send",
   "chat.stop": "Stop",
   "chat.attach": "Attach text files",
+  "chat.attachMedia": "{name} was left out: the models here read text only, no images, sound or video.",
   "chat.attachTooLarge": "{name} is larger than {size} and was left out.",
   "chat.attachNotText": "{name} is not a text file and was left out.",
   "chat.removeFile": "Remove {name}",

@@ -58,6 +58,7 @@ export const zhTw: Record<TextKey, string> = {
   "chat.send": "送出",
   "chat.stop": "停止",
   "chat.attach": "附加文字檔",
+  "chat.attachMedia": "{name} 未附加：這裡的模型只讀文字，不能看圖片、聽聲音或看影片。",
   "chat.attachTooLarge": "{name} 超過 {size}，未附加。",
   "chat.attachNotText": "{name} 不是文字檔，未附加。",
   "chat.removeFile": "移除 {name}",

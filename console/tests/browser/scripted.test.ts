@@ -48,6 +48,36 @@ test("Escape stops an answer too", async () => {
   expect(await answer(page)).toContain("Stopped");
 });
 
+test("an image is refused before anything is sent, chosen, pasted or dropped", async () => {
+  const page = await open();
+  const sent: string[] = [];
+  page.on("request", (request) => {
+    if (request.method() === "POST") sent.push(request.url());
+  });
+  const send = page.getByRole("button", { name: "Send", exact: true });
+  const buffer = Buffer.from("89504e470d0a1a0a", "hex");
+  await page.locator("input[type=file]").setInputFiles({ name: "chosen.png", mimeType: "image/png", buffer });
+  await page.getByText("chosen.png was left out: the models here read text only").waitFor();
+  for (const [type, field] of [
+    ["paste", "clipboardData"],
+    ["drop", "dataTransfer"],
+  ] as const) {
+    await page.getByLabel("Write a message").evaluate(
+      (area, [type, field]) => {
+        const carried = new DataTransfer();
+        carried.items.add(new File(["x"], `${type}.jpg`, { type: "image/jpeg" }));
+        const event = new Event(type, { bubbles: true, cancelable: true });
+        Object.defineProperty(event, field, { value: carried });
+        area.dispatchEvent(event);
+      },
+      [type, field] as const,
+    );
+    await page.getByText(`${type}.jpg was left out: the models here read text only`).waitFor();
+  }
+  expect(await send.isDisabled()).toBe(true);
+  expect(sent).toEqual([]);
+});
+
 test.each(HOSTILE)("nothing that a model writes is alive: %s", async (text) => {
   const page = await open();
   await say(page, text);
@@ -195,9 +225,9 @@ test("text files are sent with a message, and others are not", async () => {
   const page = await open();
   await page.setInputFiles("input[type=file]", [
     { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("the answer is 42") },
-    { name: "picture.png", mimeType: "image/png", buffer: Buffer.from([0x89, 0x50, 0xff, 0x00]) },
+    { name: "archive.zip", mimeType: "application/zip", buffer: Buffer.from([0x89, 0x50, 0xff, 0x00]) },
   ]);
-  await page.getByText("picture.png is not a text file").waitFor();
+  await page.getByText("archive.zip is not a text file").waitFor();
   await say(page, "read it");
   const said = await answer(page);
   expect(said).toContain("notes.txt");

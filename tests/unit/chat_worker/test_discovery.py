@@ -9,6 +9,7 @@ import pytest
 from chat_worker.discovery import GUIDE_ID, ChatModelScan
 from chat_worker.pipe_messages import spec_decoder
 from chat_worker.settings import ChatSettings
+from tests.made_models import gguf
 from worker_runtime.catalog import ModelEntry
 
 
@@ -167,6 +168,17 @@ def test_models_of_other_programs_are_listed_where_they_are_if_that_is_set(
     assert default == GUIDE_ID
     found, _ = scan(library, model_sources="lmstudio")
     assert set(found) - set(before) == {"studio-Q4_K_M"}
+
+
+def test_what_states_a_pooling_is_no_chat_model_of_other_programs(
+    library: Path, home: Path
+) -> None:
+    (home / ".lmstudio/models/publisher/repository/qwen3-embedding.gguf").write_bytes(gguf())
+    (library / "qwen3-embedding-too.gguf").write_bytes(gguf())
+    found, _ = scan(library, model_sources="lmstudio")
+    assert "qwen3-embedding" not in found
+    # Here the folder embedding says what a model is for.
+    assert "qwen3-embedding-too" in found
 
 
 @pytest.mark.parametrize(

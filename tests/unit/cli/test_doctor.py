@@ -140,6 +140,11 @@ def test_folders_that_miss_or_cannot_be_written_are_named(
     assert found({})["unwritable_folder"] == "failure"
 
 
+def test_a_wrong_models_toml_is_the_failure_that_it_is_for_a_start(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("[model\nx=")
+    assert found({"MODELS_DIR": str(tmp_path)})["models_toml_wrong"] == "failure"
+
+
 def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PATH", "gone.gguf")
     assert found({})["main_model_missing"] == "failure"

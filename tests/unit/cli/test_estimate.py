@@ -95,6 +95,12 @@ def test_what_is_no_model_or_no_option_is_one_line_and_status_1(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("model_id", ["qwen2-y26hkx-guide", "All-MiniLM-L6-v2"])
+def test_a_model_is_estimated_by_its_id(capsys: pytest.CaptureFixture[str], model_id: str) -> None:
+    assert main(["estimate", model_id, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total_bytes"] > 0
+
+
 def test_a_truncated_file_is_said_to_be_that(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

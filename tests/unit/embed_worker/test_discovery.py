@@ -12,6 +12,7 @@ import pytest
 from embed_worker.discovery import BUILT_IN_ID, EmbedModelScan
 from embed_worker.pipe_messages import spec_decoder
 from embed_worker.settings import EmbedSettings
+from tests.made_models import HONEST, gguf
 from worker_runtime.catalog import ModelEntry, Scan
 
 BACKENDS = ("sentence-transformers", "openvino", "llama.cpp")
@@ -182,6 +183,26 @@ def test_a_changed_file_changes_the_fingerprint_and_nothing_else_does(tmp_path: 
     assert by_id(scan(tmp_path))["one"].fingerprint == before
     (tmp_path / "one" / "config.json").write_text(json.dumps({"max_position_embeddings": 64}))
     assert by_id(scan(tmp_path))["one"].fingerprint != before
+
+
+def test_embedding_models_of_other_programs_are_listed_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    snapshots = tmp_path / "hub/models--org--one/snapshots"
+    write_model(snapshots / "0a1b")
+    files = tmp_path / "hub/models--org--files/snapshots/0a1b"
+    files.mkdir(parents=True)
+    (files / "embeds-Q8_0.gguf").write_bytes(gguf())
+    chats = {name: value for name, value in HONEST.items() if name != "qwen2.pooling_type"}
+    (files / "chats-Q8_0.gguf").write_bytes(gguf(chats))
+    (files / "broken-Q8_0.gguf").write_bytes(b"GGUF no more")
+    (tmp_path / "hub/datasets--org--one/snapshots/0a1b").mkdir(parents=True)
+    before = set(by_id(scan(tmp_path / "models")))
+    found = by_id(scan(tmp_path / "models", model_sources="auto"))
+    assert found.keys() - before == {"org/one", "embeds-Q8_0"}
+    assert found["org/one"].path == snapshots / "0a1b"
 
 
 def test_a_gguf_file_is_a_model_of_the_embedding_folder(minilm_gguf: Path) -> None:
