@@ -64,6 +64,10 @@ class Composed:
     def __exit__(self, *_: object) -> None:
         self.compose("down", "--volumes", "--timeout", "20")
 
+    def trust(self, authority: Path) -> None:
+        """Let the client trust this certificate, and what it signed, alone."""
+        self.trusted = ssl.create_default_context(cafile=authority)
+
     def compose(self, *arguments: str) -> str:
         return docker("compose", "--project-name", self._project, *arguments, cwd=self._folder)
 
