@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +36,14 @@ def docker(*arguments: str, cwd: Path = ROOT) -> str:
     )
     assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr[-3000:]}"
     return done.stdout
+
+
+@dataclass
+class Load:
+    """What clients asked and were refused."""
+
+    n_done: int = 0
+    failures: list[str] = field(default_factory=list)
 
 
 class Composed:
@@ -106,32 +115,28 @@ class Composed:
             time.sleep(0.2)
 
     @contextlib.contextmanager
-    def under_load(self, n_clients: int = 4) -> Iterator[list[str]]:
-        """Clients that ask one embedding and one answer after the other; yields what failed."""
-        failures: list[str] = []
-        n_done, stop = 0, threading.Event()
+    def under_load(self, n_clients: int = 4) -> Iterator[Load]:
+        """Clients that ask one embedding and one answer after the other."""
+        load, stop = Load(), threading.Event()
 
         def client(number: int) -> None:
-            nonlocal n_done
             while not stop.is_set():
-                reply = self.embed(f"{number} {time.monotonic()}") if number % 2 else self.chat()
-                if reply.status_code != httpx.codes.OK:
-                    failures.append(f"{reply.status_code} {reply.text[:300]}")
-                n_done += 1
+                try:
+                    text = f"{number} {time.monotonic()}"
+                    reply = self.embed(text) if number % 2 else self.chat()
+                    if reply.status_code != httpx.codes.OK:
+                        load.failures.append(f"{reply.status_code} {reply.text[:300]}")
+                except httpx.HTTPError as error:
+                    load.failures.append(repr(error))
+                load.n_done += 1
 
-        def guarded(number: int) -> None:
-            try:
-                client(number)
-            except httpx.HTTPError as error:
-                failures.append(repr(error))
-
-        clients = [threading.Thread(target=guarded, args=(n,)) for n in range(n_clients)]
+        clients = [threading.Thread(target=client, args=(n,)) for n in range(n_clients)]
         for thread in clients:
             thread.start()
         try:
-            yield failures
+            yield load
         finally:
             stop.set()
             for thread in clients:
                 thread.join()
-        assert n_done > n_clients, "the clients did nothing"
+        assert load.n_done > n_clients, "the clients did nothing"

@@ -31,10 +31,10 @@ def test_gateways_behind_tls_are_replaced_under_load_and_lose_nothing(
         stack.compose("cp", AUTHORITY, str(tmp_path / "root.crt"))
         stack.trust(tmp_path / "root.crt")
         assert stack.chat().status_code == httpx.codes.OK
-        with stack.under_load() as failures:
+        with stack.under_load() as load:
             for old in stack.containers("gateway"):
                 new = ("--no-deps", "--no-recreate", "--scale", "gateway=3", "gateway")
                 stack.compose("up", "--detach", "--no-build", "--wait", *new)
                 docker("stop", old)
                 docker("rm", old)
-        assert failures == []
+        assert load.failures == []
