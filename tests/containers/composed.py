@@ -72,7 +72,11 @@ class Composed:
 
     def __enter__(self) -> Self:
         up = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", f"{UP_WITHIN_S}")
-        self.compose(*up, *self.services)
+        try:
+            self.compose(*up, *self.services)
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
