@@ -62,7 +62,7 @@ def texts_table(seconds: float) -> None:
                 Composed(Path(folder), EMBED_CPUS=str(cpus)) as stack,
             ):
                 stack.compose(*UP, "--scale", f"embed_worker={n_replicas}")
-                # Each loads its model when the gateway sends it something; the first load measures more.
+                # Each loads its model when the gateway sends it something.
                 texts_per_s(stack, seconds)
                 found = texts_per_s(stack, seconds)
             given = str(cpus) if shared else "all"
