@@ -23,6 +23,8 @@ BENCHMARKS = {
     "pressure": "two models by turns where memory takes one, and one where it takes none",
     "unload": "memory that unloads give back, over 20 cycles of each backend",
     "estimate": "memory that models are thought to take beside what they took",
+    "containers": "size, build, start and idle memory of each image",
+    "replicas": "texts/s of 1, 2 and 3 embedding workers; requests lost while containers change",
     "fleet": "what a gateway pays for up to a thousand workers; cache hits by policy, simulated",
     "resilience": "workers that fail, slow down, freeze or vanish under load: what clients notice",
     "soak": "a day of mixed work in little time: what stays in each process",

@@ -31,7 +31,7 @@ LABEL org.opencontainers.image.title="Y26HKX embedding worker" \
 # llama.cpp computes with OpenMP.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
-    && rm -rf /var/lib/apt/lists/* \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
     && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin y26hkx
 WORKDIR /app
 COPY --from=build /app/.venv .venv

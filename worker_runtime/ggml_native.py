@@ -1,14 +1,11 @@
 """Declares the ggml functions of the self-test, from the libraries of llama-cpp-python."""
 
 import ctypes
-import importlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from worker_runtime.llama_native import load_native
+from worker_runtime.llama_native import ggml_function, load_native
 
 
 class PoolParams(ctypes.Structure):
@@ -73,15 +70,9 @@ class Ggml:
         native = load_native()
         # The instruction sets that the library was compiled for, as the library writes them.
         self.system_info = native.llama_print_system_info().decode("utf-8", "replace").strip()
-        package = importlib.import_module("llama_cpp._ggml")
-        libraries = [package.libggml]
-        if sys.platform == "win32":
-            # On other systems a library's symbols include those of the libraries that it links to.
-            base = Path(package.libggml_base_path)
-            libraries += [ctypes.CDLL(str(path)) for path in base.glob("*ggml-base.dll")]
         self.functions: Any = SimpleNamespace()
         for name, (result, *arguments) in _FUNCTIONS.items():
-            function = getattr(next(found for found in libraries if hasattr(found, name)), name)
+            function = ggml_function(native, name)
             function.restype, function.argtypes = result, arguments
             setattr(self.functions, name, function)
 

@@ -4,6 +4,7 @@
 declares the C functions is imported.
 """
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
@@ -42,26 +43,43 @@ def load_native() -> Any:
         callback = native.llama_log_callback(_on_log)
         _callbacks.append(callback)
         native.llama_log_set(callback, ctypes.c_void_p(0))
-        _load_backends()
+        _load_backends(native)
         native.llama_backend_init()
     return native
 
 
-def library_folder() -> Path:
+def ggml_function(native: Any, name: str) -> Any:
+    """A C function of the ggml that llama.cpp itself uses, without its types.
+
+    A package may have the same library under several names. Loaded by another name than llama.cpp
+    links to, it is a second one, whose backends llama.cpp does not know.
+
+    Raises:
+        AttributeError: there is none of that name.
+    """
+    if sys.platform != "win32":
+        # A library's symbols include those of the libraries that it links to.
+        return native._lib[name]  # noqa: SLF001 - no other name for it is sure to be the same
+    for path in _folder(native).glob("*ggml*.dll"):
+        if path.stem.removeprefix("lib") in ("ggml", "ggml-base"):
+            with contextlib.suppress(AttributeError):
+                return ctypes.CDLL(str(path))[name]
+    raise AttributeError(f"llama.cpp has no function {name}")
+
+
+def _folder(native: Any) -> Path:
     """The folder of llama.cpp's libraries."""
-    return Path(importlib.import_module("llama_cpp._ggml").libggml_base_path)
+    return Path(native.__file__).parent / "lib"
 
 
-def _load_backends() -> None:
+def _load_backends(native: Any) -> None:
     """Load the code for this processor, where the library has code for several: a portable build.
 
     A library that was compiled for one processor has its code built in.
     """
-    folder = library_folder()
+    folder = _folder(native)
     if any(folder.glob(VARIANTS)):
-        load_from = importlib.import_module(
-            "llama_cpp._ggml"
-        ).libggml.ggml_backend_load_all_from_path
+        load_from = ggml_function(native, "ggml_backend_load_all_from_path")
         load_from.restype, load_from.argtypes = None, (ctypes.c_char_p,)
         # llama.cpp would look beside Python's own program otherwise.
         load_from(os.fsencode(folder))

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -37,6 +38,14 @@ def docker(*arguments: str, cwd: Path = ROOT) -> str:
     return done.stdout
 
 
+@dataclass
+class Load:
+    """What clients asked and were refused."""
+
+    n_done: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
 class Composed:
     """Args:
     folder: an empty one, for the compose file, .env and the models.
@@ -50,19 +59,32 @@ class Composed:
         self.base_url = f"http://127.0.0.1:{self.port}"
         # What the client trusts: the certificates of this machine, or a file of its own.
         self.trusted: ssl.SSLContext | bool = True
+        # What is started; none: all of the file and its profiles.
+        self.services: tuple[str, ...] = ()
         shutil.copy(ROOT / "docker-compose.yml", folder)
         shutil.copytree(ROOT / "deploy", folder / "deploy")
         (folder / "models").mkdir()
         needed = {"API_KEYS": KEY, "WORKER_TOKEN": "t" * 64, "Y26HKX_PORT": str(self.port)}
+        # Clients of tests ask more than 600 times a minute.
+        needed["RATE_LIMIT"] = "none"
         lines = [f"{name}={value}\n" for name, value in {**needed, **settings}.items()]
         (folder / ".env").write_text("".join(lines))
 
     def __enter__(self) -> Self:
-        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", f"{UP_WITHIN_S}")
+        up = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", f"{UP_WITHIN_S}")
+        try:
+            self.compose(*up, *self.services)
+        except AssertionError:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.compose("down", "--volumes", "--timeout", "20")
+
+    def trust(self, authority: Path) -> None:
+        """Let the client trust this certificate, and what it signed, alone."""
+        self.trusted = ssl.create_default_context(cafile=authority)
 
     def compose(self, *arguments: str) -> str:
         return docker("compose", "--project-name", self._project, *arguments, cwd=self._folder)
@@ -102,32 +124,28 @@ class Composed:
             time.sleep(0.2)
 
     @contextlib.contextmanager
-    def under_load(self, n_clients: int = 4) -> Iterator[list[str]]:
-        """Clients that ask one embedding and one answer after the other; yields what failed."""
-        failures: list[str] = []
-        n_done, stop = 0, threading.Event()
+    def under_load(self, n_clients: int = 4) -> Iterator[Load]:
+        """Clients that ask one embedding and one answer after the other."""
+        load, stop = Load(), threading.Event()
 
         def client(number: int) -> None:
-            nonlocal n_done
             while not stop.is_set():
-                reply = self.embed(f"{number} {time.monotonic()}") if number % 2 else self.chat()
-                if reply.status_code != httpx.codes.OK:
-                    failures.append(f"{reply.status_code} {reply.text[:300]}")
-                n_done += 1
+                try:
+                    text = f"{number} {time.monotonic()}"
+                    reply = self.embed(text) if number % 2 else self.chat()
+                    if reply.status_code != httpx.codes.OK:
+                        load.failures.append(f"{reply.status_code} {reply.text[:300]}")
+                except httpx.HTTPError as error:
+                    load.failures.append(repr(error))
+                load.n_done += 1
 
-        def guarded(number: int) -> None:
-            try:
-                client(number)
-            except httpx.HTTPError as error:
-                failures.append(repr(error))
-
-        clients = [threading.Thread(target=guarded, args=(n,)) for n in range(n_clients)]
+        clients = [threading.Thread(target=client, args=(n,)) for n in range(n_clients)]
         for thread in clients:
             thread.start()
         try:
-            yield failures
+            yield load
         finally:
             stop.set()
             for thread in clients:
                 thread.join()
-        assert n_done > n_clients, "the clients did nothing"
+        assert load.n_done > n_clients, "the clients did nothing"

@@ -38,13 +38,13 @@ def test_containers_run_as_nobody_special_and_cannot_write_to_their_image(
 
 
 def test_scaling_up_and_down_under_load_loses_nothing(composed: Composed) -> None:
-    with composed.under_load() as failures:
+    with composed.under_load() as load:
         for n_workers in (3, 1):
             composed.compose(
                 "up", "--detach", "--no-build", "--wait", "--scale", f"embed_worker={n_workers}"
             )
             assert len(composed.containers("embed_worker")) == n_workers
-    assert failures == []
+    assert load.failures == []
 
 
 def test_requests_wait_for_a_worker_that_was_killed(composed: Composed) -> None:
@@ -56,13 +56,13 @@ def test_requests_wait_for_a_worker_that_was_killed(composed: Composed) -> None:
 
 
 def test_new_containers_of_both_workers_under_load_lose_nothing(composed: Composed) -> None:
-    with composed.under_load() as failures:
+    with composed.under_load() as load:
         for service in ("chat_worker", "embed_worker"):
             composed.compose(
                 *("up", "--detach", "--no-build", "--no-deps", "--wait", "--force-recreate"),
                 service,
             )
-    assert failures == []
+    assert load.failures == []
 
 
 def test_without_embedding_workers_chat_goes_on(composed: Composed) -> None:

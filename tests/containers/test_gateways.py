@@ -1,6 +1,5 @@
 """Two gateways behind the profile `tls`, replaced one by one as docs/containers.md tells."""
 
-import ssl
 from pathlib import Path
 
 import httpx
@@ -30,12 +29,12 @@ def test_gateways_behind_tls_are_replaced_under_load_and_lose_nothing(
     with behind_tls as stack:
         stack.compose("up", "--detach", "--no-build", "--wait", "--scale", "gateway=2")
         stack.compose("cp", AUTHORITY, str(tmp_path / "root.crt"))
-        stack.trusted = ssl.create_default_context(cafile=str(tmp_path / "root.crt"))
+        stack.trust(tmp_path / "root.crt")
         assert stack.chat().status_code == httpx.codes.OK
-        with stack.under_load() as failures:
+        with stack.under_load() as load:
             for old in stack.containers("gateway"):
                 new = ("--no-deps", "--no-recreate", "--scale", "gateway=3", "gateway")
                 stack.compose("up", "--detach", "--no-build", "--wait", *new)
                 docker("stop", old)
                 docker("rm", old)
-        assert failures == []
+        assert load.failures == []

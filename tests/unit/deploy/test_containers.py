@@ -145,6 +145,36 @@ def test_gpus_change_what_is_built_and_nothing_that_does_not_exist(compose: dict
         assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
 
 
+@pytest.mark.parametrize(
+    ("name", "variables", "folder"),
+    [
+        ("https", ["GATEWAY_TLS_CERT", "GATEWAY_TLS_KEY"], "./certificates"),
+        ("socket", ["GATEWAY_SOCKET"], "./socket"),
+    ],
+)
+def test_the_gateway_finds_its_certificate_and_socket_in_a_folder_of_the_host(
+    name: str, variables: list[str], folder: str
+) -> None:
+    text = (ROOT / f"deploy/compose.{name}.yml").read_text(encoding="utf-8")
+    gateway = yaml.safe_load(text.replace("!reset", ""))["services"]["gateway"]
+    (volume,) = gateway["volumes"]
+    source, inside = volume.split(":")[:2]
+    assert source == folder
+    for variable in variables:
+        assert Path(gateway["environment"][variable]).parent == Path(inside)
+
+
+@pytest.mark.skipif(not HAS_COMPOSE, reason="Docker's compose plugin is not installed")
+@pytest.mark.parametrize("name", ["gpu", "https", "socket", "secrets"])
+def test_docker_accepts_each_file_that_is_added_to_the_first(name: str, tmp_path: Path) -> None:
+    given = tmp_path / "env"
+    given.write_text("API_KEYS=k\nWORKER_TOKEN=t\n")
+    files = ["--file", "docker-compose.yml", "--file", f"deploy/compose.{name}.yml"]
+    command = ["docker", "compose", "--env-file", str(given), *files, "config", "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(not HAS_COMPOSE, reason="Docker's compose plugin is not installed")
 def test_dockers_own_check_accepts_the_file_and_demands_the_keys() -> None:
     command = ["docker", "compose", "--env-file", "/dev/null", "config", "--quiet"]

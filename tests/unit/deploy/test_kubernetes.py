@@ -26,6 +26,36 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "embed": EmbedSettings,
 }
 NAMED = ["--set", "secrets.keys=y26hkx-keys,secrets.token=y26hkx-token"]
+PROXY = """
+gateway:
+  proxy:
+    name: nginx
+    image: nginx:1.29
+    ports: [{ name: http, containerPort: 8080 }]
+    volumeMounts:
+      - { name: socket, mountPath: /run/y26hkx }
+      - { name: nginx, mountPath: /etc/nginx/conf.d }
+  proxyVolumes: [{ name: nginx, configMap: { name: nginx } }]
+"""
+VARIANTS = {
+    "defaults": "",
+    "keda": "scaleToZero: { enabled: true }",
+    "mtls": "mutualTls: { enabled: true, issuer: { name: ours } }",
+    "monitoring": "serviceMonitor: { enabled: true, keySecret: scraper }",
+    "https": """
+gateway: { tls: { secret: web } }
+serviceMonitor: { enabled: true, keySecret: scraper, tlsConfig: { serverName: llm.example } }
+""",
+    "socket": PROXY,
+    "models": "models: { existingClaim: models, pull: [a/b], hubTokenSecret: hub }",
+    "fixed": """
+gateway: { autoscaling: { enabled: false }, replicas: 3 }
+networkPolicies: { enabled: false }
+settings: { LOG_LEVEL: debug }
+""",
+}
+# Kinds whose schemas are not Kubernetes' own.
+OF_OTHERS = ("keda.sh/", "cert-manager.io/", "monitoring.coreos.com/")
 WITH_HELM = pytest.mark.skipif(shutil.which("helm") is None, reason="helm is not installed")
 
 
@@ -38,6 +68,13 @@ def helm(*arguments: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def is_gateway(manifest: dict[str, Any]) -> bool:
+    found: bool = manifest["kind"] == "Deployment" and manifest["metadata"]["name"].endswith(
+        "-gateway"
+    )
+    return found
 
 
 def of_kind(kind: str) -> dict[str, dict[str, Any]]:
@@ -61,6 +98,57 @@ def test_kubernetes_takes_every_manifest(version: str) -> None:
 @WITH_HELM
 def test_the_manifests_are_what_the_chart_renders() -> None:
     assert helm(*NAMED) == RENDERED.read_text()
+
+
+@WITH_HELM
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_the_chart_is_valid_with_each_of_its_values(tmp_path: Path, values: str) -> None:
+    given = tmp_path / "values.yaml"
+    given.write_text(values)
+    lint = ["helm", "lint", "--strict", str(CHART), *NAMED, "--values", str(given)]
+    done = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for manifest in manifests(helm(*NAMED, "--values", str(given))):
+        if not manifest["apiVersion"].startswith(OF_OTHERS):
+            for version in VERSIONS:
+                kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@WITH_HELM
+@pytest.mark.parametrize(
+    ("values", "probe", "has_port"),
+    [
+        ("", {"httpGet": {"path": "/health/live", "port": "http"}}, True),
+        (
+            "gateway: { tls: { secret: web } }",
+            {"httpGet": {"path": "/health/live", "port": "http", "scheme": "HTTPS"}},
+            True,
+        ),
+        (PROXY, {"exec": {"command": ["python", "-S", "-m", "cli.probe", "gateway"]}}, False),
+    ],
+    ids=["http", "https", "socket"],
+)
+def test_probes_ask_where_the_gateway_listens(
+    tmp_path: Path, values: str, probe: dict[str, Any], has_port: bool
+) -> None:
+    given = tmp_path / "values.yaml"
+    given.write_text(values)
+    found = manifests(helm(*NAMED, "--values", str(given)))
+    (spec,) = (one["spec"]["template"]["spec"] for one in found if is_gateway(one))
+    gateway, *proxies = spec["containers"]
+    assert ("ports" in gateway) is has_port
+    for name in ("livenessProbe", "readinessProbe"):
+        assert gateway[name].items() >= probe.items()
+    # What the Service's port is called.
+    named = [port["name"] for one in [gateway, *proxies] for port in one.get("ports", [])]
+    assert named == ["http"]
+    mounted = {mount["name"] for one in spec["containers"] for mount in one["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in spec["volumes"]}
+    given_names = {variable["name"] for variable in gateway["env"]}
+    assert given_names <= {name for names in variables(GatewaySettings) for name in names} | {
+        "API_KEYS_FILE",
+        "WORKER_TOKEN_FILE",
+    }
 
 
 @WITH_HELM

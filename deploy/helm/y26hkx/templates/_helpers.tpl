@@ -68,3 +68,12 @@ securityContext:
 - { name: tls, secret: { secretName: {{ include "y26hkx.name" . }}-tls } }
 {{- end }}
 {{- end }}
+
+{{- /* On a socket nobody can ask from outside of the container. */}}
+{{- define "y26hkx.gatewayProbe" -}}
+{{- if .Values.gateway.proxy -}}
+exec: { command: [python, -S, -m, cli.probe, gateway] }
+{{- else -}}
+httpGet: { path: /health/live, port: http{{ if .Values.gateway.tls.secret }}, scheme: HTTPS{{ end }} }
+{{- end }}
+{{- end }}
