@@ -41,6 +41,7 @@ class GenerationStream:
         self._limits = limits
         self._around = around
         self._guard = guard
+        self._is_checked = False
         self._current: GenerationCall | None = None
         # The id of the requested model; empty: no worker has it.
         self.model = ""
@@ -60,6 +61,18 @@ class GenerationStream:
         async with aclosing(self._all(request)) as events:
             return [event async for event in events]
 
+    async def check(self, requests: Iterable[chat_pb2.GenerateRequest]) -> None:
+        """Let the guard see all generations of an API request before the first of them begins; a
+        single one is checked as it begins.
+
+        Raises:
+            ContentBlocked: and what else `RequestGuard.check` raises.
+        """
+        self._is_checked = True
+        if self._guard is not None:
+            for request in requests:
+                await self._guard.check(request)
+
     def waiting(self) -> str:
         """The text of a comment for a waiting client."""
         generation = self._current
@@ -71,8 +84,8 @@ class GenerationStream:
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         self.model = self._workers.known_id(request.model)
-        if self._guard is not None:
-            await self._guard.check(request)
+        if not self._is_checked:
+            await self.check([request])
         guarded = None if self._guard is None else self._guard.events(request)
         async with (
             self._around(request) as on_event,

@@ -54,6 +54,7 @@ async def _all(
     generation: GenerationStream, messages: list[chat_pb2.GenerateRequest]
 ) -> list[list[chat_pb2.GenerateEvent]]:
     """The events of all prompts, a few prompts at a time; the first failure ends the others."""
+    await generation.check(messages)
     places = asyncio.Semaphore(PROMPTS_AT_ONCE)
 
     async def collect(message: chat_pb2.GenerateRequest) -> list[chat_pb2.GenerateEvent]:
@@ -72,6 +73,7 @@ async def _chunks(
     generation: GenerationStream, messages: list[chat_pb2.GenerateRequest], completion: Completion
 ) -> AsyncGenerator[bytes, None]:
     """The chunks of one prompt after the other, each with its own choice indices."""
+    await generation.check(messages)
     for prompt, message in enumerate(messages):
         translate = partial(completion.chunks, prompt=prompt)
         async with aclosing(generation.events(message, translate)) as events:

@@ -126,6 +126,17 @@ async def test_every_api_refuses_what_a_rule_blocks(worker: ScriptedWorker, tmp_
             assert len(worker.calls) == n_calls
 
 
+async def test_no_prompt_of_a_list_begins_before_all_are_seen(
+    worker: ScriptedWorker, tmp_path: Path
+) -> None:
+    async with guarded(worker, tmp_path) as gateway:
+        for stream in (False, True):
+            body = {"prompt": ["hello", "the project falcon"], "stream": stream}
+            reply = await gateway.http.post("/v1/completions", json=body)
+            assert reply.status_code == 400
+            assert not worker.calls
+
+
 async def test_every_api_passes_on_redacted_text(worker: ScriptedWorker, tmp_path: Path) -> None:
     async with guarded(worker, tmp_path) as gateway:
         for path, body in BODIES:
