@@ -22,6 +22,8 @@ from jinja2.visitor import NodeTransformer
 
 MAX_WORK_CHARS = 16 * 1024 * 1024
 MAX_TOTAL_CHARS = 256 * 1024 * 1024
+# What an element of a list takes counts like so many characters.
+ELEMENT_CHARS = 8
 MAX_WIDTH = 10_000
 MAX_NUMBER_BITS = 4096
 FILTERS = (
@@ -181,7 +183,7 @@ def _check_method(owner: Any, name: str, args: list[Any]) -> None:
         texts = [str(text) for text in args[0]]
         _check_size(sum(map(len, texts)) + len(texts) * _size(owner))
     elif name == "append":
-        _check_size(1)
+        _check_size(ELEMENT_CHARS)
     elif name == "translate":
         raise SecurityError("translate is not offered")
     elif name not in METHODS_OF_COUNTS and any(
@@ -197,7 +199,9 @@ def _check_widths(pattern: str) -> None:
 
 
 def _size(value: Any) -> int:
-    return len(value) if isinstance(value, str | bytes | list | tuple) else 0
+    if isinstance(value, list | tuple):
+        return len(value) * ELEMENT_CHARS
+    return len(value) if isinstance(value, str | bytes) else 0
 
 
 def _as_count(value: Any) -> int:

@@ -66,6 +66,11 @@ class StubChat(chat_pb2_grpc.ChatServiceServicer):
         finally:
             self.streams_ended.set()
 
+    async def GenerateMany(  # type: ignore[override]  # noqa: N802
+        self, request_iterator: AsyncIterator[chat_pb2.GenerateCalls], context: Any
+    ) -> None:
+        raise NotImplementedError
+
     async def Tokenize(  # noqa: N802
         self, request: chat_pb2.TokenizeTextRequest, context: Any
     ) -> chat_pb2.TokenizeTextResponse:
