@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -277,10 +278,12 @@ def test_weights_in_4_bits_keep_the_values_of_a_file_in_q4_0(
 def test_a_damaged_conversion_is_made_again(tiny_folder: Path, tmp_path: Path) -> None:
     on_openvino(tiny_folder, tmp_path).runner.close()
     (kept,) = folder_for(str(tmp_path), 32).glob("[!.]*")
-    whole = (kept / GRAPH).read_bytes()
-    (kept / GRAPH).write_bytes(whole[:1000])
+    whole = (kept / GRAPH).read_text("utf-8")
+    (kept / GRAPH).write_text(whole[:1000], "utf-8")
     on_openvino(tiny_folder, tmp_path).runner.close()
-    assert (kept / GRAPH).read_bytes() == whole
+    again = (kept / GRAPH).read_text("utf-8")
+    # OpenVINO numbers the nodes of all graphs that a process makes.
+    assert re.sub(r"_\d+", "", again) == re.sub(r"_\d+", "", whole)
 
 
 def test_a_folder_in_openvino_s_own_format_needs_no_conversion(
