@@ -104,7 +104,8 @@ class Outbox:
 
 
 class Engine(Protocol):
-    """What an engine process runs. All methods are called on the process's main thread.
+    """What an engine process runs. All methods are called on the process's main thread, but `load`
+    on one that ends with it.
 
     An engine's own threads report to the outbox's watchdog what they begin and how long it may
     take.

@@ -4,6 +4,7 @@ Its load spec and its calls say what it shall do.
 """
 
 import builtins
+import ctypes
 import os
 import signal
 import sys
@@ -79,7 +80,8 @@ class StubEngine:
     def load(self, spec: Raw) -> Any:
         self._spec = msgspec.msgpack.decode(spec, type=StubSpec)
         if self._spec.ignore_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            # Python's own function is for the main thread, and a load has another one.
+            ctypes.CDLL(None).signal(signal.SIGTERM, ctypes.c_void_p(signal.SIG_IGN))
         if self._spec.front_limit_s:
             host.FRONT_LIMIT_S = self._spec.front_limit_s
         if self._spec.print_noise:
