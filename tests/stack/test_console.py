@@ -15,6 +15,8 @@ from bootstrap.console import SOURCES, ready_npm
 from bootstrap.settings import Settings
 from common.error_texts import ErrorText
 from common.errors import Overloaded, WorkerLost
+from gateway.keys.administration import add_key
+from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import running_gateway
 from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
@@ -63,11 +65,15 @@ async def test_what_needs_no_browser_is_right(npm: str) -> None:
     await vitest(npm, "test")
 
 
-async def test_the_page_works_with_a_scripted_worker(npm: str, browser: str) -> None:
+async def test_the_page_works_with_a_scripted_worker(
+    npm: str, browser: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.jsonl"
+    add_key(keys, Rights(alias="bob", models=("chat-small",), chat=Limits(tokens_per_day=1000)))
     async with (
         ScriptedWorker(generate=as_told) as worker,
         running_gateway([worker]) as plain,
-        running_gateway([worker], api_keys=KEY) as locked,
+        running_gateway([worker], api_keys=KEY, api_keys_file=keys) as locked,
     ):
         await vitest(
             *(npm, "test:browser", "scripted", "access"),

@@ -1,8 +1,9 @@
-/** What `/health/detailed` reports: warnings, services, workers, processes, settings. */
+/** What `/health/detailed` reports: warnings, services, workers, processes, settings; and keys. */
 import { bytes, number, seconds, t, tOf } from "../i18n";
 import { usePolled } from "../server/polling";
 import type { Detailed, Memory, Process, Service, Setting, Worker } from "../server/types";
 import { ErrorNote, Table } from "../shell/controls";
+import { KeysSection } from "./keys-section";
 
 const INTERVAL_MS = 3000;
 
@@ -19,6 +20,7 @@ export function HealthPanel() {
       <Workers workers={value.workers} />
       <MemoryFacts memory={value.memory} />
       <Processes processes={value.memory.processes} />
+      <KeysSection />
       {value.settings && <Settings settings={value.settings} />}
       <p class="small">{t("health.doctor")}</p>
     </div>

@@ -83,6 +83,37 @@ export interface Detailed {
   settings?: Record<string, Setting>;
 }
 
+export interface Listed<T> {
+  data: T[];
+}
+
+export type Limits = Partial<
+  Record<"requests_per_minute" | "tokens_per_minute" | "tokens_per_day" | "tokens_per_month", number>
+>;
+
+/** A key with rights, without its secret; `expires_at` in seconds since the epoch. */
+export interface Key {
+  id: string;
+  alias: string;
+  admin: boolean;
+  models: string[] | null;
+  chat: Limits;
+  embeddings: Limits;
+  expires_at?: number;
+}
+
+/** What a key has used of a model on one day. */
+export interface Used {
+  date: string;
+  key: string;
+  alias: string;
+  kind: string;
+  model: string;
+  requests: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+}
+
 export interface RunningRequest {
   request_id: string;
   model: string;

@@ -320,3 +320,20 @@ test("a key is asked for once, kept for the tab, and in no address", async () =>
   await page.getByRole("button", { name: "Forget key" }).click();
   expect(await page.evaluate(() => JSON.stringify(sessionStorage))).not.toContain(KEY);
 });
+
+test("an admin sees the keys with their limits, and what they have used", async () => {
+  const page = await open({ url: URL_LOCKED });
+  await page.getByRole("dialog").getByLabel("API key").fill(KEY);
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await say(page, "counted");
+  expect(await answer(page)).toContain("counted");
+  await page.getByRole("link", { name: "Health" }).click();
+  const keys = page.getByRole("region", { name: "Keys" });
+  const bob = keys.getByRole("row", { name: /bob/ });
+  await bob.waitFor();
+  expect(await bob.innerText()).toContain("1,000 tokens a day");
+  expect(await bob.innerText()).toContain("chat-small");
+  const used = page.getByRole("region", { name: "Used in the last 30 days" });
+  await used.getByRole("row").nth(1).waitFor();
+});

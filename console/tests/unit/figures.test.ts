@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { linesOf, matrixOf, neighboursOf } from "../../src/embeddings/similarity";
+import { limitsOf, sumsOf } from "../../src/health/usage";
 import { sampleOf, withSample } from "../../src/live/history";
 import { freeBytes, partsOf, planFor, segmentsOf } from "../../src/models/memory";
 import { nameOf, type Plan, secondsLeft } from "../../src/models/pull-plan";
@@ -167,5 +168,30 @@ describe("similarities", () => {
 
   test("are of lines that say something", () => {
     expect(linesOf(" a \n\n b")).toEqual(["a", "b"]);
+  });
+});
+
+describe("what keys have used", () => {
+  const day = { date: "2026-01-01", kind: "chat", requests: 1, prompt_tokens: 5, completion_tokens: 2 };
+
+  test("is added up by key and model, most first", () => {
+    const rows = [
+      { ...day, key: "a", alias: "", model: "m" },
+      { ...day, key: "b", alias: "bob", model: "m", prompt_tokens: 100 },
+      { ...day, key: "a", alias: "", model: "m", date: "2026-01-02" },
+    ];
+    const sums = sumsOf(rows);
+    expect(sums.map(({ key, requests, prompt_tokens }) => [key, requests, prompt_tokens])).toEqual([
+      ["b", 1, 100],
+      ["a", 2, 10],
+    ]);
+  });
+
+  test("is limited by what a key's record names", () => {
+    const limits = { chat: { tokens_per_day: 9 }, embeddings: { requests_per_minute: 3 } };
+    expect(limitsOf({ id: "a", alias: "", admin: false, models: null, ...limits })).toEqual([
+      ["chat", "tokens_per_day", 9],
+      ["embeddings", "requests_per_minute", 3],
+    ]);
   });
 });
