@@ -13,6 +13,7 @@ import asyncio
 import collections
 import json
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -29,8 +30,8 @@ from tests.running_stack import GUIDE, MINILM, SERVICES, RunningStack
 MIB = 2**20
 ANSWER_WITHIN_S = 120
 WARM_UP_SHARE = 0.25
-# Of the samples at the beginning and at the end that are compared: one sample may fall on a load.
-COMPARED_SHARE = 0.25
+# Samples are averaged in quarters: one may fall on a load.
+N_QUARTERS = 4
 MOST_GROWTH = 1.02
 SETTLE_S = 10
 SERVER_ERROR = 500
@@ -226,27 +227,29 @@ def report_processes(
     at_rest: dict[str, Sample], taken: list[dict[str, Sample]], afterwards: dict[str, Sample]
 ) -> bool:
     """Print what each process held at rest, under load and afterwards."""
-    n_compared = max(1, round(len(taken) * COMPARED_SHARE))
+    n_each = max(1, len(taken) // N_QUARTERS)
+    quarters = [taken[at * n_each : (at + 1) * n_each] for at in range(N_QUARTERS)]
 
     def mean(samples: list[dict[str, Sample]], service: str) -> float:
-        return sum(s[service].memory_bytes for s in samples) / len(samples) / MIB
+        return statistics.mean(sample[service].memory_bytes for sample in samples) / MIB
 
     rows, growths = [], []
     for service in SERVICES:
-        first, last = mean(taken[:n_compared], service), mean(taken[-n_compared:], service)
+        means = [mean(quarter, service) for quarter in quarters if quarter]
         before, after = at_rest[service], afterwards[service]
         rows.append(
             [
                 service,
-                *(f"{size:.1f}" for size in (before.memory_bytes / MIB, first, last)),
+                f"{before.memory_bytes / MIB:.1f}",
+                " ".join(f"{size:.1f}" for size in means),
                 f"{after.memory_bytes / MIB:.1f}",
                 f"{before.descriptors} → {after.descriptors}",
                 f"{before.threads} → {after.threads}",
             ]
         )
-        growths.append((service, last / first))
+        growths.append((service, means[-1] / means[0]))
     table(
-        ["process", "at rest MiB", "first MiB", "last MiB", "after MiB", "descriptors", "threads"],
+        ["process", "at rest MiB", "quarters MiB", "after MiB", "descriptors", "threads"],
         rows,
     )
     results = [
