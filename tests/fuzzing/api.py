@@ -29,9 +29,10 @@ from schemathesis.specs.openapi import checks
 
 from gateway.keys.administration import add_key
 from gateway.keys.record import Rights
+from protos.y26hkx.v1 import chat_pb2
 from tests.contract.documented import document
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, count_up
 from tests.running_stack import GUIDE, MINILM, RunningStack
 
 CHECKS = [
@@ -45,6 +46,7 @@ MAY_FAIL = (503, 504)
 FIRST_FAILURE = 500
 PER_ROUND = 25
 TIMEOUT_S = 60
+MOST_TOKENS = 16
 # Headers that we read, and no operation describes.
 HEADERS = (
     "accept-language",
@@ -194,11 +196,20 @@ class _Caller:
         )
 
 
+async def count_a_little(
+    request: chat_pb2.GenerateRequest,
+) -> AsyncIterator[chat_pb2.GenerateEvent]:
+    """An answer of few tokens: many calls ask for hundreds of thousands."""
+    request.max_tokens = min(request.max_tokens, MOST_TOKENS)
+    async for event in count_up(request):
+        yield event
+
+
 @contextlib.asynccontextmanager
 async def scripted(folder: Path, key_file: Path) -> AsyncIterator[str]:
     """The address of a gateway that keeps what it is given, with scripted workers."""
     async with (
-        ScriptedWorker() as worker,
+        ScriptedWorker(generate=count_a_little) as worker,
         running_gateway(
             [worker],
             api_keys_file=key_file,
