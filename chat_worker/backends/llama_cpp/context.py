@@ -67,6 +67,10 @@ class LlamaContext:
         """The context's KV cache."""
         return self._native.llama_get_memory(self.handle)
 
+    def length(self, slot: int) -> int:
+        """The tokens that a slot holds."""
+        return int(self._native.llama_memory_seq_pos_max(self.memory, slot)) + 1
+
     def copy(self, source: int, target: int) -> None:
         """Copy all of a slot to one that has cells of its own; seen at the next step, or once
         `settle` has returned."""
@@ -87,7 +91,7 @@ class LlamaContext:
         if self._copied_to is None:
             return
         slot = self._copied_to
-        length = int(self._native.llama_memory_seq_pos_max(self.memory, slot)) + 1
+        length = self.length(slot)
         batch = self._native.llama_batch_init(1, 0, 1)
         batch.n_tokens = batch.n_seq_id[0] = 1
         batch.token[0], batch.pos[0], batch.seq_id[0][0], batch.logits[0] = 0, length, slot, 0

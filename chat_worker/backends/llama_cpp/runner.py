@@ -88,7 +88,7 @@ class LlamaRunner:
     def length(self, slot: int) -> int:
         if not self._context.is_there:
             return 0
-        return int(self._native.llama_memory_seq_pos_max(self._context.memory, slot)) + 1
+        return self._context.length(slot)
 
     def shed(self) -> None:
         self._context.free()
