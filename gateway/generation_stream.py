@@ -84,8 +84,8 @@ class GenerationStream:
         self, request: chat_pb2.GenerateRequest
     ) -> AsyncGenerator[chat_pb2.GenerateEvent, None]:
         self.model = self._workers.known_id(request.model)
-        if not self._is_checked:
-            await self.check([request])
+        if self._guard is not None and not self._is_checked:
+            await self._guard.check(request)
         guarded = None if self._guard is None else self._guard.events(request)
         async with (
             self._around(request) as on_event,
