@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from benchmarks.idle import proportional_bytes
+from benchmarks.peer import wait_for
 from benchmarks.report import say, table
 from tests.running_stack import GUIDE, ROOT, free_port
 from worker_runtime.machine.processor import read_processor
@@ -87,15 +88,6 @@ def until_answered(port: int) -> None:
     raise RuntimeError(f"no answer within {WITHIN_S} s")
 
 
-def until_healthy(port: int) -> None:
-    deadline = time.monotonic() + WITHIN_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"http://127.0.0.1:{port}/health").status_code == httpx.codes.OK:
-                return
-        time.sleep(0.05)
-
-
 def memory_mib(process: psutil.Process) -> float:
     """Of a server with its processes."""
     every = [process, *process.children(recursive=True)]
@@ -112,7 +104,7 @@ def measured(server: Server) -> Figures:
         loaded = memory_mib(process)
     port = free_port()
     with running(server, port) as process:
-        until_healthy(port)
+        wait_for(f"http://127.0.0.1:{port}/health", within_s=WITHIN_S)
         time.sleep(SETTLE_S)
         idle = memory_mib(process)
     return Figures(answer_s, idle, loaded)
