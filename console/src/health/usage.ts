@@ -1,13 +1,13 @@
 /** Keys' limits and use, in the form that a table shows. */
-import type { Key, Used } from "../server/types";
+import type { Key, Limits, Used } from "../server/types";
 
-export const LIMIT_NAMES = [
+type LimitName = keyof Limits;
+const LIMIT_NAMES: LimitName[] = [
   "requests_per_minute",
   "tokens_per_minute",
   "tokens_per_day",
   "tokens_per_month",
-] as const;
-export type LimitName = (typeof LIMIT_NAMES)[number];
+];
 
 /** The limits that a key has, by the kind of work. */
 export function limitsOf(key: Key): ["chat" | "embeddings", LimitName, number][] {
