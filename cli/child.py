@@ -112,10 +112,15 @@ class Child(asyncio.SubprocessProtocol):
 
     def ask_to_stop(self) -> None:
         """Ask the process to drain and exit."""
-        stop: int = signal.SIGTERM
-        if sys.platform == "win32":
-            stop = signal.CTRL_BREAK_EVENT
-        self._send(stop)
+        if self.code is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if sys.platform == "win32":
+                self._running.send_signal(signal.CTRL_BREAK_EVENT)
+            else:
+                # `send_signal` would first collect the exit status of a process that has just
+                # ended, which the event loop waits for: it would then report status 255.
+                os.kill(self.pid, signal.SIGTERM)
 
     def send_line(self, line: bytes) -> None:
         """Write a line to its stdin, without waiting until it is read."""
@@ -140,10 +145,6 @@ class Child(asyncio.SubprocessProtocol):
         """Close its pipes."""
         self._relay.close()
         self._running.close()
-
-    def _send(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._running.send_signal(number)
 
     @property
     def _running(self) -> asyncio.SubprocessTransport:

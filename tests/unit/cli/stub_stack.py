@@ -4,6 +4,7 @@ MODE is name=mode for each of the services front, left, right.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 from cli.address import Address
 from cli.backoff import RestartPolicy
 from cli.liveness import http_status
-from cli.output import Output, open_standard_streams, stdout_unbuffered
+from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
 from cli.serve import free_ports
 from cli.service import ServiceSpec, WatchPolicy
 from cli.settings import StackSettings
@@ -52,6 +53,7 @@ def main() -> int:
         ),
         watch=WatchPolicy(every_s=0.2, again_s=0.1, silent_s=3, first_within_s=8),
     )
+    logging.basicConfig(handlers=[LogLines(supervisor.print_line)])
     try:
         return asyncio.run(supervisor.run(partial(asyncio.sleep, 0)))
     finally:
