@@ -161,7 +161,7 @@ def test_pieces_grow_until_they_take_about_their_time_and_shrink_when_they_take_
 
 
 @pytest.mark.parametrize(
-    ("seconds", "n_first"), [(PIECE_S, 80), (PIECE_S * WHOLE * 0.9, 144), (PIECE_S * 3, 160)]
+    ("seconds", "n_first"), [(PIECE_S, 80), (PIECE_S * WHOLE * 0.9, 144), (PIECE_S * 3, 128)]
 )
 def test_a_prompt_that_fits_into_a_piece_is_computed_whole(seconds: float, n_first: int) -> None:
     made = scheduler()
