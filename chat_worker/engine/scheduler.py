@@ -163,6 +163,9 @@ class Scheduler:
             )
             self._ops.extend(taken.ops)
             sequence.slot, sequence.n_computed = taken.slot, taken.n_reused
+            # What must go for this prompt goes before its first step: in a pool, attention also
+            # looks at the cells of others, up to the last one that is used.
+            self._ops.extend(self.slots.make_room(sequence.n_pending))
             self._running.append(sequence)
             admissions.append(Admission(sequence, taken.n_reused))
         return admissions

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat_worker.engine.runner import ForkSlot
+from chat_worker.engine.runner import ForkSlot, TruncateSlot
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.slots import IntegrityError, Slots, common_prefix
 from tests.unit.chat_worker.fake_runner import continuation, limits
@@ -39,6 +39,17 @@ def test_choices_of_one_request_prefill_their_prompt_once() -> None:
     driver.run(*several)
     # The leader's 60, one token of the prompt for each other, and the decoded ones.
     assert driver.runner.n_computed == 60 + 3 + 4 * 2
+
+
+def test_what_must_go_for_a_prompt_goes_before_its_first_piece() -> None:
+    """In a pool, the pieces would attend past the cells of what goes later."""
+    driver = Driver(limits(n_cells=256, n_ctx=256, n_batch=32))
+    old = sequence([3] * 200)
+    driver.run(old)
+    driver.scheduler.add(sequence([5] * 150))
+    plan, _ = driver.scheduler.schedule()
+    assert TruncateSlot(0, 0) in plan.ops
+    assert [item.n_tokens for item in plan.items] == [32]
 
 
 def test_another_salt_shares_nothing() -> None:
