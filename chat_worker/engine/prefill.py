@@ -8,13 +8,12 @@ from chat_worker.engine.turns import FLOW_S, Turns
 
 # A cancellation or a new request waits about this long for a piece of a prompt.
 PIECE_S = 0.8
-# Complete prompts, and pieces while no answer is being read, take up to so many times longer: small
-# pieces cost more, the deeper they are (at a depth of 1,500, 160 tokens a third more than 320).
+# Complete prompts, and pieces while no answer is being read, take up to so many times longer.
 WHOLE = 2
-# Pieces are multiples of the first of these that is not larger. Kernels and attention compute whole
-# tiles, the last one as if it were full; in llama.cpp's attention they have 64 rows (at a depth of
-# 4,000, tokens in pieces of 160 cost a seventh more than those in pieces of 256).
-PIECE_MULTIPLES = (64, 32)
+# Kernels and attention compute whole tiles, the last one as if it were full. In llama.cpp's
+# attention they have 64 rows: at a depth of 4,000, tokens in pieces of 160 cost a seventh more than
+# those in pieces of 256. Pieces are multiples of a tile, small ones of half of it.
+TILE = 64
 # However slow a machine is: it reads all weights for each piece.
 LEAST_TOKENS = 16
 # One of this many pieces belongs to the oldest prompt, however long it is.
@@ -114,8 +113,7 @@ class Prefill:
         if self._slots.n_free_cells < most + n_answers:
             most = min(most, self._slots.n_available_cells() - n_answers)
         piece = min(most, wanted)
-        multiple = next((multiple for multiple in PIECE_MULTIPLES if multiple <= piece), 1)
-        piece -= piece % multiple
+        piece = _in_tiles(piece)
         items: list[ScheduledTokens] = []
         left = most
         for sequence in order:
@@ -130,6 +128,11 @@ class Prefill:
         self._n_pieces += bool(items)
         together = min(n_batch, self._limits.n_together, whole)
         return items + _companions(items, order, together, n_rows)
+
+
+def _in_tiles(n_tokens: int) -> int:
+    multiple = TILE if n_tokens >= 2 * TILE else TILE // 2
+    return n_tokens - n_tokens % multiple if n_tokens > multiple else n_tokens
 
 
 def _companions(
