@@ -52,6 +52,7 @@ class GatewayServer(QuietServer):
         self._settings = settings
         self._drain = services.drain
         self._draining: asyncio.Task[None] | None = None
+        self._path = settings.socket
 
     async def serve(self, sockets: Any = None) -> None:
         loop = asyncio.get_running_loop()
@@ -62,11 +63,19 @@ class GatewayServer(QuietServer):
     async def listen(self, connect: Callable[[], Any]) -> list[asyncio.Server]:
         return await listen(self._settings, connect, self.config.backlog)
 
+    async def stop_listening(self) -> None:
+        self._leave_path()
+        await super().stop_listening()
+
     async def shutdown(self, sockets: Any = None) -> None:
-        if self._settings.socket is not None:
-            # While it listens: afterwards it might be that of the next server.
-            self._settings.socket.unlink(missing_ok=True)
+        self._leave_path()
         await super().shutdown(sockets)
+
+    def _leave_path(self) -> None:
+        """Remove the socket's name while it listens: later it might be that of the next server."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
 
     def _on_signal(self) -> None:
         if self._draining is None:

@@ -27,6 +27,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from common.loopback import UNIX
+from gateway.transport.closing_ports import HANDSHAKE_S, hold_back
 from gateway.transport.write_coalescing import WriteCoalescing
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,11 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
                 server.close()
             closed.set()
 
+        held_back = [hold_back(one) for server in self.servers for one in server.sockets]
         # A timer runs after what the selector found: the connections that wait are accepted before.
-        asyncio.get_running_loop().call_later(0.001, close)
+        # Where none can be held back, one that comes in between is lost.
+        wait_s = HANDSHAKE_S if any(held_back) else 0.001
+        asyncio.get_running_loop().call_later(wait_s, close)
         await closed.wait()
 
     async def listen(self, connect: Callable[[], Any]) -> list[asyncio.Server]:

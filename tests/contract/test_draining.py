@@ -3,14 +3,17 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, hang_up, soon, ticks, until
@@ -218,3 +221,32 @@ async def test_connections_are_closed_after_their_reply_once_it_leaves(
     reply = await gateway.http.get("/health/live")
     assert reply.headers["connection"] == "close"
     await until(lambda: not gateway.server.server_state.connections)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot hold connections back")
+async def test_who_connects_while_the_port_closes_is_answered_or_refused_and_never_reset(
+    gateway: RunningGateway,
+) -> None:
+    loop = asyncio.get_running_loop()
+    clients = [socket.socket() for _ in range(3)]
+
+    def connect() -> None:
+        for client in clients:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", gateway.port))
+
+    async def outcome(client: socket.socket) -> str:
+        with client:
+            try:
+                await loop.sock_connect(client, ("127.0.0.1", gateway.port))
+            except ConnectionRefusedError:
+                return "refused"
+            await loop.sock_sendall(client, b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return "answered" if b" 200 " in await loop.sock_recv(client, 1000) else "failed"
+
+    # They come after the loop looked who is there, and before it closes the port: it is busy.
+    loop.call_soon(time.sleep, 0.01)
+    loop.call_later(0.0005, connect)
+    await gateway.server.stop_listening()
+    outcomes = await asyncio.gather(*map(outcome, clients))
+    assert set(outcomes) <= {"answered", "refused"}

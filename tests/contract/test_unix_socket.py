@@ -4,6 +4,7 @@ import os
 import socket
 import stat
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ async def test_a_socket_serves_its_owner_and_group_and_is_gone_at_the_end(
     finally:
         os.umask(before)
     assert path.name not in os.listdir(path.parent)
+
+
+async def test_the_next_server_may_have_its_name_as_soon_as_it_refuses_connections(
+    worker: ScriptedWorker, path: Path
+) -> None:
+    async with AsyncExitStack() as later:
+        async with running_gateway([worker], socket=path) as leaving:
+            await leaving.server.stop_listening()
+            coming = await later.enter_async_context(running_gateway([worker], socket=path))
+        assert (await coming.http.get("/health/live")).status_code == 200
 
 
 async def test_its_clients_are_not_limited_as_those_of_one_address(
