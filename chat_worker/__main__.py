@@ -8,6 +8,7 @@ from chat_worker.expansion import with_expansion_factors
 from chat_worker.load_options import ChatLoadOptions
 from chat_worker.servicer import ChatServicer, RequestSlots
 from chat_worker.settings import ChatSettings
+from common.freed_memory import use_one_arena
 from common.settings import read_or_exit
 from protos.y26hkx.v1.chat_pb2_grpc import add_ChatServiceServicer_to_server
 from worker_runtime.catalog import Catalog
@@ -45,6 +46,7 @@ async def run(settings: ChatSettings) -> None:
 
 
 def main() -> None:
+    use_one_arena()
     asyncio.run(run(read_or_exit(ChatSettings, "chat worker")))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from common.freed_memory import use_one_arena
 from common.settings import read_or_exit
 from embed_worker.discovery import EmbedModelScan
 from embed_worker.encoder_choice import EncoderChoice
@@ -40,6 +41,7 @@ async def run(settings: EmbedSettings) -> None:
 
 
 def main() -> None:
+    use_one_arena()
     asyncio.run(run(read_or_exit(EmbedSettings, "embedding worker")))
 
 

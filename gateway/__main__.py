@@ -4,6 +4,7 @@ import asyncio
 import logging
 from functools import partial
 
+from common.freed_memory import use_one_arena
 from common.gc_tuning import freeze_startup_objects
 from common.json_log import JsonLines
 from common.parent_watch import exit_with_parent
@@ -30,6 +31,7 @@ async def run(settings: GatewaySettings) -> None:
 
 
 def main() -> None:
+    use_one_arena()
     settings = read_or_exit(GatewaySettings, "gateway")
     output = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s")

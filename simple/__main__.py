@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 
+from common.freed_memory import use_one_arena
 from common.settings import read_or_exit
 from gateway.transport.server import GatewayServer
 from simple.app import create_simple_app
@@ -20,6 +21,7 @@ async def run(settings: SimpleSettings) -> None:
 
 
 def main() -> int:
+    use_one_arena()
     parser = argparse.ArgumentParser(prog="y26hkx simple", description=__doc__)
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)
