@@ -212,7 +212,7 @@ class ModelLoader:
         if not is_out_of_memory(error):
             return error
         available_bytes = self._context.probe.machine().available_bytes
-        others = self._context.admission.holders(without=self._owner)
+        others = self._context.admission.books.holders(without=self._owner)
         return with_arithmetic(error, option.need.total, available_bytes, others)
 
     def _waited_too_long(self) -> Overloaded:

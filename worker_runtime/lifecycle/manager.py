@@ -242,7 +242,7 @@ class Models:
 
     def holdings(self, machine: MachineMemory) -> Holdings:
         """The memory reserved by this worker and by the other workers of the machine."""
-        return self._admission.holdings(machine)
+        return self._admission.books.holdings(machine)
 
     @property
     def n_queued(self) -> int:
@@ -252,7 +252,7 @@ class Models:
     @property
     def n_booked(self) -> int:
         """How many models hold a reservation."""
-        return self._admission.n_held
+        return len(self._admission.books.held)
 
     async def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases, drain and unload all models; `hurry`: do not wait for leases to

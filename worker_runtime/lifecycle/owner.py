@@ -154,7 +154,7 @@ class ModelOwner:
             self._breaker,
             now_s,
             memory=ProcessMemory() if loaded is None else loaded.memory(self._context.probe),
-            booked_bytes=self._context.admission.reserved_by(self),
+            booked_bytes=self._context.admission.books.reserved_by(self),
             is_default=is_default,
         )
 
