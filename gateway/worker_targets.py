@@ -37,3 +37,8 @@ def _parse(text: str) -> Target:
     if digits == share or not digits.replace(".", "", 1).isdecimal() or float(digits) > WHOLE:
         raise ValueError(f"{text}: a share is a part such as @5%")
     return Target(name, float(digits))
+
+
+def host_of(target: str) -> str:
+    """The name or address in "host:port"."""
+    return target.rpartition(":")[0].strip("[]")

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 
-from gateway.settings import host_of
+from gateway.worker_targets import host_of
 
 log = logging.getLogger(__name__)
 

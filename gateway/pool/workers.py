@@ -16,8 +16,7 @@ from gateway.pool.outliers import Outliers
 from gateway.pool.retry_budget import RetryBudget
 from gateway.pool.running import RunningGenerations
 from gateway.pool.versions import Versions
-from gateway.settings import host_of
-from gateway.worker_targets import parse_targets
+from gateway.worker_targets import host_of, parse_targets
 from protos.y26hkx.v1 import worker_pb2
 
 Pick = Callable[[Sequence[Endpoint]], Endpoint]
