@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from difflib import get_close_matches
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -152,18 +153,33 @@ def create_app(
         exception_handlers={ServingError: _serving_error, HTTPException: _http_error},
     )
     app.state.services = services
-    # Routes are tried in this order, so the most used come first.
+    described = _described_routes(with_embeddings=with_embeddings)
+    # `include_router` would match every path twice, and much more slowly.
+    app.router.routes.extend(request_routes(described))
+    # Built on demand, because few processes ever need it.
+    app.openapi = functools.cache(functools.partial(describe, app, described, BODIES))  # type: ignore[method-assign]
+    _add_layers(app, services, [route.path for route in described])
+    app.state.paths = sorted({route.path for route in described if "{" not in route.path})
+    return app
+
+
+def _described_routes(*, with_embeddings: bool) -> list[APIRoute]:
+    """All routes, in the order in which they are tried: the most used come first."""
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, infill, tokenize]
     modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, activity]
     modules += [metrics]
     described = [route for module in modules for route in module.router.routes]
-    described += ollama.routes(with_embeddings=with_embeddings)
-    # `include_router` would match every path twice, and much more slowly.
-    app.router.routes.extend(request_routes(described))
-    # Built on demand, because few processes ever need it.
-    app.openapi = functools.cache(functools.partial(describe, app, described, BODIES))  # type: ignore[method-assign]
-    # The last one added is the outermost.
+    return described + ollama.routes(with_embeddings=with_embeddings)
+
+
+def _add_layers(app: FastAPI, services: Services, paths: list[str]) -> None:
+    """Add what happens to every request; the last one added is the outermost.
+
+    Args:
+        paths: of the routes, which may be logged as they are.
+    """
+    settings = services.settings
     app.add_middleware(HeadMiddleware)
     app.add_middleware(CompressionMiddleware)
     app.add_middleware(CountMiddleware, services=services)
@@ -185,13 +201,11 @@ def create_app(
     if services.proxies.listed:
         app.add_middleware(ForwardedMiddleware, proxies=services.proxies)
     if settings.access_log:
-        paths = [route.path for route in described] + (files.paths if files is not None else [])
-        app.add_middleware(AccessLogMiddleware, paths=paths)
+        logged = paths + (files.paths if files is not None else [])
+        app.add_middleware(AccessLogMiddleware, paths=logged)
     app.add_middleware(MeantPathMiddleware)
     if settings.ollama_port:
         app.add_middleware(CompatPortMiddleware, port=settings.ollama_port)
-    app.state.paths = sorted({route.path for route in described if "{" not in route.path})
-    return app
 
 
 def make_pool(settings: GatewaySettings) -> Pool:
