@@ -28,10 +28,12 @@ class CallStream(ABC, Generic[CallT, ReplyT, WaitingT]):
     """The stream, and those that wait for replies on it.
 
     Args:
+        stub: the stub that gRPC generated, for the stream and for calls beside it.
         metadata: sent with the stream.
     """
 
-    def __init__(self, metadata: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, stub: Any, metadata: Sequence[tuple[str, str]]) -> None:
+        self._stub = stub
         self._metadata = metadata
         self._wanted = asyncio.Event()
         # Whether the worker accepts calls on the stream.

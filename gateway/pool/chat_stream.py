@@ -24,16 +24,10 @@ TOLD_TOGETHER = WINDOW_EVENTS // 2
 
 
 class ChatStub(CallStream[pb.GenerateCall, pb.GenerateReply, "StreamedCall"]):
-    """A stub of `ChatService` that sends small `Generate` calls over the stream.
-
-    Args:
-        stub: the stub that gRPC generated.
-        metadata: sent with the stream.
-    """
+    """A stub of `ChatService` that sends small `Generate` calls over the stream."""
 
     def __init__(self, stub: Any, metadata: Sequence[tuple[str, str]]) -> None:
-        super().__init__(metadata)
-        self._stub = stub
+        super().__init__(stub, metadata)
         self.Tokenize, self.Detokenize = stub.Tokenize, stub.Detokenize
         self.ApplyTemplate = stub.ApplyTemplate
 

@@ -17,16 +17,10 @@ Response = asyncio.Future[pb.EmbedResponse]
 
 
 class EmbedStub(CallStream[pb.EmbedCall, pb.EmbedReply, Response]):
-    """A stub of `EmbedService` that sends small `Embed` calls over the stream.
-
-    Args:
-        stub: the stub that gRPC generated.
-        metadata: sent with the stream.
-    """
+    """A stub of `EmbedService` that sends small `Embed` calls over the stream."""
 
     def __init__(self, stub: Any, metadata: Sequence[tuple[str, str]]) -> None:
-        super().__init__(metadata)
-        self._stub = stub
+        super().__init__(stub, metadata)
         self.Rerank, self.Score, self.Tokenize = stub.Rerank, stub.Score, stub.Tokenize
 
     async def Embed(  # noqa: N802 - the stub's name
