@@ -52,7 +52,6 @@ MESSAGES = {
     "body_too_large": "the body is larger than {limit_bytes} bytes",
     "too_many_headers": "more than {most} header fields",
     "headers_too_large": "header fields of more than {most_bytes} bytes",
-    "two_lengths": "both Content-Length and Transfer-Encoding",
     "coding_unknown": "bodies are not taken in the coding {coding}",
     "two_keys": "more than one Authorization header",
     "too_many_at_once": "more than {most} requests at once",

@@ -78,7 +78,6 @@ MESSAGES = {
     "body_too_large": "請求內容超過 {limit_bytes} 位元組",
     "too_many_headers": "標頭欄位超過 {most} 個",
     "headers_too_large": "標頭欄位超過 {most_bytes} 位元組",
-    "two_lengths": "同時有 Content-Length 與 Transfer-Encoding",
     "coding_unknown": "不接受以 {coding} 編碼的內容",
     "two_keys": "Authorization 標頭出現不只一次",
     "too_many_at_once": "同時進行的請求超過 {most} 個",

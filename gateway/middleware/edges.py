@@ -187,11 +187,9 @@ def _check_head(scope: Scope, limit: int) -> None:
     names = [name for name, _ in scope["headers"]]
     if len(names) > MAX_HEADERS:
         raise InvalidRequest(ErrorText("too_many_headers", most=MAX_HEADERS))
-    # h11 limits only headers that arrive in pieces.
+    # The connection limits only headers that arrive in pieces.
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
         raise InvalidRequest(ErrorText("headers_too_large", most_bytes=MAX_HEAD_BYTES))
-    if b"content-length" in names and b"transfer-encoding" in names:
-        raise InvalidRequest(ErrorText("two_lengths"))
     if (coding := header(scope, b"content-encoding")) not in (None, "", "identity"):
         raise UnsupportedEncoding(
             ErrorText("coding_unknown", coding=shorten(str(coding))),

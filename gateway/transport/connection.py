@@ -14,8 +14,8 @@ from gateway.errors import envelope
 from gateway.middleware.access_log import note_refusal
 from gateway.middleware.request_context import new_request_id
 from gateway.settings import GatewaySettings
+from gateway.transport.http1 import Http1Connection, address_of
 from gateway.transport.proxies import TrustedProxies
-from gateway.transport.uvicorn_internals import Http1Connection, address_of
 
 # Then a client has to connect again, and may come to another gateway behind the same name.
 MOST_REQUESTS = 10_000

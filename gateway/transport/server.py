@@ -8,7 +8,6 @@ from typing import Any
 
 import uvicorn
 
-from gateway.middleware.edges import MAX_HEAD_BYTES
 from gateway.services import Services
 from gateway.transport.connection import bounded_by
 from gateway.transport.fd_limit import fit_connections
@@ -38,7 +37,6 @@ class GatewayServer(QuietServer):
             http=bounded_by(settings, services.proxies, most),
             ws="none",
             loop="asyncio",
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_keep_alive=IDLE_TIMEOUT_S,
             timeout_graceful_shutdown=5,
             access_log=False,

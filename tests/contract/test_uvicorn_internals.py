@@ -1,4 +1,4 @@
-"""What the gateway leans on inside uvicorn and h11, over real sockets, without the gateway."""
+"""What the gateway leans on inside uvicorn and httptools, over real sockets, without itself."""
 
 import asyncio
 import signal
@@ -12,8 +12,9 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from gateway.transport import uvicorn_internals
-from gateway.transport.uvicorn_internals import Http1Connection, QuietServer
+from gateway.transport import http1, uvicorn_internals
+from gateway.transport.http1 import Http1Connection
+from gateway.transport.uvicorn_internals import QuietServer
 from gateway.transport.write_coalescing import WriteCoalescing
 from tests.contract.running_gateway import hang_up, until
 
@@ -164,7 +165,7 @@ async def test_head_and_body_of_a_reply_reach_the_system_together(
     def noted(transport: Any) -> WriteCoalescing:
         return WriteCoalescing(Noted(transport))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(uvicorn_internals, "WriteCoalescing", noted)
+    monkeypatch.setattr(http1, "WriteCoalescing", noted)
     running.may_answer.set()
     async with running.connection() as (reader, writer):
         writer.write(GET)
