@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def row(n_workers: int, requests_per_s: float, check_s: float) -> list[str]:
     endpoints = fleet(n_workers)
-    chat_s = seconds(lambda: sticky(_listing(endpoints), random.randbytes(16)))
+    chat_s = seconds(lambda: sticky(_listing(endpoints), random.getrandbits(64)))
     embed_s = seconds(lambda: least_outstanding(_listing(endpoints)))
     status = endpoints[0].status.SerializeToString()
     status_s = seconds(lambda: endpoints[0].hear(worker_pb2.WorkerStatus.FromString(status)))
@@ -138,7 +138,7 @@ class SimulatedWorker:
         return found
 
 
-Policy = Callable[[Sequence[Endpoint], bytes], Endpoint]
+Policy = Callable[[Sequence[Endpoint], int], Endpoint]
 POLICIES: dict[str, Policy] = {
     "prefix affinity, bounded load": sticky,
     "fewest outstanding": lambda endpoints, _: least_outstanding(endpoints),
@@ -152,15 +152,14 @@ def simulated(n_workers: int, name: str, policy: Policy) -> list[str]:
     endpoints = list(workers)
     running: list[Endpoint] = []
     turns: dict[int, int] = {}
-    n_later = n_hits = n_begun = 0
+    n_later = n_hits = 0
     for _ in range(N_REQUESTS):
         if len(turns) < n_workers * N_CACHES // 4:
-            n_begun += 1
-            turns[n_begun] = 0
-            conversation = n_begun
+            conversation = chance.getrandbits(64)
+            turns[conversation] = 0
         else:
             conversation = chance.choice(list(turns)[: 4 * n_workers])
-        endpoint = policy(endpoints, conversation.to_bytes(8, "big"))
+        endpoint = policy(endpoints, conversation)
         found = workers[endpoint].serve(conversation)
         n_later += turns[conversation] > 0
         n_hits += found and turns[conversation] > 0

@@ -228,7 +228,7 @@ async def rescan(endpoint: Endpoint, timeout_s: float) -> worker_pb2.RescanModel
 
 def _excluded(workers: Workers, tried: list[Endpoint]) -> list[Endpoint]:
     """The endpoints that were tried, unless there is no other."""
-    others = [endpoint for endpoint in workers.serving if endpoint not in tried]
+    others = tried and [endpoint for endpoint in workers.serving if endpoint not in tried]
     return tried if others else []
 
 
@@ -244,19 +244,19 @@ async def _can_retry(workers: Workers, tried: list[Endpoint], error: ServingErro
     return workers.retries.take()
 
 
-def _key(request: chat_pb2.GenerateRequest) -> bytes:
+def _key(request: chat_pb2.GenerateRequest) -> int:
     """Model, system prompt and first user message: the same for all turns of a conversation."""
-    digest = hashlib.blake2b(request.model.encode(), digest_size=16)
+    digest = hashlib.blake2b(request.model.encode(), digest_size=8)
     for message in request.conversation.messages:
         digest.update(message.content.encode("utf-8", "replace"))
         if message.role == "user":
             break
-    return digest.digest()
+    return int.from_bytes(digest.digest(), "big")
 
 
-def _point(key: bytes) -> float:
+def _point(key: int) -> float:
     """Where a conversation stands between 0 and 1, by which it stays with its version."""
-    return int.from_bytes(key[:4], "big") / 2**32
+    return key / 2**64
 
 
 def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:

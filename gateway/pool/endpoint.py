@@ -1,6 +1,7 @@
 """One worker address: its channel, whether it serves, and its latest status."""
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import deque
@@ -59,6 +60,9 @@ class Endpoint:
 
     def __init__(self, address: str, target: str = "") -> None:
         self.address = address
+        # Where rendezvous hashing finds it: the same for all gateways.
+        digest = hashlib.blake2b(address.encode(), digest_size=8).digest()
+        self.place = int.from_bytes(digest, "big")
         self.target = target
         self.conduct = Conduct()
         self.serving = False

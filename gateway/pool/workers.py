@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from common.error_texts import ErrorText
 from common.errors import NotReady
@@ -96,7 +96,7 @@ class Workers:
         self,
         model: str,
         pick: Pick,
-        not_these: Iterable[Endpoint] = (),
+        not_these: Sequence[Endpoint] = (),
         point: Callable[[], float] = random.random,
     ) -> Endpoint:
         """A serving worker, and one that lists `model` if there is any.
@@ -106,9 +106,12 @@ class Workers:
         Raises:
             NotReady: no worker serves, and none began to in time.
         """
-        if not self.serving:
+        serving = self.serving
+        if not serving:
             await self._wait()
-        serving = [endpoint for endpoint in self.serving if endpoint not in not_these]
+            serving = self.serving
+        if not_these:
+            serving = [endpoint for endpoint in serving if endpoint not in not_these]
         if not serving:
             raise NotReady(
                 ErrorText("no_worker_free"),
