@@ -16,8 +16,9 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
-# How long a request waits for the shared storage.
-SHARED_BUDGET_S = 0.05
+# How long a request waits for the shared storage, and how long for its first answer: the connection
+# is made then, and right after a start nothing is counted here that could decide instead.
+SHARED_BUDGET_S, FIRST_BUDGET_S = 0.05, 1.0
 # How long it is not used after it failed, so that not every request waits.
 SHARED_PAUSE_S = 5.0
 CLOCK_JUMP_S = 2.0
@@ -42,6 +43,7 @@ class RateLimit:
         self.shared = SharedLimiter(self._storage) if self._storage is not None else None
         # Until this time of the monotonic clock the shared storage is not used.
         self.shared_again_s = 0.0
+        self._budget_s = FIRST_BUDGET_S
         self._clocks_differ_s = time.time() - time.monotonic()
 
     async def hit(self, client: str) -> tuple[bool, int, float]:
@@ -53,11 +55,14 @@ class RateLimit:
         now_s = time.monotonic()
         if self.shared is not None and now_s >= self.shared_again_s:
             try:
-                async with asyncio.timeout(SHARED_BUDGET_S):
+                async with asyncio.timeout(self._budget_s):
                     allowed = await self.shared.hit(self.item, client)
                     window = await self.shared.get_window_stats(self.item, client)
-                    return allowed, window.remaining, window.reset_time
+                self._budget_s = SHARED_BUDGET_S
+                return allowed, window.remaining, window.reset_time
             except (TimeoutError, OSError, StorageError) as error:
+                # Also after a first answer that did not come: each request would wait as long.
+                self._budget_s = SHARED_BUDGET_S
                 self.shared_again_s = now_s + SHARED_PAUSE_S
                 log.warning("the rate limit storage fails, counting locally: %r", error)
         self._forget_after_clock_jump()

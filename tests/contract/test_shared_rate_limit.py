@@ -78,6 +78,23 @@ async def test_two_gateways_count_as_one(redis: Redis, worker: ScriptedWorker) -
     assert left == ["2", "1", "0", "0"]
 
 
+async def test_the_first_answer_of_a_redis_may_take_longer_than_others(redis: Redis) -> None:
+    def wake() -> None:
+        redis.process.send_signal(signal.SIGCONT)
+
+    one, other = (RateLimit("1/minute", redis.uri) for _ in range(2))
+    assert (await one.hit("a"))[0]
+    redis.process.send_signal(signal.SIGSTOP)
+    waking = asyncio.get_running_loop().call_later(4 * SHARED_BUDGET_S, wake)
+    try:
+        assert not (await other.hit("a"))[0], "the limit was passed right after a start"
+    finally:
+        waking.cancel()
+        wake()
+    for limit in (one, other):
+        await limit.close()
+
+
 @pytest.mark.parametrize("fault", ["killed", "hung", "read-only"])
 async def test_a_broken_redis_costs_little_and_local_counts_decide(
     redis: Redis, fault: str, monkeypatch: pytest.MonkeyPatch
