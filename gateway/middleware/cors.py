@@ -20,6 +20,7 @@ from gateway.settings import GatewaySettings
 LOCAL = (
     r"https?://(localhost|[\w-]+\.localhost|127\.0\.0\.1|\[::1\])(:\d+)?|(?!https?:)[\w.+-]+://.*"
 )
+VARY = (b"vary", b"Origin")
 READ_ONLY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -38,7 +39,15 @@ class CorsPolicyMiddleware(CORSMiddleware):
         self._has_keys = settings.has_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._refuses(scope):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if header(scope, b"origin") is None:
+            # From a program, not from a page. Caches are told that a page gets other headers.
+            context_of(scope).headers.append(VARY)
+            await self.app(scope, receive, send)
+            return
+        if self._refuses(scope):
             error = PermissionDenied(
                 ErrorText("origin_refused"),
                 suggestions=(ErrorText("list_origin"),),
@@ -49,8 +58,7 @@ class CorsPolicyMiddleware(CORSMiddleware):
         await super().__call__(scope, receive, send)
 
     def _refuses(self, scope: Scope) -> bool:
-        origin = header(scope, b"origin")
-        if origin is None or self.is_allowed_origin(origin):
+        if self.is_allowed_origin(header(scope, b"origin") or ""):
             return False
         # A browser's preflight request asks, without the key, whether the page may call.
         is_preflight = header(scope, b"access-control-request-method") is not None

@@ -86,7 +86,12 @@ def new_request_id(offered: str | None) -> str:
     """The client's own id if it is valid, else a new one."""
     if offered is not None and _SANE_ID.fullmatch(offered):
         return offered
-    return f"req_{_ids.getrandbits(96):024x}"
+    return f"req_{random_id()}"
+
+
+def random_id() -> str:
+    """The part of an id that makes it differ from others."""
+    return f"{_ids.getrandbits(96):024x}"
 
 
 def context_of(scope: Any) -> RequestContext:

@@ -1,7 +1,6 @@
 """What all generating routes have in common: a stream with its metrics, and response headers."""
 
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +12,7 @@ from common.tracing import step
 from gateway.generation_stream import GenerationStream, OnEvent
 from gateway.measures.by_label import OTHER
 from gateway.measures.generation import Generation
-from gateway.middleware.request_context import context_of
+from gateway.middleware.request_context import context_of, random_id
 from gateway.pool.calls import TimeLimits
 from gateway.routes.counted_call import CountedCall
 from gateway.routes.embedder import check_chats
@@ -147,4 +146,5 @@ class CountedGeneration:
 
 
 def new_id(prefix: str) -> str:
-    return f"{prefix}-{secrets.token_hex(12)}"
+    """An id for a reply; like that of a request it is no secret."""
+    return f"{prefix}-{random_id()}"
