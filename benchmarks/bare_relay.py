@@ -87,7 +87,7 @@ if __name__ == "__main__":
     uvicorn.run(
         create_app(f"127.0.0.1:{sys.argv[2]}"),
         port=int(sys.argv[1]),
-        http="h11",
+        http="httptools",
         loop="asyncio",
         access_log=False,
         log_level="warning",
