@@ -256,7 +256,7 @@ def _key(request: chat_pb2.GenerateRequest) -> int:
 
 def _point(key: int) -> float:
     """Where a conversation stands between 0 and 1, by which it stays with its version."""
-    return key / 2**64
+    return (key >> 32) / 2**32
 
 
 def _metadata(endpoint: Endpoint, request_id: str) -> tuple[tuple[str, str], ...]:
