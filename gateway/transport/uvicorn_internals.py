@@ -53,10 +53,13 @@ class QuietServer(uvicorn.Server):  # type: ignore[misc]  # uvicorn is not typed
             closed.set()
 
         held_back = [hold_back(one) for server in self.servers for one in server.sockets]
-        # A timer runs after what the selector found: the connections that wait are accepted before.
-        # Where none can be held back, one that comes in between is lost.
+        # Where none can be held back, one that comes after the last look is lost.
         wait_s = HANDSHAKE_S if any(held_back) else 0.001
-        asyncio.get_running_loop().call_later(wait_s, close)
+        # A timer runs after what the selector found: the connections that wait are accepted before,
+        # and one step later asyncio has given them to the server. It forgets those of a closed one,
+        # which then are neither answered nor closed.
+        loop = asyncio.get_running_loop()
+        loop.call_later(wait_s, loop.call_soon, close)
         await closed.wait()
 
     async def listen(self, connect: Callable[[], Any]) -> list[asyncio.Server]:

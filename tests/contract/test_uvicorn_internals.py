@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+import socket
+import time
 from asyncio import StreamReader, StreamWriter, Transport
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -171,6 +173,21 @@ async def test_head_and_body_of_a_reply_reach_the_system_together(
         writer.write(GET)
         reply = await reply_of(reader)
     assert [data for data in written if data] == [reply]
+
+
+async def test_a_connection_that_comes_as_the_port_closes_is_answered(running: Running) -> None:
+    running.may_answer.set()
+    port = running.server.servers[0].sockets[0].getsockname()[1]
+    stopping = asyncio.create_task(running.server.stop_listening())
+    await asyncio.sleep(0)
+    # This holds the loop up: at its next look it finds the connection, and that it is time.
+    late = socket.create_connection(("127.0.0.1", port))
+    time.sleep(0.05)  # noqa: ASYNC251 -- see above
+    reader, writer = await asyncio.open_connection(sock=late)
+    writer.write(GET)
+    assert b"200 OK" in await reply_of(reader)
+    await hang_up(writer)
+    await stopping
 
 
 async def test_signals_stay_with_who_had_them(running: Running) -> None:
