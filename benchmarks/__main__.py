@@ -9,7 +9,8 @@ BENCHMARKS = {
     "guard": "processor time of the guard's rules for 2 KB of text, and for a delta of a stream",
     "batches": "latency of one short text beside a batch of embeddings, and without it",
     "chat": "output tokens/s beside llama-server at 1, 4, 8 and 16 clients",
-    "engines": "llama.cpp, OpenVINO, transformers and llama-server on one model",
+    "engines": "llama.cpp, OpenVINO, transformers, GenAI and llama-server on one model",
+    "plot-engines": "draw what bench engines measured",
     "agents": "agents with long prompts at once, beside llama-server with its defaults",
     "embeddings": "one short text, many clients and one large request, beside the bare model",
     "transformers": "output tokens/s of the transformers backend beside generate",
@@ -36,6 +37,7 @@ MODULES = {
     "first-minutes": "first_minutes",
     "make-minilm": "make_minilm_gguf",
     "make-model": "make_qwen_shape",
+    "plot-engines": "plot_engines",
     "transformers": "transformers_chat",
 }
 

@@ -2,12 +2,20 @@
 
     python3 run.py bench make-model
     python3 run.py bench make-model --safetensors
-    LLAMA_SERVER_BIN=…/llama-server python3 run.py bench engines
+    LLAMA_SERVER_BIN=…/llama-server GENAI_PYTHON=…/python python3 run.py bench engines
+
+GENAI_PYTHON is an interpreter of another environment, with openvino-genai of this OpenVINO's
+version: its continuous batching computes the same converted model, without a server around it.
 
 Prompt speed is tokens/s of prompts until the first token; answer speed is output tokens/s of
 clients with short prompts. Load time is that of the first request, with the conversion done.
-Servers are measured one after the other, so that only one model is in memory; run it again where
+Engines are measured one after the other, so that only one model is in memory; run it again where
 other programs compute.
+
+    python3 run.py bench engines --json engines.json --engines "openvino int8"
+    python3 run.py bench plot-engines engines.json docs/images/engines.svg
+
+The file keeps the figures of engines that a later run does not measure.
 """
 
 import argparse
@@ -18,40 +26,31 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from benchmarks.chat import WORDS, llama_server, load, our_stack
+from benchmarks.engine_figures import Figures, Report, write_report
+from benchmarks.genai import GENAI, genai_figures
 from benchmarks.http_load import Connection
 from benchmarks.report import bar, say, table
+from worker_runtime.machine.processor import read_processor
 
 MODELS = Path(__file__).parent / "models"
 GGUF, FOLDER = MODELS / "qwen-shape-0.5b-Q8_0.gguf", MODELS / "qwen-shape-0.5b"
 SLOTS = 8
 N_CTX = 8192
+N_BATCH = 512  # our default; GenAI's is 256
 HTTP_OK = 200
 PROMPT_WORDS = (60, 600, 3000)
 CLIENTS = (1, 4, 8)
 LEAST_PROMPT_RATIO, LEAST_CLIENTS_RATIO, LEAST_STREAM_RATIO = 2.3, 1.6, 1.0
+LEAST_GENAI_RATIO = 0.9
 
 OPENVINO = ("openvino int8", "openvino int4", "openvino bf16")
 Server = Callable[[], contextlib.AbstractContextManager[int]]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Args:
-    prompts: tokens/s by the number of words.
-    answers: tokens/s by the number of clients.
-    """
-
-    load_s: float
-    memory_mib: float
-    prompts: dict[int, float]
-    answers: dict[int, float]
 
 
 async def prompt_speed(port: int, n_words: int, seed: int) -> float:
@@ -99,12 +98,31 @@ def measure(server: Server, clients: tuple[int, ...], rounds: int) -> Figures:
     return Figures(load_s, memory / 2**20, prompts, answers)
 
 
-def servers(arguments: argparse.Namespace, binary: str | None) -> dict[str, Server]:
+def measures(
+    arguments: argparse.Namespace, binary: str | None, genai_python: str | None
+) -> dict[str, Callable[[], Figures]]:
+    """How to measure each engine that was chosen and is there."""
     gguf, folder, threads = arguments.gguf, arguments.folder, arguments.threads
+    clients = tuple(arguments.clients)
 
-    def ours(model: Path, backend: str, **more: str) -> Server:
+    def ours(model: Path, backend: str, **more: str) -> Callable[[], Figures]:
         settings = {"TORCH_NUM_THREADS": str(threads), "MODEL_BACKEND": backend} | more
-        return lambda: our_stack(model, threads, SLOTS, N_CTX, **settings)
+        return of(lambda: our_stack(model, threads, SLOTS, N_CTX, **settings))
+
+    def of(server: Server) -> Callable[[], Figures]:
+        return lambda: measure(server, clients, arguments.rounds)
+
+    def genai(python: str, name: str) -> Callable[[], Figures]:
+        return lambda: genai_figures(
+            python,
+            gguf,
+            name,
+            limits={"n_slots": SLOTS, "n_ctx": N_CTX, "n_batch": N_BATCH},
+            n_threads=threads,
+            words=PROMPT_WORDS,
+            clients=clients,
+            rounds=arguments.rounds,
+        )
 
     found = {
         "llama.cpp": ours(gguf, "llama.cpp"),
@@ -115,10 +133,23 @@ def servers(arguments: argparse.Namespace, binary: str | None) -> dict[str, Serv
         "openvino bf16": ours(gguf, "openvino", OPENVINO_PRECISION="bf16"),
         "transformers": ours(folder, "transformers"),
     }
+    if genai_python:
+        found |= {name: genai(genai_python, name) for name in GENAI}
     if binary:
         # Its context is divided among its slots.
-        found["llama-server"] = lambda: llama_server(binary, gguf, threads, SLOTS, n_ctx=N_CTX)
-    return {name: server for name, server in found.items() if name in arguments.engines}
+        found["llama-server"] = of(lambda: llama_server(binary, gguf, threads, SLOTS, n_ctx=N_CTX))
+    return {name: measured for name, measured in found.items() if name in arguments.engines}
+
+
+def machine() -> str:
+    return f"{read_processor().name}, {psutil.cpu_count(logical=False)} cores"
+
+
+def say_skipped(chosen: list[str], measured: set[str]) -> None:
+    needed = {"llama-server": "LLAMA_SERVER_BIN"} | dict.fromkeys(GENAI, "GENAI_PYTHON")
+    for name in chosen:
+        if name not in measured:
+            say(f"skipping {name}: {needed[name]} is not set")
 
 
 def show(figures: dict[str, Figures]) -> None:
@@ -145,38 +176,54 @@ def show(figures: dict[str, Figures]) -> None:
 
 
 def compared(figures: dict[str, Figures]) -> bool:
-    ours, theirs = figures.get("openvino int8"), figures.get("llama-server")
-    if ours is None or theirs is None:
+    """Whether OpenVINO with 8-bit weights keeps its bars beside each peer that was measured."""
+    ours = figures.get("openvino int8")
+    if ours is None:
         return True
-    kept = [
-        bar(
-            f"prompts of {n} words, ratio",
-            ours.prompts[n] / theirs.prompts[n],
-            LEAST_PROMPT_RATIO,
-            at_most=False,
-        )
-        for n in PROMPT_WORDS[1:]
-    ]
-    for n, speed in ours.answers.items():
-        least = LEAST_STREAM_RATIO if n == 1 else LEAST_CLIENTS_RATIO
-        kept.append(bar(f"{n} client(s), ratio", speed / theirs.answers[n], least, at_most=False))
+    kept = []
+    for name in ("llama-server", *GENAI):
+        if (theirs := figures.get(name)) is None:
+            continue
+        for n in PROMPT_WORDS:
+            least = LEAST_PROMPT_RATIO if name == "llama-server" else LEAST_GENAI_RATIO
+            ratio = ours.prompts[n] / theirs.prompts[n]
+            kept.append(bar(f"prompts of {n} words / {name}", ratio, least, at_most=False))
+        for n, speed in ours.answers.items():
+            least = _least_answer_ratio(name, n)
+            ratio = speed / theirs.answers[n]
+            kept.append(bar(f"{n} client(s) / {name}", ratio, least, at_most=False))
     return all(kept)
 
 
+def _least_answer_ratio(name: str, n_clients: int) -> float:
+    if name != "llama-server":
+        return LEAST_GENAI_RATIO
+    return LEAST_STREAM_RATIO if n_clients == 1 else LEAST_CLIENTS_RATIO
+
+
 def main(argv: list[str]) -> int:
-    names = ["llama.cpp", *OPENVINO, "transformers", "llama-server"]
-    parser = argparse.ArgumentParser(prog="run.py bench engines", description=__doc__)
+    names = ["llama.cpp", *OPENVINO, "transformers", *GENAI, "llama-server"]
+    parser = argparse.ArgumentParser(
+        prog="run.py bench engines",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--gguf", type=Path, default=GGUF)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="the same for transformers")
     parser.add_argument("--engines", nargs="+", choices=names, default=names)
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: each server's own choice")
+    parser.add_argument("--json", type=Path, help="file to keep the figures in")
     arguments = parser.parse_args(argv)
-    binary = os.environ.get("LLAMA_SERVER_BIN")  # noqa: TID251 -- a benchmark is its own outermost caller
+    binary, genai_python = map(os.environ.get, ("LLAMA_SERVER_BIN", "GENAI_PYTHON"))  # noqa: TID251 -- a benchmark is its own outermost caller
+    wanted = measures(arguments, binary, genai_python)
+    say_skipped(arguments.engines, set(wanted))
     figures = {}
-    for name, server in servers(arguments, binary).items():
+    for name, measured in wanted.items():
         say(f"measuring {name}")
-        figures[name] = measure(server, tuple(arguments.clients), arguments.rounds)
+        figures[name] = measured()
+        if arguments.json is not None:
+            write_report(arguments.json, Report(machine(), arguments.gguf.stem, figures))
     show(figures)
     return 0 if compared(figures) else 1

@@ -75,7 +75,14 @@ def compile_model(
     Raises:
         RuntimeError: OpenVINO does not support the model.
     """
-    core = openvino.Core()
+    config = properties(precision, kv_type, n_threads=n_threads, group=group, device=device)
+    return openvino.Core().compile_model(paged(model), device, config)
+
+
+def properties(
+    precision: Precision, kv_type: str, *, n_threads: int, group: int = 0, device: str = CPU
+) -> dict[str, Any]:
+    """OpenVINO's own, by the arguments of `compile_model`."""
     config: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         "KV_CACHE_PRECISION": KV_TYPES[kv_type],
@@ -83,7 +90,7 @@ def compile_model(
     if device != CPU:
         if precision == "f32":
             config["INFERENCE_PRECISION_HINT"] = "f32"
-        return core.compile_model(paged(model), device, config)
+        return config
     config |= {
         "NUM_STREAMS": 1,
         "CPU_RUNTIME_CACHE_CAPACITY": N_KEPT_KERNELS,
@@ -97,7 +104,7 @@ def compile_model(
         config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = group
     if n_threads:
         config["INFERENCE_NUM_THREADS"] = n_threads
-    return core.compile_model(paged(model), CPU, config)
+    return config
 
 
 def _in_bfloat16(precision: Precision) -> bool:

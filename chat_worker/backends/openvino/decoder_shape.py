@@ -10,36 +10,63 @@ from typing import Any
 
 import numpy as np
 
-from chat_worker.backends.openvino.decoder_graph import DecoderShape, Floats
-from chat_worker.conversions import head_of, refusal_of, refusal_of_gguf, rope
+from chat_worker.architectures import (
+    ARCHITECTURES,
+    FULL,
+    WINDOWED,
+    activation_of,
+    architecture_of,
+    head_of,
+    layer_types,
+    original_context,
+    patterned,
+    refusal_of,
+    refusal_of_gguf,
+    rope,
+    rotates,
+    rotation_pattern,
+    window_of,
+)
+from chat_worker.backends.openvino.decoder_graph import Attention, DecoderShape, Floats
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.model_files.gguf import GgufHeader
+
+# Gemma 3's largest model scales queries by its width, and not by that of a head.
+WIDE_GEMMA3_LAYERS = 62
 
 
 def shape_of(config: Mapping[str, Any]) -> DecoderShape:
     """Raises NotConvertible if the graph of this kind of model is not known."""
     if reason := refusal_of(config):
         raise NotConvertible(reason)
+    known = ARCHITECTURES[config["model_type"]]
     n_heads = int(config["num_attention_heads"])
     head = int(config.get("head_dim") or config["hidden_size"] // n_heads)
+    types = layer_types(config)
+    kinds = {each: _attention(config, each, head) for each in set(types)}
     return DecoderShape(
-        n_layers=int(config["num_hidden_layers"]),
         n_heads=n_heads,
         n_kv_heads=int(config.get("num_key_value_heads") or n_heads),
         head=head,
         epsilon=float(config.get("rms_norm_eps", 1e-6)),
-        frequencies=_frequencies(rope(config), head),
+        layers=_layers([kinds[each] for each in types], rotates(config)),
+        activation=activation_of(config),
+        query_scale=float(config.get("query_pre_attn_scalar") or head) ** -0.5,
+        embedding_scale=_embedding_scale(known.is_scaled, config["hidden_size"]),
+        norm_offset=known.norm_offset,
     )
 
 
 def shape_of_gguf(header: GgufHeader, stretch: Floats | None) -> DecoderShape:
     """
     Args:
-        stretch: divides the frequencies, (head / 2,): Llama 3.1's files hold such a tensor.
+        stretch: divides the frequencies, (rotated / 2,): files of Llama 3.1 and Phi 3.5 hold such
+            a tensor.
     Raises:
         NotConvertible: the graph of this kind of model is not known.
     """
-    if reason := refusal_of_gguf(header):
+    known = architecture_of(header)
+    if (reason := refusal_of_gguf(header)) or known is None:
         raise NotConvertible(reason)
 
     def stated(key: str, default: Any = None) -> Any:
@@ -48,33 +75,89 @@ def shape_of_gguf(header: GgufHeader, stretch: Floats | None) -> DecoderShape:
             raise NotConvertible(f"its header has no single number {key}")
         return value
 
-    head, n_heads = head_of(header), stated("attention.head_count")
+    head, n_heads, n_layers = head_of(header), stated("attention.head_count"), stated("block_count")
+    hidden, window = stated("embedding_length"), stated("attention.sliding_window", 0)
     parameters = {
         "rope_type": "linear",
-        "rope_theta": float(stated("rope.freq_base", 10_000.0)),
+        "rope_theta": float(stated("rope.freq_base", known.rope_base)),
         "factor": float(stated("rope.scaling.factor", 1.0)) or 1.0,
     }
-    frequencies = _frequencies(parameters, head)
+    plain = frequencies(parameters, stated("rope.dimension_count", head))
+    full = Attention(
+        plain if stretch is None else plain / stretch,
+        rotation_scale=float(stated("rope.scaling.attn_factor", 1.0)),
+    )
+    if known.local_rope_base:
+        local = {"rope_type": "default", "rope_theta": known.local_rope_base}
+        windowed = Attention(frequencies(local, len(plain) * 2), window)
+    else:
+        windowed = Attention(full.frequencies, window, full.rotation_scale)
+    kinds = {FULL: full, WINDOWED: windowed}
+    if known.window_pattern:
+        types = patterned(n_layers, known.window_pattern)
+    else:
+        types = [WINDOWED if window else FULL] * n_layers
+    is_wide = known.local_rope_base and n_layers == WIDE_GEMMA3_LAYERS
     return DecoderShape(
-        n_layers=stated("block_count"),
         n_heads=n_heads,
         n_kv_heads=stated("attention.head_count_kv", n_heads),
         head=head,
         epsilon=float(stated("attention.layer_norm_rms_epsilon")),
-        frequencies=frequencies if stretch is None else frequencies / stretch,
+        layers=_layers(
+            [kinds[each] for each in types], rotation_pattern(n_layers, known.rotation_pattern)
+        ),
+        activation=known.activation,
+        query_scale=float(hidden / n_heads if is_wide else head) ** -0.5,
+        embedding_scale=_embedding_scale(known.is_scaled, hidden),
     )
 
 
-def _frequencies(parameters: Mapping[str, Any], head: int) -> Floats:
-    """Radians per token, (head / 2,)."""
-    plain = parameters["rope_theta"] ** -(np.arange(0, head, 2, dtype=np.float64) / head)
+def _attention(config: Mapping[str, Any], layer: str, head: int) -> Attention:
+    """That of the layers of a type."""
+    parameters = rope(config, layer)
+    n_rotated = int(head * parameters["partial_rotary_factor"])
+    window = window_of(config) if layer == WINDOWED else 0
+    return Attention(
+        frequencies(parameters, n_rotated), window, _rotation_scale(config, parameters)
+    )
+
+
+def _rotation_scale(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> float:
+    if parameters["rope_type"] != "longrope":
+        return 1.0
+    if stated := parameters.get("attention_factor"):
+        return float(stated)
+    original = original_context(config)
+    factor = config["max_position_embeddings"] / original
+    return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+
+
+def _layers(kinds: list[Attention], rotated: list[bool]) -> tuple[Attention, ...]:
+    """The layers; those that are alike are the same object, which the graph then computes once."""
+    still = {id(kind): Attention(None, kind.window) for kind in kinds}
+    return tuple(
+        kind if is_rotated else still[id(kind)]
+        for kind, is_rotated in zip(kinds, rotated, strict=True)
+    )
+
+
+def _embedding_scale(is_scaled: bool, hidden: int) -> float:
+    return math.sqrt(hidden) if is_scaled else 1.0
+
+
+def frequencies(parameters: Mapping[str, Any], n_rotated: int) -> Floats:
+    """Radians per token, (n_rotated / 2,)."""
+    steps = np.arange(0, n_rotated, 2, dtype=np.float64) / n_rotated
+    plain = parameters["rope_theta"] ** -steps
     match parameters["rope_type"]:
         case "linear":
             plain = plain / parameters["factor"]
+        case "longrope":
+            plain = plain / np.array(parameters["short_factor"])
         case "llama3":
             plain = _stretched(plain, parameters)
-    frequencies: Floats = plain.astype(np.float32)
-    return frequencies
+    found: Floats = plain.astype(np.float32)
+    return found
 
 
 def _stretched(plain: Any, parameters: Mapping[str, Any]) -> Any:

@@ -12,20 +12,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from chat_worker.architectures import LLAMA, architecture_of, head_of
 from chat_worker.backends.openvino.decoder_graph import Floats
 from chat_worker.backends.openvino.weights import ALL
-from chat_worker.conversions import REORDERED, head_of
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.ggml_native import Ggml
 from worker_runtime.model_files.gguf import BLOCKS, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards
 
-STRETCH = "model.rotary_stretch.weight"
+# Llama 3.1's, and Phi 3.5's for contexts up to the original one.
+STRETCHES = ("model.rotary_stretch.weight", "model.short_rotary_stretch.weight")
 OUTSIDE = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
     "lm_head": "output",
-    STRETCH.rpartition(".")[0]: "rope_freqs",
+    "model.rotary_stretch": "rope_freqs",
+    "model.short_rotary_stretch": "rope_factors_short",
 }
 INSIDE = {
     "input_layernorm": "attn_norm",
@@ -64,17 +66,19 @@ class GgufTensors:
             for file, header in zip(files, headers, strict=True)
             for tensor in header.tensors
         }
-        self._is_reordered = self.header.architecture in REORDERED
+        known = architecture_of(self.header) or LLAMA
+        self._names = {**INSIDE, **known.gguf_names}
+        self._is_reordered = known.is_reordered
         self._head = head_of(self.header)
         self._traits = Ggml().functions.ggml_get_type_traits
 
     @property
     def stretch(self) -> Floats | None:
-        """What divides the frequencies of the rotary positions, (head / 2,); None: nothing does."""
-        return self.read(STRETCH) if STRETCH in self else None
+        """What divides the frequencies of the rotary positions, (rotated / 2,); None: nothing."""
+        return next((self.read(name) for name in STRETCHES if name in self), None)
 
     def __contains__(self, name: str) -> bool:
-        return gguf_name(name) in self._found
+        return self._name(name) in self._found
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Outputs and inputs of a matrix, or the length of a vector."""
@@ -96,7 +100,7 @@ class GgufTensors:
         return self._floats(tensor.type, packed, n_inputs).reshape(-1)[self._order(n_inputs)]
 
     def _tensor(self, name: str) -> tuple[Path, GgufTensor]:
-        found = self._found.get(gguf_name(name))
+        found = self._found.get(self._name(name))
         if found is None:
             raise NotConvertible(f"it has no tensor {name}")
         return found
@@ -111,18 +115,17 @@ class GgufTensors:
         return values
 
     def _is_rotated(self, name: str) -> bool:
-        return self._is_reordered and gguf_name(name).split(".")[-2] in ROTATED
+        return self._is_reordered and self._name(name).split(".")[-2] in ROTATED
+
+    def _name(self, name: str) -> str:
+        """The name in the file of what transformers names `name`; a name that no file has if there
+        is none."""
+        stem, _, kind = name.rpartition(".")
+        if inside := LAYER.fullmatch(stem):
+            return f"blk.{inside[1]}.{self._names.get(inside[2], '?')}.{kind}"
+        return f"{OUTSIDE.get(stem, '?')}.{kind}"
 
     def _order(self, n_rows: int) -> NDArray[np.int64]:
         """Where the rows are that transformers has one after the other: llama.cpp rotates
         neighbours in a head, transformers its two halves."""
         return np.arange(n_rows).reshape(-1, self._head // 2, 2).swapaxes(1, 2).reshape(-1)
-
-
-def gguf_name(name: str) -> str:
-    """The name in a GGUF file of what transformers names `name`; a name that no file has if there
-    is none."""
-    stem, _, kind = name.rpartition(".")
-    if inside := LAYER.fullmatch(stem):
-        return f"blk.{inside[1]}.{INSIDE.get(inside[2], '?')}.{kind}"
-    return f"{OUTSIDE.get(stem, '?')}.{kind}"

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -15,9 +17,11 @@ import numpy as np
 import openvino
 import pytest
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from benchmarks.make_qwen_shape import TINY, add_vocabulary, quantize, train_tokenizer
+from chat_worker.architectures import refusal_of, refusal_of_gguf
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load as load_gguf
 from chat_worker.backends.openvino.compiled import compile_model
@@ -27,15 +31,7 @@ from chat_worker.backends.openvino.load import load
 from chat_worker.backends.openvino.original import read_original, runner_logits
 from chat_worker.backends.openvino.runner import OpenVinoRunner
 from chat_worker.backends.openvino.weights import DecoderWeights
-from chat_worker.conversions import (
-    CONVERSIONS,
-    GRAPH,
-    WEIGHTS,
-    folder_for,
-    refusal_of,
-    refusal_of_gguf,
-    unusable,
-)
+from chat_worker.conversions import CONVERSIONS, GRAPH, WEIGHTS, folder_for, unusable
 from chat_worker.discovery import ChatModelScan
 from chat_worker.engine.runner import Limits, ModelRunner, ScheduledTokens, TruncateSlot
 from chat_worker.engine.sampling import Sampler, SamplingParams
@@ -73,6 +69,15 @@ LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "partial_rotary_factor": 0.5,
+    "short_factor": [1.0, 1.5],
+    "long_factor": [2.0, 8.0],
+}
+# Those of these kinds are outside of a small vocabulary.
+ENDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, stretched": ("llama", {"rope_parameters": LLAMA_3, "attention_bias": True}),
     "llama, tied, one head each": (
@@ -80,8 +85,31 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"tie_word_embeddings": True, "num_key_value_heads": 4},
     ),
     "mistral": ("mistral", {"sliding_window": None}),
+    "mistral, window": ("mistral", {"sliding_window": 24}),
     "qwen2": ("qwen2", {}),
+    "qwen2, window in some layers": (
+        "qwen2",
+        {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1},
+    ),
     "qwen3, wide heads": ("qwen3", {"head_dim": 16}),
+    "smollm3, layers without positions": ("smollm3", {"no_rope_layer_interval": 2} | ENDS),
+    "phi3, window": ("phi3", {"sliding_window": 24} | ENDS),
+    "phi3, long, a part of each head": (
+        "phi3",
+        {"rope_parameters": LONG, "original_max_position_embeddings": 128} | ENDS,
+    ),
+    "gemma": ("gemma", {"head_dim": 16} | ENDS),
+    "gemma, one head of keys": ("gemma", {"head_dim": 8, "num_key_value_heads": 1} | ENDS),
+    "gemma3": (
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "sliding_window": 24,
+            "sliding_window_pattern": 2,
+            "query_pre_attn_scalar": 24,
+        }
+        | ENDS,
+    ),
 }
 
 
@@ -96,55 +124,81 @@ def make(folder: Path, tokenizer_from: Path, kind: str, **changed: Any) -> Path:
     return folder
 
 
+HIDDEN, HEADS, KV_HEADS, FFN = 64, 4, 2, 96
+
+
+def layer_tensors(kind: str, head: int) -> dict[str, tuple[int, ...]]:
+    """The sizes of the tensors of one layer."""
+    counts = {"q": HEADS, "k": KV_HEADS, "v": KV_HEADS}
+    found: dict[str, tuple[int, ...]] = {
+        "attn_norm.weight": (HIDDEN,),
+        "ffn_norm.weight": (HIDDEN,),
+        "attn_output.weight": (HIDDEN, HEADS * head),
+        "ffn_down.weight": (HIDDEN, FFN),
+    }
+    if kind == "phi3":
+        return found | {
+            "attn_qkv.weight": (sum(counts.values()) * head, HIDDEN),
+            "ffn_up.weight": (2 * FFN, HIDDEN),
+        }
+    found |= {"ffn_gate.weight": (FFN, HIDDEN), "ffn_up.weight": (FFN, HIDDEN)}
+    found |= {f"attn_{part}.weight": (n * head, HIDDEN) for part, n in counts.items()}
+    if kind in ("llama", "qwen2"):
+        found |= {f"attn_{part}.bias": (n * head,) for part, n in counts.items()}
+    if kind in ("qwen3", "gemma3"):
+        found |= {f"attn_{part}_norm.weight": (head,) for part in "qk"}
+    if kind == "gemma3":
+        found |= {f"{name}.weight": (HIDDEN,) for name in ("post_attention_norm", "post_ffw_norm")}
+    return found
+
+
 def write_small_gguf(
     path: Path,
     *,
     kind: str = "llama",
     head: int = 16,
+    n_layers: int = 2,
     tied: bool = False,
-    stretch: bool = False,
+    stretch: str = "",
+    stated: Mapping[str, float | str] = MappingProxyType({}),
 ) -> None:
-    """A decided model of random weights, in the order of rows that llama.cpp expects."""
-    random, hidden, n_heads, n_kv_heads, ffn = np.random.default_rng(1), 64, 4, 2, 96
+    """A decided model of random weights, in the order of rows that llama.cpp expects.
+
+    Args:
+        stretch: the name of a tensor that stretches the rotary positions.
+        stated: more values of the header, by their names without the kind.
+    """
+    random = np.random.default_rng(1)
     writer = gguf.GGUFWriter(path, kind)
-    writer.add_block_count(2)
+    writer.add_block_count(n_layers)
     writer.add_context_length(256)
-    writer.add_embedding_length(hidden)
-    writer.add_feed_forward_length(ffn)
-    writer.add_head_count(n_heads)
-    writer.add_head_count_kv(n_kv_heads)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
     writer.add_key_length(head)
     writer.add_value_length(head)
     writer.add_rope_dimension_count(head)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(50_000.0)
+    writes = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}
+    for name, value in stated.items():
+        writes[type(value)](f"{kind}.{name}", value)
     add_vocabulary(writer, train_tokenizer(TINY), TINY.n_vocab)
 
     def add(name: str, *sizes: int, at: float = 0.0) -> None:
         values = random.standard_normal(sizes, np.float32) * np.float32(0.3) + np.float32(at)
         writer.add_tensor(name, values.astype(np.float16) if len(sizes) > 1 else values)
 
-    add("token_embd.weight", TINY.n_vocab, hidden)
-    add("output_norm.weight", hidden, at=1.0)
+    add("token_embd.weight", TINY.n_vocab, HIDDEN)
+    add("output_norm.weight", HIDDEN, at=1.0)
     if not tied:
-        add("output.weight", TINY.n_vocab, hidden)
+        add("output.weight", TINY.n_vocab, HIDDEN)
     if stretch:
-        writer.add_tensor("rope_freqs.weight", np.linspace(1, 8, head // 2, dtype=np.float32))
-    for layer in range(2):
-        at = f"blk.{layer}"
-        add(f"{at}.attn_norm.weight", hidden, at=1.0)
-        add(f"{at}.ffn_norm.weight", hidden, at=1.0)
-        for part, n in (("q", n_heads), ("k", n_kv_heads), ("v", n_kv_heads)):
-            add(f"{at}.attn_{part}.weight", n * head, hidden)
-            if kind != "qwen3":
-                add(f"{at}.attn_{part}.bias", n * head)
-        if kind == "qwen3":
-            add(f"{at}.attn_q_norm.weight", head, at=1.0)
-            add(f"{at}.attn_k_norm.weight", head, at=1.0)
-        add(f"{at}.attn_output.weight", hidden, n_heads * head)
-        add(f"{at}.ffn_gate.weight", ffn, hidden)
-        add(f"{at}.ffn_up.weight", ffn, hidden)
-        add(f"{at}.ffn_down.weight", hidden, ffn)
+        writer.add_tensor(stretch, np.linspace(1, 8, head // 2, dtype=np.float32))
+    for layer in range(n_layers):
+        for name, sizes in layer_tensors(kind, head).items():
+            add(f"blk.{layer}.{name}", *sizes, at=float(name.endswith("norm.weight")))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file(progress=False)
@@ -207,10 +261,24 @@ def test_greedy_text_in_float32_is_that_of_transformers(
 
 
 GGUF_FAMILIES: dict[str, dict[str, Any]] = {
-    "llama, wide heads, stretched": {"head": 32, "stretch": True},
+    "llama, wide heads, stretched": {"head": 32, "stretch": "rope_freqs.weight"},
     "llama, tied": {"tied": True},
     "qwen2": {"kind": "qwen2"},
     "qwen3": {"kind": "qwen3"},
+    "smollm3": {"kind": "smollm3", "n_layers": 5},
+    "phi3": {"kind": "phi3"},
+    "phi3, long": {
+        "kind": "phi3",
+        "stretch": "rope_factors_short.weight",
+        "stated": {"rope.scaling.original_context_length": 256, "rope.scaling.attn_factor": 1.2},
+    },
+    "gemma": {"kind": "gemma", "head": 32, "tied": True},
+    "gemma3": {
+        "kind": "gemma3",
+        "n_layers": 7,
+        "tied": True,
+        "stated": {"attention.sliding_window": 24},
+    },
 }
 
 
@@ -326,12 +394,11 @@ def perplexity(logits: NDArray[np.float32], tokens: list[int]) -> float:
     ("changed", "reason"),
     [
         ({"model_type": "gpt2"}, "models of its kind"),
-        ({"model_type": "mistral", "sliding_window": 128}, "window"),
-        ({"layer_types": ["sliding_attention"]}, "window"),
+        ({"layer_types": ["chunked_attention"]}, "attention"),
+        ({"attn_logit_softcapping": 50.0}, "parts"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rotary"),
         ({"quantization_config": {}}, "quantized already"),
         ({"hidden_act": "gelu"}, "activation"),
-        ({"partial_rotary_factor": 0.5}, "rotary"),
     ],
 )
 def test_what_is_not_converted_is_known_from_its_configuration(
@@ -346,6 +413,21 @@ def test_a_processor_without_avx2_is_a_reason(tiny_folder: Path, tmp_path: Path)
     spec = LoadSpec(backend="openvino", path=str(tiny_folder), converted_dir=str(tmp_path))
     assert unusable(spec, Processor("old", ("avx", "sse2"))) == "the processor has no AVX2"
     assert unusable(spec, Processor("newer", ("avx", "avx2", "sse2"))) == ""
+
+
+def test_a_context_that_needs_other_rotary_positions_is_a_reason(tmp_path: Path) -> None:
+    write_small_gguf(
+        tmp_path / "long.gguf",
+        kind="phi3",
+        stretch="rope_factors_short.weight",
+        stated={
+            "rope.scaling.original_context_length": 128,
+            "rope.scaling.type": "longrope",
+        },
+    )
+    spec = LoadSpec(backend="openvino", path=str(tmp_path / "long.gguf"), converted_dir="none")
+    assert unusable(replace(spec, n_ctx=128)) == ""
+    assert "beyond 128 tokens" in unusable(replace(spec, n_ctx=256))
 
 
 def test_an_adapter_is_a_reason(tiny_folder: Path, tmp_path: Path) -> None:
@@ -422,10 +504,11 @@ def test_a_damaged_graph_is_an_error_with_a_way_forward(tiny_folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"general.architecture": "phi3"}, "models of its kind"),
+        ({"general.architecture": "gemma2"}, "models of its kind"),
         ({"llama.expert_count": 8}, "models of its kind"),
         ({"llama.rope.scaling.type": "yarn"}, "rotary"),
         ({"llama.rope.dimension_count": 8}, "rotary"),
+        ({"llama.attention.head_count": [4, 8]}, "heads"),
         ({"llama.attention.value_length": 8}, "width"),
         ({"llama.attention.sliding_window": 128}, "window"),
     ],
