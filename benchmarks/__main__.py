@@ -14,6 +14,7 @@ BENCHMARKS = {
     "agents": "agents with long prompts at once, beside llama-server with its defaults",
     "embeddings": "one short text, many clients and one large request, beside the bare model",
     "transformers": "output tokens/s of the transformers backend beside generate",
+    "perplexity": "perplexity of the OpenVINO backend's precisions beside transformers",
     "constrained": "output tokens/s of answers held to a schema beside free ones",
     "speculation": "output tokens/s with guessed tokens beside without",
     "first-minutes": "from a server's start to an answer, memory, disk, beside llama-server",

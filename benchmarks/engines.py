@@ -5,7 +5,8 @@
     LLAMA_SERVER_BIN=…/llama-server GENAI_PYTHON=…/python python3 run.py bench engines
 
 GENAI_PYTHON is an interpreter of another environment, with openvino-genai of this OpenVINO's
-version: its continuous batching computes the same converted model, without a server around it.
+version: its continuous batching computes the same converted model, as a library, and is compared
+with our engine without worker and gateway.
 
 Prompt speed is tokens/s of prompts until the first token; answer speed is output tokens/s of
 clients with short prompts. Load time is that of the first request, with the conversion done.
@@ -27,14 +28,21 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
 
 from benchmarks.chat import WORDS, llama_server, load, our_stack
 from benchmarks.engine_figures import Figures, Report, write_report
-from benchmarks.genai import GENAI, genai_figures
 from benchmarks.http_load import Connection
+from benchmarks.library_engines import (
+    ALONE,
+    GENAI,
+    GENAI_DEFAULTS,
+    figures_without_server,
+    task_of,
+)
 from benchmarks.report import bar, say, table
 from worker_runtime.machine.processor import read_processor
 
@@ -46,8 +54,22 @@ N_BATCH = 512  # our default; GenAI's is 256
 HTTP_OK = 200
 PROMPT_WORDS = (60, 600, 3000)
 CLIENTS = (1, 4, 8)
-LEAST_PROMPT_RATIO, LEAST_CLIENTS_RATIO, LEAST_STREAM_RATIO = 2.3, 1.6, 1.0
-LEAST_GENAI_RATIO = 0.9
+
+
+class Bars(NamedTuple):
+    """The least ratios to a peer.
+
+    Args:
+        stream: of one client's answer.
+        clients: of several clients' answers.
+    """
+
+    prompt: float
+    stream: float
+    clients: float
+
+
+SERVER_BARS, GENAI_BARS = Bars(2.3, 1.0, 1.6), Bars(0.9, 0.9, 0.9)
 
 OPENVINO = ("openvino int8", "openvino int4", "openvino bf16")
 Server = Callable[[], contextlib.AbstractContextManager[int]]
@@ -112,16 +134,21 @@ def measures(
     def of(server: Server) -> Callable[[], Figures]:
         return lambda: measure(server, clients, arguments.rounds)
 
-    def genai(python: str, name: str) -> Callable[[], Figures]:
-        return lambda: genai_figures(
-            python,
-            gguf,
+    def alone(name: str) -> Callable[[], Figures]:
+        return lambda: figures_without_server(
             name,
-            limits={"n_slots": SLOTS, "n_ctx": N_CTX, "n_batch": N_BATCH},
-            n_threads=threads,
-            words=PROMPT_WORDS,
-            clients=clients,
-            rounds=arguments.rounds,
+            genai_python or "",
+            gguf,
+            task_of(
+                gguf,
+                n_slots=SLOTS,
+                n_ctx=N_CTX,
+                n_batch=N_BATCH,
+                n_threads=threads,
+                words=PROMPT_WORDS,
+                clients=clients,
+                rounds=arguments.rounds,
+            ),
         )
 
     found = {
@@ -133,8 +160,8 @@ def measures(
         "openvino bf16": ours(gguf, "openvino", OPENVINO_PRECISION="bf16"),
         "transformers": ours(folder, "transformers"),
     }
-    if genai_python:
-        found |= {name: genai(genai_python, name) for name in GENAI}
+    names = (ALONE, GENAI, GENAI_DEFAULTS) if genai_python else (ALONE,)
+    found |= {name: alone(name) for name in names}
     if binary:
         # Its context is divided among its slots.
         found["llama-server"] = of(lambda: llama_server(binary, gguf, threads, SLOTS, n_ctx=N_CTX))
@@ -146,7 +173,9 @@ def machine() -> str:
 
 
 def say_skipped(chosen: list[str], measured: set[str]) -> None:
-    needed = {"llama-server": "LLAMA_SERVER_BIN"} | dict.fromkeys(GENAI, "GENAI_PYTHON")
+    needed = {"llama-server": "LLAMA_SERVER_BIN"} | dict.fromkeys(
+        (GENAI, GENAI_DEFAULTS), "GENAI_PYTHON"
+    )
     for name in chosen:
         if name not in measured:
             say(f"skipping {name}: {needed[name]} is not set")
@@ -176,33 +205,32 @@ def show(figures: dict[str, Figures]) -> None:
 
 
 def compared(figures: dict[str, Figures]) -> bool:
-    """Whether OpenVINO with 8-bit weights keeps its bars beside each peer that was measured."""
-    ours = figures.get("openvino int8")
-    if ours is None:
-        return True
+    """Whether OpenVINO keeps its bars beside each peer that was measured. GenAI has no server
+    around it, and so is compared with our engine alone."""
     kept = []
-    for name in ("llama-server", *GENAI):
-        if (theirs := figures.get(name)) is None:
+    for name, peer, bars in (
+        ("openvino int8", "llama-server", SERVER_BARS),
+        (ALONE, GENAI, GENAI_BARS),
+        (ALONE, GENAI_DEFAULTS, GENAI_BARS),
+    ):
+        if name not in figures or peer not in figures:
             continue
+        ours, theirs = figures[name], figures[peer]
         for n in PROMPT_WORDS:
-            least = LEAST_PROMPT_RATIO if name == "llama-server" else LEAST_GENAI_RATIO
             ratio = ours.prompts[n] / theirs.prompts[n]
-            kept.append(bar(f"prompts of {n} words / {name}", ratio, least, at_most=False))
+            kept.append(bar(f"prompts of {n} words / {peer}", ratio, bars.prompt, at_most=False))
         for n, speed in ours.answers.items():
-            least = _least_answer_ratio(name, n)
             ratio = speed / theirs.answers[n]
-            kept.append(bar(f"{n} client(s) / {name}", ratio, least, at_most=False))
+            least = bars.stream if n == 1 else bars.clients
+            kept.append(bar(f"{n} client(s) / {peer}", ratio, least, at_most=False))
     return all(kept)
 
 
-def _least_answer_ratio(name: str, n_clients: int) -> float:
-    if name != "llama-server":
-        return LEAST_GENAI_RATIO
-    return LEAST_STREAM_RATIO if n_clients == 1 else LEAST_CLIENTS_RATIO
-
-
 def main(argv: list[str]) -> int:
-    names = ["llama.cpp", *OPENVINO, "transformers", *GENAI, "llama-server"]
+    names = [
+        *("llama.cpp", *OPENVINO, "transformers", ALONE),
+        *(GENAI, GENAI_DEFAULTS, "llama-server"),
+    ]
     parser = argparse.ArgumentParser(
         prog="run.py bench engines",
         description=__doc__,

@@ -38,30 +38,28 @@ AT_LEAST_EIGHT_CLIENTS = 3.0
 
 
 def ours(runner: ModelRunner, n_clients: int, seed: int) -> float:
-    """Seconds until `n_clients` greedy sequences have `N_TOKENS` each; step by step, as the
-    engine's loop does it."""
-    scheduler = Scheduler(runner.limits)
+    """Seconds until `n_clients` greedy sequences have `N_TOKENS` each."""
     prompts = [prompt(1000 * seed + client) for client in range(n_clients)]
-    sequences = [
-        Sequence(
-            call_id=index,
-            choice=0,
-            tokens=tokens,
-            limit=N_PROMPT + N_TOKENS,
-            sampler=Sampler(SamplingParams(temperature=0), tokens),
-        )
-        for index, tokens in enumerate(prompts)
-    ]
     started = time.perf_counter()
-    for sequence in sequences:
-        scheduler.add(sequence)
+    answer_all(runner, prompts, N_TOKENS)
+    return time.perf_counter() - started
+
+
+def answer_all(runner: ModelRunner, prompts: list[list[int]], n_tokens: int) -> None:
+    """Compute greedy answers of `n_tokens` to all prompts together, step by step, as the engine's
+    loop does it."""
+    scheduler = Scheduler(runner.limits)
+    for index, tokens in enumerate(prompts):
+        sampler = Sampler(SamplingParams(temperature=0), tokens)
+        limit = len(tokens) + n_tokens
+        scheduler.add(
+            Sequence(call_id=index, choice=0, tokens=list(tokens), limit=limit, sampler=sampler)
+        )
     while not scheduler.is_idle:
         step(runner, scheduler)
-    took = time.perf_counter() - started
     for slot in range(runner.limits.n_slots):
         for op in scheduler.slots.drop(slot):
             runner.apply(op)
-    return took
 
 
 def step(runner: ModelRunner, scheduler: Scheduler) -> None:

@@ -177,7 +177,7 @@ class ChatSettings(RuntimeSettings):
         default="auto",
         validation_alias="OPENVINO_PRECISION",
         description=(
-            "Computation of a chat model on OpenVINO: auto (bf16 if the CPU has matrix units for "
+            "Computation of a chat model on OpenVINO: auto (bf16 if the CPU has instructions for "
             "it, else int8), int8 (inputs of products are rounded to 8 bits, as llama.cpp does), "
             "bf16, or f32 (nothing is rounded: exact, and several times larger)."
         ),

@@ -18,6 +18,8 @@ N_KEPT_KERNELS = 256
 # By the bits of our own weights, which have a scale for each row, or for each 32 in it.
 GROUPS = {32: 0, 8: 128, 4: 32}
 CPU = "CPU"
+# Instructions that multiply numbers in bfloat16.
+BFLOAT16 = ("amx_bf16", "avx512_bf16")
 KV_TYPES = {"f16": "f16", "q8_0": "u8"}
 
 
@@ -67,7 +69,7 @@ def compile_model(
     Args:
         precision: f32 computes without any rounding. int8 rounds the inputs of products with 8-bit
             weights to 8 bits, in groups. bf16 computes in bfloat16. auto is bf16 if the processor
-            has matrix units for it, else int8; on other devices their own choice.
+            has instructions for it, else int8; on other devices their own choice.
         kv_type: of the KV cache, as llama.cpp names it.
         n_threads: 0: the library's choice.
         group: inputs are rounded in groups of so many; larger ones cost less, and the weights'
@@ -108,4 +110,4 @@ def properties(
 
 
 def _in_bfloat16(precision: Precision) -> bool:
-    return precision == "bf16" or (precision == "auto" and bool(read_processor().has("amx_bf16")))
+    return precision == "bf16" or (precision == "auto" and bool(read_processor().has(*BFLOAT16)))

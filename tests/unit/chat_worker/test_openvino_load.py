@@ -1,7 +1,6 @@
 """Chat models on OpenVINO: results as of transformers, conversions, refusals with reasons."""
 
 import json
-import math
 import os
 import re
 import shutil
@@ -18,8 +17,8 @@ import openvino
 import pytest
 import torch
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
+from benchmarks import perplexity
 from benchmarks.make_qwen_shape import TINY, add_vocabulary, quantize, train_tokenizer
 from chat_worker.architectures import refusal_of, refusal_of_gguf
 from chat_worker.backend import Backend
@@ -375,19 +374,12 @@ def test_a_folder_in_openvino_s_own_format_needs_no_conversion(
 def test_weights_in_8_bits_change_the_perplexity_by_less_than_a_hundredth(
     tmp_path: Path,
 ) -> None:
-    text = (GUIDE.parent / "README.md").read_text(encoding="utf-8")
-    backend = on_openvino(GUIDE, tmp_path, precision="int8")
-    tokens = backend.tokenizer.encode(text, parse_control=False)[:200]
-    rows = np.array(backend.runner.run([item(tokens[:64], 0, 64)]))
-    with torch.inference_mode():
-        expected = plain_model(GUIDE)(torch.tensor([tokens[:64]])).logits[0].numpy()
-    ours, theirs = (perplexity(logits, tokens[:64]) for logits in (rows, expected))
-    assert abs(ours / theirs - 1) < 0.01
-
-
-def perplexity(logits: NDArray[np.float32], tokens: list[int]) -> float:
-    rows = torch.log_softmax(torch.from_numpy(logits[:-1]).double(), -1)
-    return math.exp(-float(rows[range(len(tokens) - 1), tokens[1:]].mean()))
+    windows = perplexity.windows_of(GUIDE, perplexity.conversations(), 512)[:20]
+    expected = perplexity.in_transformers(GUIDE, torch.bfloat16, windows)
+    for precision in ("int8", "bf16"):
+        changed = {"precision": precision}
+        found = perplexity.in_openvino(GUIDE, str(tmp_path), windows, changed)
+        assert abs(found / expected - 1) < 0.01
 
 
 @pytest.mark.parametrize(
