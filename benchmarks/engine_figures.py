@@ -1,5 +1,6 @@
 """What `run.py bench engines` measured, as a file that several runs fill."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -36,10 +37,15 @@ def read_report(path: Path) -> Report:
     return msgspec.json.decode(path.read_bytes(), type=Report)
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Write `report`, with the figures of other engines that the file has of the same model."""
+def write_report(path: Path, report: Report, order: Sequence[str]) -> None:
+    """Write `report`, with the figures of other engines that the file has of the same model.
+
+    Args:
+        order: of the engines in the file.
+    """
     if path.exists():
         before = read_report(path)
         if (before.processor, before.model) == (report.processor, report.model):
-            report.engines = before.engines | report.engines
+            both = before.engines | report.engines
+            report.engines = {name: both[name] for name in order if name in both}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))

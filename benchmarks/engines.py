@@ -252,6 +252,6 @@ def main(argv: list[str]) -> int:
         say(f"measuring {name}")
         figures[name] = measured()
         if arguments.json is not None:
-            write_report(arguments.json, Report(machine(), arguments.gguf.stem, figures))
+            write_report(arguments.json, Report(machine(), arguments.gguf.stem, figures), names)
     show(figures)
     return 0 if compared(figures) else 1

@@ -51,7 +51,7 @@ class Case:
     """
     Args:
         form: a quantization of GGUF files, or the number format of a transformers folder.
-        changed: of the spec.
+        changed: of the spec. On OpenVINO, the model is converted first, by another process.
     """
 
     name: str
@@ -75,6 +75,11 @@ CASES = (
     Case("gemma2", GEMMA2, "Q4_K_M"),
     Case("gemma3", GEMMA3, "Q8_0", {"n_ubatch": 128}),
     Case("large gqa", LARGE, "Q8_0"),
+    Case("qwen tied, openvino", QWEN, "Q4_K_M", {"backend": "openvino"}),
+    Case("qwen untied, openvino", QWEN_UNTIED, "Q8_0", {"backend": "openvino"}),
+    Case("llama mha, openvino", LLAMA_MHA, "F16", {"backend": "openvino", "precision": "int8"}),
+    Case("llama gqa, openvino", LLAMA_GQA, "Q4_0", {"backend": "openvino", "weight_bits": 4}),
+    Case("qwen3, openvino", QWEN3, "Q6_K", {"backend": "openvino", "kv_type": "q8_0"}),
     Case("qwen tied", QWEN, "bfloat16"),
     Case("qwen tied, f32", QWEN, "bfloat16", {"torch_dtype": "float32"}),
     Case("qwen untied", QWEN_UNTIED, "bfloat16"),
@@ -121,8 +126,9 @@ def found(case: Case, folder: Path) -> Found:
         folder.mkdir(parents=True, exist_ok=True)
         write = write_file if case.is_file else write_folder
         write(path, case.model, case.form)
-    plain: dict[str, object] = {"n_ctx": 1024, "n_parallel": 4}
-    spec = m.LoadSpec(backend=backend, path=str(path), **plain | case.changed)  # type: ignore[arg-type]
+    plain: dict[str, object] = {"backend": backend, "n_ctx": 1024, "n_parallel": 4}
+    plain["converted_dir"] = str(folder / "converted")
+    spec = m.LoadSpec(path=str(path), **plain | case.changed)  # type: ignore[arg-type]
     return asyncio.run(_measured(spec))
 
 

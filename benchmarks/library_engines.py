@@ -76,7 +76,7 @@ def task_of(
         "n_batch": n_batch,
         "n_threads": n_threads,
         "properties": properties("auto", "f16", n_threads=n_threads, group=GROUPS[BITS]),
-        "warm_up": prompt(5),
+        "warm_up": prompt(N_WORDS),
         "prompts": {n: [prompt(n) for _ in range(rounds)] for n in words},
         "answers": {
             n: [[prompt(N_WORDS) for _ in range(n)] for _ in range(rounds)] for n in clients

@@ -37,7 +37,7 @@ def svg(report: Report) -> str:
         ],
     ]
     height_of_row = TITLE + BAR * 1.5 * len(figures) + GAP
-    height = int(2 * height_of_row + 2 * GAP)
+    height = int(2 * height_of_row)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
         f"<title>Tokens per second of {escape(report.model)}</title><style>{STYLE}</style>",

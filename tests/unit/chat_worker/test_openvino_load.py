@@ -23,6 +23,7 @@ from benchmarks.make_qwen_shape import TINY, add_vocabulary, quantize, train_tok
 from chat_worker.architectures import refusal_of, refusal_of_gguf
 from chat_worker.backend import Backend
 from chat_worker.backends.llama_cpp.load import load as load_gguf
+from chat_worker.backends.openvino import compiled
 from chat_worker.backends.openvino.compiled import compile_model
 from chat_worker.backends.openvino.decoder_graph import decoder_graph
 from chat_worker.backends.openvino.gguf_tensors import GgufTensors
@@ -290,8 +291,8 @@ def test_logits_of_a_gguf_file_in_float32_are_those_of_llama_cpp(
     original = read_original(path)
     weights = DecoderWeights(original.tensors, bits=32, is_tied=original.is_tied)
     graph = decoder_graph(original.shape, weights)
-    compiled = compile_model(graph, "f32", "f16", n_threads=1)
-    runner = OpenVinoRunner(compiled, Limits(1, 1, 64, 64, 64, 64, TINY.n_vocab))
+    exact = compile_model(graph, "f32", "f16", n_threads=1)
+    runner = OpenVinoRunner(exact, Limits(1, 1, 64, 64, 64, 64, TINY.n_vocab))
     # llama.cpp rounds the inputs of products with weights in F16 to F16.
     difference = np.abs(runner_logits(runner) - original.logits).mean()
     assert difference < 0.005 * original.logits.std()
@@ -420,6 +421,17 @@ def test_a_context_that_needs_other_rotary_positions_is_a_reason(tmp_path: Path)
     spec = LoadSpec(backend="openvino", path=str(tmp_path / "long.gguf"), converted_dir="none")
     assert unusable(replace(spec, n_ctx=128)) == ""
     assert "beyond 128 tokens" in unusable(replace(spec, n_ctx=256))
+
+
+@pytest.mark.parametrize(
+    ("feature", "kind"), [("amx_bf16", "bf16"), ("avx512_bf16", "bf16"), ("avx512f", "f32")]
+)
+def test_bfloat16_is_chosen_where_the_processor_has_instructions_for_it(
+    feature: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "read_processor", lambda: Processor("one", (feature,)))
+    found = compiled.properties("auto", "f16", n_threads=0)
+    assert found["INFERENCE_PRECISION_HINT"] == kind
 
 
 def test_an_adapter_is_a_reason(tiny_folder: Path, tmp_path: Path) -> None:
