@@ -18,6 +18,15 @@ ROPE_TYPES = frozenset({"default", "linear", "llama3", "longrope"})
 GGUF_ROPE_TYPES = frozenset({"none", "linear", "longrope"})
 ROPE_KEYS = ("rope_parameters", "rope_scaling")
 # Settings of layers that the graph does not have.
+# Counts in a configuration, which anybody may have written, and the largest of real models.
+COUNTS = {
+    "num_hidden_layers": 1 << 12,
+    "sliding_window_pattern": 1 << 12,
+    "no_rope_layer_interval": 1 << 12,
+    "max_window_layers": 1 << 12,
+    "max_position_embeddings": 1 << 28,
+    "original_max_position_embeddings": 1 << 28,
+}
 UNKNOWN_LAYERS = (
     "attn_logit_softcapping",
     "final_logit_softcapping",
@@ -113,6 +122,9 @@ def refusal_of(config: Mapping[str, Any]) -> str:
     kind = str(config.get("model_type"))
     if kind not in ARCHITECTURES:
         return "models of its kind are not converted"
+    for key, most in COUNTS.items():
+        if not _is_count(config.get(key), most):
+            return f"its configuration has no valid {key}"
     if "quantization_config" in config:
         return "its weights are quantized already"
     if activation_of(config) not in ACTIVATIONS:
@@ -122,7 +134,7 @@ def refusal_of(config: Mapping[str, Any]) -> str:
     layers = set(layer_types(config))
     if layers - {FULL, WINDOWED}:
         return "its attention is of another type"
-    if any(rope(config, layer)["rope_type"] not in ROPE_TYPES for layer in layers):
+    if {str(rope(config, layer)["rope_type"]) for layer in layers} - ROPE_TYPES:
         return "its rotary positions are of another type"
     return ""
 
@@ -150,9 +162,7 @@ def refusal_of_gguf(header: GgufHeader) -> str:
 def longest_context(config: Mapping[str, Any]) -> int:
     """The tokens beyond which a model with this `config.json` would need other rotary positions;
     0: none."""
-    found = rope(config)
-    original = original_context(config)
-    return original if found["rope_type"] == "longrope" else 0
+    return original_context(config) if rope(config)["rope_type"] == "longrope" else 0
 
 
 def longest_context_of_gguf(header: GgufHeader) -> int:
@@ -167,7 +177,7 @@ def longest_context_of_gguf(header: GgufHeader) -> int:
 def original_context(config: Mapping[str, Any]) -> int:
     """The context for which the rotary positions were made before they were stretched."""
     key = "original_max_position_embeddings"
-    return int(rope(config).get(key) or config.get(key) or config["max_position_embeddings"])
+    return int(rope(config).get(key) or config.get(key) or config.get("max_position_embeddings", 0))
 
 
 def activation_of(config: Mapping[str, Any]) -> str:
@@ -212,18 +222,19 @@ def rope(config: Mapping[str, Any], layer: str = FULL) -> dict[str, Any]:
 def layer_types(config: Mapping[str, Any]) -> list[str]:
     """`FULL` or `WINDOWED` for each layer, or another type that the configuration names."""
     known = ARCHITECTURES[str(config.get("model_type"))]
-    n_layers = int(config.get("num_hidden_layers", 1))
+    n_layers = int(config.get("num_hidden_layers") or 1)
     listed = config.get("layer_types")
     if isinstance(listed, list):
         return [str(layer) for layer in listed]
     if known.window_pattern:
-        pattern = int(config.get("sliding_window_pattern", known.window_pattern))
+        pattern = int(config.get("sliding_window_pattern") or known.window_pattern)
         return patterned(n_layers, pattern)
     first = 0
     if known.has_window_switch:
-        # SmolLM's windows are for some layers, which is listed.
+        stated = config.get("max_window_layers")
+        # SmolLM's windows are for some layers, which are listed.
         is_on = config.get("use_sliding_window") and not known.rotation_pattern
-        first = int(config.get("max_window_layers", n_layers)) if is_on else n_layers
+        first = int(stated) if is_on and stated is not None else n_layers
     return [WINDOWED if window_of(config) and layer >= first else FULL for layer in range(n_layers)]
 
 
@@ -242,14 +253,18 @@ def window_of(config: Mapping[str, Any]) -> int:
 def rotates(config: Mapping[str, Any]) -> list[bool]:
     """Whether each layer has rotary positions."""
     known = ARCHITECTURES[str(config.get("model_type"))]
-    n_layers = int(config.get("num_hidden_layers", 1))
+    n_layers = int(config.get("num_hidden_layers") or 1)
     listed = config.get("no_rope_layers")
     if known.rotation_pattern and isinstance(listed, list):
         return [bool(layer) for layer in listed]
-    pattern = int(config.get("no_rope_layer_interval", known.rotation_pattern))
+    pattern = int(config.get("no_rope_layer_interval") or known.rotation_pattern)
     return rotation_pattern(n_layers, pattern if known.rotation_pattern else 0)
 
 
 def rotation_pattern(n_layers: int, pattern: int) -> list[bool]:
     """The last layer of each `pattern` has no rotary positions; 0: all have."""
     return [not pattern or bool((layer + 1) % pattern) for layer in range(n_layers)]
+
+
+def _is_count(value: object, most: int) -> bool:
+    return value is None or (isinstance(value, int) and 0 <= value <= most)

@@ -96,8 +96,11 @@ def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:
     if is_openvino_folder(path_of(spec.path)):
         weights, converting = dims.n_bytes, 0
     else:
-        weights = _converted_bytes(spec, dims)
-        converting = 0 if known_conversion(spec) is not None else _converting(spec, dims, weights)
+        file_bytes = _converted_bytes(spec, dims)
+        weights = file_bytes - _unread_bytes(spec, dims)
+        whole = 0 if known_conversion(spec) is not None else _converting(spec, dims, file_bytes)
+        # Its weights are not loaded yet while it is converted.
+        converting = max(whole - weights, 0)
     n_paged = n_blocks(cells, n_paged_slots(spec.n_parallel)) * BLOCK_TOKENS
     value_bytes = EXACT_KV_BYTES if exact and spec.kv_type == "f16" else KV_BYTES[spec.kv_type]
     activations = step_tokens(spec) * (3 * dims.ffn + 8 * dims.hidden)
@@ -122,13 +125,20 @@ def _converted_bytes(spec: LoadSpec, dims: ModelDims) -> int:
     return int(tables + (dims.n_values - tables) * GROUPED_BYTES)
 
 
-def _converting(spec: LoadSpec, dims: ModelDims, weights: int) -> int:
-    """What the converter takes beyond the weights, which are not loaded yet while it runs."""
+def _unread_bytes(spec: LoadSpec, dims: ModelDims) -> int:
+    """An embedding that is not the output layer too: it stays in the file, of which rows are read.
+
+    With weights of 4 bits, what the library adds to the others takes as much.
+    """
+    bits = weight_bits(spec)
+    return 0 if dims.is_tied or bits == 4 else dims.table_values * bits // 8
+
+
+def _converting(spec: LoadSpec, dims: ModelDims, file_bytes: int) -> int:
+    """What the converter takes."""
     if path_of(spec.path).is_dir():
-        whole = CONVERTER_BYTES + dims.n_values * CONVERTER_VALUE_BYTES
-    else:
-        whole = GGUF_CONVERTER_BYTES + max(dims.n_bytes, GGUF_CONVERTER_COPIES * weights)
-    return max(whole - weights, 0)
+        return CONVERTER_BYTES + dims.n_values * CONVERTER_VALUE_BYTES
+    return GGUF_CONVERTER_BYTES + max(dims.n_bytes, GGUF_CONVERTER_COPIES * file_bytes)
 
 
 def _in_torch(spec: LoadSpec, dims: ModelDims) -> Need:

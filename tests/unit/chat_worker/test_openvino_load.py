@@ -389,6 +389,8 @@ def test_weights_in_8_bits_change_the_perplexity_by_less_than_a_hundredth(
         ({"model_type": "gpt2"}, "models of its kind"),
         ({"layer_types": ["chunked_attention"]}, "attention"),
         ({"attn_logit_softcapping": 50.0}, "parts"),
+        ({"num_hidden_layers": 1 << 40}, "num_hidden_layers"),
+        ({"max_position_embeddings": "long"}, "max_position_embeddings"),
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rotary"),
         ({"quantization_config": {}}, "quantized already"),
         ({"hidden_act": "gelu"}, "activation"),
