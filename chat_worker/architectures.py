@@ -36,7 +36,7 @@ UNKNOWN_LAYERS = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """How a kind of model differs from Llama; biases, norms of heads and merged matrices are seen
+    """How a kind of model differs from Llama; biases, further norms and merged matrices are seen
     from its tensors.
 
     Args:
@@ -53,8 +53,6 @@ class Architecture:
         activation: where the configuration or the header does not name it.
         is_scaled: embeddings are multiplied by the root of their width.
         norm_offset: of the norms' weights in a folder; in GGUF files it is added to them.
-        norms_after: attention and feed-forward have a norm at their end as well, and the one that
-            Llama names `post_attention_layernorm` has another name.
     """
 
     gguf: str
@@ -69,7 +67,6 @@ class Architecture:
     activation: str = "silu"
     is_scaled: bool = False
     norm_offset: float = 0.0
-    norms_after: bool = False
 
 
 LLAMA = Architecture("llama", is_reordered=True)
@@ -106,7 +103,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         activation="gelu_pytorch_tanh",
         is_scaled=True,
         norm_offset=1.0,
-        norms_after=True,
     ),
 }
 

@@ -6,6 +6,7 @@ of headers.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from chat_worker.architectures import (
     ARCHITECTURES,
     FULL,
     WINDOWED,
+    Architecture,
     activation_of,
     architecture_of,
     head_of,
@@ -68,48 +70,60 @@ def shape_of_gguf(header: GgufHeader, stretch: Floats | None) -> DecoderShape:
     known = architecture_of(header)
     if (reason := refusal_of_gguf(header)) or known is None:
         raise NotConvertible(reason)
-
-    def stated(key: str, default: Any = None) -> Any:
-        value = header.metadata.get(f"{header.architecture}.{key}", default)
-        if not isinstance(value, (int, float)):
-            raise NotConvertible(f"its header has no single number {key}")
-        return value
-
-    head, n_heads, n_layers = head_of(header), stated("attention.head_count"), stated("block_count")
-    hidden, window = stated("embedding_length"), stated("attention.sliding_window", 0)
-    parameters = {
-        "rope_type": "linear",
-        "rope_theta": float(stated("rope.freq_base", known.rope_base)),
-        "factor": float(stated("rope.scaling.factor", 1.0)) or 1.0,
-    }
-    plain = frequencies(parameters, stated("rope.dimension_count", head))
-    full = Attention(
-        plain if stretch is None else plain / stretch,
-        rotation_scale=float(stated("rope.scaling.attn_factor", 1.0)),
-    )
-    if known.local_rope_base:
-        local = {"rope_type": "default", "rope_theta": known.local_rope_base}
-        windowed = Attention(frequencies(local, len(plain) * 2), window)
-    else:
-        windowed = Attention(full.frequencies, window, full.rotation_scale)
-    kinds = {FULL: full, WINDOWED: windowed}
-    if known.window_pattern:
-        types = patterned(n_layers, known.window_pattern)
-    else:
-        types = [WINDOWED if window else FULL] * n_layers
+    head, n_layers = head_of(header), _stated(header, "block_count")
+    n_heads, hidden = _stated(header, "attention.head_count"), _stated(header, "embedding_length")
     is_wide = known.local_rope_base and n_layers == WIDE_GEMMA3_LAYERS
     return DecoderShape(
         n_heads=n_heads,
-        n_kv_heads=stated("attention.head_count_kv", n_heads),
+        n_kv_heads=_stated(header, "attention.head_count_kv", n_heads),
         head=head,
-        epsilon=float(stated("attention.layer_norm_rms_epsilon")),
+        epsilon=float(_stated(header, "attention.layer_norm_rms_epsilon")),
         layers=_layers(
-            [kinds[each] for each in types], rotation_pattern(n_layers, known.rotation_pattern)
+            _attention_of_gguf(header, known, n_layers, stretch),
+            rotation_pattern(n_layers, known.rotation_pattern),
         ),
         activation=known.activation,
         query_scale=float(hidden / n_heads if is_wide else head) ** -0.5,
         embedding_scale=_embedding_scale(known.is_scaled, hidden),
     )
+
+
+def _stated(header: GgufHeader, key: str, default: Any = None) -> Any:
+    """A number of the header.
+
+    Raises:
+        NotConvertible: it is missing, or differs by layer.
+    """
+    value = header.metadata.get(f"{header.architecture}.{key}", default)
+    if not isinstance(value, (int, float)):
+        raise NotConvertible(f"its header has no single number {key}")
+    return value
+
+
+def _attention_of_gguf(
+    header: GgufHeader, known: Architecture, n_layers: int, stretch: Floats | None
+) -> list[Attention]:
+    """That of each layer."""
+    parameters = {
+        "rope_type": "linear",
+        "rope_theta": float(_stated(header, "rope.freq_base", known.rope_base)),
+        "factor": float(_stated(header, "rope.scaling.factor", 1.0)) or 1.0,
+    }
+    n_rotated = _stated(header, "rope.dimension_count", head_of(header))
+    plain = frequencies(parameters, n_rotated)
+    full = Attention(
+        plain if stretch is None else plain / stretch,
+        rotation_scale=float(_stated(header, "rope.scaling.attn_factor", 1.0)),
+    )
+    window = _stated(header, "attention.sliding_window", 0)
+    windowed = replace(full, window=window)
+    if known.local_rope_base:
+        local = {"rope_type": "default", "rope_theta": known.local_rope_base}
+        windowed = Attention(frequencies(local, n_rotated), window)
+    kinds = {FULL: full, WINDOWED: windowed}
+    if known.window_pattern:
+        return [kinds[each] for each in patterned(n_layers, known.window_pattern)]
+    return [windowed if window else full] * n_layers
 
 
 def _attention(config: Mapping[str, Any], layer: str, head: int) -> Attention:
