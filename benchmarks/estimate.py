@@ -25,7 +25,8 @@ from chat_worker.memory_estimate import memory_need
 from chat_worker.settings import ChatSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
-from worker_runtime.engine_process.client import EngineClient, ProcessLauncher
+from worker_runtime.engine_process.client import EngineClient
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import ProcessMemory, SystemMemoryProbe
 

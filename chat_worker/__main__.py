@@ -3,7 +3,7 @@
 import asyncio
 
 from chat_worker.backend_trials import trials_while_idle
-from chat_worker.discovery import ChatModelScan
+from chat_worker.discovery import ENGINE_MODULE, ChatModelScan
 from chat_worker.expansion import with_expansion_factors
 from chat_worker.load_options import ChatLoadOptions
 from chat_worker.servicer import ChatServicer, RequestSlots
@@ -28,8 +28,9 @@ async def run(settings: ChatSettings) -> None:
     )
     options = ChatLoadOptions(scan, settings)
     load_options = with_expansion_factors(options, settings)
+    standby = (ENGINE_MODULE, "llama.cpp") if settings.standby_engine else None
     async with (
-        local_models(settings, catalog, load_options, scan.with_context) as models,
+        local_models(settings, catalog, load_options, scan.with_context, standby) as models,
         trials_while_idle(models, options, settings.trial_idle_s),
     ):
         inflight_rpcs = InflightRpcs()

@@ -73,6 +73,14 @@ class ChatSettings(RuntimeSettings):
             "faster one. 0: never; MODEL_BACKEND decides without a measurement."
         ),
     )
+    standby_engine: bool = Field(
+        default=True,
+        validation_alias="STANDBY_ENGINE",
+        description=(
+            "Keep one engine process without a model waiting, so that the next load does not wait "
+            "for Python's start. It takes about 30 MiB, and ends where memory is short."
+        ),
+    )
     remote_models: Path = Field(
         default=DEFAULT_REMOTE_MODELS,
         validation_alias="REMOTE_MODELS",

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ LOOK_FAST_FOR_S = 20.0
 LAST_LINES_WITHIN_S = 1.0
 INTERRUPTED = 130
 OK = 200
+# A third of the processor where the services want all of it.
+LOW_PRIORITY = 5
 # Of the line that the checks before the start print.
 REPORT_BYTES = 1 << 20
 # The secrets that a service needs; it is given no others.
@@ -125,7 +128,12 @@ async def _tell_findings(settings: StackSettings, print_line: Callable[[str], No
         stdout=asyncio.subprocess.PIPE,
         env=without_secrets(settings.inherited),
         limit=REPORT_BYTES,
+        creationflags=getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0),
     )
+    if sys.platform != "win32":
+        # The services need the processor more: nobody waits for this before the first answer.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, LOW_PRIORITY)
     assert process.stdout is not None
     try:
         line = await process.stdout.readline()

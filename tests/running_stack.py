@@ -47,9 +47,14 @@ class RunningStack:
         self._through = through
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        # What one test's loads teach must not change another's bookings, and nothing is measured
-        # between two requests.
-        self._env = {"MEMORY_LEARNT_DIR": str(log.parent), "BACKEND_TRIAL_IDLE_S": "0", **env}
+        # What one test's loads teach must not change another's bookings, nothing is measured
+        # between two requests, and every engine process has a model.
+        self._env = {
+            "MEMORY_LEARNT_DIR": str(log.parent),
+            "BACKEND_TRIAL_IDLE_S": "0",
+            "STANDBY_ENGINE": "0",
+            **env,
+        }
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.base_url, timeout=120)
 

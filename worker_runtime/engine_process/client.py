@@ -1,4 +1,4 @@
-"""The worker's end of the pipe: starts an engine process, sends calls and delivers their events.
+"""The worker's end of the pipe to an engine process: sends calls and delivers their events.
 
 One task per process reads the pipe and passes each report to its call. Another one copies the
 process's stderr into the log. Both end with the process.
@@ -7,32 +7,26 @@ process's stderr into the log. Both end with the process.
 import asyncio
 import contextlib
 import logging
-import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator
 
 import msgspec
 
 from common.cgroup import oom_kills
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, ServingError, WorkerLost
-from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
 from worker_runtime.engine_process.inflight import InflightCalls
 from worker_runtime.engine_process.interface import (
     EngineProcess,
     ExitReport,
-    Launcher,
     OnProgress,
     signal_name,
 )
 from worker_runtime.engine_process.stderr_tail import StderrTail
-from worker_runtime.engine_process.windows_job import WindowsJob
 from worker_runtime.memory.probe import MemoryProbe
-from worker_runtime.settings import engine_environment
 
-__all__ = ["EngineClient", "EngineProcess", "ExitReport", "Launcher", "ProcessLauncher"]
+__all__ = ["EngineClient", "EngineProcess", "ExitReport"]
 
-PIPE_BUFFER_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
 # How long a process may take to exit after it has closed its pipe.
 EXIT_GRACE_S = 2.0
@@ -43,45 +37,6 @@ MOST_UNANSWERED = 6
 MOST_OVERDUE = 2
 
 log = logging.getLogger(__name__)
-
-
-class ProcessLauncher:
-    """Starts `python -m entry.engine_module`.
-
-    Args:
-        environment: variables for an entry's backend; they are added to this process's own, from
-            which secrets are removed.
-        ping_every_s: seconds between two pings to a process that has calls.
-    """
-
-    def __init__(
-        self,
-        probe: MemoryProbe,
-        environment: Callable[[str], Mapping[str, str]] = lambda backend: {},
-        ping_every_s: float = PING_EVERY_S,
-    ) -> None:
-        self._probe = probe
-        self._ping_every_s = ping_every_s
-        self._environment = environment
-        self._job = WindowsJob()
-
-    async def start(self, entry: ModelEntry) -> "EngineClient":
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            entry.engine_module,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=engine_environment(self._environment(entry.backend)),
-            limit=PIPE_BUFFER_BYTES,
-        )
-        try:
-            self._job.add(process.pid)
-        except OSError:
-            # The process still ends when its stdin closes, unless native code hangs.
-            log.warning("process %d was not added to the job object", process.pid, exc_info=True)
-        return EngineClient(process, entry.id, self._probe, self._ping_every_s)
 
 
 class EngineClient:

@@ -148,3 +148,21 @@ class Launcher(Protocol):
         Raises:
             OSError: the operating system did not start the process.
         """
+
+
+class Standby(Protocol):
+    """A process that waits for a model with its libraries imported."""
+
+    @property
+    def standby_pid(self) -> int:
+        """Its number; 0 if none waits."""
+
+    async def prepare_standby(self) -> None:
+        """Start one if none waits.
+
+        Raises:
+            OSError: the operating system did not start the process.
+        """
+
+    async def end_standby(self) -> None:
+        """End it, and return when its memory is free."""

@@ -19,7 +19,7 @@ from common.errors import NotReady
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
-from worker_runtime.engine_process.interface import Launcher, OnProgress
+from worker_runtime.engine_process.interface import Launcher, OnProgress, Standby
 from worker_runtime.lifecycle.leases import Lease
 from worker_runtime.lifecycle.load import LifecycleContext
 from worker_runtime.lifecycle.load_options import (
@@ -34,6 +34,7 @@ from worker_runtime.lifecycle.load_options import (
 )
 from worker_runtime.lifecycle.owner import ModelOwner
 from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.standby import keep_standby
 from worker_runtime.lifecycle.trial import Trial, Tried
 from worker_runtime.lifecycle.unload import Freed
 from worker_runtime.lifecycle.wait_queue import OnWait, WaitStatus
@@ -67,6 +68,7 @@ class Models:
         with_context: returns a model with another context for each request.
         on_measured: called on the event loop; must neither block for long nor raise.
         kernels: what is known about native code on this processor; None if none is run.
+        standby: a process that waits for the next model; None if none shall.
         ledger: the reservations of all workers of this machine; None if there is no other worker.
         off_loop: runs `load_options`, which may read files, outside the event loop.
     """
@@ -79,6 +81,7 @@ class Models:
         clock: Clock,
         probe: MemoryProbe,
         *,
+        standby: Standby | None = None,
         load_options: LoadOptions = single_option,
         with_context: WithContext = refuse_context,
         on_measured: OnMeasured = ignore_measurement,
@@ -91,9 +94,14 @@ class Models:
         self.changes = Changes()
         self.clock = clock
         self.probe = probe
-        self._monitor = MemoryMonitor(probe, clock)
+        self._standby = standby
+
+        def standby_pid() -> int:
+            return 0 if standby is None else standby.standby_pid
+
+        self._monitor = MemoryMonitor(probe, clock, standby_pid)
         self._admission = MemoryAdmission(
-            policy, probe, ledger or NoLedger(), clock, self._monitor.gate
+            policy, probe, ledger or NoLedger(), clock, self._monitor.gate, standby_pid
         )
         self._context = LifecycleContext(
             policy,
@@ -205,6 +213,11 @@ class Models:
             ServingError: it could not be loaded.
         """
         return await Trial(option, self._context).run(lambda: self.is_busy)
+
+    async def keep_standby(self) -> None:
+        """Let a process wait for the next model, if one shall, until this is cancelled."""
+        if self._standby is not None:
+            await keep_standby(self._standby, self._admission, self.clock, lambda: self.is_busy)
 
     @property
     def is_busy(self) -> bool:

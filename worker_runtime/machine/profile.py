@@ -1,6 +1,7 @@
 """Chooses settings that fit this machine, each with a reason. A variable that is set always wins.
 
-    small    less than 8 GiB    shorter context, fewer requests at once, models unload sooner
+    small    less than 8 GiB    shorter context, fewer requests at once, models unload sooner, no
+                                engine process in wait
     medium   up to 16 GiB       the fixed defaults
     large    more               longer context, models stay loaded longer
 
@@ -75,6 +76,7 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[ChosenSetting]:
             *_threads(machine),
             *_quantization(machine, size),
             *_idle(size),
+            *_standby(size),
         )
     ]
 
@@ -138,3 +140,8 @@ def _idle(size: MachineSize) -> Iterator[_Wish]:
     minutes = IDLE_S[size] // 60
     reason = f"unload after {minutes} idle minutes on a {size} machine"
     yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), reason
+
+
+def _standby(size: MachineSize) -> Iterator[_Wish]:
+    if size == "small":
+        yield "STANDBY_ENGINE", "0", "no process waits for a model on a small machine"

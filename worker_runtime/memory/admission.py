@@ -10,7 +10,7 @@ Spare memory (`spare.py`) is taken back before any model is evicted.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -43,7 +43,12 @@ class _Request(msgspec.Struct):
 
 
 class MemoryAdmission:
-    """Decides for one worker which loads get memory, and which models are evicted for them."""
+    """Decides for one worker which loads get memory, and which models are evicted for them.
+
+    Args:
+        standby_pid: the process that waits for a model, 0 if none does. Its memory is free for
+            loads, which take the process over or end it.
+    """
 
     def __init__(
         self,
@@ -52,9 +57,10 @@ class MemoryAdmission:
         ledger: Ledger,
         clock: Clock,
         gate: PressureGate,
+        standby_pid: Callable[[], int] = lambda: 0,
     ) -> None:
         # What is reserved, here and by other workers; only this class changes it.
-        self.books = MemoryBooks(policy, probe, ledger)
+        self.books = MemoryBooks(policy, probe, ledger, standby_pid)
         self._probe = probe
         self._clock = clock
         self._gate = gate
@@ -132,6 +138,13 @@ class MemoryAdmission:
             books.write()
         self._reservations.notify()
         return reservation
+
+    def can_spare(self, n_bytes: int) -> bool:
+        """Whether nobody lacks memory, and `n_bytes` are free beside the standby."""
+        self._gate.note(self._probe.stall())
+        with self.books.ledger_open():
+            fits = self.books.budget(standby_bytes=0).fits(n_bytes)
+            return fits and self._gate.may_load and not self.books.others_want
 
     def begin(self, reservation: Reservation, pid: int) -> None:
         """Record that process `pid` begins to take the reserved memory."""

@@ -5,7 +5,7 @@ them. Who gets memory, and who gives it up, is decided in `admission.py`.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -23,10 +23,18 @@ class MemoryBooks:
     """
     Args:
         ledger: where the workers of a machine tell each other what they hold.
+        standby_pid: the process that waits for a model, 0 if none does.
     """
 
-    def __init__(self, policy: LifecyclePolicy, probe: MemoryProbe, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        policy: LifecyclePolicy,
+        probe: MemoryProbe,
+        ledger: Ledger,
+        standby_pid: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._policy = policy
+        self._standby_pid = standby_pid
         self._probe = probe
         self._ledger = ledger
         self.held: list[Reservation] = []
@@ -132,11 +140,18 @@ class MemoryBooks:
         ]
         return sorted(busy, key=_first_to_go)
 
-    def budget(self) -> MemoryBudget:
-        """What there is now, by a new reading of the machine."""
+    def budget(self, standby_bytes: int | None = None) -> MemoryBudget:
+        """What there is now, by a new reading of the machine.
+
+        Args:
+            standby_bytes: what becomes available of the standby's memory; None: all of it.
+        """
         machine = self._probe.machine()
+        if standby_bytes is None:
+            standby_bytes = self._taken_bytes(self._standby_pid())
+        available, of_machine = machine.available_bytes, machine.machine_bytes
         return MemoryBudget(
-            available_bytes=machine.available_bytes if self._policy.memory_check else None,
+            available_bytes=available + standby_bytes if self._policy.memory_check else None,
             headroom_bytes=self._headroom_bytes(machine),
             limit_bytes=self._policy.memory_limit_bytes,
             claims=tuple(map(self._claim, self.held)),
@@ -154,7 +169,7 @@ class MemoryBooks:
                 if not self._is_here(page)
                 for entry in page.entries
             ),
-            machine_bytes=machine.machine_bytes,
+            machine_bytes=None if of_machine is None else of_machine + standby_bytes,
         )
 
     def _going(self) -> tuple[Claim, ...]:

@@ -7,7 +7,7 @@ read. An idle worker is not woken.
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -40,7 +40,11 @@ class EngineMemory(msgspec.Struct, frozen=True):
 
 
 class MemoryReading(msgspec.Struct, frozen=True):
-    """The memory of a worker and its engine processes at one moment, in bytes."""
+    """The memory of a worker and its engine processes at one moment, in bytes.
+
+    Args:
+        worker_bytes: with the process that waits for a model.
+    """
 
     machine: MachineMemory
     worker_bytes: int
@@ -61,12 +65,19 @@ class MemoryReading(msgspec.Struct, frozen=True):
 
 
 class MemoryMonitor:
-    """Samples the memory of a worker and its engine processes."""
+    """Samples the memory of a worker and its engine processes.
 
-    def __init__(self, probe: MemoryProbe, clock: Clock) -> None:
+    Args:
+        standby_pid: the process that waits for a model; 0 if none does.
+    """
+
+    def __init__(
+        self, probe: MemoryProbe, clock: Clock, standby_pid: Callable[[], int] = lambda: 0
+    ) -> None:
         self.gate = PressureGate(clock)
         self._probe = probe
         self._clock = clock
+        self._standby_pid = standby_pid
         # Time of a sample, and anonymous bytes of the worker and its engine processes.
         self._history: deque[tuple[float, int]] = deque(maxlen=int(TREND_S / KEPT_EVERY_S))
         self._floors: dict[int, Floors] = {}
@@ -82,7 +93,7 @@ class MemoryMonitor:
         return self._latest
 
     def _sample(self, engines: list[EngineMemory], now_s: float) -> MemoryReading:
-        own = self._probe.process(os.getpid())
+        own, waiting = self._probe.process(os.getpid()), self._standby_pid()
         anonymous = sum(engine.anonymous_bytes for engine in engines)
         mapped = sum(engine.mapped_bytes for engine in engines)
         if not self._history or now_s - self._history[-1][0] >= KEPT_EVERY_S:
@@ -91,7 +102,8 @@ class MemoryMonitor:
         self._note_floors(engines)
         return MemoryReading(
             machine=self._probe.machine(),
-            worker_bytes=own.resident_bytes,
+            worker_bytes=own.resident_bytes
+            + (self._probe.resident_bytes(waiting) if waiting else 0),
             engines_bytes=anonymous + mapped,
             anonymous_bytes=own.anonymous_bytes + anonymous,
             mapped_bytes=own.mapped_bytes + mapped,

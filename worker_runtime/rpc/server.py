@@ -23,7 +23,7 @@ from protos.y26hkx.v1 import worker_pb2_grpc
 from worker_runtime.aio import first_of
 from worker_runtime.catalog import Capability, Catalog
 from worker_runtime.clock import SystemClock
-from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.lifecycle import calibration
 from worker_runtime.lifecycle.load_options import (
     LoadOptions,
@@ -77,10 +77,15 @@ def local_models(
     catalog: Catalog,
     load_options: LoadOptions = single_option,
     with_context: WithContext = refuse_context,
+    standby: tuple[str, str] | None = None,
 ) -> Models:
-    """Build `Models` with real processes, time and memory. Enter it before use."""
+    """Build `Models` with real processes, time and memory. Enter it before use.
+
+    Args:
+        standby: the module and the backend of most models, if a process shall wait for one.
+    """
     probe = SystemMemoryProbe()
-    launcher = ProcessLauncher(probe, settings.engine_environment)
+    launcher = ProcessLauncher(probe, settings.engine_environment, standby=standby)
     kernels = KernelMemory(settings.learnt_dir / KERNELS_FILE, settings.selftest_environment)
     calibration_file = calibration.Calibration(settings.learnt_dir / calibration.FILE)
     return Models(
@@ -89,6 +94,7 @@ def local_models(
         launcher,
         SystemClock(),
         probe,
+        standby=launcher if standby else None,
         load_options=calibration_file.corrected(load_options),
         with_context=with_context,
         on_measured=calibration_file.note,
@@ -155,12 +161,16 @@ async def serve(
         if settings.exit_with_parent:
             exit_with_parent(settings.drain_s + FORCE_AFTER_DRAIN_S)
         release_start_up_memory()
-        loading = asyncio.create_task(load_unasked(models, settings, default=preload))
+        unasked = [
+            asyncio.create_task(load_unasked(models, settings, default=preload)),
+            asyncio.create_task(models.keep_standby()),
+        ]
         try:
             await requests.first.wait()
         finally:
-            loading.cancel()
-            await asyncio.wait({loading})
+            for task in unasked:
+                task.cancel()
+            await asyncio.wait(unasked)
         log.info("draining: running calls get up to %.0f s", settings.drain_s)
         inflight_rpcs.draining.set()
         models.changes.notify()

@@ -56,6 +56,8 @@ async def running_worker(model: Path, **settings: str) -> AsyncIterator[Worker]:
         "MODELS_DIR": str(model.parent),
         "MODEL_PATH": str(model),
         "LLAMA_CTX": "512",
+        # Every engine process has a model.
+        "STANDBY_ENGINE": "0",
         **settings,
     }
     process = await asyncio.create_subprocess_exec(

@@ -15,8 +15,8 @@ from chat_worker.model_dims import model_dims
 from chat_worker.settings import ChatSettings
 from common.sizes import MIB
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.engine_process.client import ProcessLauncher
 from worker_runtime.engine_process.interface import EngineProcess
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.engine_process.protocol import raw
 from worker_runtime.llama_native import load_native
 from worker_runtime.memory.probe import SystemMemoryProbe

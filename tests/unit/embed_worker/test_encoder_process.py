@@ -18,7 +18,8 @@ from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
 from worker_runtime.engine_process import protocol
-from worker_runtime.engine_process.client import EngineClient, ProcessLauncher
+from worker_runtime.engine_process.client import EngineClient
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 120

@@ -15,7 +15,7 @@ from embed_worker.library import LLAMA_CPP, OPENVINO, TORCH
 from embed_worker.memory_estimate import load_options
 from embed_worker.settings import EmbedSettings
 from worker_runtime.catalog import ModelEntry
-from worker_runtime.engine_process.client import ProcessLauncher
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.memory.need import Need
 from worker_runtime.memory.probe import SystemMemoryProbe
 

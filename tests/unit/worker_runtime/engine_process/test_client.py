@@ -16,7 +16,8 @@ from common.errors import BackendLoadFailed, InvalidRequest, Overloaded, WorkerL
 from tests.unit.worker_runtime.entries import entry
 from tests.unit.worker_runtime.stub_engine import StubCall, StubEvent, StubFacts, StubSpec
 from worker_runtime.engine_process import inflight, protocol
-from worker_runtime.engine_process.client import PING_EVERY_S, EngineClient, ProcessLauncher
+from worker_runtime.engine_process.client import PING_EVERY_S, EngineClient
+from worker_runtime.engine_process.launcher import ProcessLauncher
 from worker_runtime.memory.probe import SystemMemoryProbe
 
 BOUND_S = 30
@@ -279,7 +280,7 @@ def test_an_engine_whose_worker_is_killed_during_the_load_does_not_stay() -> Non
         "from tests.unit.worker_runtime.entries import entry\n"
         "from tests.unit.worker_runtime.stub_engine import StubSpec\n"
         "from worker_runtime.engine_process import protocol\n"
-        "from worker_runtime.engine_process.client import ProcessLauncher\n"
+        "from worker_runtime.engine_process.launcher import ProcessLauncher\n"
         "from worker_runtime.memory.probe import SystemMemoryProbe\n"
         "async def main():\n"
         "    engine = await ProcessLauncher(SystemMemoryProbe()).start(entry())\n"
