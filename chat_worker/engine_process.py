@@ -17,7 +17,6 @@ from msgspec import Raw, structs
 
 from chat_worker import pipe_messages as m
 from chat_worker.backend import Backend
-from chat_worker.conversions import unusable
 from chat_worker.engine.disk_prefix_cache import DiskPrefixCache
 from chat_worker.engine.kept_costs import KeptCosts
 from chat_worker.engine.loop import EngineLoop
@@ -208,6 +207,9 @@ def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
 
 def _check_openvino(spec: m.LoadSpec) -> None:
     """Raises BackendLoadFailed if the library is missing or cannot run on this processor."""
+    # Imported here: it takes a fifth of a process's start, and other backends do not need it.
+    from chat_worker.conversions import unusable
+
     if reason := unusable(spec):
         raise BackendLoadFailed(
             ErrorText("openvino_refuses", detail=reason),

@@ -146,6 +146,6 @@ def _add_pull(parser: argparse.ArgumentParser) -> None:
 
 def _add_embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="one text per line; - for standard input")
-    parser.add_argument("-o", "--output", required=True, help="a file that ends in .npy or .jsonl")
+    parser.add_argument("-o", "--output", required=True, help="a .npy, .jsonl or .parquet file")
     parser.add_argument("--model", help="an embedding model's id; without it the default")
     parser.add_argument("--batch", type=int, default=64, help="texts of one request")

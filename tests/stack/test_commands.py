@@ -1,5 +1,6 @@
 """The commands for people, as processes of their own, with a hub and a running server."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from tests.stand_in_hub import Repository, StandInHub, stand_in_hub
 
 GUIDE_FILE = ROOT / "models" / "guide" / f"{GUIDE}.gguf"
 WITHIN_S = 120
+HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,16 @@ def test_chat_takes_what_is_piped_in_and_keeps_the_conversation_apart(command: C
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "vectors.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vectors.npy",
+        "vectors.jsonl",
+        pytest.param(
+            "vectors.parquet", marks=pytest.mark.skipif(not HAS_ARROW, reason="needs pyarrow")
+        ),
+    ],
+)
 def test_embed_writes_a_vector_for_each_line(
     command: Command, stack: RunningStack, tmp_path: Path, name: str
 ) -> None:
@@ -162,12 +173,21 @@ def test_embed_writes_a_vector_for_each_line(
 
         vectors = numpy.load(output).tolist()
     else:
-        rows = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+        rows = _rows(output)
         assert [row["text"] for row in rows] == texts
         vectors = [row["embedding"] for row in rows]
     reply = stack.openai().embeddings.create(model=MINILM, input=texts[-1])
     assert vectors[-1] == pytest.approx(reply.data[0].embedding, abs=0.01)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def _rows(output: Path) -> list[dict[str, Any]]:
+    if output.suffix == ".jsonl":
+        return [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    from pyarrow import parquet
+
+    found: list[dict[str, Any]] = parquet.read_table(output).to_pylist()
+    return found
 
 
 @pytest.mark.parametrize(
@@ -181,6 +201,11 @@ def test_embed_writes_a_vector_for_each_line(
         (["rm", GUIDE], "is built in and is not deleted"),
         (["embed", "/nowhere", "-o", "x.npy"], "cannot be read"),
         (["embed", str(GUIDE_FILE), "-o", "x.txt"], "ends neither in"),
+        pytest.param(
+            ["embed", str(ROOT / "LICENSE"), "-o", "x.parquet"],
+            "pip install",
+            marks=pytest.mark.skipif(HAS_ARROW, reason="pyarrow is here"),
+        ),
     ],
 )
 def test_a_failure_is_one_sentence_or_json(

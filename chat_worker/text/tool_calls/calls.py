@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat_worker.text.tool_calls.typed_values import typed
-from chat_worker.text.tool_calls.validation import follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,9 @@ class Tools:
         """
         if name not in self.schemas:
             return None
+        # Imported with the first call: jsonschema takes a tenth of a process's start and memory.
+        from chat_worker.text.tool_calls.validation import follows
+
         schema = self.schemas[name]
         try:
             found = _sendable(

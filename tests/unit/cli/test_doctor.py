@@ -145,6 +145,12 @@ def test_a_wrong_models_toml_is_the_failure_that_it_is_for_a_start(tmp_path: Pat
     assert found({"MODELS_DIR": str(tmp_path)})["models_toml_wrong"] == "failure"
 
 
+def test_a_wrong_models_toml_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "models.toml").write_text("[model\nx=")
+    found({"MODELS_DIR": str(tmp_path)})
+    assert "models.toml" not in caplog.text
+
+
 def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PATH", "gone.gguf")
     assert found({})["main_model_missing"] == "failure"

@@ -252,6 +252,24 @@ WAYS = [
         None,
     ),
 ]
+# Every start, every signal that asks to end, and every state of the services, with each other.
+STARTS = (
+    ("in a terminal", IN_TERMINAL, 0),
+    ("in the background", '"$@" & wait $!', 0),
+    ("behind a pipe", '"$@" 2>&1 | cat', None),
+)
+TOLD = (("SIGINT", INT), ("SIGTERM", TERM), ("SIGHUP", HUP))
+STATES = (
+    ("serving", serving, ()),
+    ("starting", starting, SLOW),
+    ("printing", serving, CHATTY),
+)
+WAYS += [
+    Way(f"{start}, {state}, {told}", shell, (until_then, tell), modes, status)
+    for start, shell, status in STARTS
+    for told, tell in TOLD
+    for state, until_then, modes in STATES
+]
 
 
 def until(holds: Callable[[], bool], what: str, within_s: float = WITHIN_S) -> None:
