@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chat_worker import headers
-from chat_worker.discovery import EMBEDDING_FOLDER
+from chat_worker.discovery import EMBEDDING_FOLDER, GUIDE_FOLDER
 from cli.capacity import ModelCapacity
 from cli.commands.printing import size
 from cli.doctor import examine_services
@@ -57,8 +57,9 @@ def main() -> int:
     models, found = examine_services(settings, read_machine())
     found += names(settings, dotenv())
     folder = f"{settings.models_dir}{os.sep}"
-    # The built-in models are not the user's to put in order.
-    left_out = [s.replace(folder, "") for s in notes.sentences if folder in s]
+    # The built-in models are not the user's to put in order; those of a checkout are in its folder.
+    built_in = str(GUIDE_FOLDER)
+    left_out = [s.replace(folder, "") for s in notes.sentences if folder in s and built_in not in s]
     found += models_toml(settings.models_dir)
     found = [risk for risk in found if risk.severity != "info" and risk.id != "invalid_setting"]
     refused = [risk for risk in found if risk.severity == "failure" and risk.id in REFUSED]
