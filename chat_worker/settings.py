@@ -78,7 +78,7 @@ class ChatSettings(RuntimeSettings):
         validation_alias="STANDBY_ENGINE",
         description=(
             "Keep one engine process without a model waiting, so that the next load does not wait "
-            "for Python's start. It takes about 30 MiB, and ends where memory is short."
+            "for Python's start. It takes about 40 MiB, and ends where memory is short."
         ),
     )
     remote_models: Path = Field(
