@@ -3,14 +3,17 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
+import msgspec
 import pytest
 import yaml
 from pydantic_settings import BaseSettings
 
+from chat_worker.remote.spec import RemoteModel
 from chat_worker.settings import ChatSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
@@ -37,6 +40,19 @@ gateway:
       - { name: nginx, mountPath: /etc/nginx/conf.d }
   proxyVolumes: [{ name: nginx, configMap: { name: nginx } }]
 """
+REMOTE = """
+remote:
+  models: |
+    [[models]]
+    id = "big"
+    base_url = "http://vllm.inference:8000/v1"
+    model = "Qwen/Qwen3-235B-A22B"
+    api_key_name = "vllm"
+  keysSecret: vllm
+  egress:
+    - to: [{ namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: inference } } }]
+      ports: [{ port: 8000 }]
+"""
 VARIANTS = {
     "defaults": "",
     "keda": "scaleToZero: { enabled: true }",
@@ -48,6 +64,8 @@ serviceMonitor: { enabled: true, keySecret: scraper, tlsConfig: { serverName: ll
 """,
     "socket": PROXY,
     "models": "models: { existingClaim: models, pull: [a/b], hubTokenSecret: hub }",
+    "new volume": "models: { newClaim: { size: 50Gi, storageClass: nfs }, pull: [a/b] }",
+    "remote": REMOTE,
     "fixed": """
 gateway: { autoscaling: { enabled: false }, replicas: 3 }
 networkPolicies: { enabled: false }
@@ -172,6 +190,53 @@ def test_a_job_downloads_the_models_that_are_named_into_the_volume_that_workers_
         kubernetes_validate.validate(job, version, strict=True)
     names = [one["command"][-1] for one in job["spec"]["template"]["spec"]["containers"]]
     assert names == ["hf.co/a/b:Q4_K_M", "c/d"]
+
+
+@WITH_HELM
+def test_models_are_in_a_volume_that_stays_or_in_an_image() -> None:
+    found = manifests(helm(*NAMED, "--set", "models.newClaim.size=50Gi"))
+    (claim,) = (one for one in found if one["kind"] == "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    wanted = {"persistentVolumeClaim": {"claimName": claim["metadata"]["name"], "readOnly": True}}
+    assert models_of(found) == [wanted, wanted]
+    found = manifests(helm(*NAMED, "--set", "models.image=registry.example/models:1"))
+    assert models_of(found) == [{"image": {"reference": "registry.example/models:1"}}] * 2
+    for manifest in found:
+        kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
+
+
+def models_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    volumes = [
+        volume
+        for one in found
+        if one["kind"] == "Deployment"
+        for volume in one["spec"]["template"]["spec"]["volumes"]
+    ]
+    return [
+        {name: value for name, value in volume.items() if name != "name"}
+        for volume in volumes
+        if volume["name"] == "models"
+    ]
+
+
+@WITH_HELM
+def test_only_chat_workers_know_and_reach_the_servers_of_remote_models(tmp_path: Path) -> None:
+    given = tmp_path / "values.yaml"
+    given.write_text(REMOTE)
+    found = manifests(helm(*NAMED, "--values", str(given)))
+    (config,) = (one for one in found if one["kind"] == "ConfigMap")
+    tables = tomllib.loads(config["data"]["remote.toml"])["models"]
+    (model,) = msgspec.convert(tables, list[RemoteModel])
+    assert (model.id, model.base_url) == ("big", "http://vllm.inference:8000/v1")
+    egress = {
+        one["metadata"]["name"]: one["spec"].get("egress")
+        for one in found
+        if one["kind"] == "NetworkPolicy"
+    }
+    assert egress["y26hkx-embed"] is None
+    names, servers = egress["y26hkx-chat"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert servers["ports"] == [{"port": 8000}]
 
 
 def test_gateways_and_chat_workers_agree_how_many_sequences_are_decoded_together() -> None:

@@ -77,3 +77,9 @@ exec: { command: [python, -S, -m, cli.probe, gateway] }
 httpGet: { path: /health/live, port: http{{ if .Values.gateway.tls.secret }}, scheme: HTTPS{{ end }} }
 {{- end }}
 {{- end }}
+
+{{- define "y26hkx.modelsClaim" -}}
+{{- with .Values.models -}}
+{{ if .existingClaim }}{{ .existingClaim }}{{ else if .newClaim.size }}{{ $.Release.Name }}-models{{ end }}
+{{- end }}
+{{- end }}
