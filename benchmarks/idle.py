@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,7 @@ from tests.running_stack import RunningStack, wait_until
 
 MIB = 2**20
 SETTLE_S = 3
+CHAT_ENGINE = "chat_worker.engine_process"
 
 
 def proportional_bytes(process: psutil.Process) -> int:
@@ -20,17 +22,21 @@ def proportional_bytes(process: psutil.Process) -> int:
     return int(getattr(full, "pss", full.uss))
 
 
-def sizes(stack: RunningStack) -> dict[str, int]:
-    return {
-        " ".join(p.cmdline()[1:3]) or p.name(): proportional_bytes(p) for p in stack.processes()
-    }
+def sizes(stack: RunningStack) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for process in stack.processes():
+        name = " ".join(process.cmdline()[1:3]) or process.name()
+        found[name] += proportional_bytes(process)
+    return found
 
 
 def main(argv: list[str]) -> int:
     argparse.ArgumentParser(prog="run.py bench idle", description=__doc__).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"MODEL_IDLE_TIMEOUT": "10"}
+        # With the process that waits for a model, as in a default set-up.
+        settings = {"MODEL_IDLE_TIMEOUT": "10", "STANDBY_ENGINE": "1"}
         with RunningStack(Path(folder) / "stack.log", **settings) as stack:
+            wait_until((bool(stack.find(CHAT_ENGINE)) for _ in iter(int, 1)), 60, "a standby")
             time.sleep(SETTLE_S)
             before = sizes(stack)
             chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
@@ -43,8 +49,8 @@ def main(argv: list[str]) -> int:
     table(
         ["process", "idle MiB", "loaded MiB", "after unload MiB"],
         [
-            [name, *(f"{at.get(name, 0) / MIB:.1f}" for at in (before, loaded, after))]
-            for name in {**before, **loaded}
+            [name, *(f"{at[name] / MIB:.1f}" for at in (before, loaded, after))]
+            for name in before | loaded
         ],
     )
     total = sum(before.values()) / MIB
