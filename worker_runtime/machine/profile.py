@@ -1,7 +1,6 @@
 """Chooses settings that fit this machine, each with a reason. A variable that is set always wins.
 
-    small    less than 8 GiB    shorter context, fewer requests at once, models unload sooner, no
-                                engine process in wait
+    small    less than 8 GiB    shorter context, fewer requests at once, models unload sooner
     medium   up to 16 GiB       the fixed defaults
     large    more               longer context, models stay loaded longer
 
@@ -76,7 +75,6 @@ def choose(machine: Machine, given: Mapping[str, str]) -> list[ChosenSetting]:
             *_threads(machine),
             *_quantization(machine, size),
             *_idle(size),
-            *_standby(size),
         )
     ]
 
@@ -140,8 +138,3 @@ def _idle(size: MachineSize) -> Iterator[_Wish]:
     minutes = IDLE_S[size] // 60
     reason = f"unload after {minutes} idle minutes on a {size} machine"
     yield "MODEL_IDLE_TIMEOUT", str(IDLE_S[size]), reason
-
-
-def _standby(size: MachineSize) -> Iterator[_Wish]:
-    if size == "small":
-        yield "STANDBY_ENGINE", "0", "no process waits for a model on a small machine"

@@ -133,7 +133,6 @@ def test_small_and_large_machines_differ_from_the_plain_defaults() -> None:
         "LLAMA_UBATCH": "256",
         "MAX_BATCH_SIZE": "16",
         "MODEL_IDLE_TIMEOUT": "1800",
-        "STANDBY_ENGINE": "0",
     }
     assert chosen(of_gib(7.7)) == medium | small
     assert chosen(of_gib(15.6)) == medium
