@@ -17,7 +17,6 @@ ACTIVATIONS = frozenset({"silu", "gelu_pytorch_tanh"})
 ROPE_TYPES = frozenset({"default", "linear", "llama3", "longrope"})
 GGUF_ROPE_TYPES = frozenset({"none", "linear", "longrope"})
 ROPE_KEYS = ("rope_parameters", "rope_scaling")
-# Settings of layers that the graph does not have.
 # Counts in a configuration, which anybody may have written, and the largest of real models.
 COUNTS = {
     "num_hidden_layers": 1 << 12,
@@ -27,6 +26,7 @@ COUNTS = {
     "max_position_embeddings": 1 << 28,
     "original_max_position_embeddings": 1 << 28,
 }
+# Settings of layers that the graph does not have.
 UNKNOWN_LAYERS = (
     "attn_logit_softcapping",
     "final_logit_softcapping",
