@@ -4,7 +4,6 @@ Programs of other interpreters use it too, so it imports the standard library on
 """
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -45,6 +44,17 @@ def run(load: Callable[[dict[str, Any]], Answer]) -> None:
             )
             for n_clients, rounds in task["answers"].items()
         },
-        "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory_mib": most_resident_mib(),
     }
     sys.stdout.write(json.dumps(figures))
+
+
+def most_resident_mib() -> float:
+    """The most that this process had in memory; 0 on Windows, where only other libraries tell."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    # Of KiB, on macOS of bytes.
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
