@@ -250,11 +250,13 @@ def rotates(config: Mapping[str, Any]) -> list[bool]:
     """Whether each layer has rotary positions."""
     known = ARCHITECTURES[str(config.get("model_type"))]
     n_layers = int(config.get("num_hidden_layers") or 1)
+    if not known.rotation_pattern:
+        return rotation_pattern(n_layers, 0)
     listed = config.get("no_rope_layers")
-    if known.rotation_pattern and isinstance(listed, list):
+    if isinstance(listed, list):
         return [bool(layer) for layer in listed]
     pattern = int(config.get("no_rope_layer_interval") or known.rotation_pattern)
-    return rotation_pattern(n_layers, pattern if known.rotation_pattern else 0)
+    return rotation_pattern(n_layers, pattern)
 
 
 def rotation_pattern(n_layers: int, pattern: int) -> list[bool]:
