@@ -1,9 +1,9 @@
 """Texts about failures of this server and of loading models."""
 
 MESSAGES = {
-    "responses_store_failed": "the stored responses cannot be read or written",
     # This server's own state.
     "server_stopping": "the server is shutting down",
+    "responses_store_failed": "the stored responses cannot be read or written",
     "gateway_failed": "the gateway failed; the log has the request's id",
     "worker_failed": "the worker failed",
     "request_too_slow": "the request took too long",

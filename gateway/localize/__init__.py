@@ -1,7 +1,7 @@
 """The texts of errors in other languages than English: one module of this package for each.
 
 The module of a language has its `TAG`, its `READERS`, and the templates of `MESSAGES` and `CODES`,
-as in `zh_tw.py`. Nothing else is needed for another language.
+as in `zh_tw/`. Nothing else is needed for another language.
 """
 
 import importlib

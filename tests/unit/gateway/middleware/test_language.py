@@ -116,6 +116,13 @@ def test_the_words_of_others_stay_as_they_are() -> None:
     assert localize.ENGLISH.message(error) == "messages[0].role: no"
 
 
+@pytest.mark.parametrize("name", ["answers", "downloads", "requests", "service", "suggestions"])
+def test_a_translation_lists_what_its_english_file_lists_in_the_same_order(name: str) -> None:
+    english = importlib.import_module(f"common.error_texts.en_{name}").MESSAGES
+    chinese = importlib.import_module(f"gateway.localize.zh_tw.{name}").MESSAGES
+    assert list(chinese) == list(english)
+
+
 @pytest.fixture
 def with_toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "toy.py").write_text(TOY, encoding="utf-8")
