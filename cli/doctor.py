@@ -4,7 +4,6 @@ It loads no model and imports no model library (the self-test does, in a process
 exit status is 1 if something certainly fails.
 """
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -21,9 +20,8 @@ from chat_worker.settings import ChatSettings
 from cli import doctor_checks
 from cli.capacity import ModelCapacity, capacities
 from cli.hardware import Hardware, free_disk_bytes, hardware
-from cli.liveness import http_status
+from cli.ports import gateway_answers, require_unused
 from cli.selftest import kernel_memory
-from cli.serve import OK, require_unused
 from cli.settings import SettingsError, StackSettings, dotenv
 from cli.startup_warnings import StartupWarning, startup_warnings
 from cli.summary import choice_line, cores_line, memory_line
@@ -35,7 +33,6 @@ from worker_runtime.machine.profile import ChosenSetting, choose, size_of
 from worker_runtime.model_files import models_toml
 from worker_runtime.settings import RuntimeSettings
 
-ASK_WITHIN_S = 1.0
 T = TypeVar("T", bound=BaseSettings)
 SEVERITIES = ("failure", "warning", "info")
 
@@ -207,18 +204,10 @@ def _port(settings: StackSettings) -> Iterator[StartupWarning]:
     try:
         require_unused(settings, settings.port)
     except SettingsError as error:
-        if _is_ours(settings):
+        if gateway_answers(settings.address()):
             where = str(settings.address())
             yield StartupWarning(
                 "already_serving", "info", f"a server already answers at {where}", "see /health"
             )
         else:
             yield StartupWarning("port_taken", "failure", str(error), "set another one")
-
-
-def _is_ours(settings: StackSettings) -> bool:
-    ask = http_status(settings.address(), "/health/live", ASK_WITHIN_S)
-    try:
-        return asyncio.run(ask) == OK
-    except (OSError, TimeoutError):
-        return False

@@ -14,6 +14,9 @@ from cli import health_call
 from cli.address import Address
 
 CHUNK_BYTES = 1 << 16
+# How long a service has time for the answer that shows that it is alive.
+ANSWER_WITHIN_S = 5.0
+OK = 200
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,20 @@ import contextlib
 import json
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from cli.address import Address
-from cli.liveness import grpc_health, http_status
+from cli.liveness import ANSWER_WITHIN_S, OK, http_status
 from cli.log_file import KeptLines, log_file
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
+from cli.ports import free_ports, gateway_answers, require_free, require_unused
 from cli.running import recorded
-from cli.service import WRONG_SETTINGS, ServiceSpec, StackFailed
+from cli.service import WRONG_SETTINGS, StackFailed
 from cli.settings import SettingsError, StackSettings
+from cli.stack import stages
 from cli.startup_warnings import has_keys, startup_warnings
 from cli.summary import summary
 from cli.supervisor import Supervisor
@@ -25,36 +26,16 @@ from common.parent_watch import exit_with_parent
 from common.secret_variables import without_secrets
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.gpus import gpus
-from worker_runtime.machine.profile import ChosenSetting, choose
+from worker_runtime.machine.profile import choose
 
-ANSWER_WITHIN_S = 5.0
-# A service that takes longer than its own drain and this time is killed.
-GRACE_S = 10.0
 LOOK_FAST_FOR_S = 20.0
 # At the end a slow reader gets this time for the last lines.
 LAST_LINES_WITHIN_S = 1.0
 INTERRUPTED = 130
-OK = 200
 # A third of the processor where the services want all of it.
 LOW_PRIORITY = 5
 # Of the line that the checks before the start print.
 REPORT_BYTES = 1 << 20
-# The secrets that a service needs; it is given no others.
-SECRETS = {
-    # HF_TOKEN is for the downloads that it starts.
-    "gateway": frozenset(
-        {
-            "API_KEYS",
-            "HF_TOKEN",
-            "MONITORING_API_KEY",
-            "OTLP_HEADERS",
-            "RATE_LIMIT_STORAGE",
-            "WORKER_TOKEN",
-        }
-    ),
-    "chat_worker": frozenset({"OTLP_HEADERS", "REMOTE_API_KEYS", "WORKER_TOKEN"}),
-    "embed_worker": frozenset({"OTLP_HEADERS", "WORKER_TOKEN"}),
-}
 
 
 def serve(options: Mapping[str, str], *, key_if_none: bool = False) -> int:
@@ -165,6 +146,11 @@ def _refuse_exposure(settings: StackSettings) -> None:
         raise SettingsError(str(failure))
 
 
+def new_key() -> str:
+    """A random key for clients, of 192 bits."""
+    return f"sk-{os.urandom(24).hex()}"
+
+
 def _require_own(settings: StackSettings, port: int) -> None:
     """
     Raises:
@@ -174,144 +160,12 @@ def _require_own(settings: StackSettings, port: int) -> None:
         require_unused(settings, port)
     except SettingsError:
         address = settings.address(port)
-        if not _is_ours(address):
+        if not gateway_answers(address):
             raise
         raise SettingsError(
             f"a server already answers at {address}; use it (y26hkx chat), "
             "stop it (y26hkx stop), or choose another --port"
         ) from None
-
-
-def _is_ours(address: Address) -> bool:
-    ask = http_status(address, "/health/live", ANSWER_WITHIN_S)
-    try:
-        return asyncio.run(ask) == OK
-    except (OSError, TimeoutError):
-        return False
-
-
-def stages(
-    settings: StackSettings, port: int, choices: Sequence[ChosenSetting] = ()
-) -> list[list[ServiceSpec]]:
-    """The services to run, in the order in which they are stopped.
-
-    Args:
-        choices: of the profile, passed to the services as they were printed: the available memory
-            may have changed when a service is started again.
-    """
-    chosen = free_ports(2, "127.0.0.1")
-    chat_port = settings.chat_port or chosen[0]
-    embed_port = settings.embed_port or chosen[1]
-    shared = {choice.name: choice.value for choice in choices if choice.source == "profile"}
-    shared["PROFILE_CHOICES"] = ",".join(shared)
-    shared |= {
-        # Without it Python holds back the output of a service until its buffer is full.
-        "PYTHONUNBUFFERED": "1",
-        "EXIT_WITH_PARENT": "1",
-        "WORKER_HOST": "127.0.0.1",
-        "CHAT_WORKER_PORT": str(chat_port),
-        "EMBED_WORKER_PORT": str(embed_port),
-    }
-    if not settings.values.get("WORKER_TOKEN_FILE"):
-        shared["WORKER_TOKEN"] = settings.values.get("WORKER_TOKEN") or os.urandom(32).hex()
-    own = {
-        "GATEWAY_HOST": settings.host,
-        "GATEWAY_PORT": str(port),
-        # There is no load balancer that has to notice first, so new requests are refused at once.
-        "GATEWAY_DRAIN_ACCEPT_S": settings.values.get("GATEWAY_DRAIN_ACCEPT_S", "0"),
-        "CHAT_WORKERS": f"127.0.0.1:{chat_port}",
-        "EMBED_WORKERS": f"127.0.0.1:{embed_port}",
-    }
-    given = {"CHAT_WORKERS": settings.chat_workers, "EMBED_WORKERS": settings.embed_workers}
-    own |= {name: value for name, value in given.items() if value is not None}
-    address = settings.address(port)
-    gateway = ServiceSpec(
-        name="gateway",
-        command=[sys.executable, "-m", "gateway"],
-        env={**without_secrets(settings.inherited, SECRETS["gateway"]), **shared, **own},
-        answers=lambda: http_status(address, "/health/live", ANSWER_WITHIN_S),
-        drain_s=_seconds(settings, "GATEWAY_DRAIN_S", 30) + GRACE_S,
-        essential=True,
-        gets_conditions=True,
-    )
-    workers = []
-    if settings.chat_workers is None:
-        workers.append(_worker("chat", "chat_worker", settings, shared, chat_port))
-    if settings.embed_workers is None:
-        workers.append(_worker("embed", "embed_worker", settings, shared, embed_port))
-    return [[gateway], workers]
-
-
-def new_key() -> str:
-    """A random key for clients, of 192 bits."""
-    return f"sk-{os.urandom(24).hex()}"
-
-
-def free_ports(n: int, host: str) -> list[int]:
-    """Free ports; all are held until the last is chosen, so that they differ."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    held = [socket.socket(family) for _ in range(n)]
-    try:
-        for probe in held:
-            probe.bind((host, 0))
-        return [int(probe.getsockname()[1]) for probe in held]
-    finally:
-        for probe in held:
-            probe.close()
-
-
-def require_unused(settings: StackSettings, port: int) -> None:
-    """
-    Raises:
-        SettingsError: another program listens on the gateway's port or socket.
-    """
-    if not settings.socket:
-        require_free(settings.host, port)
-    elif sys.platform != "win32":
-        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-            # Nobody listens at a socket that refuses; the gateway tells what else is wrong with it.
-            probe.connect(settings.socket)
-            raise SettingsError(f"another program listens at {settings.address()}")
-
-
-def require_free(host: str, port: int) -> None:
-    """
-    Raises:
-        SettingsError: another program listens there, or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        if sys.platform == "win32":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            # Connections of an earlier run that still linger do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another --port"
-            ) from error
-
-
-def _worker(
-    name: str, module: str, settings: StackSettings, shared: Mapping[str, str], port: int
-) -> ServiceSpec:
-    return ServiceSpec(
-        name=name,
-        command=[sys.executable, "-m", module],
-        env={**without_secrets(settings.inherited, SECRETS[module]), **shared},
-        answers=lambda: grpc_health("127.0.0.1", port, ANSWER_WITHIN_S),
-        drain_s=_seconds(settings, "DRAIN_SECONDS", 25) + GRACE_S,
-    )
-
-
-def _seconds(settings: StackSettings, name: str, default: float) -> float:
-    try:
-        return float(settings.values.get(name) or default)
-    except ValueError:
-        # The service itself reports what is wrong with it.
-        return default
 
 
 async def _until_ready(address: Address, began: float) -> None:

@@ -14,7 +14,7 @@ from cli.address import Address
 from cli.backoff import RestartPolicy
 from cli.liveness import http_status
 from cli.output import LogLines, Output, open_standard_streams, stdout_unbuffered
-from cli.serve import free_ports
+from cli.ports import free_ports
 from cli.service import ServiceSpec, WatchPolicy
 from cli.settings import StackSettings
 from cli.supervisor import Supervisor

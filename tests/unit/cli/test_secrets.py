@@ -3,8 +3,8 @@
 import pytest
 
 from chat_worker.settings import ChatSettings
-from cli.serve import SECRETS, stages
 from cli.settings import StackSettings
+from cli.stack import SECRETS, stages
 from common.secret_variables import without_secrets
 from common.settings import SharedSettings
 from embed_worker.settings import EmbedSettings

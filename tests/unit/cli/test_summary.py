@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cli.serve import stages
 from cli.settings import SettingsError, StackSettings
+from cli.stack import stages
 from cli.startup_warnings import startup_warnings
 from cli.summary import summary
 from worker_runtime.machine import GIB, Machine
