@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,13 @@ def request(**fields: object) -> pb.GenerateRequest:
 
 
 @asynccontextmanager
-async def running_worker(model: Path, **settings: str) -> AsyncIterator[Worker]:
+async def running_worker(
+    model: Path, *, command: Sequence[str] = ("chat_worker",), **settings: str
+) -> AsyncIterator[Worker]:
+    """
+    Args:
+        command: the module to run, and its arguments.
+    """
     environment = {
         **os.environ,  # noqa: TID251 - the test is the outermost caller
         "CHAT_WORKER_PORT": "0",
@@ -61,7 +67,7 @@ async def running_worker(model: Path, **settings: str) -> AsyncIterator[Worker]:
         **settings,
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "chat_worker", env=environment, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", *command), env=environment, stderr=asyncio.subprocess.PIPE
     )
     try:
         port = await asyncio.wait_for(_port(process), START_WITHIN_S)
