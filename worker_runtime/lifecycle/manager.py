@@ -95,13 +95,9 @@ class Models:
         self.clock = clock
         self.probe = probe
         self._standby = standby
-
-        def standby_pid() -> int:
-            return 0 if standby is None else standby.standby_pid
-
-        self._monitor = MemoryMonitor(probe, clock, standby_pid)
+        self._monitor = MemoryMonitor(probe, clock, self._standby_pid)
         self._admission = MemoryAdmission(
-            policy, probe, ledger or NoLedger(), clock, self._monitor.gate, standby_pid
+            policy, probe, ledger or NoLedger(), clock, self._monitor.gate, self._standby_pid
         )
         self._context = LifecycleContext(
             policy,
@@ -218,6 +214,10 @@ class Models:
         """Let a process wait for the next model, if one shall, until this is cancelled."""
         if self._standby is not None:
             await keep_standby(self._standby, self._admission, self.clock, lambda: self.is_busy)
+
+    def _standby_pid(self) -> int:
+        """The process that waits for the next model; 0 if none does."""
+        return 0 if self._standby is None else self._standby.standby_pid
 
     @property
     def is_busy(self) -> bool:
