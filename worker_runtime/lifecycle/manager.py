@@ -4,7 +4,7 @@
         async with models.lease("some-model") as lease:
             async for event in lease.engine.call(body): ...
 
-Each model has one owner task (`owner.py`). Memory for all of them is reserved in
+Each model has one owner task (`owner.py`, `owners.py`). Memory for all of them is reserved in
 `memory/admission.py`.
 """
 
@@ -14,8 +14,6 @@ from types import TracebackType
 from typing import Never, Self
 
 from common import tracing
-from common.error_texts import ErrorText
-from common.errors import NotReady
 from worker_runtime.aio import Changes, first_of
 from worker_runtime.catalog import Catalog, ModelEntry
 from worker_runtime.clock import Clock
@@ -32,8 +30,8 @@ from worker_runtime.lifecycle.load_options import (
     refuse_context,
     single_option,
 )
-from worker_runtime.lifecycle.owner import ModelOwner
-from worker_runtime.lifecycle.snapshot import Counters, ModelSnapshot, ModelState
+from worker_runtime.lifecycle.owners import Owners
+from worker_runtime.lifecycle.snapshot import ModelSnapshot
 from worker_runtime.lifecycle.standby import keep_standby
 from worker_runtime.lifecycle.trial import Trial, Tried
 from worker_runtime.lifecycle.unload import Freed
@@ -112,11 +110,8 @@ class Models:
             self.changes.notify,
         )
         self._with_context = with_context
-        self._owners: dict[str, ModelOwner] = {}
         self._tasks = asyncio.TaskGroup()
-        self._running: set[asyncio.Task[None]] = set()
-        self._compared_scan = 0
-        self._closing = False
+        self._owners = Owners(catalog, self._context, self._tasks)
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -165,7 +160,7 @@ class Models:
             Overloaded: too many callers wait, or other models held the memory for too long.
             NotReady: the worker is shutting down.
         """
-        owner = self._owner(model)
+        owner = self._owners.of(model)
         if (span := tracing.current.get()) is not None:
             return traced_lease(span, on_wait, lambda waits: owner.lease(keep_alive_s, waits))
         return owner.lease(keep_alive_s, on_wait)
@@ -196,7 +191,7 @@ class Models:
             if on_progress is not None:
                 on_progress(waiting.load_fraction, waiting.load_stage or waiting.reason)
 
-        owner = self._owner(model)
+        owner = self._owners.of(model)
         entry = None if n_ctx is None else self._with_context(owner.found, n_ctx)
         await owner.load(keep_alive_s, report_progress, entry=entry, force=force)
 
@@ -215,14 +210,10 @@ class Models:
         if self._standby is not None:
             await keep_standby(self._standby, self._admission, self.clock, lambda: self.is_busy)
 
-    def _standby_pid(self) -> int:
-        """The process that waits for the next model; 0 if none does."""
-        return 0 if self._standby is None else self._standby.standby_pid
-
     @property
     def is_busy(self) -> bool:
         """Whether a request is served or waits, or the worker is shutting down."""
-        return self._closing or any(s.n_leases or s.n_waiting for s in self.snapshot())
+        return self._owners.closing or any(s.n_leases or s.n_waiting for s in self.snapshot())
 
     async def unload(self, model: str, *, force: bool = False) -> Freed:
         """End the process of `model` when its leases end.
@@ -234,7 +225,7 @@ class Models:
         Raises:
             ModelNotFound: there is no such model.
         """
-        owner = self._owners.get(self.catalog.resolve(model).id)
+        owner = self._owners.started(model)
         return Freed() if owner is None else await owner.unload(force=force)
 
     async def rescan(self) -> list[ModelSnapshot]:
@@ -244,10 +235,7 @@ class Models:
 
     def snapshot(self) -> list[ModelSnapshot]:
         """The state of all models. This wakes, loads and refreshes nothing."""
-        entries = self.catalog.entries()
-        self._compare(entries)
-        default = self.catalog.default_id
-        return [self._snapshot_of(entry, is_default=entry.id == default) for entry in entries]
+        return self._owners.snapshot()
 
     def memory(self, snapshots: list[ModelSnapshot]) -> MemoryReading:
         """Memory of this worker and its engine processes, measured at most once a second."""
@@ -270,14 +258,11 @@ class Models:
     async def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases, drain and unload all models; `hurry`: do not wait for leases to
         end."""
-        self._begin_close(hurry=hurry)
-        while self._running:
-            await asyncio.wait(self._running)
+        await self._owners.close(hurry=hurry)
 
-    def _begin_close(self, *, hurry: bool) -> None:
-        self._closing = True
-        for owner in self._owners.values():
-            owner.close(hurry=hurry)
+    def _standby_pid(self) -> int:
+        """The process that waits for the next model; 0 if none does."""
+        return 0 if self._standby is None else self._standby.standby_pid
 
     def _stop_watching(self) -> None:
         for task in self._watching:
@@ -294,28 +279,10 @@ class Models:
             await self._admission.until_in_use()
             await self.clock.sleep(WATCH_S)
             reading = self.memory(self.snapshot())
-            for owner in self._owners.values():
+            for owner in self._owners:
                 if owner.pid in reading.leaking_pids:
                     owner.recycle()
             self._admission.give_back()
-
-    def _owner(self, model: str) -> ModelOwner:
-        entry = self.catalog.resolve(model)
-        self._compare(self.catalog.entries())
-        owner = self._owners.get(entry.id)
-        if owner is None or owner.closing:
-            owner = self._start_owner(entry)
-        return owner
-
-    def _start_owner(self, entry: ModelEntry) -> ModelOwner:
-        if self._closing:
-            raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
-        owner = ModelOwner(entry, self._context)
-        self._owners[entry.id] = owner
-        task = self._tasks.create_task(owner.run(), name=f"owner of {entry.id}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return owner
 
     def _instead_of(self, entry: ModelEntry) -> list[str]:
         """Ids of a few models with the same capability that would fit, the largest first."""
@@ -328,27 +295,6 @@ class Models:
             and self._admission.could_fit(estimate(other).total)
         ]
         return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
-
-    def _compare(self, entries: list[ModelEntry]) -> None:
-        """Notify the owners of entries that a new scan changed."""
-        if self._compared_scan == self.catalog.n_scans:
-            return
-        self._compared_scan = self.catalog.n_scans
-        present = {entry.id: entry for entry in entries if not entry.broken}
-        for model, owner in list(self._owners.items()):
-            entry = present.get(model)
-            if entry is None:
-                owner.close()
-                del self._owners[model]
-            else:
-                owner.update(entry)
-
-    def _snapshot_of(self, entry: ModelEntry, *, is_default: bool) -> ModelSnapshot:
-        owner = self._owners.get(entry.id)
-        if owner is not None:
-            return owner.snapshot(is_default=is_default)
-        state = ModelState.FAILED if entry.broken else ModelState.UNLOADED
-        return ModelSnapshot(entry, is_default, state, Counters(), failure=entry.broken)
 
 
 def _engine_memory(snapshot: ModelSnapshot) -> EngineMemory:
