@@ -1,5 +1,4 @@
-"""Finds the chat models: the main model's path, the models folder, the built-in guide, and
-models on other servers."""
+"""Finds the chat models, on this machine and on other servers: the entries of the catalogue."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +9,9 @@ import msgspec
 from chat_worker import headers
 from chat_worker.facts import with_template
 from chat_worker.family import Family
-from chat_worker.pipe_messages import LoadSpec, spec_decoder
+from chat_worker.load_specs import load_spec
+from chat_worker.pipe_messages import spec_decoder
+from chat_worker.places import GUIDE_ID, ChatPlaces
 from chat_worker.plugins.models import plugin_entry
 from chat_worker.remote.models import is_default, remote_entries
 from chat_worker.settings import ChatSettings
@@ -20,39 +21,17 @@ from worker_runtime.engine_process import protocol
 from worker_runtime.libraries import marked_if_missing, missing_modules
 from worker_runtime.lifecycle.load_options import refuse_context
 from worker_runtime.model_files.default_model import default_model
-from worker_runtime.model_files.folder_listing import Listing, Listings, look_at
-from worker_runtime.model_files.folders import (
-    OPENVINO_FILES,
-    is_causal_lm_folder,
-    is_causal_reranker_folder,
-    is_openvino_folder,
-)
+from worker_runtime.model_files.folder_listing import Listings, look_at
+from worker_runtime.model_files.folders import is_openvino_folder
 from worker_runtime.model_files.foreign_files import real_path
 from worker_runtime.model_files.gguf_files import gguf_id
 from worker_runtime.model_files.header_cache import HeaderCache
-from worker_runtime.model_files.model_places import (
-    Place,
-    gguf_places,
-    may_be_model,
-    place_of_file,
-    unreadable,
-)
+from worker_runtime.model_files.model_places import Place, gguf_places
 from worker_runtime.model_files.models_toml import ModelOptions, ModelsToml
-from worker_runtime.model_files.odd_paths import path_text, printable
-from worker_runtime.model_files.other_programs import ggufs_of_others, snapshots_of_others
+from worker_runtime.model_files.odd_paths import printable
 from worker_runtime.model_files.unique_ids import Notes, UniqueIds
 
-GUIDE_ID = "qwen2-y26hkx-guide"
-# In a wheel, and in a checkout.
-_PACKAGED, _CHECKED_OUT = (
-    Path(__file__).parent / "built_in",
-    Path(__file__).parents[1] / "models/guide",
-)
-GUIDE_FOLDER = _PACKAGED if _PACKAGED.is_dir() else _CHECKED_OUT
-SUBFOLDERS = ("qwen", "guide")
-EMBEDDING_FOLDER = "embedding"
 ENGINE_MODULE = "chat_worker.engine_process"
-TRANSFORMERS_REPETITION_PENALTY = 1.1  # this backend's value since the earlier server
 PACKAGES = {
     "llama.cpp": "llama-cpp-python",
     "transformers": "transformers",
@@ -68,6 +47,7 @@ class ChatModelScan:
         self._headers = HeaderCache(headers.read, headers.broken)
         self._notes = Notes()
         self._options = ModelsToml(settings.models_dir)
+        self._places = ChatPlaces(settings, embeds=lambda place: self._headers.of(place).embeds)
         # The ids that the latest scan found, by path.
         self._ids: dict[Path, str] = {}
         self.default_id = ""
@@ -79,11 +59,11 @@ class ChatModelScan:
         entries = {entry.id: entry for entry in self._plugin_model()}
         main_id = next(iter(entries), "")
         ids, listings = UniqueIds(self._prefers, self._notes), Listings()
-        for place in () if entries else self._main_models(listings):
+        for place in () if entries else self._places.at(self._settings.model_path, listings):
             if self._chats(place):
                 taken = ids.add(place)
                 main_id = main_id or taken
-        for place in self._library(listings):
+        for place in self._places.library(listings):
             if self._chats(place):
                 ids.add(place)
         for model_id, place in ids.items():
@@ -124,8 +104,13 @@ class ChatModelScan:
     def near(self, entry: ModelEntry) -> list[ModelEntry]:
         """The models beside `entry` and in the models folder that can be loaded, except itself."""
         listings, ids = Listings(), self._ids
-        beside = [*self._places(entry.path, listings), *gguf_places(listings.of(entry.path.parent))]
-        places = {real_path(place.path): place for place in (*beside, *self._library(listings))}
+        beside = [
+            *self._places.at(entry.path, listings),
+            *gguf_places(listings.of(entry.path.parent)),
+        ]
+        places = {
+            real_path(place.path): place for place in (*beside, *self._places.library(listings))
+        }
         places.pop(real_path(entry.path), None)
         return [
             self._entry(ids.get(place.path) or place.wanted_id, place, own_backend(place))
@@ -135,7 +120,7 @@ class ChatModelScan:
 
     def on(self, entry: ModelEntry, backend: str) -> ModelEntry:
         """The same files, run by another backend; "": by the one that their format is for."""
-        place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
+        place = self._place_of(entry)
         return self._entry(entry.id, place, backend or own_backend(place))
 
     def family(self, entry: ModelEntry) -> Family:
@@ -145,20 +130,19 @@ class ChatModelScan:
         return self._said(entry).takes_q8_cache
 
     def _said(self, entry: ModelEntry) -> headers.Said:
-        if said := self._headers.latest(entry.path):
-            return said
-        place = next(self._places(entry.path, Listings()), Place(entry.path, reason="it is gone"))
-        return self._headers.of(place)
+        return self._headers.latest(entry.path) or self._headers.of(self._place_of(entry))
+
+    def _place_of(self, entry: ModelEntry) -> Place:
+        gone = Place(entry.path, reason="it is gone")
+        return next(self._places.at(entry.path, Listings()), gone)
 
     def _plugin_model(self) -> Iterator[ModelEntry]:
         """The main model, if a third-party backend runs it."""
         path = self._settings.model_path
         if plugin := self._settings.plugin:
             model_id = printable(gguf_id(path) if os.path.isfile(path) else path.name)
-            yield plugin_entry(path, self.spec(model_id, plugin, path))
-
-    def _main_models(self, listings: Listings) -> Iterator[Place]:
-        return self._places(self._settings.model_path, listings)
+            own = self._options.of(model_id)
+            yield plugin_entry(path, load_spec(self._settings, own, model_id, plugin, path))
 
     def _add_remote(self, entries: dict[str, ModelEntry]) -> str:
         """Returns the id of the remote model that is the default; empty if there is none."""
@@ -184,72 +168,6 @@ class ChatModelScan:
 
         return rank(place) > rank(other)
 
-    def _library(self, listings: Listings) -> Iterator[Place]:
-        root = self._settings.models_dir
-        found: set[Path] = set()
-        within = map(listings.of, (root / name for name in SUBFOLDERS))
-        # The root's listing states which of these folders cannot be read.
-        for listing in (listings.of(root), *(one for one in within if not one.reason)):
-            for place in self._in_folder(listing, listings):
-                if place.path not in found:
-                    found.add(place.path)
-                    yield place
-        for place in self._of_other_programs(listings):
-            if place.path not in found:
-                found.add(place.path)
-                yield place
-        if self._settings.builtin_models:
-            for place in self._in_folder(listings.of(GUIDE_FOLDER), listings):
-                yield msgspec.structs.replace(place, is_built_in=True)
-
-    def _of_other_programs(self, listings: Listings) -> Iterator[Place]:
-        """Without those that embed texts: no folder tells them apart as ours does."""
-        sources = self._settings.source_folders
-        places = list(ggufs_of_others(sources, listings))
-        for id, snapshot in snapshots_of_others(sources, listings):
-            for place in self._at_folder(snapshot, listings):
-                own_id = "" if place.is_file else id
-                places.append(msgspec.structs.replace(place, own_id=own_id))
-        return (place for place in places if not self._headers.of(place).embeds)
-
-    def _in_folder(self, listing: Listing, listings: Listings) -> Iterator[Place]:
-        """The models in a folder and in the folders within."""
-        ggufs = {place.path: place for place in gguf_places(listing)}
-        if cannot := unreadable(listing):
-            yield cannot
-        for entry in listing:
-            # The models in this folder embed texts, even if their architecture could chat.
-            if entry.name == EMBEDDING_FOLDER or not may_be_model(entry.name):
-                continue
-            if entry.path in ggufs:
-                yield ggufs[entry.path]
-            elif entry.is_folder:
-                yield from self._at_folder(entry.path, listings)
-            elif entry.may_be_folder and (cannot := unreadable(entry)):
-                yield cannot
-
-    def _places(self, path: Path, listings: Listings) -> Iterator[Place]:
-        """The models at `path`: itself, or the GGUF files in a folder, best quantization first."""
-        if os.path.isdir(path):
-            return self._at_folder(path, listings)
-        place = place_of_file(path, listings)
-        return iter([] if place is None else [place])
-
-    def _at_folder(self, path: Path, listings: Listings) -> Iterator[Place]:
-        listing = listings.of(path)
-        if cannot := unreadable(listing):
-            yield cannot
-            return
-        if is_causal_reranker_folder(path):
-            return
-        files = gguf_places(listing)
-        wants_folder = self._settings.backend in ("transformers", "openvino")
-        if is_causal_lm_folder(path) and (wants_folder or not files):
-            weights = (".safetensors", ".json", *OPENVINO_FILES)
-            yield Place(path, tuple(file for file in listing if file.name.endswith(weights)))
-            return
-        yield from sorted(files, key=lambda p: ("q4_k_m" not in p.path.name.lower(), p.path.name))
-
     def _backend(self, place: Place) -> str:
         wants_openvino = self._settings.backend == "openvino" and not missing_modules("openvino")
         return "openvino" if wants_openvino else own_backend(place)
@@ -266,7 +184,7 @@ class ChatModelScan:
         # With other options a loaded model is another one.
         version = version_of(PACKAGES[backend]) + options.of_load + _state_of(options.lora)
         print_ = fingerprint(path, size_bytes, place.mtime_ns, backend, version)
-        spec = self.spec(model_id, backend, path)
+        spec = load_spec(self._settings, options, model_id, backend, path)
         entry = ModelEntry(
             id=model_id,
             capability="chat",
@@ -286,54 +204,6 @@ class ChatModelScan:
     def _context(self, trained: int, options: ModelOptions) -> int:
         wanted = options.context or self._settings.request_tokens
         return min(wanted, trained) if trained else wanted
-
-    def spec(self, model_id: str, backend: str, path: Path) -> LoadSpec:
-        """How the model at `path` is loaded, as the settings and models.toml say."""
-        settings, own = self._settings, self._options.of(model_id)
-        is_torch = backend == "transformers"
-        return LoadSpec(
-            backend=backend,
-            # The same from whatever folder it was found: calibration data is stored under this
-            # path.
-            path=path_text(path),
-            model_id=model_id,
-            n_ctx=own.context or settings.request_tokens,
-            n_cells=settings.cache_tokens,
-            n_parallel=own.slots or settings.parallel,
-            n_batch=settings.batch_tokens,
-            n_ubatch=settings.micro_batch_tokens,
-            n_threads=self._threads(backend),
-            max_input_tokens=settings.max_input_tokens,
-            max_input_chars=settings.max_input_chars,
-            on_overflow=settings.on_overflow,
-            default_system_prompt=(
-                settings.default_system_prompt if own.system_prompt is None else own.system_prompt
-            ),
-            global_seed=settings.global_seed,
-            chat_template=own.chat_template or "",
-            lora="" if is_torch else own.lora or "",
-            lora_scale=own.lora_scale,
-            speculate=settings.speculation,
-            answer_wait_s=settings.answer_wait_s,
-            kv_type=own.kv_type or settings.kv_type,
-            kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
-            kept_bytes=settings.kept_mb * 1024 * 1024,
-            learnt_folder=path_text(settings.learnt_dir.resolve()),
-            repetition_penalty=TRANSFORMERS_REPETITION_PENALTY if is_torch else 1.0,
-            torch_dtype=settings.torch_dtype,
-            quantization=settings.quantization,
-            compile=settings.compile_model,
-            precision=settings.precision,
-            device=settings.device,
-            weight_bits=4 if settings.weight_bits == "4" else 8,
-            converted_dir=path_text(settings.converted_dir.resolve()),
-        )
-
-    def _threads(self, backend: str) -> int:
-        settings = self._settings
-        if backend == "openvino":
-            return settings.torch_threads or settings.threads
-        return settings.threads if backend == "llama.cpp" else settings.torch_threads
 
 
 def own_backend(place: Place) -> str:

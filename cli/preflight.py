@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from chat_worker import headers
-from chat_worker.discovery import EMBEDDING_FOLDER, GUIDE_FOLDER
+from chat_worker.places import EMBEDDING_FOLDER, GUIDE_FOLDER
 from cli.capacity import ModelCapacity
 from cli.commands.printing import size
 from cli.doctor import examine_services

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from chat_worker.discovery import ChatModelScan
 from chat_worker.headers import OTHER_ARCHITECTURES, takes_q8_cache
 from chat_worker.load_options import ChatLoadOptions, smaller_specs
+from chat_worker.load_specs import load_spec
 from chat_worker.memory_estimate import need_of_gguf
 from chat_worker.model_dims import REPACKED_ROWS, ModelDims, shape_of_headers
 from chat_worker.settings import ChatSettings
@@ -38,6 +39,7 @@ from worker_runtime.memory.budget_now import budget_now
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.folders import is_causal_lm_folder
 from worker_runtime.model_files.gguf import GgufHeader, gguf_header_in
+from worker_runtime.model_files.models_toml import NO_OPTIONS
 
 Verdict = Literal["fits", "fits_reduced", "does_not_fit"]
 Capability = Literal["chat", "embed"]
@@ -112,7 +114,7 @@ def _of_family(variants: Sequence[Variant], web: Web, headers: dict[str, str]) -
 def _of_chat_models(variants: Sequence[Variant], header: GgufHeader) -> Iterator[Fit]:
     settings = ChatSettings()
     budget = budget_now(settings.policy(), read_machine())
-    spec = ChatModelScan(settings).spec("", "llama.cpp", Path("remote.gguf"))
+    spec = load_spec(settings, NO_OPTIONS, "", "llama.cpp", Path("remote.gguf"))
     _, known = shape_of_headers([header])
     trained = known.n_ctx_train or settings.request_tokens
     context = min(settings.request_tokens, trained)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from chat_worker.discovery import EMBEDDING_FOLDER, GUIDE_FOLDER, SUBFOLDERS, ChatModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.places import EMBEDDING_FOLDER, GUIDE_FOLDER, SUBFOLDERS
 from chat_worker.settings import ChatSettings
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ModelNotFound

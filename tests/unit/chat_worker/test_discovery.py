@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.discovery import GUIDE_ID, ChatModelScan
+from chat_worker.discovery import ChatModelScan
 from chat_worker.pipe_messages import spec_decoder
+from chat_worker.places import GUIDE_ID
 from chat_worker.settings import ChatSettings
 from tests.made_models import gguf
 from worker_runtime.catalog import ModelEntry

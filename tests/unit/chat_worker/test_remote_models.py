@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.discovery import GUIDE_ID, ChatModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.places import GUIDE_ID
 from chat_worker.remote.models import remote_entries
 from chat_worker.remote.spec import spec_decoder
 from chat_worker.settings import ChatSettings

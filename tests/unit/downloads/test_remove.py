@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.discovery import GUIDE_FOLDER, GUIDE_ID
+from chat_worker.places import GUIDE_FOLDER, GUIDE_ID
 from common.errors import InvalidRequest, ModelNotFound
 from downloads.remove import remove
 from downloads.settings import DownloadSettings
@@ -105,7 +105,7 @@ def test_the_built_in_model_stays_where_the_models_folder_is_that_of_a_checkout(
     guide.mkdir(parents=True)
     (guide / f"{GUIDE_ID}.gguf").write_bytes(gguf())
     monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
-    monkeypatch.setattr("chat_worker.discovery.GUIDE_FOLDER", guide)
+    monkeypatch.setattr("chat_worker.places.GUIDE_FOLDER", guide)
     monkeypatch.setattr("downloads.remove.GUIDE_FOLDER", guide)
     with pytest.raises(InvalidRequest) as refused:
         remove(GUIDE_ID, DownloadSettings(_env_file=None))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from chat_worker.discovery import GUIDE_FOLDER, GUIDE_ID, ChatModelScan
+from chat_worker.discovery import ChatModelScan
+from chat_worker.places import GUIDE_FOLDER, GUIDE_ID
 from chat_worker.settings import ChatSettings
 from common.errors import BackendLoadFailed
 from embed_worker.discovery import BUILT_IN_ID, EmbedModelScan, built_in_folder

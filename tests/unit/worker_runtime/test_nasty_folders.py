@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import pytest
 
-from chat_worker.discovery import GUIDE_ID
 from chat_worker.discovery import ChatModelScan as ChatScan
 from chat_worker.pipe_messages import spec_decoder as chat_spec
+from chat_worker.places import GUIDE_ID
 from chat_worker.settings import ChatSettings
 from embed_worker.discovery import BUILT_IN_ID
 from embed_worker.discovery import EmbedModelScan as EmbedScan
