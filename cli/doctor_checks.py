@@ -37,19 +37,14 @@ SERVICES: tuple[type[BaseSettings], ...] = (
     EmbedSettings,
     DownloadSettings,
 )
-# Read by docker compose and run.py, not by the services.
+# Read by docker compose, run.py and the commands, not by the services.
 OTHER_NAMES = {
-    "Y26HKX_BIND",
-    "Y26HKX_PORT",
-    "CHAT_MEMORY",
-    "EMBED_MEMORY",
-    "CHAT_EXTRAS",
-    "EMBED_EXTRAS",
-    "Y26HKX_HOME",
-    "Y26HKX_TORCH",
-    "Y26HKX_LLAMA",
-    "API_KEY",
-    "Y26HKX_API_KEY",
+    *("Y26HKX_BIND", "Y26HKX_PORT", "Y26HKX_DOMAIN", "GRAFANA_PORT"),
+    *("GATEWAY_MEMORY", "CHAT_MEMORY", "EMBED_MEMORY", "CHAT_CPUS", "EMBED_CPUS"),
+    *("CHAT_EXTRAS", "EMBED_EXTRAS", "PYTHON_IMAGE"),
+    *("REDIS_IMAGE", "PROMETHEUS_IMAGE", "GRAFANA_IMAGE", "CADDY_IMAGE"),
+    *("Y26HKX_HOME", "Y26HKX_TORCH", "Y26HKX_LLAMA"),
+    *("API_KEY", "Y26HKX_API_KEY"),
 }
 LIKENESS = 0.85
 LOW_DISK_BYTES = 2 * GIB
@@ -195,6 +190,17 @@ def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWa
         )
 
 
+def models_toml(folder: Path) -> Iterator[StartupWarning]:
+    """What is wrong with models.toml, which a running server would only log."""
+    try:
+        read_models_toml(folder)
+    except (InvalidModelFile, OSError) as error:
+        reason = str(error) if isinstance(error, InvalidModelFile) else reason_of(error)
+        yield StartupWarning(
+            "models_toml_wrong", "failure", reason, "docs/models-folder.md has an example"
+        )
+
+
 def python_version(found: tuple[int, int] = sys.version_info[:2]) -> Iterator[StartupWarning]:
     """A Python that is too old."""
     if found < (3, 11):
@@ -241,14 +247,3 @@ def _writable(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def models_toml(folder: Path) -> Iterator[StartupWarning]:
-    """What is wrong with models.toml, which a running server would only log."""
-    try:
-        read_models_toml(folder)
-    except (InvalidModelFile, OSError) as error:
-        reason = str(error) if isinstance(error, InvalidModelFile) else reason_of(error)
-        yield StartupWarning(
-            "models_toml_wrong", "failure", reason, "docs/models-folder.md has an example"
-        )

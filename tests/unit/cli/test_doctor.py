@@ -1,6 +1,7 @@
 """What the doctor finds on this machine, with settings that are wrong in known ways."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -101,6 +102,16 @@ def test_names_that_are_nearly_ours_are_asked_about(tmp_path: Path) -> None:
     assert (near.severity, near.way_out) == ("failure", "did you mean MODEL_PATH?")
     assert said["SOMEBODY_ELSES in .env is no setting of this server"].severity == "info"
     assert not any("CHAT_MEMORY" in message for message in said)
+
+
+def test_all_that_the_example_of_settings_has_is_known(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    listed = re.findall(r"^#([A-Z0-9_]+)=", example, re.MULTILINE)
+    assert len(listed) > 100
+    (tmp_path / ".env").write_text("".join(f"{name}=\n" for name in listed))
+    settings = StackSettings.read(FREE)
+    risks = doctor_checks.names(settings, listed)
+    assert [str(risk) for risk in risks if risk.id == "unknown_name"] == []
 
 
 def test_an_old_setting_is_good_to_know_and_no_unknown_name(tmp_path: Path) -> None:
