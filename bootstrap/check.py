@@ -8,7 +8,7 @@ from pathlib import Path
 from bootstrap.console import console_is_current
 from bootstrap.lock import LOCK, Lock, digest_of_inputs
 from bootstrap.progress import run, say
-from bootstrap.settings import SetupError, scripts_folder
+from bootstrap.settings import SetupError
 
 # The names of the steps, in order; .pre-commit-config.yaml runs them one by one.
 STEPS = ("format", "lint", "types", "import-contracts", "generated-code", "console", "lock")
@@ -41,7 +41,7 @@ def _steps(python: Path, env: Mapping[str, str]) -> dict[str, Callable[[], bool]
         "format": [python, "-m", "ruff", "format", "--check", "."],
         "lint": [python, "-m", "ruff", "check", "."],
         "types": [python, "-m", "mypy", "."],
-        "import-contracts": [scripts_folder(python.parent.parent) / "lint-imports"],
+        "import-contracts": [python.with_name("lint-imports")],
         "generated-code": [python, "-m", "protos.generate", "--check"],
     }
     steps: dict[str, Callable[[], bool]] = {

@@ -17,7 +17,7 @@ from bootstrap.compilers import WITHOUT_AMX, compiler_advice, has_compiler, wron
 from bootstrap.lock import LOCK, Lock
 from bootstrap.processor import features_digest
 from bootstrap.progress import Step, run, say
-from bootstrap.settings import ROOT, LlamaChoice, SetupError, program
+from bootstrap.settings import ROOT, LlamaChoice, SetupError
 from bootstrap.torch_build import reachable
 from bootstrap.uv import VENV, Uv
 
@@ -162,9 +162,9 @@ def _compile(uv: Uv, lock: Lock, build: Build, *, again: bool) -> None:
         # The build tools are locked, too.
         command = uv.install(*options, "--build-constraints", LOCK, "-r", "-")
         step.call(command, env, package.text)
-    drop_second_copy(program(VENV, "python").parent.parent)
+    drop_second_copy(VENV)
     if build == "portable" and wrong_amx(uv.env):
-        drop_amx(program(VENV, "python").parent.parent)
+        drop_amx(VENV)
 
 
 def drop_second_copy(venv: Path) -> None:

@@ -35,15 +35,9 @@ def build(settings: Settings, target: Path) -> Path:
     requirement = f"{NAME}=={Lock.read().version(NAME)}"
     with tempfile.TemporaryDirectory() as place:
         with Step(f"compiling a portable {requirement}") as step:
-            command: list[str | Path] = [
-                python,
-                "-m",
-                "pip",
-                "wheel",
-                "--no-deps",
-                "--no-cache-dir",
-            ]
-            command += ["--quiet", "--no-binary", NAME, "--wheel-dir", place, *options, requirement]
+            command: list[str | Path] = [python, "-m", "pip", "wheel", "--no-deps", "--quiet"]
+            command += ["--no-cache-dir", "--no-binary", NAME, "--wheel-dir", place]
+            command += [*options, requirement]
             step.call(command, {**settings.variables, **changed})
         (made,) = Path(place).glob("*.whl")
         target.mkdir(parents=True, exist_ok=True)

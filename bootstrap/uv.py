@@ -67,16 +67,9 @@ def prepare(settings: Settings, lock: Lock) -> Uv:
 def remove_own(settings: Settings) -> None:
     """Remove uv from .venv, 39 MB, if it is there; the next set-up that needs it installs it."""
     if program(VENV, "uv").exists():
-        command: list[str | Path] = [
-            program(VENV, "python"),
-            "-m",
-            "pip",
-            "uninstall",
-            "--quiet",
-            "--yes",
-            "uv",
-        ]
-        subprocess.run(command, env=dict(settings.variables), check=False)
+        command: list[str | Path] = [program(VENV, "python"), "-m", "pip", "uninstall"]
+        command += ["--quiet", "--yes", "uv"]
+        subprocess.run(command, env=settings.variables, check=False)
 
 
 def _on_path() -> Path | None:
@@ -119,17 +112,15 @@ def _own(settings: Settings, lock: Lock) -> Path:
     if own.exists():
         return own
     (package,) = (p for p in lock.packages if p.name == "uv")
-    folder = tempfile.mkdtemp()
-    try:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Step(f"installing uv {package.version}") as step,
+    ):
         pinned = Path(folder) / "uv.txt"
         pinned.write_text(package.text, encoding="utf-8")
-        with Step(f"installing uv {package.version}") as step:
-            python = program(VENV, "python")
-            if not step.attempt([python, "-m", "pip", "--version"], settings.variables):
-                step.call([python, "-m", "ensurepip"], settings.variables)
-            options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
-            command: list[str | Path] = [python, "-m", "pip", "install", *options, "-r", pinned]
-            step.call(command, settings.variables)
-    finally:
-        shutil.rmtree(folder)
+        python = program(VENV, "python")
+        if not step.attempt([python, "-m", "pip", "--version"], settings.variables):
+            step.call([python, "-m", "ensurepip"], settings.variables)
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps"]
+        step.call([python, "-m", "pip", "install", *options, "-r", pinned], settings.variables)
     return own

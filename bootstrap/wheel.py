@@ -13,7 +13,7 @@ from pathlib import Path
 from bootstrap.environment import ensure
 from bootstrap.lock import PYPROJECT
 from bootstrap.progress import Step
-from bootstrap.settings import ROOT, Settings, SetupError, program
+from bootstrap.settings import ROOT, Settings, SetupError
 from bootstrap.uv import VENV
 
 EXTRAS = frozenset({"base", "build"})
@@ -69,8 +69,7 @@ def _copy(source: Path) -> None:
 
 def _embedding_model() -> Path:
     """The folder of the built-in embedding model in .venv."""
-    site_packages = program(VENV, "python").parent.parent
-    found = next(site_packages.rglob(f"{EMBEDDING_PACKAGE}/*/modules.json"), None)
+    found = next(VENV.rglob(f"{EMBEDDING_PACKAGE}/*/modules.json"), None)
     if found is None:
         raise SetupError(f"{EMBEDDING_PACKAGE} is not in {VENV}: run `run.py setup` first.")
     return found.parent
