@@ -76,8 +76,6 @@ class WatchPolicy:
 LOOK_AGAIN_S = 0.1
 # If a check seems to take longer, the machine slept, or all processes were stopped.
 LONGEST_QUESTION_S = 6.0
-
-
 # The exit status of our processes for invalid settings.
 WRONG_SETTINGS = 2
 # A killed process is soon gone; the event loop must not end before it has noticed.

@@ -97,7 +97,7 @@ def _target(chosen: argparse.Namespace, server: Server, folder: Path, *, shows: 
     if server.key and shows:
         key = HIDDEN
     context = int(model.get("context_length") or 0)
-    return Target(f"{server.address}/v1", key, model.get("id") or model["model"], context, folder)
+    return Target(f"{server.address}/v1", key, str(model["id"]), context, folder)
 
 
 def _warn(target: Target) -> None:

@@ -34,7 +34,7 @@ def server_for(address: str | None) -> Iterator[Server]:
         with log.open("wb") as out:
             process = _started(out.fileno())
         try:
-            sys.stderr.write("starting a server for this chat …\n")
+            sys.stderr.write("starting a server until this is done …\n")
             _wait(process, server, log)
             yield server
         finally:

@@ -97,8 +97,8 @@ def load(chosen: argparse.Namespace) -> int:
     if chosen.context is not None:
         body["context_length"] = chosen.context
     if chosen.keep_alive is not None:
-        number = chosen.keep_alive.lstrip("-").isdecimal()
-        body["keep_alive"] = int(chosen.keep_alive) if number else chosen.keep_alive
+        is_number = chosen.keep_alive.lstrip("-").isdecimal()
+        body["keep_alive"] = int(chosen.keep_alive) if is_number else chosen.keep_alive
     last: dict[str, Any] = {}
     with Server(chosen.server).events("/v1/models/load", body) as events, Progress() as progress:
         for event in events:
