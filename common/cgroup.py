@@ -63,6 +63,18 @@ def groups(root: Path = Path("/"), controller: str = "memory") -> Iterator[Group
             yield Group(mount.is_v2, mount.folder / above)
 
 
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many processes the OOM killer has ended in the group; 0 if that is not counted."""
+    for group in groups(root):
+        file = group.folder / ("memory.events" if group.is_v2 else "memory.oom_control")
+        try:
+            counts = dict(line.split() for line in file.read_text().splitlines())
+        except OSError:
+            continue
+        return int(counts.get("oom_kill", 0))
+    return 0
+
+
 def _own_paths(file: Path, controller: str) -> Iterator[tuple[bool, PurePosixPath]]:
     for line in _lines(file):
         _, controllers, path = line.split(":", 2)
@@ -130,15 +142,3 @@ def _lines(path: Path) -> list[str]:
     except OSError:
         # The file is missing or not readable; then there is no limit that we can see.
         return []
-
-
-def oom_kills(root: Path = Path("/")) -> int:
-    """How many processes the OOM killer has ended in the group; 0 if that is not counted."""
-    for group in groups(root):
-        file = group.folder / ("memory.events" if group.is_v2 else "memory.oom_control")
-        try:
-            counts = dict(line.split() for line in file.read_text().splitlines())
-        except OSError:
-            continue
-        return int(counts.get("oom_kill", 0))
-    return 0

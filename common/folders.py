@@ -13,12 +13,11 @@ def cache_folder_of(environment: Mapping[str, str]) -> Path:
     """The folder of what can be made again, for these environment variables."""
     if home := environment.get("Y26HKX_HOME"):
         return Path(home) / "cache"
-    home_folder = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
         return _local_of(environment) / NAME
     if sys.platform == "darwin":
-        return home_folder / "Library" / "Caches" / NAME
-    return Path(environment.get("XDG_CACHE_HOME") or home_folder / ".cache") / NAME
+        return _home() / "Library" / "Caches" / NAME
+    return Path(environment.get("XDG_CACHE_HOME") or _home() / ".cache") / NAME
 
 
 def models_folder_of(environment: Mapping[str, str]) -> Path:
@@ -29,25 +28,23 @@ def models_folder_of(environment: Mapping[str, str]) -> Path:
         return Path(home) / here
     if here.is_dir() or CHECKOUT.is_file():
         return here
-    home_folder = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
         return _local_of(environment) / NAME / here
     if sys.platform == "darwin":
-        return home_folder / "Library" / "Application Support" / NAME / here
-    data = environment.get("XDG_DATA_HOME") or home_folder / ".local" / "share"
+        return _home() / "Library" / "Application Support" / NAME / here
+    data = environment.get("XDG_DATA_HOME") or _home() / ".local" / "share"
     return Path(data) / NAME / here
 
 
 def folders_of_other_programs(environment: Mapping[str, str]) -> dict[str, list[Path]]:
     """Where other programs of this user keep models, by their names in MODEL_SOURCES."""
-    home_folder = Path(os.path.expanduser("~"))
-    cache = Path(environment.get("XDG_CACHE_HOME") or home_folder / ".cache")
+    cache = Path(environment.get("XDG_CACHE_HOME") or _home() / ".cache")
     hugging_face = Path(environment.get("HF_HOME") or cache / "huggingface")
     named = environment.get("OLLAMA_MODELS")
     # The second is that of the service which Ollama's installer makes on Linux.
-    ollama = [home_folder / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
+    ollama = [_home() / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
     return {
-        "lmstudio": [home_folder / ".lmstudio" / "models", cache / "lm-studio" / "models"],
+        "lmstudio": [_home() / ".lmstudio" / "models", cache / "lm-studio" / "models"],
         "ollama": [Path(named)] if named else ollama,
         "huggingface": [Path(environment.get("HF_HUB_CACHE") or hugging_face / "hub")],
     }
@@ -59,16 +56,18 @@ def service_folder(system: str, environment: Mapping[str, str]) -> Path:
     Args:
         system: as `sys.platform`.
     """
-    home_folder = Path(os.path.expanduser("~"))
     if system == "win32":
         return _local_of(environment) / NAME
     if system == "darwin":
-        return home_folder / "Library" / "LaunchAgents"
-    config = environment.get("XDG_CONFIG_HOME") or home_folder / ".config"
+        return _home() / "Library" / "LaunchAgents"
+    config = environment.get("XDG_CONFIG_HOME") or _home() / ".config"
     return Path(config) / "systemd" / "user"
 
 
 def _local_of(environment: Mapping[str, str]) -> Path:
     """Windows' folder of what belongs to this user on this machine."""
-    home_folder = Path(os.path.expanduser("~"))
-    return Path(environment.get("LOCALAPPDATA") or home_folder / "AppData" / "Local")
+    return Path(environment.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
+
+
+def _home() -> Path:
+    return Path(os.path.expanduser("~"))

@@ -196,7 +196,7 @@ def step(
     try:
         yield span
     except BaseException as raised:
-        error = error_type(raised)
+        error = error_code(raised)
         raise
     finally:
         # `reset` would refuse in the task that closes an abandoned generator.
@@ -204,10 +204,10 @@ def step(
         span.end(error)
 
 
-def _ns(at_s: float | None) -> int | None:
-    return None if at_s is None else int(at_s * NANOSECONDS)
-
-
-def error_type(raised: BaseException) -> str:
+def error_code(raised: BaseException) -> str:
     """The code of an error of ours, else the name of its type."""
     return str(getattr(raised, "code", "") or type(raised).__name__)
+
+
+def _ns(at_s: float | None) -> int | None:
+    return None if at_s is None else int(at_s * NANOSECONDS)
