@@ -25,9 +25,10 @@ from cli.selftest import kernel_memory
 from cli.settings import SettingsError, StackSettings, dotenv
 from cli.startup_warnings import StartupWarning, startup_warnings
 from cli.summary import choice_line, cores_line, memory_line
+from common.sizes import GIB
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
-from worker_runtime.machine import GIB, Machine, read_machine
+from worker_runtime.machine import Machine, read_machine
 from worker_runtime.machine.kernel_report import KernelReport, NotTested
 from worker_runtime.machine.profile import ChosenSetting, choose, size_of
 from worker_runtime.model_files import models_toml

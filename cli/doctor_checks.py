@@ -18,12 +18,13 @@ from cli.hardware import free_disk_bytes, nearest
 from cli.settings import StackSettings
 from cli.startup_warnings import Severity, StartupWarning
 from common.deprecated_settings import DEPRECATED
+from common.sizes import GIB
 from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from gateway.settings import GatewaySettings
 from simple.settings import SimpleSettings
 from worker_runtime.libraries import OF_BACKENDS, install_command, missing_modules
-from worker_runtime.machine import GIB, Machine
+from worker_runtime.machine import Machine
 from worker_runtime.machine.kernel_memory import Fault
 from worker_runtime.machine.kernel_report import KernelReport
 from worker_runtime.model_files.errors import InvalidModelFile

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cli.settings import StackSettings, is_on
-from worker_runtime.machine import GIB, STRICT, Machine
+from common.sizes import GIB
+from worker_runtime.machine import STRICT, Machine
 from worker_runtime.machine.profile import choose
 
 Severity = Literal["info", "warning", "failure"]

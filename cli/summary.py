@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from cli.settings import StackSettings
 from cli.startup_warnings import has_keys, never_unloads, startup_warnings
-from worker_runtime.machine import GIB, Machine
+from common.sizes import GIB
+from worker_runtime.machine import Machine
 from worker_runtime.machine.profile import ChosenSetting, size_of
 
 DOCS = "README.md, docs/faq.md; /openapi.json of the running server for the API"

@@ -1,6 +1,7 @@
 """Sizes in bytes, and how messages write them."""
 
 MIB = 1024**2
+GIB = 1024**3
 
 
 def mib(n_bytes: int) -> str:

@@ -19,12 +19,12 @@ from common.folders import cache_folder_of
 from common.loopback import is_loopback
 from common.secret_variables import without_secrets
 from common.settings import SUGGESTION, models_folder, split_list
+from common.sizes import GIB
 from worker_runtime.machine import read_machine
 from worker_runtime.machine.profile import choose
 from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.source_settings import SourceSettings
 
-GIB = 1024**3
 # Makes glibc's malloc use huge pages. Weights and KV caches are read completely for each token, and
 # with 4 KiB pages the translation of addresses takes 6 to 13 % of that time. Other C libraries
 # ignore the variable.

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from cli.settings import wants_color
-from common.sizes import MIB
+from common.sizes import GIB, MIB
 
-GIB = 1024 * MIB
 Color = Literal["faint", "red", "green", "yellow"]
 CODES = {"faint": 2, "red": 31, "green": 32, "yellow": 33}
 _PAINT = re.compile(r"\033\[\d+m")

@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 from google.protobuf.message import Message
 
+from common.sizes import GIB
 from gateway.pool.endpoint import Endpoint
 from gateway.routes.models import state_name
 from gateway.services import Services
 from protos.y26hkx.v1 import worker_pb2
 
-GIB = 1024**3
 ELEVATED, HIGH = 0.8, 0.9
 # The first one that any worker reports counts.
 PRESSURES = ("full", "some")

@@ -13,7 +13,6 @@ from pathlib import Path
 from common.cgroup import allowances
 from worker_runtime.machine import cores
 
-GIB = 1024**3
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 # The Linux mode that refuses allocations beyond swap and a share of RAM (vm.overcommit_memory).
 STRICT = 2

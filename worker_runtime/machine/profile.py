@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from worker_runtime.machine import GIB, Machine
+from common.sizes import GIB
+from worker_runtime.machine import Machine
 
 MachineSize = Literal["small", "medium", "large"]
 Source = Literal["profile", "environment"]

@@ -16,10 +16,11 @@ from cli.capacity import ModelCapacity, capacities
 from cli.doctor import as_dict, as_text, examine
 from cli.hardware import ARM_FEATURES, FEATURES, hardware
 from cli.settings import StackSettings
+from common.sizes import GIB
 from embed_worker.settings import EmbedSettings
 from tests.running_stack import ROOT, free_port
 from worker_runtime.libraries import OF_BACKENDS, Libraries
-from worker_runtime.machine import GIB, Machine
+from worker_runtime.machine import Machine
 from worker_runtime.machine.processor import from_cpuinfo
 
 FREE = {"GATEWAY_PORT": "0"}

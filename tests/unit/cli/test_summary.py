@@ -8,7 +8,8 @@ from cli.settings import SettingsError, StackSettings
 from cli.stack import stages
 from cli.startup_warnings import startup_warnings
 from cli.summary import summary
-from worker_runtime.machine import GIB, Machine
+from common.sizes import GIB
+from worker_runtime.machine import Machine
 from worker_runtime.machine.profile import choose
 
 ROOMY = Machine(32 * GIB, 30 * GIB, 32 * GIB)

@@ -8,8 +8,9 @@ import pytest
 
 from chat_worker.settings import ChatSettings
 from cli.settings import StackSettings
+from common.sizes import GIB
 from embed_worker.settings import EmbedSettings
-from worker_runtime.machine import GIB, Machine, cores, from_meminfo, read_machine, windows
+from worker_runtime.machine import Machine, cores, from_meminfo, read_machine, windows
 from worker_runtime.machine.profile import choose, size_of
 from worker_runtime.memory.probe import SystemMemoryProbe
 
