@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from common import errors
 from common.error_texts import ErrorText
@@ -130,6 +130,12 @@ def error_response(error: ServingError, scope: Scope) -> Response:
     if status == 415:
         headers["accept-encoding"] = "identity"
     return json_response(error_body(error, scope), status, headers)
+
+
+async def refuse(error: ServingError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with an error, which its log line and the metrics then have."""
+    context_of(scope).note_error(error)
+    await error_response(error, scope)(scope, receive, send)
 
 
 def plain_error_response(

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.error_texts import ErrorText
 from common.errors import AuthenticationFailed, InvalidRequest, PermissionDenied
 from common.loopback import is_address
-from gateway.errors import error_response
+from gateway.errors import refuse
 from gateway.keys.endpoints import may_call, need_of
 from gateway.keys.store import Keys
 from gateway.middleware.request_context import context_of, header
@@ -28,9 +28,7 @@ class AuthMiddleware:
             try:
                 self._admit(scope)
             except (AuthenticationFailed, InvalidRequest, PermissionDenied) as error:
-                context_of(scope).note_error(error)
-                refusal = error_response(error, scope)
-                await refusal(scope, receive, send)
+                await refuse(error, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from common.error_texts import ErrorText
 from common.errors import PermissionDenied
 from common.settings import split_list
-from gateway.errors import error_response
+from gateway.errors import refuse
 from gateway.middleware.request_context import context_of, header
 from gateway.settings import GatewaySettings
 
@@ -49,11 +49,9 @@ class CorsPolicyMiddleware(CORSMiddleware):
             return
         if self._refuses(scope):
             error = PermissionDenied(
-                ErrorText("origin_refused"),
-                suggestions=(ErrorText("list_origin"),),
+                ErrorText("origin_refused"), suggestions=(ErrorText("list_origin"),)
             )
-            context_of(scope).note_error(error)
-            await error_response(error, scope)(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         await super().__call__(scope, receive, send)
 

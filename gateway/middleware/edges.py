@@ -18,7 +18,7 @@ from common.errors import (
     UnsupportedEncoding,
 )
 from common.gc_tuning import GarbageCounter
-from gateway.errors import error_response, id_headers, shorten
+from gateway.errors import error_response, id_headers, refuse, shorten
 from gateway.middleware.body_budget import FILES
 from gateway.middleware.limit_headers import limit_headers
 from gateway.middleware.request_context import (
@@ -77,8 +77,7 @@ class RequestIdMiddleware:
             # The outermost frame of a request: no client ever gets a traceback or a silent close.
             told = _told(error, context)
             if not begun:
-                context.note_error(told)
-                await error_response(told, scope)(scope, receive, send_with_id)
+                await refuse(told, scope, receive, send_with_id)
             elif not isinstance(error, ClientDisconnect):
                 raise
 
@@ -139,8 +138,7 @@ class BoundsMiddleware:
         try:
             _check_head(scope, limit)
         except InvalidRequest as error:
-            context = context_of(scope)
-            context.note_error(error)
+            context_of(scope).note_error(error)
             refusal = error_response(error, scope)
             if not isinstance(error, RequestTooLarge | UnsupportedEncoding):
                 # It is unclear where the next request begins. The end of a body that is too large

@@ -14,8 +14,8 @@ from common.error_texts import ErrorText
 from common.errors import PermissionDenied
 from common.loopback import is_loopback
 from common.settings import split_list
-from gateway.errors import error_response, shorten
-from gateway.middleware.request_context import context_of, header
+from gateway.errors import refuse, shorten
+from gateway.middleware.request_context import header
 from gateway.settings import GatewaySettings
 
 # The names of the machine inside its containers; nobody can register them as domains.
@@ -44,8 +44,7 @@ class HostMiddleware:
             ErrorText("host_refused", host=shorten(host)),
             suggestions=(ErrorText("list_host"), ErrorText("set_keys")),
         )
-        context_of(scope).note_error(error)
-        await error_response(error, scope)(scope, receive, send)
+        await refuse(error, scope, receive, send)
 
     def _is_ours(self, host: str, reached_at: str) -> bool:
         found = _HOST.fullmatch(host.strip())

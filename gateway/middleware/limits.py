@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from common.error_texts import ErrorText
 from common.errors import RateLimited
-from gateway.errors import error_response
+from gateway.errors import refuse
 from gateway.middleware.limit_headers import LimitState
 from gateway.middleware.rate_limit import RateLimit
 from gateway.middleware.request_context import API_PATHS, RequestContext, context_of
@@ -32,9 +32,8 @@ class LimitsMiddleware:
         try:
             await self._count(context)
         except RateLimited as error:
-            context.note_error(error)
             self._keys[context.key_label].refused[error.code] += 1
-            await error_response(error, scope)(scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         self._keys[context.key_label].requests += 1
         self._in_flight[context.client] += 1
