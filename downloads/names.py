@@ -4,12 +4,11 @@ import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 
-from common.error_texts import ErrorText
+from common.error_texts import ErrorText, echoed
 from common.errors import InvalidRequest
 
 MAX_PARTS = 4
 MAX_NAME_BYTES = 200
-MAX_ECHO = 64
 # Windows takes these names for devices, with any extension and in every folder.
 _DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|COM[0-9¹²³]|LPT[0-9¹²³])(\..*)?", re.I)
 _FORBIDDEN = frozenset('\\/:*?"<>|')
@@ -23,8 +22,7 @@ def safe_path(name: str) -> PurePosixPath:
     """
     parts = name.split("/")
     if len(parts) > MAX_PARTS or not all(map(_is_plain, parts)):
-        shown = name if len(name) <= MAX_ECHO else name[:MAX_ECHO] + "…"
-        raise InvalidRequest(ErrorText("pull_file_name_unsafe", name=shown), param="model")
+        raise InvalidRequest(ErrorText("pull_file_name_unsafe", name=echoed(name)), param="model")
     return PurePosixPath(*parts)
 
 

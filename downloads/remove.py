@@ -9,7 +9,7 @@ import msgspec
 from chat_worker.discovery import ChatModelScan
 from chat_worker.places import EMBEDDING_FOLDER, GUIDE_FOLDER, SUBFOLDERS
 from chat_worker.settings import ChatSettings
-from common.error_texts import ErrorText
+from common.error_texts import ErrorText, echoed
 from common.errors import InvalidRequest, ModelNotFound
 from common.model_ids import same_model_id
 from downloads.settings import DownloadSettings
@@ -45,7 +45,7 @@ def remove(model: str, settings: DownloadSettings) -> Removed:
     root = settings.models_dir
     found = [entry for entry in _entries() if same_model_id(entry.id, model)]
     if not found:
-        raise ModelNotFound(ErrorText("model_not_found", model=model[:64]), param="model")
+        raise ModelNotFound(ErrorText("model_not_found", model=echoed(model)), param="model")
     # Of a chat and an embedding model with one id, both are meant.
     removed, freed_bytes = [], 0
     for entry in found:

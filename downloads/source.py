@@ -6,13 +6,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from common.error_texts import ErrorText
+from common.error_texts import ErrorText, echoed
 from common.errors import InvalidRequest
 
 Hub = Literal["hugging_face", "modelscope", "ollama", "url"]
 
 MAX_NAME_CHARS = 512
-MAX_ECHO = 64
 HOSTS: dict[str, Hub] = {
     "hf.co": "hugging_face",
     "huggingface.co": "hugging_face",
@@ -104,9 +103,8 @@ def _are_parts(*parts: str) -> bool:
 
 
 def _wrong(name: str) -> InvalidRequest:
-    shown = name if len(name) <= MAX_ECHO else name[:MAX_ECHO] + "…"
     return InvalidRequest(
-        ErrorText("pull_name_wrong", name=shown),
+        ErrorText("pull_name_wrong", name=echoed(name)),
         param="model",
         suggestions=(ErrorText("pull_name_forms"),),
     )

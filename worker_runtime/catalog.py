@@ -13,7 +13,7 @@ from typing import Literal, Never
 
 import msgspec
 
-from common.error_texts import ErrorText
+from common.error_texts import ErrorText, echoed
 from common.errors import BackendFailure, BackendLoadFailed, ModelNotFound, NotReady
 from common.model_ids import folded_id
 from worker_runtime.aio import Changes, first_of
@@ -25,7 +25,6 @@ from worker_runtime.off_loop import OffLoop, in_thread
 FileState = tuple[int, int]
 Capability = Literal["chat", "embed"]
 MAX_SUGGESTED = 10
-MAX_ECHO = 64
 # Seconds between two looks at a watched file.
 WATCH_S = 2.0
 
@@ -222,8 +221,7 @@ class Catalog:
 
     def _not_found(self, model: str) -> ModelNotFound:
         if model:
-            shown = model if len(model) <= MAX_ECHO else model[:MAX_ECHO] + "…"
-            message = ErrorText("model_not_found", model=shown)
+            message = ErrorText("model_not_found", model=echoed(model))
         else:
             message = ErrorText("no_model_yet")
         suggestions = self._usable_ids() or (ErrorText("add_model"),)

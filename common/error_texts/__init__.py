@@ -4,9 +4,18 @@ from common.error_texts.text import (
     ENGLISH,
     ErrorText,
     UnknownErrorText,
+    echoed,
     fields_of,
     known_text,
     translated,
 )
 
-__all__ = ["ENGLISH", "ErrorText", "UnknownErrorText", "fields_of", "known_text", "translated"]
+__all__ = [
+    "ENGLISH",
+    "ErrorText",
+    "UnknownErrorText",
+    "echoed",
+    "fields_of",
+    "known_text",
+    "translated",
+]

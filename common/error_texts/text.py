@@ -13,6 +13,7 @@ from common.error_texts import (
 )
 
 MAX_FIELD_CHARS = 2000
+MAX_ECHO_CHARS = 64
 
 ENGLISH: dict[str, str] = {
     **en_requests.MESSAGES,
@@ -70,6 +71,11 @@ def known_text(id: str, fields: Mapping[str, object]) -> ErrorText | None:
         return ErrorText(id, **fields)
     except UnknownErrorText:
         return None
+
+
+def echoed(text: str) -> str:
+    """What a client named, for a message about it: the beginning, if it is long."""
+    return text if len(text) <= MAX_ECHO_CHARS else text[:MAX_ECHO_CHARS] + "…"
 
 
 @cache

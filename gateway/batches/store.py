@@ -16,7 +16,7 @@ from typing import IO, TypeVar
 import filelock
 import msgspec
 
-from common.error_texts import ErrorText
+from common.error_texts import ErrorText, echoed
 from common.errors import BatchNotFound, RequestTooLarge
 from gateway.batches.records import OPEN, Batch, FileRecord
 
@@ -60,7 +60,7 @@ class BatchStore:
         """
         record = self.files.get(file_id)
         if record is None or record.owner != owner:
-            raise BatchNotFound(ErrorText("file_not_known", id=file_id[:64]), param="file_id")
+            raise BatchNotFound(ErrorText("file_not_known", id=echoed(file_id)), param="file_id")
         return record
 
     def batch(self, owner: str, batch_id: str) -> Batch:
@@ -70,7 +70,7 @@ class BatchStore:
         """
         batch = self.batches.get(batch_id)
         if batch is None or batch.owner != owner:
-            raise BatchNotFound(ErrorText("batch_not_known", id=batch_id[:64]), param="batch_id")
+            raise BatchNotFound(ErrorText("batch_not_known", id=echoed(batch_id)), param="batch_id")
         return batch
 
     def add(self, record: FileRecord, source: IO[bytes]) -> FileRecord:
