@@ -1,5 +1,6 @@
 """Downloads one model: asks the hub, plans, fetches, checks, and makes the model visible."""
 
+import errno
 import os
 import threading
 import time
@@ -147,8 +148,6 @@ class _Progress:
 
 
 def _not_written(error: OSError) -> DiskFull | InvalidRequest:
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(
             ErrorText("pull_disk_is_full"),

@@ -62,13 +62,13 @@ class Web:
     def stream(
         self, address: str, headers: Mapping[str, str], begin: int = 0, end: int | None = None
     ) -> Iterator[httpx.Response]:
-        """The reply to a request for the bytes from `begin` to `end` of a file.
+        """The reply to a request for a file, or for its bytes from `begin` to `end`.
 
         Raises:
             ServingError: the server refuses, cannot be reached, or may not be asked.
             httpx.TransportError: the connection broke.
         """
-        wanted = {"range": f"bytes={begin}-{'' if end is None else end - 1}"} if end else {}
+        wanted = {"range": f"bytes={begin}-{end - 1}"} if end else {}
         try:
             with self.client.stream("GET", address, headers={**headers, **wanted}) as reply:
                 if reply.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
@@ -87,9 +87,7 @@ class Web:
                 for piece in reply.iter_bytes():
                     content += piece
                     if len(content) > most_bytes:
-                        raise DownloadFailed(
-                            ErrorText("hub_answers_nonsense", host=_host(address)), param="model"
-                        )
+                        raise nonsense(address)
                 return content
         except httpx.TransportError as error:
             raise unreachable(address) from error
