@@ -13,7 +13,7 @@ from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.errors import shorten
 
 T = TypeVar("T", bound=BaseModel)
-Path = tuple[int | str, ...]
+FieldPath = tuple[int | str, ...]
 
 MAX_FAULT = 200
 
@@ -50,7 +50,7 @@ def _first(found: list[ErrorDetails], document: Any, schema: type[BaseModel]) ->
     Every member of a union reports errors. The member that the client meant reports something else
     than a wrong type (a length, a bound), has the fewest errors, or matched the longest path.
     """
-    members: dict[tuple[int | str, ...], list[tuple[Path, ErrorDetails]]] = {}
+    members: dict[FieldPath, list[tuple[FieldPath, ErrorDetails]]] = {}
     for error in found:
         path, member = _locate(error, document)
         members.setdefault((*path[:1], *member), []).append((path, error))
@@ -93,14 +93,14 @@ def _fault(error: ErrorDetails) -> str:
     return ours if ours == theirs and len(theirs) <= MAX_FAULT else shorten(theirs, MAX_FAULT)
 
 
-def _likelihood(errors: list[tuple[Path, ErrorDetails]]) -> tuple[bool, int, int, int]:
+def _likelihood(errors: list[tuple[FieldPath, ErrorDetails]]) -> tuple[bool, int, int, int]:
     """A sort key; the smallest is the likeliest."""
     path, error = errors[0]
     place = next((step for step in reversed(path) if isinstance(step, int)), 0)
     return error["type"].endswith("_type"), len(errors), -len(path), -place
 
 
-def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:
+def _locate(error: ErrorDetails, document: Any) -> tuple[FieldPath, FieldPath]:
     """The path of the error in `document`, and pydantic's names of union members on that path."""
     path: list[int | str] = []
     member: list[int | str] = []
@@ -119,7 +119,7 @@ def _locate(error: ErrorDetails, document: Any) -> tuple[Path, Path]:
     return tuple(path), tuple(member)
 
 
-def spell(path: Path) -> str:
+def spell(path: FieldPath) -> str:
     """`("messages", 0, "role")` as `messages[0].role`."""
     text = ""
     for part in path:

@@ -38,21 +38,22 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class RequestContext:
-    """Args:
-    request_id: part of every response, error and log line.
-    on_error: called for each error that is sent to the client.
-    client: "key:<digest prefix>" or "address:<ip>", by which limits are counted.
-    cache_salt: separates the prefix caches of keys; empty without keys.
-    key: of the client; None where no key is needed.
-    kind: of work, by whose limits it is counted; None: it computes nothing.
-    limits: those of the client after this request, for the headers of the response.
-    error_language: tag of a language, or "auto": as the request accepts.
-    headers: added to any response.
-    acted_on: what an action for admins is about, for the audit log.
-    background: whether it may wait for all others.
-    arrived_s: when the request arrived, by `time.perf_counter`.
-    error_code: of the latest error that was sent to the client; empty: none.
-    trace_id: of its trace; empty: it is in none.
+    """
+    Args:
+        request_id: part of every response, error and log line.
+        on_error: called for each error that is sent to the client.
+        client: "key:<digest prefix>" or "address:<ip>", by which limits are counted.
+        cache_salt: separates the prefix caches of keys; empty without keys.
+        key: of the client; None where no key is needed.
+        kind: of work, by whose limits it is counted; None: it computes nothing.
+        limits: those of the client after this request, for the headers of the response.
+        error_language: tag of a language, or "auto": as the request accepts.
+        headers: added to any response.
+        acted_on: what an action for admins is about, for the audit log.
+        background: whether it may wait for all others.
+        arrived_s: when the request arrived, by `time.perf_counter`.
+        error_code: of the latest error that was sent to the client; empty: none.
+        trace_id: of its trace; empty: it is in none.
     """
 
     request_id: str

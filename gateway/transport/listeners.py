@@ -37,8 +37,9 @@ async def listen(
             return Handshake(connect, certificate.context(), within_s)
 
     opened: list[asyncio.Server] = []
+    ports = [settings.port, settings.ollama_port] if settings.ollama_port else [settings.port]
     try:
-        for port in (settings.port, settings.ollama_port)[: 1 + bool(settings.ollama_port)]:
+        for port in ports:
             server = await loop.create_server(accept, settings.host, port, backlog=backlog)
             opened.append(server)
     except OSError:

@@ -16,14 +16,15 @@ from gateway.pool.discovery import RESOLVE_INTERVAL_S, addresses_of
 
 
 class TrustedProxies:
-    """Args:
-    listed: addresses, networks and names; `UNIX` for any client of the Unix socket.
+    """
+    Args:
+        listed: addresses, networks and names; `UNIX` for any client of the Unix socket.
     """
 
     def __init__(self, listed: Iterable[str]) -> None:
-        # Any client of the Unix socket.
-        self.unix = UNIX in (texts := list(listed))
-        networks = {text: network_of(text) for text in texts if text != UNIX}
+        texts = set(listed)
+        self.unix = UNIX in texts
+        networks = {text: network_of(text) for text in texts - {UNIX}}
         self._fixed = frozenset(found for found in networks.values() if found is not None)
         self._names = [text for text, found in networks.items() if found is None]
         # Those that are known now.
