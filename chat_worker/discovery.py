@@ -79,7 +79,7 @@ class ChatModelScan:
         }
         chosen = (main_id, default_model(self._settings.models_dir), GUIDE_ID)
         self.default_id = next((one for one in chosen if one in entries), "")
-        return Scan(list(entries.values()), self.default_id)
+        return Scan(list(entries.values()), self.default_id, self._options.problem)
 
     def with_context(self, entry: ModelEntry, n_ctx: int) -> ModelEntry:
         """The model with another context for each request, up to the one that it was trained for.

@@ -4,9 +4,7 @@ It loads no model and imports no model library (the self-test does, in a process
 exit status is 1 if something certainly fails.
 """
 
-import contextlib
 import json
-import logging
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -31,7 +29,6 @@ from gateway.settings import GatewaySettings
 from worker_runtime.machine import Machine, read_machine
 from worker_runtime.machine.kernel_report import KernelReport, NotTested
 from worker_runtime.machine.profile import ChosenSetting, choose, size_of
-from worker_runtime.model_files import models_toml
 from worker_runtime.settings import RuntimeSettings
 
 T = TypeVar("T", bound=BaseSettings)
@@ -159,22 +156,11 @@ def examine_services(
     found = [risk for error in refused for risk in doctor_checks.invalid_settings(error)]
     if not isinstance(chat, ChatSettings) or not isinstance(embed, EmbedSettings):
         return [], found
-    with _silent(models_toml.log):
-        # What is wrong with the file is a finding of `doctor_checks`; each scan would log it, too.
-        models = capacities(chat, embed, machine)
+    models = capacities(chat, embed, machine)
     found += doctor_checks.default_models(models, machine)
     found += doctor_checks.main_model(chat, models)
     found += doctor_checks.folders(settings, embed)
     return models, found
-
-
-@contextlib.contextmanager
-def _silent(log: logging.Logger) -> Iterator[None]:
-    log.disabled = True
-    try:
-        yield
-    finally:
-        log.disabled = False
 
 
 def _kernels() -> tuple[KernelReport | None, list[StartupWarning]]:

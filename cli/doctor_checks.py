@@ -27,9 +27,7 @@ from worker_runtime.libraries import OF_BACKENDS, install_command, missing_modul
 from worker_runtime.machine import Machine
 from worker_runtime.machine.kernel_memory import Fault
 from worker_runtime.machine.kernel_report import KernelReport
-from worker_runtime.model_files.errors import InvalidModelFile
-from worker_runtime.model_files.foreign_files import reason_of
-from worker_runtime.model_files.models_toml import read_models_toml
+from worker_runtime.model_files.models_toml import ModelsToml
 
 SERVICES: tuple[type[BaseSettings], ...] = (
     GatewaySettings,
@@ -193,12 +191,11 @@ def folders(settings: StackSettings, embed: EmbedSettings) -> Iterator[StartupWa
 
 def models_toml(folder: Path) -> Iterator[StartupWarning]:
     """What is wrong with models.toml, which a running server would only log."""
-    try:
-        read_models_toml(folder)
-    except (InvalidModelFile, OSError) as error:
-        reason = str(error) if isinstance(error, InvalidModelFile) else reason_of(error)
+    options = ModelsToml(folder)
+    options.read()
+    if options.problem:
         yield StartupWarning(
-            "models_toml_wrong", "failure", reason, "docs/models-folder.md has an example"
+            "models_toml_wrong", "failure", options.problem, "docs/models-folder.md has an example"
         )
 
 

@@ -113,7 +113,10 @@ def _estimate(path: Path, fields: dict[str, object]) -> Estimate:
         first = error.errors()[0]
         raise EstimateError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     scan = ChatScan(settings)
-    here = (e for e in scan().entries if path in (e.path, e.path.parent))
+    found = scan()
+    if found.problem:
+        sys.stderr.write(f"{found.problem}\n")
+    here = (e for e in found.entries if path in (e.path, e.path.parent))
     entry = next(here, None)
     if entry is None or is_sentence_transformers_folder(path) or is_cross_encoder_folder(path):
         return _of_embedder(path)

@@ -66,7 +66,7 @@ class EmbedModelScan:
         for place in self._places():
             ids.add(place)
         entries = [self._entry(model_id, place) for model_id, place in ids.items()]
-        return Scan(entries, self._default_id(entries))
+        return Scan(entries, self._default_id(entries), self._options.problem)
 
     def entry_at(self, path: Path) -> ModelEntry | None:
         """The model at `path`, wherever that is; None if there is none."""

@@ -81,6 +81,8 @@ class Scan(msgspec.Struct, frozen=True):
     entries: list[ModelEntry]
     # The id of the model for requests that name none; empty if there is none.
     default_id: str = ""
+    # What is wrong with models.toml; empty: nothing.
+    problem: str = ""
 
 
 class Catalog:
@@ -110,6 +112,7 @@ class Catalog:
         self._entries: dict[str, ModelEntry] = {}
         self._by_spelling: dict[str, ModelEntry] = {}
         self._default_id = ""
+        self._problem = ""
         # How many scans changed the catalogue. Code that keeps something per entry compares this
         # number to notice a change.
         self.n_scans = 0
@@ -176,6 +179,9 @@ class Catalog:
             self._entries.setdefault(entry.id, entry)
             self._by_spelling.setdefault(folded_id(entry.id), entry)
         self._default_id = found.default_id
+        if found.problem and found.problem != self._problem:
+            log.error("%s; what it said before stays in force", found.problem)
+        self._problem = found.problem
         self.n_scans += 1
 
     def resolve(self, model: str) -> ModelEntry:

@@ -1,6 +1,7 @@
 """`y26hkx ls`, `show`, `ps`, `load` and `unload`."""
 
 import argparse
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.model_ids import same_model_id
 from common.settings import read_or_exit
 from embed_worker.settings import EmbedSettings
 from worker_runtime.machine import read_machine
+from worker_runtime.model_files.models_toml import ModelsToml
 
 NOT_LOADED = "unloaded"
 
@@ -40,9 +42,14 @@ def ls(chosen: argparse.Namespace) -> int:
 
 
 def here() -> list[ModelCapacity]:
-    """The models that a server started here would serve."""
+    """The models that a server started here would serve. What is wrong with models.toml goes to
+    stderr."""
     chat = read_or_exit(ChatSettings, "y26hkx")
     embed = read_or_exit(EmbedSettings, "y26hkx")
+    options = ModelsToml(chat.models_dir)
+    options.read()
+    if options.problem:
+        sys.stderr.write(f"{options.problem}\n")
     return capacities(chat, embed, read_machine())
 
 

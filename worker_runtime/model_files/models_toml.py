@@ -1,10 +1,8 @@
 """Reads `models.toml` in the models folder: what single models do otherwise than the settings say.
 
-A file that cannot be read or is wrong changes nothing: what it said before stays in force, and the
-log has the reason once.
+A file that cannot be read or is wrong changes nothing: what it said before stays in force.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,8 +24,6 @@ MAX_TEMPLATE_BYTES = 1 << 20
 _Text = Annotated[str, Meta(max_length=32_768)]
 _Path = Annotated[str, Meta(max_length=4096, pattern=r"^[^\0]+$")]
 _Alias = Annotated[str, Meta(min_length=1, max_length=256)]
-
-log = logging.getLogger(__name__)
 
 
 class SamplingDefaults(
@@ -153,20 +149,18 @@ class ModelsToml:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._options: dict[str, ModelOptions] = {}
-        self._problem = ""
+        # What is wrong with the file, as it was read last; empty: nothing.
+        self.problem = ""
 
     def read(self) -> None:
         """Read the file again. Never raises."""
-        problem = ""
+        self.problem = ""
         try:
             self._options = read_models_toml(self._folder)
         except InvalidModelFile as error:
-            problem = str(error)
+            self.problem = str(error)
         except OSError as error:
-            problem = f"{FILE}: {reason_of(error)}"
-        if problem and problem != self._problem:
-            log.error("%s; what it said before stays in force", problem)
-        self._problem = problem
+            self.problem = f"{FILE}: {reason_of(error)}"
 
     def of(self, model_id: str) -> ModelOptions:
         return self._options.get(folded_id(model_id), NO_OPTIONS)

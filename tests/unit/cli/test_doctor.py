@@ -163,6 +163,15 @@ def test_a_wrong_models_toml_is_told_once(tmp_path: Path, caplog: pytest.LogCapt
     assert "models.toml" not in caplog.text
 
 
+def test_a_list_of_models_tells_once_what_is_wrong_with_models_toml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models.toml").write_text("[model\nx=")
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path))
+    assert main(["ls"]) == 0
+    assert capsys.readouterr().err.count("models.toml") == 1
+
+
 def test_a_main_model_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_PATH", "gone.gguf")
     assert found({})["main_model_missing"] == "failure"

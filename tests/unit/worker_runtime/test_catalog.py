@@ -46,6 +46,18 @@ class Disk:
         return self.scan
 
 
+def test_what_is_wrong_with_models_toml_is_logged_once_and_again_when_it_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    catalog = catalog_of(entry("a"))
+    for problem in ("it is wrong", "it is wrong", "", "it is wrong"):
+        catalog.accept(Scan([entry("a")], "a", problem))
+    assert [record.getMessage().partition(";")[0] for record in caplog.records] == [
+        "it is wrong",
+        "it is wrong",
+    ]
+
+
 @contextlib.asynccontextmanager
 async def looking_at(disk: Disk) -> AsyncIterator[tuple[Catalog, FakeClock]]:
     clock = FakeClock()

@@ -305,3 +305,10 @@ def removable(tmp_path: Path) -> Iterator[None]:
     for folder, names, _ in os.walk(tmp_path):
         for name in names:
             os.chmod(os.path.join(folder, name), stat.S_IRWXU)
+
+
+def test_both_scans_tell_what_is_wrong_with_models_toml(tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text("[models")
+    settings = EmbedSettings(_env_file=None, models_dir=tmp_path)
+    for scan in (chat_scan(tmp_path), EmbedScan(settings)):
+        assert "models.toml" in scan().problem
