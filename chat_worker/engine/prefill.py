@@ -8,7 +8,8 @@ from chat_worker.engine.turns import FLOW_S, Turns
 
 # A cancellation or a new request waits about this long for a piece of a prompt.
 PIECE_S = 0.8
-# Complete prompts, and pieces while no answer is being read, take up to so many times longer.
+# One complete prompt, a piece of one alone, and several that cost less together, take up to so many
+# times longer.
 WHOLE = 2
 # Kernels and attention compute whole tiles, the last one as if it were full. In llama.cpp's
 # attention they have 64 rows: at a depth of 4,000, tokens in pieces of 160 cost a seventh more than
@@ -39,12 +40,13 @@ class Prefill:
         self._turns = Turns(answer_wait_s)
         self._n_pieces = 0
         self._answers_wait = False
+        self._waste_s = 0.0
 
     def step(
         self, prefilling: list[Sequence], answering: list[Sequence]
     ) -> tuple[list[ScheduledTokens], bool]:
         """What to compute of the prompts, and whether the answers get their next tokens."""
-        self._answers_wait = False
+        self._answers_wait, self._waste_s = False, 0.0
         if not prefilling:
             return [], True
         order = self._order(prefilling)
@@ -60,7 +62,9 @@ class Prefill:
         rest_s = self._costs.seconds(first.n_pending, first.n_computed)
         n_cached = first.n_cached or 0
         prompt_s = self._costs.seconds(len(first.tokens) - n_cached, n_cached)
-        left_s = self._turns.left_s(rest_s, prompt_s, least_s, have_begun=have_begun)
+        n_behind = len(prefilling) - 1
+        self._waste_s = n_behind * self._costs.waste_s(n_answers, n_answers + len(prefilling))
+        left_s = self._turns.left_s(rest_s, prompt_s, least_s, self._waste_s, have_begun=have_begun)
         if not left_s:
             return [], True
         whole_s = min(left_s, piece_s * WHOLE)
@@ -71,7 +75,7 @@ class Prefill:
     def learn(self, items: list[ScheduledTokens], seconds: float) -> None:
         """Record how long the last step took."""
         if any(item.n_tokens == 1 for item in items):
-            self._turns.answers_took(seconds)
+            self._turns.answers_took(seconds, self._waste_s)
         elif self._answers_wait:
             self._turns.prompts_took(seconds)
 
@@ -96,14 +100,14 @@ class Prefill:
     def _pieces(
         self, order: list[Sequence], n_answers: int, seconds: float, whole_s: float
     ) -> list[ScheduledTokens]:
-        """Complete prompts in order, or a piece of the first that takes `seconds`.
+        """Complete prompts in order that take `seconds`, or a piece of the first.
 
         Computing one prompt after the other costs less than a part of each, and prompts that are
         complete decode together. Only a prompt that does not fit into one step is computed in
         pieces, alone.
 
         Args:
-            whole_s: the time for one complete prompt, or for several that cost less together.
+            whole_s: the time for one prompt or its piece, or for several that cost less together.
         """
         n_batch, n_rows = self._limits.n_batch - n_answers, self._limits.n_rows - n_answers
         depth = order[0].n_computed
@@ -112,18 +116,17 @@ class Prefill:
         most = min(n_batch, whole)
         if self._slots.n_free_cells < most + n_answers:
             most = min(most, self._slots.n_available_cells() - n_answers)
-        piece = min(most, wanted)
-        piece = _in_tiles(piece)
+        several = min(most, wanted)
         items: list[ScheduledTokens] = []
         left = most
         for sequence in order:
-            share = sequence.n_pending if sequence.n_pending <= left else min(piece, left)
+            share = sequence.n_pending if sequence.n_pending <= left else _in_tiles(left)
             if sequence.n_unscored:
                 share = min(share, n_rows)
             if share < 1 or n_rows < 1 or (items and share < sequence.n_pending):
                 continue
             items.append(ScheduledTokens.of(sequence, share))
-            left = piece = piece - share
+            left = several = several - share
             n_rows -= items[-1].n_rows
         self._n_pieces += bool(items)
         together = min(n_batch, self._limits.n_together, whole)

@@ -27,6 +27,10 @@ MIN_GAIN = 1.05
 # tokens has mostly recovered.
 PAUSE, RECOVERY = 16, 128
 
+# What a step costs besides its rows, in rows, where it was not measured: as on two cores without a
+# GPU.
+FIXED_ROWS = 3
+
 
 class Costs:
     """The measured costs of pure decoding steps, by the size of their batch.
@@ -54,14 +58,22 @@ class Costs:
             return 0.0
         return self._seconds[min(self._seconds, key=lambda known: abs(known - n_rows))]
 
+    def expected(self, n_rows: int) -> float:
+        """Seconds of a step that decodes `n_rows` tokens, reckoned from the known one nearest to
+        it; 0 if none is known."""
+        if not self._seconds:
+            return 0.0
+        known = min(self._seconds, key=lambda known: abs(known - n_rows))
+        return self._seconds[known] * (n_rows + FIXED_ROWS) / (known + FIXED_ROWS)
+
     def ratio(self, n_rows: int, n_extra: int) -> float:
         """The cost of `n_rows` plus `n_extra` tokens, divided by the cost of `n_rows`."""
         known = self._seconds.get(n_rows)
         larger = self._seconds.get(n_rows + n_extra)
         if known and larger:
             return larger / known
-        # Not measured yet: the cost on two cores without a GPU, so that guesses are rarely tried.
-        return 1 + n_extra / (n_rows + 3)
+        # Not measured yet: guesses are rarely tried.
+        return 1 + n_extra / (n_rows + FIXED_ROWS)
 
 
 class PromptLookup:

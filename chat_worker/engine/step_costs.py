@@ -112,6 +112,11 @@ class StepCosts:
         """Of a step with the next tokens of so many answers; 0 if nothing is known."""
         return self.answers.near(n_answers)
 
+    def waste_s(self, n_answers: int, n_later: int) -> float:
+        """What a step of so many answers costs more than their share of a step of `n_later`."""
+        share_s = self.answers.expected(n_later) * n_answers / n_later
+        return max(self.answers.expected(n_answers) - share_s, 0.0)
+
     def _per_token(self, depth: int) -> tuple[float, float, float]:
         """Seconds: fixed, of a token at `depth`, and by how much each token more adds to that."""
         fixed = float(self._figures[0]) * USUAL_FIXED_TOKENS

@@ -3,6 +3,12 @@
 Pieces of prompts are cheap if they are large, and clients read on if several tokens come at a time.
 So answers wait while prompts are computed, and then go on for a while. The wait is an account: what
 prompts took while answers waited is added, and answers pay it back by going on.
+
+A step with a few answers costs nearly as much as one with many. While prompts wait, going on with
+the few that have begun is therefore partly a waste: their tokens would cost less later, together
+with those of the others. Each prompt that waits behind the first one pays for it again. So the more
+prompts wait, and the more there is to gain, the fewer tokens answers get meanwhile, down to one
+after each longest wait. Beside a single prompt nobody else pays, and text flows.
 """
 
 # The default of the longest wait.
@@ -13,6 +19,8 @@ FLOW_S = 0.4
 # Answers go on for so many tokens after a wait, or for this share of the time that they waited.
 ANSWER_TOKENS = 24
 ANSWER_SHARE = 1 / 8
+# The waste may delay prompts, all those behind the first one together, by this share of the time.
+WASTE_SHARE = 0.02
 # Answers that have only their first token wait so many times longer: nobody reads yet, and answers
 # that begin together end together, which costs less.
 BEGINNING = 4
@@ -30,7 +38,9 @@ class Turns:
         self._waited_s = self._peak_s = 0.0
         self._is_answers = False
 
-    def left_s(self, rest_s: float, prompt_s: float, least_s: float, *, have_begun: bool) -> float:
+    def left_s(
+        self, rest_s: float, prompt_s: float, least_s: float, waste_s: float, *, have_begun: bool
+    ) -> float:
         """How long prompts may be computed before the answers go on; 0: the answers go on now.
 
         Args:
@@ -40,6 +50,8 @@ class Turns:
                 goes on in small pieces to its end, if these cost little more.
             least_s: cost of an efficient piece of it, for which there is time after each turn
                 unless it takes longer than answers may wait.
+            waste_s: by which the answers' next step would delay the prompts behind the first one,
+                all of them together.
         """
         if self._is_answers:
             return 0.0
@@ -48,7 +60,8 @@ class Turns:
         if self._waited_s + rest_s <= most_s and not goes_on:
             return most_s - self._waited_s
         least_s = min(least_s, self._most_s)
-        left_s = max(FLOW_S, least_s) - self._waited_s
+        flow_s = min(max(FLOW_S, waste_s / WASTE_SHARE), self._most_s)
+        left_s = max(flow_s, least_s) - self._waited_s
         self._is_answers = left_s < least_s
         return 0.0 if self._is_answers else left_s
 
@@ -57,9 +70,11 @@ class Turns:
         self._waited_s += seconds
         self._peak_s = self._waited_s
 
-    def answers_took(self, seconds: float) -> None:
-        """The answers got their next tokens."""
-        self._waited_s -= max(seconds / ANSWER_SHARE, self._peak_s / ANSWER_TOKENS)
+    def answers_took(self, seconds: float, waste_s: float) -> None:
+        """The answers got their next tokens, which delayed the prompts behind the first one by
+        `waste_s` in sum."""
+        paid_s = max(seconds / ANSWER_SHARE, self._peak_s / ANSWER_TOKENS, waste_s / WASTE_SHARE)
+        self._waited_s -= paid_s
         # What is left of it is rounding.
         if self._waited_s <= self._peak_s * 1e-6:
             self._waited_s = self._peak_s = 0.0

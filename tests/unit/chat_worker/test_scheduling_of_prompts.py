@@ -31,16 +31,20 @@ def reading(made: Scheduler, n_generated: int = 2) -> Sequence:
     return answer
 
 
-def waits(made: Scheduler, answer: Sequence, prompt: Sequence) -> list[float]:
-    """The waits of the answer between its tokens in seconds, until the prompt is computed."""
+def waits(made: Scheduler, answer: Sequence, *prompts: Sequence) -> list[float]:
+    """The waits of the answer between its tokens in seconds, until the prompts are computed; they
+    want one token."""
     found = [0.0]
-    while prompt.n_pending > 1:
+    while any(prompt.n_pending > 1 for prompt in prompts):
         plan, _ = made.schedule()
-        n_prompt = sum(item.n_tokens for item in plan.items if item.sequence is prompt)
+        n_prompt = sum(item.n_tokens for item in plan.items if item.sequence in prompts)
         goes_on = any(item.sequence is answer for item in plan.items)
         seconds = n_prompt * TOKEN_S + goes_on * ANSWER_S
         found[-1] += seconds
         made.commit(plan.items, seconds)
+        for prompt in prompts:
+            if not prompt.n_pending:
+                made.remove(prompt)
         if goes_on:
             answer.tokens.append(7)
             found.append(0.0)
@@ -77,6 +81,24 @@ def test_beside_a_prompt_that_takes_longer_an_answer_goes_on_all_the_time() -> N
     assert max(found) < MOST_WAIT_S * 1.05
     # Most of the time was the prompt's.
     assert sum(found) < 2000 * TOKEN_S / 0.7
+
+
+@pytest.mark.parametrize(("together_s", "n_least", "n_most"), [(1.6, 40, 80), (0.2, 10, 25)])
+def test_beside_many_prompts_answers_wait_as_long_as_it_makes_their_tokens_cheaper(
+    together_s: float, n_least: int, n_most: int
+) -> None:
+    made = Scheduler(
+        limits(n_parallel=16, n_batch=512, n_cells=16384, n_ctx=16384, splits=True), MOST_WAIT_S
+    )
+    learn_speed(made, TOKEN_S, ANSWER_S)
+    made.costs.answers.learn(9, together_s)
+    answer = reading(made)
+    prompts = [sequence([9 + n] * 400) for n in range(8)]
+    for prompt in prompts:
+        made.add(prompt)
+    found = waits(made, answer, *prompts)
+    assert max(found) < MOST_WAIT_S * 1.1 + ANSWER_S
+    assert n_least < len(found) < n_most
 
 
 def test_prompts_that_keep_arriving_share_one_wait_and_then_it_is_the_answers_turn() -> None:

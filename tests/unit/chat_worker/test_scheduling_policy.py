@@ -6,12 +6,15 @@ import random
 import pytest
 
 from tests.unit.chat_worker.simulated_machines import (
+    EPYC,
+    EPYC_WITH_AVX2,
     MACHINES,
     Machine,
     Turn,
     in_order,
     ours,
     quantile,
+    slots,
 )
 
 MOST_WAIT_S = 2.5
@@ -77,6 +80,20 @@ def test_the_limit_on_waits_costs_little_where_steps_are_slow(
     mine, peer = ours(machine, work), in_order(machine, work)
     assert peer.wall_s / mine.wall_s > 0.75
     assert mine.first_s(0.95) < 1.6 * peer.first_s(0.95)
+
+
+@pytest.mark.parametrize("machine", [EPYC, EPYC_WITH_AVX2], ids=lambda m: m.name)
+@pytest.mark.parametrize("n_tokens", [64, 256])
+def test_many_answers_with_long_prompts_are_decoded_together_although_none_waits_long(
+    machine: Machine, n_tokens: int
+) -> None:
+    work = agents(16, n_own=910, n_turns=1, n_tokens=n_tokens)
+    bounds = slots(n_parallel=16, n_rows=76, splits=machine.splits)
+    mine, peer = ours(machine, work, bounds), in_order(machine, work, n_slots=16)
+    assert peer.wall_s / mine.wall_s > 0.93
+    assert mine.first_s(0.95) < 1.2 * peer.first_s(0.95)
+    worst_s = max(max(answer.gaps_s[1:]) for answer in mine.answers)
+    assert worst_s < 1.05 * MOST_WAIT_S + machine.answers_s[-1]
 
 
 @on_every_machine

@@ -69,6 +69,17 @@ def test_the_cost_of_answers_is_that_of_the_number_nearest_to_it() -> None:
     assert costs.answers_s(0) == 0
 
 
+def test_what_few_answers_cost_more_than_their_share_of_a_larger_step_is_a_waste() -> None:
+    costs = StepCosts(splits=True)
+    assert costs.waste_s(1, 4) == 0
+    for n_answers, seconds in [(1, 0.02), (2, 0.04), (8, 0.08)]:
+        costs.learn([piece(1, 50)] * n_answers, seconds)
+    assert costs.waste_s(2, 8) == pytest.approx(0.04 - 2 / 8 * 0.08)
+    assert costs.waste_s(1, 2) == costs.waste_s(8, 8) == 0
+    # What was not measured is reckoned from what was: a larger step costs more.
+    assert 0 < costs.waste_s(8, 16) < 0.08 - 8 / 16 * 0.08
+
+
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_whether_mixing_pays_is_seen_in_mixed_steps(machine: Machine) -> None:
     costs = StepCosts(splits=False)
