@@ -14,6 +14,7 @@ import msgspec
 from common.cgroup import oom_kills
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, ServingError, WorkerLost
+from common.frames import FrameSplitter
 from worker_runtime.engine_process import protocol
 from worker_runtime.engine_process.inflight import InflightCalls
 from worker_runtime.engine_process.interface import (
@@ -194,7 +195,7 @@ class EngineClient:
 
     async def _read_reports(self) -> None:
         assert self._process.stdout is not None
-        splitter = protocol.FrameSplitter()
+        splitter = FrameSplitter()
         try:
             while chunk := await self._process.stdout.read(READ_BYTES):
                 for payload in splitter.feed(chunk):

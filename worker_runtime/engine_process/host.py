@@ -16,7 +16,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,7 +24,9 @@ from typing import Any, BinaryIO, Protocol
 from msgspec import Raw
 
 from common.errors import ServingError
+from common.frames import frame_length
 from worker_runtime.engine_process import protocol
+from worker_runtime.engine_process.held_writer import HeldWriter
 from worker_runtime.engine_process.load_errors import raised_while_loading
 from worker_runtime.engine_process.watchdog import Watchdog
 
@@ -40,30 +42,15 @@ FRONT_LIMIT_S = 60.0
 class Outbox:
     """Writes reports to the worker; may be called from any thread.
 
-    A write blocks while the worker does not read. This is the back-pressure.
-
     Args:
         watchdog: knows what the process's threads are doing; its finding is part of every pong.
     """
 
     def __init__(self, stream: BinaryIO, watchdog: Watchdog | None = None) -> None:
         self.watchdog = watchdog or Watchdog()
-        self._stream = stream
-        self._lock = threading.Lock()
-        self._n_holding = 0
-
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Send everything reported inside the `with` block in one write, to wake the worker
-        once."""
-        with self._lock:
-            self._n_holding += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._n_holding -= 1
-                self._stream.flush()
+        self._writer = HeldWriter(stream)
+        # A context in which everything reported is sent in one write.
+        self.together = self._writer.together
 
     def event(self, call_id: int, body: Any) -> None:
         """Send one event of a call; `body` is the engine's own struct."""
@@ -95,12 +82,7 @@ class Outbox:
         self._send(protocol.Pong(self.watchdog.overdue()))
 
     def _send(self, *reports: protocol.Report) -> None:
-        frames = [protocol.frame(report) for report in reports]
-        with self._lock:
-            for frame in frames:
-                self._stream.write(frame)
-            if not self._n_holding:
-                self._stream.flush()
+        self._writer.write(*map(protocol.frame, reports))
 
 
 class Engine(Protocol):
@@ -282,5 +264,5 @@ def _read(commands: BinaryIO) -> protocol.Command | None:
     head = commands.read(HEAD_BYTES)
     if len(head) < HEAD_BYTES:
         return None
-    payload = commands.read(protocol.frame_length(head))
+    payload = commands.read(frame_length(head))
     return protocol.command_decoder.decode(payload)

@@ -1,12 +1,9 @@
-"""The messages on the pipe between a worker and its engine process, and their framing.
+"""The messages on the pipe between a worker and its engine process: frames of msgpack.
 
-A frame is a little-endian uint32 length, followed by that many bytes of msgpack. The outer messages
-are the same for all engines. `body`, `spec` and `facts` are the engine's own structs; they stay
-encoded here (`msgspec.Raw`), because this layer only passes them on.
+The outer messages are the same for all engines. `body`, `spec` and `facts` are the engine's own
+structs; they stay encoded here (`msgspec.Raw`), because this layer only passes them on.
 """
 
-import struct
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,9 +11,7 @@ from msgspec import Raw, Struct
 
 from common.error_texts import ErrorText, known_text
 from common.errors import ServingError, error_type
-
-MAX_FRAME_BYTES = 256 * 1024 * 1024
-_LENGTH = struct.Struct("<I")
+from common.frames import LENGTH
 
 
 class PipeText(Struct):
@@ -185,45 +180,7 @@ def raw(message: Any) -> Raw:
 def frame(message: Command | Report) -> bytearray:
     """Encode `message` as a frame."""
     # Encoded directly behind the length, so that megabytes of vectors are not copied again.
-    framed = bytearray(_LENGTH.size)
-    _encoder.encode_into(message, framed, _LENGTH.size)
-    _LENGTH.pack_into(framed, 0, len(framed) - _LENGTH.size)
+    framed = bytearray(LENGTH.size)
+    _encoder.encode_into(message, framed, LENGTH.size)
+    LENGTH.pack_into(framed, 0, len(framed) - LENGTH.size)
     return framed
-
-
-def frame_length(head: bytes) -> int:
-    """Length in bytes of the payload that follows the four bytes `head`.
-
-    Raises:
-        ValueError: longer than `MAX_FRAME_BYTES`, so these bytes are not the head of a frame.
-    """
-    (length,) = _LENGTH.unpack(head)
-    if length > MAX_FRAME_BYTES:
-        raise ValueError(f"frame of {length} bytes on the engine pipe")
-    return int(length)
-
-
-class FrameSplitter:
-    """Splits a stream of bytes, which arrives in arbitrary pieces, into the payloads of frames."""
-
-    def __init__(self) -> None:
-        self._pending = bytearray()
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the payloads that `chunk` completes.
-
-        Raises:
-            ValueError: as `frame_length`.
-        """
-        self._pending += chunk
-        start = 0
-        while len(self._pending) - start >= _LENGTH.size:
-            body = start + _LENGTH.size
-            end = body + frame_length(bytes(self._pending[start:body]))
-            if len(self._pending) < end:
-                break
-            with memoryview(self._pending) as pending:
-                payload = bytes(pending[body:end])
-            yield payload
-            start = end
-        del self._pending[:start]

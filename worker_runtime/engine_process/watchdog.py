@@ -15,7 +15,7 @@ class Watchdog:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._until_s: dict[str, float | None] = {}
+        self._until_s: dict[str, float] = {}
 
     @contextmanager
     def step(self, thread: str, limit_s: float) -> Iterator[None]:
@@ -24,12 +24,12 @@ class Watchdog:
         try:
             yield
         finally:
-            self._until_s[thread] = None
+            self._until_s.pop(thread, None)
 
     def overdue(self) -> str:
         """The overdue thread and by how many seconds it is late; empty if there is none."""
         now_s = self._clock()
         for thread, until_s in self._until_s.copy().items():
-            if until_s is not None and now_s > until_s:
+            if now_s > until_s:
                 return f"{thread}, overdue by {now_s - until_s:.0f} s"
         return ""

@@ -11,6 +11,7 @@ from typing import Self
 from msgspec import Struct
 
 from chat_worker import pipe_messages as m
+from common.frames import frame_length
 from worker_runtime.engine_process import protocol
 
 EXIT_WITHIN_S = 20
@@ -77,7 +78,7 @@ class EnginePipe:
         """Every report until the process closes its pipe."""
         assert self.process.stdout is not None
         while len(head := self.process.stdout.read(4)) == 4:
-            payload = self.process.stdout.read(protocol.frame_length(head))
+            payload = self.process.stdout.read(frame_length(head))
             yield protocol.report_decoder.decode(payload)
 
     def answers(

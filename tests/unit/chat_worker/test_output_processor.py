@@ -19,6 +19,7 @@ from chat_worker.output_processor import OutputProcessor
 from chat_worker.pipe_messages import LoadSpec
 from chat_worker.text.reply import ReplyFormat
 from chat_worker.text.truncation import FittedPrompt
+from common.frames import FrameSplitter
 from worker_runtime.engine_process import protocol
 from worker_runtime.engine_process.host import Outbox
 
@@ -55,7 +56,7 @@ class Written:
 
     @property
     def n_tokens_sent(self) -> int:
-        payloads = protocol.FrameSplitter().feed(self._pipe.getvalue())
+        payloads = FrameSplitter().feed(self._pipe.getvalue())
         reports = [protocol.report_decoder.decode(payload) for payload in payloads]
         events = [m.event_decoder.decode(r.body) for r in reports if isinstance(r, protocol.Event)]
         return sum(event.n_tokens for event in events if isinstance(event, m.Delta))
