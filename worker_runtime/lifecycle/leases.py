@@ -1,5 +1,6 @@
 """Leases: the right to use a loaded model, and the count of those that are held."""
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -26,22 +27,23 @@ class ShownFacts(msgspec.Struct):
 class Lease:
     """The right to use a loaded model. While a lease is held, the model is not unloaded as idle."""
 
-    def __init__(
-        self,
-        entry: ModelEntry,
-        engine: EngineProcess,
-        facts: msgspec.Raw,
-        counters: Counters,
-        reductions: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, loaded: "LoadedModel", counters: Counters) -> None:
         # The model that is loaded; a smaller one may stand in for the one that was requested.
-        self.entry = entry
+        self.entry: ModelEntry = loaded.entry
         # What the load option gave up so that the model fits into memory.
-        self.reductions = reductions
-        self.engine = engine
+        self.reductions: tuple[str, ...] = loaded.option.reductions
+        self.engine: EngineProcess = loaded.engine
         # What the engine returned from `load`: the worker's own struct, encoded.
-        self.facts = facts
+        self.facts: msgspec.Raw = loaded.facts
+        # Set when the model is to be unloaded: a lease that serves many calls ends soon after.
+        self.ending: asyncio.Event = loaded.ending
+        self._loaded = loaded
         self._counters = counters
+
+    def count_calls(self, n_calls: int) -> None:
+        """Add to the model's requests those that a standing lease served."""
+        self._counters.requests += n_calls
+        self._loaded.n_requests += n_calls
 
     def count_tokens(self, *, prompt: int = 0, cached: int = 0, completion: int = 0) -> None:
         """Add to the model's token counters, which status and metrics show."""
@@ -72,8 +74,8 @@ class LoadedModel:
         self.facts = facts
         self.shown_facts = msgspec.msgpack.decode(facts, type=ShownFacts)
         self.loaded_at_s = clock.time()
-        # False as soon as the model is to be unloaded: no new lease is granted from then on.
-        self.accepting = True
+        # Set as soon as the model is to be unloaded: no new lease is granted from then on.
+        self.ending = asyncio.Event()
         self.n_leases = 0
         self.n_requests = 0
         # Leases that ended while the process was running.
@@ -92,6 +94,11 @@ class LoadedModel:
         self._has_shed = False
         # When the process was last measured, and what it held.
         self._measured = (float("-inf"), ProcessMemory())
+
+    @property
+    def accepting(self) -> bool:
+        """Whether leases are granted."""
+        return not self.ending.is_set()
 
     @property
     def is_pinned(self) -> bool:
@@ -136,22 +143,25 @@ class LoadedModel:
         self.engine.limit_caches(max_bytes)
 
     def lease(self, counters: Counters) -> Lease:
-        return Lease(self.entry, self.engine, self.facts, counters, self.option.reductions)
+        return Lease(self, counters)
 
     def begin_use(self) -> None:
         self.n_leases += 1
-        self.n_requests += 1
         self._has_shed = False
         if self.n_leases == 1:
             self.turned_s = self._clock.monotonic()
 
-    def end_use(self, keep_alive_s: float | None) -> float:
+    def keep_alive(self, seconds: float | None) -> None:
+        """What the latest request asked for: how long the model stays after its use; negative:
+        until it is unloaded by hand; None: as the policy says."""
+        if seconds is not None:
+            self._asked_to_stay = seconds < 0
+        self._keep_alive_s = self._policy.idle_timeout_s if seconds is None else seconds
+
+    def end_use(self) -> float:
         """End one lease. Returns the seconds of use that ended with it; 0 if others are left."""
         self.n_leases -= 1
         self.n_served += self.engine.exit is None
-        if keep_alive_s is not None:
-            self._asked_to_stay = keep_alive_s < 0
-        self._keep_alive_s = self._policy.idle_timeout_s if keep_alive_s is None else keep_alive_s
         if self.n_leases:
             return 0.0
         began_s, self.turned_s = self.turned_s, self._clock.monotonic()

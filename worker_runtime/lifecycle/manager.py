@@ -9,7 +9,7 @@ Each model has one owner task (`owner.py`, `owners.py`). Memory for all of them 
 """
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Never, Self
 
@@ -164,6 +164,10 @@ class Models:
         if (span := tracing.current.get()) is not None:
             return traced_lease(span, on_wait, lambda waits: owner.lease(keep_alive_s, waits))
         return owner.lease(keep_alive_s, on_wait)
+
+    def standing_lease(self, model: str) -> AbstractContextManager[Lease]:
+        """See `ModelOwner.standing_lease`."""
+        return self._owner(model).standing_lease()
 
     async def load(
         self,

@@ -10,8 +10,8 @@ used, and unloads it.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 
@@ -68,11 +68,30 @@ class ModelOwner:
         self, keep_alive_s: float | None, on_wait: OnWait | None
     ) -> AsyncIterator[Lease]:
         loaded = await self._acquire(on_wait)
-        self._counters.requests += 1
+        lease = loaded.lease(self._counters)
+        lease.count_calls(1)
+        try:
+            yield lease
+        finally:
+            loaded.keep_alive(keep_alive_s)
+            self._release(loaded)
+
+    @contextmanager
+    def standing_lease(self) -> Iterator[Lease]:
+        """A lease for many calls, which are counted as they are served. It never loads the model,
+        says nothing about how long it stays, and is to end soon after `Lease.ending` is set.
+
+        Raises:
+            NotReady: the model is not loaded.
+        """
+        loaded = self._loaded
+        if loaded is None or not self._may_lease(loaded):
+            raise NotReady(ErrorText("model_unloaded"), retry_after_s=1)
+        loaded.begin_use()
         try:
             yield loaded.lease(self._counters)
         finally:
-            self._release(loaded, keep_alive_s)
+            self._release(loaded)
 
     async def load(
         self,
@@ -98,7 +117,9 @@ class ModelOwner:
         if self._forced:
             self._drain_limit_s = 0.0
             self._changes.notify()
-        self._release(await self._acquire(on_wait), keep_alive_s)
+        loaded = await self._acquire(on_wait)
+        loaded.keep_alive(keep_alive_s)
+        self._release(loaded)
 
     async def unload(self, *, force: bool) -> Freed:
         if self._tracker.state in (ModelState.UNLOADED, ModelState.FAILED):
@@ -107,7 +128,7 @@ class ModelOwner:
         self._unloads.append(freed)
         n_running = 0
         if self._loaded is not None:
-            self._loaded.accepting = False
+            self._loaded.ending.set()
             n_running = self._loaded.n_leases
         if n_running:
             what = "ends" if force else "waits for"
@@ -135,7 +156,7 @@ class ModelOwner:
         if self._tracker.state is ModelState.FAILED:
             self._tracker.enter(ModelState.UNLOADED)
         if self._loaded is not None:
-            self._loaded.accepting = False
+            self._loaded.ending.set()
             self._changes.notify()
 
     def close(self, *, hurry: bool = False) -> None:
@@ -211,7 +232,7 @@ class ModelOwner:
 
     def evict(self) -> None:
         assert self._loaded is not None
-        self._loaded.accepting = False
+        self._loaded.ending.set()
         self._changes.notify()
 
     # The owner task.
@@ -283,14 +304,14 @@ class ModelOwner:
                 self._tracker.enter(ModelState.READY)
                 self._measure(loaded)
                 if self._unloads or self.entry.fingerprint != entry.fingerprint:
-                    loaded.accepting = False
+                    loaded.ending.set()
                 self._context.admission.settle()
                 await self._serve(loaded)
-                loaded.accepting = False
+                loaded.ending.set()
                 await self._drain_and_unload(loaded)
                 watching.cancel()
         finally:
-            loaded.accepting = False
+            loaded.ending.set()
             if loaded.engine.exit is None:
                 loaded.engine.kill()
 
@@ -351,15 +372,18 @@ class ModelOwner:
         loaded = self._loaded
         if self.closing:
             raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
-        if loaded is not None and loaded.accepting and loaded.engine.exit is None:
+        if loaded is not None and self._may_lease(loaded):
             loaded.begin_use()
             return loaded
         if error := self._breaker.error(self._clock.monotonic()):
             raise error
-        return await self._wait_queue.wait(on_wait, lambda loaded: self._release(loaded, None))
+        return await self._wait_queue.wait(on_wait, self._release)
 
-    def _release(self, loaded: LoadedModel, keep_alive_s: float | None) -> None:
-        self._counters.busy_seconds_sum += loaded.end_use(keep_alive_s)
+    def _may_lease(self, loaded: LoadedModel) -> bool:
+        return loaded.accepting and loaded.engine.exit is None and not self.closing
+
+    def _release(self, loaded: LoadedModel) -> None:
+        self._counters.busy_seconds_sum += loaded.end_use()
         self._tracker.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
             return
