@@ -8,8 +8,10 @@ import os
 import sys
 import threading
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
@@ -22,12 +24,22 @@ from embed_worker.engine.call import FLOAT_BYTES, TOKEN_TYPE, Row
 from embed_worker.engine.loop import run_engine
 from embed_worker.engine.queue import Queue
 from embed_worker.engine.runner import BatchFailed
-from embed_worker.pipe_messages import Facts, LoadSpec, spec_decoder
+from embed_worker.pipe_messages import (
+    Facts,
+    Listen,
+    LoadSpec,
+    StopListening,
+    request_decoder,
+    spec_decoder,
+)
 from embed_worker.request_handler import RequestHandler
 from embed_worker.watched_runner import WatchedRunner
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.engine_process.host import Outbox, host_engine
 from worker_runtime.model_files.odd_paths import library_path
+
+if TYPE_CHECKING:
+    from embed_worker.direct_streams.process_end import DirectStreams
 
 ENGINE_DIED = 70
 
@@ -41,6 +53,7 @@ class EncoderProcess:
         self._outbox = outbox
         self._queue: Queue | None = None
         self._request_handler: RequestHandler | None = None
+        self._direct_streams: DirectStreams | None = None
         self._close: Callable[[], None] = lambda: None
 
     def load(self, spec: Raw) -> Facts:
@@ -59,10 +72,8 @@ class EncoderProcess:
             max_inputs=wanted.max_queued_inputs,
             cache=cache,
         )
-        self._queue, self._request_handler = (
-            queue,
-            RequestHandler(model, wanted, queue, cache, self._outbox),
-        )
+        self._queue = queue
+        self._request_handler = RequestHandler(model, wanted, queue, cache)
         threading.Thread(target=self._run, args=(queue, model), name="model", daemon=True).start()
         return Facts(
             backend=model.backend,
@@ -79,11 +90,20 @@ class EncoderProcess:
 
     def submit(self, call_id: int, body: Raw) -> None:
         assert self._request_handler is not None
-        self._request_handler.submit(call_id, body)
+        match request_decoder.decode(body):
+            case Listen() as listen:
+                self._direct().open(call_id, listen)
+            case StopListening(secret=secret):
+                self._direct().end(secret)
+                self._outbox.ended(call_id)
+            case request:
+                self._request_handler.begin(call_id, request, self._outbox)
 
     def cancel(self, call_id: int) -> None:
         if self._queue is not None:
             self._queue.cancel(call_id)
+        if self._direct_streams is not None:
+            self._direct_streams.cancel(call_id)
 
     def shed(self) -> None:
         if self._queue is not None:
@@ -98,13 +118,32 @@ class EncoderProcess:
     def _run(self, queue: Queue, model: LoadedEncoder) -> None:
         try:
             runner = WatchedRunner(model.runner, self._outbox.watchdog)
-            run_engine(queue, runner, together=self._outbox.together)
+            run_engine(queue, runner, together=self._together)
         except Exception:
             # Without its model thread this process would never answer. Its end informs all callers,
             # and the next request gets a new process.
             log.exception("the model thread died")
             sys.stderr.flush()
             os._exit(ENGINE_DIED)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Send all answers of a batch in one write to each of those who wait."""
+        streams = nullcontext() if self._direct_streams is None else self._direct_streams.together()
+        with self._outbox.together(), streams:
+            yield
+
+    def _direct(self) -> "DirectStreams":
+        if self._direct_streams is None:
+            # Imported here because protobuf takes memory, and few processes get such a stream.
+            from embed_worker.direct_streams.process_end import DirectStreams
+
+            assert self._request_handler is not None
+            assert self._queue is not None
+            self._direct_streams = DirectStreams(
+                self._request_handler, self._queue.cancel, self._outbox
+            )
+        return self._direct_streams
 
     def _cache(self, wanted: LoadSpec, model: LoadedEncoder) -> Cache:
         memory = VectorCache(wanted.cache_bytes, wanted.cache_ttl_s)

@@ -95,7 +95,23 @@ class Tokenize(Struct, tag="tokenize"):
     with_pieces: bool = False
 
 
+class Listen(Struct, tag="listen", kw_only=True):
+    """Serve a direct stream. `Listening` is its first event, `Served` the later ones; it ends with
+    the stream."""
+
+    secret: bytes  # known to the caller of the stream
+    served_model: bytes  # the contract's ServedModel, for every response
+    max_inputs: int  # of one call
+
+
+class StopListening(Struct, tag="stop_listening"):
+    """Let the direct stream with this secret take no more calls; has no event."""
+
+    secret: bytes
+
+
 EncoderRequest = Embed | Score | Tokenize
+PipeRequest = EncoderRequest | Listen | StopListening
 
 # Events.
 
@@ -126,9 +142,24 @@ class TokenLists(Struct, tag="tokens"):
     pieces: list[list[str]] = []  # in the spelling of the vocabulary, if the request asks for them
 
 
-EncoderEvent = Vectors | Scores | TokenLists
+class Listening(Struct, tag="listening"):
+    port: int  # of the loopback address
 
-request_decoder: msgspec.msgpack.Decoder[EncoderRequest] = msgspec.msgpack.Decoder(EncoderRequest)
+
+class Served(Struct, tag="served"):
+    """What a direct stream answered since the last report."""
+
+    n_calls: int = 0
+    n_tokens: int = 0
+    n_cached_tokens: int = 0
+    caches: dict[str, CacheCounts] = {}
+
+
+EncoderEvent = Vectors | Scores | TokenLists
+StreamEvent = Listening | Served
+
+request_decoder: msgspec.msgpack.Decoder[PipeRequest] = msgspec.msgpack.Decoder(PipeRequest)
 event_decoder: msgspec.msgpack.Decoder[EncoderEvent] = msgspec.msgpack.Decoder(EncoderEvent)
+stream_decoder: msgspec.msgpack.Decoder[StreamEvent] = msgspec.msgpack.Decoder(StreamEvent)
 spec_decoder: msgspec.msgpack.Decoder[LoadSpec] = msgspec.msgpack.Decoder(LoadSpec)
 facts_decoder: msgspec.msgpack.Decoder[Facts] = msgspec.msgpack.Decoder(Facts)

@@ -1,12 +1,11 @@
-"""Converts requests from the pipe to calls of the engine, and finished calls to events.
+"""Converts requests to calls of the engine, and finished calls to events.
 
-Runs on the front thread, which tokenizes on arrival; the model thread receives token ids only.
+Tokenizes on arrival, on the thread that has the request; the model thread receives token ids only.
 """
 
+import threading
 from collections.abc import Callable
-from typing import cast
-
-from msgspec import Raw
+from typing import Protocol, cast
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest, ServingError, UnsupportedParameter
@@ -19,6 +18,7 @@ from embed_worker.engine.vectors import cosines, numbers, shorten, sigmoids
 from embed_worker.pipe_messages import (
     Embed,
     EncoderEvent,
+    EncoderRequest,
     LoadSpec,
     Score,
     Scores,
@@ -26,37 +26,47 @@ from embed_worker.pipe_messages import (
     TokenLists,
     Truncate,
     Vectors,
-    request_decoder,
 )
-from worker_runtime.engine_process.host import Outbox
+
+
+class Replies(Protocol):
+    """Takes the results of calls, on whichever thread has them."""
+
+    def answer(self, call_id: int, event: EncoderEvent, /) -> None: ...
+
+    def ended(self, call_id: int, error: ServingError, /) -> None: ...
 
 
 class RequestHandler:
-    def __init__(
-        self, model: LoadedEncoder, spec: LoadSpec, queue: Queue, cache: Cache, outbox: Outbox
-    ) -> None:
+    def __init__(self, model: LoadedEncoder, spec: LoadSpec, queue: Queue, cache: Cache) -> None:
         self._model = model
         self._spec = spec
         self._queue = queue
         self._cache = cache
-        self._outbox = outbox
+        # A tokenizer, and the cache on disk, are used by one thread at a time.
+        self._lock = threading.Lock()
 
-    def submit(self, call_id: int, body: Raw) -> None:
-        """Begin a call; its result or its error is written to the outbox in any case."""
+    def begin(self, call_id: int, request: EncoderRequest, replies: Replies) -> None:
+        """Begin a call; `replies` gets its result or its error in any case.
+
+        Args:
+            call_id: different from those of all open calls.
+        """
         try:
-            match request_decoder.decode(body):
-                case Embed() as request:
-                    self._embed(call_id, request)
-                case Score() as request if self._model.pairs is None:
-                    self._compare(call_id, request)
-                case Score() as request:
-                    self._score(call_id, request)
-                case Tokenize() as request:
-                    self._tokenize(call_id, request)
+            with self._lock:
+                match request:
+                    case Embed():
+                        self._embed(call_id, request, replies)
+                    case Score() if self._model.pairs is None:
+                        self._compare(call_id, request, replies)
+                    case Score():
+                        self._score(call_id, request, replies)
+                    case Tokenize():
+                        self._tokenize(call_id, request, replies)
         except ServingError as error:
-            self._outbox.ended(call_id, error)
+            replies.ended(call_id, error)
 
-    def _embed(self, call_id: int, request: Embed) -> None:
+    def _embed(self, call_id: int, request: Embed, replies: Replies) -> None:
         keep = self._dimensions(request.dimensions)
         if not request.inputs:
             raise InvalidRequest(ErrorText("no_input"), param="input")
@@ -85,9 +95,9 @@ class RequestHandler:
                 caches=dict(self._cache.take_counts()),
             )
 
-        self._begin(call_id, found.rows, vectors)
+        self._add(call_id, found.rows, vectors, replies)
 
-    def _score(self, call_id: int, request: Score) -> None:
+    def _score(self, call_id: int, request: Score, replies: Replies) -> None:
         """Score with a cross-encoder, which reads both texts at once."""
         assert self._model.pairs is not None
         self._check_pairs(request, n_rows=len(request.documents))
@@ -110,9 +120,9 @@ class RequestHandler:
                 caches=dict(self._cache.take_counts()),
             )
 
-        self._begin(call_id, found.rows, scores)
+        self._add(call_id, found.rows, scores, replies)
 
-    def _compare(self, call_id: int, request: Score) -> None:
+    def _compare(self, call_id: int, request: Score, replies: Replies) -> None:
         """Score by the vectors of both texts, with the model's own prompts for search."""
         n_queries = len(request.queries)
         self._check_pairs(request, n_rows=n_queries + len(request.documents))
@@ -137,23 +147,27 @@ class RequestHandler:
                 caches=dict(self._cache.take_counts()),
             )
 
-        self._begin(call_id, [*queries.rows, *documents.rows], scores)
+        self._add(call_id, [*queries.rows, *documents.rows], scores, replies)
 
-    def _tokenize(self, call_id: int, request: Tokenize) -> None:
+    def _tokenize(self, call_id: int, request: Tokenize, replies: Replies) -> None:
         tokens = self._model.tokens
         ids = tokens.ids(request.texts, add_special=request.add_special)
         pieces = [tokens.pieces(of_text) for of_text in ids] if request.with_pieces else []
-        self._outbox.answer(call_id, TokenLists(ids, pieces))
+        replies.answer(call_id, TokenLists(ids, pieces))
 
-    def _begin(
-        self, call_id: int, rows: list[Row], event: Callable[[EncodeCall], EncoderEvent]
+    def _add(
+        self,
+        call_id: int,
+        rows: list[Row],
+        event: Callable[[EncodeCall], EncoderEvent],
+        replies: Replies,
     ) -> None:
         call = EncodeCall(
             call_id,
             rows,
             self._model.runner.dimension,
-            on_done=lambda done: self._outbox.answer(done.id, event(done)),
-            on_failed=lambda error: self._outbox.ended(call_id, error),
+            on_done=lambda done: replies.answer(call_id, event(done)),
+            on_failed=lambda error: replies.ended(call_id, error),
         )
         self._queue.check_room(len(rows), call.n_tokens)
         self._queue.add(call)

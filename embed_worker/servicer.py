@@ -1,6 +1,7 @@
 """`EmbedService`: leases the model, and sends the call to its encoder process."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
@@ -9,11 +10,13 @@ from common.errors import WorkerLost
 from common.tracing import step
 from embed_worker import pipe_messages as m
 from embed_worker.call_stream import EmbedStream
+from embed_worker.direct_streams.worker_end import serve_direct_stream
 from embed_worker.encoder_choice import EncoderChoice
 from embed_worker.translate import (
     check_count,
     reranked,
     scored,
+    served_model,
     to_embed,
     to_embed_response,
     to_rerank_response,
@@ -65,20 +68,32 @@ class EmbedServicer(EmbedServiceServicer):
     ) -> None:
         await EmbedStream(self._embed, self._inflight_rpcs).run(request_iterator, context)
 
+    async def OpenDirectStream(  # noqa: N802
+        self, request: pb.DirectStreamRequest, context: Context
+    ) -> AsyncIterator[pb.DirectStream]:
+        model = self._encoder_choice.embedder(request.model)
+        # A drain waits for the stream, which ends by itself then.
+        with self._inflight_rpcs.counted(), self._models.standing_lease(model) as lease:
+            streams = serve_direct_stream(lease, self._inflight_rpcs.draining, self._max_inputs)
+            async with aclosing(streams):
+                async for stream in streams:
+                    yield stream
+
     async def Rerank(  # noqa: N802
         self, request: pb.RerankRequest, context: Context
     ) -> pb.RerankResponse:
         check_count(len(request.documents), self._max_inputs, "documents")
         answer, lease = await self._score(request, reranked(request))
         top_n = request.top_n if request.HasField("top_n") else len(answer.scores)
-        return to_rerank_response(answer, lease, top_n)
+        return to_rerank_response(answer, served_model(lease), top_n)
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
     ) -> pb.ScoreResponse:
         check_count(len(request.queries), self._max_inputs, "queries")
         check_count(len(request.documents), self._max_inputs, "documents")
-        return to_score_response(*await self._score(request, scored(request)))
+        answer, lease = await self._score(request, scored(request))
+        return to_score_response(answer, served_model(lease))
 
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeRequest, context: Context
@@ -97,7 +112,7 @@ class EmbedServicer(EmbedServiceServicer):
         lease, answer = await self._ask(model, keep_alive_of(request), body, m.Vectors)
         lease.count_tokens(prompt=sum(answer.token_counts), cached=answer.n_cached_tokens)
         lease.count_caches(answer.caches)
-        return to_embed_response(answer, lease)
+        return to_embed_response(answer, served_model(lease))
 
     async def _score(
         self, request: pb.RerankRequest | pb.ScoreRequest, body: m.Score

@@ -1,13 +1,17 @@
 """Converts between protobuf and the encoder process's messages. Pure functions."""
 
 import math
+from typing import TYPE_CHECKING
 
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 from embed_worker import pipe_messages as m
 from protos.y26hkx.v1 import common_pb2, embed_pb2
 from protos.y26hkx.v1 import embed_pb2 as pb
-from worker_runtime.lifecycle.leases import Lease
+
+if TYPE_CHECKING:
+    # The encoder process needs the conversions and no leases.
+    from worker_runtime.lifecycle.leases import Lease
 
 TRUNCATE: dict[int, m.Truncate] = {
     embed_pb2.TRUNCATE_UNSPECIFIED: "end",
@@ -40,10 +44,11 @@ def to_embed(request: pb.EmbedRequest) -> m.Embed:
     )
 
 
-def to_embed_response(answer: m.Vectors, lease: Lease) -> pb.EmbedResponse:
+def to_embed_response(answer: m.Vectors, model: common_pb2.ServedModel) -> pb.EmbedResponse:
     return pb.EmbedResponse(
-        model=_served(lease),
-        vectors=answer.vectors,
+        model=model,
+        # Of an answer that never crossed the pipe they are another kind of buffer.
+        vectors=bytes(answer.vectors),
         dimension=answer.dimension,
         token_counts=answer.token_counts,
         truncated=answer.truncated,
@@ -67,11 +72,13 @@ def reranked(request: pb.RerankRequest) -> m.Score:
     )
 
 
-def to_rerank_response(answer: m.Scores, lease: Lease, top_n: int) -> pb.RerankResponse:
+def to_rerank_response(
+    answer: m.Scores, model: common_pb2.ServedModel, top_n: int
+) -> pb.RerankResponse:
     scores = answer.scores
     best = sorted(range(len(scores)), key=lambda index: -scores[index])[:top_n]
     return pb.RerankResponse(
-        model=_served(lease),
+        model=model,
         results=[pb.RankedDocument(index=index, score=scores[index]) for index in best],
         method=answer.method,
         usage=_usage(answer),
@@ -88,9 +95,9 @@ def scored(request: pb.ScoreRequest) -> m.Score:
     )
 
 
-def to_score_response(answer: m.Scores, lease: Lease) -> pb.ScoreResponse:
+def to_score_response(answer: m.Scores, model: common_pb2.ServedModel) -> pb.ScoreResponse:
     return pb.ScoreResponse(
-        model=_served(lease),
+        model=model,
         scores=answer.scores,
         method=answer.method,
         usage=_usage(answer),
@@ -132,7 +139,8 @@ def _to_truncate(value: int) -> m.Truncate:
     return TRUNCATE[value]
 
 
-def _served(lease: Lease) -> common_pb2.ServedModel:
+def served_model(lease: "Lease") -> common_pb2.ServedModel:
+    """What responses say of the model that gave them."""
     entry, facts = lease.entry, m.facts_decoder.decode(lease.facts)
     is_measured = facts.precision and not math.isnan(facts.cosine)
     return common_pb2.ServedModel(

@@ -24,6 +24,8 @@ MESSAGES = {
     "worker_token_wrong": "the worker's token is missing or wrong",
     "rpc_malformed": "the call's message cannot be read",
     "worker_stopping": "the worker is shutting down",
+    "model_unloaded": "the model is not loaded",
+    "too_many_direct_streams": "the model's process serves {most} direct streams already",
     "reader_too_slow": "the answer was read too slowly",
     "worker_failed_to_manage": "the worker failed to manage the model",
     "worker_failed_logged": "the worker failed; its log has the reason",

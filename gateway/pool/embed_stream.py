@@ -9,6 +9,7 @@ from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.rpc_limits import REQUEST_ID_KEY
 from gateway.pool.call_stream import CallStream, error_of_reply, trace_headers
+from gateway.pool.direct_streams import DirectStreams
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 MOST_INPUTS = 8
@@ -17,10 +18,20 @@ Response = asyncio.Future[pb.EmbedResponse]
 
 
 class EmbedStub(CallStream[pb.EmbedCall, pb.EmbedReply, Response]):
-    """A stub of `EmbedService` that sends small `Embed` calls over the stream."""
+    """A stub of `EmbedService` that sends small `Embed` calls over the stream.
 
-    def __init__(self, stub: Any, metadata: Sequence[tuple[str, str]]) -> None:
+    Args:
+        direct: of a worker on this machine; None: of another one.
+    """
+
+    def __init__(
+        self,
+        stub: Any,
+        metadata: Sequence[tuple[str, str]],
+        direct: DirectStreams | None = None,
+    ) -> None:
         super().__init__(stub, metadata)
+        self._direct = direct
         self.Rerank, self.Score, self.Tokenize = stub.Rerank, stub.Score, stub.Tokenize
 
     async def Embed(  # noqa: N802 - the stub's name
@@ -32,6 +43,18 @@ class EmbedStub(CallStream[pb.EmbedCall, pb.EmbedReply, Response]):
         Raises:
             ServingError, grpc.aio.AioRpcError: the worker refused, failed, or was lost.
         """
+        if self._direct is None or not is_small(request):
+            return await self._from_worker(request, metadata, timeout)
+        stream = self._direct.find(request, metadata)
+        if stream is not None and (answer := await stream.embed(request, timeout)) is not None:
+            return answer
+        answer = await self._from_worker(request, metadata, timeout)
+        self._direct.note(request)
+        return answer
+
+    async def _from_worker(
+        self, request: pb.EmbedRequest, metadata: Sequence[tuple[str, str]], timeout: float
+    ) -> pb.EmbedResponse:
         if not self.takes(is_small=is_small(request)):
             alone: pb.EmbedResponse
             alone = await self._stub.Embed(request, metadata=metadata, timeout=timeout)

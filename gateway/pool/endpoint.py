@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from common.loopback import is_loopback
 from common.model_ids import folded_id
 from common.rpc_limits import MAX_MESSAGE_BYTES, TOKEN_KEY
 from common.settings import Certificates
 from gateway.pool.chat_stream import ChatStub
 from gateway.pool.conduct import Conduct
+from gateway.pool.direct_streams import DirectStreams
 from gateway.pool.embed_stream import EmbedStub
 from gateway.pool.model_events import ModelEvent, events_between
+from gateway.worker_targets import host_of
 from protos.y26hkx.v1 import chat_pb2_grpc, embed_pb2_grpc, worker_pb2, worker_pb2_grpc
 
 CHECK_INTERVAL_S = 3.0
@@ -72,8 +75,8 @@ class Endpoint:
         self._heard_s = 0.0
         # Of the models in the status: each call asks every worker for its model.
         self._folded_ids: frozenset[str] = frozenset()
-        # Of those that need not be loaded first; "" stands for the default model.
-        self._ready_ids: frozenset[str] = frozenset()
+        # Ids of those that need not be loaded first, by folded ids and "" for the default model.
+        self._ready_ids: dict[str, str] = {}
         # What models.toml there says: ids by the models' other names, folded, and models by folded
         # ids that have sampling parameters of their own.
         self._aliases: dict[str, str] = {}
@@ -102,8 +105,8 @@ class Endpoint:
         }
         self._sampling = {id: m.sampling for id, m in models.items() if m.HasField("sampling")}
         ready = [m for m in status.models if m.state == worker_pb2.MODEL_STATE_READY]
-        names = (name for m in ready for name in (folded_id(m.id), *([""] * m.is_default)))
-        self._ready_ids = frozenset(names)
+        names = ((name, m) for m in ready for name in (folded_id(m.id), *([""] * m.is_default)))
+        self._ready_ids = {name: m.id for name, m in names}
 
     def hear_models(self, models: Iterable[worker_pb2.Model]) -> None:
         """Store newer data of the models; the rest of the status stays."""
@@ -128,7 +131,12 @@ class Endpoint:
 
     def has_ready(self, model: str) -> bool:
         """Whether the model is loaded; empty: the default model."""
-        return folded_id(model) in self._ready_ids
+        return self.ready_id(model) is not None
+
+    def ready_id(self, model: str) -> str | None:
+        """The id of the model, as the worker writes it, if it is loaded; empty: the default
+        model."""
+        return self._ready_ids.get(folded_id(model))
 
     def id_of(self, alias: str) -> str | None:
         """The id of the model that has this other name."""
@@ -184,7 +192,11 @@ class RemoteEndpoint(Endpoint):
         self._on_serving = on_serving
         self.metadata = ((TOKEN_KEY, f"Bearer {token}"),) if token else ()
         self.chat = ChatStub(chat_pb2_grpc.ChatServiceStub(self.channel), self.metadata)
-        self.embed = EmbedStub(embed_pb2_grpc.EmbedServiceStub(self.channel), self.metadata)
+        embed = embed_pb2_grpc.EmbedServiceStub(self.channel)
+        self._direct: DirectStreams | None = None
+        if is_loopback(host_of(address)):
+            self._direct = DirectStreams(embed, self.metadata, self.ready_id)
+        self.embed = EmbedStub(embed, self.metadata, self._direct)
 
     async def watch(self) -> None:
         """Keep `serving` and `status` up to date until cancelled; then close the channel."""
@@ -195,6 +207,8 @@ class RemoteEndpoint(Endpoint):
                 tasks.create_task(self._watch_status())
                 tasks.create_task(self.chat.keep_open())
                 tasks.create_task(self.embed.keep_open())
+                if self._direct is not None:
+                    tasks.create_task(self._direct.keep_open())
         finally:
             self._mark(False)
             await self.channel.close()

@@ -75,6 +75,7 @@ class Worker(EmbedServiceServicer):
 
     # Nobody asks for these here.
     Rerank = Score = Tokenize = EmbedServiceServicer.Rerank  # type: ignore[assignment]
+    OpenDirectStream = EmbedServiceServicer.OpenDirectStream
 
 
 class OldWorker(Worker):

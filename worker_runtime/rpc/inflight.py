@@ -16,7 +16,7 @@ from common.errors import BackendFailure, NotReady, ServingError
 from common.tracing import Span, Tracer, current
 from worker_runtime.rpc.logs import clean_id, request_id
 
-LONG_LIVED = ("/WatchStatus", "/EmbedMany", "/GenerateMany")
+LONG_LIVED = ("/WatchStatus", "/EmbedMany", "/GenerateMany", "/OpenDirectStream")
 
 log = logging.getLogger(__name__)
 

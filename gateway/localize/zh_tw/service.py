@@ -24,6 +24,8 @@ MESSAGES = {
     "worker_token_wrong": "工作行程的權杖遺漏或不正確",
     "rpc_malformed": "無法解讀此呼叫的訊息",
     "worker_stopping": "工作行程正在關閉",
+    "model_unloaded": "模型尚未載入",
+    "too_many_direct_streams": "模型的行程已經在服務 {most} 個直接串流",
     "reader_too_slow": "回答的讀取速度過慢",
     "worker_failed_to_manage": "工作行程無法管理此模型",
     "worker_failed_logged": "工作行程發生錯誤；原因在其日誌中",

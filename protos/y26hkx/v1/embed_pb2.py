@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.y26hkx.v1 import common_pb2 as protos_dot_y26hkx_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/y26hkx/v1/embed.proto\x12\ty26hkx.v1\x1a\x1dprotos/y26hkx/v1/common.proto\"N\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x16.y26hkx.v1.TokenIdListH\x00\x42\x06\n\x04kind\"\x1a\n\x0bTokenIdList\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\x90\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x06inputs\x18\x02 \x03(\x0b\x32\x15.y26hkx.v1.EmbedInput\x12\x17\n\ndimensions\x18\x03 \x01(\rH\x00\x88\x01\x01\x12%\n\x08truncate\x18\x04 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12\x13\n\x0bprompt_name\x18\x05 \x01(\t\x12\x19\n\x0ckeep_alive_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\ninput_type\x18\x07 \x01(\t\x12\x17\n\nmax_tokens\x18\x08 \x01(\rH\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x0f\n\r_keep_alive_sB\r\n\x0b_max_tokens\"\xb5\x01\n\rEmbedResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12\x0f\n\x07vectors\x18\x02 \x01(\x0c\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\r\x12\x11\n\ttruncated\x18\x05 \x03(\r\x12\x1f\n\x05usage\x18\x06 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x0f\n\x07ignored\x18\x07 \x03(\t\"1\n\nEmbedCalls\x12#\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x14.y26hkx.v1.EmbedCall\"\xcf\x01\n\tEmbedCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x17.y26hkx.v1.EmbedRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12.\n\x05trace\x18\x05 \x03(\x0b\x32\x1f.y26hkx.v1.EmbedCall.TraceEntry\x1a,\n\nTraceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04kind\"6\n\x0c\x45mbedReplies\x12&\n\x07replies\x18\x01 \x03(\x0b\x32\x15.y26hkx.v1.EmbedReply\"c\n\nEmbedReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.y26hkx.v1.EmbedResponseH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x42\t\n\x07outcome\"\xff\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_n\x18\x04 \x01(\rH\x00\x88\x01\x01\x12%\n\x08truncate\x18\x05 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12 \n\x13max_document_tokens\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x12\n\nraw_scores\x18\x07 \x01(\x08\x12\x19\n\x0ckeep_alive_s\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_top_nB\x16\n\x14_max_document_tokensB\x0f\n\r_keep_alive_s\"\xa7\x01\n\x0eRerankResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.y26hkx.v1.RankedDocument\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x11\n\ttruncated\x18\x05 \x03(\r\".\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\"\xa8\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12%\n\x08truncate\x18\x04 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12\x12\n\nraw_scores\x18\x05 \x01(\x08\x12\x19\n\x0ckeep_alive_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0f\n\r_keep_alive_s\"\x8a\x01\n\rScoreResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x11\n\ttruncated\x18\x05 \x03(\r\"\xa8\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x19\n\x0ckeep_alive_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x0bwith_pieces\x18\x05 \x01(\x08\x42\x0f\n\r_keep_alive_sB\x15\n\x13_add_special_tokens\"<\n\x10TokenizeResponse\x12(\n\x06tokens\x18\x01 \x03(\x0b\x32\x18.y26hkx.v1.TokenizedText\",\n\rTokenizedText\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0e\n\x06pieces\x18\x02 \x03(\t*]\n\x08Truncate\x12\x18\n\x14TRUNCATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cTRUNCATE_END\x10\x01\x12\x12\n\x0eTRUNCATE_START\x10\x02\x12\x11\n\rTRUNCATE_NONE\x10\x03\x32\xcb\x02\n\x0c\x45mbedService\x12:\n\x05\x45mbed\x12\x17.y26hkx.v1.EmbedRequest\x1a\x18.y26hkx.v1.EmbedResponse\x12?\n\tEmbedMany\x12\x15.y26hkx.v1.EmbedCalls\x1a\x17.y26hkx.v1.EmbedReplies(\x01\x30\x01\x12=\n\x06Rerank\x12\x18.y26hkx.v1.RerankRequest\x1a\x19.y26hkx.v1.RerankResponse\x12:\n\x05Score\x12\x17.y26hkx.v1.ScoreRequest\x1a\x18.y26hkx.v1.ScoreResponse\x12\x43\n\x08Tokenize\x12\x1a.y26hkx.v1.TokenizeRequest\x1a\x1b.y26hkx.v1.TokenizeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/y26hkx/v1/embed.proto\x12\ty26hkx.v1\x1a\x1dprotos/y26hkx/v1/common.proto\"N\n\nEmbedInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12(\n\x06tokens\x18\x02 \x01(\x0b\x32\x16.y26hkx.v1.TokenIdListH\x00\x42\x06\n\x04kind\"\x1a\n\x0bTokenIdList\x12\x0b\n\x03ids\x18\x01 \x03(\r\"\x90\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12%\n\x06inputs\x18\x02 \x03(\x0b\x32\x15.y26hkx.v1.EmbedInput\x12\x17\n\ndimensions\x18\x03 \x01(\rH\x00\x88\x01\x01\x12%\n\x08truncate\x18\x04 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12\x13\n\x0bprompt_name\x18\x05 \x01(\t\x12\x19\n\x0ckeep_alive_s\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\ninput_type\x18\x07 \x01(\t\x12\x17\n\nmax_tokens\x18\x08 \x01(\rH\x02\x88\x01\x01\x42\r\n\x0b_dimensionsB\x0f\n\r_keep_alive_sB\r\n\x0b_max_tokens\"\xb5\x01\n\rEmbedResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12\x0f\n\x07vectors\x18\x02 \x01(\x0c\x12\x11\n\tdimension\x18\x03 \x01(\r\x12\x14\n\x0ctoken_counts\x18\x04 \x03(\r\x12\x11\n\ttruncated\x18\x05 \x03(\r\x12\x1f\n\x05usage\x18\x06 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x0f\n\x07ignored\x18\x07 \x03(\t\"1\n\nEmbedCalls\x12#\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x14.y26hkx.v1.EmbedCall\"\xcf\x01\n\tEmbedCall\x12\n\n\x02id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x17.y26hkx.v1.EmbedRequestH\x00\x12\x10\n\x06\x63\x61ncel\x18\x03 \x01(\x08H\x00\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12.\n\x05trace\x18\x05 \x03(\x0b\x32\x1f.y26hkx.v1.EmbedCall.TraceEntry\x1a,\n\nTraceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x06\n\x04kind\"6\n\x0c\x45mbedReplies\x12&\n\x07replies\x18\x01 \x03(\x0b\x32\x15.y26hkx.v1.EmbedReply\"c\n\nEmbedReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.y26hkx.v1.EmbedResponseH\x00\x12\x10\n\x06status\x18\x03 \x01(\x0cH\x00\x42\t\n\x07outcome\"$\n\x13\x44irectStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\",\n\x0c\x44irectStream\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"\xff\x01\n\rRerankRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12\x12\n\x05top_n\x18\x04 \x01(\rH\x00\x88\x01\x01\x12%\n\x08truncate\x18\x05 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12 \n\x13max_document_tokens\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x12\n\nraw_scores\x18\x07 \x01(\x08\x12\x19\n\x0ckeep_alive_s\x18\x08 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_top_nB\x16\n\x14_max_document_tokensB\x0f\n\r_keep_alive_s\"\xa7\x01\n\x0eRerankResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12*\n\x07results\x18\x02 \x03(\x0b\x32\x19.y26hkx.v1.RankedDocument\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x11\n\ttruncated\x18\x05 \x03(\r\".\n\x0eRankedDocument\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\"\xa8\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\x11\n\tdocuments\x18\x03 \x03(\t\x12%\n\x08truncate\x18\x04 \x01(\x0e\x32\x13.y26hkx.v1.Truncate\x12\x12\n\nraw_scores\x18\x05 \x01(\x08\x12\x19\n\x0ckeep_alive_s\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x0f\n\r_keep_alive_s\"\x8a\x01\n\rScoreResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.y26hkx.v1.ServedModel\x12\x0e\n\x06scores\x18\x02 \x03(\x02\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x1f\n\x05usage\x18\x04 \x01(\x0b\x32\x10.y26hkx.v1.Usage\x12\x11\n\ttruncated\x18\x05 \x03(\r\"\xa8\x01\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x19\n\x0ckeep_alive_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12\x61\x64\x64_special_tokens\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12\x13\n\x0bwith_pieces\x18\x05 \x01(\x08\x42\x0f\n\r_keep_alive_sB\x15\n\x13_add_special_tokens\"<\n\x10TokenizeResponse\x12(\n\x06tokens\x18\x01 \x03(\x0b\x32\x18.y26hkx.v1.TokenizedText\",\n\rTokenizedText\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0e\n\x06pieces\x18\x02 \x03(\t*]\n\x08Truncate\x12\x18\n\x14TRUNCATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cTRUNCATE_END\x10\x01\x12\x12\n\x0eTRUNCATE_START\x10\x02\x12\x11\n\rTRUNCATE_NONE\x10\x03\x32\x9a\x03\n\x0c\x45mbedService\x12:\n\x05\x45mbed\x12\x17.y26hkx.v1.EmbedRequest\x1a\x18.y26hkx.v1.EmbedResponse\x12?\n\tEmbedMany\x12\x15.y26hkx.v1.EmbedCalls\x1a\x17.y26hkx.v1.EmbedReplies(\x01\x30\x01\x12M\n\x10OpenDirectStream\x12\x1e.y26hkx.v1.DirectStreamRequest\x1a\x17.y26hkx.v1.DirectStream0\x01\x12=\n\x06Rerank\x12\x18.y26hkx.v1.RerankRequest\x1a\x19.y26hkx.v1.RerankResponse\x12:\n\x05Score\x12\x17.y26hkx.v1.ScoreRequest\x1a\x18.y26hkx.v1.ScoreResponse\x12\x43\n\x08Tokenize\x12\x1a.y26hkx.v1.TokenizeRequest\x1a\x1b.y26hkx.v1.TokenizeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDCALL_TRACEENTRY']._loaded_options = None
   _globals['_EMBEDCALL_TRACEENTRY']._serialized_options = b'8\001'
-  _globals['_TRUNCATE']._serialized_start=2126
-  _globals['_TRUNCATE']._serialized_end=2219
+  _globals['_TRUNCATE']._serialized_start=2210
+  _globals['_TRUNCATE']._serialized_end=2303
   _globals['_EMBEDINPUT']._serialized_start=74
   _globals['_EMBEDINPUT']._serialized_end=152
   _globals['_TOKENIDLIST']._serialized_start=154
@@ -54,22 +54,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDREPLIES']._serialized_end=956
   _globals['_EMBEDREPLY']._serialized_start=958
   _globals['_EMBEDREPLY']._serialized_end=1057
-  _globals['_RERANKREQUEST']._serialized_start=1060
-  _globals['_RERANKREQUEST']._serialized_end=1315
-  _globals['_RERANKRESPONSE']._serialized_start=1318
-  _globals['_RERANKRESPONSE']._serialized_end=1485
-  _globals['_RANKEDDOCUMENT']._serialized_start=1487
-  _globals['_RANKEDDOCUMENT']._serialized_end=1533
-  _globals['_SCOREREQUEST']._serialized_start=1536
-  _globals['_SCOREREQUEST']._serialized_end=1704
-  _globals['_SCORERESPONSE']._serialized_start=1707
-  _globals['_SCORERESPONSE']._serialized_end=1845
-  _globals['_TOKENIZEREQUEST']._serialized_start=1848
-  _globals['_TOKENIZEREQUEST']._serialized_end=2016
-  _globals['_TOKENIZERESPONSE']._serialized_start=2018
-  _globals['_TOKENIZERESPONSE']._serialized_end=2078
-  _globals['_TOKENIZEDTEXT']._serialized_start=2080
-  _globals['_TOKENIZEDTEXT']._serialized_end=2124
-  _globals['_EMBEDSERVICE']._serialized_start=2222
-  _globals['_EMBEDSERVICE']._serialized_end=2553
+  _globals['_DIRECTSTREAMREQUEST']._serialized_start=1059
+  _globals['_DIRECTSTREAMREQUEST']._serialized_end=1095
+  _globals['_DIRECTSTREAM']._serialized_start=1097
+  _globals['_DIRECTSTREAM']._serialized_end=1141
+  _globals['_RERANKREQUEST']._serialized_start=1144
+  _globals['_RERANKREQUEST']._serialized_end=1399
+  _globals['_RERANKRESPONSE']._serialized_start=1402
+  _globals['_RERANKRESPONSE']._serialized_end=1569
+  _globals['_RANKEDDOCUMENT']._serialized_start=1571
+  _globals['_RANKEDDOCUMENT']._serialized_end=1617
+  _globals['_SCOREREQUEST']._serialized_start=1620
+  _globals['_SCOREREQUEST']._serialized_end=1788
+  _globals['_SCORERESPONSE']._serialized_start=1791
+  _globals['_SCORERESPONSE']._serialized_end=1929
+  _globals['_TOKENIZEREQUEST']._serialized_start=1932
+  _globals['_TOKENIZEREQUEST']._serialized_end=2100
+  _globals['_TOKENIZERESPONSE']._serialized_start=2102
+  _globals['_TOKENIZERESPONSE']._serialized_end=2162
+  _globals['_TOKENIZEDTEXT']._serialized_start=2164
+  _globals['_TOKENIZEDTEXT']._serialized_end=2208
+  _globals['_EMBEDSERVICE']._serialized_start=2306
+  _globals['_EMBEDSERVICE']._serialized_end=2716
 # @@protoc_insertion_point(module_scope)

@@ -331,6 +331,55 @@ class EmbedReply(_message.Message):
 Global___EmbedReply: _TypeAlias = EmbedReply  # noqa: Y015
 
 @_typing.final
+class DirectStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Empty: the worker's default model."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectStreamRequest: _TypeAlias = DirectStreamRequest  # noqa: Y015
+
+@_typing.final
+class DirectStream(_message.Message):
+    """Where the process listens: on the loopback address, for one connection. Each side first proves
+    that it knows the secret (common/direct_stream.py). Then every message is a frame: its length as
+    a little-endian uint32, and EmbedCalls from the caller or EmbedReplies to it. A reply without an
+    outcome means that the worker is to be asked. A message without replies means that no more calls
+    are taken: the caller then ends its side, and gets the replies of the calls that it had sent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    port: _builtins.int
+    secret: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        port: _builtins.int = ...,
+        secret: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["port", b"port", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DirectStream: _TypeAlias = DirectStream  # noqa: Y015
+
+@_typing.final
 class RerankRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

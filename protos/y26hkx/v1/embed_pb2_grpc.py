@@ -44,6 +44,11 @@ class EmbedServiceStub:
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.SerializeToString,
                 response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.FromString,
                 _registered_method=True)
+        self.OpenDirectStream = channel.unary_stream(
+                '/y26hkx.v1.EmbedService/OpenDirectStream',
+                request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStreamRequest.SerializeToString,
+                response_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStream.FromString,
+                _registered_method=True)
         self.Rerank = channel.unary_unary(
                 '/y26hkx.v1.EmbedService/Rerank',
                 request_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.RerankRequest.SerializeToString,
@@ -73,6 +78,14 @@ class EmbedServiceServicer:
     def EmbedMany(self, request_iterator, context):
         """Many small Embed calls on one stream, where a call costs a sixth of an RPC. Replies are sent as
         they are ready, in any order. An empty message reports that the worker accepts calls.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenDirectStream(self, request, context):
+        """Opens a socket of this machine through which the process of a loaded model takes small Embed
+        calls itself, without the way through the worker. Ends with that socket.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +122,11 @@ def add_EmbedServiceServicer_to_server(servicer, server):
                     servicer.EmbedMany,
                     request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.FromString,
                     response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.SerializeToString,
+            ),
+            'OpenDirectStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.OpenDirectStream,
+                    request_deserializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStreamRequest.FromString,
+                    response_serializer=protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStream.SerializeToString,
             ),
             'Rerank': grpc.unary_unary_rpc_method_handler(
                     servicer.Rerank,
@@ -180,6 +198,33 @@ class EmbedService:
             '/y26hkx.v1.EmbedService/EmbedMany',
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedCalls.SerializeToString,
             protos_dot_y26hkx_dot_v1_dot_embed__pb2.EmbedReplies.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenDirectStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/y26hkx.v1.EmbedService/OpenDirectStream',
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStreamRequest.SerializeToString,
+            protos_dot_y26hkx_dot_v1_dot_embed__pb2.DirectStream.FromString,
             options,
             channel_credentials,
             insecure,

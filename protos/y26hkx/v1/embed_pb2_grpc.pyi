@@ -36,6 +36,10 @@ class EmbedServiceStub:
     """Many small Embed calls on one stream, where a call costs a sixth of an RPC. Replies are sent as
     they are ready, in any order. An empty message reports that the worker accepts calls.
     """
+    OpenDirectStream: _grpc.UnaryStreamMultiCallable[_embed_pb2.DirectStreamRequest, _embed_pb2.DirectStream]
+    """Opens a socket of this machine through which the process of a loaded model takes small Embed
+    calls itself, without the way through the worker. Ends with that socket.
+    """
     Rerank: _grpc.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]
     Score: _grpc.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]
     """Similarity of pairs of texts, in their order."""
@@ -48,6 +52,10 @@ class EmbedServiceAsyncStub(EmbedServiceStub):
     EmbedMany: _aio.StreamStreamMultiCallable[_embed_pb2.EmbedCalls, _embed_pb2.EmbedReplies]  # type: ignore[assignment]
     """Many small Embed calls on one stream, where a call costs a sixth of an RPC. Replies are sent as
     they are ready, in any order. An empty message reports that the worker accepts calls.
+    """
+    OpenDirectStream: _aio.UnaryStreamMultiCallable[_embed_pb2.DirectStreamRequest, _embed_pb2.DirectStream]  # type: ignore[assignment]
+    """Opens a socket of this machine through which the process of a loaded model takes small Embed
+    calls itself, without the way through the worker. Ends with that socket.
     """
     Rerank: _aio.UnaryUnaryMultiCallable[_embed_pb2.RerankRequest, _embed_pb2.RerankResponse]  # type: ignore[assignment]
     Score: _aio.UnaryUnaryMultiCallable[_embed_pb2.ScoreRequest, _embed_pb2.ScoreResponse]  # type: ignore[assignment]
@@ -70,6 +78,16 @@ class EmbedServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_embed_pb2.EmbedReplies], _abc.AsyncIterator[_embed_pb2.EmbedReplies]]:
         """Many small Embed calls on one stream, where a call costs a sixth of an RPC. Replies are sent as
         they are ready, in any order. An empty message reports that the worker accepts calls.
+        """
+
+    @_abc_1.abstractmethod
+    def OpenDirectStream(
+        self,
+        request: _embed_pb2.DirectStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_embed_pb2.DirectStream], _abc.AsyncIterator[_embed_pb2.DirectStream]]:
+        """Opens a socket of this machine through which the process of a loaded model takes small Embed
+        calls itself, without the way through the worker. Ends with that socket.
         """
 
     @_abc_1.abstractmethod

@@ -12,40 +12,16 @@ from numpy.typing import NDArray
 
 from common.errors import BackendLoadFailed, ContextLengthExceeded, InvalidRequest, WorkerLost
 from embed_worker import pipe_messages as m
-from embed_worker.discovery import EmbedModelScan
 from embed_worker.library import OPENVINO, TORCH
 from embed_worker.memory_estimate import load_options
-from embed_worker.settings import EmbedSettings
-from worker_runtime.catalog import ModelEntry
+from tests.unit.embed_worker.running_encoder import BOUND_S, built_in, loaded, started
 from worker_runtime.engine_process import protocol
 from worker_runtime.engine_process.client import EngineClient
-from worker_runtime.engine_process.launcher import ProcessLauncher
-from worker_runtime.memory.probe import SystemMemoryProbe
 
-BOUND_S = 120
 ATOL = 1e-5
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(170)]
-
-
-def built_in(**chosen: object) -> ModelEntry:
-    fields = {"models_dir": "no-such-folder", "cache_enabled": False, "backend": TORCH} | chosen
-    settings = EmbedSettings(_env_file=None, **fields)  # type: ignore[arg-type]
-    (entry,) = EmbedModelScan(settings)().entries
-    return entry
-
-
-async def started(entry: ModelEntry) -> EngineClient:
-    environment = EmbedSettings(_env_file=None).engine_environment
-    return await ProcessLauncher(SystemMemoryProbe(), environment).start(entry)
-
-
-async def loaded(entry: ModelEntry) -> EngineClient:
-    engine = await started(entry)
-    async with asyncio.timeout(BOUND_S):
-        await engine.load(entry.load_spec, lambda fraction, stage: None)
-    return engine
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[TORCH, OPENVINO])

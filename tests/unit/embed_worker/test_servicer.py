@@ -19,9 +19,12 @@ from worker_runtime.cache_counts import CacheCounts
 from worker_runtime.catalog import Catalog, ModelEntry, Scan
 from worker_runtime.clock import SystemClock
 from worker_runtime.engine_process import protocol
-from worker_runtime.lifecycle.leases import Lease
+from worker_runtime.lifecycle.leases import Lease, LoadedModel
+from worker_runtime.lifecycle.load_options import LoadOption
 from worker_runtime.lifecycle.manager import Models
 from worker_runtime.lifecycle.snapshot import Counters
+from worker_runtime.memory.need import Need
+from worker_runtime.policy import LifecyclePolicy
 from worker_runtime.rpc.inflight import InflightRpcs
 
 CONTEXT = cast("grpc.aio.ServicerContext[Any, Any]", None)
@@ -89,8 +92,10 @@ class LoadedModels:
     @asynccontextmanager
     async def lease(self, model: str, *, keep_alive_s: float | None = None) -> AsyncIterator[Lease]:
         self.keep_alive_s = keep_alive_s
-        entry = CATALOG.resolve(model)
-        yield Lease(entry, cast(Any, self._engine), protocol.raw(FACTS), self.counts)
+        option = LoadOption(CATALOG.resolve(model), Need())
+        engine, facts = cast(Any, self._engine), protocol.raw(FACTS)
+        loaded = LoadedModel(option, engine, facts, SystemClock(), LifecyclePolicy())
+        yield loaded.lease(self.counts)
 
 
 VECTORS = m.Vectors(
