@@ -321,8 +321,10 @@ class _Embed(embed_pb2_grpc.EmbedServiceServicer):
         finally:
             call.ended.set()
 
-    # It is a worker from before there was a stream: `test_embed_stream.py` is about that.
+    # It is a worker from before there were streams: `test_embed_stream.py` and
+    # `test_direct_stream.py` are about those.
     EmbedMany = embed_pb2_grpc.EmbedServiceServicer.EmbedMany
+    OpenDirectStream = embed_pb2_grpc.EmbedServiceServicer.OpenDirectStream
 
     async def Rerank(  # noqa: N802 - gRPC's name
         self, request: embed_pb2.RerankRequest, context: Any

@@ -167,7 +167,7 @@ class Models:
 
     def standing_lease(self, model: str) -> AbstractContextManager[Lease]:
         """See `ModelOwner.standing_lease`."""
-        return self._owner(model).standing_lease()
+        return self._owners.of(model).standing_lease()
 
     async def load(
         self,
