@@ -75,8 +75,16 @@ class LimitSettings(SharedSettings):
         default=120.0,
         gt=0,
         validation_alias="REQUEST_TIMEOUT_SECONDS",
+        description="Seconds that a request without streaming may take.",
+    )
+    first_token_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        validation_alias="FIRST_TOKEN_TIMEOUT_SECONDS",
         description=(
-            "Seconds that a request without streaming may take, and a stream until its first token."
+            "Seconds that a stream may take until its first token. Unset: REQUEST_TIMEOUT_SECONDS "
+            "if that is set, else STREAM_TIMEOUT_SECONDS: prompts of several agents may take some "
+            "minutes on a small machine."
         ),
     )
     stream_timeout_s: float = Field(
@@ -144,6 +152,16 @@ class LimitSettings(SharedSettings):
                 f"{self.largest_body_bytes} bytes by MAX_BODY_BYTES and MAX_EMBEDDING_BODY_BYTES"
             )
         return self
+
+    @property
+    def stream_first_token_s(self) -> float:
+        """Seconds that a stream may take until its first token."""
+        if self.first_token_timeout_s is not None:
+            return self.first_token_timeout_s
+        # It was the limit for this, too, before that had a setting of its own.
+        if "request_timeout_s" in self.model_fields_set:
+            return self.request_timeout_s
+        return self.stream_timeout_s
 
     @property
     def largest_body_bytes(self) -> int:

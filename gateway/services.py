@@ -87,7 +87,7 @@ class Services:
             settings.request_timeout_s, settings.next_token_timeout_s, settings.request_timeout_s
         )
         self.stream_limits = TimeLimits(
-            settings.request_timeout_s, settings.next_token_timeout_s, settings.stream_timeout_s
+            settings.stream_first_token_s, settings.next_token_timeout_s, settings.stream_timeout_s
         )
         # Nobody waits for its first token.
         self.background_limits = TimeLimits(

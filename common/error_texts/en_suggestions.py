@@ -86,6 +86,10 @@ MESSAGES = {
     "lower_input_or_context": "lower MAX_INPUT_TOKENS or LLAMA_CTX",
     "memory_check_off": "load it all the same with MEMORY_CHECK=off",
     "raise_setting": "raise {setting}",
+    "raise_time_limits": (
+        "stream the answer, or raise REQUEST_TIMEOUT_SECONDS (for streams "
+        "FIRST_TOKEN_TIMEOUT_SECONDS)"
+    ),
     "run_selftest": "run y26hkx selftest: it tells whether llama.cpp computes on this processor",
     "leave_out": "leave {name} out",
     "leave_suffix_out": "leave suffix out",

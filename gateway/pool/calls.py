@@ -271,4 +271,7 @@ async def _time_limit(limit_s: float) -> AsyncIterator[None]:
         async with asyncio.timeout(limit_s):
             yield
     except TimeoutError:
-        raise errors.DeadlineExceeded(ErrorText("no_first_token", limit_s=limit_s)) from None
+        raise errors.DeadlineExceeded(
+            ErrorText("no_first_token", limit_s=limit_s),
+            suggestions=(ErrorText("raise_time_limits"),),
+        ) from None

@@ -130,7 +130,9 @@ class StreamedCall:
         self._wake()
 
     def _be_late(self) -> None:
-        self._error = errors.DeadlineExceeded(ErrorText("request_too_slow"))
+        self._error = errors.DeadlineExceeded(
+            ErrorText("request_too_slow"), suggestions=(ErrorText("raise_time_limits"),)
+        )
         self._leave()
 
     def _leave(self) -> None:

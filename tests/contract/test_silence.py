@@ -65,11 +65,14 @@ async def test_a_worker_that_never_starts_is_given_up_with_its_status(
         yield started()
 
     worker.generate = never
-    async with running_gateway([worker], request_timeout_s=0.3) as gateway:
-        for stream in (False, True):
+    limits = {"request_timeout_s": 0.3, "first_token_timeout_s": 0.5}
+    async with running_gateway([worker], **limits) as gateway:
+        for stream, limit_s in ((False, 0.3), (True, 0.5)):
             reply = await gateway.http.post(CHAT, json=BODY | {"stream": stream})
             assert reply.status_code == 504, reply.text
             assert told(reply)["code"] == "timeout"
+            assert f"within {limit_s} s" in told(reply)["message"]
+            assert "FIRST_TOKEN_TIMEOUT_SECONDS" in str(told(reply)["suggestions"])
 
 
 async def test_queued_requests_hold_their_status_until_the_first_event(

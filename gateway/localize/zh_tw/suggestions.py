@@ -82,6 +82,9 @@ MESSAGES = {
     "lower_input_or_context": "調低 MAX_INPUT_TOKENS 或 LLAMA_CTX",
     "memory_check_off": "設定 MEMORY_CHECK=off，仍然載入",
     "raise_setting": "調高 {setting}",
+    "raise_time_limits": (
+        "以串流方式取得回答，或調高 REQUEST_TIMEOUT_SECONDS（串流則為 FIRST_TOKEN_TIMEOUT_SECONDS）"
+    ),
     "run_selftest": "執行 y26hkx selftest，檢查 llama.cpp 能否在這個處理器上正確計算",
     "leave_out": "移除 {name}",
     "leave_suffix_out": "移除 suffix",
