@@ -13,6 +13,7 @@ BENCHMARKS = {
     "plot-engines": "draw what bench engines measured",
     "agents": "agents with long prompts at once, beside llama-server with its defaults",
     "embeddings": "one short text, many clients and one large request, beside the bare model",
+    "scale": "texts/s of several embedding workers with a core each; memory over one long job",
     "transformers": "output tokens/s of the transformers backend beside generate",
     "perplexity": "perplexity of the OpenVINO backend's precisions beside transformers",
     "constrained": "output tokens/s of answers held to a schema beside free ones",
