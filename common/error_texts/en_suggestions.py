@@ -87,8 +87,8 @@ MESSAGES = {
     "memory_check_off": "load it all the same with MEMORY_CHECK=off",
     "raise_setting": "raise {setting}",
     "raise_time_limits": (
-        "stream the answer, or raise REQUEST_TIMEOUT_SECONDS (for streams "
-        "FIRST_TOKEN_TIMEOUT_SECONDS)"
+        "raise REQUEST_TIMEOUT_SECONDS; for streams, which may take longer, "
+        "FIRST_TOKEN_TIMEOUT_SECONDS and STREAM_TIMEOUT_SECONDS"
     ),
     "run_selftest": "run y26hkx selftest: it tells whether llama.cpp computes on this processor",
     "leave_out": "leave {name} out",

@@ -26,7 +26,7 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
             return error
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return errors.DeadlineExceeded(ErrorText("request_too_slow"))
+            return too_slow()
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(ErrorText("worker_overloaded"), retry_after_s=1)
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
@@ -34,6 +34,12 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.UnsupportedParameter(ErrorText("worker_lacks_method"))
     return errors.BackendFailure(ErrorText("worker_failed"))
+
+
+def too_slow() -> errors.DeadlineExceeded:
+    """The error of a request for which there was no more time."""
+    suggestions = (ErrorText("raise_time_limits"),)
+    return errors.DeadlineExceeded(ErrorText("request_too_slow"), suggestions=suggestions)
 
 
 def error_in_status(status: bytes) -> ServingError | None:

@@ -11,10 +11,9 @@ from typing import Any
 
 import grpc
 
-from common import errors
-from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.rpc_limits import REQUEST_ID_KEY, WINDOW_EVENTS
+from gateway.pool.call_errors import too_slow
 from gateway.pool.call_stream import CallStream, error_of_reply, trace_headers
 from protos.y26hkx.v1 import chat_pb2 as pb
 
@@ -130,9 +129,7 @@ class StreamedCall:
         self._wake()
 
     def _be_late(self) -> None:
-        self._error = errors.DeadlineExceeded(
-            ErrorText("request_too_slow"), suggestions=(ErrorText("raise_time_limits"),)
-        )
+        self._error = too_slow()
         self._leave()
 
     def _leave(self) -> None:

@@ -10,8 +10,9 @@ from google.protobuf.message import DecodeError
 
 from common.direct_stream import PROOF_BYTES, is_proof, proof
 from common.error_texts import ErrorText
-from common.errors import DeadlineExceeded, WorkerLost
+from common.errors import WorkerLost
 from common.frames import FrameSplitter, framed
+from gateway.pool.call_errors import too_slow
 from protos.y26hkx.v1 import embed_pb2 as pb
 
 CONNECT_S = 2.0
@@ -78,7 +79,7 @@ class DirectStream(asyncio.Protocol):
                 found: pb.EmbedResponse | None = await waiting
                 return found
         except TimeoutError:
-            raise DeadlineExceeded(ErrorText("request_too_slow")) from None
+            raise too_slow() from None
         finally:
             # It is still there if there was no answer: then this side has given up.
             if self._waiting.pop(id, None) is not None:

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from common import errors
-from common.error_texts import ErrorText
 from common.errors import ServingError
 from common.rpc_limits import REQUEST_ID_KEY
+from gateway.pool.call_errors import too_slow
 from gateway.pool.call_stream import CallStream, error_of_reply, trace_headers
 from gateway.pool.direct_streams import DirectStreams
 from protos.y26hkx.v1 import embed_pb2 as pb
@@ -67,7 +66,7 @@ class EmbedStub(CallStream[pb.EmbedCall, pb.EmbedReply, Response]):
             async with asyncio.timeout(timeout):
                 return await waiting
         except TimeoutError:
-            raise errors.DeadlineExceeded(ErrorText("request_too_slow")) from None
+            raise too_slow() from None
         finally:
             # It is still there if there was no answer: then this side has given up.
             if self._waiting.pop(id, None) is not None:

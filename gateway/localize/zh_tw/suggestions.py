@@ -83,7 +83,8 @@ MESSAGES = {
     "memory_check_off": "設定 MEMORY_CHECK=off，仍然載入",
     "raise_setting": "調高 {setting}",
     "raise_time_limits": (
-        "以串流方式取得回答，或調高 REQUEST_TIMEOUT_SECONDS（串流則為 FIRST_TOKEN_TIMEOUT_SECONDS）"
+        "調高 REQUEST_TIMEOUT_SECONDS；串流可以花更久的時間，其上限為 "
+        "FIRST_TOKEN_TIMEOUT_SECONDS 與 STREAM_TIMEOUT_SECONDS"
     ),
     "run_selftest": "執行 y26hkx selftest，檢查 llama.cpp 能否在這個處理器上正確計算",
     "leave_out": "移除 {name}",
