@@ -1,5 +1,6 @@
 """Waits for the one connection of a direct stream."""
 
+import contextlib
 import socket
 from collections.abc import Callable
 
@@ -22,15 +23,14 @@ def listen_for(secret: bytes, tell_port: Callable[[int], None]) -> socket.socket
         listener.settimeout(CONNECT_S)
         tell_port(listener.getsockname()[1])
         connection, _ = listener.accept()
-    try:
+    with contextlib.ExitStack() as unless_proved:
+        unless_proved.enter_context(connection)
         connection.settimeout(CONNECT_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not is_proof(_read_proof(connection), secret, "caller"):
             raise ValueError("its caller does not know the secret")
         connection.sendall(proof(secret, "process"))
-    except BaseException:
-        connection.close()
-        raise
+        unless_proved.pop_all()
     return connection
 
 

@@ -54,14 +54,11 @@ class DirectStreams:
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
         """Send the answers of a batch in one write for each stream."""
-        held = [stream.replies for stream in list(self._open.values()) if stream.replies]
-        for replies in held:
-            replies.hold()
-        try:
+        with contextlib.ExitStack() as held:
+            for stream in list(self._open.values()):
+                if stream.replies is not None:
+                    held.enter_context(stream.replies.together())
             yield
-        finally:
-            for replies in held:
-                replies.release()
 
     def _run(self, stream: DirectStream) -> None:
         try:

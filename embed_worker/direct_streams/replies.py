@@ -30,13 +30,15 @@ class DirectReplies:
         with self._breaking():
             self._writer.write(framed(replies.SerializeToString()))
 
-    def hold(self) -> None:
-        """Keep what is sent until `release`."""
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send everything of the `with` block in one write at its end."""
         self._writer.hold()
-
-    def release(self) -> None:
-        with self._breaking():
-            self._writer.release()
+        try:
+            yield
+        finally:
+            with self._breaking():
+                self._writer.release()
 
     def close(self) -> None:
         """Send what is kept; nothing is sent later."""

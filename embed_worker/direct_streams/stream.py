@@ -84,10 +84,7 @@ class DirectStream:
         except (OSError, ValueError, DecodeError) as error:
             log.info("a direct stream broke: %s", error)
         finally:
-            with self._changed:
-                left, self._calls = list(self._calls), {}
-            for call_id in left:
-                self._cancel(call_id)
+            self._cancel_all()
             if self.replies is not None:
                 self.replies.close()
 
@@ -100,13 +97,8 @@ class DirectStream:
 
     def break_off(self) -> None:
         """End at once: nobody waits for its calls."""
-        with self._changed:
-            left, self._calls = list(self._calls), {}
-            self._changed.notify()
-            connection = self._connection
-        for call_id in left:
-            self._cancel(call_id)
-        if connection is not None:
+        self._cancel_all()
+        if (connection := self._connection) is not None:
             # It may have ended meanwhile.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -123,7 +115,7 @@ class DirectStream:
         assert isinstance(found, Vectors)
         self._reply(call_id, found)
 
-    def ended(self, call_id: int, error: ServingError | None = None, /) -> None:
+    def ended(self, call_id: int, error: ServingError, /) -> None:
         self._reply(call_id, None)
 
     def _tell_port(self, port: int) -> None:
@@ -147,13 +139,10 @@ class DirectStream:
         splitter = FrameSplitter(MOST_CALL_BYTES)
         while chunk := self._read(connection):
             # Answers from the cache are there at once.
-            self.replies.hold()
-            try:
+            with self.replies.together():
                 for payload in splitter.feed(chunk):
                     for call in pb.EmbedCalls.FromString(payload).calls:
                         self._take(call)
-            finally:
-                self.replies.release()
             self._report()
 
     def _read(self, connection: socket.socket) -> bytes:
@@ -180,6 +169,13 @@ class DirectStream:
                 self.ended(call_id, error)
             else:
                 self._request_handler.begin(call_id, request, self)
+
+    def _cancel_all(self) -> None:
+        with self._changed:
+            left, self._calls = list(self._calls), {}
+            self._changed.notify()
+        for call_id in left:
+            self._cancel(call_id)
 
     def _drop(self, id: int) -> None:
         with self._changed:

@@ -42,19 +42,25 @@ class EmbedStub(CallStream[pb.EmbedCall, pb.EmbedReply, Response]):
         Raises:
             ServingError, grpc.aio.AioRpcError: the worker refused, failed, or was lost.
         """
-        if self._direct is None or not is_small(request):
-            return await self._from_worker(request, metadata, timeout)
+        small = is_small(request)
+        if self._direct is None or not small:
+            return await self._from_worker(request, metadata, timeout, small=small)
         stream = self._direct.find(request, metadata)
         if stream is not None and (answer := await stream.embed(request, timeout)) is not None:
             return answer
-        answer = await self._from_worker(request, metadata, timeout)
+        answer = await self._from_worker(request, metadata, timeout, small=small)
         self._direct.note(request)
         return answer
 
     async def _from_worker(
-        self, request: pb.EmbedRequest, metadata: Sequence[tuple[str, str]], timeout: float
+        self,
+        request: pb.EmbedRequest,
+        metadata: Sequence[tuple[str, str]],
+        timeout: float,
+        *,
+        small: bool,
     ) -> pb.EmbedResponse:
-        if not self.takes(is_small=is_small(request)):
+        if not self.takes(is_small=small):
             alone: pb.EmbedResponse
             alone = await self._stub.Embed(request, metadata=metadata, timeout=timeout)
             return alone
