@@ -56,14 +56,14 @@ class Costs:
         none is known."""
         if not n_rows or not self._seconds:
             return 0.0
-        return self._seconds[min(self._seconds, key=lambda known: abs(known - n_rows))]
+        return self._seconds[self._nearest(n_rows)]
 
     def expected(self, n_rows: int) -> float:
         """Seconds of a step that decodes `n_rows` tokens, reckoned from the known one nearest to
         it; 0 if none is known."""
         if not self._seconds:
             return 0.0
-        known = min(self._seconds, key=lambda known: abs(known - n_rows))
+        known = self._nearest(n_rows)
         return self._seconds[known] * (n_rows + FIXED_ROWS) / (known + FIXED_ROWS)
 
     def ratio(self, n_rows: int, n_extra: int) -> float:
@@ -74,6 +74,10 @@ class Costs:
             return larger / known
         # Not measured yet: guesses are rarely tried.
         return 1 + n_extra / (n_rows + FIXED_ROWS)
+
+    def _nearest(self, n_rows: int) -> int:
+        """The known size that is nearest; at least one is known."""
+        return min(self._seconds, key=lambda known: abs(known - n_rows))
 
 
 class PromptLookup:
