@@ -72,6 +72,7 @@ class DirectStream:
         self._reported_s = time.monotonic()
         # When it is broken off, although the gateway has not ended its side.
         self._ends_at_s: float | None = None
+        self._is_broken_off = False
 
     def run(self) -> None:
         """Serve until the gateway has ended its side and all its calls are answered."""
@@ -98,7 +99,11 @@ class DirectStream:
     def break_off(self) -> None:
         """End at once: nobody waits for its calls."""
         self._cancel_all()
-        if (connection := self._connection) is not None:
+        with self._changed:
+            # The gateway may not have connected yet.
+            self._is_broken_off = True
+            connection = self._connection
+        if connection is not None:
             # It may have ended meanwhile.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -124,6 +129,8 @@ class DirectStream:
     def _begin(self, connection: socket.socket) -> None:
         connection.settimeout(SILENT_S)
         with self._changed:
+            if self._is_broken_off:
+                raise ConnectionAbortedError("the worker has left it")
             self._connection, self.replies = connection, DirectReplies(connection)
             if self._ends_at_s is not None:
                 self._tell_the_end()

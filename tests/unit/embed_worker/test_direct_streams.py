@@ -245,6 +245,21 @@ async def test_a_worker_that_leaves_its_call_ends_the_stream(engine: EngineClien
         assert not await caller.reader.read()
 
 
+async def test_a_worker_that_leaves_its_call_before_the_gateway_connects_ends_the_stream(
+    engine: EngineClient,
+) -> None:
+    caller = Caller(engine, SECRET)
+    async with asyncio.timeout(BOUND_S), contextlib.aclosing(caller.events):
+        port = await caller.listening()
+        await caller.events.aclose()
+        # Its answer comes after the cancellation.
+        await by_pipe(engine, "a text")
+        await caller.connect(port)
+        await caller.prove()
+        assert not await caller.reader.read()
+        caller.writer.close()
+
+
 async def test_there_are_not_too_many_streams(engine: EngineClient) -> None:
     async with contextlib.AsyncExitStack() as streams:
         for number in range(MOST_STREAMS):
