@@ -11,6 +11,9 @@ PIECE_S = 0.8
 # One complete prompt, a piece of one alone, and several that cost less together, take up to so many
 # times longer.
 WHOLE = 2
+# Where no answer waits, a piece has this many tokens, unless they take longer than that: with fewer,
+# llama.cpp needs a tenth more for 4,000 tokens on a slow processor.
+ALONE_TOKENS, ALONE_S = 256, 4.0
 # Kernels and attention compute whole tiles, the last one as if it were full. In llama.cpp's
 # attention they have 64 rows: at a depth of 4,000, tokens in pieces of 160 cost a seventh more than
 # those in pieces of 256. Pieces are multiples of a tile, small ones of half of it.
@@ -54,7 +57,8 @@ class Prefill:
         least_s = self._least_s(first)
         piece_s = max(PIECE_S, least_s)
         if not answering:
-            return self._pieces(order, 0, piece_s * WHOLE, piece_s * WHOLE), True
+            least = min(ALONE_TOKENS, self._costs.tokens_in(ALONE_S, first.n_computed))
+            return self._pieces(order, 0, piece_s * WHOLE, piece_s * WHOLE, least), True
         have_begun = any(sequence.n_generated > 1 for sequence in answering)
         if have_begun and self._costs.mixing_pays:
             flow_s = max(FLOW_S - self._costs.answers_s(n_answers), least_s)
@@ -98,7 +102,12 @@ class Prefill:
         return sorted(prefilling, key=turn)
 
     def _pieces(
-        self, order: list[Sequence], n_answers: int, seconds: float, whole_s: float
+        self,
+        order: list[Sequence],
+        n_answers: int,
+        seconds: float,
+        whole_s: float,
+        least: int = LEAST_TOKENS,
     ) -> list[ScheduledTokens]:
         """Complete prompts in order that take `seconds`, or a piece of the first.
 
@@ -108,10 +117,11 @@ class Prefill:
 
         Args:
             whole_s: the time for one prompt or its piece, or for several that cost less together.
+            least: tokens that are computed even if they take longer.
         """
         n_batch, n_rows = self._limits.n_batch - n_answers, self._limits.n_rows - n_answers
         depth = order[0].n_computed
-        wanted = max(self._costs.tokens_in(seconds, depth), LEAST_TOKENS)
+        wanted = max(self._costs.tokens_in(seconds, depth), least, LEAST_TOKENS)
         whole = max(self._costs.tokens_in(whole_s, depth), wanted)
         most = min(n_batch, whole)
         if self._slots.n_free_cells < most + n_answers:

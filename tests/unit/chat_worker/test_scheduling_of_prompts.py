@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat_worker.engine.prefill import PIECE_S, WHOLE
+from chat_worker.engine.prefill import ALONE_S, ALONE_TOKENS, PIECE_S, WHOLE
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine.sequence import Sequence
 from chat_worker.engine.step_costs import FIRST_TOKENS
@@ -168,22 +168,25 @@ def test_where_it_turns_out_that_mixed_steps_cost_as_much_as_two_there_are_no_mo
     assert 0 < n_mixed < 20
 
 
-def test_pieces_grow_until_they_take_about_their_time_and_shrink_when_they_take_longer() -> None:
+@pytest.mark.parametrize(("slow_s", "n_slow"), [(0.01, ALONE_TOKENS), (0.05, ALONE_S / 0.05)])
+def test_pieces_grow_until_they_take_about_their_time_and_shrink_when_they_take_longer(
+    slow_s: float, n_slow: float
+) -> None:
     made = Scheduler(limits(n_batch=1024, n_cells=32768, n_ctx=32768))
     long = sequence([3] * 32_000)
     made.add(long)
     sizes: list[int] = []
-    for seconds_per_token in [0.002] * 8 + [0.01] * 16:
+    for seconds_per_token in [0.002] * 8 + [slow_s] * 32:
         plan, _ = made.schedule()
         sizes.append(plan.items[0].n_tokens)
         made.commit(plan.items, sizes[-1] * seconds_per_token)
     assert sizes[0] == FIRST_TOKENS
     assert max(sizes) * 0.002 == pytest.approx(PIECE_S * WHOLE, rel=0.3)
-    assert sizes[-1] * 0.01 == pytest.approx(PIECE_S * WHOLE, rel=0.3)
+    assert sizes[-1] == pytest.approx(n_slow, rel=0.3)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "n_first"), [(PIECE_S, 80), (PIECE_S * WHOLE * 0.9, 144), (PIECE_S * 3, 128)]
+    ("seconds", "n_first"), [(PIECE_S, 80), (ALONE_TOKENS * TOKEN_S * 0.9, 230), (3.0, 256)]
 )
 def test_a_prompt_that_fits_into_a_piece_is_computed_whole(seconds: float, n_first: int) -> None:
     made = scheduler()
