@@ -5,15 +5,12 @@
 
 `state.ALLOWED` lists every permitted change. Callers request a lease and wait. The owner wakes
 up, loads the model while a caller waits for it, keeps it loaded while it is used or recently
-used, and unloads it.
+used, and unloads it. It loads with `load.py`, and serves and unloads with `serving.py`.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-
-import msgspec
 
 from common.error_texts import ErrorText
 from common.errors import BackendFailure, NotReady, ServingError
@@ -23,9 +20,10 @@ from worker_runtime.lifecycle.circuit_breaker import CircuitBreaker
 from worker_runtime.lifecycle.fallback import Fallback
 from worker_runtime.lifecycle.leases import Lease, LoadedModel
 from worker_runtime.lifecycle.load import LifecycleContext, ModelLoader
+from worker_runtime.lifecycle.serving import ModelServing
 from worker_runtime.lifecycle.snapshot import ModelSnapshot, ModelState
 from worker_runtime.lifecycle.state import StateTracker
-from worker_runtime.lifecycle.unload import Freed, unload_engine
+from worker_runtime.lifecycle.unload import Freed
 from worker_runtime.lifecycle.wait_queue import OnWait, WaitQueue
 from worker_runtime.memory.probe import ProcessMemory
 
@@ -47,19 +45,12 @@ class ModelOwner:
         self._tracker = StateTracker(entry.id, self._wait_queue, context.on_state)
         self._counters = self._tracker.counters
         self._loader = ModelLoader(self, context, self._wait_queue, self._tracker, self._breaker)
-        self._loaded: LoadedModel | None = None
-        self._unloads: list[asyncio.Future[Freed]] = []
         # Notified whenever the owner task may have to act.
         self._changes = Changes()
-        # When the owner task wakes up by itself while the model is idle.
-        self._alarm_s: float | None = None
+        self._serving = ModelServing(
+            self, context, self._wait_queue, self._tracker, self._breaker, self._changes
+        )
         self.closing = False
-        self._hurry = False
-        # What the present unload has freed.
-        self._freed_now = Freed()
-        # Seconds until a process with leases is killed; None: wait as long as the leases last,
-        # because no client may end what another has begun.
-        self._drain_limit_s: float | None = None
 
     # Called by users of the model.
 
@@ -74,7 +65,7 @@ class ModelOwner:
             yield lease
         finally:
             loaded.keep_alive(keep_alive_s)
-            self._release(loaded)
+            self._serving.release(loaded)
 
     @contextmanager
     def standing_lease(self) -> Iterator[Lease]:
@@ -84,14 +75,13 @@ class ModelOwner:
         Raises:
             NotReady: the model is not loaded.
         """
-        loaded = self._loaded
-        if loaded is None or not self._may_lease(loaded):
+        loaded = self._serving.begin_use()
+        if loaded is None:
             raise NotReady(ErrorText("model_unloaded"), retry_after_s=1)
-        loaded.begin_use()
         try:
             yield loaded.lease(self._counters)
         finally:
-            self._release(loaded)
+            self._serving.release(loaded)
 
     async def load(
         self,
@@ -115,28 +105,15 @@ class ModelOwner:
             self._take(entry or self.entry)
         self._forced = force and (loaded is None or not loaded.accepting)
         if self._forced:
-            self._drain_limit_s = 0.0
-            self._changes.notify()
+            self._serving.limit_drain(0.0)
         loaded = await self._acquire(on_wait)
         loaded.keep_alive(keep_alive_s)
-        self._release(loaded)
+        self._serving.release(loaded)
 
     async def unload(self, *, force: bool) -> Freed:
         if self._tracker.state in (ModelState.UNLOADED, ModelState.FAILED):
             return Freed()
-        freed: asyncio.Future[Freed] = asyncio.get_running_loop().create_future()
-        self._unloads.append(freed)
-        n_running = 0
-        if self._loaded is not None:
-            self._loaded.ending.set()
-            n_running = self._loaded.n_leases
-        if n_running:
-            what = "ends" if force else "waits for"
-            log.info("the unload of model %s %s %d requests", self.name, what, n_running)
-        if force:
-            self._drain_limit_s = 0.0
-        self._changes.notify()
-        return msgspec.structs.replace(await freed, n_running=n_running)
+        return await self._serving.unload(force=force)
 
     def update(self, entry: ModelEntry) -> None:
         """Take the entry of a new scan. If the model itself changed, a loaded one serves its
@@ -155,16 +132,12 @@ class ModelOwner:
         self._breaker.reset()
         if self._tracker.state is ModelState.FAILED:
             self._tracker.enter(ModelState.UNLOADED)
-        if self._loaded is not None:
-            self._loaded.ending.set()
-            self._changes.notify()
+        self._serving.end()
 
     def close(self, *, hurry: bool = False) -> None:
         """Refuse new leases and end `run` once the model is unloaded; `hurry`: without draining."""
         self.closing = True
-        self._drain_limit_s = self._policy.drain_s
-        self._hurry = self._hurry or hurry
-        self._changes.notify()
+        self._serving.limit_drain(self._policy.drain_s, hurry=hurry)
 
     def snapshot(self, *, is_default: bool) -> ModelSnapshot:
         now_s = self._clock.monotonic()
@@ -232,8 +205,7 @@ class ModelOwner:
 
     def evict(self) -> None:
         assert self._loaded is not None
-        self._loaded.ending.set()
-        self._changes.notify()
+        self._serving.end()
 
     # The owner task.
 
@@ -248,8 +220,8 @@ class ModelOwner:
             self._wait_queue.refuse(lambda: NotReady(ErrorText("worker_stopping"), retry_after_s=5))
 
     async def _load_and_serve(self) -> None:
-        entry, self._freed_now = self.entry, Freed()
-        self._drain_limit_s = None
+        entry = self.entry
+        self._serving.begin_load()
         forced, self._forced = self._forced, False
         try:
             fallback = await self._loader.options(entry, forced=forced)
@@ -263,7 +235,7 @@ class ModelOwner:
             log.exception("managing model %s failed because of a bug", entry.id)
             self._loader.failed(BackendFailure(ErrorText("worker_failed_to_manage")))
         finally:
-            self._loaded = None
+            self._serving.loaded = None
             self._enter_end_state()
             if self.entry.fingerprint == entry.fingerprint != self.found.fingerprint:
                 self._take(self.found)
@@ -277,7 +249,10 @@ class ModelOwner:
         try:
             loaded = await self._loader.bring_up(fallback, reservation)
             if loaded is not None:
-                await self._serve_until_unloaded(loaded, entry)
+                loaded.stays = self.found.options.pinned
+                if self.entry.fingerprint != entry.fingerprint:
+                    loaded.ending.set()
+                await self._serving.serve_until_unloaded(loaded)
         finally:
             self._context.admission.release(reservation)
 
@@ -288,110 +263,23 @@ class ModelOwner:
             self._tracker.enter(end)
         if self._breaker.retry_after_s(self._clock.monotonic()) is not None:
             self._wait_queue.refuse(lambda: self._breaker.failure(self._clock.monotonic()))
-        for freed in self._unloads:
-            if not freed.done():
-                freed.set_result(self._freed_now)
-        self._unloads.clear()
-
-    async def _serve_until_unloaded(self, loaded: LoadedModel, entry: ModelEntry) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                watching = tasks.create_task(self._notice_exit(loaded))
-                self._loaded = loaded
-                loaded.stays = self.found.options.pinned
-                self._breaker.loaded()
-                self._wait_queue.grant(loaded)
-                self._tracker.enter(ModelState.READY)
-                self._measure(loaded)
-                if self._unloads or self.entry.fingerprint != entry.fingerprint:
-                    loaded.ending.set()
-                self._context.admission.settle()
-                await self._serve(loaded)
-                loaded.ending.set()
-                await self._drain_and_unload(loaded)
-                watching.cancel()
-        finally:
-            loaded.ending.set()
-            if loaded.engine.exit is None:
-                loaded.engine.kill()
-
-    def _measure(self, loaded: LoadedModel) -> None:
-        self._context.on_measured(loaded.option, self._context.probe.process(loaded.engine.pid))
-
-    async def _notice_exit(self, loaded: LoadedModel) -> None:
-        await loaded.engine.wait()
-        self._changes.notify()
-
-    async def _serve(self, loaded: LoadedModel) -> None:
-        """Serve until the model must be unloaded."""
-        while loaded.accepting and loaded.engine.exit is None and not self.closing:
-            idle_until_s = loaded.idle_deadline_s
-            if idle_until_s is not None and idle_until_s <= self._clock.monotonic():
-                log.info("model %s is idle", loaded.entry.id)
-                return
-            loaded.shed()
-            self._alarm_s = loaded.alarm_s
-            await self._changes.or_at(self._alarm_s, self._clock)
-
-    async def _drain_and_unload(self, loaded: LoadedModel) -> None:
-        engine, model = loaded.engine, loaded.entry.id
-        if loaded.n_leases and engine.exit is None:
-            self._tracker.enter(ModelState.DRAINING)
-            await first_of(
-                self._changes.until(
-                    lambda: self._hurry or not loaded.n_leases or engine.exit is not None
-                ),
-                self._drain_limit(),
-            )
-        if engine.exit is not None:
-            self._counters.crashes += 1
-            self._breaker.crashed(str(engine.exit), self._clock.monotonic())
-            if engine.exit.is_fault and not loaded.n_served:
-                self._context.kernels.broke_down(loaded.option, str(engine.exit))
-            log.error("the process of model %s died: %s", model, engine.exit)
-            return
-        self._measure(loaded)
-        self._freed_now = await unload_engine(
-            model,
-            engine,
-            self._context.probe,
-            self._policy.stop_grace_s,
-            at_once=self._hurry or loaded.n_leases > 0,
-            enter=self._tracker.enter,
-        )
-        self._tracker.freed_bytes = self._freed_now.resident_bytes
-        self._counters.unloads += 1
-
-    async def _drain_limit(self) -> None:
-        await self._changes.until(lambda: self._drain_limit_s is not None)
-        await self._clock.sleep(self._drain_limit_s or 0.0)
+        self._serving.end_load()
 
     # Shared by callers and the owner task.
 
+    @property
+    def _loaded(self) -> LoadedModel | None:
+        return self._serving.loaded
+
     async def _acquire(self, on_wait: OnWait | None) -> LoadedModel:
-        loaded = self._loaded
         if self.closing:
             raise NotReady(ErrorText("worker_stopping"), retry_after_s=5)
-        if loaded is not None and self._may_lease(loaded):
-            loaded.begin_use()
+        loaded = self._serving.begin_use()
+        if loaded is not None:
             return loaded
         if error := self._breaker.error(self._clock.monotonic()):
             raise error
-        return await self._wait_queue.wait(on_wait, self._release)
-
-    def _may_lease(self, loaded: LoadedModel) -> bool:
-        return loaded.accepting and loaded.engine.exit is None and not self.closing
-
-    def _release(self, loaded: LoadedModel) -> None:
-        self._counters.busy_seconds_sum += loaded.end_use()
-        self._tracker.last_used_s = self._clock.monotonic()
-        if loaded.n_leases:
-            return
-        alarm_s = loaded.alarm_s
-        sooner = alarm_s is not None and (self._alarm_s is None or alarm_s < self._alarm_s)
-        if sooner or not loaded.accepting:
-            self._changes.notify()
-        self._context.admission.settle()
+        return await self._wait_queue.wait(on_wait, self._serving.release)
 
     def wanted(self) -> bool:
         return len(self._wait_queue) > 0 and not self.closing
