@@ -30,6 +30,7 @@ from worker_runtime.lifecycle.load_options import (
     refuse_context,
     single_option,
 )
+from worker_runtime.lifecycle.memory_watch import measured, watch_memory
 from worker_runtime.lifecycle.owners import Owners
 from worker_runtime.lifecycle.snapshot import ModelSnapshot
 from worker_runtime.lifecycle.standby import keep_standby
@@ -40,7 +41,7 @@ from worker_runtime.lifecycle.wait_spans import traced_lease
 from worker_runtime.machine.kernel_memory import Kernels, NoKernels
 from worker_runtime.memory.admission import MemoryAdmission
 from worker_runtime.memory.ledger import Ledger, NoLedger
-from worker_runtime.memory.monitor import EngineMemory, MemoryMonitor, MemoryReading
+from worker_runtime.memory.monitor import MemoryMonitor, MemoryReading
 from worker_runtime.memory.need import estimate
 from worker_runtime.memory.probe import MachineMemory, MemoryProbe
 from worker_runtime.memory.reservation import Holdings
@@ -50,8 +51,6 @@ from worker_runtime.policy import LifecyclePolicy
 __all__ = ["Lease", "LifecyclePolicy", "Models", "OnWait", "WaitStatus"]
 
 
-# Also the longest time until another worker gets memory that only idle models hold here.
-WATCH_S = 3.0
 # How many models to suggest where the requested one does not fit.
 MAX_INSTEAD = 3
 # How long the worker waits for the first scan of the disk before it serves without the result.
@@ -118,7 +117,9 @@ class Models:
         self._watching = [
             self._tasks.create_task(self.catalog.keep_fresh()),
             self._tasks.create_task(self._tell_of_scans()),
-            self._tasks.create_task(self._watch()),
+            self._tasks.create_task(
+                watch_memory(self._owners, self._admission, self._monitor, self.clock)
+            ),
         ]
         try:
             # A disk that hangs must not keep the worker from starting and reporting that.
@@ -243,7 +244,7 @@ class Models:
 
     def memory(self, snapshots: list[ModelSnapshot]) -> MemoryReading:
         """Memory of this worker and its engine processes, measured at most once a second."""
-        return self._monitor.reading(_engine_memory(s) for s in snapshots if s.pid)
+        return measured(self._monitor, snapshots)
 
     def holdings(self, machine: MachineMemory) -> Holdings:
         """The memory reserved by this worker and by the other workers of the machine."""
@@ -277,17 +278,6 @@ class Models:
             await self.catalog.next_change(self.catalog.n_scans)
             self.changes.notify()
 
-    async def _watch(self) -> Never:
-        """While models are loaded: recycle leaking ones and free memory that others need."""
-        while True:
-            await self._admission.until_in_use()
-            await self.clock.sleep(WATCH_S)
-            reading = self.memory(self.snapshot())
-            for owner in self._owners:
-                if owner.pid in reading.leaking_pids:
-                    owner.recycle()
-            self._admission.give_back()
-
     def _instead_of(self, entry: ModelEntry) -> list[str]:
         """Ids of a few models with the same capability that would fit, the largest first."""
         others = [
@@ -299,13 +289,3 @@ class Models:
             and self._admission.could_fit(estimate(other).total)
         ]
         return [other.id for other in sorted(others, key=lambda o: -o.size_bytes)][:MAX_INSTEAD]
-
-
-def _engine_memory(snapshot: ModelSnapshot) -> EngineMemory:
-    return EngineMemory(
-        snapshot.pid,
-        snapshot.memory.anonymous_bytes,
-        snapshot.memory.mapped_bytes,
-        is_idle=snapshot.n_leases == 0,
-        n_requests=snapshot.requests_of_load,
-    )
