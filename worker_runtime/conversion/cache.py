@@ -18,10 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-import filelock
 import msgspec
 
 from common.packages import version_of
+from worker_runtime.conversion.lock import (
+    KEY_LENGTH,
+    UNFINISHED,
+    CannotLock,
+    alone,
+    unfinished_prefix,
+)
 from worker_runtime.conversion.process import OnProgress, run_converter
 from worker_runtime.model_files.foreign_files import reason_of
 from worker_runtime.model_files.gguf_files import shard_paths
@@ -31,12 +37,6 @@ log = logging.getLogger(__name__)
 
 # The exit code after an uncaught exception. After any other code it is unknown what happened.
 FAILED = 1
-UNFINISHED = ".new-"
-KEY_LENGTH = 16
-# The progress of a load that waits for another worker's conversion, and the seconds between
-# reports of it.
-WAITING = 0.1
-TELL_S = 1.0
 # The age after which the files of a killed converter are removed.
 STALE_S = 3600
 
@@ -116,12 +116,15 @@ class Conversions(Generic[R]):
         if record is not None:
             return record
         self._check_disk(model, folder.parent)
-        with _alone(folder, on_progress):
-            # Another worker may have converted the model in the meantime.
-            record = self._undamaged(folder)
-            if record is None:
-                self._make(model, folder, on_progress)
-                record = self.read(folder)
+        try:
+            with alone(folder, on_progress):
+                # Another worker may have converted the model in the meantime.
+                record = self._undamaged(folder)
+                if record is None:
+                    self._make(model, folder, on_progress)
+                    record = self.read(folder)
+        except CannotLock as error:
+            raise NotConvertible(str(error)) from error
         return record
 
     def known(self, model: Path, cache: Path) -> R | None:
@@ -288,36 +291,3 @@ class Conversions(Generic[R]):
         folder.mkdir(parents=True, exist_ok=True)
         again = f"{reason}; to try again, delete {path_text(folder)}"
         self.write(folder, self.refused(model, again))
-
-
-def unfinished_prefix(folder: Path) -> str:
-    """Return the beginning of the names of folders with unfinished conversions to `folder`."""
-    return f"{UNFINISHED}{_key_in(folder)}-"
-
-
-def _key_in(folder: Path) -> str:
-    """Return the key at the end of the folder's name, which keeps our own names short."""
-    return folder.name[-KEY_LENGTH:]
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Hold the lock of the conversion to `folder`; workers that share the cache wait for it.
-
-    The system releases it when this process ends, however that happens. What another conversion to
-    the same folder has left unfinished is removed.
-    """
-    lock = filelock.FileLock(folder.parent / f".{_key_in(folder)}.lock")
-    while not lock.is_locked:
-        try:
-            lock.acquire(timeout=TELL_S)
-        except filelock.Timeout:
-            on_progress(WAITING, "waiting for the conversion by another worker")
-        except OSError as error:
-            raise NotConvertible(f"the folder {folder.parent} cannot be locked") from error
-    try:
-        for unfinished in folder.parent.glob(f"{unfinished_prefix(folder)}*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
-        yield
-    finally:
-        lock.release()

@@ -26,7 +26,8 @@ from embed_worker.encoders.conversion_files import GRAPH, RECORD, TOKENIZER, WEI
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import Row
 from tests.unit.embed_worker.small_models import DIMENSION, SHAPE, make
-from worker_runtime.conversion.cache import Conversions, NotConvertible, unfinished_prefix
+from worker_runtime.conversion.cache import Conversions, NotConvertible
+from worker_runtime.conversion.lock import unfinished_prefix
 
 LEAST_COSINE = 0.9999
 WORDS = ["the", "model", "記憶體", "reads", "café", "memory,", "12345", "what's", "next?", "模型"]
