@@ -18,7 +18,7 @@ from operator import mul
 from typing import Any
 
 from worker_runtime.ggml_native import Ggml, PoolParams
-from worker_runtime.model_files.gguf import BLOCKS
+from worker_runtime.model_files.gguf_types import BLOCKS
 
 F32 = 0
 # Types that exist in memory only, integers and double precision: no file has such a matrix.

@@ -17,8 +17,9 @@ from chat_worker.backends.openvino.decoder_graph import Floats
 from chat_worker.backends.openvino.weights import ALL
 from worker_runtime.conversion.cache import NotConvertible
 from worker_runtime.ggml_native import Ggml
-from worker_runtime.model_files.gguf import BLOCKS, GgufTensor, read_gguf_headers
+from worker_runtime.model_files.gguf import GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import gguf_shards
+from worker_runtime.model_files.gguf_types import BLOCKS
 
 # Llama 3.1's, and Phi 3.5's for contexts up to the original one.
 STRETCHES = ("model.rotary_stretch.weight", "model.short_rotary_stretch.weight")

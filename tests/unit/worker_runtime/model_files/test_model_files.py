@@ -20,8 +20,9 @@ from worker_runtime.model_files.folders import (
     read_causal_lm,
     read_sentence_encoder,
 )
-from worker_runtime.model_files.gguf import BLOCKS, FILE_TYPES, GgufHeader, read_gguf_header
+from worker_runtime.model_files.gguf import GgufHeader, read_gguf_header
 from worker_runtime.model_files.gguf_files import gguf_id, gguf_models, gguf_shards
+from worker_runtime.model_files.gguf_types import BLOCKS, FILE_TYPES
 from worker_runtime.model_files.safetensors import check_safetensors
 
 VOCABULARY = 3000
