@@ -11,8 +11,8 @@ PIECE_S = 0.8
 # One complete prompt, a piece of one alone, and several that cost less together, take up to so many
 # times longer.
 WHOLE = 2
-# Where no answer waits, a piece has this many tokens, unless they take longer than that: with fewer,
-# llama.cpp needs a tenth more for 4,000 tokens on a slow processor.
+# Where no answer waits, a piece has this many tokens, unless they take longer than that: with
+# fewer, llama.cpp needs a tenth more for 4,000 tokens on a slow processor.
 ALONE_TOKENS, ALONE_S = 256, 4.0
 # Kernels and attention compute whole tiles, the last one as if it were full. In llama.cpp's
 # attention they have 64 rows: at a depth of 4,000, tokens in pieces of 160 cost a seventh more than

@@ -48,7 +48,6 @@ class ModelServing:
         # Set from when the model is ready until its load has ended.
         self.loaded: LoadedModel | None = None
         self._owner = owner
-        self._owner = owner
         self._context = context
         self._policy, self._clock = context.policy, context.clock
         self._wait_queue = wait_queue
