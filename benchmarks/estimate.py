@@ -72,6 +72,7 @@ CASES = (
     Case("llama gqa", LLAMA_GQA, "Q4_0"),
     Case("small tied, long", SMALL, "Q4_K_M", {"n_ctx": 8192, "n_parallel": 1}),
     Case("small tied, one slot", SMALL, "Q8_0", {"n_parallel": 1}),
+    Case("qwen, no flash attention", QWEN, "Q4_K_M", {"n_ctx": 8192, "flash_attention": False}),
     Case("qwen3", QWEN3, "Q6_K", {"kv_type": "q8_0"}),
     Case("gemma2", GEMMA2, "Q4_K_M"),
     Case("gemma3", GEMMA3, "Q8_0", {"n_ubatch": 128}),

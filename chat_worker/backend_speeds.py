@@ -96,6 +96,7 @@ def _key(entry: ModelEntry) -> str:
     """A hash of the model's files, of both libraries and their settings, and of the processor."""
     spec = spec_decoder.decode(entry.load_spec)
     openvino = (spec.precision, spec.weight_bits, spec.device)
-    settings = (spec.kv_type, spec.torch_dtype, spec.quantization, *openvino)
+    attention = (spec.kv_type, spec.flash_attention)
+    settings = (*attention, spec.torch_dtype, spec.quantization, *openvino)
     facts = (entry.fingerprint, version_of("openvino"), settings, read_processor())
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

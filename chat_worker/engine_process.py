@@ -48,7 +48,7 @@ COSTS = "step-costs"  # folder
 # library's version.
 DECIDE_COSTS = (
     *("fingerprint", "backend", "n_ctx", "n_cells", "n_parallel", "n_batch", "n_ubatch", "kv_type"),
-    *("extra_buffers", "torch_dtype", "quantization", "compile", "precision"),
+    *("flash_attention", "extra_buffers", "torch_dtype", "quantization", "compile", "precision"),
 )
 
 
@@ -222,7 +222,8 @@ def _prefix_cache(spec: m.LoadSpec, backend: Backend, watchdog: Watchdog) -> Pre
     whole, disk = not backend.runner.limits.can_truncate, None
     if spec.kept_folder and backend.states is not None:
         # The fingerprint includes the library's version.
-        numbers = (spec.kv_type, spec.torch_dtype, spec.quantization)
+        # Without flash attention llama.cpp keeps values in another order.
+        numbers = (spec.kv_type, spec.flash_attention, spec.torch_dtype, spec.quantization)
         on_openvino = (spec.precision, spec.weight_bits, spec.device)
         identity = " ".join(map(str, (spec.fingerprint, *numbers, *on_openvino)))
         disk = DiskPrefixCache(

@@ -76,6 +76,15 @@ class EngineSettings(LibrarySettings):
         validation_alias="LLAMA_KV_TYPE",
         description="Data type of the KV cache: f16, or q8_0, which takes half the memory.",
     )
+    flash_attention: Literal["auto", "off"] = Field(
+        default="auto",
+        validation_alias="LLAMA_FLASH_ATTENTION",
+        description=(
+            "llama.cpp's flash attention; auto: where it supports the model. Off: on some "
+            "processors answers after long texts come faster, for more memory; a KV cache in q8_0 "
+            "needs it."
+        ),
+    )
     kept_memory_mb: int | None = Field(
         default=None,
         ge=0,

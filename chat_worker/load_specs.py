@@ -43,6 +43,7 @@ def load_spec(
         speculate=settings.speculation,
         answer_wait_s=settings.answer_wait_s,
         kv_type=own.kv_type or settings.kv_type,
+        flash_attention=settings.flash_attention == "auto",
         kept_folder=str(settings.kept_folder.resolve()) if settings.kept_folder else "",
         kept_bytes=settings.kept_mb * MIB,
         learnt_folder=path_text(settings.learnt_dir.resolve()),

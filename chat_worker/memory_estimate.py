@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from chat_worker.backends.sizes import (
     BLOCK_TOKENS,
     context_tokens,
+    in_one_pool,
     n_blocks,
     n_cells,
     n_paged_slots,
@@ -79,15 +80,25 @@ def need_of_gguf(spec: LoadSpec, dims: ModelDims) -> Need:
     """The memory that a GGUF model of these dimensions needs, wherever its file is."""
     cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
     activations = 4 * (2 * dims.ffn + 3 * dims.hidden) + MASK_BYTES * cells
+    scores = 0 if spec.flash_attention or spec.kv_type == "q8_0" else _scores(spec, dims)
     logits = 4 * (spec.n_parallel + SPARE_SLOTS) * dims.n_vocab
     # Each slot, not each cell, has a state, always in 32 bits.
     states = 4 * spec.n_parallel * dims.state_values
     return Need(
         weights=dims.n_bytes + dims.output_copy_bytes,
         kv=int(cells * dims.kv_values * KV_BYTES[spec.kv_type]) + states,
-        compute=min(spec.n_ubatch, spec.n_batch, cells) * activations + logits,
+        compute=min(spec.n_ubatch, spec.n_batch, cells) * (activations + scores) + logits,
         process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * dims.n_vocab,
     )
+
+
+def _scores(spec: LoadSpec, dims: ModelDims) -> int:
+    """Bytes of a token's attention scores in one layer, for each head and cell in 32 bits."""
+    n_ctx = context_tokens(spec, dims.n_ctx_train)
+    cells = n_cells(spec, n_ctx)
+    if not dims.state_values and not in_one_pool(spec, n_ctx):
+        cells //= spec.n_parallel
+    return 4 * dims.n_heads * cells
 
 
 def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:

@@ -39,6 +39,7 @@ class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         n_ctx_train: context length in tokens; 0 if the files do not state it.
         hidden, ffn: the width of a layer, and of the widest matrix product in it.
+        n_heads: of queries, in the layer that has the most.
         kv_values: the keys and values of one token, as a count over all layers.
         state_values: the size of the state of one sequence, in layers without keys and values.
         n_values: the count of weights in the files.
@@ -52,6 +53,7 @@ class ModelDims(msgspec.Struct, frozen=True, kw_only=True):
     n_vocab: int
     hidden: int
     ffn: int
+    n_heads: int
     kv_values: int
     state_values: int = 0
     n_values: int
@@ -104,6 +106,7 @@ def shape_of_headers(headers: Iterable[GgufHeader]) -> tuple[GgufHeader, ModelDi
         n_vocab=main.vocabulary_size,
         hidden=hidden,
         ffn=number("feed_forward_length", 4 * hidden),
+        n_heads=number("attention.head_count", 1),
         kv_values=_cached("tokens", _kv_values(main, number, hidden)),
         state_values=_cached("sequences", number("block_count") * _layer_state(number)),
         n_values=totals.n_values,
@@ -192,6 +195,7 @@ def _of_folder(path: Path, state: FileState) -> ModelDims:
         n_vocab=number("vocab_size"),
         hidden=hidden,
         ffn=number("intermediate_size", 4 * hidden),
+        n_heads=n_heads,
         kv_values=_cached("tokens", number("num_hidden_layers") * n_kv_heads * 2 * head),
         n_values=n_values,
         n_bytes=n_bytes,

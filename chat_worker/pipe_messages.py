@@ -42,6 +42,8 @@ class LoadSpec(Struct, kw_only=True):
     # The longest wait of answers for the prompts of other requests, in seconds.
     answer_wait_s: float = 2.5
     kv_type: Literal["f16", "q8_0"] = "f16"
+    # llama.cpp's attention in tiles, which a cache in q8_0 needs; without it, scores of all cells.
+    flash_attention: bool = True
     # Weights may be stored in the processor's preferred layout; off if that code fails.
     extra_buffers: bool = True
     # Folder for prefixes that outlive the process; empty: none. The fingerprint is the model's.

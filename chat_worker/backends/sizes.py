@@ -4,6 +4,9 @@ from chat_worker.pipe_messages import LoadSpec
 
 DEFAULT_CTX = 4096
 CELL_MULTIPLE = 256  # llama.cpp rounds a context up to this
+# From this count on, llama.cpp's slots get cells of their own if there are enough cells: then
+# attention reads only the cells of its sequence, and there are enough slots for prefixes.
+MIN_OWN_SLOTS = 4
 BLOCK_TOKENS = 32  # the only size of a block for which OpenVINO's CPU plugin has kernels
 
 
@@ -21,6 +24,11 @@ def n_cells(spec: LoadSpec, n_ctx: int) -> int:
     """
     wanted = spec.n_cells or min(n_ctx * spec.n_parallel, max(spec.max_cells, n_ctx))
     return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
+
+
+def in_one_pool(spec: LoadSpec, n_ctx: int) -> bool:
+    """Whether llama.cpp's slots share the cells, over all of which attention goes then."""
+    return spec.n_parallel < MIN_OWN_SLOTS or n_cells(spec, n_ctx) < spec.n_parallel * n_ctx
 
 
 def n_paged_slots(n_parallel: int) -> int:

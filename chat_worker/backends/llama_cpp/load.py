@@ -11,7 +11,7 @@ from chat_worker.backends.llama_cpp.context import Adapter, LlamaContext
 from chat_worker.backends.llama_cpp.runner import LlamaRunner
 from chat_worker.backends.llama_cpp.slot_states import LlamaSlotStates
 from chat_worker.backends.llama_cpp.tokenizer import LlamaTokenizer
-from chat_worker.backends.sizes import context_tokens, n_cells
+from chat_worker.backends.sizes import context_tokens, in_one_pool, n_cells
 from chat_worker.backends.threads import n_threads
 from chat_worker.engine.runner import Limits
 from chat_worker.pipe_messages import Facts, LoadSpec
@@ -26,9 +26,6 @@ from worker_runtime.model_files.odd_paths import path_of, printable
 NAME = "llama.cpp"
 # Slots besides the running ones, for prefixes. All prompts attend over the cells of all slots.
 N_SPARE_SLOTS = 4
-# From this count on, slots get cells of their own if there are enough cells: then attention reads
-# only the cells of its sequence, and there are enough slots for prefixes.
-MIN_OWN_SLOTS = 4
 N_SPARE_ROWS = 60  # logits rows beyond the running ones, for scoring prompts
 # Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.
 WARM_UP_TOKENS = 5
@@ -47,7 +44,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     n_ctx = context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
     is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
     cells = n_cells(spec, n_ctx)
-    shares = is_recurrent or spec.n_parallel < MIN_OWN_SLOTS or cells < spec.n_parallel * n_ctx
+    shares = is_recurrent or in_one_pool(spec, n_ctx)
     n_slots = spec.n_parallel + (N_SPARE_SLOTS if shares and not is_recurrent else 0)
     n_rows = spec.n_parallel + N_SPARE_ROWS
     threads = n_threads(spec, int(native.llama_model_size(model)))
@@ -162,6 +159,8 @@ def _context(
         params.type_k = params.type_v = native.GGML_TYPE_Q8_0
         # llama.cpp supports quantized values only in its flash attention.
         params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    elif not spec.flash_attention:
+        params.flash_attn_type = native.LLAMA_FLASH_ATTN_TYPE_DISABLED
     # In one pool, slots share prefixes, and short requests leave cells for long ones.
     params.kv_unified = shares
     try:

@@ -91,10 +91,12 @@ def test_the_engine_gets_the_settings(library: Path) -> None:
         default_system_prompt="hi",
         on_overflow="refuse",
         answer_wait_s=1.5,
+        flash_attention="off",
     )
     spec = spec_decoder.decode(found["first"].load_spec)
     assert (spec.n_ctx, spec.n_parallel, spec.on_overflow) == (1000, 3, "refuse")
     assert (spec.default_system_prompt, spec.answer_wait_s) == ("hi", 1.5)
+    assert not spec.flash_attention
 
 
 def test_backends_are_known_by_the_earlier_servers_names() -> None:

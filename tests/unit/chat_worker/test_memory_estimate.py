@@ -51,6 +51,21 @@ def test_the_cache_is_cells_times_layers_times_heads_times_both_lengths() -> Non
     assert memory_need(spec(FOLDER, torch_dtype="float32")).kv == N_CTX * 4 * values * 4
 
 
+def test_without_flash_attention_the_scores_of_a_micro_batch_take_memory() -> None:
+    n_heads = msgspec.json.decode((FOLDER / "config.json").read_bytes())["num_attention_heads"]
+
+    def scores(**changed: object) -> int:
+        flash, without = (
+            memory_need(spec(GGUF, flash_attention=on, **changed)).compute for on in (True, False)
+        )
+        return without - flash
+
+    n_ubatch = m.LoadSpec(backend="", path="").n_ubatch
+    assert scores() == 4 * n_ubatch * n_heads * N_CTX
+    assert scores(n_parallel=2) == 4 * n_ubatch * n_heads * 2 * N_CTX
+    assert scores(kv_type="q8_0") == 0
+
+
 def test_the_total_leaves_out_what_is_mapped_only_while_it_loads() -> None:
     of_folder = memory_need(spec(FOLDER))
     assert of_folder.loading > 0

@@ -18,8 +18,15 @@ N_NEW = 24
 TOLERANCE = 1e-3
 
 
-def llama_runner(path: Path, n_cells: int) -> ModelRunner:
-    spec = LoadSpec(backend="llama.cpp", path=str(path), n_ctx=512, n_parallel=8, n_cells=n_cells)
+def llama_runner(path: Path, n_cells: int, *, flash_attention: bool = True) -> ModelRunner:
+    spec = LoadSpec(
+        backend="llama.cpp",
+        path=str(path),
+        n_ctx=512,
+        n_parallel=8,
+        n_cells=n_cells,
+        flash_attention=flash_attention,
+    )
     return load(spec, lambda fraction: None).runner
 
 
@@ -47,7 +54,13 @@ def openvino_runner(path: Path, converted: Path, kv_type: Literal["f16", "q8_0"]
     return load_converted(spec, lambda fraction, stage: None).runner
 
 
-@pytest.fixture(params=["fake", "llama.cpp", "llama.cpp, one pool", "transformers", "openvino"])
+KINDS = (
+    *("fake", "llama.cpp", "llama.cpp, one pool", "llama.cpp without flash attention"),
+    *("transformers", "openvino"),
+)
+
+
+@pytest.fixture(params=KINDS)
 def runner(request: pytest.FixtureRequest) -> Iterator[ModelRunner]:
     match request.param:
         case "openvino":
@@ -60,6 +73,9 @@ def runner(request: pytest.FixtureRequest) -> Iterator[ModelRunner]:
             made = llama_runner(request.getfixturevalue("tiny_gguf"), 8 * 512)
         case "llama.cpp, one pool":
             made = llama_runner(request.getfixturevalue("tiny_gguf"), 4 * 512)
+        case "llama.cpp without flash attention":
+            path = request.getfixturevalue("tiny_gguf")
+            made = llama_runner(path, 8 * 512, flash_attention=False)
         case "transformers":
             made = transformers_runner(request.getfixturevalue("tiny_folder"))
         case _:

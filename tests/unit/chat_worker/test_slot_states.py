@@ -20,6 +20,7 @@ MORE = [7, 8, 9]
 
 def load(name: str, path: Path, converted: Path) -> Backend:
     own: dict[str, Any] = {
+        "llama.cpp, no flash attention": {"flash_attention": False},
         "transformers": {"torch_dtype": "float32"},
         "openvino": {"precision": "f32"},
         "openvino, 8-bit cache": {"precision": "f32", "kv_type": "q8_0"},
@@ -41,7 +42,13 @@ def load(name: str, path: Path, converted: Path) -> Backend:
             return load_converted(spec, lambda fraction, stage: None)
 
 
-@pytest.fixture(params=["llama.cpp", "transformers", "openvino", "openvino, 8-bit cache"])
+KINDS = (
+    *("llama.cpp", "llama.cpp, no flash attention"),
+    *("transformers", "openvino", "openvino, 8-bit cache"),
+)
+
+
+@pytest.fixture(params=KINDS)
 def backend(
     request: pytest.FixtureRequest, tiny_gguf: Path, tiny_folder: Path, converted_dir: Path
 ) -> Iterator[Backend]:
