@@ -30,6 +30,7 @@ SLOW_MODULES = (
     "unit/chat_worker/test_infill.py",
     "unit/chat_worker/test_memory_estimate.py",
     "unit/chat_worker/test_openvino_load.py",
+    "unit/chat_worker/test_openvino_results.py",
     "unit/chat_worker/test_prefix_memory.py",
     "unit/chat_worker/test_transformers_engine.py",
     "unit/cli/test_made_key.py",
