@@ -22,7 +22,8 @@ from benchmarks.report import quantile, say, table
 from common.errors import BackendFailure, WorkerLost
 from protos.y26hkx.v1 import embed_pb2, worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import ScriptedWorker, row_numbers
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import row_numbers
 
 BODY = b'{"input": "hello world"}'
 USUAL_S, SLOW_S = 0.002, 0.05

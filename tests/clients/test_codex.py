@@ -13,7 +13,8 @@ import pytest
 from protos.y26hkx.v1 import chat_pb2
 from tests.clients.installed_clients import INSTALL_WITHIN_S, node_with_clients, version_of_package
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, delta, finished, started
 from tests.running_stack import KEPT_VARIABLES
 
 WITHIN_S = 60

@@ -11,7 +11,8 @@ import pytest
 from protos.y26hkx.v1 import chat_pb2
 from tests.clients.installed_clients import INSTALL_WITHIN_S, node_with_clients
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, finished, started
 from tests.running_stack import KEPT_VARIABLES, ROOT
 
 WITHIN_S = 90

@@ -8,12 +8,7 @@ import openai
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
-    Generate,
-    delta,
-    finished,
-    started,
-)
+from tests.contract.worker_scripts import Generate, delta, finished, started
 
 PATH = "/v1/responses"
 WEATHER: Any = {

@@ -15,7 +15,8 @@ from gateway.settings import GatewaySettings
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import raising
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import ScriptedWorker, count_up
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import count_up
 
 KEY = "sk-canary-7f3a"
 BEARER = {"authorization": f"Bearer {KEY}"}

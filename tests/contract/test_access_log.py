@@ -10,7 +10,8 @@ import pytest
 from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker, delta, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, started
 
 KEY = "sk-canary-7f3a"
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,8 @@ from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, last_event, told
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon, until
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, queued, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, delta, queued, started
 
 ACTIVITY = "/health/activity"
 CANCEL = "/v1/requests/cancel"

@@ -9,7 +9,8 @@ import pytest
 from gateway.keys.administration import add_key
 from gateway.keys.record import Rights
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID
 
 
 def said(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ import pytest
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon, ticks
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, finished, started
 
 BODY = {"input": "hi", "background": True}
 ENDED = ("completed", "incomplete", "failed", "cancelled")

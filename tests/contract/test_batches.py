@@ -17,7 +17,8 @@ from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, count_up, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, count_up, finished, started
 
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -11,7 +11,8 @@ from gateway.transport import connection
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker, count_up
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import count_up
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -9,7 +9,8 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker, delta, finished, queued, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, delta, finished, queued, started
 
 # The bar is 500 ms; a loaded test machine gets its own time on top.
 NOTICED_WITHIN_S = 5.0

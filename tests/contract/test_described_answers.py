@@ -13,7 +13,8 @@ from gateway.errors import status_on
 from tests.contract.documented import answers, document, require_documented
 from tests.contract.failures import CHAT, EMBED, raising
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID
 
 STREAMS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/infill"}
 LINES = {"/api/chat", "/api/generate", "/api/create", "/api/pull"}

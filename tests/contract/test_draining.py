@@ -17,7 +17,8 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, hang_up, soon, ticks, until
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, finished, started
 from tests.running_stack import KEPT_VARIABLES, free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -17,8 +17,9 @@ from gateway.services import services_of
 from gateway.settings import GatewaySettings
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.running_gateway import RunningGateway, until
-from tests.contract.scripted_worker import CHAT_ID, EMBED, EMBED_ID, ScriptedWorker, row_numbers
+from tests.contract.scripted_worker import ScriptedWorker
 from tests.contract.test_bad_input import check_shape
+from tests.contract.worker_scripts import CHAT_ID, EMBED, EMBED_ID, row_numbers
 
 EMBEDDINGS = "/v1/embeddings"
 

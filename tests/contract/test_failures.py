@@ -10,11 +10,8 @@ from common.errors import ServingError, error_types
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 from tests.contract.failures import BODY, CHAT, EMBED, last_event, raising, told
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
-    ScriptedWorker,
-    delta,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, started
 
 STATUS = {
     "invalid_request": 400,

@@ -9,7 +9,8 @@ from gateway.keys.administration import add_key
 from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, finished, started
 
 CHAT = "/v1/chat/completions"
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}

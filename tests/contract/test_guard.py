@@ -18,14 +18,8 @@ from gateway.keys.record import Rights
 from gateway.settings import GatewaySettings
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon
-from tests.contract.scripted_worker import (
-    CHAT_ID,
-    EMBED_ID,
-    ScriptedWorker,
-    delta,
-    finished,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, delta, finished, started
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 POLICY = r"""

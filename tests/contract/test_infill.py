@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import CHAT_ID, PROMPT_TOKENS, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, PROMPT_TOKENS
 
 # What llama.vim and llama.vscode send.
 EDITOR: dict[str, Any] = {

@@ -20,7 +20,8 @@ from gateway.keys.record import Limits, Rights
 from gateway.settings import GatewaySettings
 from tests.contract.failures import raising
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, PROMPT_TOKENS, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, PROMPT_TOKENS
 
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}

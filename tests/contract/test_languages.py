@@ -9,14 +9,8 @@ from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed, ServingError, WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import (
-    CHAT_ID,
-    Generate,
-    ScriptedWorker,
-    delta,
-    finished,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, Generate, delta, finished, started
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 BODY = {"messages": [{"role": "user", "content": "hi"}], "model": CHAT_ID, "max_tokens": 3}

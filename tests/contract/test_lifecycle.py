@@ -10,7 +10,8 @@ import pytest
 from common.errors import BackendLoadFailed
 from protos.y26hkx.v1 import worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, loading
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, loading
 
 LOAD, UNLOAD = "/v1/models/load", "/v1/models/unload"
 MESSAGES = [{"role": "user", "content": "hi"}]

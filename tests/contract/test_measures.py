@@ -17,7 +17,8 @@ from gateway.keys.record import Limits, Rights
 from gateway.measures.measures import MOST_KEYS
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, ticks
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, delta, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, delta, started
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy/monitoring"
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"

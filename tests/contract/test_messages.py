@@ -12,15 +12,8 @@ from anthropic.types import MessageParam, ToolParam
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
-    CHAT_ID,
-    PROMPT_TOKENS,
-    Generate,
-    ScriptedWorker,
-    delta,
-    finished,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, PROMPT_TOKENS, Generate, delta, finished, started
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HELLO: MessageParam = {"role": "user", "content": "hi"}

@@ -14,14 +14,8 @@ from common import errors
 from common.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon, until
-from tests.contract.scripted_worker import (
-    CHAT_ID,
-    Generate,
-    ScriptedWorker,
-    delta,
-    queued,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, Generate, delta, queued, started
 
 PATH, COUNT = "/v1/messages", "/v1/messages/count_tokens"
 HELLO: dict[str, Any] = {"role": "user", "content": "hi"}

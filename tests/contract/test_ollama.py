@@ -9,12 +9,12 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2, embed_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import (
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import (
     CHAT_ID,
     EMBED_ID,
     PROMPT_TOKENS,
     Generate,
-    ScriptedWorker,
     delta,
     finished,
     started,

@@ -8,7 +8,8 @@ import pytest
 
 from protos.y26hkx.v1 import worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID
 
 NAME = f"{CHAT_ID}:latest"
 OPEN_WEBUI_HEADERS = {

@@ -17,7 +17,8 @@ from gateway.keys.administration import add_key
 from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2, worker_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID
 from tests.running_stack import free_port
 
 FACTS = worker_pb2.ModelFacts(

@@ -13,7 +13,8 @@ from common import errors
 from common.errors import ServingError
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, delta, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, delta, started
 
 CHAT, GENERATE, EMBED = "/api/chat", "/api/generate", "/api/embed"
 POSTS = (CHAT, GENERATE, EMBED, "/api/embeddings", "/api/show", "/api/copy", "/api/create")

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID
 from tests.earlier_server import OLD_MEMORY, OLD_METRICS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ from common.errors import BackendLoadFailed
 from gateway.translate.progress import progress_text
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import CHAT_ID, Generate, ScriptedWorker, count_up, queued
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, Generate, count_up, queued
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 STREAMS: dict[str, dict[str, object]] = {

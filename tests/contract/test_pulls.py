@@ -3,7 +3,8 @@
 import pytest
 
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import CHAT_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID
 
 CHAT = "/v1/chat/completions"
 PULL, CANCEL, RESCAN = "/v1/models/pull", "/v1/models/pull/cancel", "/v1/models/rescan"

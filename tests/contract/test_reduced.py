@@ -7,7 +7,8 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import CHAT, ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT, delta, finished, started
 
 TURN = [{"role": "user", "content": "hi"}]
 BODIES: dict[str, dict[str, Any]] = {

@@ -10,8 +10,9 @@ from common.errors import ContextLengthExceeded
 from gateway.schemas.rerank import MAX_DOCUMENTS
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import EMBED, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
 from tests.contract.test_bad_input import check_shape
+from tests.contract.worker_scripts import EMBED, EMBED_ID
 
 RERANK, SCORE = "/v1/rerank", "/v1/score"
 ASKED = {"query": "q", "documents": ["a", "b", "c"]}

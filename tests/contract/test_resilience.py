@@ -13,7 +13,8 @@ from gateway.pool.hedging import LEAST_KNOWN
 from protos.y26hkx.v1 import embed_pb2
 from tests.contract.failures import BODY, CHAT, EMBED, raising
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import ScriptedWorker, row_numbers
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import row_numbers
 
 LOST = errors.WorkerLost("gone", retry_after_s=1)
 Statuses = Counter[int]

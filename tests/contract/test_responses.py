@@ -22,15 +22,8 @@ from common.errors import WorkerLost
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, THINK_SPEAK_CALL, TIME, WEATHER, script, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway, soon
-from tests.contract.scripted_worker import (
-    CHAT_ID,
-    PROMPT_TOKENS,
-    ScriptedWorker,
-    delta,
-    finished,
-    queued,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, PROMPT_TOKENS, delta, finished, queued, started
 
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
 

@@ -9,7 +9,8 @@ from gateway.translate.responses_tools import as_input
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, call_piece, script, sdk
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import ScriptedWorker, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import finished, started
 
 SPAWN: dict[str, Any] = {"type": "function", "name": "spawn", "parameters": {"type": "object"}}
 AGENTS: dict[str, Any] = {"type": "namespace", "name": "agents", "tools": [SPAWN]}

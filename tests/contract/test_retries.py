@@ -8,11 +8,8 @@ from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, EMBED, raising
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import (
-    ScriptedWorker,
-    delta,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, started
 
 
 async def test_a_request_is_tried_once_more_elsewhere_before_it_began() -> None:

@@ -13,12 +13,12 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import (
     CHAT,
     CHAT_ID,
     EMBED_ID,
     PROMPT_TOKENS,
-    ScriptedWorker,
     delta,
     finished,
     started,

@@ -9,14 +9,8 @@ from common import errors
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.failures import BODY, CHAT, last_event, told
 from tests.contract.running_gateway import RunningGateway, running_gateway
-from tests.contract.scripted_worker import (
-    ScriptedWorker,
-    count_up,
-    delta,
-    finished,
-    queued,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import count_up, delta, finished, queued, started
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -8,13 +8,8 @@ import pytest
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
-    PROMPT_TOKENS,
-    ScriptedWorker,
-    delta,
-    finished,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import PROMPT_TOKENS, delta, finished, started
 
 ASK = {"timings_per_token": True}
 BODIES: dict[str, dict[str, Any]] = {

@@ -16,12 +16,8 @@ from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2, common_pb2
 from tests.contract.failures import raising
 from tests.contract.running_gateway import RunningGateway, running_gateway, until
-from tests.contract.scripted_worker import (
-    PROMPT_TOKENS,
-    ScriptedWorker,
-    delta,
-    started,
-)
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import PROMPT_TOKENS, delta, started
 
 CHAT, EMBED = "/v1/chat/completions", "/v1/embeddings"
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from tests.contract.running_gateway import running_gateway, until
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID
 from tests.otlp_collector import collector
 
 TEXT = "canary-text"

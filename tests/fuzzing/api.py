@@ -32,7 +32,8 @@ from gateway.keys.record import Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.documented import document
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import CHAT_ID, EMBED_ID, ScriptedWorker, count_up
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import CHAT_ID, EMBED_ID, count_up
 from tests.running_stack import GUIDE, MINILM, RunningStack
 
 CHECKS = [

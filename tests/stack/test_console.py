@@ -19,7 +19,8 @@ from gateway.keys.administration import add_key
 from gateway.keys.record import Limits, Rights
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import running_gateway
-from tests.contract.scripted_worker import ScriptedWorker, delta, finished, started
+from tests.contract.scripted_worker import ScriptedWorker
+from tests.contract.worker_scripts import delta, finished, started
 from tests.running_stack import GUIDE, ROOT, RunningStack
 from tests.stand_in_hub import Repository, stand_in_hub
 
