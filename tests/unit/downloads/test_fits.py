@@ -10,7 +10,7 @@ from downloads.settings import DownloadSettings
 from embed_worker.settings import EmbedSettings
 from tests.made_models import gguf
 from tests.stand_in_hub import Repository, StandInHub
-from tests.unit.downloads.test_pull import CHAT, plan_of
+from tests.unit.downloads.pulls import CHAT, plan_of
 from worker_runtime.machine import read_machine
 
 MIB = 1 << 20
