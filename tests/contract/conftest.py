@@ -1,4 +1,4 @@
-"""A scripted worker, and a gateway before it."""
+"""A scripted worker, and a gateway before it; without the pauses that tests need not wait for."""
 
 import asyncio
 import types
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import uvicorn.server
 
+from gateway import idle_time
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import ScriptedWorker
 
@@ -32,3 +33,10 @@ async def worker() -> AsyncIterator[ScriptedWorker]:
 async def gateway(worker: ScriptedWorker) -> AsyncIterator[RunningGateway]:
     async with running_gateway([worker]) as running:
         yield running
+
+
+@pytest.fixture
+def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let batches run as soon as nobody else asks."""
+    monkeypatch.setattr(idle_time, "QUIET_S", 0.01)
+    monkeypatch.setattr(idle_time, "LATELY_S", 0.0)
