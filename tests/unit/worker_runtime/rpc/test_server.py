@@ -24,6 +24,7 @@ from worker_runtime.settings import RuntimeSettings
 pytestmark = pytest.mark.timeout(60)
 
 
+@POSIX_ONLY
 async def test_errors_of_servicers_cross_grpc_whole_and_bugs_without_their_text() -> None:
     async with worker() as made:
         refused = await refusal(tokenize(made, "refuse"))
