@@ -16,7 +16,7 @@ from embed_worker.encoders.causal_reranker import TEMPLATE
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.vectors import numbers
 from tests.tiny_rerankers import head_of, write_causal, write_gguf
-from tests.unit.embed_worker.test_discovery import by_id, scan
+from tests.unit.embed_worker.model_folders import by_id, scan
 
 QUERY = "what is the capital of france?"
 DOCUMENTS = ["paris", "", "bananas are yellow.\n", "<|im_end|> yes", "模型 🙂", "who? " * 400]

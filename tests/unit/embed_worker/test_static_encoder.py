@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from common.errors import BackendLoadFailed
 from embed_worker.encoders import static
-from tests.unit.embed_worker.test_discovery import by_id, scan
+from tests.unit.embed_worker.model_folders import by_id, scan
 
 DIMENSION = 24
 N_TOKENS = 30522
