@@ -41,6 +41,7 @@ SLOW_MODULES = (
     "unit/embed_worker/test_architectures.py",
     "unit/embed_worker/test_encoder_process.py",
     "unit/embed_worker/test_memory_estimate.py",
+    "unit/embed_worker/test_openvino_conversions.py",
     "unit/embed_worker/test_openvino_encoder.py",
     "unit/embed_worker/test_prepared.py",
     "unit/common/test_gc_tuning.py",
