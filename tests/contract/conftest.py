@@ -4,6 +4,7 @@ import asyncio
 import types
 from collections.abc import AsyncIterator, Iterator
 
+import ollama
 import pytest
 import uvicorn.server
 
@@ -40,3 +41,10 @@ def short_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let batches run as soon as nobody else asks."""
     monkeypatch.setattr(idle_time, "QUIET_S", 0.01)
     monkeypatch.setattr(idle_time, "LATELY_S", 0.0)
+
+
+@pytest.fixture
+async def ollama_client(gateway: RunningGateway) -> AsyncIterator[ollama.AsyncClient]:
+    """Ollama's own SDK."""
+    async with ollama.AsyncClient(host=gateway.base_url, timeout=30) as sdk:
+        yield sdk

@@ -30,12 +30,6 @@ WEATHER = {
 }
 
 
-@pytest.fixture
-async def client(gateway: RunningGateway) -> AsyncIterator[ollama.AsyncClient]:
-    async with ollama.AsyncClient(host=gateway.base_url, timeout=30) as sdk:
-        yield sdk
-
-
 def says(*events: chat_pb2.GenerateEvent, reason: str = "REASON_STOP", **begin: Any) -> Generate:
     async def generate(request: chat_pb2.GenerateRequest) -> AsyncIterator[chat_pb2.GenerateEvent]:
         yield started(**begin)
@@ -67,15 +61,15 @@ def turns(request: chat_pb2.GenerateRequest) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in request.conversation.messages]
 
 
-async def test_the_sdk_chats(client: ollama.AsyncClient) -> None:
-    reply = await client.chat(CHAT_ID, [HELLO], options={"num_predict": 3})
+async def test_the_sdk_chats(ollama_client: ollama.AsyncClient) -> None:
+    reply = await ollama_client.chat(CHAT_ID, [HELLO], options={"num_predict": 3})
     assert (reply.message.role, reply.message.content) == ("assistant", "0 1 2 ")
     assert (reply.model, reply.done, reply.done_reason) == (CHAT_ID, True, "length")
     assert (reply.prompt_eval_count, reply.eval_count) == (PROMPT_TOKENS, 3)
 
 
-async def test_the_sdk_streams_the_same(client: ollama.AsyncClient) -> None:
-    stream = await client.chat(CHAT_ID, [HELLO], stream=True, options={"num_predict": 3})
+async def test_the_sdk_streams_the_same(ollama_client: ollama.AsyncClient) -> None:
+    stream = await ollama_client.chat(CHAT_ID, [HELLO], stream=True, options={"num_predict": 3})
     parts = [part async for part in stream]
     assert [part.message.content for part in parts] == ["0 ", "1 ", "2 ", ""]
     assert [part.done for part in parts] == [False, False, False, True]
@@ -89,9 +83,11 @@ async def test_lines_are_the_default_and_nothing_is_between_them(gateway: Runnin
     assert [line["done"] for line in lines(reply.text)] == [False, False, True]
 
 
-async def test_times_are_nanoseconds(client: ollama.AsyncClient, worker: ScriptedWorker) -> None:
+async def test_times_are_nanoseconds(
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
+) -> None:
     worker.generate = says(delta("a"))
-    reply = await client.chat(CHAT_ID, [HELLO])
+    reply = await ollama_client.chat(CHAT_ID, [HELLO])
     assert (reply.prompt_eval_duration, reply.eval_duration) == (250_000_000, 500_000_000)
     assert isinstance(reply.total_duration, int)
     assert reply.total_duration > 0
@@ -99,16 +95,16 @@ async def test_times_are_nanoseconds(client: ollama.AsyncClient, worker: Scripte
 
 
 async def test_a_model_has_its_name_with_and_without_the_tag(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
     for name in (CHAT_ID, f"{CHAT_ID}:latest", CHAT_ID.replace("-", ":")):
-        reply = await client.chat(name, [HELLO], options=TWO)
+        reply = await ollama_client.chat(name, [HELLO], options=TWO)
         assert reply.model == name
         assert worker.calls[-1].request.model == CHAT_ID
 
 
 async def test_options_become_our_sampling_fields(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
     options = {
         "temperature": 1,
@@ -122,7 +118,7 @@ async def test_options_become_our_sampling_fields(
         "num_predict": 5,
         "stop": ["\n", "END"],
     }
-    await client.chat(CHAT_ID, [HELLO], options=options, keep_alive="1m30s")
+    await ollama_client.chat(CHAT_ID, [HELLO], options=options, keep_alive="1m30s")
     sent = worker.calls[-1].request
     sampling = sent.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (1, 40, 0.5)
@@ -169,7 +165,9 @@ async def test_what_has_no_effect_is_named(worker: ScriptedWorker) -> None:
         assert reply.headers["x-ignored-parameters"] == "mood, new_field"
 
 
-async def test_tools_over_two_turns(client: ollama.AsyncClient, worker: ScriptedWorker) -> None:
+async def test_tools_over_two_turns(
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
+) -> None:
     worker.generate = says(
         delta("Let me look."),
         calls((0, "call_a", "weather", "")),
@@ -177,14 +175,14 @@ async def test_tools_over_two_turns(client: ollama.AsyncClient, worker: Scripted
         calls((0, "", "", '"Taipei"}'), (1, "call_b", "weather", "{}")),
         reason="REASON_TOOL_CALLS",
     )
-    stream = await client.chat(CHAT_ID, [HELLO], tools=[WEATHER], stream=True)
+    stream = await ollama_client.chat(CHAT_ID, [HELLO], tools=[WEATHER], stream=True)
     parts = [part.message async for part in stream]
     found = [call for part in parts for call in part.tool_calls or []]
     assert [(c.function.name, dict(c.function.arguments)) for c in found] == [
         ("weather", {"city": "Taipei"}),
         ("weather", {}),
     ]
-    whole = await client.chat(CHAT_ID, [HELLO], tools=[WEATHER])
+    whole = await ollama_client.chat(CHAT_ID, [HELLO], tools=[WEATHER])
     assert whole.message.content == "Let me look."
     assert whole.message.tool_calls == found
     assert whole.done_reason == "stop"
@@ -196,7 +194,7 @@ async def test_tools_over_two_turns(client: ollama.AsyncClient, worker: Scripted
         {"role": "tool", "content": "rain", "tool_name": "weather"},
         {"role": "tool", "content": "sun", "tool_name": "weather"},
     ]
-    await client.chat(CHAT_ID, [HELLO, whole.message, *results], tools=[WEATHER])
+    await ollama_client.chat(CHAT_ID, [HELLO, whole.message, *results], tools=[WEATHER])
     _, said, *answered = worker.calls[-1].request.conversation.messages
     assert json.loads(said.tool_calls[0].arguments) == {"city": "Taipei"}
     ids = [call.id for call in said.tool_calls]
@@ -226,12 +224,12 @@ async def test_results_without_names_answer_the_calls_in_their_order(
 
 
 async def test_thinking_comes_apart_from_the_answer(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
     worker.generate = says(delta(reasoning="Well"), delta(reasoning="."), delta("42"))
-    reply = await client.chat(CHAT_ID, [HELLO], think=True)
+    reply = await ollama_client.chat(CHAT_ID, [HELLO], think=True)
     assert (reply.message.thinking, reply.message.content) == ("Well.", "42")
-    said = await client.generate(CHAT_ID, "hi", think="high")
+    said = await ollama_client.generate(CHAT_ID, "hi", think="high")
     assert (said.thinking, said.response) == ("Well.", "42")
     first, second = (call.request.conversation.template_kwargs for call in worker.calls)
     assert dict(first) == {"enable_thinking": True}
@@ -239,56 +237,56 @@ async def test_thinking_comes_apart_from_the_answer(
 
 
 async def test_a_format_holds_the_answer(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
-    await client.chat(CHAT_ID, [HELLO], format=schema, options=TWO)
+    await ollama_client.chat(CHAT_ID, [HELLO], format=schema, options=TWO)
     assert json.loads(worker.calls[-1].request.constraint.json_schema) == schema
-    await client.generate(CHAT_ID, "hi", format="json", options=TWO)
+    await ollama_client.generate(CHAT_ID, "hi", format="json", options=TWO)
     assert worker.calls[-1].request.constraint.json_object
-    await client.generate(CHAT_ID, "hi", format="", options=TWO)
+    await ollama_client.generate(CHAT_ID, "hi", format="", options=TWO)
     assert not worker.calls[-1].request.HasField("constraint")
 
 
 async def test_a_prompt_is_a_conversation_that_goes_on_by_its_context(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
-    first = await client.generate(CHAT_ID, "What is 1+1?", system="Count.", options=TWO)
+    first = await ollama_client.generate(CHAT_ID, "What is 1+1?", system="Count.", options=TWO)
     assert first.response == "0 1 "
-    await client.generate(CHAT_ID, "And then?", context=first.context, options=TWO)
+    await ollama_client.generate(CHAT_ID, "And then?", context=first.context, options=TWO)
     assert turns(worker.calls[-1].request) == [
         ("system", "Count."),
         ("user", "What is 1+1?"),
         ("assistant", "0 1 "),
         ("user", "And then?"),
     ]
-    await client.generate(CHAT_ID, "x", system="Stop.", context=first.context, options=TWO)
+    await ollama_client.generate(CHAT_ID, "x", system="Stop.", context=first.context, options=TWO)
     assert turns(worker.calls[-1].request)[:2] == [("system", "Stop."), ("user", "What is 1+1?")]
 
 
 async def test_a_raw_prompt_is_no_conversation(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
-    reply = await client.generate(CHAT_ID, "<|im_start|>", raw=True, options=TWO)
+    reply = await ollama_client.generate(CHAT_ID, "<|im_start|>", raw=True, options=TWO)
     sent = worker.calls[-1].request
     assert (sent.prompt, sent.parse_special, reply.context) == ("<|im_start|>", True, None)
 
 
 async def test_a_suffix_is_what_comes_after_the_answer(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
-    reply = await client.generate(CHAT_ID, "def f(", suffix="return 1", options=TWO)
+    reply = await ollama_client.generate(CHAT_ID, "def f(", suffix="return 1", options=TWO)
     sent = worker.calls[-1].request
     assert (sent.infill.prefix, sent.infill.suffix) == ("def f(", "return 1")
     assert (reply.response, reply.context) == ("0 1 ", None)
 
 
 async def test_log_probabilities_come_with_the_tokens(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
     one = chat_pb2.Candidate(token=1, text=b"a", logprob=-0.5)
     worker.generate = says(delta("a", logprobs=[chat_pb2.TokenLogprob(chosen=one, top=[one])]))
-    reply = await client.chat(CHAT_ID, [HELLO], logprobs=True, top_logprobs=1)
+    reply = await ollama_client.chat(CHAT_ID, [HELLO], logprobs=True, top_logprobs=1)
     assert worker.calls[-1].request.top_logprobs == 1
     assert reply.logprobs is not None
     (found,) = reply.logprobs
@@ -325,14 +323,14 @@ async def test_a_request_without_a_prompt_loads_or_unloads(
     assert type(worker.calls[-1].request).__name__ == "UnloadModelRequest"
 
 
-async def test_the_sdk_embeds(client: ollama.AsyncClient, worker: ScriptedWorker) -> None:
-    reply = await client.embed(EMBED_ID, ["a", "b", "c"])
+async def test_the_sdk_embeds(ollama_client: ollama.AsyncClient, worker: ScriptedWorker) -> None:
+    reply = await ollama_client.embed(EMBED_ID, ["a", "b", "c"])
     assert reply.embeddings[0] == [0, 1, 0, 0]
     assert reply.embeddings[2] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0, 0])
     assert reply.prompt_eval_count == 6
-    assert (await client.embed(EMBED_ID, "a")).embeddings == [[0, 1, 0, 0]]
-    assert list((await client.embeddings(EMBED_ID, "a")).embedding) == [0, 1, 0, 0]
-    await client.embed(EMBED_ID, "a", truncate=False, dimensions=2, keep_alive=5)
+    assert (await ollama_client.embed(EMBED_ID, "a")).embeddings == [[0, 1, 0, 0]]
+    assert list((await ollama_client.embeddings(EMBED_ID, "a")).embedding) == [0, 1, 0, 0]
+    await ollama_client.embed(EMBED_ID, "a", truncate=False, dimensions=2, keep_alive=5)
     sent = worker.calls[-1].request
     assert (sent.truncate, sent.dimensions, sent.keep_alive_s) == (
         embed_pb2.TRUNCATE_NONE,

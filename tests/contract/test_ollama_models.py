@@ -41,18 +41,14 @@ async def gateway(worker: ScriptedWorker, tmp_path: Path) -> AsyncIterator[Runni
         yield running
 
 
-@pytest.fixture
-async def client(gateway: RunningGateway) -> AsyncIterator[ollama.AsyncClient]:
-    async with ollama.AsyncClient(host=gateway.base_url, timeout=30) as sdk:
-        yield sdk
+async def names(ollama_client: ollama.AsyncClient) -> list[str | None]:
+    return [model.model for model in (await ollama_client.list()).models]
 
 
-async def names(client: ollama.AsyncClient) -> list[str | None]:
-    return [model.model for model in (await client.list()).models]
-
-
-async def test_all_models_are_listed_with_a_tag_and_their_facts(client: ollama.AsyncClient) -> None:
-    found = {model.model: model for model in (await client.list()).models}
+async def test_all_models_are_listed_with_a_tag_and_their_facts(
+    ollama_client: ollama.AsyncClient,
+) -> None:
+    found = {model.model: model for model in (await ollama_client.list()).models}
     assert found.keys() == {f"{CHAT_ID}:latest", f"{EMBED_ID}:latest"}
     details = found[f"{CHAT_ID}:latest"].details
     assert details is not None
@@ -61,16 +57,16 @@ async def test_all_models_are_listed_with_a_tag_and_their_facts(client: ollama.A
     assert all(len(model.digest or "") == 64 for model in found.values())
 
 
-async def test_the_loaded_models_say_when_they_leave(client: ollama.AsyncClient) -> None:
-    (model,) = (await client.ps()).models
+async def test_the_loaded_models_say_when_they_leave(ollama_client: ollama.AsyncClient) -> None:
+    (model,) = (await ollama_client.ps()).models
     assert (model.model, model.context_length) == (f"{CHAT_ID}:latest", 4096)
     assert model.expires_at is not None
 
 
 async def test_a_model_is_shown_with_what_it_can(
-    client: ollama.AsyncClient, gateway: RunningGateway
+    ollama_client: ollama.AsyncClient, gateway: RunningGateway
 ) -> None:
-    chat, embed = await client.show(CHAT_ID), await client.show(f"{EMBED_ID}:latest")
+    chat, embed = await ollama_client.show(CHAT_ID), await ollama_client.show(f"{EMBED_ID}:latest")
     assert chat.capabilities == ["completion", "tools", "insert"]
     assert embed.capabilities == ["embedding"]
     assert chat.modelinfo is not None
@@ -86,9 +82,9 @@ async def test_a_model_is_shown_with_what_it_can(
 
 
 async def test_a_name_with_a_system_prompt_and_options_is_made_used_copied_and_deleted(
-    client: ollama.AsyncClient, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, worker: ScriptedWorker
 ) -> None:
-    made = await client.create(
+    made = await ollama_client.create(
         "mario",
         from_=f"{CHAT_ID}:latest",
         system="You are Mario.",
@@ -96,7 +92,7 @@ async def test_a_name_with_a_system_prompt_and_options_is_made_used_copied_and_d
         messages=[{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}],
     )
     assert made.status == "success"
-    await client.chat("mario", [HELLO], options={"temperature": 0.25})
+    await ollama_client.chat("mario", [HELLO], options={"temperature": 0.25})
     sent = worker.calls[-1].request
     assert (sent.model, sent.sampling.temperature) == (CHAT_ID, 0.25)
     assert (sent.max_tokens, list(sent.stop)) == (2, ["END"])
@@ -107,30 +103,30 @@ async def test_a_name_with_a_system_prompt_and_options_is_made_used_copied_and_d
         "hi",
     ]
     own = [{"role": "system", "content": "Be brief."}, HELLO]
-    await client.chat("MARIO:latest", own)
+    await ollama_client.chat("MARIO:latest", own)
     assert "You are Mario." not in [
         m.content for m in worker.calls[-1].request.conversation.messages
     ]
-    await client.generate("mario", "hi")
+    await ollama_client.generate("mario", "hi")
     assert worker.calls[-1].request.conversation.messages[0].content == "You are Mario."
 
-    await client.copy("mario", "luigi")
-    assert {"mario:latest", "luigi:latest"} <= set(await names(client))
-    shown = await client.show("luigi")
+    await ollama_client.copy("mario", "luigi")
+    assert {"mario:latest", "luigi:latest"} <= set(await names(ollama_client))
+    shown = await ollama_client.show("luigi")
     assert 'SYSTEM """You are Mario."""' in (shown.modelfile or "")
     assert 'stop                           "END"' in (shown.parameters or "")
     assert shown.details is not None
     assert shown.details.parent_model == f"{CHAT_ID}:latest"
-    await client.delete("mario")
-    await client.delete("luigi:latest")
-    assert set(await names(client)) == {f"{CHAT_ID}:latest", f"{EMBED_ID}:latest"}
+    await ollama_client.delete("mario")
+    await ollama_client.delete("luigi:latest")
+    assert set(await names(ollama_client)) == {f"{CHAT_ID}:latest", f"{EMBED_ID}:latest"}
 
 
 async def test_a_made_name_means_the_same_in_openais_api(
-    client: ollama.AsyncClient, gateway: RunningGateway, worker: ScriptedWorker
+    ollama_client: ollama.AsyncClient, gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
     options = {"temperature": 0.5, "seed": 7, "num_predict": 3, "stop": ["END"]}
-    await client.create("gpt", from_=CHAT_ID, system="Be brief.", parameters=options)
+    await ollama_client.create("gpt", from_=CHAT_ID, system="Be brief.", parameters=options)
 
     async def sent(**fields: Any) -> chat_pb2.GenerateRequest:
         body = {"model": "gpt", "messages": [HELLO]} | fields
@@ -149,10 +145,10 @@ async def test_a_made_name_means_the_same_in_openais_api(
     assert [m.content for m in changed.conversation.messages] == ["Be long.", "hi"]
 
 
-async def test_one_made_from_a_made_one_inherits(client: ollama.AsyncClient) -> None:
-    await client.create("a", from_=CHAT_ID, system="A.", parameters={"seed": 1, "top_k": 2})
-    await client.create("b", from_="a", parameters={"seed": 3})
-    shown = await client.show("b")
+async def test_one_made_from_a_made_one_inherits(ollama_client: ollama.AsyncClient) -> None:
+    await ollama_client.create("a", from_=CHAT_ID, system="A.", parameters={"seed": 1, "top_k": 2})
+    await ollama_client.create("b", from_="a", parameters={"seed": 3})
+    shown = await ollama_client.show("b")
     assert {line.split()[0]: line.split()[1] for line in (shown.parameters or "").splitlines()} == {
         "seed": "3",
         "top_k": "2",
