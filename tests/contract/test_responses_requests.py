@@ -17,9 +17,7 @@ from gateway.translate.sampling import ChatDefaults
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.responses import PATH, TIME, WEATHER
 from tests.contract.running_gateway import RunningGateway
-from tests.contract.scripted_worker import (
-    ScriptedWorker,
-)
+from tests.contract.scripted_worker import ScriptedWorker
 
 DEFAULTS = ChatDefaults(temperature=0.7, top_p=0.8, max_tokens=64)
 WORDS = st.sampled_from(
