@@ -19,14 +19,20 @@ MORE = [7, 8, 9]
 
 
 def load(name: str, path: Path, converted: Path) -> Backend:
-    own: dict[str, Any] = {
+    changed: dict[str, dict[str, Any]] = {
         "llama.cpp, no flash attention": {"flash_attention": False},
         "transformers": {"torch_dtype": "float32"},
         "openvino": {"precision": "f32"},
         "openvino, 8-bit cache": {"precision": "f32", "kv_type": "q8_0"},
-    }.get(name, {})
+    }
     backend = name.partition(",")[0]
-    spec = LoadSpec(backend=backend, path=str(path), n_ctx=256, converted_dir=str(converted), **own)
+    spec = LoadSpec(
+        backend=backend,
+        path=str(path),
+        n_ctx=256,
+        converted_dir=str(converted),
+        **changed.get(name, {}),
+    )
     match backend:
         case "llama.cpp":
             from chat_worker.backends.llama_cpp.load import load as load_gguf
