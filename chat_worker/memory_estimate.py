@@ -78,27 +78,22 @@ def memory_need(spec: LoadSpec) -> Need:
 
 def need_of_gguf(spec: LoadSpec, dims: ModelDims) -> Need:
     """The memory that a GGUF model of these dimensions needs, wherever its file is."""
-    cells = n_cells(spec, context_tokens(spec, dims.n_ctx_train))
+    n_ctx = context_tokens(spec, dims.n_ctx_train)
+    cells = n_cells(spec, n_ctx)
     activations = 4 * (2 * dims.ffn + 3 * dims.hidden) + MASK_BYTES * cells
-    scores = 0 if spec.flash_attention or spec.kv_type == "q8_0" else _scores(spec, dims)
+    if not spec.flash_attention and spec.kv_type != "q8_0":
+        # A token's attention scores in one layer: for each head and cell in 32 bits.
+        shares = dims.state_values > 0 or in_one_pool(spec.n_parallel, n_ctx, cells)
+        activations += 4 * dims.n_heads * (cells if shares else cells // spec.n_parallel)
     logits = 4 * (spec.n_parallel + SPARE_SLOTS) * dims.n_vocab
     # Each slot, not each cell, has a state, always in 32 bits.
     states = 4 * spec.n_parallel * dims.state_values
     return Need(
         weights=dims.n_bytes + dims.output_copy_bytes,
         kv=int(cells * dims.kv_values * KV_BYTES[spec.kv_type]) + states,
-        compute=min(spec.n_ubatch, spec.n_batch, cells) * (activations + scores) + logits,
+        compute=min(spec.n_ubatch, spec.n_batch, cells) * activations + logits,
         process=LLAMA_PROCESS_BYTES + TOKEN_BYTES * dims.n_vocab,
     )
-
-
-def _scores(spec: LoadSpec, dims: ModelDims) -> int:
-    """Bytes of a token's attention scores in one layer, for each head and cell in 32 bits."""
-    n_ctx = context_tokens(spec, dims.n_ctx_train)
-    cells = n_cells(spec, n_ctx)
-    if not dims.state_values and not in_one_pool(spec, n_ctx):
-        cells //= spec.n_parallel
-    return 4 * dims.n_heads * cells
 
 
 def _in_openvino(spec: LoadSpec, dims: ModelDims) -> Need:

@@ -26,9 +26,9 @@ def n_cells(spec: LoadSpec, n_ctx: int) -> int:
     return -(-max(wanted, n_ctx) // CELL_MULTIPLE) * CELL_MULTIPLE
 
 
-def in_one_pool(spec: LoadSpec, n_ctx: int) -> bool:
+def in_one_pool(n_parallel: int, n_ctx: int, cells: int) -> bool:
     """Whether llama.cpp's slots share the cells, over all of which attention goes then."""
-    return spec.n_parallel < MIN_OWN_SLOTS or n_cells(spec, n_ctx) < spec.n_parallel * n_ctx
+    return n_parallel < MIN_OWN_SLOTS or cells < n_parallel * n_ctx
 
 
 def n_paged_slots(n_parallel: int) -> int:

@@ -107,7 +107,7 @@ class Prefill:
         n_answers: int,
         seconds: float,
         whole_s: float,
-        least: int = LEAST_TOKENS,
+        least: int = 0,
     ) -> list[ScheduledTokens]:
         """Complete prompts in order that take `seconds`, or a piece of the first.
 

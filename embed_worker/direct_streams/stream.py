@@ -72,7 +72,7 @@ class DirectStream:
         self._reported_s = time.monotonic()
         # When it is broken off, although the gateway has not ended its side.
         self._ends_at_s: float | None = None
-        self._is_broken_off = False
+        self._worker_has_left = False
 
     def run(self) -> None:
         """Serve until the gateway has ended its side and all its calls are answered."""
@@ -101,7 +101,7 @@ class DirectStream:
         self._cancel_all()
         with self._changed:
             # The gateway may not have connected yet.
-            self._is_broken_off = True
+            self._worker_has_left = True
             connection = self._connection
         if connection is not None:
             # It may have ended meanwhile.
@@ -129,7 +129,7 @@ class DirectStream:
     def _begin(self, connection: socket.socket) -> None:
         connection.settimeout(SILENT_S)
         with self._changed:
-            if self._is_broken_off:
+            if self._worker_has_left:
                 raise ConnectionAbortedError("the worker has left it")
             self._connection, self.replies = connection, DirectReplies(connection)
             if self._ends_at_s is not None:

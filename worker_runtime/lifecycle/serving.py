@@ -75,6 +75,7 @@ class ModelServing:
         return loaded
 
     def release(self, loaded: LoadedModel) -> None:
+        """End a use."""
         self._tracker.counters.busy_seconds_sum += loaded.end_use()
         self._tracker.last_used_s = self._clock.monotonic()
         if loaded.n_leases:
@@ -127,6 +128,7 @@ class ModelServing:
         self._unloads.clear()
 
     async def serve_until_unloaded(self, loaded: LoadedModel) -> None:
+        """Grant leases until the model is unloaded or its process has died."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 watching = tasks.create_task(self._notice_exit(loaded))

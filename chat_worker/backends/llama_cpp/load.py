@@ -44,7 +44,7 @@ def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
     n_ctx = context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
     is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
     cells = n_cells(spec, n_ctx)
-    shares = is_recurrent or in_one_pool(spec, n_ctx)
+    shares = is_recurrent or in_one_pool(spec.n_parallel, n_ctx, cells)
     n_slots = spec.n_parallel + (N_SPARE_SLOTS if shares and not is_recurrent else 0)
     n_rows = spec.n_parallel + N_SPARE_ROWS
     threads = n_threads(spec, int(native.llama_model_size(model)))
