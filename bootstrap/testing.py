@@ -34,6 +34,8 @@ WITH_CONTAINERS = "tests/containers"
 # Several times what a session takes on two cores. One that hangs in native code, where no limit of
 # a test reaches it, must not take the time of the others.
 SESSION_WITHIN_S = 2400.0
+# Threads of torch that wait for each other would take the cores on which the other sessions run.
+SIDE_BY_SIDE = {"OMP_WAIT_POLICY": "passive"}
 FAST, COVERAGE, CONTAINERS = "--fast", "--coverage", "--containers"
 
 
@@ -79,7 +81,7 @@ def _in_sessions(
             name: [*command, *report_arguments(Path(folder), name), *tests]
             for name, tests in chosen.items()
         }
-        failed = _side_by_side(sessions, (os.cpu_count() or 1) + 1, env)
+        failed = _side_by_side(sessions, (os.cpu_count() or 1) + 1, {**SIDE_BY_SIDE, **env})
         if any(Path(folder).iterdir()):
             say(totals(Path(folder), len(sessions), began_s))
     return failed

@@ -91,7 +91,10 @@ class EmbedSettings(RuntimeSettings):
         ge=0,
         le=1024,
         validation_alias="TORCH_NUM_THREADS",
-        description="Number of threads of one model; 0: the library's choice, the physical cores.",
+        description=(
+            "Number of threads of one model; 0: the physical cores, of which torch and llama.cpp "
+            "use those that other programs leave free."
+        ),
     )
     batch_rows: int = Field(
         default=32,

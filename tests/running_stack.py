@@ -203,6 +203,8 @@ KEPT_VARIABLES = {
     "USERPROFILE",
     "LOCALAPPDATA",
     "APPDATA",
+    # How threads of torch wait for each other.
+    "OMP_WAIT_POLICY",
     # Through which coverage measures the stack's processes, too.
     "COVERAGE_PROCESS_CONFIG",
 }

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from chat_worker.pipe_messages import LoadSpec
-from worker_runtime.machine.free_cores import free_cores
+from worker_runtime.machine.free_cores import thread_count
 
 TINY_MODEL_BYTES = 64 * 1024 * 1024
 
@@ -15,8 +15,5 @@ def n_threads(spec: LoadSpec, model_bytes: int) -> Callable[[], int]:
     A tiny model uses one thread: several threads would mostly wait for each other, and on a busy
     machine each wait lasts as long as another process's time slice.
     """
-    if spec.n_threads:
-        return lambda: spec.n_threads
-    if model_bytes < TINY_MODEL_BYTES:
-        return lambda: 1
-    return free_cores()
+    is_tiny = not spec.n_threads and model_bytes < TINY_MODEL_BYTES
+    return thread_count(1 if is_tiny else spec.n_threads)

@@ -26,6 +26,7 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
+from worker_runtime.machine.free_cores import thread_count
 
 BACKEND = "causal-reranker"
 YES, NO = "yes", "no"
@@ -52,8 +53,6 @@ def load(
     Raises:
         BackendLoadFailed: it cannot answer with "yes" and "no", or its tokenizer is not usable.
     """
-    if n_threads:
-        torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
     files: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -73,7 +72,9 @@ def load(
         own, max_tokens=most, n_embedded=model.get_input_embeddings().num_embeddings
     )
     return LoadedEncoder(
-        runner=CausalRunner(model, pad_id=tokenizer.pad_token_id or 0, yes=yes, no=no),
+        runner=CausalRunner(
+            model, thread_count(n_threads), pad_id=tokenizer.pad_token_id or 0, yes=yes, no=no
+        ),
         tokens=tokens,
         prompts=Prompts({}),
         device=str(model.device),
@@ -94,13 +95,16 @@ class CausalRunner:
 
     dimension = 1
 
-    def __init__(self, model: Any, *, pad_id: int, yes: int, no: int) -> None:
+    def __init__(
+        self, model: Any, n_threads: Callable[[], int], *, pad_id: int, yes: int, no: int
+    ) -> None:
         self._model = model
+        self._n_threads = n_threads
         self._pad_id = pad_id
         self._yes, self._no = yes, no
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        with computing():
+        with computing(self._n_threads):
             scores = self._scores(rows)
         if not np.isfinite(scores).all():
             raise BatchFailed("a score is not finite")

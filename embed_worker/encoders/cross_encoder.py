@@ -26,6 +26,7 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
+from worker_runtime.machine.free_cores import thread_count
 
 BACKEND = "cross-encoder"
 Activation = Literal["sigmoid", "identity"]
@@ -41,8 +42,6 @@ def load(
     Raises:
         BackendLoadFailed: the folder is not a cross-encoder that can be run here.
     """
-    if n_threads:
-        torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
     files: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -65,7 +64,7 @@ def load(
     n_embedded = model.get_input_embeddings().num_embeddings
     tokens = Tokenization(own, max_tokens=most, n_embedded=n_embedded)
     return LoadedEncoder(
-        runner=CrossEncoderRunner(model, tokenizer),
+        runner=CrossEncoderRunner(model, tokenizer, thread_count(n_threads)),
         tokens=tokens,
         prompts=Prompts({}),
         device=str(model.device),
@@ -81,14 +80,15 @@ class CrossEncoderRunner:
 
     dimension = 1
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, n_threads: Callable[[], int]) -> None:
         self._model = model
+        self._n_threads = n_threads
         self._takes_types = "token_type_ids" in tokenizer.model_input_names
         self._pad_id = tokenizer.pad_token_id or 0
         self._pads_left = tokenizer.padding_side == "left"
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        with computing():
+        with computing(self._n_threads):
             scores = self._scores(rows)
         if not np.isfinite(scores).all():
             raise BatchFailed("a score is not finite")

@@ -1,6 +1,6 @@
 """torch's device, the batches that suit it, and the meaning of its errors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -28,13 +28,18 @@ def batch_tokens(device: torch.device) -> int:
 
 
 @contextmanager
-def computing() -> Iterator[None]:
-    """Converts torch's errors.
+def computing(n_threads: Callable[[], int]) -> Iterator[None]:
+    """Uses so many threads, and converts torch's errors.
 
+    Args:
+        n_threads: evaluated at the beginning.
     Raises:
         BatchFailed: torch cannot compute this batch, but perhaps others.
         torch.AcceleratorError: the GPU computes nothing more for this process, which must end.
     """
+    if (count := n_threads()) != torch.get_num_threads():
+        # torch keeps this number for each thread.
+        torch.set_num_threads(count)
     try:
         yield
     except torch.AcceleratorError:

@@ -23,6 +23,7 @@ from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.libraries import install_command
 from worker_runtime.llama_native import load_native, model_params, recent_errors
+from worker_runtime.machine.free_cores import thread_count
 from worker_runtime.memory.oom_signs import shortage_in_text
 
 BACKEND = "llama.cpp"
@@ -62,9 +63,11 @@ def load(
         raise _failed(ErrorText("embedding_file_refused"))
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)
     batch_tokens = batch_tokens or BATCH_TOKENS
-    context = _context(native, model, max(batch_tokens, max_tokens), max_rows, n_threads, pooling)
+    context = _context(native, model, max(batch_tokens, max_tokens), max_rows, pooling)
     ranks = int(native.llama_pooling_type(context)) == RANKING
-    runner = (LlamaReranker if ranks else LlamaEncoder)(native, model, context)
+    runner = (LlamaReranker if ranks else LlamaEncoder)(
+        native, model, context, thread_count(n_threads)
+    )
     tokens = LlamaTokenization(native, model, max_tokens=max_tokens)
     _warm_up(runner, tokens)
     template = rerank_template(native, model) if ranks else None
@@ -94,8 +97,9 @@ def _warm_up(runner: "LlamaEncoder", tokens: LlamaTokenization) -> None:
 class LlamaEncoder:
     """Each text of a batch is its own sequence; nothing is padded."""
 
-    def __init__(self, native: Any, model: Any, context: Any) -> None:
+    def __init__(self, native: Any, model: Any, context: Any, n_threads: Callable[[], int]) -> None:
         self._native = native
+        self._n_threads = n_threads
         self._context = context
         self._memory = native.llama_get_memory(context)
         self._n_tokens = int(native.llama_n_batch(context))
@@ -129,6 +133,8 @@ class LlamaEncoder:
 
     def _run(self, rows: list[Row]) -> NDArray[np.float32]:
         batch = self._batch.filled(rows)
+        count = self._n_threads()
+        self._native.llama_set_n_threads(self._context, count, count)
         if self._memory:
             self._native.llama_memory_clear(self._memory, False)
             code = self._native.llama_decode(self._context, batch)
@@ -149,8 +155,8 @@ class LlamaEncoder:
 class LlamaReranker(LlamaEncoder):
     """Scores pairs: the vector of a row is its first output."""
 
-    def __init__(self, native: Any, model: Any, context: Any) -> None:
-        super().__init__(native, model, context)
+    def __init__(self, native: Any, model: Any, context: Any, n_threads: Callable[[], int]) -> None:
+        super().__init__(native, model, context, n_threads)
         self.dimension = 1
 
     def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,9 +198,7 @@ class _NativeBatch:
         return self._struct
 
 
-def _context(
-    native: Any, model: Any, n_tokens: int, max_rows: int, n_threads: int, pooling: str
-) -> Any:
+def _context(native: Any, model: Any, n_tokens: int, max_rows: int, pooling: str) -> Any:
     params = native.llama_context_default_params()
     params.embeddings = True
     if pooling:
@@ -203,8 +207,6 @@ def _context(
     params.n_ctx = params.n_batch = params.n_ubatch = n_tokens
     params.n_seq_max = min(max_rows, int(native.llama_max_parallel_sequences()))
     params.kv_unified = True
-    if n_threads:
-        params.n_threads = params.n_threads_batch = n_threads
     context = native.llama_init_from_model(model, params)
     if not context:
         raise _failed(ErrorText("embedding_context_not_made"))

@@ -29,6 +29,7 @@ from embed_worker.encoders.prompts import Prompts
 from embed_worker.encoders.tokens import Tokenization
 from embed_worker.engine.call import Row
 from embed_worker.engine.runner import BatchFailed
+from worker_runtime.machine.free_cores import thread_count
 
 BACKEND = "sentence-transformers"
 # Kinds of models whose tokens see only those before them.
@@ -52,14 +53,12 @@ def load(
     Raises:
         BackendLoadFailed: the folder is not a model that this library can run.
     """
-    if n_threads:
-        torch.set_num_threads(n_threads)
     transformers_logging.disable_progress_bar()
     on_progress(0.6, "reading weights")
     model = load_model(path, device)
     if pooling:
         _pool(model, POOLINGS[pooling])
-    return loaded(model)
+    return loaded(model, n_threads)
 
 
 def load_model(path: Path, device: str, **model_kwargs: Any) -> SentenceTransformer:
@@ -94,7 +93,7 @@ def _pool(model: SentenceTransformer, mode: str) -> None:
     model[found[0]] = Pooling(model[0].get_embedding_dimension(), pooling_mode=mode)
 
 
-def loaded(model: SentenceTransformer) -> LoadedEncoder:
+def loaded(model: SentenceTransformer, n_threads: int = 0) -> LoadedEncoder:
     first = model[0]
     if not getattr(model.tokenizer, "is_fast", False) or "text" not in first.modality_config:
         raise _failed(ErrorText("no_plain_text"))
@@ -108,7 +107,7 @@ def loaded(model: SentenceTransformer) -> LoadedEncoder:
         n_embedded=first.auto_model.get_input_embeddings().num_embeddings,
     )
     prompts = Prompts(model.prompts, model.default_prompt_name or "")
-    runner = TorchEncoder(model, dimension)
+    runner = TorchEncoder(model, dimension, thread_count(n_threads))
     precision = PRECISIONS.get(model.dtype, str(model.dtype))
     return LoadedEncoder(
         runner=runner,
@@ -133,8 +132,11 @@ def _told_prompts(path: Path) -> dict[str, Any]:
 class TorchEncoder:
     """Runs the model's modules on padded batches of token ids."""
 
-    def __init__(self, model: SentenceTransformer, dimension: int) -> None:
+    def __init__(
+        self, model: SentenceTransformer, dimension: int, n_threads: Callable[[], int]
+    ) -> None:
         self._model = model
+        self._n_threads = n_threads
         self._tokenizer = model.tokenizer
         self.takes_types = "token_type_ids" in model.tokenizer.model_input_names
         self.pools_prompt = all(
@@ -143,7 +145,7 @@ class TorchEncoder:
         self.dimension = dimension
 
     def encode(self, rows: Sequence[Row]) -> memoryview:
-        with computing():
+        with computing(self._n_threads):
             parts = [self._encode_alike(alike) for alike in self._alike(rows)]
         vectors = np.concatenate(parts) if len(parts) > 1 else parts[0]
         if not np.isfinite(vectors).all():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.running_stack import RunningStack, wait_until
 
 N_CLIENTS = 12
-N_TEXTS = 48
+N_TEXTS = 16
 ANSWERED_S = 60.0
 
 

@@ -16,6 +16,8 @@ from tests.running_stack import RunningStack
 
 N_ROUNDS = 30
 N_CLIENTS = 6
+# Slow machines get through fewer requests in the same rounds.
+LEAST_SENT = 60
 ENGINES = ("chat_worker.engine_process", "embed_worker.encoder_process")
 WORKERS = ("chat_worker", "embed_worker")
 # What a client may be told; a refused or broken connection would be a fault of the gateway's.
@@ -84,6 +86,21 @@ def hurt(stack: RunningStack, chance: random.Random) -> psutil.Process | None:
     return None
 
 
+async def hurt_often(stack: RunningStack, chance: random.Random, clients: Clients) -> None:
+    """Begin when the models answer, and go on until enough requests were sent."""
+    async for _ in ticks():
+        if clients.outcomes[httpx.codes.OK] >= N_CLIENTS:
+            break
+    n_rounds = 0
+    while n_rounds < N_ROUNDS or clients.n_sent < LEAST_SENT:
+        n_rounds += 1
+        stopped = hurt(stack, chance)
+        await asyncio.sleep(chance.uniform(0.05, 0.5))
+        if stopped is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                stopped.resume()
+
+
 def held(stack: RunningStack) -> list[int]:
     """Leases, waiters, queues and open calls, wherever they are counted."""
     detailed = stack.http.get("/health/detailed").json()
@@ -106,16 +123,10 @@ async def test_nothing_is_left_held_and_every_request_has_one_honest_outcome(
         async with asyncio.TaskGroup() as running:
             for number in range(N_CLIENTS):
                 running.create_task(clients.run(random.Random(number)))
-            for _ in range(N_ROUNDS):
-                stopped = hurt(stack, chance)
-                await asyncio.sleep(chance.uniform(0.05, 0.5))
-                if stopped is not None:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        stopped.resume()
+            await hurt_often(stack, chance, clients)
             clients.over.set()
-        assert sum(clients.outcomes.values()) == clients.n_sent > N_ROUNDS
+        assert sum(clients.outcomes.values()) == clients.n_sent
         assert set(clients.outcomes) <= HONEST, clients.outcomes
-        assert clients.outcomes[200]
         async with asyncio.timeout(60):
             async for _ in ticks():
                 if not any(held(stack)):

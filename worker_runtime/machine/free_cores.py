@@ -101,7 +101,10 @@ class FreeCores:
         return max(1, min(self._most, len(self._usable) - n_taken))
 
 
-def free_cores() -> Callable[[], int]:
-    """Choose among the physical cores of the fast kind that this process may use."""
+def thread_count(configured: int) -> Callable[[], int]:
+    """The number of threads, evaluated before each step: as configured, or if that is 0 the
+    physical cores of the fast kind that this process may use and others leave free."""
+    if configured:
+        return lambda: configured
     usable = cores.fastest(cores.usable())
     return FreeCores(cores.physical(usable), usable)

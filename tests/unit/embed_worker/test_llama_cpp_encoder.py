@@ -3,6 +3,7 @@
 import random
 from array import array
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from embed_worker.encoders import torch as torch_encoder
 from embed_worker.encoders.loaded import LoadedEncoder
 from embed_worker.engine.call import TOKEN_TYPE, Row
 from embed_worker.engine.runner import BatchFailed
+from worker_runtime.llama_native import load_native
 
 CHAT_MODEL = Path(__file__).parents[3] / "models" / "guide" / "qwen2-y26hkx-guide.gguf"
 # Weights of 16 bits: 0.999993 was measured.
@@ -101,3 +103,23 @@ def test_a_damaged_file_is_not_loaded(minilm_gguf: Path, tmp_path: Path) -> None
     damaged.write_bytes(minilm_gguf.read_bytes()[:-4096])
     with pytest.raises(BackendLoadFailed, match="damaged"):
         load(damaged)
+
+
+def test_each_batch_takes_as_many_threads_as_there_are_cores_then(
+    minilm_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, used = load_native(), list[int]()
+    set_threads = native.llama_set_n_threads
+
+    def note(context: Any, n_threads: int, n_batch_threads: int) -> None:
+        set_threads(context, n_threads, n_batch_threads)
+        used.append(native.llama_n_threads(context))
+
+    # While this process computes, other programs take cores or leave them free.
+    free = iter([2, 1, 3])
+    monkeypatch.setattr(llama_encoder, "thread_count", lambda configured: free.__next__)
+    monkeypatch.setattr(native, "llama_set_n_threads", note)
+    model = load(minilm_gguf)  # computes once
+    for _ in range(2):
+        model.runner.encode(model.tokens.rows(["a text"]).rows)
+    assert used == [2, 1, 3]

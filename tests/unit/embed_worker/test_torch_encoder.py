@@ -139,7 +139,7 @@ def test_an_error_of_the_library_is_a_failed_batch(loaded: LoadedEncoder) -> Non
 
 def test_a_lost_gpu_is_no_failure_of_the_batch() -> None:
     """Nothing can be computed after it: the process has to end, and another to begin."""
-    with pytest.raises(torch.AcceleratorError), computing():
+    with pytest.raises(torch.AcceleratorError), computing(lambda: 1):
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
 
@@ -151,3 +151,16 @@ def test_weights_that_are_pickled_are_not_loaded(prompted: Path, tmp_path: Path)
         torch_encoder.load(
             folder, device="cpu", n_threads=0, on_progress=lambda fraction, stage: None
         )
+
+
+def test_each_batch_takes_as_many_threads_as_there_are_cores_then(
+    built_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # While this process computes, other programs take cores or leave them free.
+    free, used = [2, 1, 2], []
+    monkeypatch.setattr(torch_encoder, "thread_count", lambda configured: lambda: free[len(used)])
+    model = torch_encoder.load(built_in, device="cpu", n_threads=0, on_progress=lambda *_: None)
+    for _ in free:
+        model.runner.encode(model.tokens.rows(["a text"]).rows)
+        used.append(torch.get_num_threads())
+    assert used == free
