@@ -157,7 +157,7 @@ def test_each_batch_takes_as_many_threads_as_there_are_cores_then(
     built_in: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # While this process computes, other programs take cores or leave them free.
-    free, used = [2, 1, 2], []
+    free, used = [2, 1, 2], list[int]()
     monkeypatch.setattr(torch_encoder, "thread_count", lambda configured: lambda: free[len(used)])
     model = torch_encoder.load(built_in, device="cpu", n_threads=0, on_progress=lambda *_: None)
     for _ in free:
