@@ -13,6 +13,8 @@ from tests.running_stack import RunningStack, wait_until
 
 N_STREAMS = 8
 SPOKEN_AFTER_S = 2.0
+# Long enough for a kill in the middle.
+N_TOKENS = 1500
 
 
 class Outcome:
@@ -34,7 +36,7 @@ class Outcome:
         return "data: [DONE]" in self.lines
 
 
-def stream(stack: RunningStack, outcome: Outcome, max_tokens: int = 1500) -> None:
+def stream(stack: RunningStack, outcome: Outcome, max_tokens: int) -> None:
     body = {
         "messages": [{"role": "user", "content": "Go on"}],
         "stream": True,
@@ -54,10 +56,10 @@ def stream(stack: RunningStack, outcome: Outcome, max_tokens: int = 1500) -> Non
 
 
 def start_streams(
-    stack: RunningStack, pool: ThreadPoolExecutor
+    stack: RunningStack, pool: ThreadPoolExecutor, n_tokens: int = N_TOKENS
 ) -> tuple[list[Outcome], list[Future[None]]]:
     outcomes = [Outcome() for _ in range(N_STREAMS)]
-    running = [pool.submit(stream, stack, outcome) for outcome in outcomes]
+    running = [pool.submit(stream, stack, outcome, n_tokens) for outcome in outcomes]
     assert outcomes[0].first.wait(60)
     return outcomes, running
 
@@ -98,7 +100,8 @@ def ask_again(stack: RunningStack) -> bool:
 def test_killing_embeddings_does_not_touch_running_chats(stack: RunningStack, victim: str) -> None:
     assert embed(stack).status_code == httpx.codes.OK
     with ThreadPoolExecutor(N_STREAMS) as pool:
-        outcomes, running = start_streams(stack, pool)
+        # All are read to their end.
+        outcomes, running = start_streams(stack, pool, n_tokens=400)
         stack.one(victim).kill()
         for future in running:
             future.result(120)
