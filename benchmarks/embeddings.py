@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import statistics
 import tempfile
 import time
@@ -36,6 +37,8 @@ N_MIXED = 512
 WORDS = ("small", "machine", "memory", "model", "server", "worker", "prompt", "記憶體", "模型")
 LENGTHS = (4, 8, 16, 32, 64, 150)
 OURS = "y26hkx"
+# The file that llama-server has, instead of what OpenVINO computes.
+OURS_ON_GGUF = "y26hkx with the GGUF file"
 ENCODER = "embed_worker.encoder_process"
 # By server, one figure a round.
 Figures = dict[str, list[float]]
@@ -141,6 +144,18 @@ def peers(gguf: Path | None) -> Iterator[tuple[str, list[str], int]]:
         yield "infinity", [*arguments, "--served-model-name", MINILM, "--url-prefix", "/v1"], port
 
 
+def ours_on(gguf: Path, folder: Path) -> RunningStack:
+    embedding = folder / "models" / "embedding"
+    embedding.mkdir(parents=True)
+    shutil.copyfile(gguf, embedding / f"{MINILM}.gguf")
+    return RunningStack(
+        folder / "gguf-log",
+        ENABLE_MODEL_CACHE="0",
+        EMBEDDING_BACKEND="llama.cpp",
+        MODELS_DIR=str(folder / "models"),
+    )
+
+
 def measure(ports: dict[str, int], bare: Bare, rounds: int) -> bool:
     texts = Texts()
     names = ["bare model", *ports]
@@ -185,7 +200,7 @@ def beside_bare(alone: Figures, mixed: Figures) -> list[bool]:
 
 def beside_peers(alone: Figures, many: Figures, mixed: Figures) -> list[bool]:
     """Beside whichever is best at it."""
-    names = [name for name in many if name != OURS]
+    names = [name for name in many if name not in (OURS, OURS_ON_GGUF)]
     if not names:
         return []
     crowd, whole = (min(ratio(figures, name) for name in names) for figures in (many, mixed))
@@ -218,13 +233,16 @@ def ratio(figures: Figures, other: str) -> float:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py bench embeddings", description=__doc__)
-    parser.add_argument("--gguf", type=Path, help="the same model for llama-server")
+    parser.add_argument("--gguf", type=Path, help="the same model, for llama-server and us")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(argv)
     with contextlib.ExitStack() as servers:
         folder = Path(servers.enter_context(tempfile.TemporaryDirectory()))
         stack = servers.enter_context(RunningStack(folder / "log", ENABLE_MODEL_CACHE="0"))
         ports = {OURS: stack.port}
+        if arguments.gguf is not None:
+            on_gguf = servers.enter_context(ours_on(arguments.gguf, folder))
+            ports[OURS_ON_GGUF] = on_gguf.port
         for name, command, port in peers(arguments.gguf):
             ports[name] = servers.enter_context(peer(command, port))
         for port in ports.values():

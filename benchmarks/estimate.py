@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -40,6 +40,7 @@ QWEN_UNTIED = Model("qwen2", 8, 1024, 16, 4, 2816, 151_936)
 LLAMA_MHA = Model("llama", 16, 1024, 16, 16, 2816, 32_000)
 LLAMA_GQA = Model("llama", 20, 1536, 24, 4, 4096, 32_000)
 SMALL = Model("llama", 12, 768, 12, 12, 2048, 32_000, tied=True)
+SMALL_32K = replace(SMALL, n_ctx=32_768)
 QWEN3 = Model("qwen3", 16, 768, 12, 4, 2304, 151_936, tied=True, head=128)
 GEMMA2 = Model("gemma2", 14, 1024, 8, 4, 4096, 64_000, tied=True, head=128, window=512)
 GEMMA3 = Model("gemma3_text", 12, 640, 4, 1, 2048, 152_000, tied=True, head=256, window=512)
@@ -72,6 +73,7 @@ CASES = (
     Case("llama mha", LLAMA_MHA, "F16"),
     Case("llama gqa", LLAMA_GQA, "Q4_0"),
     Case("small tied, long", SMALL, "Q4_K_M", {"n_ctx": 8192, "n_parallel": 1}),
+    Case("small tied, 32k", SMALL_32K, "Q4_K_M", {"n_ctx": 32_768, "n_parallel": 1}),
     Case("small tied, one slot", SMALL, "Q8_0", {"n_parallel": 1}),
     # On a slow machine steps have 256 tokens, and buffers for more are never touched.
     Case("qwen, no flash attention", QWEN, "Q4_K_M", WITHOUT_TILES),
