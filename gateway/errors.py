@@ -84,8 +84,13 @@ def envelope(error: ServingError, request_id: str, language: Language = ENGLISH)
     }
     if error.suggestions:
         body["suggestions"] = [printable(language.text(text)) for text in error.suggestions]
-    body |= {k: printable(v) for k, v in error.metadata.items() if k not in body}
+    body |= {k: _shown(k, v) for k, v in error.metadata.items() if k not in body}
     return {"error": body}
+
+
+def _shown(name: str, value: str) -> str | int:
+    """A field of an error: on the way here all are texts, but counts of tokens are numbers."""
+    return int(value) if name.endswith("tokens") and value.isdecimal() else printable(value)
 
 
 def error_body(error: ServingError, scope: Scope) -> dict[str, Any]:

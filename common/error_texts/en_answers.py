@@ -42,11 +42,22 @@ MESSAGES = {
         "the model's chat template fails on these messages ({kind}); it may expect other roles "
         "or another order of turns"
     ),
-    "input_too_long": "the input has {n_tokens} tokens; at most {most} fit",
-    "input_too_long_because": "the input has {n_tokens} tokens; at most {most} fit: {why}",
-    "input_too_long_at_least": "the input has at least {n_tokens} tokens; at most {most} fit",
+    # In the words of Anthropic and OpenAI, by which agents know that they must shorten a talk.
+    "input_too_long": (
+        "the prompt is too long: {n_tokens} tokens > {most} maximum. "
+        "This model's maximum context length is {most} tokens for a prompt"
+    ),
+    "input_too_long_because": (
+        "the prompt is too long: {n_tokens} tokens > {most} maximum. "
+        "This model's maximum context length is {most} tokens for a prompt: {why}"
+    ),
+    "input_too_long_at_least": (
+        "the prompt is too long: at least {n_tokens} tokens > {most} maximum. "
+        "This model's maximum context length is {most} tokens for a prompt"
+    ),
     "input_too_long_at_least_because": (
-        "the input has at least {n_tokens} tokens; at most {most} fit: {why}"
+        "the prompt is too long: at least {n_tokens} tokens > {most} maximum. "
+        "This model's maximum context length is {most} tokens for a prompt: {why}"
     ),
     "preparation_too_slow": "the input could not be prepared in {limit_s} s",
     "context_reduced": (
@@ -97,7 +108,9 @@ MESSAGES = {
     "text_empty": "the text is empty",
     "query_too_long": "the query has {n_tokens} tokens, the model takes {most} beside a document",
     "prompt_name_unknown": "the model has no prompt {name!r}",
-    "embed_input_too_long": "the input has {n_tokens} tokens, the model takes {most}",
+    "embed_input_too_long": (
+        "the input has {n_tokens} tokens; this model's maximum context length is {most} tokens"
+    ),
     "input_empty": "the input is empty",
     "token_ids_empty": "the list of token ids is empty",
     "token_id_unknown": "token id {token} is not in the model's vocabulary of {n_vocab} tokens",

@@ -75,6 +75,15 @@ async def test_every_error_of_a_worker_arrives_whole(
     assert reply.headers["retry-after"] == "8"
 
 
+async def test_counts_of_tokens_in_an_error_are_numbers(
+    gateway: RunningGateway, worker: ScriptedWorker
+) -> None:
+    counts = {"input_tokens": "2004", "max_input_tokens": "192", "rule": "42"}
+    worker.generate = raising(errors.ContextLengthExceeded("too long", metadata=counts))
+    error = told(await gateway.http.post(CHAT, json=BODY))
+    assert (error["input_tokens"], error["max_input_tokens"], error["rule"]) == (2004, 192, "42")
+
+
 async def test_a_load_failure_is_of_type_resource(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:

@@ -167,7 +167,7 @@ def test_a_long_input_that_may_not_be_cut_is_refused_with_both_numbers(
 ) -> None:
     with stack.openai() as client, pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model=MINILM, input=["a", LONG], extra_body={"truncate": "none"})
-    assert "702 tokens, the model takes 256" in refused.value.message
+    assert "702 tokens; this model's maximum context length is 256" in refused.value.message
     assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input[1]")
 
 

@@ -65,9 +65,25 @@ def test_a_newest_turn_that_is_too_long_keeps_its_end() -> None:
 
 
 def test_a_system_message_that_alone_is_too_long_is_refused_with_both_numbers() -> None:
-    with pytest.raises(ContextLengthExceeded, match="has 26 tokens; at most 10") as caught:
+    with pytest.raises(ContextLengthExceeded, match="26 tokens > 10 maximum") as caught:
         fit_conversation(talk(("system", "s" * 20), ("user", "hi")), encode, PromptBounds(10))
     assert caught.value.metadata == {"input_tokens": "26", "max_input_tokens": "10"}
+
+
+# How programs find out that a conversation must be shortened: most of them read the message.
+KNOWN_BY_AGENTS = [
+    r"prompt is too long[^0-9]*(\d+) tokens > (\d+) maximum",
+    r"maximum context length is \d+ tokens",
+    r"(?i)this model's maximum context length is",
+]
+
+
+@pytest.mark.parametrize("pattern", KNOWN_BY_AGENTS)
+@pytest.mark.parametrize("n_turns", [20, 10_001], ids=["counted", "estimated"])
+def test_agents_know_what_the_refusal_is(pattern: str, n_turns: int) -> None:
+    long = talk(*[("user", "x" * 10)] * n_turns)
+    with pytest.raises(ContextLengthExceeded, match=pattern):
+        fit_conversation(long, encode, PromptBounds(100, on_overflow="refuse"))
 
 
 def test_refusing_is_a_setting() -> None:
@@ -113,5 +129,5 @@ def test_whatever_the_conversation_the_result_fits_or_is_refused(
 
 def test_a_refusal_says_why_less_fits_than_usual() -> None:
     short = PromptBounds(5, on_overflow="refuse", why="the model was loaded with a shorter context")
-    with pytest.raises(ContextLengthExceeded, match="at most 5 fit: the model was loaded with a"):
+    with pytest.raises(ContextLengthExceeded, match="for a prompt: the model was loaded with a"):
         fit_tokens([1] * 9, short)
