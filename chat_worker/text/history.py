@@ -172,6 +172,5 @@ def continued(conversation: Conversation) -> Message | None:
     last = conversation.messages[-1] if conversation.messages else None
     if last is None or last.role != "assistant" or last.tool_calls:
         return None
-    if conversation.template_kwargs.get("add_generation_prompt") is True:
-        return None
-    return last
+    is_said = conversation.template_kwargs.get("add_generation_prompt") is not None
+    return None if is_said else last

@@ -183,7 +183,26 @@ MOVED = {
 }
 
 
-class ChatRequest(FormatFields):
+class PromptEnd(ApiModel):
+    """How a prompt ends: an assistant's message at the end is continued unless these say
+    otherwise."""
+
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    @model_validator(mode="after")
+    def _continues_or_begins(self) -> Self:
+        if self.continue_final_message and self.add_generation_prompt:
+            raise InvalidRequest(ErrorText("continued_or_new"), param="continue_final_message")
+        return self
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether the answer is a message of its own even after an assistant's."""
+        return self.add_generation_prompt is True or self.continue_final_message is False
+
+
+class ChatRequest(FormatFields, PromptEnd):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
     max_completion_tokens: TokenLimit | None = None
     logprobs: bool | None = None
@@ -192,9 +211,6 @@ class ChatRequest(FormatFields):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: Annotated[dict[str, str | bool | int | float], at_most(16)] | None = None
-    # An assistant's message at the end is continued unless these say otherwise.
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=4)] | None = None
     reasoning_effort: Annotated[str, Field(max_length=16)] | None = None
     # Ollama's switch: whether the model thinks, or how much.
@@ -212,12 +228,6 @@ class ChatRequest(FormatFields):
     def _top_logprobs_need_logprobs(self) -> Self:
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest(ErrorText("needs_logprobs"), param="top_logprobs")
-        return self
-
-    @model_validator(mode="after")
-    def _continues_or_begins(self) -> Self:
-        if self.continue_final_message and self.add_generation_prompt:
-            raise InvalidRequest(ErrorText("continued_or_new"), param="continue_final_message")
         return self
 
 

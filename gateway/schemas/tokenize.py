@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from common.error_texts import ErrorText
 from gateway.schemas.base import MAX_ENTRIES, ApiModel, ModelId, TokenId, at_most
-from gateway.schemas.chat import Message, Tool
+from gateway.schemas.chat import Message, PromptEnd, Tool
 from gateway.schemas.keep_alive import KeepAlive
 
 Text = Annotated[str, Field(max_length=2 * 1024 * 1024)]
@@ -14,19 +14,17 @@ TemplateKwargs = Annotated[dict[str, str | bool | int | float], at_most(16)]
 TEXT_FIELDS = ("prompt", "content", "text")
 
 
-class TemplateRequest(ApiModel):
+class TemplateRequest(PromptEnd):
     """A conversation to be written down by the model's own template."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]
     model: ModelId | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
-    # Whether it ends where the assistant's answer begins; it does unless said.
-    add_generation_prompt: bool | None = None
     keep_alive: KeepAlive | None = None
 
 
-class TokenizeRequest(ApiModel):
+class TokenizeRequest(PromptEnd):
     """A text under one of three names, or a conversation."""
 
     model: ModelId | None = None
@@ -36,7 +34,6 @@ class TokenizeRequest(ApiModel):
     messages: Annotated[list[Message], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
-    add_generation_prompt: bool | None = None
     keep_alive: KeepAlive | None = None
     # Texts of control tokens are those tokens, as a template writes them; if false, plain text.
     parse_special: bool | None = None

@@ -57,7 +57,7 @@ def _conversation(body: ChatRequest) -> chat_pb2.Conversation:
         parallel_tool_calls=body.parallel_tool_calls,
     )
     conversation.template_kwargs.update(_thinking(body))
-    if _begins_anew(body):
+    if body.begins_anew:
         conversation.template_kwargs["add_generation_prompt"] = True
     conversation.template_kwargs.update(body.chat_template_kwargs or {})
     return conversation
@@ -67,11 +67,6 @@ def _thinking(body: ChatRequest) -> dict[str, str | bool]:
     if isinstance(body.think, bool):
         return {"enable_thinking": body.think} | effort_kwargs(body.reasoning_effort)
     return effort_kwargs(body.reasoning_effort or body.think)
-
-
-def _begins_anew(body: ChatRequest) -> bool:
-    """Whether the answer is a message of its own even after an assistant's."""
-    return body.add_generation_prompt is True or body.continue_final_message is False
 
 
 def _offered(body: ChatRequest) -> list[Tool]:

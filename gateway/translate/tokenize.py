@@ -26,9 +26,9 @@ def template_request(body: TemplateRequest | TokenizeRequest) -> chat_pb2.ApplyT
     )
     if body.chat_template_kwargs:
         request.conversation.template_kwargs.update(body.chat_template_kwargs)
-    if body.add_generation_prompt is not None:
-        kwargs = {"add_generation_prompt": body.add_generation_prompt}
-        request.conversation.template_kwargs.update(kwargs)
+    stops_short = body.add_generation_prompt is False and not body.continue_final_message
+    if body.begins_anew or stops_short:
+        request.conversation.template_kwargs["add_generation_prompt"] = not stops_short
     return request
 
 

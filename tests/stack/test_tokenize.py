@@ -72,6 +72,28 @@ def test_a_template_can_stop_before_the_answer(stack: RunningStack) -> None:
     assert post(stack, "/tokenize", **asked)["count"] == rendered["n_tokens"]
 
 
+BEGUN = [*MESSAGES, {"role": "assistant", "content": "Sure,"}]
+# By what is asked for: how a prompt ends whose last message is an assistant's.
+ENDS: list[tuple[dict[str, bool], str]] = [
+    ({}, "Sure,"),
+    ({"continue_final_message": True}, "Sure,"),
+    ({"continue_final_message": True, "add_generation_prompt": False}, "Sure,"),
+    ({"continue_final_message": False}, "<|im_start|>assistant"),
+    ({"continue_final_message": False, "add_generation_prompt": False}, "Sure,<|im_end|>"),
+    ({"add_generation_prompt": False}, "Sure,<|im_end|>"),
+    ({"add_generation_prompt": True}, "<|im_start|>assistant"),
+]
+
+
+@pytest.mark.parametrize(("asked", "end"), ENDS, ids=lambda each: str(each))
+def test_a_conversation_can_be_continued_closed_or_answered(
+    stack: RunningStack, asked: dict[str, bool], end: str
+) -> None:
+    rendered = post(stack, "/apply-template", messages=BEGUN, **asked)
+    assert rendered["prompt"].rstrip().endswith(end)
+    assert post(stack, "/tokenize", messages=BEGUN, **asked)["count"] == rendered["n_tokens"]
+
+
 def test_an_embedding_models_tokens_are_those_it_is_charged_for(stack: RunningStack) -> None:
     tokens = post(stack, "/tokenize", model=MINILM, prompt="a small machine")
     reply = post(stack, "/v1/embeddings", model=MINILM, input="a small machine")
