@@ -18,7 +18,7 @@ from common.freed_memory import return_freed_memory
 from common.settings import split_list
 from gateway.console.files import ConsoleFiles
 from gateway.console.middleware import ConsoleMiddleware
-from gateway.errors import error_response, plain_error_response
+from gateway.errors import error_response, plain_error_response, shorten
 from gateway.fastapi_app import LayeredApp
 from gateway.idle_time import return_memory
 from gateway.middleware.access_log import AccessLogMiddleware
@@ -228,7 +228,8 @@ async def _serving_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, id = _HTTP_ERRORS.get(error.status_code, ("http_error", "http_error"))
-    text = ErrorText(id, method=request.method[:16], detail=str(error.detail).lower())
+    path, detail = shorten(request.scope["path"], MAX_PATH), str(error.detail).lower()
+    text = ErrorText(id, method=request.method[:16], path=path, detail=detail)
     headers = dict(error.headers or {})
     nearest = _nearest(request) if error.status_code == NOT_FOUND else None
     suggestions = () if nearest is None else (ErrorText("use_instead", instead=nearest),)

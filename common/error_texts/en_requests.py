@@ -61,8 +61,8 @@ MESSAGES = {
     "not_http": "this is not a valid HTTP request",
     "too_many_connections": "too many connections",
     "head_too_slow": "the request's head did not arrive in time",
-    "http_not_found": "{method}: {detail}",
-    "http_method_not_allowed": "{method}: {detail}",
+    "http_not_found": "{method} {path}: {detail}",
+    "http_method_not_allowed": "{method} {path}: {detail}",
     "http_request_timeout": "{method}: {detail}",
     "http_error": "{method}: {detail}",
     # A request's fields.

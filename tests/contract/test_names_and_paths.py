@@ -123,4 +123,6 @@ async def test_a_path_that_is_not_there_says_which_was_meant(
 async def test_a_path_like_none_says_nothing_more(gateway: RunningGateway) -> None:
     reply = await gateway.http.get("/" + "z" * 5000)
     assert reply.status_code == 404
+    message = reply.json()["error"]["message"]
+    assert message == f"GET /{'z' * 199}…: not found"
     assert "suggestions" not in reply.json()["error"]

@@ -53,8 +53,8 @@ MESSAGES = {
     "not_http": "這不是有效的 HTTP 請求",
     "too_many_connections": "連線數過多",
     "head_too_slow": "請求的標頭未在時限內送達",
-    "http_not_found": "找不到這個路徑：{method}: {detail}",
-    "http_method_not_allowed": "這個路徑不接受此方法：{method}: {detail}",
+    "http_not_found": "找不到這個路徑：{method} {path}: {detail}",
+    "http_method_not_allowed": "這個路徑不接受此方法：{method} {path}: {detail}",
     "http_request_timeout": "請求未在時限內送達：{method}: {detail}",
     "http_error": "HTTP 請求有誤：{method}: {detail}",
     # A request's fields.
