@@ -115,7 +115,17 @@ HINTS = frozenset(
 )
 
 
-UNUSED = frozenset({"min_tokens", "use_beam_search"})
+UNUSED = frozenset(
+    {
+        "include_reasoning",
+        "min_tokens",
+        "return_token_ids",
+        "return_tokens_as_token_ids",
+        "separate_reasoning",
+        "stream_reasoning",
+        "use_beam_search",
+    }
+)
 
 # The fields in Ollama's `options` that have an effect, under any of their names.
 OPTIONS = frozenset(
@@ -153,9 +163,14 @@ class OtherNames(ApiModel):
 
     foreign: ClassVar[frozenset[str]] = HINTS | SAME_AS.keys() | UNUSED | {"options"}
 
-    # Clients of vLLM send these to say that they do not want them.
+    # Clients of vLLM, SGLang and OpenRouter send these to say that they want what is done anyway.
     min_tokens: Literal[0] | None = None
     use_beam_search: Literal[False] | None = None
+    return_token_ids: Literal[False] | None = None
+    return_tokens_as_token_ids: Literal[False] | None = None
+    include_reasoning: Literal[True] | None = None
+    separate_reasoning: Literal[True] | None = None
+    stream_reasoning: Literal[True] | None = None
     options: FreeJson | None = None
     repeat_penalty: float | None = None
     random_seed: int | None = None

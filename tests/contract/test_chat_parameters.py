@@ -84,6 +84,9 @@ NOTHING: list[dict[str, Any]] = [
     {"tools": [], "tool_choice": "auto"},
     {"format": ""},
     {"continue_final_message": True},
+    {"include_reasoning": True},
+    {"return_token_ids": False},
+    {"separate_reasoning": True, "stream_reasoning": True},
 ]
 WITHOUT_EFFECT: list[dict[str, Any]] = [
     {"metadata": {"a": "b"}},
@@ -127,6 +130,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, ""),
     ({"continue_final_message": True, "add_generation_prompt": True}, "only one"),
     ({"min_tokens": 2}, ""),
+    ({"include_reasoning": False}, ""),
+    ({"return_token_ids": True}, ""),
     ({"stop_token_ids": [1]}, ""),
     ({"best_of": 2}, ""),
     ({"use_beam_search": True}, ""),
