@@ -98,7 +98,7 @@ class ChatChunks:
     """Turns events into the bytes of `chat.completion.chunk`s; one string is encoded per token.
 
     Args:
-        timings: added to each chunk, if the client asked for them.
+        timings: added to each chunk but the one without a token, if the client asked for them.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class ChatChunks:
             # As OpenAI has it: every chunk has the field, the last one alone has the numbers.
             self._last_prefix, self._prefix = self._prefix, self._prefix + b',"usage":null'
         for number in range(self._n):
-            yield self._chunk(number, {"role": "assistant", "content": ""})
+            yield self._chunk(number, {"role": "assistant", "content": ""}, is_timed=False)
 
     def _delta(self, delta: chat_pb2.Delta) -> Iterator[bytes]:
         if not (self._logprobs or delta.reasoning or delta.tool_calls or self._timings):
@@ -164,6 +164,8 @@ class ChatChunks:
         delta: dict[str, Any],
         finish_reason: str | None = None,
         logprobs: dict[str, Any] | None = None,
+        *,
+        is_timed: bool = True,
     ) -> bytes:
         choice = {
             "index": number,
@@ -171,7 +173,7 @@ class ChatChunks:
             "logprobs": logprobs,
             "finish_reason": finish_reason,
         }
-        body = {"choices": [choice]} | self._timings_field()
+        body = {"choices": [choice]} | (self._timings_field() if is_timed else {})
         return self._prefix + b"," + orjson.dumps(body)[1:]
 
     def _timings_field(self) -> dict[str, Any]:
