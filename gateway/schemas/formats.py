@@ -63,14 +63,23 @@ class ResponseFormat(ApiModel):
         return inner if self.type == "json_schema" and isinstance(inner, dict) else self.value
 
 
-class StructuredOutputs(HistoryModel):
+class StructuredOutputs(ApiModel):
     """The formats in vLLM's own field, `structured_outputs`."""
+
+    no_effect: ClassVar[frozenset[str]] = frozenset(
+        {"disable_any_whitespace", "disable_fallback", "whitespace_pattern"}
+    )
 
     json_: Annotated[Schema | None, Field(alias="json")] = None
     regex: Pattern | None = None
     grammar: Pattern | None = None
     choice: Choices | None = None
     json_object: bool | None = None
+    # Objects are closed here anyway.
+    disable_additional_properties: bool | None = None
+    disable_any_whitespace: Any = None
+    disable_fallback: Any = None
+    whitespace_pattern: Any = None
 
 
 class OtherFormats(OtherNames):

@@ -1,6 +1,7 @@
 """Which fields of a request change nothing: told in the header x-ignored-parameters."""
 
 from gateway.schemas.base import ApiModel
+from gateway.schemas.formats import StructuredOutputs
 from gateway.schemas.sampling import HINTS, OPTIONS, SAME_AS, StreamOptions
 
 NO_EFFECT = HINTS | frozenset(
@@ -35,6 +36,10 @@ def ignored_fields(body: ApiModel) -> list[str]:
     if options is not None:
         told = (name for name in NO_EFFECT_ON_STREAMS if getattr(options, name))
         found += (f"stream_options.{name}" for name in told)
+    formats: StructuredOutputs | None = sent.get("structured_outputs")
+    if formats is not None:
+        unused = (name for name in formats.no_effect if getattr(formats, name))
+        found += (f"structured_outputs.{name}" for name in unused)
     others = sent.get("options")
     for name in others if isinstance(others, dict) else ():
         if SAME_AS.get(name, name) not in OPTIONS:

@@ -120,6 +120,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_token": 1}, "use max_tokens"),
     ({"format": "yaml"}, ""),
     ({"guided_choice": []}, ""),
+    ({"structured_outputs": {"structural_tag": "{}"}}, ""),
     ({"json_schema": {}, "guided_regex": "a"}, "one format"),
     ({"response_format": {"type": "text", "json_schema": {"name": "x"}}}, "json_schema"),
     ({"response_format": {"type": "text", "schema": {}}}, "json_object"),
@@ -185,6 +186,14 @@ async def test_of_ollamas_options_what_has_an_effect_is_honoured_and_the_rest_na
     assert (request.max_tokens, request.sampling.seed) == (7, 3)
     # What stands beside the messages wins.
     assert (request.sampling.repetition_penalty, request.sampling.min_p) == (1.5, 0.25)
+
+
+async def test_of_vllms_formats_what_has_no_effect_is_named(gateway: RunningGateway) -> None:
+    formats = {"regex": "a", "disable_any_whitespace": True, "whitespace_pattern": None}
+    reply = await ask(gateway, {"structured_outputs": formats})
+    assert reply.status_code == 200, reply.text
+    named = reply.headers["x-ignored-parameters"]
+    assert named == "structured_outputs.disable_any_whitespace"
 
 
 async def test_a_choice_is_a_regular_expression_of_its_texts(
