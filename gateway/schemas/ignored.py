@@ -1,6 +1,6 @@
 """Which fields of a request change nothing: told in the header x-ignored-parameters."""
 
-from gateway.schemas.base import ApiModel
+from gateway.schemas.base import ApiModel, unknown_inside
 from gateway.schemas.formats import StructuredOutputs
 from gateway.schemas.sampling import HINTS, OPTIONS, SAME_AS, StreamOptions
 
@@ -36,6 +36,7 @@ def ignored_fields(body: ApiModel) -> list[str]:
     if options is not None:
         told = (name for name in NO_EFFECT_ON_STREAMS if getattr(options, name))
         found += (f"stream_options.{name}" for name in told)
+    found += unknown_inside(sent.get("response_format"))
     formats: StructuredOutputs | None = sent.get("structured_outputs")
     if formats is not None:
         unused = (name for name in formats.no_effect if getattr(formats, name))

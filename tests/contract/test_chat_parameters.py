@@ -196,6 +196,12 @@ async def test_of_vllms_formats_what_has_no_effect_is_named(gateway: RunningGate
     assert named == "structured_outputs.disable_any_whitespace"
 
 
+async def test_a_misspelt_schema_is_named(gateway: RunningGateway) -> None:
+    wrong = {"name": "x", "shema": {"const": 1}}
+    reply = await ask(gateway, {"response_format": {"type": "json_schema", "json_schema": wrong}})
+    assert reply.headers["x-ignored-parameters"] == "shema"
+
+
 async def test_a_choice_is_a_regular_expression_of_its_texts(
     gateway: RunningGateway, worker: ScriptedWorker
 ) -> None:
