@@ -172,6 +172,7 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
     shape = text.format or TextFormat(type="text")
     reasoning = body.reasoning or ReasoningOptions()
     choice = body.tool_choice or "auto"
+    of_model = defaults.of_model
     return {
         "model": body.model or "",
         "background": bool(body.background),
@@ -187,7 +188,9 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
         "safety_identifier": body.safety_identifier,
         "service_tier": "default",
         "store": body.store is not False,
-        "temperature": defaults.temperature if body.temperature is None else body.temperature,
+        "temperature": _given(body.temperature, defaults.temperature),
+        "presence_penalty": _given(body.presence_penalty, of_model.presence_penalty),
+        "frequency_penalty": _given(body.frequency_penalty, of_model.frequency_penalty),
         "text": {
             "format": shape.model_dump(by_alias=True, exclude_none=True),
             "verbosity": text.verbosity or "medium",
@@ -195,10 +198,14 @@ def _echo(body: ResponsesRequest, defaults: ChatDefaults) -> dict[str, Any]:
         "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
         "tools": [_echo_tool(tool) for tool in body.tools or []],
         "top_logprobs": body.top_logprobs or 0,
-        "top_p": defaults.top_p if body.top_p is None else body.top_p,
+        "top_p": _given(body.top_p, defaults.top_p),
         "truncation": body.truncation or "auto",
         "user": body.user,
     }
+
+
+def _given(asked: float | None, usual: float) -> float:
+    return usual if asked is None else asked
 
 
 def _echo_tool(tool: AnyTool) -> dict[str, Any]:

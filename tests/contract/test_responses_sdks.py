@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 
 from common.errors import WorkerLost
 from protos.y26hkx.v1 import chat_pb2
-from tests.contract.responses import THINK_SPEAK_CALL, TIME, WEATHER, script, sdk
+from tests.contract.responses import PATH, THINK_SPEAK_CALL, TIME, WEATHER, script, sdk
 from tests.contract.running_gateway import RunningGateway
 from tests.contract.scripted_worker import ScriptedWorker
 from tests.contract.worker_scripts import CHAT_ID, PROMPT_TOKENS, delta, finished, started
@@ -48,6 +48,23 @@ async def test_the_sdk_gets_a_whole_response(gateway: RunningGateway) -> None:
         3,
     )
     assert (reply.error, reply.tools, reply.tool_choice) == (None, [], "auto")
+
+
+# What Open Responses, the common description of this API, requires of every response.
+REQUIRED = set(
+    "id object created_at completed_at status incomplete_details model previous_response_id "
+    "instructions output error tools tool_choice truncation parallel_tool_calls text top_p "
+    "presence_penalty frequency_penalty top_logprobs temperature reasoning user usage "
+    "max_output_tokens max_tool_calls store background service_tier metadata safety_identifier "
+    "prompt_cache_key".split()
+)
+
+
+async def test_a_response_has_what_open_responses_requires(gateway: RunningGateway) -> None:
+    fields = {"input": "count", "presence_penalty": 0.5}
+    reply = (await gateway.http.post(PATH, json=fields)).json()
+    assert not REQUIRED - reply.keys()
+    assert (reply["presence_penalty"], reply["frequency_penalty"]) == (0.5, 0)
 
 
 async def test_the_sdks_accumulator_follows_a_stream(
