@@ -64,8 +64,39 @@ class TextBlock(Cacheable):
     citations: Any = None
 
 
+class TextSource(HistoryModel):
+    type: Literal["text"]
+    media_type: Word | None = None
+    data: Text
+
+
+class OtherSource(ApiModel):
+    """A PDF, a page, a file that is kept elsewhere: its document is refused."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class DocumentBlock(Cacheable):
+    type: Literal["document"]
+    source: Annotated[
+        Annotated[TextSource, Tag("text_source")]
+        | Annotated[SkipJsonSchema[OtherSource], Tag("other_source")],
+        one_of_kinds("source", "text"),
+    ]
+    title: Text | None = None
+    context: Text | None = None
+    citations: Any = None
+
+    @property
+    def text(self) -> str | None:
+        """The document behind its title and context; None if it is no text."""
+        if isinstance(self.source, OtherSource):
+            return None
+        return "\n".join(filter(None, (self.title, self.context, self.source.data)))
+
+
 class OtherBlock(ApiModel):
-    """Images, documents, what Anthropic's own tools say: refused by its type."""
+    """Images, what Anthropic's own tools say: refused by its type."""
 
     model_config = ConfigDict(extra="ignore")
     type: Word
@@ -82,8 +113,9 @@ class ToolUseBlock(Cacheable):
 
 ResultPart = Annotated[
     Annotated[TextBlock, Tag("text_block")]
+    | Annotated[DocumentBlock, Tag("document_block")]
     | Annotated[SkipJsonSchema[OtherBlock], Tag("other_block")],
-    one_of_kinds("block", "text"),
+    one_of_kinds("block", "text", "document"),
 ]
 
 
@@ -113,12 +145,15 @@ class RedactedThinkingBlock(HistoryModel):
 
 Block = Annotated[
     Annotated[TextBlock, Tag("text_block")]
+    | Annotated[DocumentBlock, Tag("document_block")]
     | Annotated[ToolUseBlock, Tag("tool_use_block")]
     | Annotated[ToolResultBlock, Tag("tool_result_block")]
     | Annotated[ThinkingBlock, Tag("thinking_block")]
     | Annotated[RedactedThinkingBlock, Tag("redacted_thinking_block")]
     | Annotated[SkipJsonSchema[OtherBlock], Tag("other_block")],
-    one_of_kinds("block", "text", "tool_use", "tool_result", "thinking", "redacted_thinking"),
+    one_of_kinds(
+        *("block", "text", "document", "tool_use", "tool_result", "thinking", "redacted_thinking")
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from common.errors import InvalidRequest, UnsupportedParameter
 from gateway.schemas.messages import (
     Block,
     CountTokensRequest,
+    DocumentBlock,
     MessagesRequest,
     OtherBlock,
     RedactedThinkingBlock,
@@ -27,7 +28,7 @@ from protos.y26hkx.v1 import chat_pb2
 # A turn's role and blocks; following turns of one role are one turn.
 RoleBlocks = tuple[str, list[Block]]
 MAY_HOLD: dict[str, tuple[type, ...]] = {
-    "user": (TextBlock, ToolResultBlock),
+    "user": (TextBlock, DocumentBlock, ToolResultBlock),
     "assistant": (TextBlock, ToolUseBlock, ThinkingBlock, RedactedThinkingBlock),
     "system": (TextBlock,),
 }
@@ -117,7 +118,8 @@ def _turns(body: CountTokensRequest) -> list[RoleBlocks]:
 
 
 def _check_readable(block: Block, place: str) -> None:
-    if isinstance(block, OtherBlock):
+    is_file = isinstance(block, DocumentBlock) and block.text is None
+    if is_file or isinstance(block, OtherBlock):
         raise not_text(block.type, f"{place}.type")
     if isinstance(block, ToolResultBlock):
         for number, part in enumerate(_blocks(block.content)):
@@ -169,7 +171,8 @@ def _blocks(content: str | Sequence[Block] | None) -> list[Block]:
 
 
 def _text(blocks: Sequence[Block], between: str) -> str:
-    return between.join(block.text for block in blocks if isinstance(block, TextBlock))
+    readable = (block for block in blocks if isinstance(block, (TextBlock, DocumentBlock)))
+    return between.join(block.text or "" for block in readable)
 
 
 def _tools(body: CountTokensRequest) -> list[chat_pb2.Tool]:

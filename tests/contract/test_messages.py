@@ -277,6 +277,27 @@ async def test_a_conversation_with_tools_reaches_the_worker_whole(
     assert request.max_tokens == 2000
 
 
+async def test_a_document_that_is_a_text_is_read(
+    client: AsyncAnthropic, worker: ScriptedWorker
+) -> None:
+    def document(text: str) -> Any:
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+        return {"type": "document", "source": source, "title": "Log", "context": "of Monday"}
+
+    asked: Any = [{"type": "text", "text": "Sum up"}, document("all well")]
+    call: Any = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    result: Any = {"type": "tool_result", "tool_use_id": "a", "content": [document("rain")]}
+    messages: list[MessageParam] = [
+        {"role": "user", "content": asked},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    await client.messages.create(**BODY | {"messages": messages})
+    sent = worker.calls[-1].request.conversation.messages
+    assert sent[0].content == "Sum up\nLog\nof Monday\nall well"
+    assert sent[2].content == "Log\nof Monday\nrain"
+
+
 @pytest.mark.parametrize(
     ("choice", "mode"), [("auto", "MODE_AUTO"), ("any", "MODE_REQUIRED"), ("none", "MODE_NONE")]
 )

@@ -128,6 +128,7 @@ def holding(*blocks: dict[str, Any], role: str = "user") -> dict[str, Any]:
 
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "http://x"}}
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
 CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "1"}
 SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
@@ -152,6 +153,7 @@ SEARCH = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
         (holding({"text": "a"}), "messages[0].content[0].type"),
         (holding(IMAGE), "messages[0].content[0].type"),
         (holding({"type": "document", "source": {}}), "messages[0].content[0].type"),
+        (holding({"type": "document", "source": PDF}), "messages[0].content[0].type"),
         (holding(RESULT | {"content": [IMAGE]}), "messages[0].content[0].content[0].type"),
         (holding(CALL), "messages[0].content[0].type"),
         (holding(RESULT, role="assistant"), "messages[0].content[0].type"),
