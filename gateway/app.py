@@ -107,6 +107,9 @@ BODIES = (
 
 NOT_FOUND = 404
 MAX_PATH = 200
+# How like another path one must be (0 to 1) to be a slip: what other servers' paths do is not done
+# by a path here that only looks like them.
+MISSPELT = 0.85
 # By status: the code of the error, and the id of its message.
 _HTTP_ERRORS = {
     404: ("not_found", "http_not_found"),
@@ -242,4 +245,6 @@ def _nearest(request: Request) -> str | None:
     if asked in ELSEWHERE:
         return ELSEWHERE[asked]
     ends = [path for path in known if asked.endswith(path)]
-    return max(ends, key=len) if ends else next(iter(get_close_matches(asked, known, n=1)), None)
+    if ends:
+        return max(ends, key=len)
+    return next(iter(get_close_matches(asked, known, n=1, cutoff=MISSPELT)), None)

@@ -13,6 +13,9 @@ _SLASHES = re.compile(r"//+")
 ELSEWHERE = {
     "/completion": "/v1/completions",
     "/embed": "/v1/embeddings",
+    "/v1/embed": "/v1/embeddings",
+    "/v2/embed": "/v1/embeddings",
+    "/v2/chat": "/v1/chat/completions",
     "/v1": "/v1/models",
 }
 

@@ -110,6 +110,8 @@ async def test_a_slash_or_a_version_too_many_is_answered(
         ("/v1/chat/completion", CHAT),
         ("/v1/embedding", "/v1/embeddings"),
         ("/v1", "/v1/models"),
+        ("/v2/chat", CHAT),
+        ("/v2/embed", "/v1/embeddings"),
     ],
 )
 async def test_a_path_that_is_not_there_says_which_was_meant(
@@ -120,8 +122,21 @@ async def test_a_path_that_is_not_there_says_which_was_meant(
     assert reply.json()["error"]["suggestions"] == [f"use {meant}"]
 
 
-async def test_a_path_like_none_says_nothing_more(gateway: RunningGateway) -> None:
-    reply = await gateway.http.get("/" + "z" * 5000)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/" + "z" * 5000,
+        "/v1/moderations",
+        "/v1/images/generations",
+        "/v1/audio/speech",
+        "/v1/assistants",
+        "/v1/threads",
+        "/v1/messages/batches",
+    ],
+    ids=lambda path: path[:30],
+)
+async def test_a_path_like_none_says_nothing_more(gateway: RunningGateway, path: str) -> None:
+    reply = await gateway.http.get(path)
     assert reply.status_code == 404
     message = reply.json()["error"]["message"]
     assert message == f"GET /{'z' * 199}…: not found"
