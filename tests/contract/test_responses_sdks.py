@@ -51,13 +51,14 @@ async def test_the_sdk_gets_a_whole_response(gateway: RunningGateway) -> None:
 
 
 # What Open Responses, the common description of this API, requires of every response.
-REQUIRED = set(
-    "id object created_at completed_at status incomplete_details model previous_response_id "
-    "instructions output error tools tool_choice truncation parallel_tool_calls text top_p "
-    "presence_penalty frequency_penalty top_logprobs temperature reasoning user usage "
-    "max_output_tokens max_tool_calls store background service_tier metadata safety_identifier "
-    "prompt_cache_key".split()
-)
+REQUIRED = {
+    *("id", "object", "created_at", "completed_at", "status", "incomplete_details", "model"),
+    *("previous_response_id", "instructions", "output", "error", "tools", "tool_choice"),
+    *("truncation", "parallel_tool_calls", "text", "top_p", "presence_penalty"),
+    *("frequency_penalty", "top_logprobs", "temperature", "reasoning", "user", "usage"),
+    *("max_output_tokens", "max_tool_calls", "store", "background", "service_tier", "metadata"),
+    *("safety_identifier", "prompt_cache_key"),
+}
 
 
 async def test_a_response_has_what_open_responses_requires(gateway: RunningGateway) -> None:
