@@ -248,8 +248,11 @@ def _bounds(schema: Schema) -> Iterator[tuple[str, int]]:
     if "array" in kinds:
         yield "maxItems", max(MAX_ITEMS, _number(schema.get("minItems")))
     if "object" in kinds and schema.get("additionalProperties", True) is not False:
-        named = len(_properties(schema))
-        yield "maxProperties", max(MAX_PROPERTIES, named, _number(schema.get("minProperties")))
+        named, required = _properties(schema), schema.get("required")
+        # llguidance counts properties only where all that are named are required.
+        if named <= set(map(str, required if isinstance(required, list) else ())):
+            least = _number(schema.get("minProperties"))
+            yield "maxProperties", max(MAX_PROPERTIES, len(named), least)
 
 
 def _number(value: Any) -> int:

@@ -149,6 +149,15 @@ def test_texts_lists_and_open_objects_have_bounds() -> None:
     assert enforceable({"type": "string", "maxLength": 5}).schema["maxLength"] == 5
 
 
+def test_open_objects_with_optional_properties_are_enforced() -> None:
+    """llguidance bounds the properties of an object only where all that it names are required."""
+    optional: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+    for more in ({"additionalProperties": True}, {"patternProperties": {"^x": {}}}):
+        assert not LLMatcher.validate_grammar(json_grammar(enforceable(optional | more).schema))
+    required = optional | {"additionalProperties": True, "required": ["a"]}
+    assert enforceable(required).schema["maxProperties"] == 100
+
+
 def test_references_in_a_circle_end() -> None:
     many = [{"$ref": "#"}] * 200
     enforceable({"allOf": many, "anyOf": many, "properties": {"a": {"allOf": many}}})
