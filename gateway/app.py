@@ -241,7 +241,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 def _nearest(request: Request) -> str | None:
     """The path that was most likely meant: the end of the one that was asked for, or like it."""
-    asked, known = request.scope["path"][:MAX_PATH], request.app.state.paths
+    asked: str = request.scope["path"][:MAX_PATH]
+    known: list[str] = request.app.state.paths
     if asked in ELSEWHERE:
         return ELSEWHERE[asked]
     ends = [path for path in known if asked.endswith(path)]

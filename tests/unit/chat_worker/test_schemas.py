@@ -152,7 +152,11 @@ def test_texts_lists_and_open_objects_have_bounds() -> None:
 def test_open_objects_with_optional_properties_are_enforced() -> None:
     """llguidance bounds the properties of an object only where all that it names are required."""
     optional: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
-    for more in ({"additionalProperties": True}, {"patternProperties": {"^x": {}}}):
+    others: list[dict[str, Any]] = [
+        {"additionalProperties": True},
+        {"patternProperties": {"^x": {}}},
+    ]
+    for more in others:
         assert not LLMatcher.validate_grammar(json_grammar(enforceable(optional | more).schema))
     required = optional | {"additionalProperties": True, "required": ["a"]}
     assert enforceable(required).schema["maxProperties"] == 100
