@@ -46,6 +46,7 @@ from gateway.routes import (
     batches,
     chat,
     completions,
+    conversations,
     embeddings,
     health,
     infill,
@@ -74,7 +75,11 @@ from gateway.schemas.ollama import OLLAMA_BODIES
 from gateway.schemas.pulls import CancelPullRequest, PullRequest
 from gateway.schemas.rerank import RerankRequest, ScoreRequest
 from gateway.schemas.responses import ResponsesRequest
-from gateway.schemas.stored_responses import ConversationRequest
+from gateway.schemas.stored_responses import (
+    ConversationChange,
+    ConversationItems,
+    ConversationRequest,
+)
 from gateway.schemas.tokenize import DetokenizeRequest, TemplateRequest, TokenizeRequest
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -84,6 +89,8 @@ BODIES = (
     ChatRequest,
     ResponsesRequest,
     ConversationRequest,
+    ConversationChange,
+    ConversationItems,
     MessagesRequest,
     CountTokensRequest,
     CompletionRequest,
@@ -170,8 +177,8 @@ def _described_routes(*, with_embeddings: bool) -> list[APIRoute]:
     """All routes, in the order in which they are tried: the most used come first."""
     modules = [chat, *([embeddings, rerank] if with_embeddings else [])]
     modules += [responses, messages, completions, infill, tokenize]
-    modules += [stored_responses, models, lifecycle, pulls, batches, keys, health, activity]
-    modules += [metrics]
+    modules += [stored_responses, conversations, models, lifecycle, pulls, batches]
+    modules += [keys, health, activity, metrics]
     described = [route for module in modules for route in module.router.routes]
     return described + ollama.routes(with_embeddings=with_embeddings)
 

@@ -28,6 +28,7 @@ from gateway.settings import GatewaySettings
 from gateway.sharing.capacity import capacity_of
 from gateway.sharing.fair_queue import FairQueue
 from gateway.stored_responses.background import BackgroundResponses
+from gateway.stored_responses.conversations import StoredConversations
 from gateway.stored_responses.history import StoredResponses
 from gateway.stored_responses.sqlite_store import SqliteStore
 from gateway.stored_responses.store import MemoryStore, ResponseStore
@@ -66,7 +67,9 @@ class Services:
         )
         self.new_models = NewModels(pool)
         self.pulls = Pulls(settings.max_pulls)
-        self.responses = StoredResponses(_store(settings), settings.background_timeout_s)
+        store = _store(settings)
+        self.responses = StoredResponses(store, settings.background_timeout_s)
+        self.conversations = StoredConversations(store, self.responses)
         self.shown_settings = shown_settings(settings)
         self.drain = Drain()
         self.proxies = TrustedProxies(split_list(settings.trusted_proxies))

@@ -16,6 +16,9 @@ from cli.hardware import hardware
 # Thousands of examples where the suite runs a few: `pytest --hypothesis-profile=many
 # --hypothesis-show-statistics tests/unit/worker_runtime/test_fuzzed_folders.py`.
 settings.register_profile("many", max_examples=3000, deadline=None, print_blob=True)
+# On a busy machine an example may take any time.
+settings.register_profile("usual", settings(), deadline=None)
+settings.load_profile("usual")
 
 EXIT_WITHIN_S = 60
 TESTS = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/conversations`."""
+"""The bodies of requests to `/v1/conversations`."""
 
 from typing import Annotated
 
@@ -12,3 +12,11 @@ from gateway.schemas.responses_items import Item
 class ConversationRequest(ApiModel):
     items: Annotated[list[Item], Field(max_length=MAX_ENTRIES, fail_fast=True)] | None = None
     metadata: Metadata | None = None
+
+
+class ConversationChange(ApiModel):
+    metadata: Metadata | None
+
+
+class ConversationItems(ApiModel):
+    items: Annotated[list[Item], Field(min_length=1, max_length=MAX_ENTRIES, fail_fast=True)]

@@ -1,7 +1,6 @@
 """Finds the history that a Responses API request continues, and stores its response."""
 
 import contextlib
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from gateway.stored_responses.store import Record, ResponseStore
 from gateway.translate.responses_items import COMPLETED, FAILED, IN_PROGRESS, INCOMPLETE, QUEUED
 
 RESPONSE, CONVERSATION, ITEMS, EVENTS = "resp_", "conv_", "convitems_", "respevents_"
-# The number of hexadecimal digits that a response's id shares with the ids of its items.
+# The number of hexadecimal digits that a record's id shares with the ids of its items.
 KEY_CHARS = 48
 # Input items are numbered from here on; output items have the numbers below.
 FIRST_INPUT = 0x8000
@@ -59,7 +58,7 @@ class StoredResponses:
         goes_on = bool(body.conversation_id or body.previous_response_id) or _refers(body.input)
         if body.store is False and not goes_on:
             return []
-        own = await self._resolved(owner, body.input)
+        own = await self.resolved(owner, body.input)
         before: Items = []
         if body.conversation_id:
             head = await self._head(owner, body.conversation_id)
@@ -132,7 +131,7 @@ class StoredResponses:
         Raises:
             ResponseNotFound: it is not stored, or belongs to another owner.
         """
-        return _with_ids(await self._response(owner, id))
+        return with_ids(await self._response(owner, id))
 
     async def delete_response(self, owner: str, id: str) -> None:
         """Delete a stored response.
@@ -144,46 +143,47 @@ class StoredResponses:
             raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
         await self._store.delete(owner, _events_id(id))
 
-    async def begin_conversation(
-        self, owner: str, items: Sequence[Item], metadata: dict[str, str]
-    ) -> dict[str, Any]:
-        key = secrets.token_hex(KEY_CHARS // 2)
-        id, first = f"{CONVERSATION}{key}", ""
-        if items:
-            first = f"{ITEMS}{key}"
-            own = orjson.dumps(await self._resolved(owner, items))
-            await self._store.put(owner, Record(first, "", own, b""))
-        record = Record(id, first, b"[]", _about(id, metadata))
-        await self._store.put(owner, record)
-        found: dict[str, Any] = orjson.loads(record.response)
-        return found
-
-    async def conversation(self, owner: str, id: str) -> dict[str, Any]:
-        """Return a conversation's description, without its items.
+    async def conversation(self, owner: str, id: str) -> Record:
+        """Return the record of a conversation.
 
         Raises:
             ResponseNotFound: it is not stored, or belongs to another owner.
         """
-        found: dict[str, Any] = orjson.loads((await self._conversation(owner, id)).response)
-        return found
-
-    async def conversation_items(self, owner: str, id: str) -> Items:
-        """Return the items of a conversation, in order.
-
-        Raises:
-            ResponseNotFound: it is not stored, or belongs to another owner.
-        """
-        record = await self._conversation(owner, id)
-        return _numbered(await self._before(owner, record.previous, "conversation"), record.id)
-
-    async def delete_conversation(self, owner: str, id: str) -> None:
-        """Delete a conversation; its responses stay stored.
-
-        Raises:
-            ResponseNotFound: it is not stored, or belongs to another owner.
-        """
-        if not id.startswith(CONVERSATION) or not await self._store.delete(owner, id):
+        record = await self._store.get(owner, id) if id.startswith(CONVERSATION) else None
+        if record is None:
             raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
+        return record
+
+    async def records(self, owner: str, id: str, param: str) -> list[Record]:
+        """Return the records of all turns up to the record `id`, including it, in order.
+
+        Raises:
+            PreviousNotFound: one of them is not stored any more.
+        """
+        turns: list[Record] = []
+        while id and len(turns) < MAX_LINKS:
+            record = await self._store.get(owner, id)
+            if record is None:
+                raise _not_kept(id, param)
+            turns.append(record)
+            id = record.previous
+        return turns[::-1]
+
+    async def resolved(self, owner: str, items: str | Sequence[Item]) -> Items:
+        """Return the items as JSON, with references replaced by the items that they refer to.
+
+        Raises:
+            PreviousNotFound: an item is not stored.
+        """
+        if isinstance(items, str):
+            return [{"type": "message", "role": "user", "content": items}]
+        own: Items = []
+        for at, item in enumerate(items):
+            if isinstance(item, ItemReference):
+                own.append(await self._referred(owner, item.id, f"input[{at}]"))
+            else:
+                own.append(item.model_dump(exclude_none=True))
+        return own
 
     async def _require_complete(self, owner: str, id: str) -> None:
         record = await self._store.get(owner, id) if id.startswith(RESPONSE) else None
@@ -199,45 +199,23 @@ class StoredResponses:
             raise ResponseNotFound(ErrorText("response_not_kept", id=shorten(id)))
         return record
 
-    async def _conversation(self, owner: str, id: str) -> Record:
-        record = await self._store.get(owner, id) if id.startswith(CONVERSATION) else None
-        if record is None:
-            raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
-        return record
-
     async def _head(self, owner: str, id: str) -> Record:
         try:
-            return await self._conversation(owner, id)
+            return await self.conversation(owner, id)
         except ResponseNotFound as error:
             raise PreviousNotFound(error.message, param="conversation") from None
 
     async def _before(self, owner: str, id: str, param: str) -> Items:
         """Return the items of all turns up to the record `id`, including its own."""
-        turns: list[Items] = []
-        while id and len(turns) < MAX_LINKS:
-            record = await self._store.get(owner, id)
-            if record is None:
-                raise _not_kept(id, param)
-            turns.append([*orjson.loads(record.input), *_output(record)])
-            id = record.previous
-        return [item for turn in reversed(turns) for item in turn]
-
-    async def _resolved(self, owner: str, items: str | Sequence[Item]) -> Items:
-        """Return the items as JSON, with references replaced by the items that they refer to."""
-        if isinstance(items, str):
-            return [{"type": "message", "role": "user", "content": items}]
-        own: Items = []
-        for at, item in enumerate(items):
-            if isinstance(item, ItemReference):
-                own.append(await self._referred(owner, item.id, f"input[{at}]"))
-            else:
-                own.append(item.model_dump(exclude_none=True))
-        return own
+        turns = await self.records(owner, id, param)
+        return [item for turn in turns for item in [*orjson.loads(turn.input), *output_of(turn)]]
 
     async def _referred(self, owner: str, id: str, where: str) -> dict[str, Any]:
         key = id.rpartition("_")[2][:KEY_CHARS]
-        record = await self._store.get(owner, f"{RESPONSE}{key}")
-        items = [] if record is None else [*_output(record), *_with_ids(record)]
+        record = None
+        for kind in (RESPONSE, ITEMS):
+            record = record or await self._store.get(owner, f"{kind}{key}")
+        items = [] if record is None else [*output_of(record), *with_ids(record)]
         found = next((item for item in items if item.get("id") == id), None)
         if found is None:
             raise PreviousNotFound(
@@ -264,25 +242,18 @@ def _not_kept(id: str, param: str) -> PreviousNotFound:
     )
 
 
-def _about(id: str, metadata: dict[str, str]) -> bytes:
-    about = {"id": id, "object": "conversation", "created_at": int(time.time())}
-    return orjson.dumps(about | {"metadata": metadata})
-
-
-def _output(record: Record) -> Items:
+def output_of(record: Record) -> Items:
+    """Return the items of a response's answer; none of another record."""
     if not record.id.startswith(RESPONSE):
         return []
     found: Items = orjson.loads(record.response)["output"]
     return found
 
 
-def _with_ids(record: Record) -> Items:
-    return _numbered(orjson.loads(record.input), record.id)
-
-
-def _numbered(items: Items, id: str) -> Items:
-    """Return the items with ids: their own, or else ids derived from the record's id."""
-    key = id.partition("_")[2]
+def with_ids(record: Record) -> Items:
+    """Return a record's input items with ids: their own, or else ids derived from the record's."""
+    key = record.id.partition("_")[2]
+    items: Items = orjson.loads(record.input)
     return [
         {"id": f"item_{key}{FIRST_INPUT + number:04x}"} | item for number, item in enumerate(items)
     ]

@@ -150,6 +150,7 @@ def openai_agents(base_url: str, *, responses: bool = True) -> dict[str, Any]:
         Agent,
         ModelSettings,
         OpenAIChatCompletionsModel,
+        OpenAIConversationsSession,
         OpenAIResponsesModel,
         Runner,
         function_tool,
@@ -167,10 +168,11 @@ def openai_agents(base_url: str, *, responses: bool = True) -> dict[str, Any]:
         return "sunny"
 
     kind = OpenAIResponsesModel if responses else OpenAIChatCompletionsModel
+    client = AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=0)
     agent = Agent(
         name="guide",
         instructions="Help.",
-        model=kind(MODEL, AsyncOpenAI(base_url=base_url, api_key=KEY, max_retries=0)),
+        model=kind(MODEL, client),
         tools=[weather],
         model_settings=ModelSettings(
             tool_choice="required", temperature=0, max_tokens=MOST_TOKENS, parallel_tool_calls=False
@@ -178,14 +180,22 @@ def openai_agents(base_url: str, *, responses: bool = True) -> dict[str, Any]:
     )
 
     async def turns() -> dict[str, Any]:
-        first = Runner.run_streamed(agent, QUESTION)
+        session = OpenAIConversationsSession(openai_client=client) if responses else None
+        first = Runner.run_streamed(agent, QUESTION, session=session)
         kinds = [event.type async for event in first.stream_events()]
         assert "raw_response_event" in kinds
-        asked = [*first.to_input_list(), {"role": "user", "content": MORE}]
+        more: Any = [*first.to_input_list(), {"role": "user", "content": MORE}]
+        # What comes before is in the session, which the server keeps.
+        asked = more[-1:] if session else more
         free = agent.clone(model_settings=ModelSettings(temperature=0, max_tokens=MOST_TOKENS))
-        second = Runner.run_streamed(free, asked)
+        second = Runner.run_streamed(free, asked, session=session)
         async for _ in second.stream_events():
             pass
+        if session is not None:
+            kept = await session.get_items()
+            assert await session.pop_item() == kept[-1]
+            assert await session.get_items() == kept[:-1]
+            await session.clear_session()
         return told(calls, first.final_output, second.final_output)
 
     return asyncio.run(turns())

@@ -8,6 +8,7 @@ import openai
 
 from protos.y26hkx.v1 import chat_pb2
 from tests.contract.running_gateway import RunningGateway
+from tests.contract.scripted_worker import ScriptedWorker
 from tests.contract.worker_scripts import Generate, delta, finished, started
 
 PATH = "/v1/responses"
@@ -55,3 +56,15 @@ async def sdk(gateway: RunningGateway) -> AsyncIterator[openai.AsyncOpenAI]:
     base_url = f"{gateway.base_url}/v1"
     async with openai.AsyncOpenAI(base_url=base_url, api_key="any", max_retries=0) as client:
         yield client
+
+
+async def ask(gateway: RunningGateway, input: Any = "hi", **fields: Any) -> dict[str, Any]:
+    reply = await gateway.http.post(PATH, json={"input": input, "max_output_tokens": 2} | fields)
+    assert reply.status_code == 200, reply.text
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def said(worker: ScriptedWorker) -> list[tuple[str, str]]:
+    request: chat_pb2.GenerateRequest = worker.calls[-1].request
+    return [(message.role, message.content) for message in request.conversation.messages]

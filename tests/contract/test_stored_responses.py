@@ -7,24 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.settings import GatewaySettings
-from protos.y26hkx.v1 import chat_pb2
-from tests.contract.responses import PATH, THINK_SPEAK_CALL, sdk
+from tests.contract.responses import PATH, THINK_SPEAK_CALL, ask, said, sdk
 from tests.contract.running_gateway import RunningGateway, running_gateway
 from tests.contract.scripted_worker import ScriptedWorker
-
-CONVERSATIONS = "/v1/conversations"
-
-
-async def ask(gateway: RunningGateway, input: Any = "hi", **fields: Any) -> dict[str, Any]:
-    reply = await gateway.http.post(PATH, json={"input": input, "max_output_tokens": 2} | fields)
-    assert reply.status_code == 200, reply.text
-    found: dict[str, Any] = reply.json()
-    return found
-
-
-def said(worker: ScriptedWorker) -> list[tuple[str, str]]:
-    request: chat_pb2.GenerateRequest = worker.calls[-1].request
-    return [(message.role, message.content) for message in request.conversation.messages]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -85,26 +70,6 @@ async def test_items_can_be_referred_to(gateway: RunningGateway, worker: Scripte
     roles = [role for role, _ in said(worker)]
     assert roles == ["user", "assistant", "tool", "tool"]
     assert said(worker)[0] == ("user", "hi")
-
-
-async def test_a_conversation_grows(gateway: RunningGateway, worker: ScriptedWorker) -> None:
-    items = [{"role": "user", "content": "I am Ann"}]
-    begun = await gateway.http.post(CONVERSATIONS, json={"items": items, "metadata": {"a": "b"}})
-    conversation = begun.json()
-    for text in ("one", "two"):
-        reply = await ask(gateway, text, conversation={"id": conversation["id"]})
-        assert reply["conversation"] == {"id": conversation["id"]}
-    assert [text for _, text in said(worker)] == ["I am Ann", "one", "0 1 ", "two"]
-    path = f"{CONVERSATIONS}/{conversation['id']}"
-    assert (await gateway.http.get(path)).json() == conversation
-    page = (await gateway.http.get(f"{path}/items", params={"order": "asc", "limit": 2})).json()
-    assert [item["content"] for item in page["data"]] == ["I am Ann", "one"]
-    assert page["has_more"] is True
-    more = {"order": "asc", "after": page["last_id"]}
-    rest = (await gateway.http.get(f"{path}/items", params=more)).json()["data"]
-    assert [item["role"] for item in rest] == ["assistant", "user", "assistant"]
-    assert (await gateway.http.delete(path)).json()["deleted"] is True
-    assert (await gateway.http.get(path)).status_code == 404
 
 
 async def test_a_response_is_looked_at_and_forgotten(gateway: RunningGateway) -> None:
