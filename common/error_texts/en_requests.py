@@ -63,8 +63,8 @@ MESSAGES = {
     "head_too_slow": "the request's head did not arrive in time",
     "http_not_found": "{method} {path}: {detail}",
     "http_method_not_allowed": "{method} {path}: {detail}",
-    "http_request_timeout": "{method}: {detail}",
-    "http_error": "{method}: {detail}",
+    "http_request_timeout": "{method} {path}: {detail}",
+    "http_error": "{method} {path}: {detail}",
     # A request's fields.
     "field_wrong": "{field}: {fault}",
     "body_not_object": "the body must be a JSON object",

@@ -55,8 +55,8 @@ MESSAGES = {
     "head_too_slow": "請求的標頭未在時限內送達",
     "http_not_found": "找不到這個路徑：{method} {path}: {detail}",
     "http_method_not_allowed": "這個路徑不接受此方法：{method} {path}: {detail}",
-    "http_request_timeout": "請求未在時限內送達：{method}: {detail}",
-    "http_error": "HTTP 請求有誤：{method}: {detail}",
+    "http_request_timeout": "請求未在時限內送達：{method} {path}: {detail}",
+    "http_error": "HTTP 請求有誤：{method} {path}: {detail}",
     # A request's fields.
     "field_wrong": "{field}：{fault}",
     "body_not_object": "請求內容必須是 JSON 物件",
