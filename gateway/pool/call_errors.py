@@ -29,7 +29,13 @@ def error_of(code: grpc.StatusCode, metadata: Any) -> ServingError:
             return too_slow()
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return errors.Overloaded(ErrorText("worker_overloaded"), retry_after_s=1)
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+        case (
+            grpc.StatusCode.UNAVAILABLE
+            | grpc.StatusCode.CANCELLED
+            # So gRPC calls a stream that a server which ends has reset, sometimes; what fails in
+            # a worker has our own details.
+            | grpc.StatusCode.INTERNAL
+        ):
             return errors.WorkerLost(ErrorText("worker_lost"), retry_after_s=2)
         case grpc.StatusCode.UNIMPLEMENTED:
             return errors.UnsupportedParameter(ErrorText("worker_lacks_method"))
