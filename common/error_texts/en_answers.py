@@ -1,5 +1,11 @@
 """Texts about answers that a model, or a remote server, cannot give."""
 
+# In the words of Anthropic and OpenAI, by which agents know that they must shorten a talk.
+TOO_LONG = (
+    "{n_tokens} tokens > {most} maximum. "
+    "This model's maximum context length is {most} tokens for a prompt"
+)
+
 MESSAGES = {
     # Answers and the formats that they must follow.
     "model_does_not_chat": "the model {model!r} makes vectors; it does not chat",
@@ -42,23 +48,10 @@ MESSAGES = {
         "the model's chat template fails on these messages ({kind}); it may expect other roles "
         "or another order of turns"
     ),
-    # In the words of Anthropic and OpenAI, by which agents know that they must shorten a talk.
-    "input_too_long": (
-        "the prompt is too long: {n_tokens} tokens > {most} maximum. "
-        "This model's maximum context length is {most} tokens for a prompt"
-    ),
-    "input_too_long_because": (
-        "the prompt is too long: {n_tokens} tokens > {most} maximum. "
-        "This model's maximum context length is {most} tokens for a prompt: {why}"
-    ),
-    "input_too_long_at_least": (
-        "the prompt is too long: at least {n_tokens} tokens > {most} maximum. "
-        "This model's maximum context length is {most} tokens for a prompt"
-    ),
-    "input_too_long_at_least_because": (
-        "the prompt is too long: at least {n_tokens} tokens > {most} maximum. "
-        "This model's maximum context length is {most} tokens for a prompt: {why}"
-    ),
+    "input_too_long": f"the prompt is too long: {TOO_LONG}",
+    "input_too_long_because": f"the prompt is too long: {TOO_LONG}: {{why}}",
+    "input_too_long_at_least": f"the prompt is too long: at least {TOO_LONG}",
+    "input_too_long_at_least_because": f"the prompt is too long: at least {TOO_LONG}: {{why}}",
     "preparation_too_slow": "the input could not be prepared in {limit_s} s",
     "context_reduced": (
         "the model was loaded with a context of {n_ctx} tokens instead of {wanted}, for lack of "

@@ -61,8 +61,8 @@ class StoredConversations:
 
     async def delete(self, owner: str, id: str) -> None:
         """Delete a conversation; its responses stay stored."""
-        await self._responses.conversation(owner, id)
-        await self._store.delete(owner, id)
+        if not id.startswith(CONVERSATION) or not await self._store.delete(owner, id):
+            raise ResponseNotFound(ErrorText("conversation_not_kept", id=shorten(id)))
 
     async def items(self, owner: str, id: str) -> Items:
         """Return the items of a conversation, in order, each with an id.
