@@ -2,13 +2,13 @@
 
 Jinja's sandbox denies access to Python's internals. It does not stop `'a' * 2_000_000_000`, a
 format with a huge width, or a text doubled forty times. Here, every operation that makes a text, a
-list or a number larger checks the sizes first, and only the filters that chat templates use exist.
+list or a number larger checks the sizes first, each call and each round of a loop looks at the time
+(`render_limits.py`), and only the filters that chat templates use exist.
 """
 
 import functools
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -20,8 +20,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-MAX_WORK_CHARS = 16 * 1024 * 1024
-MAX_TOTAL_CHARS = 256 * 1024 * 1024
+from chat_worker.text.render_limits import charge_chars, charge_time
+
 # What an element of a list takes counts like so many characters.
 ELEMENT_CHARS = 8
 MAX_WIDTH = 10_000
@@ -45,7 +45,9 @@ FILTERS = (
     *("select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson"),
     *("trim", "unique", "upper", "wordcount"),
 )
-CONCAT = "~"  # no template can name it
+# No template can name these.
+CONCAT = "~"
+ROUND = "~round"
 
 
 class Refusal(Exception):
@@ -59,7 +61,7 @@ def bounded_template(source: str) -> Template:
         jinja2.TemplateError: `source` is not valid Jinja.
     """
     environment = _bounded_environment()
-    return environment.from_string(_BoundedConcat().visit(environment.parse(source)))
+    return environment.from_string(_Bounded().visit(environment.parse(source)))
 
 
 def _bounded_environment() -> "_Environment":
@@ -82,6 +84,7 @@ def _bounded_environment() -> "_Environment":
     )
     environment.filters = {name: _charged(f) for name, f in environment.filters.items()}
     environment.filters[CONCAT] = _bounded_concat
+    environment.filters[ROUND] = _next_round
     environment.globals = {
         "range": environment.globals["range"],
         "dict": dict,
@@ -105,12 +108,18 @@ class _GenerationTag(Extension):
         return body
 
 
-class _BoundedConcat(NodeTransformer):
-    """Makes `a ~ b` a filter that checks the sizes; Jinja itself intercepts other operators."""
+class _Bounded(NodeTransformer):
+    """Has `a ~ b` check the sizes, and each round of a loop the time; Jinja intercepts the rest."""
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
         return nodes.Filter(nodes.Tuple(node.nodes, "load"), CONCAT, [], [], None, None)
+
+    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802 - jinja2's name
+        self.generic_visit(node)
+        look = nodes.Filter(nodes.Const(None), ROUND, [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(look))
+        return node
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -133,7 +142,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         if operator == "*":
             _check_product(left, right)
         elif operator == "+":
-            _check_size(_size(left) + _size(right))
+            charge_chars(_size(left) + _size(right))
         elif operator == "**" and (abs(left) > 1e6 or abs(right) > 64):
             raise SecurityError("power too large")
         elif operator == "%" and isinstance(left, str):
@@ -147,20 +156,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         return _spent(super().call(context, function, *args, **kwargs))
 
 
-_spending = threading.local()  # each rendering has its own thread
-
-
 def _spent(value: Any) -> Any:
-    """Charge the size of `value` to this rendering, and return it."""
-    _check_size(_size(value))
+    """Charge the time so far and the size of `value` to this rendering, and return it."""
+    charge_time()
+    charge_chars(_size(value))
     return value
-
-
-def _check_size(n_chars: int) -> None:
-    """Charge an intermediate text of this size before it is created."""
-    _spending.total = getattr(_spending, "total", 0) + n_chars
-    if n_chars > MAX_WORK_CHARS or _spending.total > MAX_TOTAL_CHARS:
-        raise SecurityError("an intermediate text is too long")
 
 
 def _check_product(left: Any, right: Any) -> None:
@@ -168,7 +168,7 @@ def _check_product(left: Any, right: Any) -> None:
         if left.bit_length() + right.bit_length() > MAX_NUMBER_BITS:
             raise SecurityError("a number too large")
     else:
-        _check_size(max(_size(left) * _as_count(right), _size(right) * _as_count(left)))
+        charge_chars(max(_size(left) * _as_count(right), _size(right) * _as_count(left)))
 
 
 METHODS_OF_COUNTS = frozenset(
@@ -178,12 +178,12 @@ METHODS_OF_COUNTS = frozenset(
 
 def _check_method(owner: Any, name: str, args: list[Any]) -> None:
     if name == "replace" and len(args) > 1:
-        _check_size(len(owner) + owner.count(args[0]) * _size(args[1]))
+        charge_chars(len(owner) + owner.count(args[0]) * _size(args[1]))
     elif name == "join" and args:
         texts = [str(text) for text in args[0]]
-        _check_size(sum(map(len, texts)) + len(texts) * _size(owner))
+        charge_chars(sum(map(len, texts)) + len(texts) * _size(owner))
     elif name == "append":
-        _check_size(ELEMENT_CHARS)
+        charge_chars(ELEMENT_CHARS)
     elif name == "translate":
         raise SecurityError("translate is not offered")
     elif name not in METHODS_OF_COUNTS and any(
@@ -262,19 +262,23 @@ def _narrow(original: Callable[..., Any]) -> Callable[..., Any]:
     return narrow
 
 
+def _next_round(_: None) -> None:
+    charge_time()
+
+
 def _bounded_concat(parts: tuple[Any, ...]) -> str:
     texts = [str(part) for part in parts]
-    _check_size(sum(map(len, texts)))
+    charge_chars(sum(map(len, texts)))
     return "".join(texts)
 
 
 def _bounded_replace(text: Any, old: str, new: str, count: int | None = None) -> str:
     whole = str(text)
-    _check_size(len(whole) + whole.count(old) * len(new))
+    charge_chars(len(whole) + whole.count(old) * len(new))
     return whole.replace(old, new, -1 if count is None else count)
 
 
 def _bounded_join(values: Any, separator: str = "", attribute: str | None = None) -> str:
     texts = [str(v if attribute is None else v[attribute]) for v in values]
-    _check_size(sum(map(len, texts)) + len(texts) * len(separator))
+    charge_chars(sum(map(len, texts)) + len(texts) * len(separator))
     return separator.join(texts)

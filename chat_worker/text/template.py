@@ -1,15 +1,11 @@
 """Renders a model's own chat template within bounds, because it is a program by a stranger.
 
-`sandbox.py` bounds sizes; this module bounds the time, by interrupting the rendering thread, and
-the length of the output. The worst remaining effect is a failed request in a process that runs this
-model only. Templates come from the model's files, never from a request.
+`sandbox.py` bounds what it may do and `render_limits.py` how much of it; the worst remaining effect
+is a failed request in a process that runs this model only. Templates come from the model's files,
+never from a request.
 """
 
 import contextlib
-import ctypes
-import threading
-import time
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -18,21 +14,14 @@ from msgspec.structs import replace
 
 from chat_worker.pipe_messages import Conversation
 from chat_worker.text.history import adapted, as_plain_turns, continued
+from chat_worker.text.render_limits import Check, rendering
 from chat_worker.text.sandbox import Refusal, bounded_template
 from chat_worker.text.template_traits import Traits, traits_of
 from chat_worker.text.template_variables import Mark, marked, variables
 from common.error_texts import ErrorText
 from common.errors import InvalidRequest
 
-Check = Callable[[], None]
-
-LIMIT_S = 2.0
-CHECK_EVERY_S = 0.1
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024
-
-
-class RenderTimeout(BaseException):
-    """Raised inside a rendering thread that exceeds the time limit; no template can catch it."""
 
 
 class ChatTemplate:
@@ -96,7 +85,12 @@ class ChatTemplate:
         return rendered(before, ends_open=True) + text
 
     def _rendered(self, found: dict[str, Any], check: Check | None = None) -> str:
-        return _within_limits(lambda: self._collect(found | self._special_texts), check)
+        with rendering(check):
+            try:
+                return self._collect(found | self._special_texts)
+            except Exception as error:
+                # A template may fail in any way; the error is told to the client.
+                raise _told(error) from error
 
     def _collect(self, variables: dict[str, Any]) -> str:
         pieces: list[str] = []
@@ -109,58 +103,17 @@ class ChatTemplate:
         return "".join(pieces)
 
 
-def _within_limits(render: Callable[[], str], check: Check | None) -> str:
-    """Run `render` on its own thread, which is interrupted after `LIMIT_S`."""
-    outcome: list[str | BaseException] = []
-
-    def main() -> None:
-        try:
-            outcome.append(render())
-        except BaseException as error:  # noqa: BLE001 - the thread's outermost frame; handled below
-            outcome.append(error)
-
-    thread = threading.Thread(target=main, name="template", daemon=True)
-    thread.start()
-    until_s = time.monotonic() + LIMIT_S
-    try:
-        while not outcome and time.monotonic() < until_s:
-            thread.join(CHECK_EVERY_S)
-            if check is not None:
-                check()
-        in_time = outcome[:1]
-    finally:
-        if not outcome:
-            # A thread that has its outcome is about to end: interrupting it would hit its teardown.
-            _interrupt(thread)
-    if not in_time:
-        raise InvalidRequest(ErrorText("template_too_slow"), param="messages")
-    return _sorted_out(in_time[0])
-
-
-def _interrupt(thread: threading.Thread) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(RenderTimeout)
-    )
-
-
-def _sorted_out(outcome: str | BaseException) -> str:
-    match outcome:
-        case str(text):
-            return text
-        case Refusal() as error:
-            raise InvalidRequest(
-                ErrorText("template_refuses", detail=str(error)[:300]),
-                param="messages",
-            )
+def _told(error: Exception) -> InvalidRequest:
+    match error:
+        case Refusal():
+            text = ErrorText("template_refuses", detail=str(error)[:300])
         case SecurityError() | MemoryError() | RecursionError() | OverflowError():
-            raise InvalidRequest(ErrorText("template_forbidden"), param="messages")
+            text = ErrorText("template_forbidden")
         case _:
             # If a template fails on valid messages, the model is at fault, not the client; most
             # often the template expects other roles or another order of turns.
-            raise InvalidRequest(
-                ErrorText("template_fails", kind=type(outcome).__name__),
-                param="messages",
-            ) from outcome
+            text = ErrorText("template_fails", kind=type(error).__name__)
+    return InvalidRequest(text, param="messages")
 
 
 def _unmarked(text: str) -> str:

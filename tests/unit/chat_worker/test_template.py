@@ -1,12 +1,16 @@
 """Model templates: what they may do as transformers lets them, and what they may not."""
 
+import itertools
+import threading
+import time
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 from jinja2 import Environment, TemplateError
 
 from chat_worker.pipe_messages import Conversation, Message, ToolCall
-from chat_worker.text import template
+from chat_worker.text import render_limits
 from chat_worker.text.template import ChatTemplate
 from common.errors import InvalidRequest
 
@@ -212,6 +216,45 @@ def test_a_concatenation_is_jinjas(source: str) -> None:
 def test_a_template_that_takes_too_long_is_stopped(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template, "LIMIT_S", 0.2)
-    with pytest.raises(InvalidRequest):
+    n_threads = threading.active_count()
+    monkeypatch.setattr(render_limits, "LIMIT_CPU_S", 0.2)
+    with pytest.raises(InvalidRequest, match="took too long"):
         render(loop)
+    assert threading.active_count() == n_threads
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) if j < 0 %}{% endfor %}{% endfor %}",
+        "{% set l = range(99999)|list %}{{ ([l] * 99999)|map('sum')|list }}",
+        "{% set l = range(99999)|list %}{{ ([l] * 99999)|map('last')|map('abs')|sum }}"
+        "{% for i in range(99999) %}{{ l|sum or '' }}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}"
+        "{{ f(60) }}",
+        "{% for i in range(99999) recursive %}{{ loop(range(99999)) }}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% continue %}{% endfor %}"
+        "{% endfor %}",
+    ],
+)
+def test_no_way_to_take_long_goes_around_the_limit(
+    endless: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render_limits, "LIMIT_CPU_S", 0.2)
+    began_cpu_s = time.thread_time()
+    with pytest.raises(InvalidRequest):
+        render(endless)
+    # The traits' renderings have two seconds in all, and two forms are tried.
+    assert time.thread_time() - began_cpu_s < 6.0
+
+
+def test_a_template_is_not_too_slow_because_the_machine_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = time.monotonic()
+    clock = SimpleNamespace(
+        monotonic=lambda: now_s + 60 * next(minutes), thread_time=time.thread_time
+    )
+    minutes = itertools.count()
+    monkeypatch.setattr(render_limits, "time", clock)
+    assert render("{% for i in range(9) %}{{ i }}{% endfor %}") == "012345678"
