@@ -6,9 +6,11 @@ be, and loses it where a finalizer runs.
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from typing import Any
 
 from jinja2.exceptions import SecurityError
 
@@ -22,6 +24,9 @@ LIMIT_CPU_S = 2.0
 CHECK_EVERY_S = 0.1
 MAX_WORK_CHARS = 16 * 1024 * 1024
 MAX_TOTAL_CHARS = 256 * 1024 * 1024
+# What an element of a list takes counts like so many characters.
+ELEMENT_CHARS = 8
+CONTAINERS = (list, tuple, dict)
 
 
 class RenderingEnded(BaseException):
@@ -86,3 +91,24 @@ def charge_time() -> None:
 def charge_chars(n_chars: int) -> None:
     """Charge an intermediate text of this size before it is created."""
     _spending.get().chars(n_chars)
+
+
+def charge_text_of(value: Any) -> None:
+    """Charge the text of `value` before it is made, with all that lists and dictionaries hold.
+
+    A small list that holds another one many times is a large text.
+    """
+    if isinstance(value, str):
+        charge_chars(len(value))
+        return
+    n_chars = ELEMENT_CHARS
+    pending = [value] if isinstance(value, CONTAINERS) else []
+    while pending and n_chars <= MAX_WORK_CHARS:
+        holder = pending.pop()
+        n_chars += ELEMENT_CHARS * len(holder)
+        for each in itertools.chain(holder, holder.values() if isinstance(holder, dict) else ()):
+            if isinstance(each, str):
+                n_chars += len(each)
+            elif isinstance(each, CONTAINERS):
+                pending.append(each)
+    charge_chars(n_chars)

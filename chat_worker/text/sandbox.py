@@ -13,37 +13,26 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import nodes, pass_context
 from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from chat_worker.text.render_limits import charge_chars, charge_time
+from chat_worker.text.render_limits import ELEMENT_CHARS, charge_chars, charge_text_of, charge_time
 
-# What an element of a list takes counts like so many characters.
-ELEMENT_CHARS = 8
 MAX_WIDTH = 10_000
 MAX_NUMBER_BITS = 4096
-FILTERS = (
-    *(
-        "abs",
-        "attr",
-        "batch",
-        "capitalize",
-        "count",
-        "d",
-        "default",
-        "dictsort",
-        "e",
-        "escape",
-        "first",
-    ),
-    *("float", "groupby", "indent", "int", "items", "join", "last", "length", "list", "lower"),
-    *("map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe"),
-    *("select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson"),
-    *("trim", "unique", "upper", "wordcount"),
+# Whatever these are given, they may make a text of all of it.
+TEXT_FILTERS = (
+    *("abs", "capitalize", "e", "escape", "float", "indent", "int", "join", "lower", "replace"),
+    *("round", "safe", "string", "striptags", "title", "tojson", "trim", "upper", "wordcount"),
+)
+OTHER_FILTERS = (
+    *("attr", "batch", "count", "d", "default", "dictsort", "first", "groupby", "items", "last"),
+    *("length", "list", "map", "max", "min", "reject", "rejectattr", "reverse", "select"),
+    *("selectattr", "slice", "sort", "sum", "unique"),
 )
 # No template can name these.
 CONCAT = "~"
@@ -71,18 +60,20 @@ def _bounded_environment() -> "_Environment":
         keep_trailing_newline=False,
         autoescape=False,
         optimized=False,  # nothing is computed at compile time, where no time limit applies
+        finalize=_shown,
         extensions=[loopcontrols, _GenerationTag],
     )
-    environment.filters = {name: environment.filters[name] for name in FILTERS}
-    environment.filters.update(
-        tojson=_tojson,
-        indent=_narrow(environment.filters["indent"]),
-        slice=_narrow(environment.filters["slice"]),
-        batch=_narrow(environment.filters["batch"]),
-        replace=_bounded_replace,
-        join=_bounded_join,
-    )
-    environment.filters = {name: _charged(f) for name, f in environment.filters.items()}
+    original = environment.filters | {
+        "tojson": _tojson,
+        "indent": _narrow(environment.filters["indent"]),
+        "slice": _narrow(environment.filters["slice"]),
+        "batch": _narrow(environment.filters["batch"]),
+        "replace": _bounded_replace,
+        "join": _bounded_join,
+        "sum": _sum_of_numbers(environment.filters["sum"]),
+    }
+    environment.filters = {name: _charged(original[name]) for name in OTHER_FILTERS}
+    environment.filters |= {name: _charged(_of_text(original[name])) for name in TEXT_FILTERS}
     environment.filters[CONCAT] = _bounded_concat
     environment.filters[ROUND] = _next_round
     environment.globals = {
@@ -109,7 +100,13 @@ class _GenerationTag(Extension):
 
 
 class _Bounded(NodeTransformer):
-    """Has `a ~ b` check the sizes, and each round of a loop the time; Jinja intercepts the rest."""
+    """Has `a ~ b` and plain text charge sizes, and each round of a loop the time.
+
+    Jinja itself lets the environment see the rest.
+    """
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Const:  # noqa: N802 - jinja2's
+        return nodes.Const(node.data)  # which `_shown` sees
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
@@ -134,9 +131,10 @@ class _Environment(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Jinja's own method behind `'…'.format`, which hides from `call` what it belongs to."""
         formatted = super().wrap_str_format(value)
-        if formatted is not None:
-            _check_widths(value.__self__)
-        return formatted
+        if formatted is None:
+            return None
+        _check_widths(value.__self__)
+        return _of_text(formatted)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "*":
@@ -147,13 +145,24 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError("power too large")
         elif operator == "%" and isinstance(left, str):
             _check_widths(left)
+            charge_text_of(right)
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str | bytes | list | tuple | dict):
+            if function.__name__ == "join" and args:
+                # What a filter such as `map` returns can be read only once.
+                args = (list(args[0]),)
             _check_method(owner, function.__name__, [*args, *kwargs.values()])
         return _spent(super().call(context, function, *args, **kwargs))
+
+
+@pass_context  # with it Jinja shows nothing at compile time
+def _shown(_: Any, value: Any) -> Any:
+    """What `{{ value }}` and plain text show, charged before it is made."""
+    charge_text_of(value)
+    return value
 
 
 def _spent(value: Any) -> Any:
@@ -180,8 +189,8 @@ def _check_method(owner: Any, name: str, args: list[Any]) -> None:
     if name == "replace" and len(args) > 1:
         charge_chars(len(owner) + owner.count(args[0]) * _size(args[1]))
     elif name == "join" and args:
-        texts = [str(text) for text in args[0]]
-        charge_chars(sum(map(len, texts)) + len(texts) * _size(owner))
+        charge_text_of(args[0])
+        charge_chars(len(args[0]) * _size(owner))
     elif name == "append":
         charge_chars(ELEMENT_CHARS)
     elif name == "translate":
@@ -209,6 +218,7 @@ def _as_count(value: Any) -> int:
 
 
 def _raise_exception(message: str = "") -> None:
+    charge_text_of(message)
     raise Refusal(message)
 
 
@@ -240,7 +250,9 @@ def _tojson(
 def _listed(value: Any) -> list[Any]:
     """The items of a value, which may be the generator of a filter such as `map`."""
     if isinstance(value, Iterator):
-        return list(value)
+        listed = list(value)
+        charge_text_of(listed)
+        return listed
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
@@ -250,6 +262,28 @@ def _charged(original: Callable[..., Any]) -> Callable[..., Any]:
         return _spent(original(*args, **kwargs))
 
     return charged
+
+
+def _of_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    """`original`, where each argument may become a text as a whole."""
+
+    @functools.wraps(original)
+    def charged(*args: Any, **kwargs: Any) -> Any:
+        for each in (*args, *kwargs.values()):
+            charge_text_of(each)
+        return original(*args, **kwargs)
+
+    return charged
+
+
+def _sum_of_numbers(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def numbers(*args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(each, list | tuple) for each in (*args[2:], *kwargs.values())):
+            raise SecurityError("a sum of lists")
+        return original(*args, **kwargs)
+
+    return numbers
 
 
 def _narrow(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -267,9 +301,8 @@ def _next_round(_: None) -> None:
 
 
 def _bounded_concat(parts: tuple[Any, ...]) -> str:
-    texts = [str(part) for part in parts]
-    charge_chars(sum(map(len, texts)))
-    return "".join(texts)
+    charge_text_of(parts)
+    return "".join(map(str, parts))
 
 
 def _bounded_replace(text: Any, old: str, new: str, count: int | None = None) -> str:
@@ -279,6 +312,7 @@ def _bounded_replace(text: Any, old: str, new: str, count: int | None = None) ->
 
 
 def _bounded_join(values: Any, separator: str = "", attribute: str | None = None) -> str:
-    texts = [str(v if attribute is None else v[attribute]) for v in values]
-    charge_chars(sum(map(len, texts)) + len(texts) * len(separator))
-    return separator.join(texts)
+    shown = [v if attribute is None else v[attribute] for v in values]
+    charge_text_of(shown)
+    charge_chars(len(shown) * len(separator))
+    return separator.join(map(str, shown))
