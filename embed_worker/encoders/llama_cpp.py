@@ -1,7 +1,6 @@
 """llama.cpp: embedding models in one GGUF file, with the pooling that the file states."""
 
 import ctypes
-import os
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from embed_worker.engine.vectors import unit
 from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.libraries import install_command
-from worker_runtime.llama_native import load_native, model_params, recent_errors
+from worker_runtime.llama_native import load_model, load_native, recent_errors
 from worker_runtime.machine.free_cores import thread_count
 from worker_runtime.memory.oom_signs import shortage_in_text
 
@@ -56,9 +55,12 @@ def load(
     except (ImportError, OSError, RuntimeError) as error:
         install = ErrorText("install", command=install_command("llama"))
         raise _failed(ErrorText("llama_missing"), install) from error
-    on_progress(0.3, "reading weights")
-    params = model_params(native, extra_buffers=extra_buffers)
-    model = native.llama_model_load_from_file(os.fsencode(path), params)
+    model = load_model(
+        native,
+        path,
+        lambda fraction: on_progress(0.3 + 0.5 * fraction, "reading weights"),
+        extra_buffers=extra_buffers,
+    )
     if not model:
         raise _failed(ErrorText("embedding_file_refused"))
     max_tokens = min(int(native.llama_model_n_ctx_train(model)), MAX_LLAMA_TOKENS)

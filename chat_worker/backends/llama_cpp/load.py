@@ -19,7 +19,7 @@ from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.libraries import install_command
-from worker_runtime.llama_native import load_native, model_params, recent_errors
+from worker_runtime.llama_native import load_model, load_native, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
 
@@ -114,14 +114,9 @@ def _model(
             ErrorText("file_gone", file=printable(path.name)), metadata={"backend": NAME}
         )
 
-    def progress(fraction: float, _user: Any) -> bool:
-        on_progress(fraction)
-        return True
-
-    params = model_params(native, extra_buffers=spec.extra_buffers)
-    params.vocab_only = vocab_only
-    params.progress_callback = native.llama_progress_callback(progress)
-    model = native.llama_model_load_from_file(os.fsencode(path), params)
+    model = load_model(
+        native, path, on_progress, extra_buffers=spec.extra_buffers, vocab_only=vocab_only
+    )
     if not model:
         raise _failure(
             ErrorText("llama_file_refused", model=spec.model_id),
