@@ -6,6 +6,7 @@ never from a request.
 """
 
 import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from chat_worker.pipe_messages import Conversation
 from chat_worker.text.history import adapted, as_plain_turns, continued
 from chat_worker.text.render_limits import Check, rendering
 from chat_worker.text.sandbox import Refusal, bounded_template
+from chat_worker.text.simple_schemas import with_simple_schemas
 from chat_worker.text.template_traits import Traits, traits_of
 from chat_worker.text.template_variables import Mark, marked, variables
 from common.error_texts import ErrorText
@@ -59,12 +61,21 @@ class ChatTemplate:
         def prompt(shown: Conversation) -> str:
             return self._prompt(shown, check, mark or _unmarked)
 
+        forms = self._forms(conversation)
         try:
-            return prompt(adapted(conversation, self.traits))
+            return prompt(next(forms))
         except InvalidRequest:
-            with contextlib.suppress(InvalidRequest):
-                return prompt(as_plain_turns(conversation, self.traits))
+            for shown in forms:
+                with contextlib.suppress(InvalidRequest):
+                    return prompt(shown)
             raise
+
+    def _forms(self, conversation: Conversation) -> Iterator[Conversation]:
+        """The conversation in one form after another, each of which more templates show."""
+        yield adapted(conversation, self.traits)
+        if conversation.tools:
+            yield adapted(with_simple_schemas(conversation), self.traits)
+        yield as_plain_turns(conversation, self.traits)
 
     def _prompt(self, conversation: Conversation, check: Check | None, mark: Mark) -> str:
         def rendered(shown: Conversation, *, ends_open: bool) -> str:

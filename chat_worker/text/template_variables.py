@@ -69,6 +69,12 @@ def _marked_key(key: str, mark: Mark) -> str:
 def function_of(tool: Tool, *, describes_all: bool = False) -> dict[str, Any]:
     """A tool in the form of OpenAI's API, which templates expect."""
     parameters = arguments_of(tool.parameters)
+    if isinstance(properties := parameters.get("properties"), dict):
+        # Many clients leave the type out, and some templates show nothing without it.
+        parameters = {"type": "object"} | parameters
+        parameters["properties"] = {
+            name: {} if inner is True else inner for name, inner in properties.items()
+        }
     if describes_all:
         parameters = _described(parameters)
     function = {"name": tool.name, "description": tool.description, "parameters": parameters}

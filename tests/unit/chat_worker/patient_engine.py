@@ -8,7 +8,7 @@ from msgspec import Raw
 from chat_worker import pipe_messages as m
 from chat_worker import preparation
 from chat_worker.engine_process import ChatEngine
-from chat_worker.text import template
+from chat_worker.text import render_limits
 from worker_runtime.engine_process.host import host_engine
 
 HOUR_S = 3600.0
@@ -19,7 +19,7 @@ class PatientEngine(ChatEngine):
     def load(self, spec: Raw) -> m.Facts:
         """With the usual limit, as a load tries the template."""
         facts = super().load(spec)
-        preparation.LIMIT_S = template.LIMIT_S = HOUR_S
+        preparation.LIMIT_S = render_limits.LIMIT_CPU_S = HOUR_S
         return facts
 
 

@@ -105,6 +105,7 @@ TASKS: dict[str, tuple[Conversation, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+TOLD_IN_WORDS = "You can call these tools:"
 BEGUN = Conversation([QUESTION, Message("assistant", "Sure, the sky is ")])
 
 
@@ -135,6 +136,40 @@ def test_nothing_of_a_conversation_vanishes_in_any_real_template(task: str) -> N
         return ", ".join(text for text in wanted if text not in prompt)
 
     assert failures(lost) == {}
+
+
+def _object(**properties: object) -> dict[str, object]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        _object(city={"type": ["string", "null"]}),
+        _object(city={"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}),
+        _object(city={"type": "array", "items": {"type": ["string", "null"]}}),
+        _object(city={"type": "object", "properties": {"name": {"type": "string"}}}),
+        _object(city={"type": "object"}),
+        _object(city={"enum": ["Paris", "Rome"]}),
+        _object(city={"type": "string", "description": None}),
+        _object(city=True),
+        {"properties": {"city": {"type": "string"}}, "required": None},
+        {"type": "object", "description": "Takes nothing."},
+    ],
+    ids=json.dumps,
+)
+def test_a_tool_is_shown_as_the_template_shows_tools_whatever_its_schema(
+    schema: dict[str, object],
+) -> None:
+    conversation = Conversation([QUESTION], tools=[Tool("get_time", "", json.dumps(schema))])
+
+    def as_text(template: ChatTemplate) -> str:
+        prompt = template.render(conversation)
+        if "get_time" not in prompt or ("city" in str(schema) and "city" not in prompt):
+            return prompt
+        return prompt if template.traits.takes_tools and TOLD_IN_WORDS in prompt else ""
+
+    assert failures(as_text) == {}
 
 
 def test_an_assistants_message_at_the_end_is_gone_on_with_in_any_real_template() -> None:
