@@ -1,10 +1,11 @@
 """Long requests to a real worker: what they cost others, and how they end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc.aio
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -120,23 +121,27 @@ async def test_a_call_that_is_cancelled_while_its_template_runs_ends_it(endless_
     async with running_worker(endless_gguf, command=PATIENT, **limits) as worker:
         await worker.generate()
         (engine,) = worker.engines()
-        n_threads = engine.num_threads()
         calls = [worker.stub.Generate(request(conversation=short_messages(2))) for _ in range(2)]
         reading = [asyncio.create_task(_read(call)) for call in calls]
-        await _until(lambda: engine.num_threads() > n_threads)
+        while not await _computes(engine):
+            pass
         for call in calls:
             call.cancel()
         # Neither the lane of short requests nor a place in the queue is taken any more.
         while not await _is_served(worker):
             pass
-        await _until(lambda: engine.num_threads() <= n_threads)
+        while await _computes(engine):
+            pass
         outcomes = await asyncio.gather(*reading, return_exceptions=True)
     assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
 
 
-async def _until(holds: Callable[[], bool]) -> None:
-    while not holds():  # noqa: ASYNC110 - threads of another process notify nobody
-        await asyncio.sleep(0.01)
+async def _computes(process: psutil.Process) -> bool:
+    """Whether it takes the processor for more than a tenth of a quarter of a second."""
+    before = process.cpu_times()
+    await asyncio.sleep(0.25)
+    after = process.cpu_times()
+    return after.user + after.system - before.user - before.system > 0.025
 
 
 async def _is_served(worker: Worker) -> bool:
