@@ -15,6 +15,7 @@ import mmap
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,8 @@ def theirs(binary: str, model: Path, threads: int, number: int) -> Cold:
 
 def touch_memory(model: Path) -> None:
     """Write to more memory than either server takes, in a process that then ends."""
+    if sys.platform != "linux":
+        return
     n_bytes = min(2 * model.stat().st_size + (2 << 30), psutil.virtual_memory().available * 3 // 4)
     toucher = multiprocessing.get_context("spawn").Process(target=_touch, args=(n_bytes,))
     toucher.start()
