@@ -1,4 +1,7 @@
-"""Declares the ggml functions of the self-test, from the libraries of llama-cpp-python."""
+"""Declares the ggml functions of the self-test and of the choice of buffers.
+
+They are those of llama-cpp-python's libraries.
+"""
 
 import ctypes
 from collections.abc import Iterator
@@ -46,6 +49,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggml_build_forward_expand": (None, _POINTER, _POINTER),
     "ggml_backend_dev_by_type": (_POINTER, _INT),
     "ggml_backend_dev_init": (_POINTER, _POINTER, _POINTER),
+    "ggml_backend_free": (None, _POINTER),
     "ggml_backend_dev_buffer_type": (_POINTER, _POINTER),
     "ggml_backend_dev_supports_op": (_BOOL, _POINTER, _POINTER),
     "ggml_backend_dev_backend_reg": (_POINTER, _POINTER),

@@ -12,13 +12,8 @@ import os
 import sys
 import types
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from worker_runtime.memory.prefault import prefaulted
-
-LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding mentions only in a comment
 
 _recent: deque[str] = deque(maxlen=50)
 _callbacks: list[Any] = []  # ctypes callbacks must outlive their registration
@@ -86,42 +81,6 @@ def _load_backends(native: Any) -> None:
         load_from.restype, load_from.argtypes = None, (ctypes.c_char_p,)
         # llama.cpp would look beside Python's own program otherwise.
         load_from(os.fsencode(folder))
-
-
-def load_model(
-    native: Any,
-    path: Path,
-    on_progress: Callable[[float], None],
-    *,
-    extra_buffers: bool,
-    vocab_only: bool = False,
-) -> Any:
-    """A file's model; a null pointer if llama.cpp refuses it (see `recent_errors`).
-
-    It is read into memory on a CPU, mapped where a GPU takes the weights. In a mapped file,
-    matrices that llama.cpp reorders for the processor would be in memory twice, and the others
-    would be in small pages (see `HUGE_PAGES` in settings.py).
-
-    Args:
-        on_progress: receives the share that is loaded.
-        extra_buffers: whether that reordering may be used.
-        vocab_only: without the weights.
-    """
-    params = native.llama_model_default_params()
-    params.use_extra_bufts = extra_buffers
-    params.vocab_only = vocab_only
-    reads = not native.llama_supports_gpu_offload()
-    if reads:
-        params.load_mode = LOAD_MODE_NONE
-    with prefaulted() if reads else contextlib.nullcontext(lambda: None) as prefault:
-
-        def progress(fraction: float, _user: Any) -> bool:
-            prefault()
-            on_progress(fraction)
-            return True
-
-        params.progress_callback = native.llama_progress_callback(progress)
-        return native.llama_model_load_from_file(os.fsencode(path), params)
 
 
 def recent_errors() -> str:

@@ -21,7 +21,8 @@ from embed_worker.engine.vectors import unit
 from embed_worker.pipe_messages import MAX_LLAMA_TOKENS
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.libraries import install_command
-from worker_runtime.llama_native import load_model, load_native, recent_errors
+from worker_runtime.llama_model import load_model
+from worker_runtime.llama_native import load_native, recent_errors
 from worker_runtime.machine.free_cores import thread_count
 from worker_runtime.memory.oom_signs import shortage_in_text
 

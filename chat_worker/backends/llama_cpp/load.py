@@ -19,7 +19,8 @@ from common.error_texts import ErrorText
 from common.errors import BackendLoadFailed
 from worker_runtime.engine_process.load_errors import out_of_memory
 from worker_runtime.libraries import install_command
-from worker_runtime.llama_native import load_model, load_native, recent_errors
+from worker_runtime.llama_model import load_model
+from worker_runtime.llama_native import load_native, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
 
