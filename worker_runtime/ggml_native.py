@@ -10,6 +10,11 @@ from typing import Any
 
 from worker_runtime.llama_native import ggml_function, load_native
 
+CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
+F32 = 0
+# For the descriptions of the tensors and graphs of some products; their values are in buffers.
+POOL_BYTES = 1 << 20
+
 
 class PoolParams(ctypes.Structure):
     """The C struct `ggml_init_params`."""

@@ -16,21 +16,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from worker_runtime.ggml_native import Ggml, PoolParams
+from worker_runtime.ggml_native import CPU_DEVICE, F32, POOL_BYTES, Ggml, PoolParams
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufTensor, read_gguf_header
 
 # Of these, llama.cpp computes nothing but products. Experts are in a third dimension, which AMX's
 # buffer does not hold.
 MULTIPLIED = re.compile(r"(?:blk\.(\d+)\.)?((?:attn|ffn)_\w+|output)\.weight")
-CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
-F32 = 0
 # As many rows as it takes to tell the kernels apart. A request of 600 tokens with an answer of 120
 # takes so many products with so many tokens each.
 MAX_ROWS, N_RUNS = 1024, 5
 REQUEST = {64: 9, 1: 120}
 ROWS_OF_TILES = 64  # whether a buffer can hold a matrix depends on the rows beyond whole tiles
-POOL_BYTES = 1 << 20
 # A difference below this is noise.
 LEAST_GAIN = 1.1
 

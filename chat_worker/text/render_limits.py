@@ -54,6 +54,7 @@ class _Spending:
             try:
                 self._check()
             except Exception as reason:
+                # Whatever it is, it is no failure of the template.
                 raise RenderingEnded(reason) from reason
 
     def chars(self, n_chars: int) -> None:

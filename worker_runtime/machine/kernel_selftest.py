@@ -17,10 +17,9 @@ from collections.abc import Iterator, Sequence
 from operator import mul
 from typing import Any
 
-from worker_runtime.ggml_native import Ggml, PoolParams
+from worker_runtime.ggml_native import CPU_DEVICE, F32, POOL_BYTES, Ggml, PoolParams
 from worker_runtime.model_files.gguf_types import BLOCKS
 
-F32 = 0
 # Types that exist in memory only, integers and double precision: no file has such a matrix.
 NO_WEIGHTS = frozenset({F32, 9, 15, 24, 25, 26, 27, 28})
 # IQ types: to quantize to them takes an importance matrix, or seconds. Random codes are valid, too.
@@ -33,9 +32,7 @@ N_IN, N_OUT = 512, 64
 COLUMNS = (1, 21)
 N_THREADS = 2
 NOT_FINITE = 1e9  # the error that stands for infinite or undefined results
-POOL_BYTES = 1 << 20
 NO_WINDOWS = 0x0001 | 0x0002  # SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX
-CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
 
 
 class Products:

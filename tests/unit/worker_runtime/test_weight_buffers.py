@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.make_qwen_shape import quantize
 from worker_runtime import llama_model, llama_native, weight_buffers
-from worker_runtime.ggml_native import Ggml
+from worker_runtime.ggml_native import CPU_DEVICE, F32, Ggml
 from worker_runtime.llama_model import load_model
 from worker_runtime.model_files.gguf import GgufTensor, read_gguf_header
 from worker_runtime.weight_buffers import (
@@ -24,7 +24,7 @@ from worker_runtime.weight_buffers import (
 )
 
 GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
-F32, Q4_0, Q4_K = 0, 2, 12
+Q4_0, Q4_K = 2, 12
 REPACKED = "CPU_REPACK model buffer size"
 TILES, ROWS = 0x1000, 0x2000  # two buffer types
 TOKENS = (1, 2, 3, 4, 5)
@@ -76,7 +76,7 @@ def test_what_is_not_clearly_faster_elsewhere_stays(times: dict[int, float]) -> 
 
 
 def test_products_are_timed_in_each_buffer_that_can_hold_the_matrix(ggml: Ggml) -> None:
-    device = ggml.functions.ggml_backend_dev_by_type(weight_buffers.CPU_DEVICE)
+    device = ggml.functions.ggml_backend_dev_by_type(CPU_DEVICE)
     plain = ggml.functions.ggml_backend_dev_buffer_type(device)
     extra = ggml.extra_buffers(device)
     large = (Q4_0, 256, 8 * MAX_ROWS)
