@@ -3,6 +3,7 @@
 They are those of llama-cpp-python's libraries.
 """
 
+import contextlib
 import ctypes
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 from worker_runtime.llama_native import ggml_function, load_native
 
 CPU_DEVICE = 0  # GGML_BACKEND_DEVICE_TYPE_CPU
-F32 = 0
+F32, I32 = 0, 26
 # For the descriptions of the tensors and graphs of some products; their values are in buffers.
 POOL_BYTES = 1 << 20
 
@@ -49,7 +50,9 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggml_row_size": (_SIZE, _INT, _LONG),
     "ggml_quantize_chunk": (_SIZE, _INT, _POINTER, _POINTER, _LONG, _LONG, _LONG, _POINTER),
     "ggml_new_tensor_2d": (_POINTER, _POINTER, _INT, _LONG, _LONG),
+    "ggml_new_tensor_3d": (_POINTER, _POINTER, _INT, _LONG, _LONG, _LONG),
     "ggml_mul_mat": (_POINTER, _POINTER, _POINTER, _POINTER),
+    "ggml_mul_mat_id": (_POINTER, _POINTER, _POINTER, _POINTER, _POINTER),
     "ggml_new_graph": (_POINTER, _POINTER),
     "ggml_build_forward_expand": (None, _POINTER, _POINTER),
     "ggml_backend_dev_by_type": (_POINTER, _INT),
@@ -61,6 +64,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "ggml_backend_reg_get_proc_address": (_POINTER, _POINTER, _TEXT),
     "ggml_backend_buft_name": (_TEXT, _POINTER),
     "ggml_backend_alloc_ctx_tensors_from_buft": (_POINTER, _POINTER, _POINTER),
+    "ggml_backend_buffer_clear": (None, _POINTER, ctypes.c_uint8),
     "ggml_backend_buffer_free": (None, _POINTER),
     "ggml_backend_tensor_set": (None, _POINTER, _POINTER, _SIZE, _SIZE),
     "ggml_backend_tensor_get": (None, _POINTER, _POINTER, _SIZE, _SIZE),
@@ -84,6 +88,33 @@ class Ggml:
             function = ggml_function(native, name)
             function.restype, function.argtypes = result, arguments
             setattr(self.functions, name, function)
+
+    @contextlib.contextmanager
+    def pool(self) -> Iterator[int]:
+        """A place for tensors and graphs without their values."""
+        made = self.functions.ggml_init(PoolParams(POOL_BYTES, None, True))
+        try:
+            yield made
+        finally:
+            self.functions.ggml_free(made)
+
+    @contextlib.contextmanager
+    def allocated(self, *places: tuple[int, int]) -> Iterator[bool]:
+        """Gives the tensors of pools their values, which are zeros; false if memory is short.
+
+        Args:
+            places: pools and types of buffers.
+        """
+        call = self.functions
+        made = [call.ggml_backend_alloc_ctx_tensors_from_buft(*place) for place in places]
+        buffers = [buffer for buffer in made if buffer]
+        try:
+            for buffer in buffers:
+                call.ggml_backend_buffer_clear(buffer, 0)
+            yield len(buffers) == len(places)
+        finally:
+            for buffer in buffers:
+                call.ggml_backend_buffer_free(buffer)
 
     def extra_buffers(self, device: int) -> list[int]:
         """The buffer types in which the CPU backend stores weights in an order of its own."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from worker_runtime.memory.prefault import prefaulted
-from worker_runtime.weight_buffers import faster_buffers
+from worker_runtime.weight_buffers import Buffers, fastest_buffers
 
 LOAD_MODE_NONE = 0  # LLAMA_LOAD_MODE_NONE, which the binding mentions only in a comment
 
@@ -33,13 +33,16 @@ def load_model(
         vocab_only: without the weights.
     """
     params = native.llama_model_default_params()
-    params.use_extra_bufts = extra_buffers
     params.vocab_only = vocab_only
     reads = not native.llama_supports_gpu_offload()
     if reads:
         params.load_mode = LOAD_MODE_NONE
-    if reads and extra_buffers and not vocab_only and (chosen := faster_buffers(path)):
-        params.tensor_buft_overrides = ctypes.addressof(chosen)
+    buffers = Buffers(extra_buffers)
+    if reads and extra_buffers and not vocab_only:
+        buffers = fastest_buffers(path)
+    params.use_extra_bufts = buffers.extra
+    if buffers.overrides:
+        params.tensor_buft_overrides = ctypes.addressof(buffers.overrides)
     with prefaulted() if reads else contextlib.nullcontext(lambda: None) as prefault:
 
         def progress(fraction: float, _user: Any) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from operator import mul
 from typing import Any
 
-from worker_runtime.ggml_native import CPU_DEVICE, F32, POOL_BYTES, Ggml, PoolParams
+from worker_runtime.ggml_native import CPU_DEVICE, F32, Ggml
 from worker_runtime.model_files.gguf_types import BLOCKS
 
 # Types that exist in memory only, integers and double precision: no file has such a matrix.
@@ -39,7 +39,7 @@ class Products:
     """Products of all weight types, in buffers of all types."""
 
     def __init__(self, ggml: Ggml) -> None:
-        self._call = ggml.functions
+        self._ggml, self._call = ggml, ggml.functions
         self.device = ggml.functions.ggml_backend_dev_by_type(CPU_DEVICE)
         self._backend = ggml.functions.ggml_backend_dev_init(self.device, None)
         ggml.compute_with(self.device, self._backend, N_THREADS)
@@ -94,30 +94,24 @@ class Products:
 
     def _product(self, number: int, packed: Any, buffer: int, n_columns: int) -> list[float] | None:
         call = self._call
-        own, others = (call.ggml_init(PoolParams(POOL_BYTES, None, True)) for _ in range(2))
-        weights = call.ggml_new_tensor_2d(own, number, N_IN, N_OUT)
-        vectors = call.ggml_new_tensor_2d(others, F32, N_IN, n_columns)
-        product = call.ggml_mul_mat(others, weights, vectors)
-        graph = call.ggml_new_graph(others)
-        call.ggml_build_forward_expand(graph, product)
-        plain = call.ggml_backend_dev_buffer_type(self.device)
-        places = ((own, buffer), (others, plain))
-        buffers = [call.ggml_backend_alloc_ctx_tensors_from_buft(*place) for place in places]
-        result: list[float] | None = None
-        # Checked after the weights are in the buffer, as llama.cpp does.
-        if call.ggml_backend_dev_supports_op(self.device, product):
-            call.ggml_backend_tensor_set(weights, packed, 0, len(packed))
-            call.ggml_backend_tensor_set(vectors, self._numbers, 0, 4 * N_IN * n_columns)
-            if call.ggml_backend_graph_compute(self._backend, graph):
-                raise RuntimeError("ggml could not compute a product")
-            found = (ctypes.c_float * (N_OUT * n_columns))()
-            call.ggml_backend_tensor_get(product, found, 0, ctypes.sizeof(found))
-            result = list(found)
-        for made in buffers:
-            call.ggml_backend_buffer_free(made)
-        for pool in (own, others):
-            call.ggml_free(pool)
-        return result
+        with self._ggml.pool() as own, self._ggml.pool() as others:
+            weights = call.ggml_new_tensor_2d(own, number, N_IN, N_OUT)
+            vectors = call.ggml_new_tensor_2d(others, F32, N_IN, n_columns)
+            product = call.ggml_mul_mat(others, weights, vectors)
+            graph = call.ggml_new_graph(others)
+            call.ggml_build_forward_expand(graph, product)
+            plain = call.ggml_backend_dev_buffer_type(self.device)
+            with self._ggml.allocated((own, buffer), (others, plain)):
+                # Checked after the weights are in the buffer, as llama.cpp does.
+                if not call.ggml_backend_dev_supports_op(self.device, product):
+                    return None
+                call.ggml_backend_tensor_set(weights, packed, 0, len(packed))
+                call.ggml_backend_tensor_set(vectors, self._numbers, 0, 4 * N_IN * n_columns)
+                if call.ggml_backend_graph_compute(self._backend, graph):
+                    raise RuntimeError("ggml could not compute a product")
+                found = (ctypes.c_float * (N_OUT * n_columns))()
+                call.ggml_backend_tensor_get(product, found, 0, ctypes.sizeof(found))
+                return list(found)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Each matrix is stored where it is multiplied fastest."""
+"""A model's matrices are stored in the order in which they are multiplied fastest."""
 
 import ctypes
 import re
@@ -14,13 +14,17 @@ from worker_runtime.ggml_native import CPU_DEVICE, F32, Ggml
 from worker_runtime.llama_model import load_model
 from worker_runtime.model_files.gguf import GgufTensor, read_gguf_header
 from worker_runtime.weight_buffers import (
+    MAX_IN,
     MAX_ROWS,
+    Buffers,
+    Kind,
     Override,
+    Seconds,
     Timing,
-    faster_buffers,
-    is_multiplied,
+    fastest_buffers,
     kind_of,
     overrides,
+    reordering_pays,
 )
 
 GUIDE = Path(__file__).parents[3] / "models/guide/qwen2-y26hkx-guide.gguf"
@@ -42,8 +46,14 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def matrix(name: str, kind: int = Q4_K, n_rows: int = 512) -> GgufTensor:
-    return GgufTensor(name, (256, n_rows), kind, 0)
+def matrix(name: str, number: int = Q4_K, *shape: int) -> GgufTensor:
+    return GgufTensor(name, shape or (256, 512), number, 4096)
+
+
+def kind(name: str, number: int = Q4_K, *shape: int) -> Kind:
+    found = kind_of(matrix(name, number, *shape))
+    assert found is not None
+    return found
 
 
 def matched(told: "ctypes.Array[Override] | None", names: list[str]) -> dict[int, list[str]]:
@@ -61,8 +71,8 @@ def test_matrices_move_to_the_buffer_that_is_faster_for_their_kind() -> None:
     others = ["token_embd.weight", "blk.1.attn_q.bias", "blk.1.attn_qkv.weight", "xblk.1.ffn_up"]
     tensors = [matrix(name, Q4_0 if ".1." in name else Q4_K) for name in [*names, "output.weight"]]
     times = {
-        (Q4_0, 256, 512): {TILES: 1.0, ROWS: 3.0},
-        (Q4_K, 256, 512): {TILES: 2.0, ROWS: 1.0},
+        Kind(Q4_0, 256, 512): Seconds(9.0, {TILES: 1.0, ROWS: 3.0}),
+        Kind(Q4_K, 256, 512): Seconds(9.0, {TILES: 2.0, ROWS: 1.0}),
     }
     moved = matched(overrides(tensors, times), [*names, "output.weight", *others])
     assert moved == {ROWS: [name for name in [*names, "output.weight"] if ".1." not in name]}
@@ -72,44 +82,108 @@ def test_matrices_move_to_the_buffer_that_is_faster_for_their_kind() -> None:
     "times", [{TILES: 1.0, ROWS: 0.95}, {TILES: 1.0, ROWS: 2.0}, {ROWS: 1.0}, {}]
 )
 def test_what_is_not_clearly_faster_elsewhere_stays(times: dict[int, float]) -> None:
-    assert overrides([matrix("blk.0.ffn_up.weight")], {(Q4_K, 256, 512): times}) is None
+    told = overrides([matrix("blk.0.ffn_up.weight")], {Kind(Q4_K, 256, 512): Seconds(0.1, times)})
+    assert told is None
 
 
-def test_products_are_timed_in_each_buffer_that_can_hold_the_matrix(ggml: Ggml) -> None:
+def test_matrices_are_reordered_if_all_of_them_together_are_clearly_faster_so() -> None:
+    few = [matrix("output.weight", Q4_0)]
+    many = [matrix(f"blk.{i}.ffn_up.weight") for i in range(4)]
+    experts = [matrix("blk.0.ffn_up_exps.weight", Q4_K, 256, 512, 8)]
+    times = {
+        Kind(Q4_0, 256, 512): Seconds(4.0, {TILES: 9.0, ROWS: 1.0}),
+        Kind(Q4_K, 256, 512): Seconds(1.0, {ROWS: 1.7}),
+        Kind(Q4_K, 256, 512, of_experts=True): Seconds(1.0, {ROWS: 1.7}),
+        Kind(F32, 256, 512): Seconds(0.0, {}),
+    }
+    assert reordering_pays(few, times, 1)
+    assert not reordering_pays(many, times, 1)
+    assert not reordering_pays([*few, *many], times, 1), "8 s against 7.8 s"
+    assert reordering_pays([*few, *experts], times, 2)
+    assert not reordering_pays([*few, *experts], times, 8), "more experts take more time"
+    assert reordering_pays([matrix("blk.0.ffn_up.weight", F32)], times, 1), "llama.cpp decides"
+
+
+def test_products_are_timed_in_each_order_that_the_matrix_can_have(ggml: Ggml) -> None:
     device = ggml.functions.ggml_backend_dev_by_type(CPU_DEVICE)
-    plain = ggml.functions.ggml_backend_dev_buffer_type(device)
     extra = ggml.extra_buffers(device)
-    large = (Q4_0, 256, 8 * MAX_ROWS)
-    odd = (Q4_0, 256, 8 * MAX_ROWS + 1)
-    times = Timing(ggml, device).of([large, odd, (F32, 256, 64)], [*extra, plain])
-    assert all(seconds > 0 for kind in times.values() for seconds in kind.values())
-    assert [plain in kind for kind in times.values()] == [True] * 3
-    if extra:
-        assert extra[-1] in times[large]
-        assert extra[-1] not in times[odd], "rows are repacked in groups"
+    large = kind("output.weight", Q4_0, 2 * MAX_IN, 8 * MAX_ROWS)
+    small = kind("output.weight", Q4_0, MAX_IN, MAX_ROWS)
+    odd = kind("output.weight", Q4_0, 256, 8 * MAX_ROWS + 1)
+    floats = kind("output.weight", F32, 256, 64)
+    experts = kind("blk.0.ffn_up_exps.weight", Q4_0, 256, 64, 8)
+    times = Timing(ggml, device).of([large, small, odd, floats, experts], extra)
+    assert times[floats] == Seconds(0.0, {}), "there is nothing to choose"
+    if not extra:
+        pytest.skip("llama.cpp has one order on this processor")
+    for each in (large, small, experts):
+        assert times[each].in_file > 0
+        assert times[each].reordered[extra[-1]] > 0
+    assert times[large].in_file > 8 * times[small].in_file, "a part is measured, and scaled"
+    assert extra[-1] not in times[odd].reordered, "rows are repacked in groups"
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        matrix("output.weight", 99),
+        matrix("output.weight", 4),
+        matrix("output.weight", Q4_0, 250, 8),
+        matrix("output.weight", Q4_0, 256),
+        matrix("output.weight", Q4_0, 256, 8, 2),
+        matrix("token_embd.weight", Q4_0),
+        GgufTensor("output.weight", (0, 8), Q4_0, 0),
+    ],
+)
+def test_what_llama_cpp_would_not_multiply_is_not_timed(tensor: GgufTensor) -> None:
+    assert kind_of(tensor) is None
 
 
 def test_nothing_is_timed_where_there_is_one_order(
     ggml: Ggml, quantized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ggml, "extra_buffers", lambda self, device: [TILES])
-    monkeypatch.setattr(weight_buffers, "read_gguf_header", None)
-    assert faster_buffers(quantized) is None
+    monkeypatch.setattr(Ggml, "extra_buffers", lambda self, device: [])
+    monkeypatch.setattr(weight_buffers, "read_gguf_headers", None)
+    assert fastest_buffers(quantized) == Buffers()
 
 
-def test_a_model_is_loaded_as_chosen_and_computes_the_same(
+@pytest.mark.parametrize("content", [b"", b"GGUF\x03\0\0\0", b"\0" * 4096])
+def test_llama_cpp_is_left_to_refuse_a_file_that_is_no_model(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
+    assert fastest_buffers(tmp_path / "a.gguf") == Buffers()
+    assert fastest_buffers(tmp_path / "gone.gguf") == Buffers()
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_a_model_is_loaded_in_the_order_that_is_faster_and_computes_the_same(
+    *, is_faster: bool, ggml: Ggml, quantized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, lines = loaded(quantized, Buffers(), monkeypatch)
+    if not any(REPACKED in line for line in lines):
+        pytest.skip("llama.cpp repacks nothing on this processor")
+    reordered = {ROWS: 1.0 if is_faster else 4.0}
+    monkeypatch.setattr(
+        Timing, "of", lambda self, kinds, buffers: dict.fromkeys(kinds, Seconds(2.0, reordered))
+    )
+    logits, lines = loaded(quantized, fastest_buffers(quantized), monkeypatch)
+    assert any(REPACKED in line for line in lines) == is_faster
+    assert max(abs(a - b) for a, b in zip(usual, logits, strict=True)) < 0.1
+
+
+def test_matrices_are_loaded_into_the_buffer_that_was_chosen(
     ggml: Ggml, quantized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual, lines = loaded(quantized)
+    usual, lines = loaded(quantized, Buffers(), monkeypatch)
     if not any(REPACKED in line for line in lines):
         pytest.skip("llama.cpp repacks nothing on this processor")
     # Stands for a second order: the same as in the file, under another name than the usual one.
     other = buffer_from_pointer()
-    tensors = [t for t in read_gguf_header(quantized).tensors if is_multiplied(t)]
-    times = {kind_of(tensor): {TILES: 2.0, other: 1.0} for tensor in tensors}
-    told = overrides(tensors, times)
-    monkeypatch.setattr(llama_model, "faster_buffers", lambda path: told)
-    moved, lines = loaded(quantized)
+    tensors = [tensor for tensor in read_gguf_header(quantized).tensors if kind_of(tensor)]
+    seconds = Seconds(9.0, {TILES: 2.0, other: 1.0})
+    told = overrides(tensors, {found: seconds for t in tensors if (found := kind_of(t))})
+    moved, lines = loaded(quantized, Buffers(overrides=told), monkeypatch)
     assert not any(REPACKED in line for line in lines)
     assert max(abs(a - b) for a, b in zip(usual, moved, strict=True)) < 0.1
 
@@ -125,8 +199,11 @@ def buffer_from_pointer() -> int:
     return int(type_of(make(aligned, 64)))
 
 
-def loaded(path: Path) -> tuple[list[float], list[str]]:
+def loaded(
+    path: Path, buffers: Buffers, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[float], list[str]]:
     """The logits after some tokens, and what llama.cpp logged."""
+    monkeypatch.setattr(llama_model, "fastest_buffers", lambda path: buffers)
     native = llama_native.load_native()
     lines: list[str] = []
     callback = native.llama_log_callback(lambda level, text, user: lines.append(text.decode()))
