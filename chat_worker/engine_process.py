@@ -61,14 +61,15 @@ class ChatEngine:
 
     def load(self, spec: Raw) -> m.Facts:
         wanted = m.spec_decoder.decode(spec)
-        backend = _load_backend(wanted, self._outbox)
+        kept_costs = _kept_costs(wanted)
+        backend = _load_backend(wanted, self._outbox, kept_costs)
         if wanted.measures:
             self._outbox.progress(1.0, "measuring")
             prompt_speed, answer_speed = measured_speeds(backend.runner)
             return structs.replace(
                 backend.facts, prompt_speed=prompt_speed, answer_speed=answer_speed
             )
-        self._model = _Model(wanted, backend, self._outbox)
+        self._model = _Model(wanted, backend, self._outbox, kept_costs)
         return structs.replace(backend.facts, chat_template=self._model.template_kind)
 
     def submit(self, call_id: int, body: Raw) -> None:
@@ -95,7 +96,9 @@ class ChatEngine:
 class _Model:
     """A loaded backend with its threads."""
 
-    def __init__(self, spec: m.LoadSpec, backend: Backend, outbox: Outbox) -> None:
+    def __init__(
+        self, spec: m.LoadSpec, backend: Backend, outbox: Outbox, kept_costs: KeptCosts | None
+    ) -> None:
         self._outbox = outbox
         self._tokenizer = backend.tokenizer
         template, source, self.template_kind = usable_template(backend, spec.chat_template)
@@ -114,7 +117,7 @@ class _Model:
             self._output_processor.write,
             self._die,
             prefixes=prefixes,
-            kept_costs=_kept_costs(spec),
+            kept_costs=kept_costs,
             answer_wait_s=spec.answer_wait_s,
         )
         self.lanes = PreparationLanes(self._prepare, outbox.ended, outbox.watchdog)
@@ -180,12 +183,14 @@ class _Model:
         os._exit(EXIT_ENGINE_DIED)
 
 
-def _load_backend(spec: m.LoadSpec, outbox: Outbox) -> Backend:
+def _load_backend(spec: m.LoadSpec, outbox: Outbox, kept_costs: KeptCosts | None) -> Backend:
     match spec.backend:
         case "llama.cpp":
             from chat_worker.backends.llama_cpp.load import load
 
-            return load(spec, lambda fraction: outbox.progress(fraction, "weights"))
+            known = kept_costs.read() if kept_costs else None
+            seen = known.products if known else {}
+            return load(spec, lambda fraction: outbox.progress(fraction, "weights"), seen)
         case "transformers":
             outbox.progress(0.0, "importing libraries")
             from chat_worker.backends.transformers.load import load as load_folder

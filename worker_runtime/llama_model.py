@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ def load_model(
     on_progress: Callable[[float], None],
     *,
     extra_buffers: bool,
+    products: Mapping[int, float],
     vocab_only: bool = False,
 ) -> Any:
     """A file's model; a null pointer if llama.cpp refuses it (see `recent_errors`).
@@ -30,6 +31,7 @@ def load_model(
     Args:
         on_progress: receives the share that is loaded.
         extra_buffers: whether that reordering may be used.
+        products: with each matrix in future work: how many there are, by their number of tokens.
         vocab_only: without the weights.
     """
     params = native.llama_model_default_params()
@@ -39,7 +41,7 @@ def load_model(
         params.load_mode = LOAD_MODE_NONE
     buffers = Buffers(extra_buffers)
     if reads and extra_buffers and not vocab_only:
-        buffers = fastest_buffers(path)
+        buffers = fastest_buffers(path, products)
     params.use_extra_bufts = buffers.extra
     if buffers.overrides:
         params.tensor_buft_overrides = ctypes.addressof(buffers.overrides)

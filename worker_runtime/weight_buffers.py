@@ -27,8 +27,8 @@ from worker_runtime.model_files.gguf_types import BLOCKS
 MULTIPLIED = re.compile(r"(?:blk\.(\d+)\.)?((?:attn|ffn)_\w+|output)\.weight")
 EXPERTS = re.compile(r"blk\.\d+\.ffn_\w+_exps\.weight")
 # A request of 576 tokens, and an answer of 120, half of it beside three others: it takes so many
-# products with so many tokens each.
-REQUEST = {64: 9, 4: 15, 1: 60}
+# products, by how many tokens they have. What a model was used for counts beside some of these.
+REQUEST, N_REQUESTS = {64: 9, 4: 15, 1: 60}, 10
 # As much of a matrix as it takes to tell the kernels apart.
 MAX_IN, MAX_ROWS, N_RUNS = 4096, 512, 5
 # Whether a buffer can hold a matrix depends on what is left beyond whole blocks and tiles.
@@ -66,7 +66,7 @@ class Buffers(NamedTuple):
 
 
 class Seconds(NamedTuple):
-    """What products of a request with one matrix take.
+    """What the expected products with one matrix take.
 
     Args:
         in_file: in the file's order; not measured where there is no other.
@@ -80,10 +80,16 @@ class Seconds(NamedTuple):
 Times = Mapping[Kind, Seconds]
 
 
-def fastest_buffers(path: Path) -> Buffers:
+def expected_products(seen: Mapping[int, float]) -> dict[int, float]:
+    """What a model's next requests take, from what it was used for; both by numbers of tokens."""
+    return {n: N_REQUESTS * count + seen.get(n, 0.0) for n, count in REQUEST.items()}
+
+
+def fastest_buffers(path: Path, products: Mapping[int, float]) -> Buffers:
     """
     Args:
         path: a GGUF file, or the first one of a model.
+        products: how many with each matrix are expected, by their number of tokens.
     """
     ggml = Ggml()
     device = ggml.functions.ggml_backend_dev_by_type(CPU_DEVICE)
@@ -97,14 +103,14 @@ def fastest_buffers(path: Path) -> Buffers:
         return Buffers()
     tensors = [tensor for header in headers for tensor in header.tensors]
     kinds = {kind for tensor in tensors if (kind := kind_of(tensor))}
-    times = Timing(ggml, device).of(kinds, others)
+    times = Timing(ggml, device, products).of(kinds, others)
     if not reordering_pays(tensors, times, n_experts_used(headers[0])):
         return Buffers(extra=False)
     return Buffers(overrides=overrides(tensors, times))
 
 
 def reordering_pays(tensors: Iterable[GgufTensor], times: Times, n_experts: int) -> bool:
-    """Whether a request takes clearly less time in other orders than in the file's.
+    """Whether the expected work takes clearly less time in other orders than in the file's.
 
     Args:
         n_experts: how many compute a token.
@@ -141,8 +147,9 @@ def overrides(tensors: Iterable[GgufTensor], times: Times) -> "ctypes.Array[Over
 class Timing:
     """Times products on one core, since other programs on the others would decide the result."""
 
-    def __init__(self, ggml: Ggml, device: int) -> None:
+    def __init__(self, ggml: Ggml, device: int, products: Mapping[int, float]) -> None:
         self._ggml = ggml
+        self._expected = products
         self._call = ggml.functions
         self._device = device
         self._plain: int = self._call.ggml_backend_dev_buffer_type(device)
@@ -160,12 +167,12 @@ class Timing:
         return {kind: _scaled(measured[part], part, kind) for kind, part in parts.items()}
 
     def _of_part(self, backend: int, kind: Kind, buffers: Sequence[int]) -> Seconds:
-        seconds = {buffer: self._of_request(backend, kind, buffer) for buffer in buffers}
+        seconds = {buffer: self._in_buffer(backend, kind, buffer) for buffer in buffers}
         reordered = {buffer: s for buffer, s in seconds.items() if s is not None}
-        in_file = self._of_request(backend, kind, self._plain) if reordered else None
+        in_file = self._in_buffer(backend, kind, self._plain) if reordered else None
         return Seconds(in_file or 0.0, reordered)
 
-    def _of_request(self, backend: int, kind: Kind, buffer: int) -> float | None:
+    def _in_buffer(self, backend: int, kind: Kind, buffer: int) -> float | None:
         call = self._call
         with self._ggml.pool() as own, self._ggml.pool() as others:
             products = self._products(own, others, kind)
@@ -176,7 +183,7 @@ class Timing:
                     return None
                 return sum(
                     n_times * self._seconds(backend, others, products[n])
-                    for n, n_times in REQUEST.items()
+                    for n, n_times in self._expected.items()
                 )
 
     def _products(self, own: int, others: int, kind: Kind) -> dict[int, int]:
@@ -186,7 +193,7 @@ class Timing:
             weights = call.ggml_new_tensor_2d(own, number, n_in, n_rows)
             return {
                 n: call.ggml_mul_mat(others, weights, call.ggml_new_tensor_2d(others, F32, n_in, n))
-                for n in REQUEST
+                for n in self._expected
             }
         weights = call.ggml_new_tensor_3d(own, number, n_in, n_rows, 2)
         return {
@@ -196,7 +203,7 @@ class Timing:
                 call.ggml_new_tensor_3d(others, F32, n_in, 1, n),
                 call.ggml_new_tensor_2d(others, I32, 1, n),
             )
-            for n in REQUEST
+            for n in self._expected
         }
 
     def _seconds(self, backend: int, pool: int, product: int) -> float:

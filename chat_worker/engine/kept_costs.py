@@ -36,12 +36,14 @@ class MeasuredCosts(Struct, frozen=True):
         largest: tokens of prompts in the largest of all steps.
         mixed: the share of the answers' cost that remains in a step with prompts.
         answers: seconds of steps without prompts, by their number of rows.
+        products: what the model was used for, see `WorkSeen`.
     """
 
     steps: Annotated[list[tuple[Feature, Feature, Feature, Seconds]], Meta(max_length=256)] = []
     largest: Count = 0
     mixed: Annotated[float, Meta(ge=0, le=1)] = 0.0
     answers: Annotated[dict[Count, Seconds], Meta(max_length=1024)] = {}
+    products: Annotated[dict[Count, Feature], Meta(max_length=16)] = {}
 
 
 class CostsFile(Struct, frozen=True):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from chat_worker.engine.kept_costs import MeasuredCosts
 from chat_worker.engine.prompt_lookup import Costs
 from chat_worker.engine.runner import ScheduledTokens
+from chat_worker.engine.work_seen import WorkSeen
 
 WINDOW = 48
 # Each step counts so much more than the one before it: speeds change with what else runs.
@@ -46,6 +47,7 @@ class StepCosts:
 
     def __init__(self, *, splits: bool, known: MeasuredCosts | None = None) -> None:
         self.answers = Costs(known.answers if known else {})
+        self._work = WorkSeen(known.products if known else {})
         self._splits = splits
         # The share of the answers' cost that remains in a step with prompts.
         self._mixed = 1.0 if splits else 0.0
@@ -62,7 +64,8 @@ class StepCosts:
     def measured(self) -> MeasuredCosts:
         """What was learnt, to be kept for the next load."""
         steps = [(*features.tolist(), seconds) for features, seconds in self._steps]
-        return MeasuredCosts(steps, self._largest, self._mixed, self.answers.seconds)
+        answers_s, products = self.answers.seconds, self._work.products
+        return MeasuredCosts(steps, self._largest, self._mixed, answers_s, products)
 
     @property
     def mixing_pays(self) -> bool:
@@ -70,6 +73,7 @@ class StepCosts:
 
     def learn(self, items: list[ScheduledTokens], seconds: float) -> None:
         """Learn from a step that took `seconds`; items of one token are answers."""
+        self._work.learn(items)
         prompts = [item for item in items if item.n_tokens > 1]
         if not prompts:
             self.answers.learn(sum(item.n_rows for item in items), seconds)

@@ -28,6 +28,8 @@ from worker_runtime.memory.oom_signs import shortage_in_text
 
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
+# All products have many tokens, for `weight_buffers.py`.
+TEXTS = {64: 1.0}
 NO_POOLING, RANKING = 0, 4
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 # Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.
@@ -61,6 +63,7 @@ def load(
         path,
         lambda fraction: on_progress(0.3 + 0.5 * fraction, "reading weights"),
         extra_buffers=extra_buffers,
+        products=TEXTS,
     )
     if not model:
         raise _failed(ErrorText("embedding_file_refused"))

@@ -2,8 +2,9 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chat_worker.backend import Backend
@@ -23,6 +24,7 @@ from worker_runtime.llama_model import load_model
 from worker_runtime.llama_native import load_native, recent_errors
 from worker_runtime.memory.oom_signs import shortage_in_text
 from worker_runtime.model_files.odd_paths import path_of, printable
+from worker_runtime.weight_buffers import expected_products
 
 NAME = "llama.cpp"
 # Slots besides the running ones, for prefixes. All prompts attend over the cells of all slots.
@@ -33,15 +35,21 @@ WARM_UP_TOKENS = 5
 ATTENTION_TILE_TOKENS = 64  # ggml_fa_tile_config::Q; for caches in f16 on processors
 
 
-def load(spec: LoadSpec, on_progress: Callable[[float], None]) -> Backend:
+def load(
+    spec: LoadSpec,
+    on_progress: Callable[[float], None],
+    seen: Mapping[int, float] = MappingProxyType({}),
+) -> Backend:
     """Load the file with its KV cache.
 
+    Args:
+        seen: what the model was used for, see `WorkSeen`.
     Raises:
         BackendLoadFailed: the file is damaged or unknown to llama.cpp, memory is short, or
             llama-cpp-python is missing.
     """
     native = _native()
-    model = _model(native, spec, on_progress)
+    model = _model(native, spec, on_progress, seen=seen)
     n_ctx = context_tokens(spec, int(native.llama_model_n_ctx_train(model)))
     is_recurrent = native.llama_model_is_recurrent(model) or native.llama_model_is_hybrid(model)
     cells = n_cells(spec, n_ctx)
@@ -107,6 +115,7 @@ def _model(
     spec: LoadSpec,
     on_progress: Callable[[float], None],
     *,
+    seen: Mapping[int, float] = MappingProxyType({}),
     vocab_only: bool = False,
 ) -> Any:
     path = path_of(spec.path)
@@ -116,7 +125,12 @@ def _model(
         )
 
     model = load_model(
-        native, path, on_progress, extra_buffers=spec.extra_buffers, vocab_only=vocab_only
+        native,
+        path,
+        on_progress,
+        extra_buffers=spec.extra_buffers,
+        products=expected_products(seen),
+        vocab_only=vocab_only,
     )
     if not model:
         raise _failure(

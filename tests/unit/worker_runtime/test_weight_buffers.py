@@ -2,7 +2,7 @@
 
 import ctypes
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from worker_runtime.model_files.gguf import GgufTensor, read_gguf_header
 from worker_runtime.weight_buffers import (
     MAX_IN,
     MAX_ROWS,
+    REQUEST,
     Buffers,
     Kind,
     Override,
     Seconds,
     Timing,
+    expected_products,
     fastest_buffers,
     kind_of,
     overrides,
@@ -112,7 +114,7 @@ def test_products_are_timed_in_each_order_that_the_matrix_can_have(ggml: Ggml) -
     odd = kind("output.weight", Q4_0, 256, 8 * MAX_ROWS + 1)
     floats = kind("output.weight", F32, 256, 64)
     experts = kind("blk.0.ffn_up_exps.weight", Q4_0, 256, 64, 8)
-    times = Timing(ggml, device).of([large, small, odd, floats, experts], extra)
+    times = Timing(ggml, device, REQUEST).of([large, small, odd, floats, experts], extra)
     assert times[floats] == Seconds(0.0, {}), "there is nothing to choose"
     if not extra:
         pytest.skip("llama.cpp has one order on this processor")
@@ -139,12 +141,38 @@ def test_what_llama_cpp_would_not_multiply_is_not_timed(tensor: GgufTensor) -> N
     assert kind_of(tensor) is None
 
 
+class FasterPrompts:
+    """Times of a processor that computes prompts twice as fast in the file's order, and answers
+    half as fast."""
+
+    def __init__(self, _ggml: Ggml, _device: int, products: dict[int, float]) -> None:
+        in_file, reordered = {64: 16, 4: 8, 1: 2}, {64: 32, 4: 4, 1: 1}
+        self._seconds = Seconds(
+            sum(in_file[n] * count for n, count in products.items()),
+            {ROWS: sum(reordered[n] * count for n, count in products.items())},
+        )
+
+    def of(self, kinds: Iterable[Kind], _buffers: list[int]) -> dict[Kind, Seconds]:
+        return dict.fromkeys(kinds, self._seconds)
+
+
+def test_the_order_depends_on_what_the_model_is_used_for(
+    quantized: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ggml, "extra_buffers", lambda self, device: [ROWS])
+    monkeypatch.setattr(weight_buffers, "Timing", FasterPrompts)
+    assert not fastest_buffers(quantized, expected_products({})).extra
+    assert fastest_buffers(quantized, expected_products({1: 5000.0})).extra
+    assert not fastest_buffers(quantized, expected_products({1: 5000.0, 64: 500.0})).extra
+    assert not fastest_buffers(quantized, {64: 1.0}).extra
+
+
 def test_nothing_is_timed_where_there_is_one_order(
     ggml: Ggml, quantized: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ggml, "extra_buffers", lambda self, device: [])
     monkeypatch.setattr(weight_buffers, "read_gguf_headers", None)
-    assert fastest_buffers(quantized) == Buffers()
+    assert fastest_buffers(quantized, REQUEST) == Buffers()
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF\x03\0\0\0", b"\0" * 4096])
@@ -152,8 +180,8 @@ def test_llama_cpp_is_left_to_refuse_a_file_that_is_no_model(
     content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "a.gguf").write_bytes(content)
-    assert fastest_buffers(tmp_path / "a.gguf") == Buffers()
-    assert fastest_buffers(tmp_path / "gone.gguf") == Buffers()
+    assert fastest_buffers(tmp_path / "a.gguf", REQUEST) == Buffers()
+    assert fastest_buffers(tmp_path / "gone.gguf", REQUEST) == Buffers()
 
 
 @pytest.mark.parametrize("is_faster", [True, False])
@@ -167,7 +195,7 @@ def test_a_model_is_loaded_in_the_order_that_is_faster_and_computes_the_same(
     monkeypatch.setattr(
         Timing, "of", lambda self, kinds, buffers: dict.fromkeys(kinds, Seconds(2.0, reordered))
     )
-    logits, lines = loaded(quantized, fastest_buffers(quantized), monkeypatch)
+    logits, lines = loaded(quantized, fastest_buffers(quantized, REQUEST), monkeypatch)
     assert any(REPACKED in line for line in lines) == is_faster
     assert max(abs(a - b) for a, b in zip(usual, logits, strict=True)) < 0.1
 
@@ -203,13 +231,15 @@ def loaded(
     path: Path, buffers: Buffers, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[float], list[str]]:
     """The logits after some tokens, and what llama.cpp logged."""
-    monkeypatch.setattr(llama_model, "fastest_buffers", lambda path: buffers)
+    monkeypatch.setattr(llama_model, "fastest_buffers", lambda path, products: buffers)
     native = llama_native.load_native()
     lines: list[str] = []
     callback = native.llama_log_callback(lambda level, text, user: lines.append(text.decode()))
     native.llama_log_set(callback, ctypes.c_void_p(0))
     try:
-        model = load_model(native, path, lambda fraction: None, extra_buffers=True)
+        model = load_model(
+            native, path, lambda fraction: None, extra_buffers=True, products=REQUEST
+        )
         assert model
     finally:
         usual = llama_native._callbacks[0]  # noqa: SLF001 - there is no other way back
