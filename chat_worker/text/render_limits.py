@@ -113,3 +113,17 @@ def charge_text_of(value: Any) -> None:
             elif isinstance(each, CONTAINERS):
                 pending.append(each)
     charge_chars(n_chars)
+
+
+def charged_result(value: Any) -> Any:
+    """Charge the time so far and the size of `value`, and return it."""
+    charge_time()
+    charge_chars(size_of(value))
+    return value
+
+
+def size_of(value: Any) -> int:
+    """Of a text in characters, and what a list itself counts like; other values are small."""
+    if isinstance(value, list | tuple):
+        return len(value) * ELEMENT_CHARS
+    return len(value) if isinstance(value, str | bytes) else 0

@@ -197,6 +197,31 @@ def test_a_list_that_holds_a_large_one_many_times_is_no_large_text(
         tracemalloc.stop()
 
 
+TWINS = "{% set ns = namespace(a=[1], b=[1]) %}" + 64 * (
+    "{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}"
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ns.a == ns.b }}",
+        "{{ 1 if 2 < 3 and ns.a <= ns.b else 2 }}",
+        "{{ ns.a in [ns.b] }}",
+        "{{ ns.a is eq ns.b }}",
+        "{{ [ns.a]|select('in', [ns.b])|list }}",
+        "{{ [ns.a].index(ns.b) }}",
+        "{{ [ns.a].count(ns.b) }}",
+        "{{ [ns.a, ns.b]|sort|length }}",
+        "{{ [ns.a, ns.b]|max|length }}",
+        "{{ [{'k': ns.a}, {'k': ns.b}]|groupby('k')|length }}",
+    ],
+)
+def test_lists_that_would_take_for_ever_to_compare_are_refused(source: str) -> None:
+    with pytest.raises(InvalidRequest, match="must not do"):
+        render(TWINS + source)
+
+
 LARGE = (
     "{% set large = 'a' * 9000000 %}{% macro show(a, b='') %}{{ a }}{{ caller() }}{% endmacro %}"
 )
