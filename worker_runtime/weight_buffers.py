@@ -5,23 +5,23 @@ processors with AMX one in AMX's tiles; by itself it takes the first that can ho
 one is fastest differs between processors, weight types and releases: a Xeon computed prompts at 215
 tokens/s with AMX's tiles and at 270 with repacked rows; a Zen 5 computes those of a 1.5B model in
 Q4_K_M at 93 tokens/s with repacked rows and at 143 in the file's order, which is also loaded
-sooner. So a product of each kind of matrix is timed in all of them, in about a tenth of a second.
+sooner, but gives answers more slowly. So products of each kind of matrix are timed in all of them,
+in up to a quarter of a second, and the order is chosen for what the model is used for.
 """
 
 import ctypes
 import re
-import sys
-import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from worker_runtime.ggml_native import CPU_DEVICE, F32, I32, Ggml
+from worker_runtime.ggml_native import CPU_DEVICE, Ggml
 from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import shard_paths
 from worker_runtime.model_files.gguf_types import BLOCKS
+from worker_runtime.product_timing import Kind, Times, Timing
 
 # Of these, llama.cpp computes nothing but products.
 MULTIPLIED = re.compile(r"(?:blk\.(\d+)\.)?((?:attn|ffn)_\w+|output)\.weight")
@@ -29,21 +29,8 @@ EXPERTS = re.compile(r"blk\.\d+\.ffn_\w+_exps\.weight")
 # A request of 576 tokens, and an answer of 120, half of it beside three others: it takes so many
 # products, by how many tokens they have. What a model was used for counts beside some of these.
 REQUEST, N_REQUESTS = {64: 9, 4: 15, 1: 60}, 10
-# As much of a matrix as it takes to tell the kernels apart.
-MAX_IN, MAX_ROWS, N_RUNS = 4096, 512, 5
-# Whether a buffer can hold a matrix depends on what is left beyond whole blocks and tiles.
-TILE_IN, TILE_ROWS = 256, 64
 # A difference below this is noise; and a load takes longer where matrices are reordered.
 LEAST_GAIN = 1.1
-
-
-class Kind(NamedTuple):
-    """Matrices that are multiplied alike; of experts there are several in one tensor."""
-
-    type: int  # the number of a ggml type
-    n_in: int
-    n_rows: int
-    of_experts: bool = False
 
 
 class Override(ctypes.Structure):
@@ -63,21 +50,6 @@ class Buffers(NamedTuple):
 
     extra: bool = True
     overrides: "ctypes.Array[Override] | None" = None
-
-
-class Seconds(NamedTuple):
-    """What the expected products with one matrix take.
-
-    Args:
-        in_file: in the file's order; not measured where there is no other.
-        reordered: by the types of buffers that can hold the matrix; llama.cpp takes the first.
-    """
-
-    in_file: float
-    reordered: Mapping[int, float]
-
-
-Times = Mapping[Kind, Seconds]
 
 
 def expected_products(seen: Mapping[int, float]) -> dict[int, float]:
@@ -102,20 +74,20 @@ def fastest_buffers(path: Path, products: Mapping[int, float]) -> Buffers:
         # llama.cpp reads it next, and its refusal is told.
         return Buffers()
     tensors = [tensor for header in headers for tensor in header.tensors]
-    kinds = {kind for tensor in tensors if (kind := kind_of(tensor))}
-    times = Timing(ggml, device, products).of(kinds, others)
-    if not reordering_pays(tensors, times, n_experts_used(headers[0])):
+    counts = Counter(kind for tensor in tensors if (kind := kind_of(tensor)))
+    times = Timing(ggml, device, products).of(counts, others)
+    if not reordering_pays(counts, times, n_experts_used(headers[0])):
         return Buffers(extra=False)
     return Buffers(overrides=overrides(tensors, times))
 
 
-def reordering_pays(tensors: Iterable[GgufTensor], times: Times, n_experts: int) -> bool:
+def reordering_pays(counts: Mapping[Kind, int], times: Times, n_experts: int) -> bool:
     """Whether the expected work takes clearly less time in other orders than in the file's.
 
     Args:
+        counts: how many matrices of each kind there are.
         n_experts: how many compute a token.
     """
-    counts = Counter(kind for tensor in tensors if (kind := kind_of(tensor)))
     in_file = reordered = 0.0
     for kind, n_matrices in counts.items():
         timed = times[kind]
@@ -144,82 +116,6 @@ def overrides(tensors: Iterable[GgufTensor], times: Times) -> "ctypes.Array[Over
     return (Override * (len(entries) + 1))(*entries)
 
 
-class Timing:
-    """Times products on one core, since other programs on the others would decide the result."""
-
-    def __init__(self, ggml: Ggml, device: int, products: Mapping[int, float]) -> None:
-        self._ggml = ggml
-        self._expected = products
-        self._call = ggml.functions
-        self._device = device
-        self._plain: int = self._call.ggml_backend_dev_buffer_type(device)
-
-    def of(self, kinds: Iterable[Kind], buffers: Sequence[int]) -> Times:
-        """
-        Args:
-            buffers: the types of those that may reorder a matrix.
-        """
-        backend = self._call.ggml_backend_dev_init(self._device, None)
-        self._ggml.compute_with(self._device, backend, 1)
-        parts = {kind: _part(kind) for kind in kinds}
-        measured = {part: self._of_part(backend, part, buffers) for part in set(parts.values())}
-        self._call.ggml_backend_free(backend)
-        return {kind: _scaled(measured[part], part, kind) for kind, part in parts.items()}
-
-    def _of_part(self, backend: int, kind: Kind, buffers: Sequence[int]) -> Seconds:
-        seconds = {buffer: self._in_buffer(backend, kind, buffer) for buffer in buffers}
-        reordered = {buffer: s for buffer, s in seconds.items() if s is not None}
-        in_file = self._in_buffer(backend, kind, self._plain) if reordered else None
-        return Seconds(in_file or 0.0, reordered)
-
-    def _in_buffer(self, backend: int, kind: Kind, buffer: int) -> float | None:
-        call = self._call
-        with self._ggml.pool() as own, self._ggml.pool() as others:
-            products = self._products(own, others, kind)
-            places = ((own, buffer), (others, self._plain))
-            with self._ggml.allocated(*places) as is_whole:
-                supports = call.ggml_backend_dev_supports_op
-                if not is_whole or not all(supports(self._device, p) for p in products.values()):
-                    return None
-                return sum(
-                    n_times * self._seconds(backend, others, products[n])
-                    for n, n_times in self._expected.items()
-                )
-
-    def _products(self, own: int, others: int, kind: Kind) -> dict[int, int]:
-        """Products of a matrix in the pool `own`, by their number of tokens."""
-        call, (number, n_in, n_rows, of_experts) = self._call, kind
-        if not of_experts:
-            weights = call.ggml_new_tensor_2d(own, number, n_in, n_rows)
-            return {
-                n: call.ggml_mul_mat(others, weights, call.ggml_new_tensor_2d(others, F32, n_in, n))
-                for n in self._expected
-            }
-        weights = call.ggml_new_tensor_3d(own, number, n_in, n_rows, 2)
-        return {
-            n: call.ggml_mul_mat_id(
-                others,
-                weights,
-                call.ggml_new_tensor_3d(others, F32, n_in, 1, n),
-                call.ggml_new_tensor_2d(others, I32, 1, n),
-            )
-            for n in self._expected
-        }
-
-    def _seconds(self, backend: int, pool: int, product: int) -> float:
-        # Windows counts a thread's own time in steps of 16 ms.
-        clock = time.perf_counter if sys.platform == "win32" else time.thread_time
-        graph = self._call.ggml_new_graph(pool)
-        self._call.ggml_build_forward_expand(graph, product)
-        times = []
-        for _ in range(N_RUNS):
-            began_s = clock()
-            if self._call.ggml_backend_graph_compute(backend, graph):
-                raise RuntimeError("ggml could not compute a product")
-            times.append(clock() - began_s)
-        return min(times)
-
-
 def kind_of(tensor: GgufTensor) -> Kind | None:
     """None: other things than products are computed of it, or it cannot be of its type."""
     n_per_block, _ = BLOCKS.get(tensor.type, (0, 0))
@@ -235,22 +131,6 @@ def kind_of(tensor: GgufTensor) -> Kind | None:
 def n_experts_used(header: GgufHeader) -> int:
     number = header.metadata.get(f"{header.architecture}.expert_used_count")
     return number if isinstance(number, int) else 1
-
-
-def _part(kind: Kind) -> Kind:
-    """A smaller matrix that the same buffers can hold."""
-    n_in, n_rows = _shorter(kind.n_in, MAX_IN, TILE_IN), _shorter(kind.n_rows, MAX_ROWS, TILE_ROWS)
-    return kind._replace(n_in=n_in, n_rows=n_rows)
-
-
-def _scaled(seconds: Seconds, part: Kind, whole: Kind) -> Seconds:
-    scale = whole.n_in * whole.n_rows / (part.n_in * part.n_rows)
-    reordered = {buffer: s * scale for buffer, s in seconds.reordered.items()}
-    return Seconds(seconds.in_file * scale, reordered)
-
-
-def _shorter(n: int, most: int, tile: int) -> int:
-    return n if n <= most else most - tile + n % tile
 
 
 def _pattern(names: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The measured costs of steps outlive the process, for the same model on the same machine only."""
 
+import json
 import os
 from pathlib import Path
 
@@ -10,9 +11,12 @@ from chat_worker.engine import kept_costs
 from chat_worker.engine.kept_costs import CostsFile, KeptCosts, MeasuredCosts
 from chat_worker.engine.scheduler import Scheduler
 from chat_worker.engine_process import COSTS
+from tests.unit.chat_worker.engine_pipe import EXIT_WITHIN_S, EnginePipe
 from tests.unit.chat_worker.scheduling import sequence
 from tests.unit.chat_worker.simulated_machines import MACHINES, Machine, slots
 from tests.unit.chat_worker.test_disk_prefix_cache import ask, loaded
+from worker_runtime.engine_process import protocol
+from worker_runtime.weight_buffers import expected_products
 
 SOME = MeasuredCosts([(16.0, 64.0, 0.25, 0.5)], 64, 0.5, {1: 0.02, 4: 0.05})
 
@@ -70,6 +74,26 @@ def test_a_real_engine_keeps_what_it_learnt_for_the_next_one(
     # Loaded otherwise, or another file: nothing is known.
     assert after_a_load(n_ubatch=128).steps[:1] != first.steps[:1]
     assert after_a_load(fingerprint="other").steps[:1] != first.steps[:1]
+
+
+def test_the_order_of_weights_is_chosen_for_what_the_model_was_used_for(
+    tiny_gguf: Path, tmp_path: Path
+) -> None:
+    told = tmp_path / "told.json"
+
+    def after_a_load() -> dict[int, float]:
+        env = {"TOLD": str(told)}
+        with EnginePipe("tests.unit.chat_worker.telling_engine", env) as pipe:
+            assert isinstance(pipe.load(tiny_gguf, learnt_folder=str(tmp_path)), protocol.Loaded)
+            ask(pipe, "tell me a long story " * 8)
+            pipe.send(protocol.Stop())
+            assert pipe.process.wait(EXIT_WITHIN_S) == 0
+        return dict(json.loads(told.read_text()))
+
+    assert after_a_load() == expected_products({})
+    usual, second = expected_products({}), after_a_load()
+    assert second[64] > usual[64]
+    assert second[1] > usual[1]
 
 
 def foreign(text: str) -> str:

@@ -13,15 +13,11 @@ from worker_runtime import llama_model, llama_native, weight_buffers
 from worker_runtime.ggml_native import CPU_DEVICE, F32, Ggml
 from worker_runtime.llama_model import load_model
 from worker_runtime.model_files.gguf import GgufTensor, read_gguf_header
+from worker_runtime.product_timing import FAR_BYTES, MAX_IN, MAX_ROWS, Kind, Seconds, Timing
 from worker_runtime.weight_buffers import (
-    MAX_IN,
-    MAX_ROWS,
     REQUEST,
     Buffers,
-    Kind,
     Override,
-    Seconds,
-    Timing,
     expected_products,
     fastest_buffers,
     kind_of,
@@ -89,21 +85,20 @@ def test_what_is_not_clearly_faster_elsewhere_stays(times: dict[int, float]) -> 
 
 
 def test_matrices_are_reordered_if_all_of_them_together_are_clearly_faster_so() -> None:
-    few = [matrix("output.weight", Q4_0)]
-    many = [matrix(f"blk.{i}.ffn_up.weight") for i in range(4)]
-    experts = [matrix("blk.0.ffn_up_exps.weight", Q4_K, 256, 512, 8)]
+    few, many = Kind(Q4_0, 256, 512), Kind(Q4_K, 256, 512)
+    experts, floats = many._replace(of_experts=True), Kind(F32, 256, 512)
     times = {
-        Kind(Q4_0, 256, 512): Seconds(4.0, {TILES: 9.0, ROWS: 1.0}),
-        Kind(Q4_K, 256, 512): Seconds(1.0, {ROWS: 1.7}),
-        Kind(Q4_K, 256, 512, of_experts=True): Seconds(1.0, {ROWS: 1.7}),
-        Kind(F32, 256, 512): Seconds(0.0, {}),
+        few: Seconds(4.0, {TILES: 9.0, ROWS: 1.0}),
+        many: Seconds(1.0, {ROWS: 1.7}),
+        experts: Seconds(1.0, {ROWS: 1.7}),
+        floats: Seconds(0.0, {}),
     }
-    assert reordering_pays(few, times, 1)
-    assert not reordering_pays(many, times, 1)
-    assert not reordering_pays([*few, *many], times, 1), "8 s against 7.8 s"
-    assert reordering_pays([*few, *experts], times, 2)
-    assert not reordering_pays([*few, *experts], times, 8), "more experts take more time"
-    assert reordering_pays([matrix("blk.0.ffn_up.weight", F32)], times, 1), "llama.cpp decides"
+    assert reordering_pays({few: 1}, times, 1)
+    assert not reordering_pays({many: 4}, times, 1)
+    assert not reordering_pays({few: 1, many: 4}, times, 1), "8 s against 7.8 s"
+    assert reordering_pays({few: 1, experts: 1}, times, 2)
+    assert not reordering_pays({few: 1, experts: 1}, times, 8), "more experts take more time"
+    assert reordering_pays({floats: 9}, times, 1), "llama.cpp decides"
 
 
 def test_products_are_timed_in_each_order_that_the_matrix_can_have(ggml: Ggml) -> None:
@@ -114,11 +109,13 @@ def test_products_are_timed_in_each_order_that_the_matrix_can_have(ggml: Ggml) -
     odd = kind("output.weight", Q4_0, 256, 8 * MAX_ROWS + 1)
     floats = kind("output.weight", F32, 256, 64)
     experts = kind("blk.0.ffn_up_exps.weight", Q4_0, 256, 64, 8)
-    times = Timing(ggml, device, REQUEST).of([large, small, odd, floats, experts], extra)
+    far = kind("output.weight", Q4_0, 256, FAR_BYTES // 64)
+    kinds = (large, small, odd, floats, experts, far)
+    times = Timing(ggml, device, REQUEST).of(dict.fromkeys(kinds, 1), extra)
     assert times[floats] == Seconds(0.0, {}), "there is nothing to choose"
     if not extra:
         pytest.skip("llama.cpp has one order on this processor")
-    for each in (large, small, experts):
+    for each in (large, small, experts, far):
         assert times[each].in_file > 0
         assert times[each].reordered[extra[-1]] > 0
     assert times[large].in_file > 8 * times[small].in_file, "a part is measured, and scaled"
@@ -152,8 +149,8 @@ class FasterPrompts:
             {ROWS: sum(reordered[n] * count for n, count in products.items())},
         )
 
-    def of(self, kinds: Iterable[Kind], _buffers: list[int]) -> dict[Kind, Seconds]:
-        return dict.fromkeys(kinds, self._seconds)
+    def of(self, counts: Iterable[Kind], _buffers: list[int]) -> dict[Kind, Seconds]:
+        return dict.fromkeys(counts, self._seconds)
 
 
 def test_the_order_depends_on_what_the_model_is_used_for(
@@ -193,7 +190,7 @@ def test_a_model_is_loaded_in_the_order_that_is_faster_and_computes_the_same(
         pytest.skip("llama.cpp repacks nothing on this processor")
     reordered = {ROWS: 1.0 if is_faster else 4.0}
     monkeypatch.setattr(
-        Timing, "of", lambda self, kinds, buffers: dict.fromkeys(kinds, Seconds(2.0, reordered))
+        Timing, "of", lambda self, counts, buffers: dict.fromkeys(counts, Seconds(2.0, reordered))
     )
     logits, lines = loaded(quantized, fastest_buffers(quantized, REQUEST), monkeypatch)
     assert any(REPACKED in line for line in lines) == is_faster
