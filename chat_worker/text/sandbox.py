@@ -106,8 +106,8 @@ class _Bounded(NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:  # noqa: N802 - jinja2's name
         self.generic_visit(node)
         compared: list[Any] = [node, *node.ops]
-        # A list differs from a text or a number at first sight.
-        if not any(isinstance(each.expr, nodes.Const) for each in compared):
+        # Of two values, a list differs from a text or a number at first sight.
+        if len(compared) > 2 or not any(isinstance(each.expr, nodes.Const) for each in compared):
             for each in compared:
                 each.expr = nodes.Filter(each.expr, COMPARED, [], [], None, None)
         return node

@@ -119,6 +119,7 @@ TWINS = "{% set ns = namespace(a=[1], b=[1]) %}" + 64 * (
     [
         "{{ ns.a == ns.b }}",
         "{{ 1 if 2 < 3 and ns.a <= ns.b else 2 }}",
+        "{{ ns.a == ns.b == 1 }}",
         "{{ ns.a in [ns.b] }}",
         "{{ ns.a is eq ns.b }}",
         "{{ [ns.a]|select('in', [ns.b])|list }}",
