@@ -10,12 +10,13 @@ from jinja2.exceptions import SecurityError
 from chat_worker.text.render_limits import charge_chars, charge_text_of, charged_result
 
 MAX_INDENT, MAX_COLUMNS = 16, 1000
-# Whatever these are given, they may make a text of all of it, or compare it as a whole.
+# Whatever these are given, they may make a text of all of it.
 READING_FILTERS = (
     *("abs", "capitalize", "e", "escape", "float", "indent", "int", "join", "lower", "replace"),
     *("round", "safe", "string", "striptags", "title", "tojson", "trim", "upper", "wordcount"),
-    *("dictsort", "groupby", "max", "min", "sort", "unique"),
 )
+# These compare what they are given.
+COMPARING_FILTERS = ("dictsort", "groupby", "max", "min", "sort", "unique")
 OTHER_FILTERS = (
     *("attr", "batch", "count", "d", "default", "first", "items", "last", "length", "list", "map"),
     *("reject", "rejectattr", "reverse", "select", "selectattr", "slice", "sum"),
@@ -38,8 +39,10 @@ def bounded_filters(original: Mapping[str, Filter]) -> dict[str, Filter]:
         "join": _join,
         "sum": _sum_of_numbers(original["sum"]),
     }
-    others = {name: _charged(changed[name]) for name in OTHER_FILTERS}
-    return others | {name: _charged(reading_all(changed[name])) for name in READING_FILTERS}
+    bounded = {name: changed[name] for name in OTHER_FILTERS}
+    bounded |= {name: reading_all(changed[name]) for name in READING_FILTERS}
+    bounded |= {name: _listing(reading_all(changed[name])) for name in COMPARING_FILTERS}
+    return {name: _charged(each) for name, each in bounded.items()}
 
 
 def reading_all(original: Filter) -> Filter:
@@ -52,6 +55,16 @@ def reading_all(original: Filter) -> Filter:
         return original(*args, **kwargs)
 
     return charged
+
+
+def _listing(original: Filter) -> Filter:
+    """`original`, which gets the items of a filter such as `map` as a list, so that they count."""
+
+    @functools.wraps(original)
+    def listed(*args: Any, **kwargs: Any) -> Any:
+        return original(*(list(a) if isinstance(a, Iterator) else a for a in args), **kwargs)
+
+    return listed
 
 
 def _tojson(

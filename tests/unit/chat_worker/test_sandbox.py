@@ -127,6 +127,9 @@ TWINS = "{% set ns = namespace(a=[1], b=[1]) %}" + 64 * (
         "{{ [ns.a].count(ns.b) }}",
         "{{ [ns.a, ns.b]|sort|length }}",
         "{{ [ns.a, ns.b]|max|length }}",
+        "{{ [ns.a, ns.b]|map('list')|sort|length }}",
+        "{{ [ns.a, ns.b]|map('list')|max|length }}",
+        "{{ [[1, ns.a], [1, ns.b]]|map('list')|groupby(1) }}",
         "{{ [{'k': ns.a}, {'k': ns.b}]|groupby('k')|length }}",
     ],
 )
