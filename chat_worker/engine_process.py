@@ -245,7 +245,7 @@ def _kept_costs(spec: m.LoadSpec) -> KeptCosts | None:
     if not spec.learnt_folder:
         return None
     loaded = [getattr(spec, name) for name in DECIDE_COSTS]
-    n_threads = spec.n_threads or cores.physical(cores.fastest(cores.usable()))
+    n_threads = spec.n_threads or cores.for_models()
     return KeptCosts(
         path_of(spec.learnt_folder) / COSTS, repr((loaded, n_threads, read_processor()))
     )

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from worker_runtime.ggml_native import F32, I32, Ggml
 from worker_runtime.machine import cores
 
+# Sizes, in tokens, of the products that tell kernels apart: a piece of a prompt, and answers that
+# are computed together, beside a single one.
+PIECE, GROUP = 64, 4
 # As much of a matrix as it takes to tell the kernels apart. Of models that no cache holds, the
 # product of one token is limited by how fast memory is read.
 MAX_IN, MAX_ROWS, FAR_BYTES, N_RUNS = 4096, 512, 64 << 20, 5
@@ -56,7 +59,7 @@ class Timing:
         self._call = ggml.functions
         self._device = device
         self._plain: int = self._call.ggml_backend_dev_buffer_type(device)
-        self._n_threads = cores.physical(cores.fastest(cores.usable()))
+        self._n_threads = cores.for_models()
         self._measured: dict[tuple[Kind, int, int], float | None] = {}
 
     def of(self, counts: Mapping[Kind, int], buffers: Sequence[int]) -> Times:
@@ -86,9 +89,8 @@ class Timing:
             n_rows: of all the model's matrices with rows of this kind.
         """
         total_s = 0.0
+        n_far = FAR_BYTES // self._call.ggml_row_size(kind.type, min(kind.n_in, MAX_IN))
         for n_tokens, n_products in self._expected.items():
-            row_bytes = self._call.ggml_row_size(kind.type, min(kind.n_in, MAX_IN))
-            n_far = FAR_BYTES // row_bytes
             is_far = n_tokens == 1 and n_rows > n_far
             part = _part(kind, n_far if is_far else MAX_ROWS)
             key = (part, n_tokens, buffer)

@@ -21,14 +21,14 @@ from worker_runtime.model_files.errors import InvalidModelFile
 from worker_runtime.model_files.gguf import GgufHeader, GgufTensor, read_gguf_headers
 from worker_runtime.model_files.gguf_files import shard_paths
 from worker_runtime.model_files.gguf_types import BLOCKS
-from worker_runtime.product_timing import Kind, Times, Timing
+from worker_runtime.product_timing import GROUP, PIECE, Kind, Times, Timing
 
 # Of these, llama.cpp computes nothing but products.
 MULTIPLIED = re.compile(r"(?:blk\.(\d+)\.)?((?:attn|ffn)_\w+|output)\.weight")
 EXPERTS = re.compile(r"blk\.\d+\.ffn_\w+_exps\.weight")
 # A request of 576 tokens, and an answer of 120, half of it beside three others: it takes so many
 # products, by how many tokens they have. What a model was used for counts beside some of these.
-REQUEST, N_REQUESTS = {64: 9, 4: 15, 1: 60}, 3
+REQUEST, N_REQUESTS = {PIECE: 9, GROUP: 15, 1: 60}, 3
 # A difference below this is noise; and a load takes longer where matrices are reordered.
 LEAST_GAIN = 1.1
 

@@ -7,10 +7,8 @@ The next load stores matrices in the order that is fastest for such work, see
 from collections.abc import Iterable, Mapping
 
 from chat_worker.engine.runner import ScheduledTokens
+from worker_runtime.product_timing import GROUP, PIECE
 
-# Prompts count as pieces of so many tokens, answers in groups of so many and the rest alone, as
-# kernels compute them.
-PIECE, GROUP = 64, 4
 # Work counts half after so many more tokens: people change what they do.
 HALF_TOKENS = 100_000
 
@@ -31,7 +29,8 @@ class WorkSeen:
         return dict(self._products)
 
     def learn(self, items: Iterable[ScheduledTokens]) -> None:
-        """Count a step; items of one token are answers, with what is guessed to follow."""
+        """Count a step. Prompts count in pieces; items of one token are answers, with what is
+        guessed to follow, and count in groups and the rest alone, as kernels compute them."""
         n_answers = 0
         for item in items:
             if item.n_tokens > 1:

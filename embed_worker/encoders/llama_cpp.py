@@ -25,11 +25,12 @@ from worker_runtime.llama_model import load_model
 from worker_runtime.llama_native import load_native, recent_errors
 from worker_runtime.machine.free_cores import thread_count
 from worker_runtime.memory.oom_signs import shortage_in_text
+from worker_runtime.product_timing import PIECE
 
 BACKEND = "llama.cpp"
 BATCH_TOKENS = 512
 # All products have many tokens, for `weight_buffers.py`.
-TEXTS = {64: 1.0}
+TEXTS = {PIECE: 1.0}
 NO_POOLING, RANKING = 0, 4
 POOLINGS = {"mean": 1, "cls": 2, "last": 3}
 # Kernels compute four tokens at once, and the remaining ones one by one: five tokens use both.

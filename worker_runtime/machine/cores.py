@@ -41,6 +41,11 @@ def fastest(logical: Collection[int], devices: Path = DEVICES) -> Collection[int
     return sorted(fast & set(logical)) or logical
 
 
+def for_models() -> int:
+    """How many physical cores of the fast kind this process may use."""
+    return physical(fastest(usable()))
+
+
 def physical(logical: Collection[int], cpus: Path = CPUS) -> int:
     """How many physical cores the `logical` ones belong to."""
     if sys.platform == "win32":
